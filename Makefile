@@ -1,0 +1,51 @@
+# Needs make and Python 3.11 or later; everything else goes into $(VENV).
+# `make help` lists the targets. Another interpreter: make venv PYTHON=python3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint clean distclean
+
+help:
+	@echo 'make demo       make the example profiles, tables and figures (in out/)'
+	@echo 'make test       run the tests; PYTEST_ARGS="-n 2 -m \"not slow\"" adds options'
+	@echo 'make lint       ruff and mypy'
+	@echo 'make venv       set up $(VENV) only; the targets above do it when it is needed'
+	@echo 'make clean      remove what the targets above wrote, but not $(VENV)'
+	@echo 'make distclean  the same, and $(VENV)'
+
+venv: $(STAMP)
+
+# The stamp is newer than pyproject.toml as long as what is installed is up to date.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'jaxprof needs Python 3.11 or later, and "$(PYTHON)" is not that.' >&2; \
+		echo 'Name one that is: make venv PYTHON=python3.13' >&2; \
+		exit 1; \
+	}
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(PY) examples/flux_profiles.py
+
+test: $(STAMP)
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+clean:
+	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find jaxprof tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

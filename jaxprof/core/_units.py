@@ -1,0 +1,123 @@
+"""Strip units from what users pass, and check the numbers that are known.
+
+This is the only place of `jaxprof.core` that knows units exist. It never imports
+astropy for plain numbers, arrays or quantities.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+DNDE = "cm-2 s-1 TeV-1"
+FLUX = "cm-2 s-1"
+EFLUX = "TeV cm-2 s-1"
+
+_CHECKS = {
+    "real": ("finite", lambda x: np.isfinite(x)),
+    "positive": ("finite and > 0", lambda x: np.isfinite(x) & (x > 0)),
+    "nonnegative": ("finite and >= 0", lambda x: np.isfinite(x) & (x >= 0)),
+    "nonzero": ("finite and not 0", lambda x: np.isfinite(x) & (x != 0)),
+    "fraction": ("in [0, 1)", lambda x: (x >= 0) & (x < 1)),
+    "latitude": ("in [-90, 90] deg", lambda x: (x >= -90) & (x <= 90)),
+}
+
+
+def is_quantity(value: Any) -> bool:
+    """Whether ``value`` converts itself between units (astropy's Quantity, Angle, ...)."""
+    return hasattr(value, "to_value")
+
+
+def attach(result: Any, unit: str, like: Any) -> Any:
+    """Return ``result`` in ``unit`` as a quantity of the same package as ``like``."""
+    classes = type(like).__mro__
+    # Angle, Longitude, SpectralCoord ... refuse other units than their own kind
+    cls = next((c for c in classes if c.__name__ == "Quantity"), classes[0])
+    return cls(np.asarray(result), unit)
+
+
+def is_concrete(value: Any) -> bool:
+    """Whether the numbers in ``value`` are known now (not a JAX tracer)."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def to_value(value: Any, unit: str, *, name: str = "value") -> Any:
+    """Return ``value`` as plain numbers in ``unit``.
+
+    Parameters
+    ----------
+    value : float, array_like, jax.Array, Quantity or str
+        Plain numbers are taken to be in ``unit`` already. Anything with a ``to_value(unit)``
+        method is converted by it; a string such as ``"1 TeV"`` is parsed by astropy.
+    unit : str
+        Unit of the result, ``""`` for dimensionless.
+    name : str, optional
+        Name of the argument for error messages.
+
+    Returns
+    -------
+    float, numpy.ndarray or jax.Array
+        Concrete scalars become Python floats, which JAX treats as weakly typed: the
+        dtype of a result then follows the energies. Tracers and JAX arrays pass unchanged.
+
+    Raises
+    ------
+    ValueError
+        If the unit cannot be converted or the value is not a number; the message names
+        the argument.
+    """
+    original = value
+    if isinstance(value, str):
+        # Only strings need a parser of units: plain numbers must work without astropy.
+        from astropy.units import Quantity
+
+        try:
+            value = Quantity(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name}={original!r} is not a number with a unit; give for example a float in "
+                f"{unit or 'no unit'} or a string that ends in one"
+            ) from error
+    if is_quantity(value):
+        try:
+            value = value.to_value(unit)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name}={original!s} cannot be converted to {unit or 'a dimensionless number'}"
+            ) from error
+    if isinstance(value, jax.Array):  # tracers included
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(
+            f"{name} must be a number or an array of numbers in {unit or 'no unit'}, "
+            f"got {original!r}"
+        )
+    if array.ndim == 0:
+        return float(array)
+    return array if array.dtype.kind == "f" else array.astype(float)
+
+
+def check(value: Any, kind: str, *, name: str) -> Any:
+    """Return ``value`` if its numbers make sense or are not known yet.
+
+    Parameters
+    ----------
+    value : float, array_like or jax.Array
+        Tracers pass unchecked.
+    kind : {"real", "positive", "nonnegative", "nonzero", "fraction", "latitude"}
+        What the numbers have to be.
+    name : str
+        Name of the argument for error messages.
+
+    Raises
+    ------
+    ValueError
+        If a concrete number is not of this kind.
+    """
+    wanted, test = _CHECKS[kind]
+    if is_concrete(value) and not np.all(test(np.asarray(value))):
+        raise ValueError(f"{name} must be {wanted}, got {value}")
+    return value

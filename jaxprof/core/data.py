@@ -1,0 +1,247 @@
+"""What a fit takes and what it gives: pytrees of arrays, and the one place that maps over bins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Status(IntEnum):
+    """Outcome of the fit of one bin and group; the first three are successes."""
+
+    OK = 0
+    """A regular minimum."""
+    ZERO_COUNTS = 1
+    """No counts: the statistic is flat to the left, the norm is its largest minimiser."""
+    BOUNDARY = 2
+    """The minimum sits on a kink (a slot without counts reaches zero) or on a bound of the norm."""
+    FULLY_MASKED = 3
+    """No slot is left by the mask: nothing to fit."""
+    NO_EXPOSURE = 4
+    """No predicted signal: the norm cannot be constrained."""
+    NOT_CONVERGED = 5
+    """The solver stopped before its tolerance was met."""
+
+    @property
+    def label(self) -> str:
+        """The status in words, as tables show it."""
+        return self.name.lower().replace("_", " ")
+
+    @property
+    def success(self) -> bool:
+        """Whether the norm is an estimate."""
+        return self <= Status.BOUNDARY
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class ProfileData:
+    """Counts with a predicted background, for the cash statistic.
+
+    Shapes are ``(B, G, E)``: bins of the profile, energy groups, and slots of a group (its
+    reconstructed energies; with ``likelihood="pixel"`` each pixel of each energy). Several data
+    sets that share the norm stand one behind the other on the last axis. Slots that pad the last axis
+    are masked; what they hold never changes a result.
+
+    Parameters
+    ----------
+    counts : array, shape (B, G, E)
+        Observed counts.
+    background : array, shape (B, G, E)
+        Predicted background counts, not negative.
+    npred_ref : array, shape (B, G, E)
+        Predicted signal counts at norm one, not negative.
+    mask : array of bool, shape (B, G, E)
+        True for the slots to use. By default all.
+    """
+
+    counts: Any
+    background: Any
+    npred_ref: Any
+    mask: Any = None
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class OnOffData:
+    """Counts with a background measured in OFF regions, for the wstat statistic.
+
+    Parameters
+    ----------
+    n_on, n_off : array, shape (B, G, E)
+        Counts in the ON and the OFF region; axes as in `ProfileData`.
+    alpha : array, shape (B, G, E)
+        Acceptance ON over acceptance OFF, positive.
+    npred_ref : array, shape (B, G, E)
+        Predicted signal counts in the ON region at norm one, not negative.
+    mask : array of bool, shape (B, G, E)
+        True for the slots to use. By default all.
+    """
+
+    n_on: Any
+    n_off: Any
+    alpha: Any
+    npred_ref: Any
+    mask: Any = None
+
+
+Block = ProfileData | OnOffData
+Data = Block | tuple[Block, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class NormFit:
+    """Fitted norms; every array has shape ``(B, G)``.
+
+    Attributes
+    ----------
+    norm : array
+        The norm that minimises the statistic; NaN where there is none (see ``status``).
+    norm_err : array
+        One standard deviation from the curvature of the statistic at the minimum; NaN where it has
+        none (zero counts, a kink, a bound).
+    stat, stat_null : array
+        The fit statistic at the minimum and at norm zero.
+    ts : array
+        ``stat_null - stat``, summed without cancellation.
+    status : array of int
+        `Status` of each fit.
+    """
+
+    norm: Any
+    norm_err: Any
+    stat: Any
+    stat_null: Any
+    ts: Any
+    status: Any
+
+
+def blocks(data: Data) -> tuple[Block, ...]:
+    """The data sets of one statistic each that are fitted jointly."""
+    return data if isinstance(data, tuple) else (data,)
+
+
+def _names(block: Block) -> tuple[str, ...]:
+    if isinstance(block, OnOffData):
+        return ("n_on", "n_off", "alpha", "npred_ref")
+    return ("counts", "background", "npred_ref")
+
+
+def _check_values(name: str, values: Any, mask: Any) -> None:
+    """Raise for values that no fit can use; only concrete arrays can be looked at."""
+    if isinstance(values, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
+        return
+    used = np.asarray(values)[np.asarray(mask, bool)]
+    if not np.all(np.isfinite(used)):
+        raise ValueError(f"{name} has NaN or infinite values in unmasked slots; mask them out")
+    if name == "alpha" and np.any(used <= 0):
+        raise ValueError("alpha must be positive in every unmasked slot")
+    if np.any(used < 0):
+        raise ValueError(
+            f"{name} has {np.count_nonzero(used < 0)} negative values in unmasked slots "
+            f"(the lowest is {used.min():g}); counts and predictions are never negative"
+        )
+
+
+def prepare(data: Data) -> tuple[Block, ...]:
+    """Check the data and complete them with a mask; no arithmetic is done.
+
+    Parameters
+    ----------
+    data : ProfileData, OnOffData or a tuple of these
+        Several are fitted jointly, with a shared norm.
+
+    Returns
+    -------
+    blocks : tuple of ProfileData and OnOffData
+        The same arrays, each with a boolean mask; see `neutral` for the next step.
+
+    Raises
+    ------
+    TypeError
+        For anything but these classes.
+    ValueError
+        For arrays that are not of one shape ``(B, G, E)``, and for NaN or negative values in unmasked
+        slots of arrays that are not traced.
+    """
+    prepared = []
+    for block in blocks(data):
+        if not isinstance(block, ProfileData | OnOffData):
+            raise TypeError(
+                f"data must be ProfileData, OnOffData or a tuple of these, not {type(block).__name__}"
+            )
+        arrays = {name: _as_array(getattr(block, name)) for name in _names(block)}
+        shape = arrays["npred_ref"].shape
+        mask = np.ones(shape, bool) if block.mask is None else _as_array(block.mask)
+        for name, array in {**arrays, "mask": mask}.items():
+            if array.ndim != 3 or array.shape != shape:
+                raise ValueError(
+                    f"{name} has shape {array.shape}; all arrays of the data must have the one shape "
+                    f"(bins, groups, slots), npred_ref has {shape}"
+                )
+        for name, array in arrays.items():
+            _check_values(name, array, mask)
+        prepared.append(type(block)(**arrays, mask=mask))
+    first = prepared[0].npred_ref.shape[:2]
+    for block in prepared[1:]:
+        if block.npred_ref.shape[:2] != first:
+            raise ValueError(
+                f"jointly fitted data have {block.npred_ref.shape[:2]} and {first} bins and groups"
+            )
+    return tuple(prepared)
+
+
+def _as_array(values: Any) -> Any:
+    """The values as they are if they are a JAX array, otherwise as a numpy array."""
+    return values if isinstance(values, jax.Array) else np.asarray(values)
+
+
+def float_dtype(data: Data) -> np.dtype:
+    """Floating dtype in which data are fitted: theirs, or the default one for integers."""
+    arrays = [getattr(block, name) for block in blocks(data) for name in _names(block)]
+    floats = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
+    return jnp.result_type(*floats) if floats else jnp.result_type(float)
+
+
+def neutral(data: tuple[Block, ...]) -> tuple[Block, ...]:
+    """Give prepared data one floating dtype, and masked slots values that change no result.
+
+    Zeros everywhere but for ``alpha``: a slot without counts and without prediction adds nothing.
+    """
+    dtype = float_dtype(data)
+    cleaned = []
+    for block in data:
+        mask = jnp.asarray(block.mask, bool)
+        arrays = {
+            name: jnp.where(mask, jnp.asarray(getattr(block, name), dtype), float(name == "alpha"))
+            for name in _names(block)
+        }
+        cleaned.append(type(block)(**arrays, mask=mask))
+    return tuple(cleaned)
+
+
+def over_bins(function: Callable) -> Callable:
+    """Map a function of one bin and group over the first two axes of all its arguments.
+
+    The two axes are mapped as one: nested maps would double the time that tracing takes.
+    """
+
+    def mapped(*args: Any) -> Any:
+        shape = jax.tree.leaves(args)[0].shape[:2]
+
+        def flat(array: Any) -> Any:
+            return array.reshape(-1, *array.shape[2:])
+
+        def unflat(array: jax.Array) -> jax.Array:
+            return array.reshape(*shape, *array.shape[1:])
+
+        return jax.tree.map(unflat, jax.vmap(function)(*jax.tree.map(flat, args)))
+
+    return mapped

@@ -1,0 +1,225 @@
+"""Fit statistics for Poisson counts, element by element.
+
+Each function works on one slot (or, by broadcasting, on arrays of slots); sums belong to the
+caller. Three forms are given of each statistic: its value, the difference between two norms
+without subtracting two large numbers, and its *score*, half its derivative by the norm.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+TRUNCATION = 1e-25
+"""Floor of the predicted counts inside a logarithm, the value gammapy uses."""
+
+
+def _log_term(counts: jax.Array, rate: jax.Array) -> jax.Array:
+    """``counts * log(rate)``, zero (with zero gradient) where there are no counts."""
+    safe_rate = jnp.where(counts > 0, jnp.maximum(rate, TRUNCATION), 1.0)
+    return counts * jnp.log(safe_rate)
+
+
+def _log_ratio(counts: jax.Array, rate: jax.Array, rate0: jax.Array, change: jax.Array) -> jax.Array:
+    """``counts * log(rate / rate0)`` for ``rate = rate0 + change``, accurate for small changes."""
+    regular = (rate > TRUNCATION) & (rate0 > TRUNCATION)
+    relative = jnp.where(regular, change / jnp.where(regular, rate0, 1.0), 0.0)
+    close = jnp.log1p(jnp.maximum(relative, -1.0 + jnp.finfo(relative.dtype).eps))
+    far = jnp.log(jnp.maximum(rate, TRUNCATION)) - jnp.log(jnp.maximum(rate0, TRUNCATION))
+    # log1p loses its advantage where the rate drops by orders of magnitude.
+    use_close = regular & (relative > -0.5)
+    return counts * jnp.where(counts > 0, jnp.where(use_close, close, far), 0.0)
+
+
+def cash(counts: ArrayLike, npred: ArrayLike) -> jax.Array:
+    r"""Cash statistic of Poisson counts with a known prediction.
+
+    .. math:: C = 2 \left( \mu - n \ln \mu \right)
+
+    without the term of :math:`n!`, the logarithmic term only where :math:`n > 0`. Predictions below
+    zero count as zero, and :math:`\mu` is floored at ``TRUNCATION`` inside the logarithm.
+
+    Parameters
+    ----------
+    counts : array_like
+        Observed counts.
+    npred : array_like
+        Predicted counts (signal and background), of a shape that broadcasts with ``counts``.
+
+    Returns
+    -------
+    stat : jax.Array
+        The statistic, element by element.
+
+    References
+    ----------
+    Cash, W. (1979), ApJ 228, 939.
+    """
+    counts, npred = jnp.asarray(counts), jnp.asarray(npred)
+    return 2.0 * (jnp.maximum(npred, 0.0) - _log_term(counts, npred))
+
+
+def cash_difference(
+    counts: jax.Array, background: jax.Array, npred_ref: jax.Array, norm: jax.Array, norm0: jax.Array
+) -> jax.Array:
+    """``cash`` at ``norm`` minus ``cash`` at ``norm0``, without cancellation.
+
+    The linear part is a difference of norms and the logarithmic one a ``log1p``, so that float32
+    keeps the digits that a difference of two sums would lose.
+    """
+    rate0 = background + norm0 * npred_ref
+    rate = background + norm * npred_ref
+    change = (norm - norm0) * npred_ref
+    linear = jnp.where(
+        (rate > 0) & (rate0 > 0), change, jnp.maximum(rate, 0.0) - jnp.maximum(rate0, 0.0)
+    )
+    return 2.0 * (linear - _log_ratio(counts, rate, rate0, change))
+
+
+def cash_score(
+    counts: jax.Array, background: jax.Array, npred_ref: jax.Array, norm: jax.Array
+) -> jax.Array:
+    """Half the derivative of ``cash`` by the norm; the right-hand one at a kink.
+
+    A slot without counts contributes once its prediction is positive. Whether it is, is asked of
+    the norm (``norm >= -background / npred_ref``) and not of the rounded prediction, so that a norm
+    that was set to the kink itself is on its right side.
+    """
+    rate = background + norm * npred_ref
+    has_counts = counts > 0
+    safe_rate = jnp.where(has_counts, jnp.where(rate > 0, rate, TRUNCATION), 1.0)
+    active = norm >= cash_kink(counts, background, npred_ref)
+    return npred_ref * jnp.where(has_counts, 1.0 - counts / safe_rate, jnp.where(active, 1.0, 0.0))
+
+
+def cash_kink(counts: jax.Array, background: jax.Array, npred_ref: jax.Array) -> jax.Array:
+    """Norm at which the prediction of a slot reaches zero, ``-background / npred_ref``.
+
+    ``inf`` where the slot has no expected signal. With counts it is the end of the domain, without
+    counts a kink of the statistic.
+    """
+    has_signal = npred_ref > 0
+    return jnp.where(has_signal, -background / jnp.where(has_signal, npred_ref, 1.0), jnp.inf)
+
+
+def wstat_rates(
+    n_on: jax.Array, n_off: jax.Array, alpha: jax.Array, signal: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Maximum-likelihood OFF and ON rates, and the root ``D``, for a given signal.
+
+    With ``C = alpha (n_on + n_off) - (1 + alpha) m`` and ``P = alpha (n_on + n_off) + (1 + alpha) m``,
+    the OFF rate is ``(C + D) / (2 alpha (1 + alpha))`` and the ON rate ``(P + D) / (2 (1 + alpha))``;
+    each is rewritten by its conjugate where its sum would cancel. Both are never negative.
+    """
+    total = alpha * (n_on + n_off)
+    c = total - (1 + alpha) * signal
+    p = total + (1 + alpha) * signal
+    square = jnp.maximum(c**2 + 4 * alpha * (1 + alpha) * n_off * signal, 0.0)
+    root = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    off_low, on_low = c < 0, p < 0
+    off = jnp.where(
+        off_low,
+        2 * n_off * signal / jnp.where(off_low, root - c, 1.0),
+        (c + root) / (2 * alpha * (1 + alpha)),
+    )
+    on = jnp.where(
+        on_low,
+        -2 * alpha * n_on * signal / jnp.where(on_low, root - p, 1.0),
+        (p + root) / (2 * (1 + alpha)),
+    )
+    return off, on, root
+
+
+def wstat(
+    n_on: ArrayLike, n_off: ArrayLike, alpha: ArrayLike, npred_signal: ArrayLike
+) -> jax.Array:
+    r"""On-Off statistic: Poisson counts with a background measured in an OFF region.
+
+    The background is profiled analytically: with :math:`m` the predicted signal,
+    :math:`C = \alpha (n_{on} + n_{off}) - (1 + \alpha) m` and
+    :math:`D^2 = C^2 + 4 \alpha (\alpha + 1) n_{off} m`, the OFF rate is
+    :math:`\mu_b = (C + D) / (2 \alpha (\alpha + 1))` and
+
+    .. math::
+        W = 2 \left[ m + (1 + \alpha) \mu_b - n_{on} \ln (m + \alpha \mu_b) - n_{off} \ln \mu_b
+            - n_{on} (1 - \ln n_{on}) - n_{off} (1 - \ln n_{off}) \right]
+
+    each logarithmic term only where its count is not zero. The saturated terms make it zero for a
+    perfect prediction.
+
+    Parameters
+    ----------
+    n_on, n_off : array_like
+        Counts in the ON and the OFF region.
+    alpha : array_like
+        Ratio of the acceptances, ON over OFF; positive.
+    npred_signal : array_like
+        Predicted signal counts in the ON region.
+
+    Returns
+    -------
+    stat : jax.Array
+        The statistic, element by element, of the broadcast shape.
+
+    References
+    ----------
+    XSPEC manual, appendix B (Poisson data with Poisson background); Li & Ma (1983), ApJ 272, 317
+    for ``W(0) - W(excess)``.
+    """
+    arrays = jnp.broadcast_arrays(*map(jnp.asarray, (n_on, n_off, alpha, npred_signal)))
+    dtype = jnp.result_type(*arrays)
+    dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
+    n_on, n_off, alpha, signal = (array.astype(dtype) for array in arrays)
+    off, on, _ = wstat_rates(n_on, n_off, alpha, signal)
+    saturated = n_on - _log_term(n_on, n_on) + n_off - _log_term(n_off, n_off)
+    return 2.0 * (on + off - _log_term(n_on, on) - _log_term(n_off, off) - saturated)
+
+
+def wstat_difference(
+    n_on: jax.Array,
+    n_off: jax.Array,
+    alpha: jax.Array,
+    npred_ref: jax.Array,
+    norm: jax.Array,
+    norm0: jax.Array,
+) -> jax.Array:
+    """``wstat`` at ``norm`` minus ``wstat`` at ``norm0``, without cancellation.
+
+    The change of the profiled OFF rate is taken from ``D^2 - D0^2``, which factors.
+    """
+    signal, signal0 = norm * npred_ref, norm0 * npred_ref
+    off, on, root = wstat_rates(n_on, n_off, alpha, signal)
+    off0, on0, root0 = wstat_rates(n_on, n_off, alpha, signal0)
+    step = (norm - norm0) * npred_ref
+    total = alpha * (n_on + n_off)
+    c_sum = 2 * total - (1 + alpha) * (signal + signal0)
+    squares = (1 + alpha) * step * (4 * alpha * n_off - c_sum)
+    roots = root + root0
+    root_change = jnp.where(roots > 0, squares / jnp.where(roots > 0, roots, 1.0), 0.0)
+    off_change = (root_change - (1 + alpha) * step) / (2 * alpha * (1 + alpha))
+    on_change = (root_change + (1 + alpha) * step) / (2 * (1 + alpha))
+    return 2.0 * (
+        on_change
+        + off_change
+        - _log_ratio(n_on, on, on0, on_change)
+        - _log_ratio(n_off, off, off0, off_change)
+    )
+
+
+def wstat_score(
+    n_on: jax.Array, n_off: jax.Array, alpha: jax.Array, npred_ref: jax.Array, norm: jax.Array
+) -> jax.Array:
+    """Half the derivative of ``wstat`` by the norm; the right-hand one at a kink.
+
+    By the envelope theorem it is ``npred_ref (1 - n_on / rate_on)``. Without ON counts the ON rate may
+    sit on its bound of zero (a signal below ``-alpha n_off / (1 + alpha)``), where the OFF rate
+    ``-m / alpha`` carries the derivative instead.
+    """
+    signal = norm * npred_ref
+    _, on, _ = wstat_rates(n_on, n_off, alpha, signal)
+    has_on, has_off = n_on > 0, n_off > 0
+    with_on = 1.0 - n_on / jnp.where(has_on, jnp.maximum(on, TRUNCATION), 1.0)
+    bound = jnp.where(has_off, signal < -alpha * n_off / (1 + alpha), norm < 0)
+    on_bound = -n_off / jnp.where(bound & has_off, signal, 1.0) - 1.0 / alpha
+    return npred_ref * jnp.where(has_on, with_on, jnp.where(bound, on_bound, 1.0))

@@ -1,0 +1,394 @@
+"""Binned gamma-ray data: counts with their background, exposure, responses and masks."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
+from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.summary import dataset_summary
+
+__all__ = ["MapDataset", "MapDatasetOnOff"]
+
+EXPOSURE_UNIT = u.Unit("cm2 s")
+MAPS_ON_OFF = ("counts", "counts_off", "acceptance", "acceptance_off")
+
+
+class MapDataset:
+    """Counts cube with background model, exposure and instrument responses.
+
+    Any part may be missing; `check` tells what a profile needs.
+
+    Parameters
+    ----------
+    counts : WcsNDMap, optional
+        Counts with one axis "energy" (reconstructed).
+    background : WcsNDMap, optional
+        Predicted background counts, as `counts`.
+    exposure : WcsNDMap, optional
+        Effective area times time with one axis "energy_true", on the same pixels.
+    edisp : EDispKernelMap or EDispMap, optional
+        Energy dispersion; none means that true and reconstructed energy agree.
+    psf : PSFMap, optional
+        Point spread function.
+    mask_safe, mask_fit : WcsNDMap, optional
+        True where the data may be used, as `counts`; both must be.
+    gti : `~astropy.table.Table`, optional
+        Good time intervals, kept for writing.
+    meta_table : `~astropy.table.Table`, optional
+        A row per observation, kept for writing.
+    name : str, optional
+        Default: eight random characters.
+    npred_sources : WcsNDMap, optional
+        Predicted counts of other sources, as `counts`; they join the background.
+
+    Raises
+    ------
+    ValueError
+        If pixels, axes or units of the parts do not fit together.
+    """
+
+    stat_type = "cash"
+    _counts_like: tuple[str, ...] = (
+        "counts",
+        "background",
+        "npred_sources",
+        "mask_safe",
+        "mask_fit",
+    )
+
+    def __init__(
+        self,
+        *,
+        counts: WcsNDMap | None = None,
+        background: WcsNDMap | None = None,
+        exposure: WcsNDMap | None = None,
+        edisp: EDispKernelMap | EDispMap | None = None,
+        psf: PSFMap | None = None,
+        mask_safe: WcsNDMap | None = None,
+        mask_fit: WcsNDMap | None = None,
+        gti: Table | None = None,
+        meta_table: Table | None = None,
+        name: str | None = None,
+        npred_sources: WcsNDMap | None = None,
+    ) -> None:
+        self.counts = counts
+        self.background = background
+        self.exposure = exposure
+        self.edisp = edisp
+        self.psf = psf
+        self.mask_safe = _as_mask(mask_safe)
+        self.mask_fit = _as_mask(mask_fit)
+        self.gti = gti
+        self.meta_table = meta_table
+        self.npred_sources = npred_sources
+        self._name = str(name) if name else uuid.uuid4().hex[:8]
+        self._check_geometry()
+
+    @property
+    def name(self) -> str:
+        """Name of the dataset."""
+        return self._name
+
+    @property
+    def has_geom(self) -> bool:
+        """Whether there is any map on the pixels of the counts."""
+        return any(getattr(self, part) is not None for part in self._counts_like)
+
+    @property
+    def geom(self) -> WcsGeom:
+        """Pixels and energy axis of the counts."""
+        for part in self._counts_like:
+            map_ = getattr(self, part)
+            if map_ is not None:
+                return map_.geom
+        raise ValueError(f"dataset {self.name!r} has no counts")
+
+    @property
+    def energy_axis(self) -> MapAxis:
+        """Reconstructed-energy axis."""
+        return self.geom.axis("energy")
+
+    @property
+    def energy_axis_true(self) -> MapAxis:
+        """True-energy axis of the exposure."""
+        if self.exposure is None:
+            raise ValueError(f"dataset {self.name!r} has no exposure")
+        return self.exposure.geom.axis("energy_true")
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Where both masks allow the use of the data, shape ``(n_energy, ny, nx)``."""
+        mask = np.ones(self.geom.data_shape, dtype=bool)
+        for part in (self.mask_safe, self.mask_fit):
+            if part is not None:
+                mask &= part.data
+        return mask
+
+    def npred_background(self) -> WcsNDMap:
+        """Predicted counts of the background and of other sources.
+
+        Returns
+        -------
+        npred : WcsNDMap
+            In float64, as the counts; zeros if the dataset has neither.
+        """
+        total = np.zeros(self.geom.data_shape)
+        for part in (self.background, self.npred_sources):
+            if part is not None:
+                total += part.data
+        return WcsNDMap(self.geom, total)
+
+    def _check_geometry(self) -> None:
+        parts = [part for part in self._counts_like if getattr(self, part) is not None]
+        for part in parts:
+            geom = getattr(self, part).geom
+            if [axis.name for axis in geom.axes] != ["energy"]:
+                raise ValueError(
+                    f"{part} must have the one axis 'energy', got "
+                    f"{[axis.name for axis in geom.axes]}"
+                )
+            _check_same_geom(part, geom, parts[0], self.geom)
+        if self.exposure is not None:
+            geom = self.exposure.geom
+            if [axis.name for axis in geom.axes] != ["energy_true"]:
+                raise ValueError(
+                    "exposure must have the one axis 'energy_true', got "
+                    f"{[axis.name for axis in geom.axes]}"
+                )
+            if parts and not geom.is_allclose_image(self.geom):
+                raise ValueError(_geom_message("exposure", geom, parts[0], self.geom))
+            if not self.exposure.unit.is_equivalent(EXPOSURE_UNIT):
+                raise ValueError(
+                    f"exposure has the unit {self.exposure.unit.to_string()!r}, which does not "
+                    "convert to cm2 s (area times time)"
+                )
+        if self.edisp is not None:
+            self._check_edisp(self.edisp, has_counts=bool(parts))
+
+    def _check_edisp(self, edisp: EDispKernelMap | EDispMap, *, has_counts: bool) -> None:
+        if self.exposure is not None:
+            true, expected = edisp.energy_axis_true, self.energy_axis_true
+            if not true.is_allclose(expected):
+                raise ValueError(f"edisp has the true axis {true!r}, but exposure {expected!r}")
+        if has_counts and isinstance(edisp, EDispKernelMap):
+            reco = edisp.energy_axis
+            if not reco.is_allclose(self.energy_axis):
+                raise ValueError(
+                    f"edisp has the reconstructed axis {reco!r}, but counts {self.energy_axis!r}"
+                )
+
+    def check(self) -> None:
+        """Make sure that a profile can be computed.
+
+        Only what is inside the mask matters; the exposure matters where any energy of a
+        pixel is inside.
+
+        Raises
+        ------
+        ValueError
+            If counts or exposure are missing, or there are NaN, infinite or negative
+            values in the counts, background or exposure. The message names the map, the
+            number of such values and the first of them.
+        """
+        self._require("counts", "exposure")
+        mask = self.mask
+        for part in self._value_parts():
+            map_ = getattr(self, part)
+            if map_ is not None:
+                self._check_values(part, map_.data, mask)
+        assert self.exposure is not None
+        pixels = np.broadcast_to(mask.any(axis=0), self.exposure.data.shape)
+        self._check_values("exposure", self.exposure.data, pixels)
+
+    def _value_parts(self) -> tuple[str, ...]:
+        return ("counts", "background", "npred_sources")
+
+    def _require(self, *parts: str) -> None:
+        missing = [part for part in parts if getattr(self, part) is None]
+        if missing:
+            raise ValueError(f"dataset {self.name!r} has no {' and no '.join(missing)}")
+
+    def _check_values(self, part: str, data: NDArray[Any], mask: NDArray[np.bool_]) -> None:
+        if data.dtype.kind in "ub":
+            return
+        # NaN fails the comparison too.
+        bad = ~((data >= 0) & (data < np.inf)) & mask
+        if bad.any():
+            first = tuple(int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))
+            raise ValueError(
+                f"{part} of dataset {self.name!r} is NaN, infinite or negative in "
+                f"{np.count_nonzero(bad)} bins inside the mask, first {data[first]} at "
+                f"(energy, y, x) = {first}; mask these bins or mend the map"
+            )
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], name: str | None = None) -> MapDataset:
+        """Read a dataset from a FITS file in gammapy's format.
+
+        Parameters
+        ----------
+        path : str or path-like
+            ``$VARIABLES`` and ``~`` are expanded; may be gzipped.
+        name : str, optional
+            Name of the dataset; default the one in the file, or a random one.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged, not a dataset, of the other kind (On-Off or not), or
+            its parts do not fit together.
+        """
+        from jaxprof.io.mapdataset import read_map_dataset
+
+        parts = read_map_dataset(path, on_off=issubclass(cls, MapDatasetOnOff))
+        if name is not None:
+            parts["name"] = name
+        try:
+            return cls(**parts)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+    def write(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the dataset to a FITS file that gammapy reads.
+
+        Parameters
+        ----------
+        path : str or path-like
+            ``$VARIABLES`` and ``~`` are expanded; the extension ``.gz`` compresses.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and `overwrite` is false.
+        ValueError
+            If the dataset has `npred_sources`, for which the format has no place.
+        """
+        from jaxprof.io.mapdataset import write_map_dataset
+
+        write_map_dataset(self, path, overwrite=overwrite)
+
+    def __str__(self) -> str:
+        return dataset_summary(self)
+
+    def __repr__(self) -> str:
+        parts = [part for part in self._counts_like if getattr(self, part) is not None]
+        return f"{type(self).__name__}({self.name!r}, {', '.join(parts)})"
+
+
+class MapDatasetOnOff(MapDataset):
+    """Counts with a background measured in Off counts.
+
+    Parameters
+    ----------
+    counts, exposure, edisp, psf, mask_safe, mask_fit, gti, meta_table, name
+        As for `MapDataset`.
+    counts_off : WcsNDMap, optional
+        Off counts, as `counts`.
+    acceptance, acceptance_off : WcsNDMap, optional
+        Relative acceptance to background of the On and Off counts, as `counts`.
+
+    Raises
+    ------
+    ValueError
+        If pixels, axes or units of the parts do not fit together.
+    """
+
+    stat_type = "wstat"
+    _counts_like = (*MAPS_ON_OFF, "mask_safe", "mask_fit")
+
+    def __init__(
+        self,
+        *,
+        counts: WcsNDMap | None = None,
+        counts_off: WcsNDMap | None = None,
+        acceptance: WcsNDMap | None = None,
+        acceptance_off: WcsNDMap | None = None,
+        exposure: WcsNDMap | None = None,
+        edisp: EDispKernelMap | EDispMap | None = None,
+        psf: PSFMap | None = None,
+        mask_safe: WcsNDMap | None = None,
+        mask_fit: WcsNDMap | None = None,
+        gti: Table | None = None,
+        meta_table: Table | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.counts_off = counts_off
+        self.acceptance = acceptance
+        self.acceptance_off = acceptance_off
+        super().__init__(
+            counts=counts,
+            exposure=exposure,
+            edisp=edisp,
+            psf=psf,
+            mask_safe=mask_safe,
+            mask_fit=mask_fit,
+            gti=gti,
+            meta_table=meta_table,
+            name=name,
+        )
+
+    @property
+    def alpha(self) -> WcsNDMap:
+        """On over Off acceptance, 0 where there is no Off acceptance."""
+        self._require("acceptance", "acceptance_off")
+        assert self.acceptance is not None and self.acceptance_off is not None
+        on = self.acceptance.data.astype(np.float64)
+        off = self.acceptance_off.data.astype(np.float64)
+        return WcsNDMap(self.geom, np.divide(on, off, out=np.zeros_like(on), where=off != 0))
+
+    def npred_background(self) -> WcsNDMap:
+        """Background expected from the Off counts: alpha times Off counts, in float64."""
+        if self.counts_off is None or self.acceptance is None or self.acceptance_off is None:
+            return WcsNDMap(self.geom)
+        return WcsNDMap(self.geom, self.alpha.data * self.counts_off.data)
+
+    def _value_parts(self) -> tuple[str, ...]:
+        return MAPS_ON_OFF
+
+    def check(self) -> None:
+        """As `MapDataset.check`, for the Off counts and acceptances too."""
+        self._require("counts_off", "acceptance", "acceptance_off")
+        super().check()
+
+
+def _as_mask(mask: WcsNDMap | None) -> WcsNDMap | None:
+    if mask is None or mask.is_mask:
+        return mask
+    return WcsNDMap(mask.geom, mask.data != 0)
+
+
+def _check_same_geom(part: str, geom: WcsGeom, reference: str, expected: WcsGeom) -> None:
+    axis, axis_expected = geom.axes[0], expected.axes[0]
+    if not axis.is_allclose(axis_expected):
+        raise ValueError(f"{part} has the axis {axis!r}, but {reference} {axis_expected!r}")
+    if not geom.is_allclose_image(expected):
+        raise ValueError(_geom_message(part, geom, reference, expected))
+
+
+def _geom_message(part: str, geom: WcsGeom, reference: str, expected: WcsGeom) -> str:
+    if geom.npix_shape != expected.npix_shape:
+        return (
+            f"{part} has {geom.npix_shape} pixels (ny, nx), but {reference} {expected.npix_shape}"
+        )
+    return f"the pixels of {part} are at other sky positions than those of {reference}"
+
+
+def __getattr__(name: str) -> Any:
+    # Simulations build datasets, so the import the other way must wait.
+    if name == "simulate_galactic_centre":
+        from jaxprof.simulate import simulate_galactic_centre
+
+        return simulate_galactic_centre
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,298 @@
+"""The estimator that users configure and run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import astropy.units as u
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof import core
+from jaxprof.core import NormFit, OnOffData
+from jaxprof.core.data import Status, blocks
+from jaxprof.core.spectral import PowerLawSpectralModel
+from jaxprof.core.statistics import wstat_rates
+from jaxprof.options import (
+    NormParameter,
+    checked_energy_edges,
+    checked_spectral_model,
+    dataset_list,
+    norm_parameter,
+    one_of,
+    optional_selection,
+    positive,
+)
+from jaxprof.profile import FluxProfile
+from jaxprof.reduce import LIKELIHOODS, MASK_POLICIES, Reduction, reduce_datasets
+from jaxprof.regions import profile_axis, region_list
+
+Array = NDArray[Any]
+
+class FluxProfileEstimator:
+    """Estimate the flux in each of a list of sky regions and in groups of energies.
+
+    For each region and energy group the norm of a reference spectrum is fitted to the counts with a
+    Poisson likelihood. All of them are solved at once.
+
+    Parameters
+    ----------
+    regions : list of SkyRegion, regions.Regions or RegionGeom
+        Bins of the profile, at least two.
+    spectral_model : SpectralModel, optional
+        Reference spectrum, by default a power law of index 2. ``spectrum`` is the older name.
+    energy_edges : Quantity, shape (G + 1,)
+        Edges of the energy groups; they snap to the nearest edges of the data's reconstructed axis.
+        By default 1 to 10 TeV.
+    n_sigma : float
+        Number of standard deviations of ``norm_err``, ``norm_errn`` and ``norm_errp``.
+    n_sigma_ul : float
+        Number of standard deviations of the upper limits (2: 95.45 %, two-sided).
+    n_sigma_sensitivity : float
+        Significance of the sensitivity.
+    selection_optional : list of str or "all", optional
+        Quantities beyond ``norm`` and ``norm_err``: any of ``"errn-errp"``, ``"ul"``, ``"scan"``, ``"sensitivity"``.
+    sum_over_energy_groups : bool
+        Whether the energies of a group are summed before the fit. By default each
+        reconstructed energy is a term of the likelihood.
+    norm : NormParameter or dict, optional
+        Bounds and scan values of the norm.
+    mask_policy : {"coverage", "mean-exposure", "strict"}
+        What happens where a mask or the map's edge cuts a region. ``"coverage"`` (the default) takes the
+        exposure that the unmasked part saw, so that the norm is that of the whole region's flux.
+        ``"mean-exposure"`` takes the mean exposure over the region's pixels whatever the mask, as
+        gammapy 1.x does, which makes the norm of a cut region too low. ``"strict"`` refuses cut
+        regions, as gammapy 2.1 does.
+    likelihood : {"region", "pixel"}
+        Whether the pixels of a region are summed, or each is a Poisson term with its own background.
+    spectrum : SpectralModel, optional
+        The older name of ``spectral_model``.
+
+    Raises
+    ------
+    TypeError
+        For an unknown option.
+    ValueError
+        For fewer than two regions, energy edges that are not increasing energies, or values that an
+        option does not take.
+    """
+
+    def __init__(
+        self,
+        regions: Any = None,
+        *,
+        spectral_model: Any = None,
+        energy_edges: u.Quantity = (1.0, 10.0) * u.TeV,
+        n_sigma: float = 1,
+        n_sigma_ul: float = 2,
+        n_sigma_sensitivity: float = 5,
+        selection_optional: str | Iterable[str] | None = None,
+        sum_over_energy_groups: bool = False,
+        norm: NormParameter | Mapping[str, Any] | None = None,
+        mask_policy: str = "coverage",
+        likelihood: str = "region",
+        spectrum: Any = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            raise TypeError(
+                f"FluxProfileEstimator has no option {', '.join(map(repr, unknown))}; it takes "
+                f"{', '.join(self._options())}"
+            )
+        if spectral_model is not None and spectrum is not None:
+            raise ValueError("give spectral_model or spectrum (its older name), not both")
+        self.regions = region_list(regions)
+        if len(self.regions) < 2:
+            raise ValueError(f"regions: a profile needs at least two regions, got {len(self.regions)}")
+        model = spectral_model if spectral_model is not None else spectrum
+        self.spectral_model = PowerLawSpectralModel() if model is None else checked_spectral_model(model)
+        self.energy_edges = checked_energy_edges(energy_edges)
+        self.n_sigma = positive("n_sigma", n_sigma)
+        self.n_sigma_ul = positive("n_sigma_ul", n_sigma_ul)
+        self.n_sigma_sensitivity = positive("n_sigma_sensitivity", n_sigma_sensitivity)
+        self.selection_optional = optional_selection(selection_optional)
+        self.sum_over_energy_groups = bool(sum_over_energy_groups)
+        self.norm = norm_parameter(norm)
+        self.mask_policy = one_of("mask_policy", mask_policy, MASK_POLICIES)
+        self.likelihood = one_of("likelihood", likelihood, LIKELIHOODS)
+
+    @staticmethod
+    def _options() -> tuple[str, ...]:
+        return (
+            "regions",
+            "spectral_model",
+            "energy_edges",
+            "n_sigma",
+            "n_sigma_ul",
+            "n_sigma_sensitivity",
+            "selection_optional",
+            "sum_over_energy_groups",
+            "norm",
+            "mask_policy",
+            "likelihood",
+        )
+
+    @property
+    def spectrum(self) -> Any:
+        """The older name of ``spectral_model``."""
+        return self.spectral_model
+
+    def __str__(self) -> str:
+        shown = {
+            **{name: getattr(self, name) for name in self._options()},
+            "regions": f"{len(self.regions)} {type(self.regions[0]).__name__}, ...",
+            "selection_optional": list(self.selection_optional),
+        }
+        width = max(map(len, shown)) + 1
+        lines = [f"{name:{width}}: {shown[name]}" for name in sorted(shown)]
+        return "\n".join([type(self).__name__, "-" * len(type(self).__name__), "", *lines])
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self.regions)} regions>"
+
+    def reduce(self, datasets: Any) -> Reduction:
+        """Reduce datasets to the arrays of the fits, without fitting.
+
+        Parameters
+        ----------
+        datasets : MapDataset, MapDatasetOnOff or a list of these
+
+        Returns
+        -------
+        Reduction
+            ``reduction.data`` is what `jaxprof.core.fit_norms` takes, for a likelihood of one's own.
+        """
+        with jax.enable_x64(True):
+            return reduce_datasets(
+                dataset_list(datasets),
+                self.regions,
+                self.spectral_model,
+                self.energy_edges,
+                mask_policy=self.mask_policy,
+                likelihood=self.likelihood,
+                sum_over_energy_groups=self.sum_over_energy_groups,
+            )
+
+    def run(self, datasets: Any) -> FluxProfile:
+        """Estimate the flux profile.
+
+        The computation is in float64 whatever the global setting of JAX.
+
+        Parameters
+        ----------
+        datasets : MapDataset, MapDatasetOnOff or a list of these
+            Several datasets are fitted jointly, with a shared norm per region and energy group.
+
+        Returns
+        -------
+        FluxProfile
+
+        Raises
+        ------
+        TypeError
+            For anything but datasets.
+        ValueError
+            If a dataset has no counts or exposure, has invalid values inside its mask, or energies
+            that do not fit the edges.
+
+        Warns
+        -----
+        UserWarning
+            For regions that lie wholly off the map; their ``success`` is False.
+        """
+        datasets = dataset_list(datasets)
+        with jax.enable_x64(True):
+            reduction = self.reduce(datasets)
+            quantities = self._quantities(reduction)
+        return FluxProfile(
+            quantities,
+            axis=profile_axis(self.regions),
+            energy_edges=reduction.energy_edges,
+            reference_model=self.spectral_model,
+            regions=self.regions,
+            dataset_names=reduction.dataset_names,
+            n_sigma=self.n_sigma,
+            n_sigma_ul=self.n_sigma_ul,
+            n_sigma_sensitivity=self.n_sigma_sensitivity,
+            gti=datasets[0].gti,
+            likelihood_data=reduction.data,
+        )
+
+    def _quantities(self, reduction: Reduction) -> dict[str, Array]:
+        data = reduction.data
+        norm_min, norm_max = self.norm.bounds()
+        fit = core.fit_norms(data, norm_min=norm_min, norm_max=norm_max)
+        quantities = {
+            "norm": fit.norm,
+            "norm_err": fit.norm_err * self.n_sigma,
+            "stat": fit.stat,
+            "stat_null": fit.stat_null,
+            "ts": fit.ts,
+        }
+        wanted = set(self.selection_optional)
+        if wanted & {"errn-errp", "ul"}:
+            limits = core.limits(data, fit, n_sigma=self.n_sigma, n_sigma_ul=self.n_sigma_ul)
+            if "errn-errp" in wanted:
+                quantities |= {"norm_errn": limits.norm_errn, "norm_errp": limits.norm_errp}
+            if "ul" in wanted:
+                quantities["norm_ul"] = limits.norm_ul
+        if "sensitivity" in wanted:
+            quantities["norm_sensitivity"] = core.sensitivity(data, n_sigma=self.n_sigma_sensitivity)
+        arrays = {name: np.array(value) for name, value in quantities.items()}
+        status = np.array(fit.status)
+        if "scan" in wanted:
+            values = self.norm.values()
+            scan = np.array(core.scan(data, values))
+            scan[status == Status.FULLY_MASKED] = np.nan
+            arrays["stat_scan"] = scan
+            arrays["norm_scan"] = np.broadcast_to(values, scan.shape).copy()
+        arrays |= _predictions(reduction, fit)
+        arrays["success"] = status <= Status.BOUNDARY
+        arrays["status"] = status
+        arrays["coverage"] = reduction.coverage
+        arrays["solid_angle"] = reduction.solid_angle
+        return arrays
+
+
+def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:
+    """Observed and predicted counts, (B, G) for one dataset and (B, G, D) for several."""
+    n_datasets = len(reduction.dataset_names)
+    norm = np.array(fit.norm)[:, :, np.newaxis]
+    observed, backgrounds, signals, references = [], [], [], []
+    for block in blocks(reduction.data):
+        reference = np.where(block.mask, block.npred_ref, 0.0)
+        signal = norm * reference
+        if isinstance(block, OnOffData):
+            counts = block.n_on
+            alpha = np.where(block.mask, block.alpha, 1.0)
+            off, on, _ = wstat_rates(
+                *(np.where(block.mask, a, 0.0) for a in (block.n_on, block.n_off)), alpha, signal
+            )
+            background, total = alpha * np.array(off), np.array(on)
+        else:
+            counts = block.counts
+            background = block.background
+            total = np.maximum(background + signal, 0.0)
+        observed.append(np.where(block.mask, counts, 0.0))
+        backgrounds.append(np.where(block.mask, background, 0.0))
+        signals.append(np.where(block.mask, total, 0.0))
+        references.append(reference)
+    owner = reduction.slot_dataset
+
+    def per_dataset(parts: list[Array]) -> Array:
+        values = np.concatenate(parts, axis=2)
+        sums = [values[:, :, owner == index].sum(axis=2) for index in range(n_datasets)]
+        return sums[0] if n_datasets == 1 else np.stack(sums, axis=-1)
+
+    reference = per_dataset(references)
+    scale = np.array(fit.norm) if n_datasets == 1 else norm
+    return {
+        "counts": per_dataset(observed),
+        # A fit that failed predicts nothing, not even a background.
+        "npred": np.where(np.isfinite(scale), per_dataset(signals), np.nan),
+        "npred_excess": scale * reference,
+        "npred_background": per_dataset(backgrounds),
+        "npred_excess_ref": reference,
+    }

@@ -1,0 +1,327 @@
+"""Pixel grids on the sky."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import Angle, SkyCoord
+from astropy.nddata.utils import NoOverlapError, overlap_slices
+from astropy.wcs import WCS
+from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales, wcs_to_celestial_frame
+from numpy.typing import ArrayLike, NDArray
+
+from jaxprof.axes import MapAxis
+
+__all__ = ["WcsGeom"]
+
+
+def _degrees_pair(value: Any, what: str) -> NDArray[np.float64]:
+    """(lon, lat) in degrees from a number, string, Quantity or pair of them."""
+    if isinstance(value, tuple | list):
+        pair = [float(Angle(item, unit="deg").deg) for item in value]
+    else:
+        pair = list(np.atleast_1d(Angle(value, unit="deg").deg))
+    if len(pair) not in (1, 2) or not all(item > 0 for item in pair):
+        raise ValueError(f"{what} must be one or two positive angles (lon, lat), got {value!r}")
+    return np.array(pair * (3 - len(pair)), dtype=float)
+
+
+class WcsGeom:
+    """Pixel grid on the sky, with further axes.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS`
+        Celestial, two-dimensional.
+    shape : tuple of int
+        Number of pixels ``(ny, nx)``.
+    axes : sequence of MapAxis
+        Further axes, the fastest first (for an energy cube the energy axis alone).
+
+    Raises
+    ------
+    ValueError
+        If the WCS is not a celestial image or the shape not two positive integers.
+    """
+
+    def __init__(self, wcs: WCS, shape: tuple[int, int], axes: Sequence[MapAxis] = ()) -> None:
+        if wcs.naxis != 2 or not wcs.has_celestial:
+            raise ValueError(f"wcs must be a celestial image, got the axes {list(wcs.wcs.ctype)}")
+        if len(shape) != 2 or min(shape) < 1:
+            raise ValueError(f"shape must be two positive integers (ny, nx), got {shape}")
+        self.wcs = wcs
+        self.npix_shape = (int(shape[0]), int(shape[1]))
+        self.axes = list(axes)
+        self._solid_angle: u.Quantity | None = None
+
+    @classmethod
+    def create(
+        cls,
+        skydir: Any = None,
+        *,
+        binsz: Any = 1.0,
+        width: Any = None,
+        npix: Any = None,
+        frame: str = "icrs",
+        proj: str = "CAR",
+        axes: Sequence[MapAxis] = (),
+    ) -> WcsGeom:
+        """Grid centred on a sky position.
+
+        Parameters
+        ----------
+        skydir : `~astropy.coordinates.SkyCoord` or (lon, lat) in deg, optional
+            Centre of the map and reference point of the projection; default (0, 0).
+        binsz : angle or (lon, lat)
+            Size of a pixel; plain numbers in deg.
+        width : angle or (lon, lat), optional
+            Size of the map, rounded to whole pixels.
+        npix : int or (nx, ny), optional
+            Size in pixels instead of `width`. With neither, the whole sky.
+        frame : {"icrs", "galactic"}
+            Coordinate frame.
+        proj : str
+            Three-letter code of a FITS projection.
+        axes : sequence of MapAxis
+            Further axes.
+
+        Raises
+        ------
+        ValueError
+            If the frame is unknown or a size not positive.
+        """
+        if frame not in ("icrs", "galactic"):
+            raise ValueError(f"frame must be 'icrs' or 'galactic', got {frame!r}")
+        size = _degrees_pair(binsz, "binsz")
+        if npix is not None:
+            nx, ny = (int(n) for n in np.broadcast_to(npix, (2,)))
+        else:
+            extent = np.array([360.0, 180.0]) if width is None else _degrees_pair(width, "width")
+            nx, ny = (max(int(n), 1) for n in np.round(extent / size))
+        if skydir is None:
+            skydir = (0.0, 0.0)
+        if isinstance(skydir, SkyCoord):
+            center = skydir.transform_to(frame)
+        else:
+            lon, lat = (Angle(item, unit="deg") for item in skydir)
+            center = SkyCoord(lon, lat, frame=frame)
+        names = ("GLON", "GLAT") if frame == "galactic" else ("RA", "DEC")
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype = [f"{name:-<5}{proj.upper()}" for name in names]
+        wcs.wcs.cunit = ["deg", "deg"]
+        wcs.wcs.crval = [center.spherical.lon.deg, center.spherical.lat.deg]
+        wcs.wcs.crpix = [(nx + 1) / 2, (ny + 1) / 2]
+        wcs.wcs.cdelt = [-size[0], size[1]]
+        if frame == "icrs":
+            wcs.wcs.radesys = "ICRS"
+        wcs.wcs.set()
+        return cls(wcs, (ny, nx), axes)
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """Shape of the data, ``(n_axis_last, ..., n_axis_first, ny, nx)``."""
+        return (*(axis.nbin for axis in reversed(self.axes)), *self.npix_shape)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether there are no axes but the two of the sky."""
+        return not self.axes
+
+    @property
+    def axes_names(self) -> list[str]:
+        """Names of all axes, those of the sky first."""
+        return ["lon", "lat", *(axis.name for axis in self.axes)]
+
+    @property
+    def frame(self) -> str:
+        """Name of the coordinate frame: "galactic", "icrs", "fk5", ..."""
+        return wcs_to_celestial_frame(self.wcs).name
+
+    @property
+    def center_skydir(self) -> SkyCoord:
+        """Sky position of the middle of the map."""
+        ny, nx = self.npix_shape
+        return pixel_to_skycoord((nx - 1) / 2, (ny - 1) / 2, self.wcs)
+
+    @property
+    def pixel_scales(self) -> u.Quantity:
+        """Angular size of a pixel (lon, lat) at the reference point."""
+        return u.Quantity(proj_plane_pixel_scales(self.wcs), self.wcs.wcs.cunit[0]).to("deg")
+
+    @property
+    def width(self) -> u.Quantity:
+        """Size of the map (lon, lat): pixel size times number of pixels."""
+        return self.pixel_scales * np.array(self.npix_shape[::-1])
+
+    def axis(self, name: str) -> MapAxis:
+        """The axis of a name; ValueError if there is none."""
+        for axis in self.axes:
+            if axis.name == name:
+                return axis
+        raise ValueError(f"no axis {name!r}; the axes are {[axis.name for axis in self.axes]}")
+
+    def to_image(self) -> WcsGeom:
+        """The same pixels without further axes."""
+        return WcsGeom(self.wcs, self.npix_shape)
+
+    def to_cube(self, axes: Sequence[MapAxis]) -> WcsGeom:
+        """The same pixels with other axes."""
+        return WcsGeom(self.wcs, self.npix_shape, axes)
+
+    def is_allclose_image(self, other: WcsGeom) -> bool:
+        """Whether another geometry has the same pixels on the sky."""
+        if self.npix_shape != other.npix_shape:
+            return False
+        if self.wcs is other.wcs:
+            return True
+        mine, theirs = self.wcs.wcs, other.wcs.wcs
+        return (
+            list(mine.ctype) == list(theirs.ctype)
+            and self.frame == other.frame
+            and np.allclose(self.wcs.pixel_scale_matrix, other.wcs.pixel_scale_matrix, rtol=1e-6)
+            and np.allclose(mine.crpix, theirs.crpix, atol=1e-4)
+            and np.allclose(mine.crval, theirs.crval, atol=1e-6)
+        )
+
+    def is_allclose(self, other: WcsGeom) -> bool:
+        """Whether another geometry has the same pixels and the same axes."""
+        return (
+            len(self.axes) == len(other.axes)
+            and self.is_allclose_image(other)
+            and all(a.is_allclose(b) for a, b in zip(self.axes, other.axes, strict=True))
+        )
+
+    def get_coord(self) -> SkyCoord:
+        """Sky positions of the pixel centres, shape ``(ny, nx)``."""
+        y, x = np.indices(self.npix_shape)
+        return pixel_to_skycoord(x, y, self.wcs)
+
+    def pixel_index(
+        self, coord: SkyCoord
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Nearest pixel of sky positions.
+
+        Parameters
+        ----------
+        coord : `~astropy.coordinates.SkyCoord`
+            Positions of any shape.
+
+        Returns
+        -------
+        y, x : ndarray of int
+            Pixel indices, shape of `coord`; 0 where outside.
+        inside : ndarray of bool
+            Whether the position is on the map.
+        """
+        # mode="wcs" keeps positions out of the projection as NaN instead of raising.
+        x, y = coord.to_pixel(self.wcs, mode="wcs")
+        with np.errstate(invalid="ignore"):
+            # A position on the border of two pixels goes to the lower one, as in gammapy:
+            # the centre of a map of even size is such a position.
+            x, y = np.ceil(np.asarray(x) - 0.5), np.ceil(np.asarray(y) - 0.5)
+            ny, nx = self.npix_shape
+            inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
+        return (
+            np.where(inside, y, 0).astype(np.int64),
+            np.where(inside, x, 0).astype(np.int64),
+            inside,
+        )
+
+    def solid_angle(self) -> u.Quantity:
+        """Solid angles of the pixels in sr, shape ``(ny, nx)``; see `pixel_solid_angle`."""
+        if self._solid_angle is None:
+            ny, nx = self.npix_shape
+            y, x = np.indices((ny + 1, nx + 1)) - 0.5
+            v = self._unit_vectors(x, y)
+            area = _quadrangle_area(v[:-1, :-1], v[:-1, 1:], v[1:, 1:], v[1:, :-1])
+            self._solid_angle = u.Quantity(area, "sr")
+        return self._solid_angle.copy()
+
+    def pixel_solid_angle(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+        """Solid angles of any pixels, on the map or off it.
+
+        Parameters
+        ----------
+        x, y : array_like
+            Zero-based pixel indices, any integers.
+
+        Returns
+        -------
+        solid_angle : ndarray
+            In sr, in the broadcast shape: the area of the spherical quadrangle with the
+            pixel's corners, the sum of two spherical triangles (Van Oosterom & Strackee
+            1983, IEEE Trans. Biomed. Eng. 30, 125). Zero where the projection is not
+            defined.
+        """
+        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        corner_x = np.stack([x - 0.5, x + 0.5, x + 0.5, x - 0.5])
+        corner_y = np.stack([y - 0.5, y - 0.5, y + 0.5, y + 0.5])
+        return _quadrangle_area(*self._unit_vectors(corner_x, corner_y))
+
+    def _unit_vectors(self, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
+        """Cartesian unit vectors of pixel positions; NaN off the projection."""
+        lon, lat = self.wcs.all_pix2world(x.ravel(), y.ravel(), 0)
+        lon, lat = np.deg2rad(lon), np.deg2rad(lat)
+        v = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
+        return v.reshape(*x.shape, 3)
+
+    def cutout_slices(self, position: SkyCoord, width: Any) -> tuple[slice, slice]:
+        """Slices (y, x) of the part of the map around a position.
+
+        Parameters
+        ----------
+        position : `~astropy.coordinates.SkyCoord`
+            Centre of the part.
+        width : angle or (lon, lat)
+            Its size; plain numbers in deg. What leaves the map is trimmed.
+
+        Raises
+        ------
+        ValueError
+            If nothing of the part is on the map.
+        """
+        size = np.round(_degrees_pair(width, "width") / self.pixel_scales.to_value("deg"))
+        nx, ny = (max(int(n), 1) for n in size)
+        x, y = (float(p) for p in position.to_pixel(self.wcs, mode="wcs"))
+        try:
+            if not np.isfinite(x + y):
+                raise NoOverlapError
+            (rows, columns), _ = overlap_slices(self.npix_shape, (ny, nx), (y, x), mode="trim")
+        except NoOverlapError:
+            raise ValueError(
+                f"the cutout at {position.to_string()} of width {width} is off the map"
+            ) from None
+        return rows, columns
+
+    def __repr__(self) -> str:
+        center = self.center_skydir.spherical
+        lines = {
+            "axes": self.axes_names,
+            "shape": self.data_shape[::-1],
+            "frame": self.frame,
+            "projection": self.wcs.wcs.ctype[0][-3:],
+            "center": f"{center.lon.deg:.4g} deg, {center.lat.deg:.4g} deg",
+            "width": f"{self.width[0]:.4g} x {self.width[1]:.4g}",
+        }
+        return "WcsGeom\n\n" + "\n".join(f"  {key:<10s} : {value}" for key, value in lines.items())
+
+
+def _quadrangle_area(
+    a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], d: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Area of spherical quadrangles from their corners' unit vectors, 0 where undefined."""
+    area = np.abs(_triangle_area(a, b, c) + _triangle_area(a, c, d))
+    return np.where(np.isfinite(area), area, 0.0)
+
+
+def _triangle_area(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> NDArray[np.float64]:
+    # Differences before the product: the triple product of three nearly equal unit
+    # vectors would lose the digits that a small pixel needs.
+    triple = np.sum(a * np.cross(b - a, c - a), axis=-1)
+    pairs = itertools.combinations((a, b, c), 2)
+    denominator = 1 + sum(np.sum(p * q, axis=-1) for p, q in pairs)
+    return 2 * np.arctan2(triple, denominator)

@@ -1,0 +1,314 @@
+"""FITS HDUs of maps, cubes and instrument responses (the "gadf" map format).
+
+A map is an image HDU or, for a response without a sky grid, a table with the columns
+CHANNEL and DATA. Its further axes are in a table ``<NAME>_BANDS`` that lists every
+combination of their bins; the header keywords AXCOLSn name the columns of axis n, the
+fastest first: two columns (MIN, MAX) for bins, one for nodes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import warnings
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from jaxprof.io.paths import existing_file
+from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
+
+__all__ = ["FitsArray", "array_to_hdus", "map_to_hdus", "open_fits", "read_array", "read_map"]
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+# The cards that define a celestial image. Dates and the like are left out: they change
+# nothing about the pixels and make astropy warn.
+_WCS_KEYS = ("CTYPE", "CRPIX", "CRVAL", "CDELT", "CUNIT", "CROTA", "PC", "CD", "PV")
+_WCS_NAMES = ("LONPOLE", "LATPOLE", "RADESYS", "RADECSYS", "EQUINOX")
+
+
+class FitsArray(NamedTuple):
+    """Contents of a map HDU.
+
+    Attributes
+    ----------
+    data : ndarray
+        Shape ``(n_axis_last, ..., n_axis_first[, ny, nx])``.
+    axes : list of MapAxis
+        Further axes, the fastest first.
+    geom : WcsGeom or None
+        Sky grid with the axes; None for a table.
+    unit : `~astropy.units.Unit`
+        Unit of the data.
+    """
+
+    data: NDArray[Any]
+    axes: list[MapAxis]
+    geom: WcsGeom | None
+    unit: u.UnitBase
+
+
+def open_fits(path: str | os.PathLike[str]) -> fits.HDUList:
+    """Read a FITS file, gzipped or not, into memory.
+
+    Parameters
+    ----------
+    path : str or path-like
+        ``$VARIABLES`` and ``~`` are expanded.
+
+    Returns
+    -------
+    hdulist : `~astropy.io.fits.HDUList`
+        Owns no open file. Its arrays are writable.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        If there is no such file.
+    ValueError
+        If the file is not FITS or is cut off or damaged.
+    """
+    file = existing_file(path)
+    raw = file.read_bytes()
+    if raw.startswith(GZIP_MAGIC):
+        # In one go: reading through a GzipFile object takes several times longer.
+        try:
+            raw = gzip.decompress(raw)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(f"{file} is cut off or damaged (gzip: {error})") from error
+    if not raw.startswith(b"SIMPLE  ="):
+        raise ValueError(f"{file} is not a FITS file (it does not begin with SIMPLE)")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            hdulist = fits.open(io.BytesIO(raw), memmap=False)
+            len(hdulist)  # Reads the headers of all HDUs.
+        except (OSError, ValueError, fits.VerifyError) as error:
+            raise ValueError(f"{file} is cut off or damaged: {error}") from error
+    cut = [str(item.message) for item in caught if issubclass(item.category, AstropyUserWarning)]
+    if cut or len(raw) % 2880:
+        reason = cut[0] if cut else f"its length of {len(raw)} bytes is not a multiple of 2880"
+        raise ValueError(f"{file} is cut off or damaged: {reason}")
+    return hdulist
+
+
+def read_map(hdulist: fits.HDUList, name: str, cache: dict[Any, WCS] | None = None) -> WcsNDMap:
+    """Read a sky image or cube; see `read_array` for the arguments.
+
+    Raises
+    ------
+    ValueError
+        Also if the HDU has no sky grid.
+    """
+    data, _, geom, unit = read_array(hdulist, name, cache)
+    if geom is None:
+        raise ValueError(
+            f"HDU {name} is a table of one sky region, not a sky map; spectrum datasets "
+            "have no profile"
+        )
+    return WcsNDMap(geom, data, unit)
+
+
+def read_array(hdulist: fits.HDUList, name: str, cache: dict[Any, WCS] | None = None) -> FitsArray:
+    """Read the data, axes and sky grid of an HDU.
+
+    Parameters
+    ----------
+    hdulist : `~astropy.io.fits.HDUList`
+        Open file.
+    name : str
+        Name of the HDU. Data of a HDU with "MASK" in its name become boolean.
+    cache : dict, optional
+        Keeps WCS objects, so that maps on the same sky grid share one.
+
+    Returns
+    -------
+    array : FitsArray
+
+    Raises
+    ------
+    ValueError
+        If the HDU or its axes cannot be understood; the message names the HDU.
+    """
+    hdu = hdulist[name]
+    bands_name = hdu.header.get("BANDSHDU", f"{name}_BANDS")
+    axes = _read_axes(hdulist[bands_name]) if bands_name in hdulist else []
+    if isinstance(hdu, fits.BinTableHDU):
+        data, unit = _read_table(hdu, axes)
+        return FitsArray(data, axes, None, unit)
+    data = hdu.data
+    if data is None:
+        raise ValueError(f"HDU {name} has no data")
+    shape = tuple(axis.nbin for axis in reversed(axes))
+    if data.shape[:-2] != shape or data.ndim < 2:
+        raise ValueError(
+            f"HDU {name} has data of shape {data.shape}, but the axes of {bands_name} make "
+            f"{(*shape, 'ny', 'nx')}"
+        )
+    if "MASK" in name.upper():
+        data = data != 0
+    geom = WcsGeom(_celestial_wcs(hdu, cache), data.shape[-2:], axes)
+    return FitsArray(data, axes, geom, _unit(hdu.header.get("BUNIT", ""), name))
+
+
+def _read_table(hdu: fits.BinTableHDU, axes: list[MapAxis]) -> tuple[NDArray[Any], u.UnitBase]:
+    """DATA column of a region table, in native byte order."""
+    names = [column.upper() for column in hdu.columns.names]
+    if "DATA" not in names:
+        kind = hdu.header.get("PIXTYPE", "")
+        raise ValueError(
+            f"HDU {hdu.name} is a {kind + ' ' if kind else ''}table with the columns {names}; "
+            "a sky image, or a table with CHANNEL and DATA, is expected"
+        )
+    column = np.asarray(hdu.data["DATA"])
+    shape = tuple(axis.nbin for axis in reversed(axes))
+    if column.size != np.prod(shape, dtype=int):
+        raise ValueError(f"HDU {hdu.name} has {column.size} rows, but its axes make {shape} bins")
+    data = column.astype(column.dtype.newbyteorder("=")).reshape(shape)
+    return data, _unit(hdu.columns["DATA"].unit or "", hdu.name)
+
+
+def _read_axes(hdu: fits.BinTableHDU) -> list[MapAxis]:
+    axes = []
+    for index in range(1, 10):
+        columns = hdu.header.get(f"AXCOLS{index}")
+        if columns is None:
+            break
+        interp = str(hdu.header.get(f"INTERP{index}", "lin")).strip().lower()
+        try:
+            axes.append(_read_axis(hdu, str(columns).upper().split(","), interp))
+        except (KeyError, ValueError, u.UnitTypeError) as error:
+            raise ValueError(f"axis {columns!r} of HDU {hdu.name}: {error}") from error
+    if not axes:
+        raise ValueError(f"HDU {hdu.name} names no axis (AXCOLS1 is missing)")
+    return axes
+
+
+def _read_axis(hdu: fits.BinTableHDU, columns: list[str], interp: str) -> MapAxis:
+    columns = [column.strip() for column in columns]
+    name = "energy" if columns[0] == "E_MIN" else columns[0].removesuffix("_MIN").lower()
+    name = {"theta": "rad"}.get(name, name)
+    values = [np.unique(np.asarray(hdu.data[column], dtype=np.float64)) for column in columns]
+    unit = _unit(hdu.columns[columns[0]].unit or "", hdu.name)
+    if len(columns) == 1 and values[0].size > 1:
+        return MapAxis.from_nodes(values[0], name=name, unit=unit, interp=interp)
+    if len(columns) == 1:
+        # One node says nothing about its bin; the MIN and MAX columns do.
+        prefix = "E" if name == "energy" else columns[0]
+        pair = [f"{prefix}_MIN", f"{prefix}_MAX"]
+        values = [np.unique(np.asarray(hdu.data[column], dtype=np.float64)) for column in pair]
+    edges = np.append(values[0], values[1][-1])
+    return MapAxis.from_edges(edges, name=name, unit=unit, interp=interp)
+
+
+def _unit(text: str, name: str) -> u.UnitBase:
+    try:
+        return u.Unit(text)
+    except (ValueError, TypeError):
+        raise ValueError(f"the unit {text!r} of HDU {name} is not known") from None
+
+
+def _celestial_wcs(hdu: Any, cache: dict[Any, WCS] | None) -> WCS:
+    cards = []
+    for key, value in hdu.header.items():
+        stem = key.rstrip("0123456789_")
+        axes = [part[:1] for part in key[len(stem) :].split("_")]
+        if key in _WCS_NAMES or (stem in _WCS_KEYS and all(axis in ("1", "2") for axis in axes)):
+            cards.append((key, value))
+    identity = tuple(cards)
+    if cache is not None and identity in cache:
+        return cache[identity]
+    try:
+        wcs = WCS(fits.Header(cards), naxis=2, fix=False)
+    except ValueError as error:
+        raise ValueError(f"the coordinates of HDU {hdu.name} make no sense: {error}") from error
+    if not wcs.has_celestial:
+        raise ValueError(
+            f"HDU {hdu.name} has no celestial coordinates (CTYPE {list(wcs.wcs.ctype)})"
+        )
+    if cache is not None:
+        cache[identity] = wcs
+    return wcs
+
+
+def map_to_hdus(map_: WcsNDMap, name: str) -> list[Any]:
+    """HDUs of a sky map: the image and, if it has further axes, its BANDS table.
+
+    Parameters
+    ----------
+    map_ : WcsNDMap
+        Boolean data are written as 8-bit integers.
+    name : str
+        Name of the image HDU.
+    """
+    return array_to_hdus(FitsArray(map_.data, map_.geom.axes, map_.geom, map_.unit), name)
+
+
+def array_to_hdus(array: FitsArray, name: str) -> list[Any]:
+    """HDUs of an array with axes, with or without a sky grid.
+
+    Parameters
+    ----------
+    array : FitsArray
+        The axes are taken from ``array.axes``.
+    name : str
+        Name of the first HDU; the second is ``<name>_BANDS``.
+    """
+    data = array.data.astype(np.uint8) if array.data.dtype == bool else array.data
+    unit = array.unit.to_string("fits")
+    if array.geom is None:
+        columns = [
+            fits.Column("CHANNEL", "K", array=np.arange(data.size)),
+            fits.Column("DATA", "D", unit=unit or None, array=data.astype(np.float64).ravel()),
+        ]
+        hdu = fits.BinTableHDU.from_columns(columns, name=name)
+    else:
+        hdu = fits.ImageHDU(data, header=array.geom.wcs.to_header(), name=name)
+        shape = (*array.geom.npix_shape[::-1], *(axis.nbin for axis in array.axes))
+        hdu.header["WCSSHAPE"] = "({})".format(",".join(str(n) for n in shape))
+        hdu.header["BUNIT"] = unit
+        hdu.header["META"] = "{}"
+    if not array.axes:
+        return [hdu]
+    bands = f"{name}_BANDS"
+    hdu.header["BANDSHDU"] = bands
+    axis_cards = _axis_cards(array.axes)
+    hdu.header.update(axis_cards)
+    return [hdu, _bands_hdu(array.axes, bands, axis_cards)]
+
+
+def _axis_cards(axes: list[MapAxis]) -> dict[str, str]:
+    cards = {}
+    for index, axis in enumerate(axes, start=1):
+        node, low, high = _column_names(axis)
+        cards[f"AXCOLS{index}"] = node if axis.node_type == "center" else f"{low},{high}"
+        cards[f"INTERP{index}"] = axis.interp
+    return cards
+
+
+def _column_names(axis: MapAxis) -> tuple[str, str, str]:
+    name = axis.name.upper()
+    prefix = "E" if name == "ENERGY" else name
+    return name, f"{prefix}_MIN", f"{prefix}_MAX"
+
+
+def _bands_hdu(axes: list[MapAxis], name: str, cards: dict[str, str]) -> fits.BinTableHDU:
+    shape = tuple(axis.nbin for axis in reversed(axes))
+    indices = np.indices(shape).reshape(len(shape), -1)[::-1]
+    columns = [fits.Column("CHANNEL", "K", array=np.arange(indices.shape[1]))]
+    for axis, index in zip(axes, indices, strict=True):
+        unit = axis.unit.to_string("fits") or None
+        parts = (axis.center.value, axis.edges.value[:-1], axis.edges.value[1:])
+        for column, values in zip(_column_names(axis), parts, strict=True):
+            columns.append(fits.Column(column, "D", unit=unit, array=values[index]))
+    hdu = fits.BinTableHDU.from_columns(columns, name=name)
+    hdu.header.update(cards)
+    return hdu

@@ -1,0 +1,251 @@
+"""Files of flux profiles: FITS and ECSV.
+
+The table of `jaxprof.profile_table`, in the sed type that the header keyword SED_TYPE
+names, plus the norm columns. gammapy's ``FluxPoints.read(format="profile")`` reads it, and
+gammapy's files are read here.
+
+- FITS: the HDU FLUXPOINTS, with the table's meta as keywords and the regions as a column ``region``
+  of DS9 text; LIKELIHOOD, a row for each bin, with the data that were fitted; GTI.
+- ECSV: one table; the likelihood data are columns that begin with ``likelihood_``, the regions and
+  the GTI are in the meta (REGIONS, GTI: the lines of an ECSV table).
+
+Columns of the likelihood data are named as in `jaxprof.core.data`, (G, E) arrays; the number of the
+block stands before the name if several are fitted jointly (``2_counts``).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Column, Table
+
+from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
+from jaxprof.io.fitsmaps import open_fits
+from jaxprof.io.paths import atomic_write, existing_file, expand_path
+from jaxprof.profile_quantities import check_sed_type
+from jaxprof.profile_table import check_format, profile_to_table
+
+if TYPE_CHECKING:
+    from jaxprof.profile import FluxProfile
+
+__all__ = ["read_profile", "write_profile"]
+
+_PREFIX = "likelihood_"
+_EXTENSIONS = {".fits": "fits", ".fits.gz": "fits", ".ecsv": "ecsv"}
+
+
+def _kind(path: str | os.PathLike[str]) -> str:
+    name = expand_path(path).name.lower()
+    for extension, kind in _EXTENSIONS.items():
+        if name.endswith(extension):
+            return kind
+    raise ValueError(
+        f"filename {os.fspath(path)!r} has an unknown extension; valid are {', '.join(_EXTENSIONS)}"
+    )
+
+
+def write_profile(
+    profile: FluxProfile,
+    path: str | os.PathLike[str],
+    *,
+    sed_type: str = "likelihood",
+    format: str = "profile",
+    overwrite: bool = False,
+    include_likelihood: bool = True,
+) -> None:
+    """Write a profile; entirely or not at all.
+
+    Parameters
+    ----------
+    profile : FluxProfile
+        The profile.
+    path : str or path-like
+        Ends in ".fits", ".fits.gz" or ".ecsv"; ``$VARIABLES`` and ``~`` are expanded.
+    sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}
+        What norms are written as. They are written as norms besides.
+    format : {"profile"}
+        Layout of the table.
+    overwrite : bool
+        Whether an existing file may be replaced.
+    include_likelihood : bool
+        Whether to write the data that were fitted, if the profile has them.
+
+    Raises
+    ------
+    ValueError
+        For another extension, an unknown sed type or format.
+    FileExistsError
+        If the file exists and is not to be replaced.
+    """
+    kind = _kind(path)
+    check_format(format)
+    check_sed_type(sed_type)
+    table = profile_to_table(profile, sed_type, with_norm=True)
+    data = profile.likelihood_data if include_likelihood else None
+    with atomic_write(path, overwrite=overwrite) as temporary:
+        if kind == "fits":
+            _hdus(table, data, profile.gti).writeto(temporary)
+        else:
+            _write_ecsv(table, data, profile.gti, temporary)
+
+
+def _hdus(table: Table, data: Data | None, gti: Table | None) -> fits.HDUList:
+    meta, table.meta = table.meta, {}
+    if "REGIONS" in meta:
+        # Header cards hold no lists, and a region belongs to its row.
+        position = table.colnames.index("status")
+        table.add_column(Column(meta.pop("REGIONS")), name="region", index=position)
+    hdu = fits.table_to_hdu(table)
+    hdu.name = "FLUXPOINTS"
+    hdu.header.update(meta)
+    hdus = [fits.PrimaryHDU(), hdu]
+    if data is not None:
+        hdus.append(fits.table_to_hdu(_likelihood_table(data)))
+        hdus[-1].name = "LIKELIHOOD"
+    if gti is not None:
+        hdus.append(fits.table_to_hdu(gti))
+        hdus[-1].name = "GTI"
+    return fits.HDUList(hdus)
+
+
+def _write_ecsv(table: Table, data: Data | None, gti: Table | None, path: Any) -> None:
+    if data is not None:
+        extra = _likelihood_table(data)
+        position = table.colnames.index("status")
+        for name in extra.colnames:
+            table.add_column(extra[name], name=_PREFIX + name, index=position)
+            position += 1
+    if gti is not None:
+        stream = io.StringIO()
+        gti.write(stream, format="ascii.ecsv")
+        table.meta["GTI"] = stream.getvalue().splitlines()
+    table.write(path, format="ascii.ecsv")
+
+
+def _likelihood_table(data: Data) -> Table:
+    table = Table()
+    parts = blocks(data)
+    for number, block in enumerate(parts, start=1):
+        for name, array in vars(block).items():
+            if array is not None:
+                table[name if len(parts) == 1 else f"{number}_{name}"] = np.asarray(array)
+    return table
+
+
+def _likelihood_data(table: Table, n_groups: int) -> Data | None:
+    """Inverse of `_likelihood_table`."""
+    parts: dict[int, dict[str, Any]] = {}
+    for name in table.colnames:
+        match = re.fullmatch(r"(?:(\d+)_)?(\w+)", name)
+        array = np.ma.getdata(table[name])
+        array = array.astype(array.dtype.newbyteorder("="))
+        if match is None or array.ndim not in (2, 3):
+            raise ValueError(f"likelihood column {name!r} is not known")
+        # FITS drops axes of length one.
+        array = array.reshape(len(table), n_groups, -1)
+        parts.setdefault(int(match[1] or 1), {})[match[2]] = array
+    made: list[ProfileData | OnOffData] = []
+    for number in sorted(parts):
+        kind = OnOffData if "n_on" in parts[number] else ProfileData
+        try:
+            made.append(kind(**parts[number]))
+        except TypeError as error:
+            raise ValueError(f"likelihood data are incomplete: {error}") from error
+    return None if not made else made[0] if len(made) == 1 else tuple(made)
+
+
+def read_profile(
+    path: str | os.PathLike[str],
+    *,
+    format: str = "profile",
+    reference_model: Any = None,
+    sed_type: str | None = None,
+) -> FluxProfile:
+    """Read a profile that this package or gammapy wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Ends in ".fits", ".fits.gz" or ".ecsv"; ``$VARIABLES`` and ``~`` are expanded.
+    format : {"profile"}
+        Layout of the table.
+    reference_model : SpectralModel, optional
+        Needed for files without reference fluxes.
+    sed_type : str, optional
+        What the norms are taken from.
+
+    Returns
+    -------
+    FluxProfile
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged or no profile; the message names it and says why.
+    """
+    from jaxprof.profile_parse import profile_from_table
+
+    kind = _kind(path)
+    check_format(format)
+    if sed_type is not None:
+        check_sed_type(sed_type)
+    try:
+        table, data, gti = _read_fits(path) if kind == "fits" else _read_ecsv(path)
+        likelihood = None
+        if data is not None and "e_min" in table.colnames:
+            likelihood = _likelihood_data(data, table["e_min"][0].size)
+        return profile_from_table(
+            table,
+            sed_type=sed_type,
+            reference_model=reference_model,
+            gti=gti,
+            likelihood_data=likelihood,
+        )
+    except ValueError as error:
+        name = os.fspath(path)
+        if name in str(error):
+            raise
+        raise ValueError(f"{name}: {error}") from error
+
+
+Parts = tuple[Table, Table | None, Table | None]
+
+
+def _read_fits(path: str | os.PathLike[str]) -> Parts:
+    hdulist = open_fits(path)
+    names = [hdu.name for hdu in hdulist]
+    if "FLUXPOINTS" not in names:
+        raise ValueError(f"not a flux profile: no HDU FLUXPOINTS among {names}")
+    tables = {}
+    for name in ("FLUXPOINTS", "LIKELIHOOD", "GTI"):
+        if name in names:
+            try:
+                tables[name] = Table.read(hdulist[name], mask_invalid=False)
+            except (TypeError, OSError, KeyError) as error:
+                raise ValueError(f"HDU {name} cannot be read as a table: {error}") from error
+    table = tables["FLUXPOINTS"]
+    if "region" in table.colnames:
+        table.meta["REGIONS"] = [str(line) for line in table["region"]]
+    return table, tables.get("LIKELIHOOD"), tables.get("GTI")
+
+
+def _read_ecsv(path: str | os.PathLike[str]) -> Parts:
+    file = existing_file(path)
+    try:
+        table = Table.read(file, format="ascii.ecsv")
+        lines = table.meta.pop("GTI", None)
+        gti = None if lines is None else Table.read(lines, format="ascii.ecsv")
+    except (UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not an ECSV table, or damaged: {error}") from error
+    names = [name for name in table.colnames if name.startswith(_PREFIX)]
+    data = table[names] if names else None
+    if data is not None:
+        data.rename_columns(names, [name.removeprefix(_PREFIX) for name in names])
+    return table, data, gti

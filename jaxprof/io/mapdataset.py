@@ -1,0 +1,193 @@
+"""FITS files of map datasets, in the layout that gammapy writes and reads."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.io.fits.verify import VerifyWarning
+from astropy.table import Table
+from astropy.wcs import WCS
+
+from jaxprof.io.fitsmaps import FitsArray, array_to_hdus, map_to_hdus, open_fits, read_array
+from jaxprof.io.fitsmaps import read_map as read_map
+from jaxprof.io.paths import atomic_write
+from jaxprof.irf import EDispKernelMap, EDispMap, IRFMap, PSFMap
+
+__all__ = ["read_map_dataset", "write_map_dataset"]
+
+MAPS = ("counts", "exposure", "background", "mask_safe", "mask_fit")
+MAPS_ON_OFF = ("counts_off", "acceptance", "acceptance_off")
+TABLES = ("gti", "meta_table")
+
+
+def read_map_dataset(path: str | os.PathLike[str], *, on_off: bool = False) -> dict[str, Any]:
+    """Read the parts of a dataset.
+
+    Parameters
+    ----------
+    path : str or path-like
+        FITS file, gzipped or not; ``$VARIABLES`` and ``~`` are expanded.
+    on_off : bool
+        Whether it must be an On-Off file.
+
+    Returns
+    -------
+    parts : dict
+        Keyword arguments of `~jaxprof.datasets.MapDataset` or
+        `~jaxprof.datasets.MapDatasetOnOff`, only those that the file has; "name" is
+        None if it has none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, not FITS, not a dataset, or of the other kind.
+    """
+    hdulist = open_fits(path)
+    names = [hdu.name for hdu in hdulist]
+    try:
+        _check_kind(names, on_off)
+        parts: dict[str, Any] = {"name": hdulist[0].header.get("NAME")}
+        cache: dict[Any, WCS] = {}
+        for part in MAPS + (MAPS_ON_OFF if on_off else ()):
+            if part.upper() in names and not (on_off and part == "background"):
+                parts[part] = read_map(hdulist, part.upper(), cache)
+        _rename_exposure_axis(parts)
+        if "EDISP" in names:
+            parts["edisp"] = _read_irf(hdulist, "EDISP", cache)
+        if "PSF" in names:
+            parts["psf"] = _read_irf(hdulist, "PSF", cache)
+        for part in TABLES:
+            if part.upper() in names:
+                parts[part] = Table.read(hdulist[part.upper()])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
+    return parts
+
+
+def _check_kind(names: list[str], on_off: bool) -> None:
+    known = [part.upper() for part in (*MAPS, *MAPS_ON_OFF, "edisp", "psf")]
+    if not any(name in known for name in names):
+        raise ValueError(
+            f"not a map dataset: none of the HDUs {names} is COUNTS, EXPOSURE or another "
+            "of its maps"
+        )
+    is_on_off = any(part.upper() in names for part in MAPS_ON_OFF)
+    if is_on_off and not on_off:
+        raise ValueError("this is an On-Off dataset; read it with MapDatasetOnOff.read")
+    if on_off and not is_on_off:
+        raise ValueError(
+            "this is not an On-Off dataset (no COUNTS_OFF or ACCEPTANCE); read it with "
+            "MapDataset.read"
+        )
+
+
+def _rename_exposure_axis(parts: dict[str, Any]) -> None:
+    """Call the axis of the exposure energy_true, which old files call energy."""
+    if "exposure" in parts:
+        geom = parts["exposure"].geom
+        geom.axes = [
+            axis.rename("energy_true") if axis.name == "energy" else axis for axis in geom.axes
+        ]
+
+
+def _read_irf(hdulist: fits.HDUList, name: str, cache: dict[Any, WCS]) -> IRFMap:
+    data, axes, geom, unit = read_array(hdulist, name, cache)
+    found = [axis.name for axis in axes]
+    accepted: dict[str, type[EDispKernelMap] | type[EDispMap] | type[PSFMap]]
+    if name == "PSF":
+        accepted = {"rad": PSFMap}
+    else:
+        accepted = {"energy": EDispKernelMap, "migra": EDispMap}
+    if len(axes) != 2 or found[0] not in accepted or found[1] not in ("energy_true", "energy"):
+        raise ValueError(
+            f"HDU {name} has the axes {found}, expected {' or '.join(accepted)} and energy_true"
+        )
+    target = u.Unit("sr-1" if name == "PSF" else "")
+    if not unit.is_equivalent(target):
+        raise ValueError(f"HDU {name} has the unit {unit}, expected {str(target) or 'none'}")
+    if unit != target:
+        data = data * unit.to(target)
+    exposure = None
+    exposure_name = f"{name}_EXPOSURE"
+    if exposure_name in hdulist:
+        values, _, _, exposure_unit = read_array(hdulist, exposure_name, cache)
+        if values.shape != (data.shape[0], 1, *data.shape[2:]):
+            raise ValueError(
+                f"HDU {exposure_name} has the shape {values.shape}, which does not belong to "
+                f"{name} of shape {data.shape}"
+            )
+        exposure = u.Quantity(values[:, 0], exposure_unit)
+    return accepted[found[0]](data, axes[0], axes[1], geom, exposure=exposure)
+
+
+def write_map_dataset(
+    dataset: Any, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Write a dataset as gammapy does.
+
+    Parameters
+    ----------
+    dataset : MapDataset or MapDatasetOnOff
+        Parts that are None are left out; `npred_sources` has no place in the format and
+        is refused.
+    path : str or path-like
+        Name of the file; with the extension ``.gz`` it is compressed.
+    overwrite : bool
+        Whether an existing file may be replaced. The file appears in one step.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and `overwrite` is false.
+    ValueError
+        If the dataset has `npred_sources`.
+    """
+    if getattr(dataset, "npred_sources", None) is not None:
+        raise ValueError(
+            "the file format has no place for npred_sources; write the dataset without it, "
+            "or add it to the background first"
+        )
+    with atomic_write(path, overwrite=overwrite) as temporary:
+        hdus = [fits.PrimaryHDU()]
+        hdus[0].header["NAME"] = dataset.name
+        hdus[0].header["CREATOR"] = "jaxprof"
+        for part in MAPS + MAPS_ON_OFF:
+            map_ = getattr(dataset, part, None)
+            if map_ is not None:
+                hdus += map_to_hdus(map_, part.upper())
+        for name, irf in (("EDISP", dataset.edisp), ("PSF", dataset.psf)):
+            if irf is not None:
+                hdus += _irf_to_hdus(irf, name)
+        for part in TABLES:
+            table = getattr(dataset, part)
+            if table is not None:
+                hdus.append(_table_hdu(table, part.upper()))
+        fits.HDUList(hdus).writeto(temporary)
+
+
+def _irf_to_hdus(irf: IRFMap, name: str) -> list[Any]:
+    unit = u.Unit("sr-1" if name == "PSF" else "")
+    hdus = array_to_hdus(FitsArray(irf.data, irf.axes, irf.geom, unit), name)
+    if irf.exposure is not None:
+        axis, energy_axis_true = irf.axes
+        values = np.asarray(irf.exposure.value)[:, np.newaxis]
+        axes = [axis.squash(), energy_axis_true]
+        exposure = FitsArray(values, axes, irf.geom, irf.exposure.unit)
+        hdus += array_to_hdus(exposure, f"{name}_EXPOSURE")
+    return hdus
+
+
+def _table_hdu(table: Table, name: str) -> fits.BinTableHDU:
+    with warnings.catch_warnings():
+        # Long keywords of a table's meta become HIERARCH cards.
+        warnings.simplefilter("ignore", VerifyWarning)
+        hdu = fits.table_to_hdu(table)
+    hdu.name = name
+    return hdu

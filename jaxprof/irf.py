@@ -1,0 +1,297 @@
+"""Instrument responses as functions of sky position: energy dispersion and point spread.
+
+The arrays have the true energy first. A response that does not vary over the sky, or
+whose file gives no sky grid, has no geometry and no sky dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from jaxprof.axes import MapAxis
+from jaxprof.geometry import WcsGeom
+from jaxprof.irfmap import IRFMap as IRFMap
+
+__all__ = ["EDispKernelMap", "EDispMap", "PSFMap"]
+
+# Smaller elements of a kernel are rounding noise of the cumulative integral.
+KERNEL_THRESHOLD = 1e-8
+
+
+class EDispKernelMap(IRFMap):
+    """Energy dispersion as matrices from true to reconstructed energy bins.
+
+    Parameters
+    ----------
+    data : array_like
+        Probability to be reconstructed in a bin, shape ``(n_true, n_reco)`` or
+        ``(n_true, n_reco, ny, nx)``.
+    energy_axis, energy_axis_true : MapAxis
+        Reconstructed and true energy axes.
+    geom, exposure
+        As for `IRFMap`.
+    """
+
+    def __init__(
+        self,
+        data: ArrayLike,
+        energy_axis: MapAxis,
+        energy_axis_true: MapAxis,
+        geom: WcsGeom | None = None,
+        *,
+        exposure: u.Quantity | None = None,
+    ) -> None:
+        super().__init__(data, energy_axis, energy_axis_true, geom, exposure=exposure)
+
+    @property
+    def energy_axis(self) -> MapAxis:
+        """Reconstructed-energy axis."""
+        return self._axis
+
+    def get_kernel(
+        self, position: SkyCoord | None = None, energy_axis: MapAxis | None = None
+    ) -> NDArray[np.float64]:
+        """Energy dispersion at sky positions.
+
+        Parameters
+        ----------
+        position : `~astropy.coordinates.SkyCoord`, optional
+            One position or an array of them; default the centre of the sky grid.
+        energy_axis : MapAxis, optional
+            Reconstructed axis the kernel must have.
+
+        Returns
+        -------
+        kernel : ndarray
+            Shape ``(*position.shape, n_true, n_reco)``; rows sum to at most one.
+
+        Raises
+        ------
+        ValueError
+            If `energy_axis` is another axis than the kernel's.
+        """
+        if energy_axis is not None and not self.energy_axis.is_allclose(energy_axis):
+            raise ValueError(
+                f"the energy dispersion has the reconstructed axis {self.energy_axis!r}, "
+                f"not {energy_axis!r}"
+            )
+        kernels, index = self._select(position)
+        return kernels[index]
+
+    @classmethod
+    def from_diagonal(
+        cls, energy_axis: MapAxis, energy_axis_true: MapAxis, geom: WcsGeom | None = None
+    ) -> EDispKernelMap:
+        """Perfect energy resolution.
+
+        An element is the part of the true-energy bin's width that lies in the
+        reconstructed bin, so bins need not agree.
+        """
+        reco, true = energy_axis.edges_tev(), energy_axis_true.edges_tev()[:, np.newaxis]
+        overlap = np.minimum(reco[1:], true[1:]) - np.maximum(reco[:-1], true[:-1])
+        kernel = np.clip(overlap, 0, None) / np.diff(true, axis=0)
+        return cls(_repeat(kernel, geom), energy_axis, energy_axis_true, geom)
+
+    @classmethod
+    def from_gauss(
+        cls,
+        energy_axis: MapAxis,
+        energy_axis_true: MapAxis,
+        sigma: ArrayLike,
+        bias: ArrayLike = 0.0,
+        geom: WcsGeom | None = None,
+    ) -> EDispKernelMap:
+        """Gaussian energy resolution.
+
+        Parameters
+        ----------
+        energy_axis, energy_axis_true : MapAxis
+            Reconstructed and true energy axes.
+        sigma : float or array_like
+            Standard deviation of E_reco / E_true, one or ``(n_true,)``; positive.
+        bias : float or array_like
+            Mean of E_reco / E_true minus one.
+        geom : WcsGeom, optional
+            Sky grid over which the kernel is repeated.
+
+        Returns
+        -------
+        edisp : EDispKernelMap
+            Exact Gaussian integrals at the true-energy bin centres.
+        """
+        shape = (energy_axis_true.nbin, 1)
+        width = np.broadcast_to(np.reshape(sigma, (-1, 1)), shape)
+        mean = 1.0 + np.broadcast_to(np.reshape(bias, (-1, 1)), shape)
+        if not np.all(width > 0):
+            raise ValueError(f"sigma must be positive, got {sigma!r}")
+        ratio = energy_axis.edges_tev() / energy_axis_true.center_tev()[:, np.newaxis]
+        kernel = np.diff(special.ndtr((ratio - mean) / width), axis=1)
+        return cls(_repeat(kernel, geom), energy_axis, energy_axis_true, geom)
+
+
+def _repeat(kernel: NDArray[np.float64], geom: WcsGeom | None) -> NDArray[np.float64]:
+    if geom is None:
+        return kernel
+    return np.tile(kernel[:, :, np.newaxis, np.newaxis], (1, 1, *geom.npix_shape))
+
+
+class EDispMap(IRFMap):
+    """Energy dispersion as densities in ``migra = E_reco / E_true``.
+
+    Parameters
+    ----------
+    data : array_like
+        dP/dmigra, shape ``(n_true, n_migra)`` or ``(n_true, n_migra, ny, nx)``.
+    migra_axis : MapAxis
+        Dimensionless axis "migra".
+    energy_axis_true : MapAxis
+        True-energy axis.
+    geom, exposure
+        As for `IRFMap`.
+    """
+
+    def __init__(
+        self,
+        data: ArrayLike,
+        migra_axis: MapAxis,
+        energy_axis_true: MapAxis,
+        geom: WcsGeom | None = None,
+        *,
+        exposure: u.Quantity | None = None,
+    ) -> None:
+        super().__init__(data, migra_axis, energy_axis_true, geom, exposure=exposure)
+
+    @property
+    def migra_axis(self) -> MapAxis:
+        """Axis of E_reco / E_true."""
+        return self._axis
+
+    def get_kernel(self, position: SkyCoord | None, energy_axis: MapAxis) -> NDArray[np.float64]:
+        """Energy dispersion matrices at sky positions.
+
+        The density is integrated over migra (constant within a bin); the integral up to
+        each reconstructed edge, at the centre of the true bin, is interpolated linearly
+        and differences of neighbours taken. Rows are not renormalised: what falls
+        outside the reconstructed axis is lost, as it should be.
+
+        Parameters
+        ----------
+        position : `~astropy.coordinates.SkyCoord` or None
+            One position or an array of them; None is the centre of the sky grid.
+        energy_axis : MapAxis
+            Reconstructed axis.
+
+        Returns
+        -------
+        kernel : ndarray
+            Shape ``(*position.shape, n_true, n_reco)``.
+        """
+        density, index = self._select(position)
+        steps = density * self.migra_axis.bin_width.to_value("")
+        cumulative = np.concatenate(
+            [np.zeros((*steps.shape[:-1], 1)), np.cumsum(steps, axis=-1)], axis=-1
+        )
+        edges = self.migra_axis.edges.to_value("")
+        migra = energy_axis.edges_tev() / self.energy_axis_true.center_tev()[:, np.newaxis]
+        # Beyond the axis the integral stays at 0 or at its total.
+        pixel = np.interp(migra, edges, np.arange(edges.size, dtype=float))
+        left = np.minimum(pixel.astype(np.int64), edges.size - 2)
+        weight = pixel - left
+        rows = np.arange(left.shape[0])[:, np.newaxis]
+        integral = cumulative[:, rows, left] * (1 - weight) + (
+            cumulative[:, rows, left + 1] * weight
+        )
+        kernels = np.clip(np.diff(integral, axis=-1), 0, None)
+        kernels[kernels < KERNEL_THRESHOLD] = 0.0
+        return kernels[index]
+
+    def to_kernel_map(self, energy_axis: MapAxis) -> EDispKernelMap:
+        """Energy dispersion matrices on the same sky grid; see `get_kernel`."""
+        position = None if self.geom is None else self.geom.get_coord()
+        kernel = self.get_kernel(position, energy_axis)
+        if self.geom is not None:
+            kernel = np.moveaxis(kernel, (0, 1), (2, 3))
+        return EDispKernelMap(
+            kernel, energy_axis, self.energy_axis_true, self.geom, exposure=self.exposure
+        )
+
+
+class PSFMap(IRFMap):
+    """Point spread function: probability density around a point source.
+
+    Parameters
+    ----------
+    data : array_like
+        In sr-1, at the centres of `rad_axis`; shape ``(n_true, n_rad)`` or
+        ``(n_true, n_rad, ny, nx)``.
+    rad_axis : MapAxis
+        Axis "rad", angular distance from the source.
+    energy_axis_true : MapAxis
+        True-energy axis (not necessarily that of the exposure).
+    geom, exposure
+        As for `IRFMap`.
+    """
+
+    def __init__(
+        self,
+        data: ArrayLike,
+        rad_axis: MapAxis,
+        energy_axis_true: MapAxis,
+        geom: WcsGeom | None = None,
+        *,
+        exposure: u.Quantity | None = None,
+    ) -> None:
+        super().__init__(data, rad_axis, energy_axis_true, geom, exposure=exposure)
+
+    @property
+    def rad_axis(self) -> MapAxis:
+        """Axis of the angular distance."""
+        return self._axis
+
+    def get_profile(self, position: SkyCoord | None = None) -> NDArray[np.float64]:
+        """Density in sr-1 at sky positions, shape ``(*position.shape, n_true, n_rad)``."""
+        profiles, index = self._select(position)
+        return profiles[index]
+
+    def containment(
+        self, energy_index: int, rad: Any, position: SkyCoord | None = None
+    ) -> NDArray[np.float64]:
+        """Probability within an angular distance.
+
+        Parameters
+        ----------
+        energy_index : int
+            True-energy bin.
+        rad : `~astropy.units.Quantity`, str or array_like
+            Distances; plain numbers in deg.
+        position : `~astropy.coordinates.SkyCoord`, optional
+            One sky position.
+
+        Returns
+        -------
+        containment : ndarray
+            Integral of ``2 pi r p(r)`` with p linear between the nodes (closed form),
+            constant inside the first node and zero beyond the last. Not renormalised;
+            shape of `rad`.
+        """
+        radius = u.Quantity(rad, None if isinstance(rad, str | u.Quantity) else "deg")
+        r = np.asarray(radius.to_value("rad"), dtype=np.float64)
+        node = self.rad_axis.center.to_value("rad")
+        density = self.get_profile(position)[energy_index]
+        if node[0] > 0:
+            node = np.concatenate([[0.0], node])
+            density = np.concatenate([density[:1], density])
+        slope = np.diff(density) / np.diff(node)
+        offset = density[:-1] - slope * node[:-1]
+
+        def primitive(x: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.pi * x**2 * offset + 2 * np.pi / 3 * x**3 * slope
+
+        upper = np.clip(r[..., np.newaxis], node[:-1], node[1:])
+        return np.sum(primitive(upper) - primitive(node[:-1]), axis=-1)

@@ -1,0 +1,147 @@
+"""Options of the estimators and their checks: each error names the option and what would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.datasets import MapDataset
+
+Array = NDArray[Any]
+
+SELECTIONS = ("errn-errp", "ul", "scan", "sensitivity")
+
+
+@dataclass
+class NormParameter:
+    """The norm: its bounds, and the values at which the likelihood is scanned.
+
+    Parameters
+    ----------
+    min, max : float
+        Bounds; NaN (the default) leaves the norm free, so that it may be negative.
+    scan_min, scan_max : float
+        Ends of the default scan.
+    scan_n_values : int
+        Number of values of the default scan.
+    scan_values : array, optional
+        The values themselves; by default ``scan_n_values`` of them, spaced evenly in log norm from
+        ``scan_min`` to ``scan_max`` (evenly in norm if ``interp="lin"``).
+    interp : {"log", "lin"}
+        Spacing of the default scan.
+    """
+
+    min: float = np.nan
+    max: float = np.nan
+    scan_min: float = 0.2
+    scan_max: float = 5.0
+    scan_n_values: int = 11
+    scan_values: Any = None
+    interp: str = "log"
+
+    def values(self) -> Array:
+        """Values of the scan, shape (N,)."""
+        if self.scan_values is not None:
+            values = np.asarray(self.scan_values, float)
+            if values.ndim != 1 or not len(values) or not np.all(np.isfinite(values)):
+                raise ValueError(
+                    f"norm.scan_values must be a list of finite numbers, got {self.scan_values!r}"
+                )
+            return values
+        if self.interp not in ("log", "lin"):
+            raise ValueError(f"norm.interp must be 'log' or 'lin', got {self.interp!r}")
+        space = np.geomspace if self.interp == "log" else np.linspace
+        return space(self.scan_min, self.scan_max, self.scan_n_values)
+
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Bounds as `jaxprof.core.fit_norms` takes them; None for no bound."""
+        low, high = (None if np.isnan(value) else float(value) for value in (self.min, self.max))
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"norm.min must be below norm.max, got {low} and {high}")
+        return low, high
+
+
+def dataset_list(datasets: Any) -> list[MapDataset]:
+    """One dataset or several, as a list."""
+    found = [datasets] if isinstance(datasets, MapDataset) else datasets
+    if isinstance(found, str | bytes) or not isinstance(found, Iterable):
+        raise TypeError(f"datasets must be MapDataset or a list of these, not {type(datasets).__name__}")
+    found = list(found)
+    for dataset in found:
+        if not isinstance(dataset, MapDataset):
+            raise TypeError(
+                f"datasets must be MapDataset or a list of these, found {type(dataset).__name__}; "
+                "read a file with MapDataset.read(path)"
+            )
+    if not found:
+        raise ValueError("datasets is empty")
+    return found
+
+
+def checked_energy_edges(energy_edges: Any) -> u.Quantity:
+    """Energy edges with a unit, increasing."""
+    try:
+        edges = u.Quantity(energy_edges)
+        values = edges.to_value("TeV")
+    except (TypeError, ValueError, u.UnitConversionError) as error:
+        raise ValueError(
+            f"energy_edges must be energies with a unit, such as [10, 2000] * u.GeV: {error}"
+        ) from error
+    if values.ndim != 1 or len(values) < 2 or not np.all(values > 0) or not np.all(np.diff(values) > 0):
+        raise ValueError(f"energy_edges must be two or more increasing energies, got {edges}")
+    return edges
+
+
+def checked_spectral_model(model: Any) -> Any:
+    """Something that can be folded through the response."""
+    if not callable(model) or not hasattr(model, "integral"):
+        raise ValueError(
+            f"spectral_model must be a spectral model such as PowerLawSpectralModel(index=2.3), "
+            f"not {type(model).__name__}"
+        )
+    return model
+
+
+def norm_parameter(norm: Any) -> NormParameter:
+    """The norm from what the user gave for it."""
+    if norm is None or isinstance(norm, NormParameter):
+        return norm or NormParameter()
+    names = [field.name for field in fields(NormParameter)]
+    if not isinstance(norm, Mapping) or not set(norm) <= set(names):
+        raise ValueError(f"norm must be a NormParameter or a dict of {', '.join(names)}, got {norm!r}")
+    return NormParameter(**norm)
+
+
+def positive(name: str, value: float) -> float:
+    """A positive number."""
+    if not np.isscalar(value) or not value > 0 or not np.isfinite(value):
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+    return value
+
+
+def optional_selection(selection: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Names of the optional quantities, in a fixed order."""
+    if selection is None:
+        return ()
+    wanted = [selection] if isinstance(selection, str) else list(selection)
+    if "all" in wanted:
+        return SELECTIONS
+    unknown = [name for name in wanted if name not in SELECTIONS]
+    if unknown:
+        raise ValueError(
+            f"selection_optional: unknown {', '.join(map(repr, unknown))}; "
+            f"choose from {', '.join(map(repr, SELECTIONS))} or 'all'"
+        )
+    return tuple(name for name in SELECTIONS if name in wanted)
+
+
+def one_of(name: str, value: str, valid: tuple[str, ...]) -> str:
+    """A value that the option takes."""
+    if value not in valid:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}")
+    return value

@@ -1,0 +1,169 @@
+"""Likelihood profiles as a colour density."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+
+from jaxprof.plot_points import ARROW_POINTS, SED_TYPES, flux_unit, get_quantity
+from jaxprof.plot_style import (
+    add_obstacles,
+    add_zero_line,
+    axis_label,
+    choose_yscale,
+    get_axes,
+    quantity_label,
+    set_margins,
+    update_legend,
+)
+
+__all__ = ["plot_ts_profiles"]
+
+
+def plot_ts_profiles(
+    profile: Any,
+    *,
+    ax: Any = None,
+    sed_type: str = "dnde",
+    add_cbar: bool = True,
+    cmap: Any = "Blues",
+    vmin: float = -4.0,
+    **kwargs: Any,
+) -> Any:
+    """Draw the likelihood profile of every bin as a density, below any points.
+
+    The colour is MINUS the difference of the fit statistic from its minimum, so zero at the
+    best norm and -1 one sigma away; values below `vmin` stay transparent. Between the
+    values of the scan the signed root of the difference, a straight line for a parabola, is
+    interpolated by a monotone cubic, which also passes through the best norm, its
+    asymmetric errors and its upper limit, where these are known.
+
+    Parameters
+    ----------
+    profile : FluxProfile
+        With one energy group and ``stat_scan`` of shape (bins, 1, n_scan).
+    ax : `~matplotlib.axes.Axes`, optional
+        Where to draw, usually the axes of `plot_profile`.
+    sed_type : {"dnde", "flux", "eflux", "e2dnde", "norm"}
+        Which flux.
+    add_cbar : bool
+        Whether to add a colour bar.
+    cmap : str or `~matplotlib.colors.Colormap`
+        Colour map.
+    vmin : float
+        Lowest difference shown, negative: -4 is two sigma.
+    **kwargs
+        Passed to `~matplotlib.axes.Axes.pcolormesh`.
+
+    Returns
+    -------
+    ax : `~matplotlib.axes.Axes`
+        The axes.
+
+    Raises
+    ------
+    ValueError
+        If there is more than one energy group, no scan, or `vmin` is not negative.
+    """
+    n_groups = len(profile.energy_edges)
+    if n_groups != 1:
+        raise ValueError(
+            f"profile has {n_groups} energy groups and their densities would cover each other; "
+            'take one with profile.slice_by_idx({"energy": slice(0, 1)})'
+        )
+    if get_quantity(profile, "stat_scan") is None or get_quantity(profile, "norm_scan") is None:
+        raise ValueError(
+            'profile has no likelihood scan; ask for one with selection_optional=["scan"]'
+        )
+    if not vmin < 0:
+        raise ValueError(f"vmin is {vmin}; the differences are negative, so give -4 or the like")
+    if sed_type not in SED_TYPES:
+        raise ValueError(f"sed_type must be one of {', '.join(SED_TYPES)}; got {sed_type!r}")
+    ref = 1.0
+    if sed_type != "norm":
+        ref = float(np.ravel(u.Quantity(getattr(profile, f"{sed_type}_ref")).value)[0])
+
+    ax = get_axes(ax)
+    axis = profile.axis
+    norm = Normalize(vmin=vmin, vmax=kwargs.pop("vmax", 0.0))
+    style = {"cmap": cmap, "norm": norm, "shading": "flat", "zorder": 0.5, **kwargs}
+    for k in range(len(axis.ref)):
+        column = _likelihood_column(profile, k, vmin)
+        if column is None:
+            continue
+        edges, difference = column
+        x = [float(axis.min[k]), float(axis.max[k])]
+        mesh = ax.pcolormesh(x, ref * edges, difference[:, np.newaxis], **style)
+        # Otherwise the density would stick to the frame.
+        mesh.sticky_edges.x.clear()
+        mesh.sticky_edges.y.clear()
+        add_obstacles(ax, np.full((1, 2), np.mean(x)), ref * edges[[[0, -1]]])
+    set_margins(ax, ARROW_POINTS + 6)
+    choose_yscale(ax)
+    add_zero_line(ax)
+    if axis.name == "region-index":
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel(axis_label(axis))
+    ax.set_ylabel(quantity_label(sed_type, flux_unit(profile, sed_type)))
+    if add_cbar:
+        mappable = ScalarMappable(norm, cmap)
+        ax.figure.colorbar(mappable, ax=ax, label="Fit statistic difference", pad=0.03)
+    update_legend(ax)
+    return ax
+
+
+def _likelihood_column(
+    profile: Any, index: int, vmin: float, n_cells: int = 160
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Norm edges (n_cells + 1,) and negative statistic differences (n_cells,) of a bin.
+
+    The edges enclose what is at or above `vmin`; the differences are masked elsewhere. None
+    if the bin has no scan.
+    """
+    scan = np.asarray(profile.norm_scan, dtype=float)
+    scan = scan if scan.ndim == 1 else scan[index, 0]
+    stat = np.asarray(profile.stat_scan, dtype=float)[index, 0]
+    best = float(np.asarray(profile.norm)[index, 0])
+    at_best = get_quantity(profile, "stat")
+    minimum = np.nan if at_best is None else float(np.asarray(at_best)[index, 0])
+    good = np.isfinite(scan) & np.isfinite(stat)
+    if not good.any():
+        return None
+    if not np.isfinite(best + minimum):
+        k = int(np.argmin(np.where(good, stat, np.inf)))
+        best, minimum = scan[k], stat[k]
+    nodes = dict(zip(scan[good], stat[good] - minimum, strict=True))
+    nodes = {x: float(np.sign(x - best) * np.sqrt(max(d, 0.0))) for x, d in nodes.items()}
+    nodes[best] = 0.0
+    for name, sign, sigma in (
+        ("norm_errp", 1.0, profile.n_sigma),
+        ("norm_errn", -1.0, -profile.n_sigma),
+        ("norm_ul", 0.0, profile.n_sigma_ul),
+    ):
+        value = get_quantity(profile, name)
+        if value is not None and sigma:
+            value = float(np.asarray(value)[index, 0])
+            value = best + sign * value if sign else value
+            if np.isfinite(value) and value != best:
+                nodes[value] = float(sigma)
+    x = np.array(sorted(nodes))
+    x = x[np.append(True, np.diff(x) > 1e-9 * max(float(np.ptp(x)), 1e-300))]
+    if len(x) < 2:
+        return None
+    root = PchipInterpolator(x, [nodes[value] for value in x])
+    fine = np.unique(np.linspace(x[:-1], x[1:], 100))
+    shown = np.flatnonzero(root(fine) ** 2 <= -vmin)
+    if not len(shown):
+        return None
+    edges = np.linspace(
+        fine[max(shown[0] - 1, 0)], fine[min(shown[-1] + 1, len(fine) - 1)], n_cells + 1
+    )
+    difference = -(root(0.5 * (edges[:-1] + edges[1:])) ** 2)
+    return edges, np.ma.masked_less(difference, vmin)

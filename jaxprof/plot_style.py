@@ -1,0 +1,254 @@
+"""Words, numbers and axes that all figures share."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from astropy import units as u
+from astropy.visualization.wcsaxes import WCSAxes
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+__all__ = [
+    "QUANTITY_NAMES",
+    "axis_label",
+    "bin_label",
+    "energy_label",
+    "quantity_label",
+    "unit_label",
+]
+
+#: Readable names of the quantities of a profile.
+QUANTITY_NAMES = {
+    "norm": "Norm",
+    "dnde": r"$\mathrm{d}N/\mathrm{d}E$",
+    "e2dnde": r"$E^2\,\mathrm{d}N/\mathrm{d}E$",
+    "flux": "Flux",
+    "eflux": "Energy flux",
+    "counts": "Counts",
+    "npred": "Predicted counts",
+    "npred_excess": "Predicted excess counts",
+    "npred_background": "Predicted background counts",
+    "stat": "Fit statistic",
+    "stat_null": "Fit statistic of the null hypothesis",
+    "ts": "TS",
+    "sqrt_ts": r"$\sqrt{\mathrm{TS}}$",
+    "coverage": "Coverage",
+    "solid_angle": "Solid angle",
+    "success": "Success",
+    "status": "Fit status",
+    "is_ul": "Is upper limit",
+}
+_SUFFIXES = {
+    "err": "error",
+    "errn": "negative error",
+    "errp": "positive error",
+    "ul": "upper limit",
+    "sensitivity": "sensitivity",
+    "ref": "reference",
+}
+_UNIT_ORDER = {"cm": 0, "m": 0, "km": 0, "s": 1, "sr": 2}
+_ENERGY_UNITS = ((1e0, "TeV"), (1e-3, "GeV"), (1e-6, "MeV"), (0.0, "keV"))
+# The scale this module gave to an axis: any other one is the user's and stays.
+_chosen_scale: WeakKeyDictionary[Axes, str] = WeakKeyDictionary()
+
+
+def unit_label(unit: Any) -> str:
+    r"""Unit for an axis label.
+
+    Parameters
+    ----------
+    unit : str or `~astropy.units.Unit`
+        Any unit.
+
+    Returns
+    -------
+    label : str
+        LaTeX such as ``$\mathrm{cm^{-2}\,s^{-1}\,TeV^{-1}}$``: positive powers first, then
+        area, time and solid angle. Empty for no unit.
+    """
+    unit = u.Unit(unit)
+    factors = sorted(
+        ((base.to_string(), power) for base, power in zip(unit.bases, unit.powers, strict=True)),
+        key=lambda item: (item[1] < 0, _UNIT_ORDER.get(item[0], 3 if item[1] < 0 else -1)),
+    )
+    words = [name if power == 1 else f"{name}^{{{power}}}" for name, power in factors]
+    if not np.isclose(unit.scale, 1):
+        words.insert(0, f"{unit.scale:.3g}")
+    joined = r"\,".join(words)
+    return rf"$\mathrm{{{joined}}}$" if words else ""
+
+
+def quantity_label(name: str, unit: Any = "") -> str:
+    """Label of a quantity's axis.
+
+    Parameters
+    ----------
+    name : str
+        Name as on the profile, such as "npred" or "flux_ul". Unknown names stay.
+    unit : str or `~astropy.units.Unit`
+        Unit, in brackets behind the name.
+
+    Returns
+    -------
+    label : str
+        For instance "Predicted counts".
+    """
+    stem, _, suffix = name.rpartition("_")
+    if name in QUANTITY_NAMES:
+        words = QUANTITY_NAMES[name]
+    elif stem in QUANTITY_NAMES and suffix in _SUFFIXES:
+        words = f"{QUANTITY_NAMES[stem]} {_SUFFIXES[suffix]}"
+    else:
+        words = name.replace("_", " ").capitalize()
+    text = unit_label(unit)
+    return f"{words} [{text}]" if text else words
+
+
+def axis_label(axis: Any) -> str:
+    """Label of the axis of a profile: "Projected distance [deg]" or "Region index"."""
+    words = str(axis.name).replace("-", " ").capitalize()
+    return f"{words} [{axis.unit}]" if axis.unit else words
+
+
+def _energy_text(energy: float) -> tuple[str, str]:
+    """Number and unit of an energy [TeV], three digits."""
+    rounded = float(f"{energy:.3g}")  # first, or 0.9999 TeV would become "1e+03 GeV"
+    scale, unit = next(pair for pair in _ENERGY_UNITS if rounded >= pair[0])
+    return f"{rounded / (scale or 1e-9):.3g}", unit
+
+
+def energy_label(energy_min: float, energy_max: float) -> str:
+    """Energy range in readable units.
+
+    Parameters
+    ----------
+    energy_min, energy_max : float
+        Edges in TeV.
+
+    Returns
+    -------
+    label : str
+        "10 - 84.5 GeV", "500 GeV - 2 TeV", "1 - 10 TeV".
+    """
+    (low, unit_low), (high, unit_high) = _energy_text(energy_min), _energy_text(energy_max)
+    return (
+        f"{low} - {high} {unit_high}"
+        if unit_low == unit_high
+        else (f"{low} {unit_low} - {high} {unit_high}")
+    )
+
+
+def bin_label(axis: Any, index: int) -> str:
+    """Range of one bin of a profile's axis, such as "0.15 - 0.3 deg", or "Region 2"."""
+    if not axis.unit:
+        return f"Region {axis.ref[index]:.3g}"
+    # Annuli begin at 1e-5 deg, which reads better as what it stands for.
+    edges = (axis.min[index], axis.max[index])
+    low, high = (f"{round(float(edge), 4) + 0.0:.3g}" for edge in edges)
+    return f"{low} - {high} {axis.unit}"
+
+
+def get_axes(ax: Axes | None) -> Axes:
+    """Axes to draw into: those given, the current ones if they are empty, or new ones."""
+    if ax is not None:
+        return ax
+    if plt.get_fignums():
+        figure = plt.gcf()
+        if not figure.axes:
+            return figure.add_subplot()
+        current = plt.gca()
+        if not current.has_data() and not isinstance(current, WCSAxes):
+            return current
+    return plt.figure(layout="tight").add_subplot()
+
+
+def set_margins(ax: Axes, points_below: float = 0.0) -> None:
+    """Leave room around the data, for `points_below` points of a marker under the lowest."""
+    box = ax.get_window_extent()
+    height = max(box.height * 72 / ax.figure.dpi, 1.0)
+    # The margin m is a fraction of the data's span, and the data fill 1 / (1 + 2 m) of the axis.
+    fraction = min(points_below / height, 0.3)
+    ax.margins(x=0.025, y=max(0.06, fraction / (1 - 2 * fraction)))
+
+
+def choose_yscale(ax: Axes) -> None:
+    """Linear y axis where there is anything at or below zero or less than two decades, else log.
+
+    A scale that the user set is left alone.
+    """
+    if ax.get_yscale() != _chosen_scale.get(ax, "linear"):
+        return
+    low, high = ax.dataLim.intervaly
+    log = bool(np.isfinite([low, high]).all() and low > 0 and high >= 100 * low)
+    scale = "log" if log else "linear"
+    if scale != ax.get_yscale():
+        ax.set_yscale(scale)
+    _chosen_scale[ax] = scale
+
+
+def add_zero_line(ax: Axes) -> None:
+    """Draw y = 0, once, if the data reach below."""
+    if ax.dataLim.y0 < 0 and not any(line.get_gid() == "zero-line" for line in ax.lines):
+        # Above a likelihood density (zorder 0.5), below all points.
+        ax.axhline(0, color="0.55", lw=0.8, zorder=0.8, gid="zero-line", label="_nolegend_")
+
+
+def add_obstacles(ax: Axes, x: NDArray[Any], y: NDArray[Any]) -> None:
+    """Tell the legend where bars are.
+
+    The search for the best place of a legend sees the vertices of lines, but not error
+    bars; an invisible line has the vertices in their stead.
+
+    Parameters
+    ----------
+    ax : `~matplotlib.axes.Axes`
+        Axes with the bars.
+    x, y : ndarray, shape (n, 2)
+        Ends of the bars.
+    """
+    steps = np.append(np.linspace(0, 1, 7), np.nan)
+    line = Line2D(
+        (x[:, :1] + steps * (x[:, 1:] - x[:, :1])).ravel(),
+        (y[:, :1] + steps * (y[:, 1:] - y[:, :1])).ravel(),
+        linestyle="none", gid="obstacles", label="_nolegend_",
+    )  # fmt: skip
+    ax.add_line(line)
+
+
+def update_legend(ax: Axes) -> None:
+    """Draw the legend of everything with a label, at the best place and off the data.
+
+    Where no place is free, the y axis grows at the top.
+    """
+    handles, labels = ax.get_legend_handles_labels()
+    if not handles:
+        return
+    n = len(labels)
+    style: dict[str, Any] = {"fontsize": "small"} if n > 4 else {}
+    legend = ax.legend(handles, labels, ncols=1 + n // 9, framealpha=0.85, **style)
+    for _ in range(3):
+        ax.get_ylim()  # carries out a pending autoscale, which the transform does not
+        ax.get_xlim()
+        box = legend.get_window_extent().padded(3)
+        hit = sum(
+            box.count_contains(ax.transData.transform(line.get_xydata()))
+            for line in ax.lines
+            if line.get_gid() == "obstacles"
+        )
+        if not hit or not ax.get_autoscaley_on():
+            return
+        # As part of the data limits the room survives a change of scale or size.
+        (x0, _), (_, y1) = ax.dataLim.get_points()
+        share = box.height / ax.get_window_extent().height
+        transform = ax.yaxis.get_transform()
+        bottom, top = transform.transform(np.array(ax.get_ylim()))
+        above = float(transform.inverted().transform(
+            np.array([transform.transform(np.array([y1]))[0] + 0.6 * share * (top - bottom)])
+        )[0])  # fmt: skip
+        ax.update_datalim([(x0, above)])
+        ax.autoscale_view(scalex=False)

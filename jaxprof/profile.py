@@ -1,0 +1,392 @@
+"""The result of a flux profile estimation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+
+from jaxprof.core.data import Data
+from jaxprof.profile_access import ProfileQuantity, QuantityAccess, describe
+from jaxprof.profile_checks import check_data, check_edges, selected_indices
+from jaxprof.profile_limits import map_data, upper_limits_from_data, upper_limits_from_scan
+from jaxprof.profile_quantities import (
+    check_quantities,
+    check_sed_type,
+    reference_fluxes,
+    with_e2dnde,
+)
+from jaxprof.regions import ProfileAxis
+
+__all__ = ["FluxProfile", "ProfileQuantity"]
+
+
+class FluxProfile(QuantityAccess):
+    """Norms and fluxes of the bins of a profile, in energy groups.
+
+    Every quantity is an attribute. Those without a unit are arrays, fluxes and
+    ``solid_angle`` are quantities: ``profile.norm``, ``profile.flux_ul``. For each flux
+    "dnde", "e2dnde", "flux" and "eflux" there are the value and, where the norm has them,
+    ``_err``, ``_errn``, ``_errp``, ``_ul`` and ``_sensitivity``, all of shape (B, G), and
+    ``_ref``, the flux at norm one, of shape (G,). `available_quantities` lists them all.
+
+    Parameters
+    ----------
+    quantities : mapping of str to array
+        First axes (B, G), bins and energy groups. ``norm`` is needed; known are
+        ``norm_err``, ``norm_errn``, ``norm_errp``, ``norm_ul``, ``norm_sensitivity``, ``ts``,
+        ``stat``, ``stat_null``, ``success``, ``status`` (`~jaxprof.core.data.Status`),
+        ``coverage``; ``stat_scan`` and ``norm_scan`` (B, G, N); ``counts``, ``npred``,
+        ``npred_excess``, ``npred_background`` and ``npred_excess_ref`` (the excess at norm
+        one), (B, G) or with several data sets (B, G, D); ``solid_angle`` (B,) in sr.
+        Others of shape (B, G) are kept as they are.
+    axis : ProfileAxis
+        Axis of the bins.
+    energy_edges : array, shape (G, 2)
+        Edges of the energy groups in TeV; there may be gaps between them.
+    reference_model : SpectralModel or None
+        Spectral model at norm one.
+    regions : sequence of SkyRegion, optional
+        One for each bin.
+    dataset_names : sequence of str
+        Names of the data sets.
+    n_sigma, n_sigma_ul, n_sigma_sensitivity : float
+        Numbers of standard deviations of errors, upper limits and sensitivities.
+    sqrt_ts_threshold_ul : float
+        ``is_ul`` is true where ``sqrt_ts`` is below it. May be set later.
+    gti : `~astropy.table.Table`, optional
+        Good time intervals.
+    sed_type_init : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}
+        What tables, files and figures show if not told otherwise.
+    likelihood_data : ProfileData, OnOffData or a tuple of these, optional
+        What was fitted, arrays (B, G, E); lets `recompute_ul` work exactly.
+    meta : mapping, optional
+        Anything else to keep.
+    reference : mapping of str to array, shape (G,), optional
+        "dnde", "flux" and "eflux" at norm one, in cm-2 s-1 TeV-1, cm-2 s-1 and TeV cm-2 s-1.
+        By default those of the model; without a model it must be given.
+
+    Raises
+    ------
+    ValueError
+        For arrays of a wrong shape, edges that are not increasing, an unknown name or
+        sed type, or neither a model nor reference fluxes.
+    """
+
+    sqrt_ts_threshold_ul: float
+
+    def __init__(
+        self,
+        quantities: Mapping[str, Any],
+        *,
+        axis: ProfileAxis,
+        energy_edges: Any,
+        reference_model: Any,
+        regions: Sequence[Any] | None = None,
+        dataset_names: Sequence[str] = (),
+        n_sigma: float = 1,
+        n_sigma_ul: float = 2,
+        n_sigma_sensitivity: float = 5,
+        sqrt_ts_threshold_ul: float = 2,
+        gti: Table | None = None,
+        sed_type_init: str = "likelihood",
+        likelihood_data: Data | None = None,
+        meta: Mapping[str, Any] | None = None,
+        reference: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.axis = axis
+        self.energy_edges = check_edges(energy_edges)
+        self.shape = (len(axis), len(self.energy_edges))
+        self.quantities = check_quantities(quantities, self.shape)
+        self.reference_model = reference_model
+        self.regions = None if regions is None else list(regions)
+        if self.regions is not None and len(self.regions) != len(axis):
+            raise ValueError(f"regions are {len(self.regions)}; give one a bin, {len(axis)}")
+        self.dataset_names = tuple(dataset_names)
+        self.n_sigma = n_sigma
+        self.n_sigma_ul = n_sigma_ul
+        self.n_sigma_sensitivity = n_sigma_sensitivity
+        self.sqrt_ts_threshold_ul = sqrt_ts_threshold_ul
+        self.gti = gti
+        self.sed_type_init = check_sed_type(sed_type_init)
+        self.likelihood_data = check_data(likelihood_data, self.shape)
+        self.meta = dict(meta or {})
+        if reference is not None:
+            self.reference = with_e2dnde(reference, self.energy_edges)
+        elif reference_model is not None:
+            self.reference = reference_fluxes(reference_model, self.energy_edges)
+        else:
+            raise ValueError("give reference_model, or the fluxes at norm one as reference")
+
+    # Changed copies
+
+    def _copy(self, **changes: Any) -> FluxProfile:
+        state = {name: value for name, value in vars(self).items() if name != "shape"}
+        return FluxProfile(**(state | changes))
+
+    def slice_by_idx(self, slices: Mapping[str, Any]) -> FluxProfile:
+        """Part of a profile.
+
+        Parameters
+        ----------
+        slices : mapping of str to slice, list of int or array of bool
+            Which groups to keep under "energy", and which bins under the name of the axis,
+            "projected-distance" as a rule.
+
+        Returns
+        -------
+        FluxProfile
+            The original stays as it is.
+
+        Raises
+        ------
+        ValueError
+            For an unknown axis, an integer (which would drop the axis), indices that do not
+            exist, or a selection of nothing.
+        """
+        axes = {self.axis.name: self.shape[0], "energy": self.shape[1]}
+        if unknown := [name for name in slices if name not in axes]:
+            raise ValueError(f"slices has no axis {unknown[0]!r}; valid are {', '.join(axes)}")
+        bins, groups = (
+            selected_indices(name, slices.get(name, slice(None)), size)
+            for name, size in axes.items()
+        )
+
+        def take(array: Any) -> Any:
+            return np.asarray(array)[bins][:, groups]
+
+        stored = {
+            name: array[bins] if name == "solid_angle" else take(array)
+            for name, array in self.quantities.items()
+        }
+        a = self.axis
+        return self._copy(
+            quantities=stored,
+            axis=ProfileAxis(a.name, a.min[bins], a.max[bins], a.ref[bins]),
+            energy_edges=self.energy_edges[groups],
+            regions=None if self.regions is None else [self.regions[i] for i in bins],
+            likelihood_data=map_data(take, self.likelihood_data),
+            reference={name: flux[groups] for name, flux in self.reference.items()},
+        )
+
+    def recompute_ul(self, n_sigma_ul: float = 2) -> FluxProfile:
+        """Profile with upper limits of another confidence level.
+
+        Parameters
+        ----------
+        n_sigma_ul : float
+            Number of standard deviations.
+
+        Returns
+        -------
+        FluxProfile
+            With new ``norm_ul`` and ``n_sigma_ul``; the original stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If there is neither ``likelihood_data`` nor a scan that reaches up to the limits.
+
+        Notes
+        -----
+        Exact if the profile has ``likelihood_data``. Otherwise the scan is interpolated by a
+        cubic spline from the minimum upwards; the result is as good as the grid is fine.
+        """
+        if not 0 < n_sigma_ul < np.inf:
+            raise ValueError(f"n_sigma_ul must be a positive number, got {n_sigma_ul!r}")
+        stored = self.quantities
+        if self.likelihood_data is not None:
+            norm_ul = upper_limits_from_data(
+                self.likelihood_data, stored["norm"], stored["status"], n_sigma_ul
+            )
+        elif "stat_scan" in stored and "stat" in stored:
+            norm_ul = upper_limits_from_scan(stored, n_sigma_ul)
+        else:
+            raise ValueError(
+                "recompute_ul needs the profile's likelihood_data, or stat and stat_scan "
+                "(selection_optional=['scan']); this profile has neither"
+            )
+        return self._copy(quantities={**stored, "norm_ul": norm_ul}, n_sigma_ul=n_sigma_ul)
+
+    # Figures
+
+    def plot(
+        self,
+        ax: Any = None,
+        sed_type: str | None = None,
+        axis_name: str = "projected-distance",
+        **kwargs: Any,
+    ) -> Any:
+        """Draw fluxes with their errors and upper limits.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            Where to draw; the current axes by default.
+        sed_type : {"dnde", "e2dnde", "flux", "eflux", "likelihood"}, optional
+            What to draw; "likelihood" is the norm. By default ``sed_type_init``, but "dnde" if
+            that is "likelihood".
+        axis_name : {"projected-distance", "energy"}
+            The horizontal axis.
+        **kwargs
+            Passed to `jaxprof.plotting.plot_profile`.
+
+        Returns
+        -------
+        `~matplotlib.axes.Axes`
+        """
+        from jaxprof.plotting import plot_profile
+
+        valid = dict.fromkeys(("projected-distance", self.axis.name, "energy"))
+        if axis_name not in valid:
+            raise ValueError(f"axis_name is {axis_name!r}; valid are {', '.join(valid)}")
+        sed_type = self._plot_sed_type(sed_type)
+        return plot_profile(self, ax=ax, sed_type=sed_type, axis_name=axis_name, **kwargs)
+
+    def plot_ts_profiles(
+        self, ax: Any = None, sed_type: str | None = None, add_cbar: bool = True, **kwargs: Any
+    ) -> Any:
+        """Draw the likelihood scan of every bin as a column of colours.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            Where to draw; the current axes by default.
+        sed_type : str, optional
+            As for `plot`.
+        add_cbar : bool
+            Whether to add a colour bar.
+        **kwargs
+            Passed to `jaxprof.plotting.plot_ts_profiles`.
+
+        Returns
+        -------
+        `~matplotlib.axes.Axes`
+        """
+        from jaxprof.plotting import plot_ts_profiles
+
+        if not self.has_stat_profiles:
+            raise ValueError("there is no stat_scan; estimate with selection_optional=['scan']")
+        sed_type = self._plot_sed_type(sed_type)
+        return plot_ts_profiles(self, ax=ax, sed_type=sed_type, add_cbar=add_cbar, **kwargs)
+
+    def _plot_sed_type(self, sed_type: str | None) -> str:
+        if sed_type is None:
+            return "dnde" if self.sed_type_init == "likelihood" else self.sed_type_init
+        if sed_type == "norm" or check_sed_type(sed_type) == "likelihood":
+            return "norm"
+        return sed_type
+
+    # Tables and files
+
+    def to_table(
+        self, sed_type: str | None = None, format: str = "profile", formatted: bool = False
+    ) -> Table:
+        """Table of the profile, a row for each bin.
+
+        Parameters
+        ----------
+        sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}, optional
+            What to express norms, errors and limits in; by default ``sed_type_init``.
+        format : {"profile"}
+            Layout of the columns; see `jaxprof.profile_table`.
+        formatted : bool
+            Whether to show few digits. The values stay as they are.
+
+        Returns
+        -------
+        `~astropy.table.Table`
+
+        Raises
+        ------
+        ValueError
+            For an unknown sed type or format.
+        """
+        from jaxprof.profile_table import profile_to_table
+
+        sed_type = self.sed_type_init if sed_type is None else sed_type
+        return profile_to_table(self, sed_type, format=format, formatted=formatted)
+
+    def write(
+        self,
+        filename: str | os.PathLike[str],
+        *,
+        sed_type: str | None = None,
+        format: str = "profile",
+        overwrite: bool = False,
+        include_likelihood: bool = True,
+    ) -> None:
+        """Write the profile to a file that `read`, and gammapy, can read.
+
+        Parameters
+        ----------
+        filename : str or path-like
+            Ends in ".fits", ".fits.gz" or ".ecsv".
+        sed_type, format
+            As for `to_table`.
+        overwrite : bool
+            Whether an existing file may be replaced.
+        include_likelihood : bool
+            Whether to write ``likelihood_data``, without which `recompute_ul` is not exact.
+
+        Raises
+        ------
+        ValueError, FileExistsError
+            See `jaxprof.io.fluxprofile.write_profile`.
+        """
+        from jaxprof.io.fluxprofile import write_profile
+
+        write_profile(
+            self,
+            filename,
+            sed_type=self.sed_type_init if sed_type is None else sed_type,
+            format=format,
+            overwrite=overwrite,
+            include_likelihood=include_likelihood,
+        )
+
+    @classmethod
+    def read(
+        cls,
+        filename: str | os.PathLike[str],
+        *,
+        format: str = "profile",
+        reference_model: Any = None,
+        sed_type: str | None = None,
+    ) -> FluxProfile:
+        """Read a profile that this package or gammapy wrote.
+
+        Parameters
+        ----------
+        filename : str or path-like
+            Ends in ".fits", ".fits.gz" or ".ecsv".
+        format : {"profile"}
+            Layout of the table.
+        reference_model : SpectralModel, optional
+            Needed only for files without reference fluxes: gammapy's of another sed type
+            than "likelihood".
+        sed_type : str, optional
+            What the norms are taken from. By default as the file says, or what it has.
+
+        Returns
+        -------
+        FluxProfile
+
+        Raises
+        ------
+        ValueError, FileNotFoundError
+            See `jaxprof.io.fluxprofile.read_profile`.
+        """
+        from jaxprof.io.fluxprofile import read_profile
+
+        options = {"format": format, "reference_model": reference_model, "sed_type": sed_type}
+        return read_profile(filename, **options)
+
+    def __str__(self) -> str:
+        return describe(self)
+
+    def __repr__(self) -> str:
+        return f"<FluxProfile: {self.shape[0]} bins, {self.shape[1]} energy groups>"

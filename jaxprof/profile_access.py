@@ -1,0 +1,186 @@
+"""Access to the quantities of a flux profile by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+
+from jaxprof import profile_quantities as quantities_
+from jaxprof.core.data import Status
+from jaxprof.profile_quantities import Array
+
+
+class ProfileQuantity:
+    """One quantity of a profile, as ``profile["npred"]`` gives it.
+
+    Attributes
+    ----------
+    name : str
+        Name of the quantity.
+    data : ndarray
+        Values, first axes (bins, energy groups).
+    unit : str
+        Their unit, "" if they have none.
+    profile : FluxProfile
+        What it belongs to.
+    """
+
+    def __init__(self, name: str, data: Array, unit: str, profile: QuantityAccess) -> None:
+        self.name = name
+        self.data = data
+        self.unit = unit
+        self.profile = profile
+
+    @property
+    def quantity(self) -> u.Quantity:
+        """Values with their unit."""
+        return u.Quantity(self.data, self.unit)
+
+    def plot(self, ax: Any = None, *, label: str | None = None, **kwargs: Any) -> Any:
+        """Draw the quantity along the profile.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            Where to draw; the current axes by default.
+        label : str, optional
+            Name in the legend.
+        **kwargs
+            Passed to `jaxprof.plotting.plot_quantity`.
+
+        Returns
+        -------
+        `~matplotlib.axes.Axes`
+        """
+        from jaxprof.plotting import plot_quantity
+
+        return plot_quantity(self.profile, self.name, ax=ax, label=label, **kwargs)
+
+    def __repr__(self) -> str:
+        unit = f" [{self.unit}]" if self.unit else ""
+        return f"<ProfileQuantity {self.name!r}{unit}, shape {self.data.shape}>"
+
+
+class QuantityAccess:
+    """Gives every quantity, stored or derived, as an attribute and as an item."""
+
+    energy_edges: Array
+    quantities: dict[str, Array]
+    reference: dict[str, Array]
+    sqrt_ts_threshold_ul: float
+
+    @property
+    def available_quantities(self) -> list[str]:
+        """Names of all quantities that this profile has, given and derived."""
+        return quantities_.names(self.quantities)
+
+    def _data(self, name: str) -> Array | None:
+        return quantities_.value(name, self.quantities, self.reference, self.sqrt_ts_threshold_ul)
+
+    def __getattr__(self, name: str) -> Any:
+        # Also called for attributes of an object that is being unpickled: without state.
+        if name.startswith("_") or "quantities" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        data = self._data(name)
+        if data is None:
+            raise AttributeError(
+                f"FluxProfile has no {name!r}; available: {', '.join(self.available_quantities)}"
+            )
+        unit = quantities_.unit(name)
+        return u.Quantity(data, unit) if unit else data
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.available_quantities})
+
+    def __getitem__(self, name: str) -> ProfileQuantity:
+        data = self._data(name) if isinstance(name, str) else None
+        if data is None:
+            raise KeyError(
+                f"no quantity {name!r}; available: {', '.join(self.available_quantities)}"
+            )
+        return ProfileQuantity(name, data, quantities_.unit(name), self)
+
+    @property
+    def energy_min(self) -> u.Quantity:
+        """Lower edges of the energy groups, shape (G,)."""
+        return self.energy_edges[:, 0] * u.TeV
+
+    @property
+    def energy_max(self) -> u.Quantity:
+        """Upper edges of the energy groups, shape (G,)."""
+        return self.energy_edges[:, 1] * u.TeV
+
+    @property
+    def energy_ref(self) -> u.Quantity:
+        """Geometric means of the edges of the energy groups, shape (G,)."""
+        return np.sqrt(self.energy_edges[:, 0] * self.energy_edges[:, 1]) * u.TeV
+
+    @property
+    def has_ul(self) -> bool:
+        """Whether there are upper limits."""
+        return "norm_ul" in self.quantities
+
+    @property
+    def has_stat_profiles(self) -> bool:
+        """Whether there are likelihood scans."""
+        return "stat_scan" in self.quantities
+
+    def surface_brightness(self, sed_type: str = "flux", quantity: str = "") -> u.Quantity:
+        """Flux of every bin over the solid angle of its region.
+
+        Parameters
+        ----------
+        sed_type : {"dnde", "e2dnde", "flux", "eflux"}
+            Which flux.
+        quantity : {"", "err", "errn", "errp", "ul", "sensitivity"}
+            The value, or what comes with it.
+
+        Returns
+        -------
+        Quantity, shape (B, G)
+            In the unit of the flux, per sr.
+
+        Raises
+        ------
+        ValueError
+            If there is no such quantity, or the solid angles are not known.
+        """
+        name = f"{sed_type}_{quantity}".rstrip("_")
+        data = self._data(name) if sed_type in quantities_.UNITS and quantity != "ref" else None
+        if data is None:
+            valid = [n for n in self.available_quantities if n.split("_")[0] in quantities_.UNITS]
+            valid = [n for n in valid if not n.endswith("_ref")]
+            raise ValueError(
+                f"no quantity {name!r} to divide by the solid angle; valid are {', '.join(valid)}"
+            )
+        if "solid_angle" not in self.quantities:
+            raise ValueError("surface brightness needs 'solid_angle', which this profile lacks")
+        solid_angle = self.quantities["solid_angle"][:, None] * u.sr
+        return u.Quantity(data, quantities_.unit(name)) / solid_angle
+
+
+def describe(profile: Any) -> str:
+    """Summary of a profile, in the layout of gammapy's."""
+    model = profile.reference_model
+    tag = "none, fluxes only" if model is None else getattr(model, "tag", type(model).__name__)
+    codes, counts = np.unique(profile.quantities["status"], return_counts=True)
+    status = ", ".join(f"{n} {Status(c).label}" for c, n in zip(codes, counts, strict=True))
+    rows = {
+        "geom": "regions not known"
+        if profile.regions is None
+        else f"{len(profile.regions)} regions",
+        "axes": [profile.axis.name, "energy"],
+        "shape": profile.shape,
+        "quantities": list(profile.quantities),
+        "ref. model": tag,
+        "n_sigma": profile.n_sigma,
+        "n_sigma_ul": profile.n_sigma_ul,
+        "sqrt_ts_threshold_ul": profile.sqrt_ts_threshold_ul,
+        "sed type init": profile.sed_type_init,
+        "status": status,
+    }
+    title = type(profile).__name__
+    lines = "".join(f"  {name:<22} : {text}\n" for name, text in rows.items())
+    return f"{title}\n{'-' * len(title)}\n\n{lines}"

@@ -1,0 +1,239 @@
+"""Tables back to flux profiles: our own tables and gammapy's (see `jaxprof.profile_table`)."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+
+from jaxprof.core.data import Data, Status
+from jaxprof.core.spectral import spectral_model_from_dict
+from jaxprof.profile import FluxProfile
+from jaxprof.profile_quantities import (
+    PER_DATASET,
+    SUFFIXES,
+    UNITS,
+    Array,
+    check_sed_type,
+    reference_fluxes,
+    unit,
+    with_e2dnde,
+)
+from jaxprof.profile_table import column, regions_from_ds9
+from jaxprof.regions import ProfileAxis
+
+_FLUX_COLUMNS = {f"{sed}{suffix}" for sed in UNITS for suffix in SUFFIXES}
+_FRAME = {f"{axis}_{edge}" for axis in "xe" for edge in ("min", "max", "ref")}
+_REF = {f"ref_{name}" for name in ("dnde", "flux", "eflux")}
+#: Greatest relative difference between a file's reference fluxes and those of the model
+#: given for it. gammapy's quadrature is 1.5e-5 off for curved spectra.
+_SAME_MODEL = 1e-4
+
+
+def profile_from_table(
+    table: Table,
+    *,
+    sed_type: str | None = None,
+    reference_model: Any = None,
+    gti: Table | None = None,
+    likelihood_data: Data | None = None,
+) -> FluxProfile:
+    """Profile of a table that this package or gammapy made.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        A row for each bin. Without SED_TYPE in its meta the sed type is guessed from the columns.
+        What gammapy leaves out takes defaults: one sigma for errors, two for limits; the
+        status is inferred from success and counts.
+    sed_type : str, optional
+        What the norms are taken from.
+    reference_model : SpectralModel, optional
+        Needed where the table has no ``ref_`` columns.
+    gti, likelihood_data
+        As for `~jaxprof.profile.FluxProfile`.
+
+    Returns
+    -------
+    FluxProfile
+
+    Raises
+    ------
+    ValueError
+        If columns are missing or wrong; the message names them.
+    """
+    meta = table.meta
+    needed = ("x_min", "x_max", "x_ref", "e_min", "e_max")
+    if missing := [name for name in needed if name not in table.colnames]:
+        raise ValueError(
+            f"not a flux profile: no column {', '.join(map(repr, missing))}; "
+            f"there are {', '.join(table.colnames) or 'none'}"
+        )
+    if len(table) != meta.get("NBINS", len(table)) or not len(table):
+        expected = meta.get("NBINS", "some")
+        raise ValueError(f"there are {len(table)} bins, should be {expected}: cut off?")
+    edges = np.stack([_vector(table, "e_min", "TeV"), _vector(table, "e_max", "TeV")], axis=-1)
+    if reference_model is None and "REFMODEL" in meta:
+        reference_model = _model(meta["REFMODEL"])
+    reference = _reference(table, edges, reference_model)
+    sed_type = _sed_type(table, sed_type)
+    stored = _quantities(table, sed_type, reference)
+    regions = meta.get("REGIONS")
+    return FluxProfile(
+        stored,
+        axis=_axis(table),
+        energy_edges=edges,
+        reference_model=reference_model,
+        reference=reference,
+        regions=None if regions is None else regions_from_ds9(list(regions)),
+        dataset_names=_json(meta, "DSNAMES", []),
+        n_sigma=meta.get("N_SIGMA", 1),
+        n_sigma_ul=meta.get("NSIGMAUL", 2),
+        n_sigma_sensitivity=meta.get("NSIGMASE", 5),
+        sqrt_ts_threshold_ul=meta.get("SQRTTSUL", 2),
+        sed_type_init=sed_type,
+        gti=gti,
+        likelihood_data=likelihood_data,
+        meta=_json(meta, "PROFMETA", {}),
+    )
+
+
+def _json(meta: dict[str, Any], key: str, default: Any) -> Any:
+    try:
+        return json.loads(meta[key]) if key in meta else default
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{key} in the header is not JSON: {error}") from error
+
+
+def _model(text: str) -> Any:
+    data = _json({"REFMODEL": text}, "REFMODEL", None)
+    try:
+        return spectral_model_from_dict(data)
+    except (ValueError, KeyError, AttributeError) as error:
+        warnings.warn(
+            f"the reference model of the file is not known here, its fluxes are: {error}",
+            UserWarning,
+            stacklevel=5,
+        )
+        return None
+
+
+def _vector(table: Table, name: str, to: str) -> Array:
+    """A vector over energy that is the same in all rows."""
+    data = column(table, name, to)
+    data = data.reshape(len(table), -1)
+    if not np.array_equal(data, np.broadcast_to(data[:1], data.shape), equal_nan=True):
+        raise ValueError(f"column {name!r} differs between rows; all bins share the energy groups")
+    return data[0]
+
+
+def _axis(table: Table) -> ProfileAxis:
+    angular = table["x_ref"].unit is not None
+    to = "deg" if angular else ""
+    low, high, ref = (column(table, f"x_{edge}", to) for edge in ("min", "max", "ref"))
+    name = table.meta.get("AXISNAME", "projected-distance" if angular else "region-index")
+    return ProfileAxis(name, low, high, ref)
+
+
+def _reference(table: Table, edges: Array, model: Any) -> dict[str, Array]:
+    computed = None if model is None else reference_fluxes(model, edges)
+    if not _REF.issubset(table.colnames):
+        if computed is None:
+            raise ValueError(
+                "there are no columns ref_dnde, ref_flux and ref_eflux; give the model that the "
+                "profile was made with as reference_model"
+            )
+        return computed
+    given = {name.removeprefix("ref_"): name for name in _REF}
+    fluxes = {key: _vector(table, name, unit(key)) for key, name in given.items()}
+    reference = with_e2dnde(fluxes, edges)
+    if computed is not None:
+        off = max(np.max(np.abs(computed[key] / reference[key] - 1)) for key in reference)
+        if not off < _SAME_MODEL:
+            raise ValueError(
+                f"reference_model differs by {off:.2g} from the reference fluxes in the table; "
+                "give the model that the profile was made with, or none"
+            )
+    return reference
+
+
+def _sed_type(table: Table, sed_type: str | None) -> str:
+    """The sed type that was asked for, that the table names, or whose column it has."""
+    found = [sed for sed in UNITS if sed in table.colnames]
+    found += ["likelihood"] if "norm" in table.colnames else []
+    if sed_type is None:
+        sed_type = table.meta.get("SED_TYPE", found[0] if found else "likelihood")
+    if check_sed_type(str(sed_type)) not in found:
+        name = "norm" if sed_type == "likelihood" else sed_type
+        raise ValueError(
+            f"there is no column {name!r} for sed_type {sed_type!r}; there are columns for "
+            f"{', '.join(map(repr, found)) or 'none'}"
+        )
+    return str(sed_type)
+
+
+def _quantities(table: Table, sed_type: str, reference: dict[str, Array]) -> dict[str, Array]:
+    stored: dict[str, Array] = {}
+    shape = (len(table), len(reference["dnde"]))
+    skip = _FRAME | _REF | _FLUX_COLUMNS | {"is_ul", "status", "sqrt_ts", "region"}
+    for name in table.colnames:
+        if name in skip or name.startswith("likelihood_"):
+            continue
+        data = column(table, name, "sr" if name == "solid_angle" else "")
+        if name in PER_DATASET and data.ndim == 3 and data.shape[-1] == 1:
+            data = data[..., 0]
+        # One energy group may come as a plain column.
+        stored[name] = data[:, None] if data.ndim == 1 and name != "solid_angle" else data
+    if sed_type != "likelihood":
+        _take_norms(table, sed_type, reference[sed_type], stored)
+    if "sqrt_ts" in table.colnames:
+        _take_sqrt_ts(column(table, "sqrt_ts").reshape(shape), stored)
+    if "status" in table.colnames:
+        labels = {status.label: int(status) for status in Status}
+        words = np.char.strip(np.asarray(table["status"], dtype=str)).reshape(shape)
+        if unknown := sorted(set(words.ravel().tolist()) - set(labels)):
+            raise ValueError(f"column 'status' has {unknown[0]!r}; known are {list(labels)}")
+        stored["status"] = np.vectorize(labels.__getitem__, otypes=[int])(words)
+    else:
+        stored["status"] = _inferred_status(stored)
+    return stored
+
+
+def _take_norms(table: Table, sed_type: str, ref: Array, stored: dict[str, Array]) -> None:
+    """Norms from fluxes, unless the table has both; then they must agree."""
+    for suffix in SUFFIXES:
+        if (name := f"{sed_type}{suffix}") not in table.colnames:
+            continue
+        flux = column(table, name, UNITS[sed_type]).reshape(len(table), -1)
+        norm = stored.get(f"norm{suffix}")
+        if norm is None:
+            stored[f"norm{suffix}"] = flux / ref
+        elif not np.allclose(norm * ref, flux, rtol=1e-9, atol=0, equal_nan=True):
+            raise ValueError(
+                f"columns {name!r} and 'norm{suffix}' disagree; remove the one that is wrong"
+            )
+
+
+def _take_sqrt_ts(sqrt_ts: Array, stored: dict[str, Array]) -> None:
+    """Keep what the table says only where it says more than ts and norm do."""
+    if "ts" not in stored:
+        stored["ts"] = sqrt_ts**2
+    computed = np.sign(stored["norm"]) * np.sqrt(np.maximum(stored["ts"], 0.0))
+    if not np.allclose(sqrt_ts, computed, rtol=1e-12, atol=1e-12, equal_nan=True):
+        stored["sqrt_ts"] = sqrt_ts
+
+
+def _inferred_status(stored: dict[str, Array]) -> Array:
+    """Status of the fits of a file that has none: gammapy's success is all it says."""
+    norm = stored["norm"]
+    success = stored.get("success", np.isfinite(norm)).astype(bool) & np.isfinite(norm)
+    status = np.where(success, Status.OK, Status.NOT_CONVERGED)
+    if "counts" in stored:
+        counts = stored["counts"].reshape(*norm.shape, -1).sum(axis=-1)
+        limited = np.isfinite(stored.get("norm_ul", stored.get("ts", np.full(norm.shape, np.nan))))
+        status = np.where(~success & (counts == 0) & limited, Status.ZERO_COUNTS, status)
+        status = np.where(~success & (counts == 0) & ~limited, Status.FULLY_MASKED, status)
+    return status.astype(int)

@@ -1,0 +1,250 @@
+"""Names, units and derived values of the quantities of a flux profile: pure functions of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+from jaxprof.core.data import Status
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+#: Flux quantities and the units in which they are given.
+UNITS = {
+    "dnde": "cm-2 s-1 TeV-1",
+    "e2dnde": "TeV cm-2 s-1",
+    "flux": "cm-2 s-1",
+    "eflux": "TeV cm-2 s-1",
+}
+#: What a profile can be expressed in; "likelihood" is the norm itself.
+SED_TYPES = ("likelihood", *UNITS)
+#: What a norm and a flux come with, in the order of a table's columns.
+SUFFIXES = ("", "_err", "_errn", "_errp", "_ul", "_sensitivity")
+#: Quantities that have one value a data set.
+PER_DATASET = ("counts", "npred", "npred_excess", "npred_background", "npred_excess_ref")
+SCANS = ("stat_scan", "norm_scan")
+
+_FLUX_NAMES = {f"{sed}{suffix}": (sed, f"norm{suffix}") for sed in UNITS for suffix in SUFFIXES}
+_REF_NAMES = {f"{sed}_ref": sed for sed in UNITS}
+_EXCESS_NAMES = {f"npred_excess{suffix}": f"norm{suffix}" for suffix in SUFFIXES[1:5]}
+_COMPUTED = ("sqrt_ts", "is_ul", "npred_background", "ts_scan")
+
+
+def check_sed_type(sed_type: str) -> str:
+    """Return the sed type if it is one of `SED_TYPES`, else raise ValueError."""
+    if sed_type not in SED_TYPES:
+        raise ValueError(f"sed_type is {sed_type!r}; valid are {', '.join(map(repr, SED_TYPES))}")
+    return sed_type
+
+
+def reference_fluxes(model: Any, energy_edges: Array) -> dict[str, Array]:
+    """Fluxes of the reference model in every energy group.
+
+    Parameters
+    ----------
+    model : SpectralModel
+        Called with energies in TeV.
+    energy_edges : ndarray, shape (G, 2)
+        Edges of the groups in TeV.
+
+    Returns
+    -------
+    reference : dict of ndarray, shape (G,)
+        "dnde", "e2dnde", "flux" and "eflux" in the units of `UNITS`; the first two at the
+        geometric mean of the edges. In float64 whatever JAX's global setting.
+    """
+    low, high = energy_edges.T
+    with jax.enable_x64(True):
+        fluxes = {
+            "dnde": model(np.sqrt(low * high)),
+            "flux": model.integral(low, high),
+            "eflux": model.energy_flux(low, high),
+        }
+        return with_e2dnde(fluxes, energy_edges)
+
+
+def with_e2dnde(reference: Mapping[str, Any], energy_edges: Array) -> dict[str, Array]:
+    """Complete reference fluxes by ``E**2 dN/dE``, and check their shapes."""
+    n_groups = len(energy_edges)
+    values = {}
+    for name in ("dnde", "flux", "eflux"):
+        values[name] = np.asarray(reference[name], dtype=float)
+        if values[name].shape != (n_groups,):
+            raise ValueError(
+                f"reference flux {name!r} has shape {values[name].shape}; "
+                f"give one value for each of the {n_groups} energy groups"
+            )
+    values["e2dnde"] = values["dnde"] * energy_edges[:, 0] * energy_edges[:, 1]
+    return values
+
+
+def check_quantities(quantities: Mapping[str, Any], shape: tuple[int, int]) -> dict[str, Array]:
+    """Check shapes, set dtypes, and complete ``success`` and ``status`` from each other.
+
+    Parameters
+    ----------
+    quantities : mapping of str to array
+        As `~jaxprof.profile.FluxProfile` takes them.
+    shape : tuple of int
+        Number of bins and of energy groups.
+
+    Returns
+    -------
+    dict of ndarray
+
+    Raises
+    ------
+    ValueError
+        For a missing norm, an array of another shape, a name that is derived from others,
+        or a scan without its norms.
+    """
+    if "norm" not in quantities:
+        raise ValueError(f"quantities must have 'norm'; they have {sorted(quantities)}")
+    stored: dict[str, Array] = {}
+    for name, value in quantities.items():
+        if name in _FLUX_NAMES or name in _REF_NAMES or name in ("is_ul", "ts_scan"):
+            raise ValueError(f"quantity {name!r} is derived from others; leave it out")
+        array = np.asarray(value)
+        _check_shape(name, array, shape)
+        if name == "success":
+            array = array.astype(bool)
+        elif name == "status":
+            array = array.astype(int)
+        elif array.dtype.kind in "iuf" and name in _KNOWN_FLOATS:
+            array = array.astype(float)
+        stored[name] = array
+    scans = [stored[name].shape for name in SCANS if name in stored]
+    if len(scans) == 1:
+        raise ValueError("quantities stat_scan and norm_scan need each other")
+    if scans and scans[0] != scans[1]:
+        raise ValueError(
+            f"stat_scan has shape {scans[0]}, norm_scan {scans[1]}; give a norm for every value"
+        )
+    if "status" not in stored:
+        success = stored.get("success", np.isfinite(stored["norm"]))
+        stored["status"] = np.where(success, Status.OK, Status.NOT_CONVERGED).astype(int)
+    if not np.isin(stored["status"], list(Status)).all():
+        raise ValueError(f"status must be one of {[int(s) for s in Status]} (see Status)")
+    stored.setdefault("success", stored["status"] <= Status.BOUNDARY)
+    return stored
+
+
+def _check_shape(name: str, array: Array, shape: tuple[int, int]) -> None:
+    if name == "solid_angle":
+        if array.shape != shape[:1]:
+            raise ValueError(
+                f"quantity 'solid_angle' has shape {array.shape}; give one value a bin, {shape[:1]}"
+            )
+        return
+    n_axes: tuple[int, ...] = (2,)
+    third = "there are no others"
+    if name in SCANS:
+        n_axes, third = (3,), "a third counts the norms of the scan"
+    elif name in PER_DATASET:
+        n_axes, third = (2, 3), "with several data sets a third counts them"
+    if array.shape[:2] != shape or array.ndim not in n_axes:
+        raise ValueError(
+            f"quantity {name!r} has shape {array.shape}; its first axes must be "
+            f"(bins, energy groups) = {shape}, {third}"
+        )
+
+
+_KNOWN_FLOATS = {
+    *(f"norm{suffix}" for suffix in SUFFIXES),
+    *PER_DATASET,
+    *SCANS,
+    *("stat", "stat_null", "ts", "sqrt_ts", "coverage", "solid_angle"),
+}
+
+
+def unit(name: str) -> str:
+    """Unit of a quantity, as a string."""
+    if name in _FLUX_NAMES:
+        return UNITS[_FLUX_NAMES[name][0]]
+    if name in _REF_NAMES:
+        return UNITS[_REF_NAMES[name]]
+    return "sr" if name == "solid_angle" else ""
+
+
+def names(stored: Mapping[str, Array]) -> list[str]:
+    """Names of all quantities that can be had from the stored ones."""
+    derived = [*_FLUX_NAMES, *_REF_NAMES, *_COMPUTED, "npred_excess_ref", *_EXCESS_NAMES]
+    return [*stored, *(n for n in derived if n not in stored and _inputs_exist(n, stored))]
+
+
+def _inputs_exist(name: str, stored: Mapping[str, Array]) -> bool:
+    if name in _REF_NAMES:
+        return True
+    if name in _FLUX_NAMES:
+        return _FLUX_NAMES[name][1] in stored
+    if name == "is_ul":
+        return "sqrt_ts" in stored or "ts" in stored
+    if name in _EXCESS_NAMES or name == "npred_excess_ref":
+        has_excess = "npred_excess_ref" in stored or "npred_excess" in stored
+        return has_excess and _EXCESS_NAMES.get(name, "norm") in stored
+    needs = {"npred_background": ("npred", "npred_excess"), "ts_scan": ("stat_scan", "stat")}
+    return all(need in stored for need in needs.get(name, ("ts",)))
+
+
+def value(
+    name: str, stored: Mapping[str, Array], reference: Mapping[str, Array], threshold: float
+) -> Array | None:
+    """Values of a stored or derived quantity, in the units that `unit` gives.
+
+    Parameters
+    ----------
+    name : str
+        Name of the quantity.
+    stored : mapping of str to ndarray
+        Result of `check_quantities`.
+    reference : mapping of str to ndarray
+        Fluxes at norm one, shape (G,).
+    threshold : float
+        ``sqrt_ts`` below which a point counts as an upper limit.
+
+    Returns
+    -------
+    ndarray or None
+        None if there is no such quantity.
+    """
+    if name in stored:
+        return stored[name]
+    if name not in names(stored):
+        return None
+    if name in _REF_NAMES:
+        return reference[_REF_NAMES[name]]
+    if name in _FLUX_NAMES:
+        sed_type, norm_name = _FLUX_NAMES[name]
+        return stored[norm_name] * reference[sed_type]
+    if name == "sqrt_ts":
+        return sqrt_ts(stored)
+    if name == "is_ul":
+        return np.asarray(sqrt_ts(stored) < threshold)
+    if name == "npred_background":
+        return stored["npred"] - stored["npred_excess"]
+    if name == "ts_scan":
+        return stored["stat_scan"] - stored["stat"][..., None]
+    excess = stored.get("npred_excess_ref")
+    if excess is None:
+        excess = _excess_at_norm_one(stored)
+    if name == "npred_excess_ref":
+        return excess
+    norm = stored[_EXCESS_NAMES[name]]
+    return excess * (norm[..., None] if excess.ndim == 3 else norm)
+
+
+def sqrt_ts(stored: Mapping[str, Array]) -> Array:
+    """Root of the test statistic with the sign of the norm, unless it is stored itself."""
+    if "sqrt_ts" in stored:
+        return stored["sqrt_ts"]
+    return np.sign(stored["norm"]) * np.sqrt(np.maximum(stored["ts"], 0.0))
+
+
+def _excess_at_norm_one(stored: Mapping[str, Array]) -> Array:
+    """Excess over norm; NaN where the norm is zero, which tells nothing."""
+    excess, norm = stored["npred_excess"], stored["norm"]
+    norm = np.where(norm == 0, np.nan, norm)
+    return excess / (norm[..., None] if excess.ndim == 3 else norm)

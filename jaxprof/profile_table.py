@@ -1,0 +1,238 @@
+"""Flux profiles as tables: gammapy's "profile" layout, completed so that nothing is lost.
+
+A row is a bin. Columns, in their order (those of quantities the profile lacks are left out):
+
+- ``x_min``, ``x_max``, ``x_ref`` in deg, or without a unit where the axis counts regions;
+- ``e_ref``, ``e_min``, ``e_max`` in TeV, ``ref_dnde``, ``ref_flux``, ``ref_eflux``: the same
+  vectors over the G energy groups in every row;
+- the value with ``_err``, ``_errn``, ``_errp``, ``_ul`` and ``_sensitivity`` of the sed type:
+  ``norm`` for "likelihood", otherwise ``dnde``, ``e2dnde``, ``flux`` or ``eflux``; (G,);
+- ``ts``, ``sqrt_ts``, ``stat``, ``stat_null``, ``is_ul``, ``success``, (G,);
+- ``npred``, ``npred_excess``, ``npred_background``, ``npred_excess_ref``, ``counts``, (G, D) for
+  D data sets;
+- ``stat_scan`` and ``norm_scan``, (G, N);
+- ``coverage`` (G,), ``solid_angle`` in sr, ``status`` in words (G,).
+
+``table.meta`` has SED_TYPE; UL_CONF (two-sided confidence of the upper limits); N_SIGMA,
+NSIGMAUL, NSIGMASE (of errors, limits, sensitivities); SQRTTSUL (threshold of ``is_ul``);
+AXISNAME; NBINS; as JSON: DSNAMES (data sets), REFMODEL (reference model) and PROFMETA
+(``profile.meta``); and REGIONS, a list of DS9 regions.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Column, Table
+from regions import Regions, SkyRegion
+from scipy.stats import norm as normal
+
+from jaxprof.core.data import Status
+from jaxprof.profile_quantities import (
+    PER_DATASET,
+    SCANS,
+    SUFFIXES,
+    Array,
+    check_sed_type,
+    unit,
+)
+
+if TYPE_CHECKING:
+    from jaxprof.profile import FluxProfile
+
+FORMATS = ("profile",)
+NORMS = tuple(f"norm{suffix}" for suffix in SUFFIXES)
+_COMMON = (
+    *("ts", "sqrt_ts", "npred", "npred_excess", "npred_background", "npred_excess_ref"),
+    *("stat", "stat_null", "is_ul", "counts", "success", *SCANS, "coverage", "solid_angle"),
+)
+
+
+def check_format(format: str) -> str:
+    """Return the format if it is one of `FORMATS`, else raise ValueError."""
+    if format not in FORMATS:
+        raise ValueError(f"format is {format!r}; valid are {', '.join(map(repr, FORMATS))}")
+    return format
+
+
+def profile_to_table(
+    profile: FluxProfile,
+    sed_type: str,
+    *,
+    format: str = "profile",
+    formatted: bool = False,
+    with_norm: bool = False,
+) -> Table:
+    """Table of a profile, as the module describes it.
+
+    Parameters
+    ----------
+    profile : FluxProfile
+        The profile.
+    sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}
+        What norms, errors and limits are expressed in.
+    format : {"profile"}
+        Layout of the columns.
+    formatted : bool
+        Whether to set display formats with few digits.
+    with_norm : bool
+        Whether to add the norm columns to those of another sed type: files have them, so
+        that norms come back to the last bit.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+
+    Raises
+    ------
+    ValueError
+        For an unknown sed type or format.
+    """
+    check_sed_type(sed_type)
+    check_format(format)
+    table = Table()
+    for name in ("min", "max", "ref"):
+        table[f"x_{name}"] = Column(getattr(profile.axis, name), unit=profile.axis.unit or None)
+    n_bins = len(profile.axis)
+    for name in ("ref", "min", "max"):
+        energy = getattr(profile, f"energy_{name}").value
+        table[f"e_{name}"] = Column(np.tile(energy, (n_bins, 1)), unit="TeV")
+    for name in ("dnde", "flux", "eflux"):
+        flux = np.tile(profile.reference[name], (n_bins, 1))
+        table[f"ref_{name}"] = Column(flux, unit=unit(name))
+    value = "norm" if sed_type == "likelihood" else sed_type
+    names = [f"{value}{suffix}" for suffix in SUFFIXES] + list(_COMMON)
+    if with_norm and value != "norm":
+        names += [f"norm{suffix}" for suffix in SUFFIXES]
+    names += [name for name in profile.quantities if name not in names and name != "status"]
+    available = profile.available_quantities
+    for name in names:
+        computed = name in ("npred_background", "npred_excess_ref") and (
+            name not in profile.quantities
+        )
+        left_out = name in NORMS and value != "norm" and not with_norm
+        if name not in available or computed or left_out:
+            continue
+        data = profile[name].data
+        if name in PER_DATASET and data.ndim == 2:
+            data = data[..., None]
+        table[name] = Column(data, unit=unit(name) or None)
+    labels = np.array([status.label for status in Status])
+    table["status"] = labels[profile.quantities["status"]]
+    table.meta.update(_meta(profile, sed_type))
+    return _set_formats(table) if formatted else table
+
+
+def _meta(profile: FluxProfile, sed_type: str) -> dict[str, Any]:
+    meta = {
+        "SED_TYPE": sed_type,
+        "UL_CONF": float(1.0 - 2.0 * normal.sf(profile.n_sigma_ul)),
+        "N_SIGMA": float(profile.n_sigma),
+        "NSIGMAUL": float(profile.n_sigma_ul),
+        "NSIGMASE": float(profile.n_sigma_sensitivity),
+        "SQRTTSUL": float(profile.sqrt_ts_threshold_ul),
+        "AXISNAME": profile.axis.name,
+        "NBINS": len(profile.axis),
+        "DSNAMES": json.dumps(list(profile.dataset_names)),
+    }
+    if profile.reference_model is not None:
+        if hasattr(profile.reference_model, "to_dict"):
+            meta["REFMODEL"] = json.dumps(profile.reference_model.to_dict())
+        else:
+            warnings.warn(
+                f"reference model {type(profile.reference_model).__name__} has no to_dict; tables "
+                "and files have its fluxes only",
+                UserWarning,
+                stacklevel=5,
+            )
+    if profile.meta:
+        meta["PROFMETA"] = json.dumps(profile.meta, default=str)
+    if profile.regions is not None:
+        lines = regions_to_ds9(profile.regions)
+        if lines is not None:
+            meta["REGIONS"] = lines
+    return meta
+
+
+def _set_formats(table: Table) -> Table:
+    for name in table.colnames:
+        start = name.removeprefix("ref_").split("_")[0]
+        if start in ("dnde", "e2dnde", "flux", "eflux", "solid"):
+            table[name].info.format = ".3e"
+        elif start in ("npred", "counts"):
+            table[name].info.format = ".1f"
+        elif start == "e":
+            table[name].info.format = ".4g"
+        elif table[name].dtype.kind == "f":
+            table[name].info.format = ".3f"
+    return table
+
+
+def regions_to_ds9(regions: list[SkyRegion]) -> list[str] | None:
+    """One line of DS9 text a region, with all digits.
+
+    Returns
+    -------
+    list of str or None
+        None, with a warning, if a region has no DS9 form (compound regions).
+    """
+    lines = []
+    for region in regions:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                text = Regions([region]).serialize(format="ds9", precision=20)
+        except Exception as error:  # the package raises many kinds, warnings included
+            warnings.warn(
+                f"a {type(region).__name__} has no DS9 form ({error}); tables and files leave the "
+                "regions out",
+                UserWarning,
+                stacklevel=6,
+            )
+            return None
+        lines.append(";".join(line for line in text.splitlines() if not line.startswith("#")))
+    return lines
+
+
+def regions_from_ds9(lines: list[str]) -> list[SkyRegion]:
+    """Regions of the lines that `regions_to_ds9` made.
+
+    Raises
+    ------
+    ValueError
+        If a line is no region.
+    """
+    regions = []
+    for line in lines:
+        try:
+            (region,) = Regions.parse(line, format="ds9")
+        except Exception as error:
+            raise ValueError(f"{line!r} is not a DS9 region: {error}") from error
+        # What the parser adds to every region would make it unequal to the original.
+        region.visual.clear()
+        if region.meta.get("include") == 1:
+            del region.meta["include"]
+        regions.append(region)
+    return regions
+
+
+def column(table: Table, name: str, to: str = "") -> Array:
+    """Values of a column in a unit, as native float64 (or bool, or str)."""
+    data = np.ma.getdata(table[name])
+    if np.ma.is_masked(table[name]):
+        raise ValueError(f"column {name!r} has missing values")
+    if data.dtype.kind not in "iuf":
+        return np.asarray(data)
+    data = np.array(data, dtype=float)
+    given = table[name].unit
+    if to and given is None:
+        raise ValueError(f"column {name!r} has no unit; it should be like {to!r}")
+    try:
+        same = given is None or u.Unit(given) == u.Unit(to)
+        return data if same else u.Quantity(data, given).to_value(to)
+    except u.UnitConversionError as error:
+        raise ValueError(f"column {name!r}: {error}") from error

@@ -1,0 +1,367 @@
+"""The bridge: datasets, regions and energy groups become the arrays that the core fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import astropy.units as u
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.axes import MapAxis
+from jaxprof.core import OnOffData, ProfileData
+from jaxprof.core.response import fold_flux
+from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.irf import EDispKernelMap, EDispMap
+from jaxprof.pixel_sums import MemberPixels, check_uncut, member_pixels, warn_off_map
+from jaxprof.regions import region_centers, region_pixels
+
+Array = NDArray[Any]
+
+MASK_POLICIES = ("coverage", "mean-exposure", "strict")
+LIKELIHOODS = ("region", "pixel")
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What is left of datasets once their regions and energy groups are chosen.
+
+    Attributes
+    ----------
+    data : ProfileData, OnOffData or a tuple of both
+        The arrays to fit, shape ``(B, G, E)``, in float64. The slots of several datasets of one statistic
+        follow each other on the last axis.
+    slot_dataset : ndarray of int, shape (E_total,)
+        Index of the dataset of each slot, through all blocks of ``data``.
+    dataset_names : tuple of str
+        Names of the datasets.
+    energy_edges : ndarray, shape (G, 2)
+        Lower and upper edge of each energy group [TeV], snapped to the first dataset's axis.
+    coverage : ndarray, shape (B, G)
+        Part of the region's solid angle that is on the map and unmasked, mean over the group's energies
+        and the datasets.
+    solid_angle : ndarray, shape (B,)
+        Solid angle of the whole regions [sr].
+    """
+
+    data: Any
+    slot_dataset: Array
+    dataset_names: tuple[str, ...]
+    energy_edges: Array
+    coverage: Array
+    solid_angle: Array
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """Arrays of one dataset over its reconstructed energies, before grouping.
+
+    ``values`` are those of `ProfileData` or `OnOffData`, of shape ``(B, E, P)``: P is one for region sums, or
+    the largest number of pixels of a region.
+    """
+
+    values: dict[str, Array]
+    mask: Array
+    coverage: Array
+
+
+def snap_energy_edges(energy_edges: u.Quantity, axis: MapAxis) -> Array:
+    """Indices of the axis edges that are nearest, in log energy, to the requested ones.
+
+    Parameters
+    ----------
+    energy_edges : Quantity, shape (G + 1,)
+        Edges of the energy groups, increasing.
+    axis : MapAxis
+        Reconstructed-energy axis.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (G + 1,)
+        Indices into ``axis.edges``.
+
+    Raises
+    ------
+    ValueError
+        If two requested edges fall on the same edge of the axis, so that a group is empty.
+    """
+    log_axis = np.log(axis.edges_tev())
+    log_edges = np.log(energy_edges.to_value("TeV"))
+    indices = np.abs(log_edges[:, np.newaxis] - log_axis).argmin(axis=1)
+    empty = np.flatnonzero(np.diff(indices) <= 0)
+    if len(empty):
+        low, high = energy_edges[empty[0]], energy_edges[empty[0] + 1]
+        span = axis.edges.to(energy_edges.unit)
+        raise ValueError(
+            f"energy_edges: no energy bin of the data lies between {low:g} and {high:g}; the data have "
+            f"{axis.nbin} bins from {span[0]:g} to {span[-1]:g}"
+        )
+    return indices
+
+
+@jax.jit
+def _true_flux(model: Any, low: jax.Array, high: jax.Array) -> jax.Array:
+    return model.integral(low, high)
+
+
+def _kernels(dataset: MapDataset, regions: Any) -> Array:
+    """Energy dispersion at the region centres, shape (B, T, E)."""
+    edisp, axis = dataset.edisp, dataset.energy_axis
+    if edisp is None:
+        edisp = EDispKernelMap.from_diagonal(axis, dataset.energy_axis_true)
+    if not isinstance(edisp, EDispKernelMap | EDispMap):
+        raise ValueError(
+            f"edisp of dataset {dataset.name!r} must be EDispKernelMap or EDispMap, "
+            f"not {type(edisp).__name__}"
+        )
+    return np.asarray(edisp.get_kernel(region_centers(regions), axis))
+
+
+def _signal(
+    dataset: MapDataset,
+    model: Any,
+    regions: Any,
+    pixels: MemberPixels,
+    mask: Array,
+    mask_policy: str,
+    per_pixel: bool,
+) -> Array:
+    """Predicted counts at norm one, shape (B, E) or, per pixel, (E, P)."""
+    true_axis = dataset.energy_axis_true.edges_tev()
+    flux = np.asarray(_true_flux(model, true_axis[:-1], true_axis[1:]))
+    kernels = _kernels(dataset, regions)
+    exposure_map = dataset.exposure
+    assert exposure_map is not None
+    factor = exposure_map.unit.to(u.Unit("cm2 s"))
+    # Where no energy of a pixel is used its exposure may be anything, NaN included.
+    visible = mask.any(axis=0) if mask_policy != "mean-exposure" else np.ones(mask.shape[1], bool)
+    exposure = exposure_map.data[:, pixels.y, pixels.x].astype(np.float64) * factor
+    exposure = np.where(visible, exposure, 0.0)
+    whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, 1.0)
+    weight = pixels.solid_angle / whole[pixels.region]
+    if mask_policy == "mean-exposure":
+        mean = (pixels.total(exposure) / np.maximum(pixels.n_pixels, 1)).T[:, :, np.newaxis]
+        npred = np.asarray(fold_flux(flux, np.broadcast_to(mean, kernels.shape), kernels))
+        if not per_pixel:
+            return npred
+        # The region's prediction ignores the mask: its pixels share it by exposure.
+        shape = _per_pixel(flux, exposure * weight, kernels, pixels) * mask
+        total = pixels.total(shape)
+        scale = np.divide(npred.T, total, out=np.zeros_like(total), where=total > 0)
+        return shape * scale[:, pixels.region]
+    if per_pixel:
+        return _per_pixel(flux, exposure * weight, kernels, pixels) * mask
+    # Energies with the same mask share their exposure; mostly there is just one mask.
+    sums: dict[bytes, Array] = {}
+    packed = [row.tobytes() for row in np.packbits(mask, axis=1)]
+    for key, row in zip(packed, mask, strict=True):
+        if key not in sums:
+            sums[key] = pixels.total(exposure * weight * row)
+    effective = np.stack([sums[key] for key in packed]).transpose(2, 1, 0)
+    return np.asarray(fold_flux(flux, effective, kernels))
+
+
+def _per_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixels) -> Array:
+    """Fold the flux through each pixel's exposure (T, P) and its region's kernel, to (E, P)."""
+    folded = np.empty((kernels.shape[2], exposure.shape[1]))
+    bounds = np.searchsorted(pixels.region, np.arange(len(kernels) + 1))
+    for kernel, low, high in zip(kernels, bounds[:-1], bounds[1:], strict=True):
+        folded[:, low:high] = (kernel * flux[:, np.newaxis]).T @ exposure[:, low:high]
+    return folded
+
+
+def _on_off_sums(values: dict[str, Array], usable: Array, pixels: MemberPixels) -> dict[str, Array]:
+    """Sum On-Off pixels; alpha is chosen such that the background ``alpha n_off`` is kept."""
+    sums = {name: pixels.total(values[name] * usable) for name in ("n_on", "n_off", "on", "off")}
+    background = pixels.total(values["alpha"] * values["n_off"] * usable)
+    geometric = np.divide(sums["on"], sums["off"], out=np.ones_like(background), where=sums["off"] > 0)
+    alpha = np.divide(background, sums["n_off"], out=geometric, where=sums["n_off"] > 0)
+    return {"n_on": sums["n_on"].T, "n_off": sums["n_off"].T, "alpha": alpha.T}
+
+
+def _reduce_dataset(
+    dataset: MapDataset,
+    model: Any,
+    regions: Any,
+    pixels: MemberPixels,
+    bins: slice,
+    mask_policy: str,
+    likelihood: str,
+) -> _Slots:
+    """Values of one dataset in its regions, over the reconstructed energies ``bins``."""
+    at = (slice(None), pixels.y, pixels.x)
+    mask = dataset.mask[at]
+    if mask_policy == "strict":
+        check_uncut(mask[bins], pixels, dataset.name)
+    per_pixel = likelihood == "pixel"
+    on_off = isinstance(dataset, MapDatasetOnOff)
+    values: dict[str, Array] = {}
+    if on_off:
+        parts = {
+            "n_on": dataset.counts,
+            "n_off": dataset.counts_off,
+            "on": dataset.acceptance,
+            "off": dataset.acceptance_off,
+            "alpha": dataset.alpha,
+        }
+        # Without an OFF acceptance the background of a pixel is unknown: it tells nothing.
+        mask = mask & (parts["off"].data[at] > 0)
+    else:
+        parts = {"counts": dataset.counts, "background": dataset.npred_background()}
+    for name, part in parts.items():
+        values[name] = np.where(mask, part.data[at].astype(np.float64), 0.0)
+    signal = _signal(dataset, model, regions, pixels, mask, mask_policy, per_pixel)
+    if per_pixel:
+        names = ("n_on", "n_off", "alpha") if on_off else ("counts", "background")
+        grids = {name: pixels.padded(values[name]) for name in names}
+        grids["npred_ref"] = pixels.padded(signal)
+        slot_mask = pixels.padded(mask)
+    else:
+        if on_off:
+            sums = _on_off_sums(values, mask, pixels)
+        else:
+            sums = {name: pixels.total(array).T for name, array in values.items()}
+        grids = {name: array[:, :, np.newaxis] for name, array in sums.items()}
+        grids["npred_ref"] = signal[:, :, np.newaxis]
+        slot_mask = (pixels.total(mask.astype(float)).T > 0)[:, :, np.newaxis]
+    whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, np.inf)
+    coverage = (pixels.total(mask * pixels.solid_angle) / whole).T
+    return _Slots(
+        {name: grid[:, bins] for name, grid in grids.items()}, slot_mask[:, bins], coverage[:, bins]
+    )
+
+
+def _grouped(values: Array, edges: Array, fill: float = 0.0) -> Array:
+    """Split energies (B, E, P) into groups: (B, G, slots), padded with ``fill``."""
+    n_bins, _, n_pixels = values.shape
+    widths = np.diff(edges)
+    grouped = np.full((n_bins, len(widths), widths.max() * n_pixels), fill, values.dtype)
+    for group, (low, width) in enumerate(zip(edges[:-1], widths, strict=True)):
+        part = values[:, low : low + width].reshape(n_bins, -1)
+        grouped[:, group, : part.shape[1]] = part
+    return grouped
+
+
+def _summed(slots: dict[str, Array], mask: Array, edges: Array) -> dict[str, Array]:
+    """Sum the energies of each group into one slot; masked energies hold zeros already."""
+    sums = {
+        name: np.add.reduceat(values, edges[:-1], axis=1)
+        for name, values in slots.items()
+        if name != "alpha"
+    }
+    if "alpha" in slots:
+        background = np.add.reduceat(slots["alpha"] * slots["n_off"], edges[:-1], axis=1)
+        mean = np.add.reduceat(slots["alpha"], edges[:-1], axis=1)
+        mean = mean / np.maximum(np.add.reduceat(mask.astype(float), edges[:-1], axis=1), 1.0)
+        sums["alpha"] = np.divide(background, sums["n_off"], out=mean, where=sums["n_off"] > 0)
+    return sums
+
+
+def _same_edges(first: MapAxis, indices: Array, other: MapAxis, edges: Array, name: str) -> None:
+    expected, got = first.edges_tev()[indices], other.edges_tev()[edges]
+    if not np.allclose(expected, got, rtol=1e-6):
+        raise ValueError(
+            f"energy_edges: dataset {name!r} has its nearest edges at {got} TeV, the first dataset at "
+            f"{expected} TeV; choose edges that all datasets share"
+        )
+
+
+def reduce_datasets(
+    datasets: Sequence[MapDataset],
+    regions: Any,
+    spectral_model: Any,
+    energy_edges: u.Quantity,
+    *,
+    mask_policy: str = "coverage",
+    likelihood: str = "region",
+    sum_over_energy_groups: bool = False,
+) -> Reduction:
+    """Reduce datasets to the arrays that `jaxprof.core.fit_norms` takes.
+
+    Parameters
+    ----------
+    datasets : sequence of MapDataset or MapDatasetOnOff
+        Datasets with a shared norm.
+    regions : list of SkyRegion
+        Bins of the profile.
+    spectral_model : SpectralModel
+        Reference spectrum.
+    energy_edges : Quantity, shape (G + 1,)
+        Edges of the energy groups.
+    mask_policy : {"coverage", "mean-exposure", "strict"}
+        How the exposure of a cut region is taken, see `FluxProfileEstimator`.
+    likelihood : {"region", "pixel"}
+        Whether the pixels of a region are summed, or each is a term of its own.
+    sum_over_energy_groups : bool
+        Whether the energies of a group are summed into one slot.
+
+    Returns
+    -------
+    Reduction
+
+    Raises
+    ------
+    ValueError
+        If a dataset cannot be used or its energies do not fit.
+
+    Warns
+    -----
+    UserWarning
+        For regions that lie wholly off the map.
+    """
+    first_axis = datasets[0].energy_axis
+    group_edges = snap_energy_edges(energy_edges, first_axis)
+    blocks: dict[type, list[dict[str, Array]]] = {ProfileData: [], OnOffData: []}
+    owners: dict[type, list[Array]] = {ProfileData: [], OnOffData: []}
+    coverages = []
+    pixels: MemberPixels | None = None
+    for index, dataset in enumerate(datasets):
+        dataset.check()
+        if pixels is None or not dataset.geom.is_allclose_image(datasets[index - 1].geom):
+            pixels = member_pixels(region_pixels(regions, dataset.geom))
+            warn_off_map(pixels, dataset.name)
+        edges = snap_energy_edges(energy_edges, dataset.energy_axis)
+        _same_edges(first_axis, group_edges, dataset.energy_axis, edges, dataset.name)
+        bins, edges = slice(edges[0], edges[-1]), edges - edges[0]
+        slots = _reduce_dataset(
+            dataset, spectral_model, regions, pixels, bins, mask_policy, likelihood
+        )
+        values, mask = slots.values, slots.mask
+        # A masked slot must not enter a sum over energies either.
+        values = {name: np.where(mask, array, 0.0) for name, array in values.items()}
+        if sum_over_energy_groups:
+            values = _summed(values, mask, edges)
+            mask = np.logical_or.reduceat(mask, edges[:-1], axis=1)
+            coverages.append(_group_mean(slots.coverage, edges))
+            edges = np.arange(len(edges))
+        else:
+            coverages.append(_group_mean(slots.coverage, edges))
+        kind = OnOffData if isinstance(dataset, MapDatasetOnOff) else ProfileData
+        block = {name: _grouped(a, edges, float(name == "alpha")) for name, a in values.items()}
+        block["mask"] = _grouped(mask, edges)
+        blocks[kind].append(block)
+        owners[kind].append(np.full(block["mask"].shape[2], index))
+    assert pixels is not None
+    data = tuple(_joined(kind, parts) for kind, parts in blocks.items() if parts)
+    owner = [array for kind in blocks for array in owners[kind]]
+    edges_tev = first_axis.edges_tev()[group_edges]
+    return Reduction(
+        data=data[0] if len(data) == 1 else data,
+        slot_dataset=np.concatenate(owner),
+        dataset_names=tuple(dataset.name for dataset in datasets),
+        energy_edges=np.column_stack([edges_tev[:-1], edges_tev[1:]]),
+        coverage=np.mean(coverages, axis=0),
+        solid_angle=pixels.whole_solid_angle,
+    )
+
+
+def _group_mean(coverage: Array, edges: Array) -> Array:
+    return np.add.reduceat(coverage, edges[:-1], axis=1) / np.diff(edges)
+
+
+def _joined(kind: type, parts: list[dict[str, Array]]) -> Any:
+    """Concatenate the slots of several datasets."""
+    return kind(**{name: np.concatenate([p[name] for p in parts], axis=2) for name in parts[0]})

@@ -1,0 +1,123 @@
+"""What a dataset holds, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy import units as u
+from numpy.typing import NDArray
+
+from jaxprof.maps import MapAxis
+
+if TYPE_CHECKING:
+    from jaxprof.datasets import MapDataset
+
+__all__ = ["dataset_summary"]
+
+
+def dataset_summary(dataset: MapDataset) -> str:
+    """Summary of a dataset.
+
+    Parameters
+    ----------
+    dataset : MapDataset or MapDatasetOnOff
+        Parts may be missing.
+
+    Returns
+    -------
+    text : str
+        Counts, exposure, axes, mask and responses, in lines of "key : value".
+    """
+    blocks = [{"Name": dataset.name}]
+    if dataset.has_geom:
+        mask = dataset.mask
+        blocks += [_counts(dataset, mask), _exposure(dataset), _binning(dataset, mask)]
+    else:
+        blocks += [_exposure(dataset)]
+    blocks.append(
+        {
+            "Energy dispersion": _class_name(dataset.edisp),
+            "Point spread function": _class_name(dataset.psf),
+            "Fit statistic type": dataset.stat_type,
+        }
+    )
+    title = type(dataset).__name__
+    lines = [title, "-" * len(title)]
+    for block in blocks:
+        lines += ["", *(f"  {key:<24s}: {value}" for key, value in block.items())]
+    return "\n".join(lines)
+
+
+def _counts(dataset: MapDataset, mask: NDArray[np.bool_]) -> dict[str, str]:
+    background = dataset.npred_background().data
+    if dataset.counts is None:
+        return {"Total counts": "none", "Total background counts": _number(background.sum())}
+    counts = dataset.counts.data.astype(np.float64)
+    n, b = np.nansum(counts), np.nansum(background)
+    rows = {
+        "Total counts": _number(n),
+        "Total background counts": _number(b),
+        "Total excess counts": _number(n - b),
+    }
+    if not mask.all():
+        n, b = np.nansum(counts[mask]), np.nansum(background[mask])
+        rows["Counts inside mask"] = _number(n)
+        rows["Background inside mask"] = _number(b)
+        rows["Excess inside mask"] = _number(n - b)
+    counts_off = getattr(dataset, "counts_off", None)
+    if counts_off is not None:
+        rows["Total off counts"] = _number(np.nansum(counts_off.data))
+    return rows
+
+
+def _exposure(dataset: MapDataset) -> dict[str, str]:
+    if dataset.exposure is None:
+        return {"Exposure": "none"}
+    exposure, unit = dataset.exposure.data, dataset.exposure.unit.to_string()
+    rows = {"Exposure": "not a number"}
+    if np.isfinite(exposure).any():
+        rows = {
+            "Exposure min": f"{np.nanmin(exposure):.3g} {unit}",
+            "Exposure max": f"{np.nanmax(exposure):.3g} {unit}",
+        }
+    return rows
+
+
+def _binning(dataset: MapDataset, mask: NDArray[np.bool_]) -> dict[str, str]:
+    axis = dataset.energy_axis
+    rows = {"Reconstructed energy": f"{_span(axis)}, {axis.nbin} bins"}
+    if dataset.exposure is not None:
+        true = dataset.energy_axis_true
+        rows["True energy"] = f"{_span(true)}, {true.nbin} bins"
+    lon, lat = dataset.geom.width.to_value("deg")
+    ny, nx = dataset.geom.npix_shape
+    rows["Map"] = f"{nx} x {ny} pixels, {lon:.4g} x {lat:.4g} deg, {dataset.geom.frame}"
+    rows["Bins inside mask"] = (
+        f"{np.count_nonzero(mask)} of {mask.size} ({100 * mask.mean():.1f} %)"
+    )
+    used = np.flatnonzero(mask.any(axis=(1, 2)))
+    if 0 < used.size < axis.nbin:
+        low, high = axis.edges[used[0]], axis.edges[used[-1] + 1]
+        rows["Energy inside mask"] = f"{_energy(low)} to {_energy(high)}"
+    return rows
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.2f}"
+
+
+def _energy(value: u.Quantity) -> str:
+    """Energy in the unit that makes it a number between 1 and 1000."""
+    for unit in ("PeV", "TeV", "GeV", "MeV", "keV"):
+        if value.to_value(unit) >= 0.9995:
+            break
+    return f"{value.to_value(unit):.4g} {unit}"
+
+
+def _span(axis: MapAxis) -> str:
+    return f"{_energy(axis.edges[0])} to {_energy(axis.edges[-1])}"
+
+
+def _class_name(part: object) -> str:
+    return "none" if part is None else type(part).__name__

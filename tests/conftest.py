@@ -1,0 +1,42 @@
+"""Settings and data that the tests share."""
+
+import os
+from pathlib import Path
+
+import jax
+import matplotlib
+import pytest
+
+matplotlib.use("Agg")
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "warn")
+
+
+@pytest.fixture(scope="session")
+def gc_file() -> Path:
+    """The Fermi-LAT Galactic-centre file of $GAMMAPY_DATA; the test is skipped without it."""
+    folder = os.environ.get("GAMMAPY_DATA")
+    if not folder:
+        pytest.skip("$GAMMAPY_DATA is not set")
+    path = Path(folder).expanduser() / "fermi-3fhl-gc" / "fermi-3fhl-gc.fits.gz"
+    if not path.exists():
+        pytest.skip("$GAMMAPY_DATA has no fermi-3fhl-gc/fermi-3fhl-gc.fits.gz")
+    return path
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """Folder with the reference profiles; the test is skipped without it."""
+    folder = os.environ.get("JAXPROF_REFERENCE")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("$JAXPROF_REFERENCE is not set to the folder of the reference profiles")
+    return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """No figure outlives its test."""
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")

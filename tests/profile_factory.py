@@ -1,0 +1,131 @@
+"""Small flux profiles from real fits, for the tests of the result and its files."""
+
+import functools
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+
+from jaxprof import core
+from jaxprof.core.spectral import PowerLawSpectralModel
+from jaxprof.profile import FluxProfile
+from jaxprof.regions import make_concentric_annulus_sky_regions, profile_axis
+
+EDGES = np.array([[0.01, 0.1], [0.2, 0.5]])  # TeV, with a gap
+SCAN = np.linspace(-1, 9, 41)
+
+
+def make_data(n_bins=4, n_groups=2, n_slots=3, seed=1):
+    """Cash data: fit (1, 1) has no counts, fit (2, 0) no unmasked slot."""
+    rng = np.random.default_rng(seed)
+    shape = (n_bins, n_groups, n_slots)
+    background = rng.uniform(1, 9, shape)
+    signal = rng.uniform(2, 6, shape)
+    counts = rng.poisson(background + 1.5 * signal)
+    mask = np.ones(shape, dtype=bool)
+    mask[0, 0, -1] = False
+    if n_bins > 2 and n_groups > 1:
+        counts[1, 1] = 0
+        mask[2, 0] = False
+    return core.ProfileData(counts=counts, background=background, npred_ref=signal, mask=mask)
+
+
+def make_on_off(shape=(4, 2, 3), seed=2):
+    rng = np.random.default_rng(seed)
+    return core.OnOffData(
+        n_on=rng.poisson(9, shape),
+        n_off=rng.poisson(20, shape),
+        alpha=rng.uniform(0.2, 0.4, shape),
+        npred_ref=rng.uniform(1, 3, shape),
+    )
+
+
+def make_gti():
+    return Table({"START": [0.0, 20.5], "STOP": [10.25, 30.1]}, units={"START": "s", "STOP": "s"})
+
+
+@functools.cache
+def fitted():
+    """Data, and the quantities of their fits: once, as the fits are slow to compile."""
+    data = make_data()
+    fit = core.fit_norms(data)
+    stored = vars(fit) | vars(core.limits(data, fit))
+    stored["norm_sensitivity"] = core.sensitivity(data)
+    stored["stat_scan"] = core.scan(data, SCAN)
+    stored["norm_scan"] = np.broadcast_to(SCAN, stored["stat_scan"].shape)
+    return data, {name: np.array(value) for name, value in stored.items()}
+
+
+def make_profile(*, n_datasets=1, scan=True, edges=EDGES, **options):
+    """Profile of 4 bins and 2 groups; options are arguments of FluxProfile."""
+    data, stored = fitted()
+    stored = {name: value for name, value in stored.items() if scan or "_scan" not in name}
+    shape = stored["norm"].shape
+    reference = np.where(data.mask, data.npred_ref, 0).sum(-1)
+    share = np.ones(1) if n_datasets == 1 else np.arange(1, n_datasets + 1) / 3
+    excess = (stored["norm"] * reference)[..., None] * share
+    per_dataset = {
+        "npred_excess_ref": reference[..., None] * share,
+        "npred_excess": excess,
+        "npred": excess + 7.125,
+        "counts": np.arange(excess.size, dtype=float).reshape(excess.shape),
+    }
+    stored |= {k: v[..., 0] if n_datasets == 1 else v for k, v in per_dataset.items()}
+    stored["coverage"] = np.linspace(0, 1, stored["norm"].size).reshape(shape)
+    stored["solid_angle"] = np.linspace(1, 2, shape[0]) * 1e-4
+    center = SkyCoord(0.1 / 3, -1 / 7, unit="deg", frame="galactic")
+    regions = make_concentric_annulus_sky_regions(center, 1.5 * u.deg, nbin=shape[0] + 1)
+    settings = {
+        "axis": profile_axis(regions),
+        "energy_edges": edges,
+        "reference_model": PowerLawSpectralModel(index=2.3),
+        "regions": regions,
+        "dataset_names": tuple(f"it's number {i}" for i in range(n_datasets)),
+        "likelihood_data": data,
+        "gti": make_gti(),
+        "meta": {"note": "a test", "values": [1, 0.1]},
+    }
+    return FluxProfile(stored, **(settings | options))
+
+
+def assert_same_data(first, second):
+    """Likelihood data of the same kind with the same arrays."""
+    first, second = ((d if isinstance(d, tuple) else (d,)) for d in (first, second))
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert type(a) is type(b)
+        for name, array in vars(a).items():
+            other = getattr(b, name)
+            assert (array is None) == (other is None)
+            if array is not None:
+                assert array.dtype == other.dtype
+                np.testing.assert_array_equal(array, other)
+
+
+def assert_same_profile(first, second):
+    """Everything that a profile keeps is the same, to the last bit."""
+    assert set(first.quantities) == set(second.quantities)
+    for name, array in first.quantities.items():
+        np.testing.assert_array_equal(array, second.quantities[name], err_msg=name, strict=True)
+    for name in first.reference:
+        np.testing.assert_array_equal(first.reference[name], second.reference[name])
+    np.testing.assert_array_equal(first.energy_edges, second.energy_edges)
+    assert first.axis.name == second.axis.name
+    for name in ("min", "max", "ref"):
+        np.testing.assert_array_equal(getattr(first.axis, name), getattr(second.axis, name))
+    for name in (
+        "n_sigma n_sigma_ul n_sigma_sensitivity sqrt_ts_threshold_ul dataset_names meta shape"
+    ).split():
+        assert getattr(first, name) == getattr(second, name), name
+    assert repr(first.reference_model) == repr(second.reference_model)
+    if first.regions is None:
+        assert second.regions is None
+    else:
+        for a, b in zip(first.regions, second.regions, strict=True):
+            assert a == b
+    if first.gti is None:
+        assert second.gti is None
+    else:
+        for name in first.gti.colnames:
+            np.testing.assert_array_equal(first.gti[name], second.gti[name])
