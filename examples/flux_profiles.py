@@ -40,7 +40,7 @@ written = []
 
 def save(figure: plt.Figure, name: str) -> None:
     """Write a figure into the output folder."""
-    figure.savefig(out / name, dpi=150, bbox_inches="tight")
+    figure.savefig(out / name, dpi=120)
     written.append(out / name)
 
 
@@ -121,12 +121,14 @@ print(profile)
 
 # %% [markdown]
 # All quantities are attributes: arrays of shape (bins, energy groups), with units where they
-# have any. The table shows them at once.
+# have any. The table has them all; these are the columns that differ from bin to bin and fit on
+# a screen. Norms refer to the reference spectrum.
 
 # %%
 table = profile.to_table(format="profile", formatted=True)
-shown = [name for name in table.colnames if not name.startswith(("ref_", "solid"))]
-table[shown].pprint(max_lines=-1, max_width=-1)
+print(f"The table has {len(table)} rows and the columns {', '.join(table.colnames)}.\n")
+shown = "x_min x_max norm norm_err norm_ul sqrt_ts counts npred is_ul success coverage status"
+table[shown.split()].pprint(max_lines=-1, max_width=-1)
 
 # %% [markdown]
 # ### Bins that the mask cuts
@@ -142,7 +144,9 @@ print("bin  coverage  status          flux [1e-10 cm-2 s-1]")
 flux, flux_err = (q.to_value("1e-10 cm-2 s-1") for q in (profile.flux, profile.flux_err))
 for index in np.flatnonzero(profile.coverage[:, 0] < 1):
     row = table["status"][index, 0], flux[index, 0], flux_err[index, 0]
-    print(f"{index:3d}  {profile.coverage[index, 0]:8.3f}  {row[0]:14s}  {row[1]:.2f} +- {row[2]:.2f}")
+    print(
+        f"{index:3d}  {profile.coverage[index, 0]:8.3f}  {row[0]:14s}  {row[1]:.2f} +- {row[2]:.2f}"
+    )
 
 # %% [markdown]
 # ### Figures
@@ -172,12 +176,12 @@ save(fig, "4_plane_eflux.png")
 profile.sqrt_ts_threshold_ul = 2
 
 # %% [markdown]
-# Any other quantity can be drawn in the same way.
+# Any other quantity can be drawn in the same way. The bins outside the mask have no prediction.
 
 # %%
 fig, ax = plt.subplots(figsize=(9, 4.5), layout="constrained")
 for quantity in ["npred", "npred_excess", "npred_background"]:
-    profile[quantity].plot(ax=ax, label=quantity)
+    profile[quantity].plot(ax=ax)
 ax.set_ylabel("Counts")
 ax.set_title(f"Predicted counts ({data_label})")
 save(fig, "5_plane_counts.png")
@@ -229,7 +233,7 @@ estimator = FluxProfileEstimator(
     energy_edges=[10, 100, 2000] * u.GeV,
     selection_optional=["ul", "scan"],
 )
-estimator.norm.scan_values = np.linspace(-1, 5, 101)
+estimator.norm.scan_values = np.linspace(-3, 5, 161)
 radial = estimator.run(datasets=dataset)
 
 fig, ax = plt.subplots(figsize=(7.5, 4.5), layout="constrained")

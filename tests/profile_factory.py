@@ -42,7 +42,9 @@ def make_on_off(shape=(4, 2, 3), seed=2):
 
 
 def make_gti():
-    return Table({"START": [0.0, 20.5], "STOP": [10.25, 30.1]}, units={"START": "s", "STOP": "s"})
+    meta = {"MJDREFI": 51910, "MJDREFF": 0.000742870370370241, "TIMESYS": "TT", "TIMEUNIT": "s"}
+    values = {"START": [0.0, 20.5], "STOP": [10.25, 30.1]}
+    return Table(values, units={"START": "s", "STOP": "s"}, meta=meta)
 
 
 @functools.cache
@@ -129,3 +131,7 @@ def assert_same_profile(first, second):
     else:
         for name in first.gti.colnames:
             np.testing.assert_array_equal(first.gti[name], second.gti[name])
+            assert first.gti[name].unit == second.gti[name].unit
+        assert {key: second.gti.meta[key] for key in first.gti.meta if key != "EXTNAME"} == {
+            key: value for key, value in first.gti.meta.items() if key != "EXTNAME"
+        }

@@ -222,6 +222,18 @@ def test_hdus(tmp_path):
         assert [hdu.name for hdu in hdus] == ["PRIMARY", "FLUXPOINTS"]
 
 
+@pytest.mark.parametrize("ending", [".fits", ".ecsv"])
+def test_scans_on_grids_of_their_own(tmp_path, ending):
+    p = make_profile()
+    p.quantities["norm_scan"] = p.norm_scan * np.arange(1, 9).reshape(4, 2, 1)
+    p.write(tmp_path / f"p{ending}")
+    assert_same_profile(p, FluxProfile.read(tmp_path / f"p{ending}"))
+    if ending == ".fits":
+        # gammapy cannot read these and must not mistake them.
+        names = fits.getdata(tmp_path / "p.fits", "FLUXPOINTS").names
+        assert "norm_scan" not in names and "own_norm_scan" in names
+
+
 def test_regions_without_ds9_form_are_left_out_with_a_warning(tmp_path):
     p = make_profile()
     circle = CircleSkyRegion(p.regions[0].center, 1 * u.deg)
@@ -480,6 +492,29 @@ def test_upper_limits_from_the_scan_of_gammapy(reference_dir):
     p = FluxProfile.read(folder / "profile_likelihood.ecsv").slice_by_idx({"energy": slice(0, 1)})
     exact = json.loads((folder / "result.json").read_text())["exact"]["exact_norm_ul"]
     np.testing.assert_allclose(p.recompute_ul(2).norm_ul, np.array(exact)[:, :1], rtol=5e-3)
+
+
+@pytest.mark.parametrize("n_datasets", [1, 2])
+@pytest.mark.parametrize("sed", ["likelihood", "dnde", "eflux"])
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.filterwarnings("ignore")
+def test_gammapy_reads_our_files(tmp_path, ending, sed, n_datasets):
+    estimators = pytest.importorskip("gammapy.estimators")
+    models = pytest.importorskip("gammapy.modeling.models")
+    p = make_profile(n_datasets=n_datasets, edges=np.array([[0.01, 0.1], [0.1, 0.5]]))
+    p.write(tmp_path / f"p{ending}", sed_type=sed)
+    q = estimators.FluxPoints.read(
+        tmp_path / f"p{ending}",
+        format="profile",
+        reference_model=models.PowerLawSpectralModel(index=2.3),
+    )
+    assert q.n_sigma_ul == 2 and q.sed_type_init == sed
+    for name in p.available_quantities:
+        if hasattr(q, name) and not name.endswith("_ref") and "scan" not in name:
+            values = np.asarray(getattr(q, name).quantity.to_value(p[name].unit), dtype=float)
+            expected = p[name].data.astype(float)
+            tolerance = {"rtol": 1e-12, "atol": 0, "err_msg": name}
+            np.testing.assert_allclose(values.reshape(expected.shape), expected, **tolerance)
 
 
 def test_nothing_warns(tmp_path):

@@ -16,20 +16,24 @@ TRUNCATION = 1e-25
 
 
 def _log_term(counts: jax.Array, rate: jax.Array) -> jax.Array:
-    """``counts * log(rate)``, zero (with zero gradient) where there are no counts."""
-    safe_rate = jnp.where(counts > 0, jnp.maximum(rate, TRUNCATION), 1.0)
-    return counts * jnp.log(safe_rate)
+    """``counts * log(rate)``, zero where there are neither counts nor a rate.
+
+    Without counts it is zero too, but its derivative by the counts is ``log(rate)``.
+    """
+    used = (counts > 0) | (rate > TRUNCATION)
+    return counts * jnp.log(jnp.where(used, jnp.maximum(rate, TRUNCATION), 1.0))
 
 
 def _log_ratio(counts: jax.Array, rate: jax.Array, rate0: jax.Array, change: jax.Array) -> jax.Array:
     """``counts * log(rate / rate0)`` for ``rate = rate0 + change``, accurate for small changes."""
     regular = (rate > TRUNCATION) & (rate0 > TRUNCATION)
     relative = jnp.where(regular, change / jnp.where(regular, rate0, 1.0), 0.0)
-    close = jnp.log1p(jnp.maximum(relative, -1.0 + jnp.finfo(relative.dtype).eps))
-    far = jnp.log(jnp.maximum(rate, TRUNCATION)) - jnp.log(jnp.maximum(rate0, TRUNCATION))
     # log1p loses its advantage where the rate drops by orders of magnitude.
     use_close = regular & (relative > -0.5)
-    return counts * jnp.where(counts > 0, jnp.where(use_close, close, far), 0.0)
+    close = jnp.log1p(jnp.where(use_close, relative, 0.0))
+    far = jnp.log(jnp.maximum(rate, TRUNCATION)) - jnp.log(jnp.maximum(rate0, TRUNCATION))
+    used = (counts > 0) | regular
+    return counts * jnp.where(used, jnp.where(use_close, close, far), 0.0)
 
 
 def cash(counts: ArrayLike, npred: ArrayLike) -> jax.Array:
@@ -87,10 +91,11 @@ def cash_score(
     that was set to the kink itself is on its right side.
     """
     rate = background + norm * npred_ref
-    has_counts = counts > 0
-    safe_rate = jnp.where(has_counts, jnp.where(rate > 0, rate, TRUNCATION), 1.0)
-    active = norm >= cash_kink(counts, background, npred_ref)
-    return npred_ref * jnp.where(has_counts, 1.0 - counts / safe_rate, jnp.where(active, 1.0, 0.0))
+    has_counts, positive = counts > 0, rate > TRUNCATION
+    safe_rate = jnp.where(positive, rate, jnp.where(has_counts, TRUNCATION, 1.0))
+    ratio = jnp.where(positive | has_counts, counts / safe_rate, 0.0)
+    active = has_counts | (norm >= cash_kink(counts, background, npred_ref))
+    return npred_ref * (jnp.where(active, 1.0, 0.0) - ratio)
 
 
 def cash_kink(counts: jax.Array, background: jax.Array, npred_ref: jax.Array) -> jax.Array:
@@ -212,14 +217,15 @@ def wstat_score(
 ) -> jax.Array:
     """Half the derivative of ``wstat`` by the norm; the right-hand one at a kink.
 
-    By the envelope theorem it is ``npred_ref (1 - n_on / rate_on)``. Without ON counts the ON rate may
-    sit on its bound of zero (a signal below ``-alpha n_off / (1 + alpha)``), where the OFF rate
-    ``-m / alpha`` carries the derivative instead.
+    By the envelope theorem it is ``npred_ref (1 - n_on / rate_on)``. Where the ON rate is the small
+    difference of two terms (``P < 0``, see `wstat_rates`) the ratio is ``(D - P) / (-2 alpha m)``, which
+    holds without ON counts too, when that rate sits on its bound of zero.
     """
     signal = norm * npred_ref
-    _, on, _ = wstat_rates(n_on, n_off, alpha, signal)
-    has_on, has_off = n_on > 0, n_off > 0
-    with_on = 1.0 - n_on / jnp.where(has_on, jnp.maximum(on, TRUNCATION), 1.0)
-    bound = jnp.where(has_off, signal < -alpha * n_off / (1 + alpha), norm < 0)
-    on_bound = -n_off / jnp.where(bound & has_off, signal, 1.0) - 1.0 / alpha
-    return npred_ref * jnp.where(has_on, with_on, jnp.where(bound, on_bound, 1.0))
+    _, on, root = wstat_rates(n_on, n_off, alpha, signal)
+    p = alpha * (n_on + n_off) + (1 + alpha) * signal
+    small = p < 0
+    positive = on > TRUNCATION
+    regular = jnp.where(positive, n_on / jnp.where(positive, on, 1.0), 0.0)
+    conjugate = (root - p) / jnp.where(small, -2 * alpha * signal, 1.0)
+    return npred_ref * (1.0 - jnp.where(small, conjugate, regular))

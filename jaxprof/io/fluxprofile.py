@@ -9,6 +9,9 @@ gammapy's files are read here.
 - ECSV: one table; the likelihood data are columns that begin with ``likelihood_``, the regions and
   the GTI are in the meta (REGIONS, GTI: the lines of an ECSV table).
 
+Scans whose norms differ between bins or groups are called ``own_stat_scan`` and
+``own_norm_scan``: gammapy takes the norms of the first bin for all, or fails.
+
 Columns of the likelihood data are named as in `jaxprof.core.data`, (G, E) arrays; the number of the
 block stands before the name if several are fitted jointly (``2_counts``).
 """
@@ -27,7 +30,7 @@ from astropy.table import Column, Table
 from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.io.fitsmaps import open_fits
 from jaxprof.io.paths import atomic_write, existing_file, expand_path
-from jaxprof.profile_quantities import check_sed_type
+from jaxprof.profile_quantities import SCANS, check_sed_type
 from jaxprof.profile_table import check_format, profile_to_table
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["read_profile", "write_profile"]
 
 _PREFIX = "likelihood_"
+_OWN_SCANS = {name: f"own_{name}" for name in SCANS}
 _EXTENSIONS = {".fits": "fits", ".fits.gz": "fits", ".ecsv": "ecsv"}
 
 
@@ -86,6 +90,10 @@ def write_profile(
     check_format(format)
     check_sed_type(sed_type)
     table = profile_to_table(profile, sed_type, with_norm=True)
+    if "norm_scan" in table.colnames:
+        grids = table["norm_scan"].data
+        if not np.array_equal(grids, np.broadcast_to(grids[0, 0], grids.shape), equal_nan=True):
+            table.rename_columns(list(_OWN_SCANS), list(_OWN_SCANS.values()))
     data = profile.likelihood_data if include_likelihood else None
     with atomic_write(path, overwrite=overwrite) as temporary:
         if kind == "fits":
@@ -198,6 +206,8 @@ def read_profile(
         check_sed_type(sed_type)
     try:
         table, data, gti = _read_fits(path) if kind == "fits" else _read_ecsv(path)
+        if set(_OWN_SCANS.values()).issubset(table.colnames):
+            table.rename_columns(list(_OWN_SCANS.values()), list(_OWN_SCANS))
         likelihood = None
         if data is not None and "e_min" in table.colnames:
             likelihood = _likelihood_data(data, table["e_min"][0].size)

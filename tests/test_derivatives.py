@@ -1,0 +1,192 @@
+"""Derivatives through the fit against finite differences, in both modes and to second order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from numpy.testing import assert_allclose
+
+from jaxprof.core import OnOffData, ProfileData, fit_norms, limits, sensitivity
+
+REGULAR = {
+    "counts": [7.0, 3.0, 0.0, 2.0],
+    "background": [4.0, 2.5, 1.0, 0.4],
+    "npred_ref": [3.0, 2.0, 1.5, 0.7],
+}
+KINK = {
+    "counts": [0.0, 1.0, 0.0],
+    "background": [3.82284913, 2.5358368, 1.71843505],
+    "npred_ref": [2.88864023, 1.6728921, 0.94015157],
+}
+ZERO = {"counts": [0.0, 0.0], "background": [1.5, 3.0], "npred_ref": [1.0, 1.2]}
+ON_OFF = {
+    "n_on": [6.0, 2.0, 0.0],
+    "n_off": [9.0, 0.0, 3.0],
+    "alpha": [0.3, 0.4, 0.5],
+    "npred_ref": [2.0, 1.0, 0.5],
+}
+
+
+def arrays_of(case):
+    return {name: jnp.asarray(values)[None, None] for name, values in case.items()}
+
+
+def norm_of(arrays):
+    kind = OnOffData if "n_on" in arrays else ProfileData
+    return fit_norms(kind(**arrays)).norm[0, 0]
+
+
+def upper_of(arrays):
+    kind = OnOffData if "n_on" in arrays else ProfileData
+    data = kind(**arrays)
+    return limits(data, fit_norms(data)).norm_ul[0, 0]
+
+
+def sensitivity_of(arrays):
+    kind = OnOffData if "n_on" in arrays else ProfileData
+    return sensitivity(kind(**arrays))[0, 0]
+
+
+def difference(function, arrays, name, slot, step, one_sided=False):
+    """Finite difference; counts of zero only have a right-hand one."""
+
+    def at(change):
+        moved = dict(arrays)
+        moved[name] = arrays[name].at[0, 0, slot].add(change)
+        return float(function(moved))
+
+    if one_sided:
+        # Second order from the right.
+        return (-3 * at(0.0) + 4 * at(step) - at(2 * step)) / (2 * step)
+    return (at(step) - at(-step)) / (2 * step)
+
+
+@pytest.mark.parametrize("function", [norm_of, upper_of, sensitivity_of])
+@pytest.mark.parametrize("case", [REGULAR, ON_OFF])
+def test_regular(function, case):
+    arrays = arrays_of(case)
+    reverse = jax.jit(jax.grad(function))(arrays)
+    forward = jax.jacfwd(function)(arrays)
+    for name, values in arrays.items():
+        for slot in range(values.size):
+            at_zero = float(values[0, 0, slot]) == 0.0
+            if at_zero and name == "n_off" and function is not norm_of:
+                # The first OFF count changes a limit like n ln n: there is no derivative.
+                continue
+            expected = difference(function, arrays, name, slot, 1e-4, one_sided=at_zero)
+            assert_allclose(reverse[name][0, 0, slot], expected, rtol=3e-6, atol=3e-7)
+            assert_allclose(forward[name], reverse[name], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("case", [KINK, ZERO], ids=["kink", "zero counts"])
+def test_kink_and_zero_counts(case):
+    arrays = arrays_of(case)
+    reverse = jax.jit(jax.grad(norm_of))(arrays)
+    forward = jax.jacfwd(norm_of)(arrays)
+    for name in ("background", "npred_ref"):
+        for slot in range(arrays[name].size):
+            expected = difference(norm_of, arrays, name, slot, 1e-5)
+            assert_allclose(reverse[name][0, 0, slot], expected, rtol=1e-8, atol=1e-10)
+        assert_allclose(forward[name], reverse[name], rtol=1e-12)
+    kink = int(np.argmin(np.abs(np.array(case["background"]) / case["npred_ref"] + norm_of(arrays))))
+    expected = difference(norm_of, arrays, "counts", kink, 1e-6, one_sided=True)
+    assert expected > 0.1
+    assert_allclose(reverse["counts"][0, 0, kink], expected, rtol=1e-5)
+
+
+def test_on_off_kink():
+    """A slot without any count at zero signal: both one-sided derivatives by its counts."""
+    arrays = arrays_of(
+        {"n_on": [0.0, 3.0], "n_off": [0.0, 7.0], "alpha": [0.5, 0.5], "npred_ref": [1.0, 0.4]}
+    )
+    assert float(norm_of(arrays)) == 0.0
+    gradient = jax.grad(norm_of)(arrays)
+    for name in ("n_on", "n_off"):
+        expected = difference(norm_of, arrays, name, 0, 1e-6, one_sided=True)
+        assert abs(expected) > 0.1
+        assert_allclose(gradient[name][0, 0, 0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", [REGULAR, KINK, ZERO, ON_OFF])
+def test_hessian(case):
+    """Second derivatives by background or alpha and prediction, against differences of the first."""
+    arrays = arrays_of(case)
+    names = ("alpha" if "n_on" in case else "background", "npred_ref")
+    hessian = jax.jit(jax.hessian(norm_of))(arrays)
+    gradient = jax.jit(jax.grad(norm_of))
+    for first in names:
+        for second in names:
+            for slot in range(arrays[first].size):
+
+                def component(moved, second=second):
+                    return gradient(moved)[second]
+
+                step = 1e-4
+                up, down = dict(arrays), dict(arrays)
+                up[first] = arrays[first].at[0, 0, slot].add(step)
+                down[first] = arrays[first].at[0, 0, slot].add(-step)
+                expected = (component(up) - component(down)) / (2 * step)
+                got = hessian[second][first][0, 0, :, 0, 0, slot]
+                assert_allclose(got, expected[0, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_check_grads():
+    """JAX's own check, first and second order, forward and reverse."""
+    arrays = arrays_of(REGULAR)
+
+    def norm(background, npred_ref):
+        return norm_of({**arrays, "background": background, "npred_ref": npred_ref})
+
+    check_grads(norm, (arrays["background"], arrays["npred_ref"]), order=2, rtol=1e-3, atol=1e-4)
+
+
+def test_vmapped_gradients_are_finite():
+    """One bad bin (masked, without exposure) puts no NaN into the gradients of the others."""
+    shape = (4, 1, 3)
+    counts = np.array([[[5, 2, 1]], [[0, 0, 0]], [[3, 0, 2]], [[4, 1, 1]]], float)
+    npred_ref = np.ones(shape)
+    npred_ref[2] = 0.0
+    mask = np.ones(shape, bool)
+    mask[3] = False
+    background = jnp.full(shape, 1.3)
+
+    def total(background, npred_ref):
+        data = ProfileData(counts=counts, background=background, npred_ref=npred_ref, mask=mask)
+        fit = fit_norms(data)
+        result = limits(data, fit)
+        return jnp.nansum(fit.norm) + jnp.nansum(fit.norm_err) + jnp.nansum(result.norm_ul)
+
+    gradients = jax.grad(total, argnums=(0, 1))(background, jnp.asarray(npred_ref))
+    for gradient in gradients:
+        assert np.all(np.isfinite(gradient))
+        assert np.all(gradient[2:] == 0)
+        assert np.any(gradient[0] != 0)
+
+
+def test_error_is_the_norms_variance():
+    """For Poisson counts the propagated variance sum (dnorm/dn)^2 n is norm_err^2."""
+    arrays = arrays_of({name: [v[0], v[1]] for name, v in REGULAR.items()})
+    fit = fit_norms(ProfileData(**arrays))
+    slopes = jax.grad(norm_of)(arrays)["counts"]
+    assert_allclose(jnp.sum(slopes**2 * arrays["counts"]), fit.norm_err[0, 0] ** 2, rtol=1e-10)
+
+
+def test_spectral_index_derivative():
+    """From the spectral index through the response and the fit to the norm."""
+    from jaxprof import PowerLawSpectralModel
+    from jaxprof.core.response import fold_flux
+
+    edges = np.geomspace(0.01, 0.5, 6)
+    edisp, exposure = jnp.eye(5), jnp.full((5, 5), 3e11)
+    arrays = arrays_of(
+        {"counts": [30.0, 18.0, 9.0, 4.0, 3.0], "background": [20.0, 12.0, 7.0, 2.0, 1.0]}
+    )
+
+    def norm(index):
+        flux = PowerLawSpectralModel(index=index).integral(edges[:-1], edges[1:])
+        return norm_of({**arrays, "npred_ref": fold_flux(flux, exposure, edisp)[None, None]})
+
+    step = 1e-5
+    expected = (norm(2.3 + step) - norm(2.3 - step)) / (2 * step)
+    assert_allclose(jax.grad(norm)(2.3), expected, rtol=1e-7)
