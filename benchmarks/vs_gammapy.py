@@ -3,9 +3,9 @@
     python benchmarks/vs_gammapy.py             # both packages in this process
     python benchmarks/vs_gammapy.py --process   # a process each: import, read, run, table
 
-It needs gammapy (``pip install --editable '.[gammapy]'``) and its tutorial data in $GAMMAPY_DATA. What is
-timed in one process is ``FluxProfileEstimator(...).run(dataset)``: masks and reduction are in, reading the
-file is not. The first call of each (cold) has JAX compile; the others (warm) do not.
+It needs gammapy (``pip install --editable '.[gammapy]'``) and its tutorial data in $GAMMAPY_DATA.
+What is timed in one process is ``FluxProfileEstimator(...).run(dataset)``: masks and reduction are
+in, reading the file is not. The first call of each (cold) has JAX compile; the others (warm) do not.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """Flux profiles of gamma-ray data: batched, differentiable, on any device."""
 
-from jaxprof.axes import MapAxis as MapAxis
 from jaxprof.core.spatial import ConstantSpatialModel as ConstantSpatialModel
 from jaxprof.core.spatial import DiskSpatialModel as DiskSpatialModel
 from jaxprof.core.spatial import GaussianSpatialModel as GaussianSpatialModel
@@ -27,11 +26,12 @@ from jaxprof.core.spectral import TemplateSpectralModel as TemplateSpectralModel
 from jaxprof.datasets import MapDataset as MapDataset
 from jaxprof.datasets import MapDatasetOnOff as MapDatasetOnOff
 from jaxprof.estimator import FluxProfileEstimator as FluxProfileEstimator
-from jaxprof.geometry import WcsGeom as WcsGeom
 from jaxprof.irf import EDispKernelMap as EDispKernelMap
 from jaxprof.irf import EDispMap as EDispMap
 from jaxprof.irf import PSFMap as PSFMap
 from jaxprof.maps import WcsNDMap as WcsNDMap
+from jaxprof.maps.axes import MapAxis as MapAxis
+from jaxprof.maps.geometry import WcsGeom as WcsGeom
 from jaxprof.options import NormParameter as NormParameter
 from jaxprof.profile import FluxProfile as FluxProfile
 from jaxprof.regions import RegionGeom as RegionGeom

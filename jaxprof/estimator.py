@@ -31,6 +31,7 @@ from jaxprof.regions import profile_axis, region_list
 
 Array = NDArray[Any]
 
+
 class FluxProfileEstimator:
     """Estimate the flux in each of a list of sky regions and in groups of energies.
 
@@ -53,20 +54,22 @@ class FluxProfileEstimator:
     n_sigma_sensitivity : float
         Significance of the sensitivity.
     selection_optional : list of str or "all", optional
-        Quantities beyond ``norm`` and ``norm_err``: any of ``"errn-errp"``, ``"ul"``, ``"scan"``, ``"sensitivity"``.
+        Quantities beyond ``norm`` and ``norm_err``: any of ``"errn-errp"``, ``"ul"``, ``"scan"``,
+        ``"sensitivity"``.
     sum_over_energy_groups : bool
         Whether the energies of a group are summed before the fit. By default each
         reconstructed energy is a term of the likelihood.
     norm : NormParameter or dict, optional
         Bounds and scan values of the norm.
     mask_policy : {"coverage", "mean-exposure", "strict"}
-        What happens where a mask or the map's edge cuts a region. ``"coverage"`` (the default) takes the
-        exposure that the unmasked part saw, so that the norm is that of the whole region's flux.
-        ``"mean-exposure"`` takes the mean exposure over the region's pixels whatever the mask, as
-        gammapy 1.x does, which makes the norm of a cut region too low. ``"strict"`` refuses cut
-        regions, as gammapy 2.1 does.
+        What happens where a mask or the map's edge cuts a region. ``"coverage"`` (the default)
+        takes the exposure that the unmasked part saw, so that the norm is that of the whole
+        region's flux. ``"mean-exposure"`` takes the mean exposure over the region's pixels
+        whatever the mask, as gammapy 1.x does, which makes the norm of a cut region too low.
+        ``"strict"`` refuses cut regions, as gammapy 2.1 does.
     likelihood : {"region", "pixel"}
-        Whether the pixels of a region are summed, or each is a Poisson term with its own background.
+        Whether the pixels of a region are summed, or each is a Poisson term with its own
+        background.
     spectrum : SpectralModel, optional
         The older name of ``spectral_model``.
 
@@ -105,9 +108,13 @@ class FluxProfileEstimator:
             raise ValueError("give spectral_model or spectrum (its older name), not both")
         self.regions = region_list(regions)
         if len(self.regions) < 2:
-            raise ValueError(f"regions: a profile needs at least two regions, got {len(self.regions)}")
+            raise ValueError(
+                f"regions: a profile needs at least two regions, got {len(self.regions)}"
+            )
         model = spectral_model if spectral_model is not None else spectrum
-        self.spectral_model = PowerLawSpectralModel() if model is None else checked_spectral_model(model)
+        self.spectral_model = (
+            PowerLawSpectralModel() if model is None else checked_spectral_model(model)
+        )
         self.energy_edges = checked_energy_edges(energy_edges)
         self.n_sigma = positive("n_sigma", n_sigma)
         self.n_sigma_ul = positive("n_sigma_ul", n_sigma_ul)
@@ -162,7 +169,8 @@ class FluxProfileEstimator:
         Returns
         -------
         Reduction
-            ``reduction.data`` is what `jaxprof.core.fit_norms` takes, for a likelihood of one's own.
+            ``reduction.data`` is what `jaxprof.core.fit_norms` takes, for a likelihood of one's
+            own.
         """
         with jax.enable_x64(True):
             return reduce_datasets(
@@ -239,7 +247,9 @@ class FluxProfileEstimator:
             if "ul" in wanted:
                 quantities["norm_ul"] = limits.norm_ul
         if "sensitivity" in wanted:
-            quantities["norm_sensitivity"] = core.sensitivity(data, n_sigma=self.n_sigma_sensitivity)
+            quantities["norm_sensitivity"] = core.sensitivity(
+                data, n_sigma=self.n_sigma_sensitivity
+            )
         arrays = {name: np.array(value) for name, value in quantities.items()}
         status = np.array(fit.status)
         if "scan" in wanted:
@@ -266,9 +276,10 @@ def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:
         signal = norm * reference
         if isinstance(block, OnOffData):
             counts = block.n_on
+            n_off = np.where(block.mask, block.n_off, 0.0)
             alpha = np.where(block.mask, block.alpha, 1.0)
-            off, on, _ = wstat_rates(
-                *(np.where(block.mask, a, 0.0) for a in (block.n_on, block.n_off)), alpha, signal
+            off, on, _ = jax.jit(wstat_rates)(
+                np.where(block.mask, counts, 0.0), n_off, alpha, signal
             )
             background, total = alpha * np.array(off), np.array(on)
         else:

@@ -70,7 +70,9 @@ def dataset_list(datasets: Any) -> list[MapDataset]:
     """One dataset or several, as a list."""
     found = [datasets] if isinstance(datasets, MapDataset) else datasets
     if isinstance(found, str | bytes) or not isinstance(found, Iterable):
-        raise TypeError(f"datasets must be MapDataset or a list of these, not {type(datasets).__name__}")
+        raise TypeError(
+            f"datasets must be MapDataset or a list of these, not {type(datasets).__name__}"
+        )
     found = list(found)
     for dataset in found:
         if not isinstance(dataset, MapDataset):
@@ -92,7 +94,12 @@ def checked_energy_edges(energy_edges: Any) -> u.Quantity:
         raise ValueError(
             f"energy_edges must be energies with a unit, such as [10, 2000] * u.GeV: {error}"
         ) from error
-    if values.ndim != 1 or len(values) < 2 or not np.all(values > 0) or not np.all(np.diff(values) > 0):
+    if (
+        values.ndim != 1
+        or len(values) < 2
+        or not np.all(values > 0)
+        or not np.all(np.diff(values) > 0)
+    ):
         raise ValueError(f"energy_edges must be two or more increasing energies, got {edges}")
     return edges
 
@@ -113,13 +120,15 @@ def norm_parameter(norm: Any) -> NormParameter:
         return norm or NormParameter()
     names = [field.name for field in fields(NormParameter)]
     if not isinstance(norm, Mapping) or not set(norm) <= set(names):
-        raise ValueError(f"norm must be a NormParameter or a dict of {', '.join(names)}, got {norm!r}")
+        raise ValueError(
+            f"norm must be a NormParameter or a dict of {', '.join(names)}, got {norm!r}"
+        )
     return NormParameter(**norm)
 
 
 def positive(name: str, value: float) -> float:
     """A positive number."""
-    if not np.isscalar(value) or not value > 0 or not np.isfinite(value):
+    if not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
         raise ValueError(f"{name} must be a positive number, got {value!r}")
     return value
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxprof.region_pixels import RegionPixels
+from jaxprof.regions.pixels import RegionPixels
 
 Array = NDArray[Any]
 
@@ -96,9 +96,10 @@ def warn_off_map(pixels: MemberPixels, name: str) -> None:
     """Warn of regions without any pixel on the map."""
     lost = np.flatnonzero(pixels.n_pixels == 0)
     if len(lost):
+        listed = ", ".join(map(str, lost[:10])) + (", ..." if len(lost) > 10 else "")
         warnings.warn(
-            f"{len(lost)} of {pixels.n_regions} regions have no pixel on the map of dataset {name!r}: "
-            f"{', '.join(map(str, lost[:10]))}{', ...' if len(lost) > 10 else ''} (counted from 0); "
+            f"{len(lost)} of {pixels.n_regions} regions have no pixel on the map of dataset "
+            f"{name!r}: {listed} (counted from 0); "
             "their norms are NaN and success is False",
             UserWarning,
             stacklevel=4,

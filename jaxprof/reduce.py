@@ -11,11 +11,11 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxprof.axes import MapAxis
 from jaxprof.core import OnOffData, ProfileData
 from jaxprof.core.response import fold_flux
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.irf import EDispKernelMap, EDispMap
+from jaxprof.maps.axes import MapAxis
 from jaxprof.pixel_sums import MemberPixels, check_uncut, member_pixels, warn_off_map
 from jaxprof.regions import region_centers, region_pixels
 
@@ -32,8 +32,8 @@ class Reduction:
     Attributes
     ----------
     data : ProfileData, OnOffData or a tuple of both
-        The arrays to fit, shape ``(B, G, E)``, in float64. The slots of several datasets of one statistic
-        follow each other on the last axis.
+        The arrays to fit, shape ``(B, G, E)``, in float64. The slots of several datasets of one
+        statistic follow each other on the last axis.
     slot_dataset : ndarray of int, shape (E_total,)
         Index of the dataset of each slot, through all blocks of ``data``.
     dataset_names : tuple of str
@@ -41,8 +41,8 @@ class Reduction:
     energy_edges : ndarray, shape (G, 2)
         Lower and upper edge of each energy group [TeV], snapped to the first dataset's axis.
     coverage : ndarray, shape (B, G)
-        Part of the region's solid angle that is on the map and unmasked, mean over the group's energies
-        and the datasets.
+        Part of the region's solid angle that is on the map and unmasked, mean over the group's
+        energies and the datasets.
     solid_angle : ndarray, shape (B,)
         Solid angle of the whole regions [sr].
     """
@@ -59,8 +59,8 @@ class Reduction:
 class _Slots:
     """Arrays of one dataset over its reconstructed energies, before grouping.
 
-    ``values`` are those of `ProfileData` or `OnOffData`, of shape ``(B, E, P)``: P is one for region sums, or
-    the largest number of pixels of a region.
+    ``values`` are those of `ProfileData` or `OnOffData`, of shape ``(B, E, P)``: P is one for
+    region sums, or the largest number of pixels of a region.
     """
 
     values: dict[str, Array]
@@ -96,8 +96,8 @@ def snap_energy_edges(energy_edges: u.Quantity, axis: MapAxis) -> Array:
         low, high = energy_edges[empty[0]], energy_edges[empty[0] + 1]
         span = axis.edges.to(energy_edges.unit)
         raise ValueError(
-            f"energy_edges: no energy bin of the data lies between {low:g} and {high:g}; the data have "
-            f"{axis.nbin} bins from {span[0]:g} to {span[-1]:g}"
+            f"energy_edges: no energy bin of the data lies between {low:g} and {high:g}; the data "
+            f"have {axis.nbin} bins from {span[0]:g} to {span[-1]:g}"
         )
     return indices
 
@@ -177,7 +177,9 @@ def _on_off_sums(values: dict[str, Array], usable: Array, pixels: MemberPixels) 
     """Sum On-Off pixels; alpha is chosen such that the background ``alpha n_off`` is kept."""
     sums = {name: pixels.total(values[name] * usable) for name in ("n_on", "n_off", "on", "off")}
     background = pixels.total(values["alpha"] * values["n_off"] * usable)
-    geometric = np.divide(sums["on"], sums["off"], out=np.ones_like(background), where=sums["off"] > 0)
+    geometric = np.divide(
+        sums["on"], sums["off"], out=np.ones_like(background), where=sums["off"] > 0
+    )
     alpha = np.divide(background, sums["n_off"], out=geometric, where=sums["n_off"] > 0)
     return {"n_on": sums["n_on"].T, "n_off": sums["n_off"].T, "alpha": alpha.T}
 
@@ -199,7 +201,8 @@ def _reduce_dataset(
     per_pixel = likelihood == "pixel"
     on_off = isinstance(dataset, MapDatasetOnOff)
     values: dict[str, Array] = {}
-    if on_off:
+    parts: dict[str, Any]
+    if isinstance(dataset, MapDatasetOnOff):
         parts = {
             "n_on": dataset.counts,
             "n_off": dataset.counts_off,
@@ -264,8 +267,8 @@ def _same_edges(first: MapAxis, indices: Array, other: MapAxis, edges: Array, na
     expected, got = first.edges_tev()[indices], other.edges_tev()[edges]
     if not np.allclose(expected, got, rtol=1e-6):
         raise ValueError(
-            f"energy_edges: dataset {name!r} has its nearest edges at {got} TeV, the first dataset at "
-            f"{expected} TeV; choose edges that all datasets share"
+            f"energy_edges: dataset {name!r} has its nearest edges at {got} TeV, the first dataset "
+            f"at {expected} TeV; choose edges that all datasets share"
         )
 
 

@@ -198,7 +198,9 @@ def test_joint_fit_is_the_minimum_with_the_right_errors(joint_fit, dataset):
     covariance = 2 * np.linalg.inv(hessian)
     np.testing.assert_allclose(np.sqrt(np.diag(covariance)), sigma, rtol=5e-3)
     # A Newton step from the printed values is as long as their last digit at most.
-    slope = [(stat(*(best + e)) - stat(*(best - e))) / (2 * e.sum()) for e in np.diag(sigma) * 0.001]
+    slope = [
+        (stat(*(best + e)) - stat(*(best - e))) / (2 * e.sum()) for e in np.diag(sigma) * 0.001
+    ]
     np.testing.assert_allclose(np.linalg.solve(hessian, slope), 0.0, atol=1e-4)
 
     free = re.search(r"stat above that of free norms: (\S+) for 8", output)

@@ -1,4 +1,4 @@
-"""Fits, limits, sensitivities and scans against independent solutions and mathematical properties."""
+"""Fits, limits, sensitivities and scans: independent solutions and mathematical properties."""
 
 import jax
 import jax.numpy as jnp
@@ -162,7 +162,7 @@ def test_single_slot_closed_form():
 
 @pytest.mark.parametrize("background", [[0.0, 0.0], [3.0, 1.0]])
 def test_zero_counts(background):
-    """Flat to the left: largest minimiser, no error, but a limit where the expectation is n^2 / 2."""
+    """Flat to the left: the largest minimiser, no error, and a limit where 2 mu is n^2."""
     s = np.array([2.0, 4.0])
     data = one_bin(counts=[0, 0], background=background, npred_ref=s)
     fit, result = fit_norms(data), limits(data, fit_norms(data))

@@ -13,8 +13,15 @@ from regions import (
 )
 
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
-from jaxprof.plot_likelihood import _likelihood_column
-from jaxprof.plot_style import (
+from jaxprof.plotting import (
+    plot_map,
+    plot_profile,
+    plot_quantity,
+    plot_regions,
+    plot_ts_profiles,
+)
+from jaxprof.plotting.likelihood import _likelihood_column
+from jaxprof.plotting.style import (
     add_obstacles,
     axis_label,
     bin_label,
@@ -22,13 +29,6 @@ from jaxprof.plot_style import (
     quantity_label,
     unit_label,
     update_legend,
-)
-from jaxprof.plotting import (
-    plot_map,
-    plot_profile,
-    plot_quantity,
-    plot_regions,
-    plot_ts_profiles,
 )
 from jaxprof.profile import FluxProfile
 from jaxprof.regions import ProfileAxis

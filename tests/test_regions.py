@@ -27,7 +27,6 @@ from regions import (
     Regions,
 )
 
-from jaxprof import region_conversion
 from jaxprof.maps import WcsGeom
 from jaxprof.regions import (
     RegionGeom,
@@ -40,6 +39,7 @@ from jaxprof.regions import (
     region_pixels,
     regions_to_frame,
 )
+from jaxprof.regions import conversion as region_conversion
 
 
 def gal(lon, lat):

@@ -46,8 +46,8 @@ class ProfileData:
 
     Shapes are ``(B, G, E)``: bins of the profile, energy groups, and slots of a group (its
     reconstructed energies; with ``likelihood="pixel"`` each pixel of each energy). Several data
-    sets that share the norm stand one behind the other on the last axis. Slots that pad the last axis
-    are masked; what they hold never changes a result.
+    sets that share the norm stand one behind the other on the last axis. Slots that pad the last
+    axis are masked; what they hold never changes a result.
 
     Parameters
     ----------
@@ -168,14 +168,15 @@ def prepare(data: Data) -> tuple[Block, ...]:
     TypeError
         For anything but these classes.
     ValueError
-        For arrays that are not of one shape ``(B, G, E)``, and for NaN or negative values in unmasked
-        slots of arrays that are not traced.
+        For arrays that are not of one shape ``(B, G, E)``, and for NaN or negative values in
+        unmasked slots of arrays that are not traced.
     """
     prepared = []
     for block in blocks(data):
         if not isinstance(block, ProfileData | OnOffData):
             raise TypeError(
-                f"data must be ProfileData, OnOffData or a tuple of these, not {type(block).__name__}"
+                "data must be ProfileData, OnOffData or a tuple of these, "
+                f"not {type(block).__name__}"
             )
         arrays = {name: _as_array(getattr(block, name)) for name in _names(block)}
         shape = arrays["npred_ref"].shape
@@ -183,7 +184,7 @@ def prepare(data: Data) -> tuple[Block, ...]:
         for name, array in {**arrays, "mask": mask}.items():
             if array.ndim != 3 or array.shape != shape:
                 raise ValueError(
-                    f"{name} has shape {array.shape}; all arrays of the data must have the one shape "
+                    f"{name} has shape {array.shape}; all arrays of the data must have one shape "
                     f"(bins, groups, slots), npred_ref has {shape}"
                 )
         for name, array in arrays.items():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from . import likelihood
 from .data import (
+    Block,
     Data,
     NormFit,
     OnOffData,
@@ -29,7 +30,7 @@ def _scaled(data: Blocks, unit: jax.Array) -> Blocks:
 
 
 def _fittable(data: Blocks, valid: jax.Array) -> Blocks:
-    """Replace a problem that has no solution by a harmless one, so that no NaN enters derivatives."""
+    """Replace a problem without a solution by a harmless one: no NaN enters derivatives."""
     replaced = []
     for block in data:
         ones = jnp.ones_like(block.npred_ref)
@@ -55,10 +56,11 @@ def _norm_bracket(data: Blocks) -> tuple[jax.Array, jax.Array]:
     start = likelihood.domain_start(data)
     low = jnp.maximum(jnp.nanmin(minima), start)
     high = jnp.nanmax(minima)
-    if not any(isinstance(block, OnOffData) for block in data):
+    cash_blocks = [block for block in data if isinstance(block, ProfileData)]
+    if len(cash_blocks) == len(data):
         _, counts, _ = likelihood.totals(data)
-        with_counts = [jnp.sum(jnp.where(b.counts > 0, b.npred_ref, 0.0)) for b in data]
-        signal = sum(with_counts, start=jnp.zeros_like(counts))
+        with_counts = [jnp.where(b.counts > 0, b.npred_ref, 0.0) for b in cash_blocks]
+        signal = jnp.sum(jnp.concatenate(with_counts))
         has_counts = counts > 0
         bound = jnp.where(has_counts, start, 0.0) + counts / jnp.where(has_counts, signal, 1.0)
         high = jnp.where(has_counts, jnp.minimum(high, bound), low)
@@ -95,7 +97,7 @@ def _minimise(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]
     return norm, near & crosses, slot, converged & crosses
 
 
-def _excess(block: ProfileData | OnOffData) -> jax.Array:
+def _excess(block: Block) -> jax.Array:
     if isinstance(block, OnOffData):
         return block.n_on - block.alpha * block.n_off
     return block.counts - block.background
@@ -152,10 +154,10 @@ def fit_norms(
 ) -> NormFit:
     """Fit the norm of every bin and group.
 
-    Each fit is a convex problem in one variable, solved by a bracketed Newton iteration to rounding.
-    All results are differentiable by the arrays of the data, in forward and reverse mode and to any
-    order, also at zero counts and at a kink. There the derivative by the counts of the slot that
-    makes the kink is the right-hand one (counts are not negative); with several slots and no counts
+    Each fit is a convex problem in one variable, solved by a bracketed Newton iteration to
+    rounding. All results are differentiable by the arrays of the data, in forward and reverse mode
+    and to any order, also at zero counts and at a kink. There the derivative by the counts of the
+    slot that makes the kink is the right-hand one (counts are not negative); with several slots and no counts
     at all, the norm jumps as the first count arrives in any other slot, and its derivative by that
     count is reported as zero.
 
@@ -169,8 +171,8 @@ def fit_norms(
     Returns
     -------
     fit : NormFit
-        ``norm``, ``norm_err`` (one standard deviation), ``stat``, ``stat_null``, ``ts`` and ``status``, each of
-        shape ``(B, G)``, in the dtype of the data.
+        ``norm``, ``norm_err`` (one standard deviation), ``stat``, ``stat_null``, ``ts`` and
+        ``status``, each of shape ``(B, G)``, in the dtype of the data.
 
     Raises
     ------
@@ -180,8 +182,9 @@ def fit_norms(
 
     Notes
     -----
-    The statistic is `cash` or `wstat`; see `jaxprof.core.statistics` for the formulas. ``norm_err`` is
-    ``1 / sqrt(d2stat/dnorm2 / 2)``, the second derivative by automatic differentiation.
+    The statistic is `cash` or `wstat`; see `jaxprof.core.statistics` for the formulas.
+    ``norm_err`` is ``1 / sqrt(d2stat/dnorm2 / 2)``, the second derivative by automatic
+    differentiation.
     """
     lower = -jnp.inf if norm_min is None else norm_min
     upper = jnp.inf if norm_max is None else norm_max

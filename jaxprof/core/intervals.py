@@ -22,11 +22,12 @@ class Limits:
     Attributes
     ----------
     norm_errn, norm_errp : array
-        Distances from the norm down and up to where the statistic has risen by ``n_sigma**2``. ``norm_errn``
-        is NaN where it never does: cash data without counts, or a norm on its lower bound.
+        Distances from the norm down and up to where the statistic has risen by ``n_sigma**2``.
+        ``norm_errn`` is NaN where it never does: cash data without counts, or a norm on its lower
+        bound.
     norm_ul : array
-        The upper norm at which the statistic has risen by ``n_sigma_ul**2``; finite wherever there is
-        exposure.
+        The upper norm at which the statistic has risen by ``n_sigma_ul**2``; finite wherever there
+        is exposure.
     """
 
     norm_errn: Any
@@ -39,8 +40,8 @@ def _distance(data: Blocks, norm: jax.Array, side: jax.Array, rise: jax.Array) -
 
     Where the domain goes on, the rise is convex in the distance: a Newton step from any point lands
     at or beyond the root and closes the bracket. Where it ends (cash, downwards, at a distance
-    ``w``), the statistic has a logarithmic pole; in ``u = -w ln(1 - distance / w)`` it has none. With
-    ``n`` counts in the slots that make the pole the rise is at least ``2 n (u / w - 1)``.
+    ``w``), the statistic has a logarithmic pole; in ``u = -w ln(1 - distance / w)`` it has none.
+    With ``n`` counts in the slots that make the pole the rise is at least ``2 n (u / w - 1)``.
     """
     _, _, signal = likelihood.totals(data)
     curvature = likelihood.curvature(data, norm)
@@ -139,8 +140,8 @@ def limits(data: Data, fit: NormFit, *, n_sigma: float = 1, n_sigma_ul: float = 
 
     Notes
     -----
-    A limit is where ``stat(norm) - stat_min = n_sigma**2`` (Wilks 1938, Ann. Math. Stat. 9, 60). The
-    difference is summed term by term with ``log1p``.
+    A limit is where ``stat(norm) - stat_min = n_sigma**2`` (Wilks 1938, Ann. Math. Stat. 9, 60).
+    The difference is summed term by term with ``log1p``.
     """
     _check_n_sigma("n_sigma", n_sigma)
     _check_n_sigma("n_sigma_ul", n_sigma_ul)
@@ -184,9 +185,7 @@ def _sensitivity_bin(data: Blocks, ts: jax.Array) -> jax.Array:
     unit = (ts + jnp.sqrt(ts * background)) / signal
 
     def excess_ts(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value, slope = jax.jvp(
-            lambda x: _asimov_ts(fixed, x * unit), (y,), (jnp.ones_like(y),)
-        )
+        value, slope = jax.jvp(lambda x: _asimov_ts(fixed, x * unit), (y,), (jnp.ones_like(y),))
         return value - ts, slope
 
     one = jnp.ones_like(unit)
@@ -216,8 +215,9 @@ def sensitivity(data: Data, *, n_sigma: float = 5) -> jax.Array:
     Returns
     -------
     norm_sensitivity : array, shape (B, G)
-        The norm whose Asimov data set (counts equal to their prediction) has ``TS = n_sigma**2``; NaN
-        where there is no exposure. For On-Off data the background is ``alpha n_off`` as observed.
+        The norm whose Asimov data set (counts equal to their prediction) has ``TS = n_sigma**2``;
+        NaN where there is no exposure. For On-Off data the background is ``alpha n_off`` as
+        observed.
 
     Raises
     ------

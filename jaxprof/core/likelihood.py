@@ -74,17 +74,17 @@ def domain_start(data: Blocks) -> jax.Array:
 
     On-Off data never bound the norm: their profiled background makes up for it.
     """
-    start = -jnp.inf
+    start = jnp.asarray(-jnp.inf, data[0].npred_ref.dtype)
     for block in data:
         if not isinstance(block, OnOffData):
             kink = statistics.cash_kink(block.counts, block.background, block.npred_ref)
             bounds = (block.counts > 0) & (block.npred_ref > 0)
             start = jnp.maximum(start, jnp.max(jnp.where(bounds, kink, -jnp.inf), initial=-jnp.inf))
-    return jnp.asarray(start, data[0].npred_ref.dtype)
+    return start
 
 
 def pole_counts(data: Blocks) -> jax.Array:
-    """Counts in the slots whose prediction reaches zero where the domain starts (one without any)."""
+    """Counts in the slots that end the domain, those with a prediction of zero there; else one."""
     start = domain_start(data)
     total = jnp.zeros_like(start)
     for block in data:
@@ -146,10 +146,11 @@ def totals(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array]:
 def kink_residual(data: Blocks, norm: jax.Array, slot: jax.Array) -> jax.Array:
     """A smooth equation for the norm near the kink of ``slot``; zero at the minimum.
 
-    With ``g`` the score of all other slots, the slot's own term ``s (1 - n / mu)`` is solved for its
-    prediction: ``mu = n s / (s + g)``, which holds at ``n = 0`` too and whose derivatives are those of the
-    fitted norm for ``n >= 0``. An On-Off slot without counts has its kink at no signal and two
-    branches: ``m = n_on s / (s + g) - alpha n_off s / (s - alpha g)`` to first order in each.
+    With ``g`` the score of all other slots, the slot's own term ``s (1 - n / mu)`` is solved for
+    its prediction: ``mu = n s / (s + g)``, which holds at ``n = 0`` too and whose derivatives are
+    those of the fitted norm for ``n >= 0``. An On-Off slot without counts has its kink at no
+    signal and two branches: ``m = n_on s / (s + g) - alpha n_off s / (s - alpha g)`` to first
+    order in each.
     """
     rest = score(data, norm, skip=slot)
     total = jnp.zeros_like(norm)

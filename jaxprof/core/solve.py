@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -46,8 +47,8 @@ def increasing_root(
     function : callable
         Maps a scalar to the function's value and its slope.
     start, low, high : array, shape ()
-        First point, and finite ends with a root between them. The problem should be scaled such that
-        steps of order one matter.
+        First point, and finite ends with a root between them. The problem should be scaled such
+        that steps of order one matter.
 
     Returns
     -------
@@ -102,6 +103,4 @@ def differentiable_root(residual: Callable[[jax.Array], jax.Array], root: jax.Ar
         regular = slope != 0
         return jnp.where(regular, y / jnp.where(regular, slope, 1.0), 0.0)
 
-    return jax.lax.custom_root(
-        residual, jax.lax.stop_gradient(root), lambda _, x: x, tangent_solve
-    )
+    return jax.lax.custom_root(residual, jax.lax.stop_gradient(root), lambda _, x: x, tangent_solve)

@@ -24,7 +24,9 @@ def _log_term(counts: jax.Array, rate: jax.Array) -> jax.Array:
     return counts * jnp.log(jnp.where(used, jnp.maximum(rate, TRUNCATION), 1.0))
 
 
-def _log_ratio(counts: jax.Array, rate: jax.Array, rate0: jax.Array, change: jax.Array) -> jax.Array:
+def _log_ratio(
+    counts: jax.Array, rate: jax.Array, rate0: jax.Array, change: jax.Array
+) -> jax.Array:
     """``counts * log(rate / rate0)`` for ``rate = rate0 + change``, accurate for small changes."""
     regular = (rate > TRUNCATION) & (rate0 > TRUNCATION)
     relative = jnp.where(regular, change / jnp.where(regular, rate0, 1.0), 0.0)
@@ -65,7 +67,11 @@ def cash(counts: ArrayLike, npred: ArrayLike) -> jax.Array:
 
 
 def cash_difference(
-    counts: jax.Array, background: jax.Array, npred_ref: jax.Array, norm: jax.Array, norm0: jax.Array
+    counts: jax.Array,
+    background: jax.Array,
+    npred_ref: jax.Array,
+    norm: jax.Array,
+    norm0: jax.Array,
 ) -> jax.Array:
     """``cash`` at ``norm`` minus ``cash`` at ``norm0``, without cancellation.
 
@@ -113,9 +119,10 @@ def wstat_rates(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Maximum-likelihood OFF and ON rates, and the root ``D``, for a given signal.
 
-    With ``C = alpha (n_on + n_off) - (1 + alpha) m`` and ``P = alpha (n_on + n_off) + (1 + alpha) m``,
-    the OFF rate is ``(C + D) / (2 alpha (1 + alpha))`` and the ON rate ``(P + D) / (2 (1 + alpha))``;
-    each is rewritten by its conjugate where its sum would cancel. Both are never negative.
+    With ``C = alpha (n_on + n_off) - (1 + alpha) m`` and
+    ``P = alpha (n_on + n_off) + (1 + alpha) m``, the OFF rate is
+    ``(C + D) / (2 alpha (1 + alpha))`` and the ON rate ``(P + D) / (2 (1 + alpha))``; each is
+    rewritten by its conjugate where its sum would cancel. Both are never negative.
     """
     total = alpha * (n_on + n_off)
     c = total - (1 + alpha) * signal
@@ -218,8 +225,8 @@ def wstat_score(
     """Half the derivative of ``wstat`` by the norm; the right-hand one at a kink.
 
     By the envelope theorem it is ``npred_ref (1 - n_on / rate_on)``. Where the ON rate is the small
-    difference of two terms (``P < 0``, see `wstat_rates`) the ratio is ``(D - P) / (-2 alpha m)``, which
-    holds without ON counts too, when that rate sits on its bound of zero.
+    difference of two terms (``P < 0``, see `wstat_rates`) the ratio is ``(D - P) / (-2 alpha m)``,
+    which holds without ON counts too, when that rate sits on its bound of zero.
     """
     signal = norm * npred_ref
     _, on, root = wstat_rates(n_on, n_off, alpha, signal)

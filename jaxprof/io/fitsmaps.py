@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 from jaxprof.io.paths import existing_file
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
 
-__all__ = ["FitsArray", "array_to_hdus", "map_to_hdus", "open_fits", "read_array", "read_map"]
-
 GZIP_MAGIC = b"\x1f\x8b"
 
 # The cards that define a celestial image. Dates and the like are left out: they change

@@ -1,6 +1,6 @@
 """Files of flux profiles: FITS and ECSV.
 
-The table of `jaxprof.profile_table`, in the sed type that the header keyword SED_TYPE
+The table of `jaxprof.profile.table`, in the sed type that the header keyword SED_TYPE
 names, plus the norm columns. gammapy's ``FluxPoints.read(format="profile")`` reads it, and
 gammapy's files are read here.
 
@@ -30,13 +30,11 @@ from astropy.table import Column, Table
 from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.io.fitsmaps import open_fits
 from jaxprof.io.paths import atomic_write, existing_file, expand_path
-from jaxprof.profile_quantities import SCANS, check_sed_type
-from jaxprof.profile_table import check_format, profile_to_table
+from jaxprof.profile.quantities import SCANS, check_sed_type
+from jaxprof.profile.table import check_format, profile_to_table
 
 if TYPE_CHECKING:
     from jaxprof.profile import FluxProfile
-
-__all__ = ["read_profile", "write_profile"]
 
 _PREFIX = "likelihood_"
 _OWN_SCANS = {name: f"own_{name}" for name in SCANS}
@@ -198,7 +196,7 @@ def read_profile(
     ValueError
         If the file is damaged or no profile; the message names it and says why.
     """
-    from jaxprof.profile_parse import profile_from_table
+    from jaxprof.profile.parse import profile_from_table
 
     kind = _kind(path)
     check_format(format)

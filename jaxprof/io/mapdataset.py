@@ -18,8 +18,6 @@ from jaxprof.io.fitsmaps import read_map as read_map
 from jaxprof.io.paths import atomic_write
 from jaxprof.irf import EDispKernelMap, EDispMap, IRFMap, PSFMap
 
-__all__ = ["read_map_dataset", "write_map_dataset"]
-
 MAPS = ("counts", "exposure", "background", "mask_safe", "mask_fit")
 MAPS_ON_OFF = ("counts_off", "acceptance", "acceptance_off")
 TABLES = ("gti", "meta_table")

@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["atomic_write", "existing_file", "expand_path"]
-
 
 def expand_path(path: str | os.PathLike[str]) -> Path:
     """Expand ``$VARIABLES`` and ``~`` in a path.

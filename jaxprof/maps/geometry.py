@@ -14,9 +14,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales, wcs_to_celestial_frame
 from numpy.typing import ArrayLike, NDArray
 
-from jaxprof.axes import MapAxis
-
-__all__ = ["WcsGeom"]
+from jaxprof.maps.axes import MapAxis
 
 
 def _degrees_pair(value: Any, what: str) -> NDArray[np.float64]:

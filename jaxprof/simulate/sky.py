@@ -49,8 +49,6 @@ from jaxprof.core.spectral import (
 )
 from jaxprof.maps import WcsGeom
 
-__all__ = ["SimulatedSource", "default_sources", "psf_density", "psf_r68"]
-
 DIFFUSE_INDEX = 2.5
 # Surface-brightness components of the plane: intensity at l = b = 0 between 10 and 500 GeV
 # [cm-2 s-1 sr-1] and scale height [deg].

@@ -2,7 +2,7 @@
 
 The dataset is of the same kind as a real one (pixels, axes, exposure, number of counts) and
 its truth is known, so that recovered fluxes can be compared with it. The formulas and
-numbers of the sky and of the instrument are in `jaxprof.simulated_sky`.
+numbers of the sky and of the instrument are in `jaxprof.simulate.sky`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jaxprof.core._units import check, to_value
 from jaxprof.datasets import MapDataset
 from jaxprof.irf import EDispKernelMap, PSFMap
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
-from jaxprof.simulated_sky import (
+from jaxprof.simulate.sky import (
     PSF_RADIUS,
     bin_integrals,
     default_sources,
@@ -36,9 +36,7 @@ from jaxprof.simulated_sky import (
     relative_exposure,
     source_images,
 )
-from jaxprof.simulated_sky import SimulatedSource as SimulatedSource
-
-__all__ = ["SimulatedSource", "SimulationTruth", "simulate_galactic_centre"]
+from jaxprof.simulate.sky import SimulatedSource as SimulatedSource
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def simulate_galactic_centre(  # type: ignore[misc]  # they leave the options ou
 ) -> MapDataset | tuple[MapDataset, SimulationTruth]:
     """Simulate Fermi-LAT counts of the Galactic centre region.
 
-    The formulas are in `jaxprof.simulated_sky`.
+    The formulas are in `jaxprof.simulate.sky`.
 
     Parameters
     ----------

@@ -9,8 +9,6 @@ import numpy as np
 from astropy import units as u
 from numpy.typing import NDArray
 
-__all__ = ["MapAxis"]
-
 _SCALES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "lin": (lambda x: x, lambda x: x),
     "log": (np.log, np.exp),

@@ -16,11 +16,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
-from jaxprof.plot_likelihood import plot_ts_profiles as plot_ts_profiles
-from jaxprof.plot_maps import plot_map as plot_map
-from jaxprof.plot_maps import plot_regions as plot_regions
-from jaxprof.plot_points import ARROW_POINTS, draw_points, flux_unit, fluxes, get_quantity
-from jaxprof.plot_style import (
+from jaxprof.plotting.points import ARROW_POINTS, draw_points, flux_unit, fluxes, get_quantity
+from jaxprof.plotting.style import (
     QUANTITY_NAMES,
     add_zero_line,
     axis_label,
@@ -32,8 +29,6 @@ from jaxprof.plot_style import (
     set_margins,
     update_legend,
 )
-
-__all__ = ["plot_map", "plot_profile", "plot_quantity", "plot_regions", "plot_ts_profiles"]
 
 _MAX_BINS_IN_LEGEND = 10
 

@@ -13,15 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-__all__ = [
-    "QUANTITY_NAMES",
-    "axis_label",
-    "bin_label",
-    "energy_label",
-    "quantity_label",
-    "unit_label",
-]
-
 #: Readable names of the quantities of a profile.
 QUANTITY_NAMES = {
     "norm": "Norm",

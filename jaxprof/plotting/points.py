@@ -11,9 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from jaxprof.plot_style import add_obstacles
-
-__all__ = ["ARROW_POINTS", "SED_TYPES", "draw_points", "flux_unit", "fluxes", "get_quantity"]
+from jaxprof.plotting.style import add_obstacles
 
 SED_TYPES = ("dnde", "flux", "eflux", "e2dnde", "norm")
 #: Length of the arrow of an upper limit.

@@ -10,10 +10,7 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from jaxprof.axes import MapAxis as MapAxis
-from jaxprof.geometry import WcsGeom as WcsGeom
-
-__all__ = ["MapAxis", "WcsGeom", "WcsNDMap"]
+from jaxprof.maps.geometry import WcsGeom
 
 
 class WcsNDMap:

@@ -14,11 +14,9 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from jaxprof.axes import MapAxis
-from jaxprof.geometry import WcsGeom
-from jaxprof.irfmap import IRFMap as IRFMap
-
-__all__ = ["EDispKernelMap", "EDispMap", "PSFMap"]
+from jaxprof.irf.base import IRFMap as IRFMap
+from jaxprof.maps.axes import MapAxis
+from jaxprof.maps.geometry import WcsGeom
 
 # Smaller elements of a kernel are rounding noise of the cumulative integral.
 KERNEL_THRESHOLD = 1e-8

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
-from jaxprof.profile_limits import map_data
-from jaxprof.profile_quantities import Array
+from jaxprof.profile.limits import map_data
+from jaxprof.profile.quantities import Array
 
 
 def check_edges(energy_edges: Any) -> Array:

@@ -10,18 +10,16 @@ import numpy as np
 from astropy.table import Table
 
 from jaxprof.core.data import Data
-from jaxprof.profile_access import ProfileQuantity, QuantityAccess, describe
-from jaxprof.profile_checks import check_data, check_edges, selected_indices
-from jaxprof.profile_limits import map_data, upper_limits_from_data, upper_limits_from_scan
-from jaxprof.profile_quantities import (
+from jaxprof.profile.access import QuantityAccess, describe
+from jaxprof.profile.checks import check_data, check_edges, selected_indices
+from jaxprof.profile.limits import map_data, upper_limits_from_data, upper_limits_from_scan
+from jaxprof.profile.quantities import (
     check_quantities,
     check_sed_type,
     reference_fluxes,
     with_e2dnde,
 )
 from jaxprof.regions import ProfileAxis
-
-__all__ = ["FluxProfile", "ProfileQuantity"]
 
 
 class FluxProfile(QuantityAccess):
@@ -292,7 +290,7 @@ class FluxProfile(QuantityAccess):
         sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}, optional
             What to express norms, errors and limits in; by default ``sed_type_init``.
         format : {"profile"}
-            Layout of the columns; see `jaxprof.profile_table`.
+            Layout of the columns; see `jaxprof.profile.table`.
         formatted : bool
             Whether to show few digits. The values stay as they are.
 
@@ -305,7 +303,7 @@ class FluxProfile(QuantityAccess):
         ValueError
             For an unknown sed type or format.
         """
-        from jaxprof.profile_table import profile_to_table
+        from jaxprof.profile.table import profile_to_table
 
         sed_type = self.sed_type_init if sed_type is None else sed_type
         return profile_to_table(self, sed_type, format=format, formatted=formatted)

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 
 from jaxprof.core.data import Data, NormFit, OnOffData, ProfileData, Status
 from jaxprof.core.intervals import limits
-from jaxprof.profile_quantities import Array
+from jaxprof.profile.quantities import Array
 
 
 def map_data(function: Any, data: Data | None) -> Data | None:

@@ -21,12 +21,10 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from regions import CompoundSkyRegion
 
-from jaxprof.geometry import WcsGeom
-from jaxprof.plot_style import unit_label
-from jaxprof.region_conversion import region_list
+from jaxprof.maps.geometry import WcsGeom
+from jaxprof.plotting.style import unit_label
 from jaxprof.regions import region_centers
-
-__all__ = ["plot_map", "plot_regions"]
+from jaxprof.regions.conversion import region_list
 
 _STRETCHES = {
     "linear": LinearStretch,

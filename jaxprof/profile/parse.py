@@ -1,4 +1,4 @@
-"""Tables back to flux profiles: our own tables and gammapy's (see `jaxprof.profile_table`)."""
+"""Tables back to flux profiles: our own tables and gammapy's (see `jaxprof.profile.table`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from astropy.table import Table
 from jaxprof.core.data import Data, Status
 from jaxprof.core.spectral import spectral_model_from_dict
 from jaxprof.profile import FluxProfile
-from jaxprof.profile_quantities import (
+from jaxprof.profile.quantities import (
     PER_DATASET,
     SUFFIXES,
     UNITS,
@@ -22,7 +22,7 @@ from jaxprof.profile_quantities import (
     unit,
     with_e2dnde,
 )
-from jaxprof.profile_table import column, regions_from_ds9
+from jaxprof.profile.table import column, regions_from_ds9
 from jaxprof.regions import ProfileAxis
 
 _FLUX_COLUMNS = {f"{sed}{suffix}" for sed in UNITS for suffix in SUFFIXES}

@@ -32,7 +32,7 @@ from regions import Regions, SkyRegion
 from scipy.stats import norm as normal
 
 from jaxprof.core.data import Status
-from jaxprof.profile_quantities import (
+from jaxprof.profile.quantities import (
     PER_DATASET,
     SCANS,
     SUFFIXES,

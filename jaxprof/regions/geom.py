@@ -19,21 +19,7 @@ from regions import (
     SkyRegion,
 )
 
-from jaxprof.region_conversion import region_list as region_list
-from jaxprof.region_conversion import regions_to_frame as regions_to_frame
-from jaxprof.region_conversion import stack_coords
-from jaxprof.region_makers import (
-    make_concentric_annulus_sky_regions as make_concentric_annulus_sky_regions,
-)
-from jaxprof.region_makers import (
-    make_grid_rectangle_sky_regions as make_grid_rectangle_sky_regions,
-)
-from jaxprof.region_makers import (
-    make_orthogonal_rectangle_sky_regions as make_orthogonal_rectangle_sky_regions,
-)
-from jaxprof.region_makers import make_sector_sky_regions as make_sector_sky_regions
-from jaxprof.region_pixels import RegionPixels as RegionPixels
-from jaxprof.region_pixels import region_pixels as region_pixels
+from jaxprof.regions.conversion import region_list, stack_coords
 
 Array: TypeAlias = np.ndarray[Any, Any]
 

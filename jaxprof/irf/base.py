@@ -10,10 +10,8 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from numpy.typing import ArrayLike, NDArray
 
-from jaxprof.axes import MapAxis
-from jaxprof.geometry import WcsGeom
-
-__all__ = ["IRFMap"]
+from jaxprof.maps.axes import MapAxis
+from jaxprof.maps.geometry import WcsGeom
 
 log = logging.getLogger(__name__)
 

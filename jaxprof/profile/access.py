@@ -7,9 +7,9 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 
-from jaxprof import profile_quantities as quantities_
 from jaxprof.core.data import Status
-from jaxprof.profile_quantities import Array
+from jaxprof.profile import quantities as quantities_
+from jaxprof.profile.quantities import Array
 
 
 class ProfileQuantity:

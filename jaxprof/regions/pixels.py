@@ -13,7 +13,7 @@ import astropy.units as u
 import numpy as np
 from regions import CompoundPixelRegion, PixCoord, PixelRegion, RectanglePixelRegion
 
-from jaxprof.region_conversion import to_pixel_regions
+from jaxprof.regions.conversion import to_pixel_regions
 
 Array: TypeAlias = np.ndarray[Any, Any]
 _MAX_BOX = 10_000_000  # pixels in a bounding box, or four times the map where that is more

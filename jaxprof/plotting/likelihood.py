@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from jaxprof.plot_points import ARROW_POINTS, SED_TYPES, flux_unit, get_quantity
-from jaxprof.plot_style import (
+from jaxprof.plotting.points import ARROW_POINTS, SED_TYPES, flux_unit, get_quantity
+from jaxprof.plotting.style import (
     add_obstacles,
     add_zero_line,
     axis_label,
@@ -23,8 +23,6 @@ from jaxprof.plot_style import (
     set_margins,
     update_legend,
 )
-
-__all__ = ["plot_ts_profiles"]
 
 
 def plot_ts_profiles(

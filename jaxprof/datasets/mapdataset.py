@@ -11,11 +11,9 @@ from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from jaxprof.datasets.summary import dataset_summary
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
-from jaxprof.summary import dataset_summary
-
-__all__ = ["MapDataset", "MapDatasetOnOff"]
 
 EXPOSURE_UNIT = u.Unit("cm2 s")
 MAPS_ON_OFF = ("counts", "counts_off", "acceptance", "acceptance_off")
@@ -383,12 +381,3 @@ def _geom_message(part: str, geom: WcsGeom, reference: str, expected: WcsGeom) -
             f"{part} has {geom.npix_shape} pixels (ny, nx), but {reference} {expected.npix_shape}"
         )
     return f"the pixels of {part} are at other sky positions than those of {reference}"
-
-
-def __getattr__(name: str) -> Any:
-    # Simulations build datasets, so the import the other way must wait.
-    if name == "simulate_galactic_centre":
-        from jaxprof.simulate import simulate_galactic_centre
-
-        return simulate_galactic_centre
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,8 +13,6 @@ from jaxprof.maps import MapAxis
 if TYPE_CHECKING:
     from jaxprof.datasets import MapDataset
 
-__all__ = ["dataset_summary"]
-
 
 def dataset_summary(dataset: MapDataset) -> str:
     """Summary of a dataset.

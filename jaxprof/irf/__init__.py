@@ -1,0 +1,6 @@
+"""Instrument responses: energy dispersion and point spread function."""
+
+from jaxprof.irf.base import IRFMap as IRFMap
+from jaxprof.irf.responses import EDispKernelMap as EDispKernelMap
+from jaxprof.irf.responses import EDispMap as EDispMap
+from jaxprof.irf.responses import PSFMap as PSFMap

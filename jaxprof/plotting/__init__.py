@@ -1,0 +1,7 @@
+"""Every figure; each function takes ``ax=None`` and returns the axes."""
+
+from jaxprof.plotting.likelihood import plot_ts_profiles as plot_ts_profiles
+from jaxprof.plotting.maps import plot_map as plot_map
+from jaxprof.plotting.maps import plot_regions as plot_regions
+from jaxprof.plotting.profiles import plot_profile as plot_profile
+from jaxprof.plotting.profiles import plot_quantity as plot_quantity
