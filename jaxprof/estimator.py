@@ -234,7 +234,7 @@ class FluxProfileEstimator:
         fit = core.fit_norms(data, norm_min=norm_min, norm_max=norm_max)
         quantities = {
             "norm": fit.norm,
-            "norm_err": fit.norm_err * self.n_sigma,
+            "norm_err": np.array(fit.norm_err) * self.n_sigma,
             "stat": fit.stat,
             "stat_null": fit.stat_null,
             "ts": fit.ts,

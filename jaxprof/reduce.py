@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import astropy.units as u
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -102,11 +101,6 @@ def snap_energy_edges(energy_edges: u.Quantity, axis: MapAxis) -> Array:
     return indices
 
 
-@jax.jit
-def _true_flux(model: Any, low: jax.Array, high: jax.Array) -> jax.Array:
-    return model.integral(low, high)
-
-
 def _kernels(dataset: MapDataset, regions: Any) -> Array:
     """Energy dispersion at the region centres, shape (B, T, E)."""
     edisp, axis = dataset.edisp, dataset.energy_axis
@@ -131,7 +125,7 @@ def _signal(
 ) -> Array:
     """Predicted counts at norm one, shape (B, E) or, per pixel, (E, P)."""
     true_axis = dataset.energy_axis_true.edges_tev()
-    flux = np.asarray(_true_flux(model, true_axis[:-1], true_axis[1:]))
+    flux = np.asarray(model.integral(true_axis[:-1], true_axis[1:]))
     kernels = _kernels(dataset, regions)
     exposure_map = dataset.exposure
     assert exposure_map is not None

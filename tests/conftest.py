@@ -40,3 +40,11 @@ def close_figures():
     import matplotlib.pyplot as plt
 
     plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def simulated():
+    """A simulated Galactic-centre dataset."""
+    from jaxprof.datasets import simulate_galactic_centre
+
+    return simulate_galactic_centre(seed=1)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from . import likelihood
+from .compilation import jit_by_size
 from .data import (
     Block,
     Data,
@@ -144,7 +145,7 @@ def _fit_bin(data: Blocks, norm_min: jax.Array, norm_max: jax.Array) -> NormFit:
     )
 
 
-@jax.jit
+@jit_by_size
 def _fit(data: Blocks, norm_min: jax.Array, norm_max: jax.Array) -> NormFit:
     return over_bins(lambda block: _fit_bin(block, norm_min, norm_max))(neutral(data))
 
@@ -157,9 +158,9 @@ def fit_norms(
     Each fit is a convex problem in one variable, solved by a bracketed Newton iteration to
     rounding. All results are differentiable by the arrays of the data, in forward and reverse mode
     and to any order, also at zero counts and at a kink. There the derivative by the counts of the
-    slot that makes the kink is the right-hand one (counts are not negative); with several slots and no counts
-    at all, the norm jumps as the first count arrives in any other slot, and its derivative by that
-    count is reported as zero.
+    slot that makes the kink is the right-hand one (counts are not negative). With several slots and
+    no counts at all, the norm jumps as the first count arrives in any other slot; its derivative
+    by that count is reported as zero.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from . import likelihood
+from .compilation import jit_by_size
 from .data import Data, NormFit, OnOffData, Status, float_dtype, neutral, over_bins, prepare
 from .likelihood import Blocks
 from .solve import differentiable_root, increasing_root
@@ -99,7 +100,7 @@ def _limits_bin(
     )
 
 
-@jax.jit
+@jit_by_size
 def _limits(
     data: Blocks, norm: jax.Array, status: jax.Array, rise: jax.Array, rise_ul: jax.Array
 ) -> Limits:
@@ -197,7 +198,7 @@ def _sensitivity_bin(data: Blocks, ts: jax.Array) -> jax.Array:
     return jnp.where(has_signal & converged, norm, jnp.nan)
 
 
-@jax.jit
+@jit_by_size
 def _sensitivity(data: Blocks, ts: jax.Array) -> jax.Array:
     return over_bins(lambda block: _sensitivity_bin(block, ts))(neutral(data))
 

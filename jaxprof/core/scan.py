@@ -7,11 +7,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from . import likelihood
+from .compilation import jit_by_size
 from .data import Data, float_dtype, neutral, over_bins, prepare
 from .likelihood import Blocks
 
 
-@jax.jit
+@jit_by_size
 def _scan(data: Blocks, values: jax.Array) -> jax.Array:
     def scan_bin(block: Blocks, grid: jax.Array) -> jax.Array:
         return jax.vmap(lambda norm: likelihood.stat(block, norm))(grid)

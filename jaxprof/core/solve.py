@@ -57,6 +57,7 @@ def increasing_root(
     converged : array of bool, shape ()
         Whether the last step was below `tolerance`.
     """
+    tol = tolerance(start.dtype)
 
     def iterate(state: jax.Array) -> jax.Array:
         x, low, high, step = state
@@ -64,16 +65,15 @@ def increasing_root(
         low = jnp.where(value > 0, low, x)
         high = jnp.where(value > 0, x, high)
         newton = x - value / jnp.where(slope > 0, slope, 1.0)
-        usable = (
-            (slope > 0) & (newton >= low) & (newton <= high) & (jnp.abs(newton - x) <= 0.5 * step)
-        )
+        # Rounding makes the last steps erratic: below the tolerance they need not shrink.
+        shrinks = jnp.abs(newton - x) <= jnp.maximum(0.5 * step, tol)
+        usable = (slope > 0) & (newton >= low) & (newton <= high) & shrinks
         new = jnp.where(usable, newton, low + 0.5 * (high - low))
         return jnp.stack([new, low, high, jnp.abs(new - x)])
 
     x = jnp.clip(start, low, high)
     # Twice the width lets the first Newton step reach any point of the bracket.
     state = jnp.stack([x, low, high, 2.0 * (high - low)])
-    tol = tolerance(x.dtype)
     solver = jaxopt.FixedPointIteration(
         iterate, maxiter=MAX_ITERATIONS, tol=tol, implicit_diff=False, unroll=False
     )

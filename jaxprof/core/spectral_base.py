@@ -25,6 +25,13 @@ from jaxprof.core.spectral_functions import integrate_log_energy
 
 # One compiled program per kind of model, dtype and shape; parameter values are arguments.
 _evaluate = jax.jit(lambda model, energy: model._dnde(energy))
+_evaluate_bins = jax.jit(
+    lambda model, low, high: (
+        model._dnde(jnp.sqrt(low * high)),
+        model._moment(low, high, 0),
+        model._moment(low, high, 1),
+    )
+)
 _integrate = jax.jit(
     lambda model, low, high, order: model._moment(low, high, order), static_argnums=3
 )
@@ -122,6 +129,23 @@ class SpectralModel(Model):
     def energy_flux(self, energy_min: Any, energy_max: Any) -> Any:
         """Energy flux between two energies [TeV cm-2 s-1]; arguments as `integral`."""
         return self._integrated(energy_min, energy_max, 1, EFLUX)
+
+    def bin_fluxes(self, energy_min: Any, energy_max: Any) -> dict[str, Array]:
+        """All fluxes of energy bins in one compiled call.
+
+        Parameters
+        ----------
+        energy_min, energy_max : array_like
+            Bin edges [TeV].
+
+        Returns
+        -------
+        dict of jax.Array
+            "dnde" [cm-2 s-1 TeV-1] at the geometric mean of the edges, "flux" [cm-2 s-1] and
+            "eflux" [TeV cm-2 s-1] between them.
+        """
+        low, high = _energies(energy_min, "energy_min"), _energies(energy_max, "energy_max")
+        return dict(zip(("dnde", "flux", "eflux"), _evaluate_bins(self, low, high), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dict of numbers and strings, in the layout of gammapy's YAML model files."""

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxprof.core.data import Status
+from jaxprof.core.spectral import SpectralModel
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -58,6 +59,8 @@ def reference_fluxes(model: Any, energy_edges: Array) -> dict[str, Array]:
     """
     low, high = energy_edges.T
     with jax.enable_x64(True):
+        if isinstance(model, SpectralModel):
+            return with_e2dnde(model.bin_fluxes(low, high), energy_edges)
         fluxes = {
             "dnde": model(np.sqrt(low * high)),
             "flux": model.integral(low, high),

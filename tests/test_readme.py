@@ -1,0 +1,54 @@
+"""The README's code works as printed, and what it names exists."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+
+pytestmark = pytest.mark.skipif(not README.is_file(), reason="no README beside the tests")
+
+
+def run_block(index):
+    """Run a python block of the README; its names."""
+    block = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)[
+        index
+    ]
+    names = {}
+    exec(compile(block, f"README.md, python block {index}", "exec"), names)
+    return names
+
+
+def test_the_profile_in_a_few_lines(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    profile = run_block(0)["profile"]
+    assert profile.norm.shape == (10, 2) and profile.success.all()
+    printed = capsys.readouterr().out
+    assert str(profile.flux_ul.unit) in printed
+    assert [line.split()[0] for line in printed.splitlines()].count("x_min") == 1
+    with fits.open("profile.fits") as hdus:
+        np.testing.assert_allclose(hdus["FLUXPOINTS"].data["norm"], profile.norm, rtol=1e-14)
+    assert Path("profile.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_core_in_a_few_lines():
+    names = run_block(1)
+    # All energies alike: the norm is the excess over the signal expected, (13 - 4.5) / 6.
+    norm = np.asarray(names["fit"].norm)[:, 0]
+    np.testing.assert_allclose(norm, [8.5 / 6, -0.75], rtol=1e-12)
+    # Without counts the statistic 2 (4.5 + 6 x) rises by 4 from its end at x = -0.75.
+    np.testing.assert_allclose(names["upper"][1, 0], -0.75 + 4 / 12, rtol=1e-12)
+    # All slots have the same prediction mu, and the score is sum s (1 - n / mu): by the implicit
+    # function theorem dnorm/db_i = -n_i / (s sum n).
+    counts = np.array([9.0, 4.0, 0.0])
+    np.testing.assert_allclose(names["gradient"][0, 0], -0.5 * counts / 13, rtol=1e-10)
+
+
+def test_what_it_names_exists():
+    text = README.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:examples|benchmarks)/\S+?\.py)`|`(\w+\.(?:cff|md))`", text):
+        assert (ROOT / "".join(path)).exists(), path
