@@ -3,7 +3,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-PYTEST_ARGS ?=
+# At most four test processes: each compiles much and holds a copy of JAX.
+PYTEST_ARGS ?= -n auto --maxprocesses 4
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
@@ -13,7 +14,7 @@ STAMP := $(VENV)/.installed
 
 help:
 	@echo 'make demo       make the example profiles, tables and figures (in out/)'
-	@echo 'make test       run the tests; PYTEST_ARGS="-n 2 -m \"not slow\"" adds options'
+	@echo 'make test       run the tests; PYTEST_ARGS="-x -k plot" replaces the options'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make venv       set up $(VENV) only; the targets above do it when it is needed'
 	@echo 'make clean      remove what the targets above wrote, but not $(VENV)'

@@ -67,7 +67,10 @@ def difference(function, arrays, name, slot, step, one_sided=False):
 def test_regular(function, case):
     arrays = arrays_of(case)
     reverse = jax.jit(jax.grad(function))(arrays)
-    forward = jax.jacfwd(function)(arrays)
+    if function is norm_of:
+        forward = jax.jit(jax.jacfwd(function))(arrays)
+        for name in arrays:
+            assert_allclose(forward[name], reverse[name], rtol=1e-12, atol=1e-15)
     for name, values in arrays.items():
         for slot in range(values.size):
             at_zero = float(values[0, 0, slot]) == 0.0
@@ -76,14 +79,13 @@ def test_regular(function, case):
                 continue
             expected = difference(function, arrays, name, slot, 1e-4, one_sided=at_zero)
             assert_allclose(reverse[name][0, 0, slot], expected, rtol=3e-6, atol=2e-6)
-            assert_allclose(forward[name], reverse[name], rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("case", [KINK, ZERO], ids=["kink", "zero counts"])
 def test_kink_and_zero_counts(case):
     arrays = arrays_of(case)
     reverse = jax.jit(jax.grad(norm_of))(arrays)
-    forward = jax.jacfwd(norm_of)(arrays)
+    forward = jax.jit(jax.jacfwd(norm_of))(arrays)
     for name in ("background", "npred_ref"):
         for slot in range(arrays[name].size):
             expected = difference(norm_of, arrays, name, slot, 1e-5)
@@ -137,6 +139,7 @@ def test_check_grads():
     """JAX's own check, first and second order, forward and reverse."""
     arrays = arrays_of(REGULAR)
 
+    @jax.jit
     def norm(background, npred_ref):
         return norm_of({**arrays, "background": background, "npred_ref": npred_ref})
 

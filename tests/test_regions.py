@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import operator
-import time
 
 import astropy.units as u
 import numpy as np
@@ -448,21 +447,6 @@ def test_makers_give_the_reference_regions(cases):
             assert_allclose((found[:, 0] - lon + 180) % 360 - 180, 0, atol=1e-9)
             sizes = [(r["lat_deg"], r["width_deg"], r["height_deg"], 0.0) for r in listed]
             assert_allclose(found[:, 1:], sizes, rtol=1e-10, atol=1e-10)
-
-
-def test_fast_enough():
-    """49 boxes on the real grid: a few ms of work; the bound leaves room for a loaded machine."""
-    geom = car_geom()
-    boxes = make_orthogonal_rectangle_sky_regions(
-        gal(9, 0), gal(351, 0), geom.wcs, 3 * u.deg, nbin=49
-    )
-    region_pixels(boxes, geom)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        region_pixels(boxes, geom)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.1
 
 
 def test_axis_of_boxes():
