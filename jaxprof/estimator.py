@@ -297,13 +297,15 @@ def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:
         sums = [values[:, :, owner == index].sum(axis=2) for index in range(n_datasets)]
         return sums[0] if n_datasets == 1 else np.stack(sums, axis=-1)
 
-    reference = per_dataset(references)
+    reference, background = per_dataset(references), per_dataset(backgrounds)
+    # Where everything is masked there is no background either, rather than one of zero.
+    background[np.array(fit.status) == Status.FULLY_MASKED] = np.nan
     scale = np.array(fit.norm) if n_datasets == 1 else norm
     return {
         "counts": per_dataset(observed),
         # A fit that failed predicts nothing, not even a background.
         "npred": np.where(np.isfinite(scale), per_dataset(signals), np.nan),
         "npred_excess": scale * reference,
-        "npred_background": per_dataset(backgrounds),
+        "npred_background": background,
         "npred_excess_ref": reference,
     }

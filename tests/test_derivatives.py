@@ -112,6 +112,7 @@ def test_on_off_kink():
         assert_allclose(gradient[name][0, 0, 0], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [REGULAR, KINK, ZERO, ON_OFF])
 def test_hessian(case):
     """Second derivatives by background (or alpha) and prediction against finite differences."""
@@ -135,6 +136,7 @@ def test_hessian(case):
                 assert_allclose(got, expected[0, 0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_check_grads():
     """JAX's own check, first and second order, forward and reverse."""
     arrays = arrays_of(REGULAR)

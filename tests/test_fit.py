@@ -382,6 +382,14 @@ def test_jit_vmap_loop():
         assert_allclose(mapped[k], norms(**stack), rtol=1e-11)
 
 
+def test_constants_inside_a_jit():
+    """A fit of constants inside somebody's jit is compiled with it."""
+    data = ProfileData(**random_data())
+    expected = fit_norms(data).norm
+    got = jax.jit(lambda factor: factor * fit_norms(data).norm)(2.0)
+    assert_allclose(got, 2 * expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [

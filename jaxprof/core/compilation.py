@@ -29,8 +29,9 @@ def jit_by_size(function: Callable) -> Callable:
         if small and not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             try:
                 return quick(*args)
-            except ValueError:
-                # Inside somebody's jit, with constants for arguments: options are not allowed.
+            except (ValueError, jax.errors.JaxRuntimeError):
+                # Inside somebody's jit, with constants for arguments, no options are allowed; and
+                # another version of the compiler may not know this one.
                 pass
         return thorough(*args)
 
