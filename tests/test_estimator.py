@@ -161,6 +161,7 @@ def test_energy_dependent_mask():
     profile = estimator().run(masked(dataset, mask))
     data = profile.likelihood_data
     assert_array_equal(np.asarray(data.mask)[:, 0], [[False, True]] * 4)
+    assert_array_equal(profile.mask, data.mask)
     assert_allclose(profile.coverage[:, 0], 0.5, rtol=1e-12)
     # An energy that is masked everywhere cuts no region.
     strict = estimator(mask_policy="strict").run(dataset)

@@ -7,7 +7,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 
-from jaxprof.core.data import Status
+from jaxprof.core.data import Data, Status, blocks
 from jaxprof.profile import quantities as quantities_
 from jaxprof.profile.quantities import Array
 
@@ -70,6 +70,19 @@ class QuantityAccess:
     quantities: dict[str, Array]
     reference: dict[str, Array]
     sqrt_ts_threshold_ul: float
+    likelihood_data: Data | None
+
+    @property
+    def mask(self) -> Array | None:
+        """True for the slots that entered each fit, shape (B, G, E); None without their data.
+
+        Slots are the reconstructed energies of a group (their pixels, for the likelihood of
+        pixels); those of several datasets follow each other.
+        """
+        if self.likelihood_data is None:
+            return None
+        masks = [np.asarray(block.mask, bool) for block in blocks(self.likelihood_data)]
+        return np.concatenate(masks, axis=2)
 
     @property
     def available_quantities(self) -> list[str]:
