@@ -117,7 +117,7 @@ def test_differences_high_precision(norm, step):
     got = cash_difference(*map(jnp.asarray, (n, b, s)), x, x0)
     assert_allclose(got, expected_cash, rtol=1e-11)
     got = wstat_difference(*map(jnp.asarray, (n, n_off, alpha, s)), x, x0)
-    assert_allclose(got, expected_wstat, rtol=2e-9)
+    assert_allclose(got, expected_wstat, rtol=1e-11)
 
 
 @pytest.mark.parametrize("counts", [0.0, 4.0])

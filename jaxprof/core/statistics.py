@@ -127,7 +127,12 @@ def wstat_rates(
     total = alpha * (n_on + n_off)
     c = total - (1 + alpha) * signal
     p = total + (1 + alpha) * signal
-    square = jnp.maximum(c**2 + 4 * alpha * (1 + alpha) * n_off * signal, 0.0)
+    # D^2 in the one of its two forms that adds what is positive.
+    square = jnp.where(
+        signal > 0,
+        c**2 + 4 * alpha * (1 + alpha) * n_off * signal,
+        p**2 - 4 * alpha * (1 + alpha) * n_on * signal,
+    )
     root = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
     off_low, on_low = c < 0, p < 0
     off = jnp.where(
@@ -198,19 +203,18 @@ def wstat_difference(
 ) -> jax.Array:
     """``wstat`` at ``norm`` minus ``wstat`` at ``norm0``, without cancellation.
 
-    The change of the profiled OFF rate is taken from ``D^2 - D0^2``, which factors.
+    The changes of the profiled rates follow from that of ``D^2``, which factors: the OFF rate
+    changes by ``step (2 n_off - (1 + alpha) (off + off0)) / (D + D0)``, and the ON rate
+    by ``step ((1 + alpha) (on + on0) - 2 alpha n_on) / (D + D0)``.
     """
     signal, signal0 = norm * npred_ref, norm0 * npred_ref
     off, on, root = wstat_rates(n_on, n_off, alpha, signal)
     off0, on0, root0 = wstat_rates(n_on, n_off, alpha, signal0)
     step = (norm - norm0) * npred_ref
-    total = alpha * (n_on + n_off)
-    c_sum = 2 * total - (1 + alpha) * (signal + signal0)
-    squares = (1 + alpha) * step * (4 * alpha * n_off - c_sum)
     roots = root + root0
-    root_change = jnp.where(roots > 0, squares / jnp.where(roots > 0, roots, 1.0), 0.0)
-    off_change = (root_change - (1 + alpha) * step) / (2 * alpha * (1 + alpha))
-    on_change = (root_change + (1 + alpha) * step) / (2 * (1 + alpha))
+    factor = jnp.where(roots > 0, step / jnp.where(roots > 0, roots, 1.0), 0.0)
+    off_change = factor * (2 * n_off - (1 + alpha) * (off + off0))
+    on_change = factor * ((1 + alpha) * (on + on0) - 2 * alpha * n_on)
     return 2.0 * (
         on_change
         + off_change
