@@ -254,7 +254,8 @@ def _singular(index: int) -> ValueError:
 def _by_package(index: int, leaf: Any, wcs: WCS) -> PixelRegion:
     try:
         return leaf.to_pixel(wcs)
-    except np.linalg.LinAlgError as err:
+    except (np.linalg.LinAlgError, ValueError) as err:
+        # regions 0.13 refuses a singular projection with an error of its own.
         raise _singular(index) from err
 
 
