@@ -8,6 +8,7 @@ from typing import Any
 import astropy.units as u
 import jax
 import numpy as np
+from astropy.table import Table, unique, vstack
 from numpy.typing import NDArray
 
 from jaxprof import core
@@ -69,7 +70,8 @@ class FluxProfileEstimator:
         ``"strict"`` refuses cut regions, as gammapy 2.1 does.
     likelihood : {"region", "pixel"}
         Whether the pixels of a region are summed, or each is a Poisson term with its own
-        background.
+        background. With On-Off data pixels need many OFF counts each, otherwise the norms are
+        biased; a warning says so.
     spectrum : SpectralModel, optional
         The older name of ``spectral_model``.
 
@@ -224,7 +226,7 @@ class FluxProfileEstimator:
             n_sigma=self.n_sigma,
             n_sigma_ul=self.n_sigma_ul,
             n_sigma_sensitivity=self.n_sigma_sensitivity,
-            gti=datasets[0].gti,
+            gti=_joined_gti([dataset.gti for dataset in datasets]),
             likelihood_data=reduction.data,
         )
 
@@ -264,6 +266,15 @@ class FluxProfileEstimator:
         arrays["coverage"] = reduction.coverage
         arrays["solid_angle"] = reduction.solid_angle
         return arrays
+
+
+def _joined_gti(tables: list[Table | None]) -> Table | None:
+    """Good time intervals of all datasets, as far as they share a time reference."""
+    known = [table for table in tables if table is not None]
+    if not known:
+        return None
+    same = [table for table in known if table.meta == known[0].meta]
+    return unique(vstack(same, metadata_conflicts="silent")) if len(same) > 1 else known[0]
 
 
 def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -190,8 +191,6 @@ def _reduce_dataset(
     """Values of one dataset in its regions, over the reconstructed energies ``bins``."""
     at = (slice(None), pixels.y, pixels.x)
     mask = dataset.mask[at]
-    if mask_policy == "strict":
-        check_uncut(mask[bins], pixels, dataset.name)
     per_pixel = likelihood == "pixel"
     on_off = isinstance(dataset, MapDatasetOnOff)
     values: dict[str, Array] = {}
@@ -204,12 +203,23 @@ def _reduce_dataset(
             "off": dataset.acceptance_off,
             "alpha": dataset.alpha,
         }
-        # Without an OFF acceptance the background of a pixel is unknown: it tells nothing.
-        mask = mask & (parts["off"].data[at] > 0)
+        # Without an ON or OFF acceptance a pixel's background is unknown: it tells nothing.
+        mask = mask & (parts["alpha"].data[at] > 0)
+        if per_pixel and np.any((parts["n_off"].data[at][bins] <= 0) & mask[bins]):
+            warnings.warn(
+                f"likelihood='pixel' with pixels of dataset {dataset.name!r} that have no OFF "
+                "counts: a background profiled pixel by pixel biases the norms, often to zero; "
+                "use likelihood='region'",
+                UserWarning,
+                stacklevel=5,
+            )
     else:
         parts = {"counts": dataset.counts, "background": dataset.npred_background()}
     for name, part in parts.items():
-        values[name] = np.where(mask, part.data[at].astype(np.float64), 0.0)
+        # OFF maps made by a convolution have rounding below zero, see MapDatasetOnOff.
+        values[name] = np.where(mask, np.maximum(part.data[at].astype(np.float64), 0.0), 0.0)
+    if mask_policy == "strict":
+        check_uncut(mask[bins], pixels, dataset.name)
     signal = _signal(dataset, model, regions, pixels, mask, mask_policy, per_pixel)
     if per_pixel:
         names = ("n_on", "n_off", "alpha") if on_off else ("counts", "background")

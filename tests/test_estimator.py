@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy.table import Table
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion, RectangleSkyRegion
 
@@ -286,8 +287,46 @@ def test_on_off():
     assert_allclose(profile.npred, profile.npred_excess + profile.npred_background, rtol=1e-9)
     mixed = estimator().run([dataset, small_dataset(seed=3)])
     assert np.all(mixed.norm_err < profile.norm_err)
-    pixel = estimator(likelihood="pixel").run(dataset)
-    assert_allclose(pixel.counts, profile.counts)
+    dataset.counts_off.data += 1
+    plain = estimator().run(dataset)
+    assert_allclose(estimator(likelihood="pixel").run(dataset).counts, plain.counts)
+    dataset.counts_off.data[:, :, 3:6] = 0
+    with pytest.warns(UserWarning, match="'small' that have no OFF counts"):
+        estimator(likelihood="pixel").run(dataset)
+
+
+def test_on_off_maps_of_a_ring_background():
+    """Rounding of an FFT is no error, and pixels without acceptance are left out."""
+    dataset = small_dataset(kind=MapDatasetOnOff)
+    expected = estimator().run(dataset)
+    off = dataset.acceptance_off.data.copy()
+    counts_off = dataset.counts_off.data.astype(float)
+    off[:, :, 25:] = np.where(np.arange(5) % 2, -1e-14, 3e-13)
+    counts_off[:, :, 25:] = -1e-8
+    dataset.acceptance_off = WcsNDMap(dataset.geom, off)
+    dataset.counts_off = WcsNDMap(dataset.geom, counts_off)
+    assert_array_equal(estimator().run(dataset).norm, expected.norm)
+    on = np.ones(dataset.geom.data_shape)
+    on[:, :, :6] = 0.0
+    dataset.acceptance = WcsNDMap(dataset.geom, on)
+    profile = estimator().run(dataset)
+    assert_allclose(profile.coverage[:, 0], [0.25, 1, 1, 1], rtol=1e-3)
+    assert np.all(np.isfinite(profile.norm))
+    with pytest.raises(ValueError, match="cuts the regions 0 "):
+        estimator(mask_policy="strict").run(dataset)
+    counts_off[0, 0, 0] = -0.5
+    with pytest.raises(ValueError, match="counts_off of dataset 'small'"):
+        estimator().run(dataset)
+
+
+def test_joint_good_time_intervals():
+    """A joint profile has the intervals of all its datasets, each once."""
+    one, other = small_dataset(), small_dataset(seed=2)
+    one.gti = Table({"START": [0.0, 10.0], "STOP": [5.0, 12.0]}, meta={"MJDREFI": 51910})
+    other.gti = Table({"START": [10.0, 20.0], "STOP": [12.0, 30.0]}, meta={"MJDREFI": 51910})
+    joint = estimator().run([one, other])
+    assert list(joint.gti["START"]) == [0.0, 10.0, 20.0]
+    assert len(estimator().run(one).gti) == 2
 
 
 def test_on_off_alpha_of_uneven_pixels():

@@ -16,6 +16,9 @@ from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
 
 EXPOSURE_UNIT = u.Unit("cm2 s")
+#: Part of a map's maximum below which values of Off maps are rounding: ring backgrounds come
+#: from convolutions by FFT, which leave small values of either sign where there is nothing.
+OFF_ROUNDING = 1e-5
 MAPS_ON_OFF = ("counts", "counts_off", "acceptance", "acceptance_off")
 
 
@@ -217,8 +220,9 @@ class MapDataset:
     def _check_values(self, part: str, data: NDArray[Any], mask: NDArray[np.bool_]) -> None:
         if data.dtype.kind in "ub":
             return
+        lowest = self._lowest_allowed(part, data)
         # NaN fails the comparison too.
-        bad = ~((data >= 0) & (data < np.inf)) & mask
+        bad = ~((data >= lowest) & (data < np.inf)) & mask
         if bad.any():
             first = tuple(int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))
             raise ValueError(
@@ -226,6 +230,9 @@ class MapDataset:
                 f"{np.count_nonzero(bad)} bins inside the mask, first {data[first]} at "
                 f"(energy, y, x) = {first}; mask these bins or mend the map"
             )
+
+    def _lowest_allowed(self, part: str, data: NDArray[Any]) -> float:
+        return 0.0
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], name: str | None = None) -> MapDataset:
@@ -339,12 +346,13 @@ class MapDatasetOnOff(MapDataset):
 
     @property
     def alpha(self) -> WcsNDMap:
-        """On over Off acceptance, 0 where there is no Off acceptance."""
+        """On over Off acceptance, 0 where either is absent or nothing but rounding."""
         self._require("acceptance", "acceptance_off")
         assert self.acceptance is not None and self.acceptance_off is not None
         on = self.acceptance.data.astype(np.float64)
         off = self.acceptance_off.data.astype(np.float64)
-        return WcsNDMap(self.geom, np.divide(on, off, out=np.zeros_like(on), where=off != 0))
+        usable = (off > OFF_ROUNDING * np.max(off, initial=0.0, where=np.isfinite(off))) & (on > 0)
+        return WcsNDMap(self.geom, np.divide(on, off, out=np.zeros_like(on), where=usable))
 
     def npred_background(self) -> WcsNDMap:
         """Background expected from the Off counts: alpha times Off counts, in float64."""
@@ -354,6 +362,11 @@ class MapDatasetOnOff(MapDataset):
 
     def _value_parts(self) -> tuple[str, ...]:
         return MAPS_ON_OFF
+
+    def _lowest_allowed(self, part: str, data: NDArray[Any]) -> float:
+        if part == "counts":
+            return 0.0
+        return -OFF_ROUNDING * float(np.max(data, initial=0.0, where=np.isfinite(data)))
 
     def check(self) -> None:
         """As `MapDataset.check`, for the Off counts and acceptances too."""
