@@ -99,6 +99,21 @@ def test_kink_and_zero_counts(case):
     assert_allclose(reverse["counts"][0, 0, kink], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("background", [[0.0, 0.0], [0.1, 0.2], [0.1, 0.5]])
+def test_limit_without_counts(background):
+    """UL = (2 - sum b) / sum s, also where the slots reach zero at the same norm."""
+    arrays = arrays_of({"counts": [0.0, 0.0], "background": background, "npred_ref": [1.0, 2.0]})
+    assert_allclose(upper_of(arrays), (2 - sum(background)) / 3, rtol=1e-12)
+    gradient = jax.grad(upper_of)(arrays)
+    assert_allclose(gradient["background"][0, 0], [-1 / 3, -1 / 3], rtol=1e-10)
+    assert_allclose(gradient["npred_ref"][0, 0], -upper_of(arrays) / 3, rtol=1e-10)
+
+    def ts(arrays):
+        return fit_norms(ProfileData(**arrays)).ts[0, 0]
+
+    assert_allclose(jax.grad(ts)(arrays)["background"][0, 0], [2.0, 2.0], rtol=1e-12)
+
+
 def test_on_off_kink():
     """A slot without any count at zero signal: both one-sided derivatives by its counts."""
     arrays = arrays_of(

@@ -81,8 +81,12 @@ def cash_difference(
     rate0 = background + norm0 * npred_ref
     rate = background + norm * npred_ref
     change = (norm - norm0) * npred_ref
+    # At a kink of the minimum (norm0) a prediction is zero but for rounding. It then stays zero for
+    # derivatives too; at norm a prediction of zero can only grow.
+    rounding = 4 * jnp.finfo(rate.dtype).eps * background
+    counted, counted0 = rate >= 0, rate0 > rounding
     linear = jnp.where(
-        (rate > 0) & (rate0 > 0), change, jnp.maximum(rate, 0.0) - jnp.maximum(rate0, 0.0)
+        counted & counted0, change, jnp.where(counted, rate, 0.0) - jnp.where(counted0, rate0, 0.0)
     )
     return 2.0 * (linear - _log_ratio(counts, rate, rate0, change))
 
