@@ -180,8 +180,8 @@ class FluxProfileEstimator:
                 self.regions,
                 self.spectral_model,
                 self.energy_edges,
-                mask_policy=self.mask_policy,
-                likelihood=self.likelihood,
+                mask_policy=one_of("mask_policy", self.mask_policy, MASK_POLICIES),
+                likelihood=one_of("likelihood", self.likelihood, LIKELIHOODS),
                 sum_over_energy_groups=self.sum_over_energy_groups,
             )
 
@@ -241,7 +241,7 @@ class FluxProfileEstimator:
             "stat_null": fit.stat_null,
             "ts": fit.ts,
         }
-        wanted = set(self.selection_optional)
+        wanted = set(optional_selection(self.selection_optional))
         if wanted & {"errn-errp", "ul"}:
             limits = core.limits(data, fit, n_sigma=self.n_sigma, n_sigma_ul=self.n_sigma_ul)
             if "errn-errp" in wanted:

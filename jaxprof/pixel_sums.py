@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,7 @@ class MemberPixels:
 
     def total(self, values: Array) -> Array:
         """Sum values, shape (..., P), over the pixels of each region, to (..., B)."""
-        flat = values.reshape(-1, len(self.region))
+        flat = values.reshape(math.prod(values.shape[:-1]), len(self.region))
         sums = [np.bincount(self.region, weights=row, minlength=self.n_regions) for row in flat]
         return np.array(sums).reshape(*values.shape[:-1], self.n_regions)
 

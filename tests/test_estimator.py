@@ -195,6 +195,23 @@ def test_regions_wholly_off_the_map():
     assert profile.coverage[4, 0] == 0
 
 
+def test_all_regions_off_the_map():
+    far = SkyCoord(90, 0, unit="deg", frame="galactic")
+    regions = [CircleSkyRegion(far, radius * u.deg) for radius in (0.5, 1)]
+    with pytest.warns(UserWarning, match="2 of 2 regions"):
+        profile = estimator(regions).run(small_dataset())
+    assert not profile.success.any()
+
+
+def test_options_changed_later():
+    one = estimator()
+    one.selection_optional = "all"
+    assert "norm_ul" in one.run(small_dataset()).available_quantities
+    one.mask_policy = "none"
+    with pytest.raises(ValueError, match="mask_policy must be one of"):
+        one.run(small_dataset())
+
+
 def test_pixel_likelihood():
     """With flat templates pixels and regions give the same norms; with others not."""
     flat = small_dataset(flat=True)

@@ -382,6 +382,16 @@ def test_jit_vmap_loop():
         assert_allclose(mapped[k], norms(**stack), rtol=1e-11)
 
 
+def test_default_precision_and_byte_order():
+    """Without x64 float64 arrays are fitted in float32 without a warning; big-endian ones too."""
+    arrays = random_data()
+    expected = fit_norms(ProfileData(**arrays))
+    with jax.enable_x64(False):
+        fit = fit_norms(ProfileData(**{k: v.astype(">f8") for k, v in arrays.items()}))
+    assert fit.norm.dtype == np.float32
+    assert np.all(np.abs(fit.norm - expected.norm) < 1e-3 * np.asarray(expected.norm_err))
+
+
 def test_constants_inside_a_jit():
     """A fit of constants inside somebody's jit is compiled with it."""
     data = ProfileData(**random_data())

@@ -201,14 +201,19 @@ def prepare(data: Data) -> tuple[Block, ...]:
 
 def _as_array(values: Any) -> Any:
     """The values as they are if they are a JAX array, otherwise as a numpy array."""
-    return values if isinstance(values, jax.Array) else np.asarray(values)
+    if isinstance(values, jax.Array):
+        return values
+    array = np.asarray(values)
+    # Arrays from FITS files are big-endian, which JAX does not take.
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def float_dtype(data: Data) -> np.dtype:
     """Floating dtype in which data are fitted: theirs, or the default one for integers."""
     arrays = [getattr(block, name) for block in blocks(data) for name in _names(block)]
     floats = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
-    return jnp.result_type(*floats) if floats else jnp.result_type(float)
+    # Without x64 a float64 array is fitted in float32, as everywhere in JAX.
+    return jax.dtypes.canonicalize_dtype(np.result_type(*floats) if floats else float)
 
 
 def neutral(data: tuple[Block, ...]) -> tuple[Block, ...]:

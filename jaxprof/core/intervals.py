@@ -93,10 +93,12 @@ def _limits_bin(
     low, high, upper = jax.vmap(limit)(sides, rises, distances)
     # Left of its largest minimiser a bounded norm is not allowed, and cash without counts is flat.
     falls = likelihood.score(fixed, fixed_at - 1e-3 * distances[1]) < 0
+    # At an upper bound of the norm the statistic still falls: the bound is the limit.
+    capped = (status == Status.BOUNDARY) & (likelihood.score(fixed, fixed_at) < 0)
     return Limits(
         norm_errn=jnp.where(fitted & falls, at - low, jnp.nan),
-        norm_errp=jnp.where(fitted, high - at, jnp.nan),
-        norm_ul=jnp.where(fitted, upper, jnp.nan),
+        norm_errp=jnp.where(fitted & ~capped, high - at, jnp.nan),
+        norm_ul=jnp.where(fitted, jnp.where(capped, at, upper), jnp.nan),
     )
 
 
