@@ -87,7 +87,9 @@ def _minimise(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]
     x, converged = increasing_root(score_and_slope, guess / (signal * unit), low, high)
     positions = likelihood.kinks(scaled)
     slot = jnp.argmin(jnp.abs(positions - x))
-    width = 4.0 * tolerance(x.dtype) * (1.0 + jnp.abs(x))
+    # The score's rounding grows with the counts: in float32 it passes the tolerance at 1e6 of them.
+    rounding = 8.0 * jnp.finfo(x.dtype).eps * jnp.sqrt(variance)
+    width = (4.0 * tolerance(x.dtype) + rounding) * (1.0 + jnp.abs(x))
     near = jnp.abs(positions[slot] - x) <= width
     centre = jnp.where(near, positions[slot], x)
     # One evaluation on both sides tells whether the score changes its sign here at all.
