@@ -27,6 +27,8 @@ class Status(IntEnum):
     """No predicted signal: the norm cannot be constrained."""
     NOT_CONVERGED = 5
     """The solver stopped before its tolerance was met."""
+    DEGENERATE = 6
+    """Other norms of the same joint fit can make up for this one: the data cannot tell them."""
 
     @property
     def label(self) -> str:

@@ -104,3 +104,29 @@ def differentiable_root(residual: Callable[[jax.Array], jax.Array], root: jax.Ar
         return jnp.where(regular, y / jnp.where(regular, slope, 1.0), 0.0)
 
     return jax.lax.custom_root(residual, jax.lax.stop_gradient(root), lambda _, x: x, tangent_solve)
+
+
+def differentiable_roots(
+    residual: Callable[[jax.Array], jax.Array],
+    roots: jax.Array,
+    solve: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """As `differentiable_root`, for a system of equations.
+
+    Parameters
+    ----------
+    residual : callable
+        Smooth function of an array (Z,), zero at the roots.
+    roots : array, shape (Z,)
+        Its root.
+    solve : callable
+        Solves the linear system of the residual's (symmetric) Jacobian at the root.
+
+    Returns
+    -------
+    roots : array, shape (Z,)
+        The same values, with derivatives of any order and in both modes.
+    """
+    return jax.lax.custom_root(
+        residual, jax.lax.stop_gradient(roots), lambda _, x: x, lambda _, y: solve(y)
+    )

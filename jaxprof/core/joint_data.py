@@ -1,0 +1,193 @@
+r"""What a joint fit takes and what it gives: many norms that share the same counts.
+
+The prediction of a slot :math:`s` (a pixel at one reconstructed energy, or a sum of these) is
+
+.. math:: \mu_s = \theta_d\, e^{-\tau_d \ell_s} b_s + o_s + \sum_{cq} \varphi_{cq}\, T_{cq,s}
+
+with the background :math:`b`, its norm :math:`\theta` and tilt :math:`\tau` per data set, fixed
+counts :math:`o` and components :math:`c` (bins of the profile, guard bins, other sources). A
+component with a fixed spectrum has one coefficient, its norm; one with a free spectrum has a
+coefficient per true energy, ``norm * flux``, and its template is resolved by true energy.
+
+A component touches a small part of the slots only. So the slots stand in tiles of equal size, each
+with the list of the components that reach it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class JointBlock:
+    """Slots of a data set with a predicted background, for the cash statistic.
+
+    Parameters
+    ----------
+    counts : array, shape (N, S)
+        Observed counts; N tiles of S slots.
+    background : array, shape (N, S)
+        Predicted background, which the background norm multiplies.
+    offset : array, shape (N, S)
+        Predicted counts that nothing multiplies: other sources that are fixed.
+    log_energy : array, shape (N, S)
+        Logarithm of the energy over the reference energy of the background tilt.
+    templates : array, shape (N, K, Q, S)
+        Predicted counts at coefficient one of the K components that reach a tile.
+    components : array of int, shape (N, K)
+        Their indices. Padding repeats any index, with templates of zero.
+    mask : array of bool, shape (N, S)
+        True for the slots to use.
+    dataset : int
+        Index of the data set: the parameters of the background belong to it.
+    """
+
+    counts: Any
+    background: Any
+    offset: Any
+    log_energy: Any
+    templates: Any
+    components: Any
+    mask: Any
+    dataset: int = field(default=0, metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class JointOnOffBlock:
+    """Slots of a data set with a background measured in OFF regions, for wstat.
+
+    Parameters
+    ----------
+    n_on, n_off, alpha : array, shape (N, S)
+        As in `OnOffData`.
+    offset, templates, components, mask, dataset
+        As in `JointBlock`.
+    """
+
+    n_on: Any
+    n_off: Any
+    alpha: Any
+    offset: Any
+    templates: Any
+    components: Any
+    mask: Any
+    dataset: int = field(default=0, metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class FreeSpectra:
+    """Spectra of the components where parameters of theirs are fitted along.
+
+    Parameters
+    ----------
+    models : SpectralModel
+        One model whose parameters have a leading axis of length J, the first J components.
+    edges : array, shape (Q + 1,)
+        Edges of the true energies [TeV].
+    group_edges : array, shape (2,)
+        Edges of the energy group [TeV]: the norm multiplies the flux between them, which the free
+        parameters leave as it is.
+    fixed_flux : array, shape (C - J, Q)
+        Flux in the true energies of the other components.
+    names : tuple of str
+        Free parameters.
+    """
+
+    models: Any
+    edges: Any
+    group_edges: Any
+    fixed_flux: Any
+    names: tuple[str, ...] = field(metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class JointData:
+    """Everything that a joint fit of one energy group needs.
+
+    The parameters are, one after the other: per component its norm and its free spectral
+    parameters; then, if ``n_nuisance`` is not zero, per data set the norm and the tilt of its
+    background. Z is their number.
+
+    Parameters
+    ----------
+    blocks : tuple of JointBlock and JointOnOffBlock
+        The slots of all data sets.
+    start : array, shape (Z,)
+        Values of the fixed parameters, and where the others (except norms) start.
+    free : array of bool, shape (Z,)
+        Which parameters are fitted.
+    lower, upper : array, shape (Z,)
+        Bounds of the parameters.
+    precision : array, shape (Z, Z)
+        Matrix P of the penalty ``(z - start) P (z - start)`` that is added to the
+        statistic: ``1 / width**2`` on its diagonal for a Gaussian constraint.
+    penalty_start : array, shape (Z,)
+        Where the penalty has its minimum.
+    spectra : FreeSpectra or None
+        Spectra with free parameters; None if all are fixed.
+    n_components : int
+        Number of components C.
+    n_nuisance : int
+        Number of data sets whose background has parameters: all of them, or zero.
+    """
+
+    blocks: tuple[Any, ...]
+    start: Any
+    free: Any
+    lower: Any
+    upper: Any
+    precision: Any
+    penalty_start: Any
+    spectra: Any = None
+    n_components: int = field(metadata={"static": True})
+    n_nuisance: int = field(default=0, metadata={"static": True})
+
+    @property
+    def n_shape(self) -> int:
+        """Number of free spectral parameters of each component."""
+        return 0 if self.spectra is None else len(self.spectra.names)
+
+    @property
+    def norm_index(self) -> Any:
+        """Positions of the norms among the parameters, shape (C,)."""
+        return jnp.arange(self.n_components) * (1 + self.n_shape)
+
+    @property
+    def nuisance_start(self) -> int:
+        """Position of the first background parameter."""
+        return self.n_components * (1 + self.n_shape)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class JointFit:
+    """Result of a joint fit.
+
+    Attributes
+    ----------
+    values : array, shape (Z,)
+        Fitted parameters, see `JointData`; NaN for components that reach no slot.
+    covariance : array, shape (Z, Z)
+        Inverse of half the second derivatives of the statistic and the penalty; rows and columns of
+        fixed parameters are zero, those of norms on a kink or a bound NaN.
+    stat : array, shape ()
+        Fit statistic at the minimum, without the penalty.
+    status : array of int, shape (C,)
+        `Status` of each component.
+    converged : array of bool, shape ()
+        Whether the minimum was found.
+    """
+
+    values: Any
+    covariance: Any
+    stat: Any
+    status: Any
+    converged: Any

@@ -1,0 +1,271 @@
+"""Joint fits of many norms, their covariance, and fits with one norm held."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from .compilation import jit_by_size
+from .data import Status
+from .joint_data import JointBlock, JointData, JointFit
+from .joint_model import Barrier, derivatives, difference, gradient, predictions, stat
+from .minimise import (
+    barrier_at,
+    component_signal,
+    factor_solve,
+    minimise,
+    positive_start,
+    scaled_factor,
+    settings,
+)
+from .solve import differentiable_roots
+
+INFLATION = 1e6
+"""Variance over that with all other parameters known, above which a norm is degenerate."""
+AT_BOUNDARY = 0.5
+"""Share of a norm's curvature from the barrier above which it sits on the boundary."""
+
+
+def _still(data: JointData) -> JointData:
+    return jax.tree.map(jax.lax.stop_gradient, data)
+
+
+def usable(data: JointData) -> jax.Array:
+    """Free parameters that some slot feels: those of components without signal are held; (Z,)."""
+    free = data.free
+    seen = jnp.repeat(component_signal(_still(data)) > 0, 1 + data.n_shape)
+    return free.at[: data.nuisance_start].set(free[: data.nuisance_start] & seen)
+
+
+Interior = tuple[jax.Array, Barrier]
+"""A point with positive predictions, and the barrier that is scaled by these."""
+
+
+def interior(data: JointData) -> Interior:
+    """Where minimisations start, and what keeps them inside the domain; without derivatives."""
+    still = _still(data)
+    start = jnp.clip(positive_start(still), still.lower, still.upper)
+    return start, barrier_at(still, start)
+
+
+def _explained(data: JointData, z: jax.Array) -> JointData:
+    """Leave out slots that nothing predicts: they cost the same whatever the norms."""
+    blocks = []
+    for block, npred in zip(data.blocks, predictions(data, z), strict=True):
+        if isinstance(block, JointBlock):
+            mask = block.mask & (npred > 0)
+            block = JointBlock(**{**vars(block), "mask": mask})
+        blocks.append(block)
+    return JointData(**{**vars(data), "blocks": tuple(blocks)})
+
+
+def _rooted(
+    data: JointData, z: jax.Array, free: jax.Array, barrier: Barrier, target: jax.Array
+) -> jax.Array:
+    """Give a minimiser its derivatives by everything in the data, and by the values held."""
+    first, curvature = derivatives(_still(data), z, barrier)
+    blocked = ((z <= data.lower) & (first > 0)) | ((z >= data.upper) & (first < 0))
+    active = free & ~blocked
+    matrix = jax.lax.stop_gradient(curvature.full)
+    factor = scaled_factor(matrix, active, settings(z.dtype).ridge)
+    held = jnp.where(free, jax.lax.stop_gradient(z), target)
+
+    def residual(x: jax.Array) -> jax.Array:
+        return jnp.where(active, gradient(data, x, barrier), x - held)
+
+    def solve(y: jax.Array) -> jax.Array:
+        fixed = jnp.where(active, 0.0, y)
+        own = factor_solve(factor, jnp.where(active, y - matrix @ fixed, 0.0))
+        return jnp.where(active, own, fixed)
+
+    return differentiable_roots(residual, z, solve)
+
+
+def _described(
+    data: JointData, z: jax.Array, converged: jax.Array, free: jax.Array, barrier: Barrier
+) -> JointFit:
+    """Covariance, statistic and status at a minimum."""
+    still = _still(data)
+    first, curvature = derivatives(data, z, barrier)
+    bounded = (z <= data.lower) | (z >= data.upper)
+    active = free & ~bounded
+    whole = jnp.diagonal(curvature.gauss)
+    share = curvature.barrier / jnp.where(whole > 0, whole, 1.0)
+    at_boundary = active & ((share > AT_BOUNDARY) | (whole <= 0))
+    diagonal = whole - curvature.barrier
+    factor = scaled_factor(curvature.full, active, settings(z.dtype).ridge)
+    covariance = jax.vmap(lambda y: factor_solve(factor, y))(jnp.eye(z.size, dtype=z.dtype))
+    both = active[:, None] & active[None, :]
+    covariance = jnp.where(both, 0.5 * (covariance + covariance.T), 0.0)
+    inflation = jnp.diagonal(covariance) * diagonal
+    lost = at_boundary | (free & bounded)
+    covariance = jnp.where(lost[:, None] | lost[None, :], jnp.nan, covariance)
+    at = data.norm_index
+    seen = component_signal(still) > 0
+    status = jnp.where(inflation[at] > INFLATION, Status.DEGENERATE, Status.OK)
+    status = jnp.where((free & bounded)[at] | at_boundary[at], Status.BOUNDARY, status)
+    status = jnp.where(converged, status, Status.NOT_CONVERGED)
+    status = jnp.where(seen, status, Status.NO_EXPOSURE)
+    norms = jnp.where(seen & converged, z[at], jnp.nan)
+    unseen = jnp.repeat(~seen, 1 + data.n_shape)
+    none = jnp.zeros(z.size, bool).at[: data.nuisance_start].set(unseen)
+    covariance = jnp.where(none[:, None] | none[None, :], jnp.nan, covariance)
+    return JointFit(
+        values=z.at[at].set(norms),
+        covariance=jnp.where(converged, covariance, jnp.nan),
+        stat=jnp.where(converged, stat(data, z), jnp.nan),
+        status=status.astype(jnp.int32),
+        converged=converged,
+    )
+
+
+def _fit(data: JointData) -> JointFit:
+    still = _still(data)
+    start, barrier = interior(data)
+    free = usable(data)
+    z, converged = minimise(_explained(still, start), start, free, start, barrier, start)
+    z = _rooted(_explained(data, start), z, free, barrier, data.start)
+    return _described(data, z, converged, free, barrier)
+
+
+@jit_by_size
+def fit_joint(data: JointData) -> JointFit:
+    """Fit all norms and other free parameters of one energy group together.
+
+    Parameters
+    ----------
+    data : JointData
+        Slots, templates, bounds and penalties. Map over toys with `jax.vmap`.
+
+    Returns
+    -------
+    fit : JointFit
+        Values, covariance, statistic and status. Values, covariance and statistic can be
+        differentiated by the arrays of the data in both modes and to any order.
+
+    Notes
+    -----
+    The covariance is the inverse of half the second derivatives of statistic and penalty at the
+    minimum (the observed Fisher information).
+    """
+    return _fit(data)
+
+
+@jit_by_size
+def fit_joint_ts(data: JointData, components: jax.Array) -> tuple[JointFit, jax.Array]:
+    """Joint fit and the test statistic of each norm against zero, without derivatives.
+
+    Equal to `fit_joint` followed by `joint_ts`, and compiled in half the time: the same
+    minimisation serves both.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    components : array of int, shape (M,)
+        Which components.
+
+    Returns
+    -------
+    fit : JointFit
+        The fit.
+    ts : array, shape (M,)
+        Rise of the statistic from the minimum to the best fit with the norm held at zero; NaN where
+        that fit was not found.
+    """
+    data = _still(data)
+    start, barrier = interior(data)
+    usual = usable(data)
+    at = data.norm_index
+
+    def one(best: jax.Array, component: jax.Array) -> tuple[jax.Array, tuple]:
+        # The first fit holds nothing; the next ones start from it.
+        first = component < 0
+        parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
+        free = usual & (first | (jnp.arange(usual.size) != parameter))
+        raised = start.at[at].multiply(1e4).at[parameter].set(0.0)
+        problem = _explained(data, jnp.where(first, start, raised))
+        target = jnp.where(free, best, data.start)
+        target = jnp.where(first, target, target.at[parameter].set(0.0))
+        z, converged = minimise(problem, best, free, target, barrier, start)
+        return jnp.where(first, z, best), (z, converged)
+
+    _, (points, converged) = jax.lax.scan(
+        one, start, jnp.concatenate([jnp.array([-1]), components])
+    )
+    fit = _described(data, points[0], converged[0], usual, barrier)
+    rises = jax.lax.map(lambda z: difference(data, z, points[0]), points[1:])
+    found = converged[1:] & converged[0] & (fit.status[components] < Status.FULLY_MASKED)
+    found = found | (converged[1:] & converged[0] & (fit.status[components] == Status.DEGENERATE))
+    return fit, jnp.where(found, jnp.maximum(rises, 0.0), jnp.nan)
+
+
+def at_fit(data: JointData, fit: JointFit) -> jax.Array:
+    """Fitted values, with those of components without signal set to zero again; (Z,)."""
+    return jnp.where(jnp.isfinite(fit.values), fit.values, data.start)
+
+
+def fit_held(
+    data: JointData, fit: JointFit, inside: Interior, parameter: jax.Array, value: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Fit with one parameter held at a value and all others optimised again.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    fit : JointFit
+        Its fit.
+    inside : Interior
+        What `interior` gives for the data.
+    parameter : array of int, shape ()
+        Position of the parameter.
+    value : array, shape ()
+        Where it is held.
+
+    Returns
+    -------
+    z : array, shape (Z,)
+        The minimiser.
+    converged : array of bool, shape ()
+        False also where no values of the others make all predictions positive.
+    """
+    start, barrier = inside
+    best = jax.lax.stop_gradient(at_fit(data, fit))
+    free = usable(data).at[parameter].set(False)
+    target = jnp.where(free, best, data.start).at[parameter].set(value)
+    # What the other norms cannot predict, however high, has no say.
+    at = data.norm_index
+    raised = jax.lax.stop_gradient(start.at[at].multiply(1e4).at[parameter].set(value))
+    z, converged = minimise(
+        _explained(_still(data), raised),
+        best,
+        free,
+        jax.lax.stop_gradient(target),
+        barrier,
+        start,
+    )
+    return _rooted(_explained(data, raised), z, free, barrier, target), converged
+
+
+def rise(
+    data: JointData, fit: JointFit, inside: Interior, parameter: jax.Array, value: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """How far the profiled statistic rises above its minimum where one parameter is held.
+
+    Parameters
+    ----------
+    data, fit, inside, parameter, value
+        As for `fit_held`.
+
+    Returns
+    -------
+    rise : array, shape ()
+        Infinite where `fit_held` finds nothing.
+    slope : array, shape ()
+        Its derivative by the value.
+    """
+    z, converged = fit_held(data, fit, inside, parameter, value)
+    slope = 2.0 * gradient(data, z, inside[1])[parameter]
+    found = difference(data, z, at_fit(data, fit))
+    return jnp.where(converged, found, jnp.inf), jnp.where(converged, slope, 0.0)

@@ -1,0 +1,274 @@
+"""Test statistics, limits and scans of joint fits, with the other parameters optimised again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .compilation import jit_by_size
+from .data import Status
+from .joint_data import JointBlock, JointData, JointFit, JointOnOffBlock
+from .joint_fit import Interior, at_fit, fit_held, interior, rise
+from .joint_model import difference, predictions
+from .minimise import component_signal
+from .solve import increasing_root
+
+FAR = 1e4
+"""Limits are sought up to this many times the length over which the statistic should rise."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class JointTS:
+    """Test statistics of norms, shape (M,) each.
+
+    Attributes
+    ----------
+    ts : array
+        Rise of the statistic from the minimum to the best fit with the norm held at zero.
+    converged : array of bool
+        Whether that fit was found; ``ts`` is NaN otherwise.
+    """
+
+    ts: Any
+    converged: Any
+
+
+@jit_by_size
+def joint_ts(data: JointData, fit: JointFit, components: jax.Array) -> JointTS:
+    """Test statistic of each norm against zero, all other parameters optimised again.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    fit : JointFit
+        Its fit.
+    components : array of int, shape (M,)
+        Which components.
+
+    Returns
+    -------
+    JointTS
+    """
+    step = 1 + data.n_shape
+    inside = interior(data)
+
+    def one(component: jax.Array) -> tuple[jax.Array, jax.Array]:
+        zero = jnp.zeros_like(fit.values[0])
+        z, converged = fit_held(data, fit, inside, component * step, zero)
+        converged = converged & (fit.status[component] < Status.FULLY_MASKED)
+        value = difference(data, z, at_fit(data, fit))
+        return jnp.where(converged, jnp.maximum(value, 0.0), jnp.nan), converged
+
+    ts, converged = jax.lax.map(one, components)
+    return JointTS(ts=ts, converged=converged)
+
+
+def _unit(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Array) -> jax.Array:
+    """Length over which the statistic rises by about ``target``."""
+    variance = fit.covariance[parameter, parameter]
+    signal = component_signal(data)[parameter // (1 + data.n_shape)]
+    known = jnp.isfinite(variance) & (variance > 0)
+    return jnp.where(
+        known,
+        jnp.sqrt(target * jnp.where(known, variance, 1.0)),
+        target / jnp.where(signal > 0, signal, 1.0),
+    )
+
+
+def _limit(
+    data: JointData,
+    fit: JointFit,
+    inside: Interior,
+    component: jax.Array,
+    side: jax.Array,
+    target: jax.Array,
+) -> jax.Array:
+    """Distance from a norm, down (side -1) or up (+1), to where the statistic has risen.
+
+    The profiled statistic is convex in the norm: a Newton step from any point lands at or beyond
+    the root and closes the bracket.
+    """
+    parameter = component * (1 + data.n_shape)
+    norm = at_fit(data, fit)[parameter]
+    unit = _unit(data, fit, parameter, target)
+
+    def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value, slope = rise(data, fit, inside, parameter, norm + side * unit * y)
+        possible = jnp.isfinite(value)
+        value = jnp.where(possible, value - target, target)
+        return value, jnp.where(possible, side * unit * slope, 0.0)
+
+    one = jnp.ones_like(norm)
+    far = FAR * one
+    y, converged = increasing_root(excess, one, jnp.zeros_like(norm), far)
+    # No rise far away: there is no limit. A wall at the minimum itself: none on this side.
+    exists = converged & (y < 0.9 * far) & (y > 1e-6)
+    return jnp.where(exists, unit * y, jnp.nan)
+
+
+@jit_by_size
+def joint_limits(
+    data: JointData,
+    fit: JointFit,
+    components: jax.Array,
+    sides: jax.Array,
+    targets: jax.Array,
+) -> jax.Array:
+    """Distances from norms to where the profiled statistic has risen.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    fit : JointFit
+        Its fit.
+    components : array of int, shape (M,)
+        Which components.
+    sides : array, shape (L,)
+        -1 for the way down and +1 for the way up.
+    targets : array, shape (L,)
+        Rise of the statistic, the square of the number of standard deviations.
+
+    Returns
+    -------
+    distances : array, shape (M, L)
+        NaN where the statistic never rises that far, or the norm was not fitted.
+
+    Notes
+    -----
+    All other parameters are optimised again at each norm (Rolke, Lopez & Conrad 2005, NIM A 551,
+    493; "MINOS"). The distances carry no derivatives.
+    """
+    data, fit = jax.tree.map(jax.lax.stop_gradient, (data, fit))
+
+    inside = interior(data)
+
+    def one(pair: jax.Array) -> jax.Array:
+        component, number = pair[0], pair[1]
+        found = _limit(data, fit, inside, component, sides[number], targets[number])
+        fitted = fit.converged & jnp.isfinite(fit.values[component * (1 + data.n_shape)])
+        return jnp.where(fitted, found, jnp.nan)
+
+    n_sides = sides.shape[0]
+    grid = jnp.stack(
+        [jnp.repeat(components, n_sides), jnp.tile(jnp.arange(n_sides), components.shape[0])],
+        axis=1,
+    )
+    return jax.lax.map(one, grid).reshape(components.shape[0], n_sides)
+
+
+@jit_by_size
+def joint_scan(
+    data: JointData, fit: JointFit, components: jax.Array, values: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Rise of the statistic above its minimum on a grid of norms.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    fit : JointFit
+        Its fit.
+    components : array of int, shape (M,)
+        Which components.
+    values : array, shape (V,)
+        Norms.
+
+    Returns
+    -------
+    profiled : array, shape (M, V)
+        All other parameters optimised again; infinite where no minimum was found.
+    conditional : array, shape (M, V)
+        All other parameters held at their best fit.
+    """
+    data, fit = jax.tree.map(jax.lax.stop_gradient, (data, fit))
+    best = at_fit(data, fit)
+    inside = interior(data)
+
+    def one(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        component, value = pair
+        parameter = component * (1 + data.n_shape)
+        profiled, _ = rise(data, fit, inside, parameter, value)
+        fixed = difference(data, best.at[parameter].set(value), best)
+        fitted = fit.converged & jnp.isfinite(fit.values[parameter])
+        return jnp.where(fitted, profiled, jnp.nan), jnp.where(fitted, fixed, jnp.nan)
+
+    grid = (jnp.repeat(components, len(values)), jnp.tile(values, len(components)))
+    profiled, conditional = jax.lax.map(one, grid)
+    shape = (len(components), len(values))
+    return profiled.reshape(shape), conditional.reshape(shape)
+
+
+def _asimov(data: JointData, z: jax.Array) -> JointData:
+    """The same problem with counts equal to their prediction, and penalties without a pull.
+
+    What constrains a parameter is a measurement too: left where it is, it would pull the minimum of
+    the Asimov data away from the truth.
+    """
+    blocks: list[Any] = []
+    for block, npred in zip(data.blocks, predictions(data, z), strict=True):
+        if isinstance(block, JointOnOffBlock):
+            background = block.alpha * block.n_off
+            blocks.append(JointOnOffBlock(**{**vars(block), "n_on": background + npred}))
+        else:
+            blocks.append(JointBlock(**{**vars(block), "counts": jnp.maximum(npred, 0.0)}))
+    return JointData(**{**vars(data), "blocks": tuple(blocks), "penalty_start": z})
+
+
+@jit_by_size
+def joint_sensitivity(
+    data: JointData, fit: JointFit, components: jax.Array, n_sigma: jax.Array
+) -> jax.Array:
+    """Smallest norms that would be detected, the other parameters being as fitted.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem; the observed counts enter by the fit only.
+    fit : JointFit
+        Its fit. The other parameters of the Asimov data (Cowan et al. 2011, Eur. Phys. J. C 71,
+        1554) are those fitted, negative norms taken as zero.
+    components : array of int, shape (M,)
+        Which components.
+    n_sigma : array, shape ()
+        Significance, the root of the test statistic with all other parameters optimised again.
+
+    Returns
+    -------
+    norms : array, shape (M,)
+        NaN where nothing would be detected.
+    """
+    data, fit = jax.tree.map(jax.lax.stop_gradient, (data, fit))
+    at = data.norm_index
+    best = at_fit(data, fit)
+    best = best.at[at].set(jnp.maximum(best[at], 0.0))
+    target = n_sigma**2
+
+    def one(component: jax.Array) -> jax.Array:
+        parameter = component * (1 + data.n_shape)
+        unit = jnp.maximum(_unit(data, fit, parameter, target), 1e-300)
+
+        def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
+            truth = best.at[parameter].set(unit * y)
+            asimov = _asimov(data, truth)
+            known = JointFit(**{**vars(fit), "values": truth})
+            inside = interior(asimov)
+            z, converged = fit_held(asimov, known, inside, parameter, jnp.zeros_like(y))
+            value = difference(asimov, z, truth)
+            # The statistic of Asimov data grows no faster than their counts squared: a secant
+            # through zero, where it is flat, steps beyond the root and closes the bracket.
+            slope = 2.0 * value / y
+            value = jnp.where(converged, value - target, target)
+            return value, jnp.where(converged, slope, 0.0)
+
+        one_ = jnp.ones_like(unit)
+        y, converged = increasing_root(excess, one_, jnp.zeros_like(unit), FAR * one_)
+        found = converged & (y < 0.9 * FAR) & jnp.isfinite(fit.values[parameter])
+        return jnp.where(found & fit.converged, unit * y, jnp.nan)
+
+    return jax.lax.map(one, components)
