@@ -9,6 +9,7 @@ from typing import Any
 
 import astropy.units as u
 import numpy as np
+from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from jaxprof.core import OnOffData, ProfileData
@@ -102,8 +103,8 @@ def snap_energy_edges(energy_edges: u.Quantity, axis: MapAxis) -> Array:
     return indices
 
 
-def _kernels(dataset: MapDataset, regions: Any) -> Array:
-    """Energy dispersion at the region centres, shape (B, T, E)."""
+def edisp_kernels(dataset: MapDataset, positions: SkyCoord) -> Array:
+    """Energy dispersion at P positions, shape (P, T, E)."""
     edisp, axis = dataset.edisp, dataset.energy_axis
     if edisp is None:
         edisp = EDispKernelMap.from_diagonal(axis, dataset.energy_axis_true)
@@ -112,7 +113,7 @@ def _kernels(dataset: MapDataset, regions: Any) -> Array:
             f"edisp of dataset {dataset.name!r} must be EDispKernelMap or EDispMap, "
             f"not {type(edisp).__name__}"
         )
-    return np.asarray(edisp.get_kernel(region_centers(regions), axis))
+    return np.asarray(edisp.get_kernel(positions, axis))
 
 
 def _signal(
@@ -127,7 +128,7 @@ def _signal(
     """Predicted counts at norm one, shape (B, E) or, per pixel, (E, P)."""
     true_axis = dataset.energy_axis_true.edges_tev()
     flux = np.asarray(model.integral(true_axis[:-1], true_axis[1:]))
-    kernels = _kernels(dataset, regions)
+    kernels = edisp_kernels(dataset, region_centers(regions))
     exposure_map = dataset.exposure
     assert exposure_map is not None
     factor = exposure_map.unit.to(u.Unit("cm2 s"))
@@ -267,7 +268,8 @@ def _summed(slots: dict[str, Array], mask: Array, edges: Array) -> dict[str, Arr
     return sums
 
 
-def _same_edges(first: MapAxis, indices: Array, other: MapAxis, edges: Array, name: str) -> None:
+def same_edges(first: MapAxis, indices: Array, other: MapAxis, edges: Array, name: str) -> None:
+    """Raise unless a dataset's snapped edges are those of the first dataset."""
     expected, got = first.edges_tev()[indices], other.edges_tev()[edges]
     if not np.allclose(expected, got, rtol=1e-6):
         raise ValueError(
@@ -331,7 +333,7 @@ def reduce_datasets(
             pixels = member_pixels(region_pixels(regions, dataset.geom))
             warn_off_map(pixels, dataset.name)
         edges = snap_energy_edges(energy_edges, dataset.energy_axis)
-        _same_edges(first_axis, group_edges, dataset.energy_axis, edges, dataset.name)
+        same_edges(first_axis, group_edges, dataset.energy_axis, edges, dataset.name)
         bins, edges = slice(edges[0], edges[-1]), edges - edges[0]
         slots = _reduce_dataset(
             dataset, spectral_model, regions, pixels, bins, mask_policy, likelihood

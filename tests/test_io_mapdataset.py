@@ -16,7 +16,7 @@ from astropy.table import Table
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.io.paths import atomic_write, existing_file, expand_path
-from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
+from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap, RecoPSFMap
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
 
 RECO = MapAxis.from_energy_bounds("1e7 keV", "5e8 keV", 3)
@@ -157,6 +157,31 @@ def test_dataset_survives_the_file(tmp_path, name, kind):
     assert MapDataset.read(tmp_path / name, name="other").name == "other"
     # What was read can be changed in place.
     again.counts.data[...] = 0
+
+
+@pytest.mark.parametrize("on_sky", [False, True])
+def test_psf_per_reconstructed_energy_survives_the_file(tmp_path, on_sky):
+    shape, geom = ((2, 3), IRF_GEOM) if on_sky else ((), None)
+    exposure = random(3, *shape) * EXPOSURE
+    psf = RecoPSFMap(random(3, 4, *shape), RAD, RECO, geom, exposure=exposure)
+    dataset = MapDataset(**parts(psf=psf))
+    assert "RecoPSFMap" in str(dataset.summary() if hasattr(dataset, "summary") else dataset)
+    dataset.write(tmp_path / "reco.fits")
+    with fits.open(tmp_path / "reco.fits") as hdulist:
+        assert hdulist["PSF_BANDS"].header["AXCOLS2"] == "E_MIN,E_MAX"
+        assert "ENERGY_TRUE" not in hdulist["PSF_BANDS"].columns.names
+    again = MapDataset.read(tmp_path / "reco.fits")
+    assert_same_irf(again.psf, psf)
+    assert again.psf.energy_axis.is_allclose(again.energy_axis)
+
+
+def test_psf_in_true_energy_stays_so_whatever_its_axis_is_called(tmp_path):
+    psf = PSFMap(random(4, 4), RAD, TRUE.rename("energy"), exposure=random(4) * EXPOSURE)
+    MapDataset(**parts(psf=psf)).write(tmp_path / "psf.fits")
+    again = MapDataset.read(tmp_path / "psf.fits").psf
+    assert type(again) is PSFMap and again.energy_axis_true.name == "energy_true"
+    np.testing.assert_array_equal(again.data, psf.data)
+    np.testing.assert_array_equal(again.exposure.value, psf.exposure.value)
 
 
 def test_on_off_dataset_survives_the_file(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
+from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap, RecoPSFMap
 from jaxprof.maps import MapAxis, WcsGeom
 
 TRUE = MapAxis.from_energy_bounds("1 TeV", "10 TeV", 3, name="energy_true")
@@ -174,3 +174,87 @@ def test_psf_profile_on_the_sky():
     psf = PSFMap(on_sky(np.ones((3, 3))), rad, TRUE, GEOM)
     profile = psf.get_profile(GEOM.get_coord()[1, 3])
     np.testing.assert_allclose(profile, 0.08)
+
+
+RAD = MapAxis.from_nodes([0, 0.1, 0.5], name="rad", unit="deg")
+
+
+def test_psf_profile_at_energies_is_linear_in_their_logarithm():
+    psf = PSFMap([[1.0, 4, 0], [3, 2, 0], [11, 0, 4]], RAD, TRUE)
+    nodes = TRUE.center_tev()
+    found = psf.get_profile(energy=nodes)
+    np.testing.assert_allclose(found, psf.data, rtol=1e-13)
+    between = nodes[0] * (nodes[1] / nodes[0]) ** 0.25
+    found = psf.get_profile(energy=[between, 1e-3, 1e3])
+    np.testing.assert_allclose(found, [[1.5, 3.5, 0], [1, 4, 0], [11, 0, 4]], rtol=1e-12)
+    assert psf.get_profile(energy=[]).shape == (0, 3)
+    one = MapAxis.from_energy_bounds("1 TeV", "10 TeV", 1, name="energy_true")
+    single = PSFMap([[1.0, 2, 3]], RAD, one).get_profile(energy=[0.5, 3, 50])
+    np.testing.assert_array_equal(single, [[1, 2, 3]] * 3)
+
+
+def test_psf_profile_at_energies_and_positions():
+    psf = PSFMap(on_sky(np.arange(9.0).reshape(3, 3)), RAD, TRUE, GEOM)
+    positions = GEOM.get_coord()[:2, :3]
+    energy = [1.5, 2.5, 6.0, 20.0]
+    found = psf.get_profile(positions, energy)
+    assert found.shape == (2, 3, 4, 3)
+    one = psf.get_profile(positions[1, 2], energy)
+    np.testing.assert_array_equal(found[1, 2], one)
+    alone = PSFMap(psf.data[:, :, 1, 2], RAD, TRUE).get_profile(energy=energy)
+    np.testing.assert_allclose(one, alone, rtol=1e-13)
+
+
+def test_psf_profile_bridges_bins_without_density():
+    axis = MapAxis.from_energy_bounds("1 TeV", "32 TeV", 5, name="energy_true")
+    data = np.zeros((5, 3))
+    data[2], data[4] = [4, 2, 0], [8, 1, 0]
+    psf = PSFMap(data, RAD, axis)
+    np.testing.assert_array_equal(psf.get_profile(), data)
+    found = psf.get_profile(energy=[*axis.center_tev()[[0, 1, 2, 4]], 1.0, 2.0])
+    np.testing.assert_allclose(found, data[[2, 2, 2, 4, 2, 2]], rtol=1e-12)
+    # Nothing at all stays nothing.
+    empty = PSFMap(0 * data, RAD, axis).get_profile(energy=[1.0, 9.0])
+    np.testing.assert_array_equal(empty, 0)
+
+
+@pytest.mark.parametrize("energy", [2.0, [1.0, -1.0], [0.0], [np.nan], [[1.0]]])
+def test_psf_profile_refuses_energies_that_are_not(energy):
+    psf = PSFMap(np.ones((3, 3)), RAD, TRUE)
+    with pytest.raises(ValueError, match="energy must be a list of positive energies"):
+        psf.get_profile(energy=energy)
+
+
+def test_psf_per_reconstructed_energy():
+    psf = RecoPSFMap(np.arange(12.0).reshape(4, 3), RAD, energy_axis=RECO)
+    assert psf.energy_axis is RECO and psf.rad_axis is RAD and psf.axes == [RAD, RECO]
+    assert "RecoPSFMap" in repr(psf) and "'energy'" in repr(psf)
+    nodes = RECO.center_tev()
+    middle = np.sqrt(nodes[1] * nodes[2])
+    np.testing.assert_allclose(psf.get_profile(energy=[middle])[0], [4.5, 5.5, 6.5], rtol=1e-12)
+    assert not hasattr(psf, "energy_axis_true")
+    with pytest.raises(AttributeError, match="no true energy"):
+        _ = psf.energy_axis_true
+    with pytest.raises(ValueError, match="energy_axis of RecoPSFMap .* PSFMap is for true energy"):
+        RecoPSFMap(np.ones((3, 3)), RAD, TRUE)
+    with pytest.raises(ValueError, match="data of RecoPSFMap has the shape"):
+        RecoPSFMap(np.ones((3, 3)), RAD, RECO)
+
+
+@pytest.mark.parametrize(("cls", "axis"), [(PSFMap, TRUE), (RecoPSFMap, RECO)])
+def test_gaussian_psf(cls, axis):
+    sigma = np.linspace(0.2, 0.05, axis.nbin)
+    psf = cls.from_gauss(axis, sigma * u.deg)
+    assert type(psf) is cls and psf.axes[1] is axis
+    radius = np.array([0.03, 0.1, 0.4, 1.2])
+    for index, width in enumerate(sigma):
+        exact = 1 - np.exp(-0.5 * (radius / width) ** 2)
+        np.testing.assert_allclose(psf.containment(index, radius), exact, atol=2e-4)
+        np.testing.assert_allclose(psf.containment(index, "5 deg"), 1, rtol=1e-12)
+    np.testing.assert_array_equal(
+        cls.from_gauss(axis, "0.1 deg").data, cls.from_gauss(axis, 0.1).data
+    )
+    own = cls.from_gauss(axis, 0.1, MapAxis.from_nodes([0, 0.1, 0.3], name="rad", unit="deg"))
+    np.testing.assert_allclose(own.containment(0, 0.3), 1, rtol=1e-12)
+    with pytest.raises(ValueError, match="sigma must be positive"):
+        cls.from_gauss(axis, 0.0)

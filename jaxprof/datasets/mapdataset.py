@@ -37,8 +37,8 @@ class MapDataset:
         Effective area times time with one axis "energy_true", on the same pixels.
     edisp : EDispKernelMap or EDispMap, optional
         Energy dispersion; none means that true and reconstructed energy agree.
-    psf : PSFMap, optional
-        Point spread function.
+    psf : PSFMap or RecoPSFMap, optional
+        Point spread function, per true or per reconstructed energy.
     mask_safe, mask_fit : WcsNDMap, optional
         True where the data may be used, as `counts`; both must be.
     gti : `~astropy.table.Table`, optional

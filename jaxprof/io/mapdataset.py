@@ -16,7 +16,7 @@ from astropy.wcs import WCS
 from jaxprof.io.fitsmaps import FitsArray, array_to_hdus, map_to_hdus, open_fits, read_array
 from jaxprof.io.fitsmaps import read_map as read_map
 from jaxprof.io.paths import atomic_write
-from jaxprof.irf import EDispKernelMap, EDispMap, IRFMap, PSFMap
+from jaxprof.irf import EDispKernelMap, EDispMap, IRFMap, PSFMap, RecoPSFMap
 
 MAPS = ("counts", "exposure", "background", "mask_safe", "mask_fit")
 MAPS_ON_OFF = ("counts_off", "acceptance", "acceptance_off")
@@ -122,7 +122,11 @@ def _read_irf(hdulist: fits.HDUList, name: str, cache: dict[Any, WCS]) -> IRFMap
                 f"{name} of shape {data.shape}"
             )
         exposure = u.Quantity(values[:, 0], exposure_unit)
-    return accepted[found[0]](data, axes[0], axes[1], geom, exposure=exposure)
+    cls = accepted[found[0]]
+    if name == "PSF" and found[1] == "energy":
+        # As gammapy decides.
+        cls = RecoPSFMap
+    return cls(data, axes[0], axes[1], geom, exposure=exposure)
 
 
 def write_map_dataset(
@@ -172,11 +176,14 @@ def write_map_dataset(
 
 def _irf_to_hdus(irf: IRFMap, name: str) -> list[Any]:
     unit = u.Unit("sr-1" if name == "PSF" else "")
-    hdus = array_to_hdus(FitsArray(irf.data, irf.axes, irf.geom, unit), name)
+    axis, energy_axis = irf.axes
+    if name == "PSF" and not isinstance(irf, RecoPSFMap):
+        # The name of the axis is all that tells the two kinds apart in a file.
+        energy_axis = energy_axis.rename("energy_true")
+    hdus = array_to_hdus(FitsArray(irf.data, [axis, energy_axis], irf.geom, unit), name)
     if irf.exposure is not None:
-        axis, energy_axis_true = irf.axes
         values = np.asarray(irf.exposure.value)[:, np.newaxis]
-        axes = [axis.squash(), energy_axis_true]
+        axes = [axis.squash(), energy_axis]
         exposure = FitsArray(values, axes, irf.geom, irf.exposure.unit)
         hdus += array_to_hdus(exposure, f"{name}_EXPOSURE")
     return hdus

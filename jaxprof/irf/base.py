@@ -64,7 +64,7 @@ class IRFMap:
                     f"expected {(energy_axis_true.nbin, *sky)}"
                 )
         self.data: NDArray[Any] = array
-        self.energy_axis_true = energy_axis_true
+        self._energy_axis = energy_axis_true
         self.geom = None if geom is None else geom.to_image()
         self.exposure = exposure
         self._axis = axis
@@ -73,7 +73,12 @@ class IRFMap:
     @property
     def axes(self) -> list[MapAxis]:
         """Axes, the fastest first."""
-        return [self._axis, self.energy_axis_true]
+        return [self._axis, self._energy_axis]
+
+    @property
+    def energy_axis_true(self) -> MapAxis:
+        """True-energy axis."""
+        return self._energy_axis
 
     @property
     def valid_mask(self) -> NDArray[np.bool_]:
@@ -146,4 +151,4 @@ class IRFMap:
 
     def __repr__(self) -> str:
         sky = "no sky grid" if self.geom is None else f"{self.geom.npix_shape} sky bins"
-        return f"{type(self).__name__}({self._axis!r}, {self.energy_axis_true!r}, {sky})"
+        return f"{type(self).__name__}({self._axis!r}, {self._energy_axis!r}, {sky})"

@@ -1,12 +1,10 @@
-"""Instrument responses as functions of sky position: energy dispersion and point spread.
+"""Energy dispersion as a function of sky position.
 
 The arrays have the true energy first. A response that does not vary over the sky, or
 whose file gives no sky grid, has no geometry and no sky dimensions.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -218,78 +216,3 @@ class EDispMap(IRFMap):
         return EDispKernelMap(
             kernel, energy_axis, self.energy_axis_true, self.geom, exposure=self.exposure
         )
-
-
-class PSFMap(IRFMap):
-    """Point spread function: probability density around a point source.
-
-    Parameters
-    ----------
-    data : array_like
-        In sr-1, at the centres of `rad_axis`; shape ``(n_true, n_rad)`` or
-        ``(n_true, n_rad, ny, nx)``.
-    rad_axis : MapAxis
-        Axis "rad", angular distance from the source.
-    energy_axis_true : MapAxis
-        True-energy axis (not necessarily that of the exposure).
-    geom, exposure
-        As for `IRFMap`.
-    """
-
-    def __init__(
-        self,
-        data: ArrayLike,
-        rad_axis: MapAxis,
-        energy_axis_true: MapAxis,
-        geom: WcsGeom | None = None,
-        *,
-        exposure: u.Quantity | None = None,
-    ) -> None:
-        super().__init__(data, rad_axis, energy_axis_true, geom, exposure=exposure)
-
-    @property
-    def rad_axis(self) -> MapAxis:
-        """Axis of the angular distance."""
-        return self._axis
-
-    def get_profile(self, position: SkyCoord | None = None) -> NDArray[np.float64]:
-        """Density in sr-1 at sky positions, shape ``(*position.shape, n_true, n_rad)``."""
-        profiles, index = self._select(position)
-        return profiles[index]
-
-    def containment(
-        self, energy_index: int, rad: Any, position: SkyCoord | None = None
-    ) -> NDArray[np.float64]:
-        """Probability within an angular distance.
-
-        Parameters
-        ----------
-        energy_index : int
-            True-energy bin.
-        rad : `~astropy.units.Quantity`, str or array_like
-            Distances; plain numbers in deg.
-        position : `~astropy.coordinates.SkyCoord`, optional
-            One sky position.
-
-        Returns
-        -------
-        containment : ndarray
-            Integral of ``2 pi r p(r)`` with p linear between the nodes (closed form),
-            constant inside the first node and zero beyond the last. Not renormalised;
-            shape of `rad`.
-        """
-        radius = u.Quantity(rad, None if isinstance(rad, str | u.Quantity) else "deg")
-        r = np.asarray(radius.to_value("rad"), dtype=np.float64)
-        node = self.rad_axis.center.to_value("rad")
-        density = self.get_profile(position)[energy_index]
-        if node[0] > 0:
-            node = np.concatenate([[0.0], node])
-            density = np.concatenate([density[:1], density])
-        slope = np.diff(density) / np.diff(node)
-        offset = density[:-1] - slope * node[:-1]
-
-        def primitive(x: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.pi * x**2 * offset + 2 * np.pi / 3 * x**3 * slope
-
-        upper = np.clip(r[..., np.newaxis], node[:-1], node[1:])
-        return np.sum(primitive(upper) - primitive(node[:-1]), axis=-1)

@@ -170,6 +170,22 @@ class WcsGeom:
         """The same pixels with other axes."""
         return WcsGeom(self.wcs, self.npix_shape, axes)
 
+    def upsample(self, factor: int) -> WcsGeom:
+        """The same sky with each pixel cut into ``factor`` x ``factor``; no other axes."""
+        wcs = self.wcs.deepcopy()
+        wcs.wcs.crpix = (np.asarray(wcs.wcs.crpix) - 0.5) * factor + 0.5
+        if wcs.wcs.has_cd():
+            wcs.wcs.cd = wcs.wcs.cd / factor
+        else:
+            wcs.wcs.cdelt = np.asarray(wcs.wcs.cdelt) / factor
+        wcs.wcs.set()
+        ny, nx = self.npix_shape
+        fine = WcsGeom(wcs, (ny * factor, nx * factor))
+        # Solid angles change slowly: those of the parts of a pixel are the same.
+        each = self.solid_angle() / factor**2
+        fine._solid_angle = np.repeat(np.repeat(each, factor, axis=0), factor, axis=1)
+        return fine
+
     def is_allclose_image(self, other: WcsGeom) -> bool:
         """Whether another geometry has the same pixels on the sky."""
         if self.npix_shape != other.npix_shape:

@@ -17,7 +17,7 @@ from jaxprof.regions.conversion import to_pixel_regions
 
 Array: TypeAlias = np.ndarray[Any, Any]
 _MAX_BOX = 10_000_000  # pixels in a bounding box, or four times the map where that is more
-_BLOCK = 1_000_000  # pixels tested at a time, which bounds the memory
+BLOCK = 1_000_000  # pixels tested at a time, which bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,26 +74,54 @@ def region_pixels(regions: Any, geom: Any) -> list[RegionPixels]:
     """
     pixel_regions = to_pixel_regions(regions, geom.wcs)
     ny, nx = geom.npix_shape
-    limit = max(_MAX_BOX, 4 * ny * nx)
-    found = [_members(i, region, limit) for i, region in enumerate(pixel_regions)]
+    limit = box_limit(geom)
+    found = [region_members(i, region, limit) for i, region in enumerate(pixel_regions)]
     y = np.concatenate([pixels[0] for pixels in found])
     x = np.concatenate([pixels[1] for pixels in found])
+    inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
+    solid_angle = pixel_solid_angles(geom, y, x)
+    cuts = np.cumsum([len(pixels[0]) for pixels in found])[:-1]
+    parts = (np.split(values, cuts) for values in (y, x, inside, solid_angle))
+    return [RegionPixels(*columns) for columns in zip(*parts, strict=True)]
+
+
+def pixel_solid_angles(geom: Any, y: Array, x: Array) -> Array:
+    """Solid angles [sr] of pixels on the map and off it, shape of `y` and `x`, one axis."""
+    ny, nx = geom.npix_shape
     inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
     solid_angle = np.empty(len(x))
     known = inside if 20 * inside.sum() > nx * ny else np.zeros_like(inside)
     if known.any():  # the map's own table, made once, is worth its cost
         solid_angle[known] = geom.solid_angle().to_value("sr")[y[known], x[known]]
     solid_angle[~known] = geom.pixel_solid_angle(x[~known], y[~known])
-    cuts = np.cumsum([len(pixels[0]) for pixels in found])[:-1]
-    parts = (np.split(values, cuts) for values in (y, x, inside, solid_angle))
-    return [RegionPixels(*columns) for columns in zip(*parts, strict=True)]
+    return solid_angle
 
 
-def _members(index: int, region: PixelRegion, limit: int) -> tuple[Array, Array]:
+def box_limit(geom: Any) -> int:
+    """Largest number of pixels of the box around a region on a map."""
+    ny, nx = geom.npix_shape
+    return max(_MAX_BOX, 4 * ny * nx)
+
+
+def region_members(index: int, region: PixelRegion, limit: int) -> tuple[Array, Array]:
     """Indices (y, x) of all pixels of the unbounded grid whose centre is in the region."""
-    box = _bounding_box(region)
+    box = region_box(region)
     if box is None:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    check_box(index, box, limit)
+    x0, x1, y0, y1 = box
+    xs, ys = np.arange(x0, x1), np.arange(y0, y1)
+    rows = max(1, BLOCK // max(len(xs), 1))
+    found_y, found_x = [], []
+    for start in range(0, len(ys), rows):
+        iy, ix = np.nonzero(contains(region, xs[None, :], ys[start : start + rows, None]))
+        found_y.append(ys[start + iy])
+        found_x.append(xs[ix])
+    return np.concatenate(found_y), np.concatenate(found_x)
+
+
+def check_box(index: int, box: tuple[int, int, int, int], limit: int) -> None:
+    """Raise for a box around a region that holds more than `limit` pixels."""
     x0, x1, y0, y1 = box
     if (x1 - x0) * (y1 - y0) > limit:
         raise ValueError(
@@ -101,36 +129,40 @@ def _members(index: int, region: PixelRegion, limit: int) -> tuple[Array, Array]
             f"more than the {limit:.3g} allowed: it covers too much of the sky or lies too far "
             "off the map for the projection; use a smaller region or a map with larger pixels"
         )
-    xs, ys = np.arange(x0, x1), np.arange(y0, y1)
-    rows = max(1, _BLOCK // max(len(xs), 1))
-    found_y, found_x = [], []
-    for start in range(0, len(ys), rows):
-        iy, ix = np.nonzero(_contains(region, xs, ys[start : start + rows]))
-        found_y.append(ys[start + iy])
-        found_x.append(xs[ix])
-    return np.concatenate(found_y), np.concatenate(found_x)
 
 
-def _contains(region: PixelRegion, xs: Array, ys: Array) -> Array:
-    """Membership (ny, nx) of the pixel centres of a block, as the package decides it.
+def contains(region: PixelRegion, x: Array, y: Array) -> Array:
+    """Membership of pixel positions, as the package decides it.
 
     Boxes repeat the package's arithmetic on plain arrays, operation by operation: its
     Quantities take three times as long.
+
+    Parameters
+    ----------
+    region : PixelRegion
+        Any pixel region.
+    x, y : ndarray
+        Positions in pixels; they broadcast.
+
+    Returns
+    -------
+    ndarray of bool
+        In the broadcast shape.
     """
     if type(region) is not RectanglePixelRegion:
-        grid_x, grid_y = np.meshgrid(xs.astype(float), ys.astype(float))
-        return region.contains(PixCoord(grid_x, grid_y))
+        grid_x, grid_y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        return region.contains(PixCoord(grid_x.copy(), grid_y.copy()))  # it needs real arrays
     turn = region.angle.to_value(u.rad)
     cos, sin = np.cos(turn), np.sin(turn)
-    dx, dy = (xs - region.center.x)[None, :], (ys - region.center.y)[:, None]
+    dx, dy = x - region.center.x, y - region.center.y
     along, across = cos * dx + sin * dy, sin * dx - cos * dy
     return (np.abs(along) < region.width * 0.5) & (np.abs(across) < region.height * 0.5)
 
 
-def _bounding_box(region: PixelRegion) -> tuple[int, int, int, int] | None:
+def region_box(region: PixelRegion) -> tuple[int, int, int, int] | None:
     """Pixel ranges (x0, x1, y0, y1) around a region; None for one that is nowhere."""
     if isinstance(region, CompoundPixelRegion):
-        boxes = [_bounding_box(part) for part in (region.region1, region.region2)]
+        boxes = [region_box(part) for part in (region.region1, region.region2)]
         known = [box for box in boxes if box is not None]
         if not known:
             return None

@@ -1,0 +1,175 @@
+"""Sources in the field: a spectrum and a place on the sky."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.wcs.utils import wcs_to_celestial_frame
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from jaxprof.core._units import attach, is_quantity, to_value
+from jaxprof.core.spatial import SpatialModel
+from jaxprof.core.spectral_base import SpectralModel
+from jaxprof.maps import WcsNDMap
+
+
+class TemplateSpatialModel:
+    """Surface brightness given by a map, such as a gas map.
+
+    Parameters
+    ----------
+    map : WcsNDMap
+        Image, or a cube, which is summed over its axes. Values are a surface brightness in
+        any unit; only their ratios count. Between the pixel centres they are interpolated
+        linearly along both pixel axes, off the map they are zero.
+
+    Raises
+    ------
+    ValueError
+        If `map` is not a map, or has values that are negative or not finite, or no
+        positive one.
+
+    Attributes
+    ----------
+    image : WcsNDMap
+        The image in use, in sr-1: its values times the pixels' solid angles sum to one.
+    """
+
+    tag: ClassVar[str] = "template"
+
+    def __init__(self, map: WcsNDMap) -> None:
+        if not isinstance(map, WcsNDMap):
+            raise ValueError(
+                f"map is a {type(map).__name__}; give a WcsNDMap (MapDataset files: "
+                "read them, or put an array on a WcsGeom)"
+            )
+        data = map.data.astype(np.float64)
+        wrong = np.count_nonzero(~np.isfinite(data))
+        if wrong:
+            raise ValueError(f"map has {wrong} values that are not finite; replace them, by 0")
+        if data.min() < 0:
+            raise ValueError(
+                f"map has {np.count_nonzero(data < 0)} negative values, down to {data.min():.4g}, "
+                "and emission is not negative; set them to 0"
+            )
+        geom = map.geom.to_image()
+        data = data.sum(axis=tuple(range(data.ndim - 2)))
+        total = np.sum(data * geom.solid_angle().to_value("sr"))
+        if not total > 0:
+            raise ValueError("map is zero everywhere; give a map with emission")
+        self.image = WcsNDMap(geom, data / total, "sr-1")
+
+    @property
+    def frame(self) -> str:
+        """Name of the frame of the map, in which positions are taken."""
+        return self.image.geom.frame
+
+    def __call__(self, lon: Any, lat: Any) -> Any:
+        """Surface brightness.
+
+        Parameters
+        ----------
+        lon, lat : array_like or Quantity
+            Positions in the frame of the map, in deg if plain, broadcast.
+
+        Returns
+        -------
+        ndarray or Quantity
+            In sr-1; a quantity if `lon` or `lat` is one. Zero off the map, and at positions
+            that are NaN.
+
+        Raises
+        ------
+        ValueError
+            If a position has a wrong unit.
+        """
+        lon_deg, lat_deg = np.broadcast_arrays(
+            np.asarray(to_value(lon, "deg", name="lon"), dtype=float),
+            np.asarray(to_value(lat, "deg", name="lat"), dtype=float),
+        )
+        values = self._interpolated(lon_deg.ravel(), lat_deg.ravel()).reshape(lon_deg.shape)
+        for position in (lon, lat):
+            if is_quantity(position):
+                return attach(values, "sr-1", position)
+        return values
+
+    def _interpolated(self, lon: NDArray[Any], lat: NDArray[Any]) -> NDArray[np.float64]:
+        geom = self.image.geom
+        ny, nx = geom.npix_shape
+        frame = wcs_to_celestial_frame(geom.wcs)
+        known = np.isfinite(lon + lat)
+        coords = SkyCoord(
+            np.where(known, lon, 0.0), np.where(known, lat, 0.0), unit="deg", frame=frame
+        )
+        x, y = (np.asarray(p, dtype=float) for p in coords.to_pixel(geom.wcs, mode="wcs"))
+        with np.errstate(invalid="ignore"):
+            inside = (
+                known & (np.abs(x - (nx - 1) / 2) <= nx / 2) & (np.abs(y - (ny - 1) / 2) <= ny / 2)
+            )
+        place = np.stack([np.where(inside, y, 0.0), np.where(inside, x, 0.0)])
+        # The outer half of the pixels on the rim has no neighbour: it takes the pixel's value.
+        values = ndimage.map_coordinates(self.image.data, place, order=1, mode="nearest")
+        return np.where(inside, values, 0.0)
+
+    def __repr__(self) -> str:
+        ny, nx = self.image.geom.npix_shape
+        return f"TemplateSpatialModel({nx} x {ny} pixels, frame={self.frame!r})"
+
+
+class SkyModel:
+    """A source in the field: a spectral and a spatial model.
+
+    Parameters
+    ----------
+    spectral_model : SpectralModel
+        Flux of the whole source.
+    spatial_model : SpatialModel, TemplateSpatialModel or WcsNDMap
+        Where it comes from; a map becomes a `TemplateSpatialModel`.
+    name : str, optional
+        Name in tables and errors; by default the tag of the spatial model.
+    free : bool
+        Whether the norm of the source is fitted along, in every energy group on its own.
+
+    Raises
+    ------
+    ValueError
+        If an argument is of another kind.
+    """
+
+    def __init__(
+        self,
+        spectral_model: Any = None,
+        spatial_model: Any = None,
+        name: str | None = None,
+        free: bool = False,
+    ) -> None:
+        if not isinstance(spectral_model, SpectralModel):
+            raise ValueError(
+                f"spectral_model is {spectral_model!r}; give a spectral model of jaxprof, "
+                "such as PowerLawSpectralModel()"
+            )
+        if isinstance(spatial_model, WcsNDMap):
+            spatial_model = TemplateSpatialModel(spatial_model)
+        if not isinstance(spatial_model, SpatialModel | TemplateSpatialModel):
+            raise ValueError(
+                f"spatial_model is {spatial_model!r}; give a spatial model of jaxprof, such as "
+                "PointSpatialModel(lon_0=..., lat_0=..., frame='galactic'), or a map"
+            )
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ValueError(f"name is {name!r}; give a string that is not empty")
+        if not isinstance(free, bool | np.bool_):
+            raise ValueError(f"free is {free!r}; give True or False")
+        self.spectral_model = spectral_model
+        self.spatial_model = spatial_model
+        self.name = spatial_model.tag if name is None else name
+        self.free = bool(free)
+
+    def __repr__(self) -> str:
+        return (
+            f"SkyModel(name={self.name!r}, free={self.free},\n"
+            f"  spectral_model={self.spectral_model!r},\n"
+            f"  spatial_model={self.spatial_model!r})"
+        )
