@@ -8,6 +8,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from jaxprof import core
+from jaxprof.core.data import Status
 from jaxprof.core.spectral import PowerLawSpectralModel
 from jaxprof.profile import FluxProfile
 from jaxprof.regions import make_concentric_annulus_sky_regions, profile_axis
@@ -91,6 +92,101 @@ def make_profile(*, n_datasets=1, scan=True, edges=EDGES, **options):
     return FluxProfile(stored, **(settings | options))
 
 
+def make_nuisance():
+    """Text that neither FITS nor ECSV keeps as it is is among the names."""
+    return Table(
+        rows=[
+            (0, "", "norm of guard bin 0", 0.1, 1 / 3, False),
+            (0, "it's number 0", "background norm", 1.0, np.nan, True),
+            (1, "", " norm of Crab \N{GREEK SMALL LETTER ALPHA}\n\\x20 ", -0.3, 1e-300, False),
+            (1, "it's number 0", "background tilt", 0.0, 0.25, False),
+        ],
+        names=("group", "dataset", "parameter", "value", "error", "fixed"),
+    )
+
+
+def make_goodness():
+    return Table(
+        rows=[
+            (101.5, 99.25, 14.2, 100, 4, (101.5 - 99.25) / 14.2),
+            (0.1, 1 / 3, 0.0, 0, 0, np.nan),
+        ],
+        names=("stat", "expected", "std", "n_slots", "n_free", "z"),
+    )
+
+
+def make_joint_profile(*, n_datasets=1, **options):
+    """Profile of 5 bins and 2 groups as of a joint fit: invented numbers, so nothing compiles.
+
+    The statistic is a parabola in each norm. Fit (1, 1) has no counts and its norm is at its
+    bound, fit (2, 0) is masked, fit (3, 0) degenerate. Options are arguments of FluxProfile.
+    """
+    rng = np.random.default_rng(8)
+    shape = n_bins, n_groups = 5, 2
+    root = rng.normal(size=(n_groups, n_bins, n_bins))
+    covariance = root @ np.swapaxes(root, 1, 2)
+    covariance[0, 2] = covariance[0, :, 2] = np.nan
+    norm = rng.normal(2, 1, shape)
+    norm[2, 0] = np.nan
+    status = np.zeros(shape, dtype=int)
+    status[1, 1], status[2, 0], status[3, 0] = Status.ZERO_COUNTS, 3, Status.DEGENERATE
+    error = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).T
+    stat = np.where(np.isfinite(norm), [[-31.5, 7.25]], np.nan)
+    norms = np.linspace(-10, 30, 81)
+    off = norms - norm[..., np.newaxis]
+    rise = (off / error[..., np.newaxis]) ** 2
+    rise[1, 1] += 0.7 * off[1, 1]
+    stored = {
+        "norm": norm,
+        "norm_err": error,
+        "norm_ul": norm + 2 * error,
+        "norm_covariance": np.moveaxis(covariance, 0, 1),
+        "response": rng.exponential(1, (n_bins, n_groups, n_bins)),
+        "stat": stat,
+        "stat_null": stat + 10,
+        "ts": np.where(np.isfinite(norm), 10.0, np.nan),
+        "status": status,
+        "stat_scan": stat[..., np.newaxis] + rise,
+        "stat_scan_conditional": stat[..., np.newaxis] + 3 * rise,
+        "norm_scan": np.broadcast_to(norms, rise.shape).copy(),
+        "solid_angle": np.linspace(1, 2, n_bins) * 1e-4,
+    }
+    for name in ("counts", "npred", "npred_excess", "npred_background", "npred_excess_ref"):
+        per_dataset = rng.exponential(20, (*shape, n_datasets))
+        stored[name] = per_dataset[..., 0] if n_datasets == 1 else per_dataset
+    for name in (
+        *("npred_guard", "npred_other", "npred_leaked"),
+        *("index", "index_err", "lambda_", "lambda__err", "beta", "beta_err"),
+    ):
+        stored[name] = rng.exponential(1, shape)
+    center = SkyCoord(0.1 / 3, -1 / 7, unit="deg", frame="galactic")
+    regions = make_concentric_annulus_sky_regions(center, 1.5 * u.deg, nbin=n_bins + 1)
+    settings = {
+        "axis": profile_axis(regions),
+        "energy_edges": EDGES,
+        "reference_model": PowerLawSpectralModel(index=2.3),
+        "regions": regions,
+        "dataset_names": tuple(f"it's number {i}" for i in range(n_datasets)),
+        "gti": make_gti(),
+        "nuisance": make_nuisance(),
+        "goodness": make_goodness(),
+        "meta": {"estimator": "ForwardFoldingProfileEstimator"},
+    }
+    return FluxProfile(stored, **(settings | options))
+
+
+def assert_same_table(first, second):
+    """Nuisance and goodness: the same columns, to the last bit."""
+    assert (first is None) == (second is None)
+    if first is None:
+        return
+    assert first.colnames == second.colnames
+    for name in first.colnames:
+        a, b = first[name], second[name]
+        assert a.dtype.kind == b.dtype.kind and not np.ma.is_masked(b), name
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=name)
+
+
 def assert_same_data(first, second):
     """Likelihood data of the same kind with the same arrays."""
     first, second = ((d if isinstance(d, tuple) else (d,)) for d in (first, second))
@@ -111,7 +207,7 @@ def assert_same_profile(first, second):
     for name, array in first.quantities.items():
         np.testing.assert_array_equal(array, second.quantities[name], err_msg=name, strict=True)
     for name in first.reference:
-        np.testing.assert_array_equal(first.reference[name], second.reference[name])
+        np.testing.assert_array_equal(first.reference[name], second.reference[name], strict=True)
     np.testing.assert_array_equal(first.energy_edges, second.energy_edges)
     assert first.axis.name == second.axis.name
     for name in ("min", "max", "ref"):
@@ -120,7 +216,10 @@ def assert_same_profile(first, second):
         "n_sigma n_sigma_ul n_sigma_sensitivity sqrt_ts_threshold_ul dataset_names meta shape"
     ).split():
         assert getattr(first, name) == getattr(second, name), name
-    assert repr(first.reference_model) == repr(second.reference_model)
+    for name in ("reference_model", "reference_models"):
+        assert repr(getattr(first, name)) == repr(getattr(second, name))
+    assert_same_table(first.nuisance, second.nuisance)
+    assert_same_table(first.goodness, second.goodness)
     if first.regions is None:
         assert second.regions is None
     else:

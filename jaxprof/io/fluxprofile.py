@@ -5,9 +5,15 @@ names, plus the norm columns. gammapy's ``FluxPoints.read(format="profile")`` re
 gammapy's files are read here.
 
 - FITS: the HDU FLUXPOINTS, with the table's meta as keywords and the regions as a column ``region``
-  of DS9 text; LIKELIHOOD, a row for each bin, with the data that were fitted; GTI.
-- ECSV: one table; the likelihood data are columns that begin with ``likelihood_``, the regions and
-  the GTI are in the meta (REGIONS, GTI: the lines of an ECSV table).
+  of DS9 text, the reference models of the bins, if they differ, as a column ``ref_model`` of JSON;
+  LIKELIHOOD, a row for each bin, with the data that were fitted; GTI; of joint fits
+  NUISANCE, a row for each parameter fitted along, and GOODNESS, a row for each energy group.
+- ECSV: one table; the likelihood data are columns that begin with ``likelihood_``, the regions,
+  the models and the other tables are in the meta (REGIONS, REFMODELS; GTI, NUISANCE, GOODNESS: the
+  lines of an ECSV table).
+
+Text in NUISANCE and GOODNESS is escaped as in Python source where it is not plain ASCII, and where
+a blank is first or last: FITS knows no other letters, and both formats lose outer blanks.
 
 Scans whose norms differ between bins or groups are called ``own_stat_scan`` and
 ``own_norm_scan``: gammapy takes the norms of the first bin for all, or fails.
@@ -21,6 +27,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,14 +37,16 @@ from astropy.table import Column, Table
 from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.io.fitsmaps import open_fits
 from jaxprof.io.paths import atomic_write, existing_file, expand_path
-from jaxprof.profile.quantities import SCANS, check_sed_type
+from jaxprof.profile.quantities import check_sed_type
 from jaxprof.profile.table import check_format, profile_to_table
 
 if TYPE_CHECKING:
     from jaxprof.profile import FluxProfile
 
 _PREFIX = "likelihood_"
-_OWN_SCANS = {name: f"own_{name}" for name in SCANS}
+_OWN_SCANS = {name: f"own_{name}" for name in ("stat_scan", "norm_scan")}
+_EXTRAS = ("gti", "nuisance", "goodness")
+_TEXT_COLUMNS = {"REGIONS": "region", "REFMODELS": "ref_model"}
 _EXTENSIONS = {".fits": "fits", ".fits.gz": "fits", ".ecsv": "ecsv"}
 
 
@@ -94,18 +103,22 @@ def write_profile(
             table.rename_columns(list(_OWN_SCANS), list(_OWN_SCANS.values()))
     data = profile.likelihood_data if include_likelihood else None
     with atomic_write(path, overwrite=overwrite) as temporary:
+        extras = {"GTI": profile.gti}
+        for name in ("nuisance", "goodness"):
+            extras[name.upper()] = _escaped(getattr(profile, name))
         if kind == "fits":
-            _hdus(table, data, profile.gti).writeto(temporary)
+            _hdus(table, data, extras).writeto(temporary)
         else:
-            _write_ecsv(table, data, profile.gti, temporary)
+            _write_ecsv(table, data, extras, temporary)
 
 
-def _hdus(table: Table, data: Data | None, gti: Table | None) -> fits.HDUList:
+def _hdus(table: Table, data: Data | None, extras: dict[str, Table | None]) -> fits.HDUList:
     meta, table.meta = table.meta, {}
-    if "REGIONS" in meta:
-        # Header cards hold no lists, and a region belongs to its row.
-        position = table.colnames.index("status")
-        table.add_column(Column(meta.pop("REGIONS")), name="region", index=position)
+    for key, name in _TEXT_COLUMNS.items():
+        if key in meta:
+            # Header cards hold no lists, and a region belongs to its row.
+            position = table.colnames.index("status")
+            table.add_column(Column(meta.pop(key)), name=name, index=position)
     hdu = fits.table_to_hdu(table)
     hdu.name = "FLUXPOINTS"
     hdu.header.update(meta)
@@ -113,23 +126,27 @@ def _hdus(table: Table, data: Data | None, gti: Table | None) -> fits.HDUList:
     if data is not None:
         hdus.append(fits.table_to_hdu(_likelihood_table(data)))
         hdus[-1].name = "LIKELIHOOD"
-    if gti is not None:
-        hdus.append(fits.table_to_hdu(gti))
-        hdus[-1].name = "GTI"
+    for name, extra in extras.items():
+        if extra is not None:
+            hdus.append(fits.table_to_hdu(extra))
+            hdus[-1].name = name
     return fits.HDUList(hdus)
 
 
-def _write_ecsv(table: Table, data: Data | None, gti: Table | None, path: Any) -> None:
+def _write_ecsv(
+    table: Table, data: Data | None, extras: dict[str, Table | None], path: Any
+) -> None:
     if data is not None:
         extra = _likelihood_table(data)
         position = table.colnames.index("status")
         for name in extra.colnames:
             table.add_column(extra[name], name=_PREFIX + name, index=position)
             position += 1
-    if gti is not None:
-        stream = io.StringIO()
-        gti.write(stream, format="ascii.ecsv")
-        table.meta["GTI"] = stream.getvalue().splitlines()
+    for name, extra in extras.items():
+        if extra is not None:
+            stream = io.StringIO()
+            extra.write(stream, format="ascii.ecsv")
+            table.meta[name] = stream.getvalue().splitlines()
     table.write(path, format="ascii.ecsv")
 
 
@@ -180,7 +197,7 @@ def read_profile(
         Ends in ".fits", ".fits.gz" or ".ecsv"; ``$VARIABLES`` and ``~`` are expanded.
     format : {"profile"}
         Layout of the table.
-    reference_model : SpectralModel, optional
+    reference_model : SpectralModel, or a list of these, one a bin, optional
         Needed for files without reference fluxes.
     sed_type : str, optional
         What the norms are taken from.
@@ -203,7 +220,7 @@ def read_profile(
     if sed_type is not None:
         check_sed_type(sed_type)
     try:
-        table, data, gti = _read_fits(path) if kind == "fits" else _read_ecsv(path)
+        table, data, extras = _read_fits(path) if kind == "fits" else _read_ecsv(path)
         if set(_OWN_SCANS.values()).issubset(table.colnames):
             table.rename_columns(list(_OWN_SCANS.values()), list(_OWN_SCANS))
         likelihood = None
@@ -213,8 +230,8 @@ def read_profile(
             table,
             sed_type=sed_type,
             reference_model=reference_model,
-            gti=gti,
             likelihood_data=likelihood,
+            **extras,
         )
     except ValueError as error:
         name = os.fspath(path)
@@ -223,7 +240,7 @@ def read_profile(
         raise ValueError(f"{name}: {error}") from error
 
 
-Parts = tuple[Table, Table | None, Table | None]
+Parts = tuple[Table, Table | None, dict[str, Table | None]]
 
 
 def _read_fits(path: str | os.PathLike[str]) -> Parts:
@@ -232,28 +249,65 @@ def _read_fits(path: str | os.PathLike[str]) -> Parts:
     if "FLUXPOINTS" not in names:
         raise ValueError(f"not a flux profile: no HDU FLUXPOINTS among {names}")
     tables = {}
-    for name in ("FLUXPOINTS", "LIKELIHOOD", "GTI"):
+    for name in ("FLUXPOINTS", "LIKELIHOOD", *(extra.upper() for extra in _EXTRAS)):
         if name in names:
             try:
                 tables[name] = Table.read(hdulist[name], mask_invalid=False)
             except (TypeError, OSError, KeyError) as error:
                 raise ValueError(f"HDU {name} cannot be read as a table: {error}") from error
     table = tables["FLUXPOINTS"]
-    if "region" in table.colnames:
-        table.meta["REGIONS"] = [str(line) for line in table["region"]]
-    return table, tables.get("LIKELIHOOD"), tables.get("GTI")
+    for key, name in _TEXT_COLUMNS.items():
+        if name in table.colnames:
+            table.meta[key] = [str(line) for line in table[name]]
+    return table, tables.get("LIKELIHOOD"), _extras(tables)
+
+
+def _extras(tables: dict[str, Table]) -> dict[str, Table | None]:
+    """The tables besides that of the bins, with their text as it was."""
+    found = {name: tables.get(name.upper()) for name in _EXTRAS}
+    return found | {name: _unescaped(found[name]) for name in ("nuisance", "goodness")}
+
+
+def _escaped(table: Table | None) -> Table | None:
+    """A copy with text that FITS and ECSV keep."""
+
+    def escape(text: str) -> str:
+        text = text.encode("unicode_escape").decode("ascii")
+        return re.sub("^ +| +$", lambda blanks: r"\x20" * len(blanks[0]), text)
+
+    return _with_text(table, escape)
+
+
+def _unescaped(table: Table | None) -> Table | None:
+    """Inverse of `_escaped`."""
+    return _with_text(table, lambda text: text.encode("ascii").decode("unicode_escape"))
+
+
+def _with_text(table: Table | None, function: Callable[[str], str]) -> Table | None:
+    """A copy with a function applied to all text; missing text is empty, as ECSV writes it."""
+    if table is None:
+        return None
+    found = table.copy()
+    for name in found.colnames:
+        if found[name].dtype.kind in "SU":
+            texts = np.ma.filled(np.ma.asarray(found[name]).astype(str), "")
+            found[name] = np.array([function(str(text)) for text in texts], dtype=str)
+    return found
 
 
 def _read_ecsv(path: str | os.PathLike[str]) -> Parts:
     file = existing_file(path)
     try:
         table = Table.read(file, format="ascii.ecsv")
-        lines = table.meta.pop("GTI", None)
-        gti = None if lines is None else Table.read(lines, format="ascii.ecsv")
+        tables = {}
+        for name in map(str.upper, _EXTRAS):
+            if (lines := table.meta.pop(name, None)) is not None:
+                tables[name] = Table.read(lines, format="ascii.ecsv")
+        extras = _extras(tables)
     except (UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not an ECSV table, or damaged: {error}") from error
     names = [name for name in table.colnames if name.startswith(_PREFIX)]
     data = table[names] if names else None
     if data is not None:
         data.rename_columns(names, [name.removeprefix(_PREFIX) for name in names])
-    return table, data, gti
+    return table, data, extras

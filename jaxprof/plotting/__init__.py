@@ -1,7 +1,11 @@
 """Every figure; each function takes ``ax=None`` and returns the axes."""
 
+from jaxprof.plotting.forward import plot_comparison as plot_comparison
 from jaxprof.plotting.likelihood import plot_ts_profiles as plot_ts_profiles
 from jaxprof.plotting.maps import plot_map as plot_map
 from jaxprof.plotting.maps import plot_regions as plot_regions
+from jaxprof.plotting.matrices import plot_correlation as plot_correlation
+from jaxprof.plotting.matrices import plot_leakage as plot_leakage
+from jaxprof.plotting.parameters import plot_parameter as plot_parameter
 from jaxprof.plotting.profiles import plot_profile as plot_profile
 from jaxprof.plotting.profiles import plot_quantity as plot_quantity

@@ -84,9 +84,11 @@ def plot_ts_profiles(
         raise ValueError(f"vmin is {vmin}; the differences are negative, so give -4 or the like")
     if sed_type not in SED_TYPES:
         raise ValueError(f"sed_type must be one of {', '.join(SED_TYPES)}; got {sed_type!r}")
-    ref = 1.0
+    # Bins may have spectra, and so fluxes at norm one, of their own.
+    refs = np.ones(len(profile.axis.ref))
     if sed_type != "norm":
-        ref = float(np.ravel(u.Quantity(getattr(profile, f"{sed_type}_ref")).value)[0])
+        values = u.Quantity(getattr(profile, f"{sed_type}_ref")).value
+        refs = np.broadcast_to(np.ravel(values), refs.shape)
 
     ax = get_axes(ax)
     axis = profile.axis
@@ -97,6 +99,7 @@ def plot_ts_profiles(
         if column is None:
             continue
         edges, difference = column
+        ref = float(refs[k])
         x = [float(axis.min[k]), float(axis.max[k])]
         mesh = ax.pcolormesh(x, ref * edges, difference[:, np.newaxis], **style)
         # Otherwise the density would stick to the frame.

@@ -98,8 +98,11 @@ class QuantityAccess:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         data = self._data(name)
         if data is None:
+            needed = quantities_.NEEDED.get(name)
+            hint = f" without {needed!r}, which joint fits give" if needed else ""
             raise AttributeError(
-                f"FluxProfile has no {name!r}; available: {', '.join(self.available_quantities)}"
+                f"FluxProfile has no {name!r}{hint}; available: "
+                f"{', '.join(self.available_quantities)}"
             )
         unit = quantities_.unit(name)
         return u.Quantity(data, unit) if unit else data
@@ -177,7 +180,10 @@ class QuantityAccess:
 def describe(profile: Any) -> str:
     """Summary of a profile, in the layout of gammapy's."""
     model = profile.reference_model
-    tag = "none, fluxes only" if model is None else getattr(model, "tag", type(model).__name__)
+    models = profile.reference_models or ([] if model is None else [model])
+    tags = dict.fromkeys(getattr(model, "tag", type(model).__name__) for model in models)
+    tag = ", ".join(tags) or "none, fluxes only"
+    tag += "" if profile.reference_models is None else " (one a bin)"
     codes, counts = np.unique(profile.quantities["status"], return_counts=True)
     status = ", ".join(f"{n} {Status(c).label}" for c, n in zip(codes, counts, strict=True))
     rows = {

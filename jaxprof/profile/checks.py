@@ -5,10 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from astropy.table import Table
 
 from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.profile.limits import map_data
 from jaxprof.profile.quantities import Array
+
+#: Columns of the table of parameters that were fitted along with the norms.
+NUISANCE = {
+    "group": int,
+    "dataset": str,
+    "parameter": str,
+    "value": float,
+    "error": float,
+    "fixed": bool,
+}
+#: Columns of the table that compares the statistic with its expectation.
+GOODNESS = {
+    "stat": float,
+    "expected": float,
+    "std": float,
+    "n_slots": int,
+    "n_free": int,
+    "z": float,
+}
 
 
 def check_edges(energy_edges: Any) -> Array:
@@ -44,6 +64,67 @@ def check_data(data: Data | None, shape: tuple[int, int]) -> Data | None:
                 f"be (bins, energy groups) = {shape}, a third counts slots"
             )
     return arrays
+
+
+def check_models(models: Any, n_bins: int, name: str = "reference_models") -> list[Any] | None:
+    """One spectral model a bin, or None."""
+    if models is None:
+        return None
+    found = list(models)
+    if len(found) != n_bins:
+        raise ValueError(f"{name} are {len(found)}; give one a bin, {n_bins}")
+    return found
+
+
+def check_reference(reference: dict[str, Array], shape: tuple[int, int]) -> dict[str, Array]:
+    """Reference fluxes of all bins, (G,), or of each, (B, G): the same for all of them."""
+    for name, flux in reference.items():
+        if flux.ndim == 2 and flux.shape != shape:
+            raise ValueError(
+                f"reference flux {name!r} has shape {flux.shape}; it must be {shape[1:]} or {shape}"
+            )
+    if all(flux.ndim == 1 for flux in reference.values()):
+        return reference
+    return {name: np.broadcast_to(flux, shape).copy() for name, flux in reference.items()}
+
+
+def check_nuisance(table: Table | None, n_groups: int) -> Table | None:
+    """A copy with the columns `NUISANCE`, without meta, or None."""
+    found = _with_columns("nuisance", table, NUISANCE)
+    if found is not None:
+        group = np.asarray(found["group"])
+        if ((group < 0) | (group >= n_groups)).any():
+            raise ValueError(
+                f"nuisance has groups {sorted(set(group.tolist()))}; there are {n_groups}, "
+                "counted from 0"
+            )
+    return found
+
+
+def check_goodness(table: Table | None, n_groups: int) -> Table | None:
+    """A copy with the columns `GOODNESS`, a row for each energy group, without meta, or None."""
+    found = _with_columns("goodness", table, GOODNESS)
+    if found is not None and len(found) != n_groups:
+        raise ValueError(f"goodness has {len(found)} rows; give one an energy group, {n_groups}")
+    return found
+
+
+def _with_columns(name: str, table: Any, columns: dict[str, type]) -> Table | None:
+    """A copy with columns of these types, which come first; others stay as they are."""
+    if table is None:
+        return None
+    if not isinstance(table, Table):
+        raise ValueError(f"{name} must be an astropy Table, not {type(table).__name__}")
+    if missing := [column for column in columns if column not in table.colnames]:
+        raise ValueError(f"{name} has no column {', '.join(missing)}; it has {table.colnames}")
+    found = Table()
+    for column in [*columns, *(other for other in table.colnames if other not in columns)]:
+        data = np.asarray(table[column])
+        try:
+            found[column] = data.astype(columns.get(column, data.dtype))
+        except ValueError as error:
+            raise ValueError(f"{name}: column {column!r}: {error}") from error
+    return found
 
 
 def selected_indices(name: str, selection: Any, size: int) -> Array:

@@ -11,9 +11,20 @@ from astropy.table import Table
 
 from jaxprof.core.data import Data
 from jaxprof.profile.access import QuantityAccess, describe
-from jaxprof.profile.checks import check_data, check_edges, selected_indices
+from jaxprof.profile.checks import (
+    check_data,
+    check_edges,
+    check_goodness,
+    check_models,
+    check_nuisance,
+    check_reference,
+    selected_indices,
+)
+from jaxprof.profile.figures import ProfileFigures
+from jaxprof.profile.joint import JointAccess, cut_groups, cut_matrices
 from jaxprof.profile.limits import map_data, upper_limits_from_data, upper_limits_from_scan
 from jaxprof.profile.quantities import (
+    bin_references,
     check_quantities,
     check_sed_type,
     reference_fluxes,
@@ -22,14 +33,15 @@ from jaxprof.profile.quantities import (
 from jaxprof.regions import ProfileAxis
 
 
-class FluxProfile(QuantityAccess):
+class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
     """Norms and fluxes of the bins of a profile, in energy groups.
 
     Every quantity is an attribute. Those without a unit are arrays, fluxes and
     ``solid_angle`` are quantities: ``profile.norm``, ``profile.flux_ul``. For each flux
     "dnde", "e2dnde", "flux" and "eflux" there are the value and, where the norm has them,
     ``_err``, ``_errn``, ``_errp``, ``_ul`` and ``_sensitivity``, all of shape (B, G), and
-    ``_ref``, the flux at norm one, of shape (G,). `available_quantities` lists them all.
+    ``_ref``, the flux at norm one, of shape (G,), or (B, G) if the bins have spectra of their
+    own. `available_quantities` lists them all.
 
     Parameters
     ----------
@@ -39,14 +51,19 @@ class FluxProfile(QuantityAccess):
         ``stat``, ``stat_null``, ``success``, ``status`` (`~jaxprof.core.data.Status`),
         ``coverage``; ``stat_scan`` and ``norm_scan`` (B, G, N); ``counts``, ``npred``,
         ``npred_excess``, ``npred_background`` and ``npred_excess_ref`` (the excess at norm
-        one), (B, G) or with several data sets (B, G, D); ``solid_angle`` (B,) in sr.
-        Others of shape (B, G) are kept as they are.
+        one), (B, G) or with several data sets (B, G, D); ``solid_angle`` (B,) in sr. Of joint
+        fits: ``norm_covariance`` (B, G, B), of norms ``[b, g]`` and ``[b2, g]``, for one standard
+        deviation whatever ``n_sigma``; ``response`` (B, G, B), the counts in bin ``b`` from the
+        emission of bin ``b2`` at norm one; ``stat_scan_conditional`` (B, G, N), with the other
+        norms held, where ``stat_scan`` fits them again; ``npred_guard`` and ``npred_other``, the
+        counts from guard bins and other sources. Others of shape (B, G) are kept as they are,
+        such as fitted spectral parameters.
     axis : ProfileAxis
         Axis of the bins.
     energy_edges : array, shape (G, 2)
         Edges of the energy groups in TeV; there may be gaps between them.
     reference_model : SpectralModel or None
-        Spectral model at norm one.
+        Spectral model at norm one; with `reference_models` the first of them, or None.
     regions : sequence of SkyRegion, optional
         One for each bin.
     dataset_names : sequence of str
@@ -63,9 +80,19 @@ class FluxProfile(QuantityAccess):
         What was fitted, arrays (B, G, E); lets `recompute_ul` work exactly.
     meta : mapping, optional
         Anything else to keep.
-    reference : mapping of str to array, shape (G,), optional
+    reference : mapping of str to array, shape (G,) or (B, G), optional
         "dnde", "flux" and "eflux" at norm one, in cm-2 s-1 TeV-1, cm-2 s-1 and TeV cm-2 s-1.
         By default those of the model; without a model it must be given.
+    reference_models : list of SpectralModel, optional
+        Spectral model at norm one of each bin, if they differ; fluxes at norm one then are
+        (B, G).
+    nuisance : `~astropy.table.Table`, optional
+        What was fitted along: columns ``group`` (int), ``dataset`` and ``parameter`` (str),
+        ``value``, ``error`` and ``fixed`` (bool).
+    goodness : `~astropy.table.Table`, optional
+        Goodness of fit, a row for each energy group: ``stat`` (cash with the saturated term),
+        ``expected`` and ``std`` of it, ``n_slots``, ``n_free`` and
+        ``z = (stat - expected) / std``.
 
     Raises
     ------
@@ -94,6 +121,9 @@ class FluxProfile(QuantityAccess):
         likelihood_data: Data | None = None,
         meta: Mapping[str, Any] | None = None,
         reference: Mapping[str, Any] | None = None,
+        reference_models: Sequence[Any] | None = None,
+        nuisance: Table | None = None,
+        goodness: Table | None = None,
     ) -> None:
         self.axis = axis
         self.energy_edges = check_edges(energy_edges)
@@ -112,8 +142,13 @@ class FluxProfile(QuantityAccess):
         self.sed_type_init = check_sed_type(sed_type_init)
         self.likelihood_data = check_data(likelihood_data, self.shape)
         self.meta = dict(meta or {})
+        self.reference_models = check_models(reference_models, len(axis))
+        self.nuisance = check_nuisance(nuisance, self.shape[1])
+        self.goodness = check_goodness(goodness, self.shape[1])
         if reference is not None:
-            self.reference = with_e2dnde(reference, self.energy_edges)
+            self.reference = check_reference(with_e2dnde(reference, self.energy_edges), self.shape)
+        elif self.reference_models is not None:
+            self.reference = bin_references(self.reference_models, self.energy_edges)
         elif reference_model is not None:
             self.reference = reference_fluxes(reference_model, self.energy_edges)
         else:
@@ -137,7 +172,8 @@ class FluxProfile(QuantityAccess):
         Returns
         -------
         FluxProfile
-            The original stays as it is.
+            The original stays as it is. The covariance and the response are those of the bins
+            that are kept; nuisance parameters and goodness remain those of the whole fit.
 
         Raises
         ------
@@ -160,14 +196,22 @@ class FluxProfile(QuantityAccess):
             name: array[bins] if name == "solid_angle" else take(array)
             for name, array in self.quantities.items()
         }
+        models = self.reference_models
         a = self.axis
         return self._copy(
-            quantities=stored,
+            quantities=cut_matrices(stored, bins),
             axis=ProfileAxis(a.name, a.min[bins], a.max[bins], a.ref[bins]),
             energy_edges=self.energy_edges[groups],
             regions=None if self.regions is None else [self.regions[i] for i in bins],
             likelihood_data=map_data(take, self.likelihood_data),
-            reference={name: flux[groups] for name, flux in self.reference.items()},
+            reference={
+                name: flux[groups] if flux.ndim == 1 else take(flux)
+                for name, flux in self.reference.items()
+            },
+            reference_model=self.reference_model if models is None else models[bins[0]],
+            reference_models=None if models is None else [models[i] for i in bins],
+            nuisance=cut_groups(self.nuisance, groups, "group"),
+            goodness=cut_groups(self.goodness, groups, None),
         )
 
     def recompute_ul(self, n_sigma_ul: float = 2) -> FluxProfile:
@@ -208,75 +252,6 @@ class FluxProfile(QuantityAccess):
                 "(selection_optional=['scan']); this profile has neither"
             )
         return self._copy(quantities={**stored, "norm_ul": norm_ul}, n_sigma_ul=n_sigma_ul)
-
-    # Figures
-
-    def plot(
-        self,
-        ax: Any = None,
-        sed_type: str | None = None,
-        axis_name: str = "projected-distance",
-        **kwargs: Any,
-    ) -> Any:
-        """Draw fluxes with their errors and upper limits.
-
-        Parameters
-        ----------
-        ax : `~matplotlib.axes.Axes`, optional
-            Where to draw; the current axes by default.
-        sed_type : {"dnde", "e2dnde", "flux", "eflux", "likelihood"}, optional
-            What to draw; "likelihood" is the norm. By default ``sed_type_init``, but "dnde" if
-            that is "likelihood".
-        axis_name : {"projected-distance", "energy"}
-            The horizontal axis.
-        **kwargs
-            Passed to `jaxprof.plotting.plot_profile`.
-
-        Returns
-        -------
-        `~matplotlib.axes.Axes`
-        """
-        from jaxprof.plotting import plot_profile
-
-        valid = dict.fromkeys(("projected-distance", self.axis.name, "energy"))
-        if axis_name not in valid:
-            raise ValueError(f"axis_name is {axis_name!r}; valid are {', '.join(valid)}")
-        sed_type = self._plot_sed_type(sed_type)
-        return plot_profile(self, ax=ax, sed_type=sed_type, axis_name=axis_name, **kwargs)
-
-    def plot_ts_profiles(
-        self, ax: Any = None, sed_type: str | None = None, add_cbar: bool = True, **kwargs: Any
-    ) -> Any:
-        """Draw the likelihood scan of every bin as a column of colours.
-
-        Parameters
-        ----------
-        ax : `~matplotlib.axes.Axes`, optional
-            Where to draw; the current axes by default.
-        sed_type : str, optional
-            As for `plot`.
-        add_cbar : bool
-            Whether to add a colour bar.
-        **kwargs
-            Passed to `jaxprof.plotting.plot_ts_profiles`.
-
-        Returns
-        -------
-        `~matplotlib.axes.Axes`
-        """
-        from jaxprof.plotting import plot_ts_profiles
-
-        if not self.has_stat_profiles:
-            raise ValueError("there is no stat_scan; estimate with selection_optional=['scan']")
-        sed_type = self._plot_sed_type(sed_type)
-        return plot_ts_profiles(self, ax=ax, sed_type=sed_type, add_cbar=add_cbar, **kwargs)
-
-    def _plot_sed_type(self, sed_type: str | None) -> str:
-        if sed_type is None:
-            return "dnde" if self.sed_type_init == "likelihood" else self.sed_type_init
-        if sed_type == "norm" or check_sed_type(sed_type) == "likelihood":
-            return "norm"
-        return sed_type
 
     # Tables and files
 
@@ -363,7 +338,7 @@ class FluxProfile(QuantityAccess):
             Ends in ".fits", ".fits.gz" or ".ecsv".
         format : {"profile"}
             Layout of the table.
-        reference_model : SpectralModel, optional
+        reference_model : SpectralModel, or a list of these, one a bin, optional
             Needed only for files without reference fluxes: gammapy's of another sed type
             than "likelihood".
         sed_type : str, optional

@@ -82,7 +82,8 @@ def upper_limits_from_scan(quantities: Mapping[str, Array], n_sigma_ul: float) -
     norm_ul : ndarray, shape (B, G)
         Where the statistic, interpolated from the minimum upwards, has risen by
         ``n_sigma_ul**2``; NaN where there is no fit. The interpolation is a cubic spline, and
-        linear without counts, where the statistic consists of straight pieces.
+        linear without counts, where the statistic of a bin alone consists of straight pieces
+        (not so in a joint fit, where the other norms change with it).
 
     Raises
     ------
@@ -93,12 +94,16 @@ def upper_limits_from_scan(quantities: Mapping[str, Array], n_sigma_ul: float) -
     norm_scan, stat_scan = quantities["norm_scan"], quantities["stat_scan"]
     norm_ul = np.full(norm.shape, np.nan)
     short = []
+    joint = "norm_covariance" in quantities
     fitted = np.isfinite(norm) & np.isfinite(stat) & (status <= Status.BOUNDARY)
     for index in zip(*np.nonzero(fitted), strict=True):
         above = norm_scan[index] > norm[index]
         x = np.concatenate([[norm[index]], norm_scan[index][above]])
         rise = np.concatenate([[0.0], stat_scan[index][above] - stat[index]])
-        norm_ul[index] = _crossing(x, rise, n_sigma_ul**2, Status(status[index]))
+        outcome = Status(status[index])
+        if joint and outcome == Status.ZERO_COUNTS:
+            outcome = Status.BOUNDARY
+        norm_ul[index] = _crossing(x, rise, n_sigma_ul**2, outcome)
         if np.isnan(norm_ul[index]):
             short.append(index)
     if short:

@@ -12,11 +12,13 @@ from astropy.table import Table
 from jaxprof.core.data import Data, Status
 from jaxprof.core.spectral import spectral_model_from_dict
 from jaxprof.profile import FluxProfile
+from jaxprof.profile.checks import check_models
 from jaxprof.profile.quantities import (
     PER_DATASET,
     SUFFIXES,
     UNITS,
     Array,
+    bin_references,
     check_sed_type,
     reference_fluxes,
     unit,
@@ -40,6 +42,8 @@ def profile_from_table(
     reference_model: Any = None,
     gti: Table | None = None,
     likelihood_data: Data | None = None,
+    nuisance: Table | None = None,
+    goodness: Table | None = None,
 ) -> FluxProfile:
     """Profile of a table that this package or gammapy made.
 
@@ -51,9 +55,9 @@ def profile_from_table(
         status is inferred from success and counts.
     sed_type : str, optional
         What the norms are taken from.
-    reference_model : SpectralModel, optional
+    reference_model : SpectralModel, or a list of these, one a bin, optional
         Needed where the table has no ``ref_`` columns.
-    gti, likelihood_data
+    gti, likelihood_data, nuisance, goodness
         As for `~jaxprof.profile.FluxProfile`.
 
     Returns
@@ -76,9 +80,13 @@ def profile_from_table(
         expected = meta.get("NBINS", "some")
         raise ValueError(f"there are {len(table)} bins, should be {expected}: cut off?")
     edges = np.stack([_vector(table, "e_min", "TeV"), _vector(table, "e_max", "TeV")], axis=-1)
-    if reference_model is None and "REFMODEL" in meta:
-        reference_model = _model(meta["REFMODEL"])
-    reference = _reference(table, edges, reference_model)
+    given, models = reference_model, None
+    if given is None:
+        reference_model, models = _models_of_file(meta)
+    elif isinstance(given, list | tuple):
+        models = check_models(given, len(table), "reference_model")
+        reference_model = None if models is None else models[0]
+    reference = _reference(table, edges, reference_model if models is None else models, given)
     sed_type = _sed_type(table, sed_type)
     stored = _quantities(table, sed_type, reference)
     regions = meta.get("REGIONS")
@@ -98,6 +106,9 @@ def profile_from_table(
         gti=gti,
         likelihood_data=likelihood_data,
         meta=_json(meta, "PROFMETA", {}),
+        reference_models=models,
+        nuisance=nuisance,
+        goodness=goodness,
     )
 
 
@@ -121,6 +132,16 @@ def _model(text: str) -> Any:
         return None
 
 
+def _models_of_file(meta: dict[str, Any]) -> tuple[Any, list[Any] | None]:
+    """Reference model, and those of all bins; None where there is none, or one is not known."""
+    lines = list(meta.get("REFMODELS", []))
+    # Every text once: many bins may share a model, or a warning.
+    known = {text: _model(text) for text in dict.fromkeys([*lines, meta.get("REFMODEL")]) if text}
+    models = [known[text] for text in lines]
+    complete = bool(models) and all(model is not None for model in models)
+    return known.get(meta.get("REFMODEL")), models if complete else None
+
+
 def _vector(table: Table, name: str, to: str) -> Array:
     """A vector over energy that is the same in all rows."""
     data = column(table, name, to)
@@ -138,26 +159,44 @@ def _axis(table: Table) -> ProfileAxis:
     return ProfileAxis(name, low, high, ref)
 
 
-def _reference(table: Table, edges: Array, model: Any) -> dict[str, Array]:
-    computed = None if model is None else reference_fluxes(model, edges)
+def _reference(table: Table, edges: Array, model: Any, given: Any) -> dict[str, Array]:
+    """Fluxes at norm one, (G,), or (B, G) if the bins have their own."""
     if not _REF.issubset(table.colnames):
-        if computed is None:
+        if model is None:
             raise ValueError(
                 "there are no columns ref_dnde, ref_flux and ref_eflux; give the model that the "
                 "profile was made with as reference_model"
             )
-        return computed
-    given = {name.removeprefix("ref_"): name for name in _REF}
-    fluxes = {key: _vector(table, name, unit(key)) for key, name in given.items()}
+        return _computed(model, edges)
+    names = {name.removeprefix("ref_"): name for name in _REF}
+    fluxes = {
+        key: column(table, name, unit(key)).reshape(len(table), -1) for key, name in names.items()
+    }
+    same = all(
+        np.array_equal(flux, np.broadcast_to(flux[:1], flux.shape), equal_nan=True)
+        for flux in fluxes.values()
+    )
+    own = table.meta.get("REFBINS", not same)
+    if not own:
+        fluxes = {key: _vector(table, name, unit(key)) for key, name in names.items()}
     reference = with_e2dnde(fluxes, edges)
-    if computed is not None:
-        off = max(np.max(np.abs(computed[key] / reference[key] - 1)) for key in reference)
+    if given is not None or (model is not None and not own):
+        computed = _computed(model, edges)
+        # With fitted spectral parameters dN/dE and the energy flux are those of the fit.
+        keys = ["flux"] if own else list(reference)
+        off = max(np.max(np.abs(computed[key] / reference[key] - 1)) for key in keys)
         if not off < _SAME_MODEL:
             raise ValueError(
                 f"reference_model differs by {off:.2g} from the reference fluxes in the table; "
                 "give the model that the profile was made with, or none"
             )
     return reference
+
+
+def _computed(model: Any, edges: Array) -> dict[str, Array]:
+    """Fluxes of a model, or of one for each bin."""
+    several = isinstance(model, list)
+    return bin_references(model, edges) if several else reference_fluxes(model, edges)
 
 
 def _sed_type(table: Table, sed_type: str | None) -> str:
@@ -177,8 +216,8 @@ def _sed_type(table: Table, sed_type: str | None) -> str:
 
 def _quantities(table: Table, sed_type: str, reference: dict[str, Array]) -> dict[str, Array]:
     stored: dict[str, Array] = {}
-    shape = (len(table), len(reference["dnde"]))
-    skip = _FRAME | _REF | _FLUX_COLUMNS | {"is_ul", "status", "sqrt_ts", "region"}
+    shape = (len(table), reference["dnde"].shape[-1])
+    skip = _FRAME | _REF | _FLUX_COLUMNS | {"is_ul", "status", "sqrt_ts", "region", "ref_model"}
     for name in table.colnames:
         if name in skip or name.startswith("likelihood_"):
             continue

@@ -26,7 +26,15 @@ SED_TYPES = ("likelihood", *UNITS)
 SUFFIXES = ("", "_err", "_errn", "_errp", "_ul", "_sensitivity")
 #: Quantities that have one value a data set.
 PER_DATASET = ("counts", "npred", "npred_excess", "npred_background", "npred_excess_ref")
-SCANS = ("stat_scan", "norm_scan")
+SCANS = ("stat_scan", "norm_scan", "stat_scan_conditional")
+#: Quantities of shape (B, G, B), of joint fits.
+MATRICES = ("norm_covariance", "response")
+#: Matrices that are derived from these; see `jaxprof.profile.joint`.
+NEEDED = {
+    "covariance": "norm_covariance",
+    "correlation": "norm_covariance",
+    "leakage": "response",
+}
 
 _FLUX_NAMES = {f"{sed}{suffix}": (sed, f"norm{suffix}") for sed in UNITS for suffix in SUFFIXES}
 _REF_NAMES = {f"{sed}_ref": sed for sed in UNITS}
@@ -69,16 +77,26 @@ def reference_fluxes(model: Any, energy_edges: Array) -> dict[str, Array]:
         return with_e2dnde(fluxes, energy_edges)
 
 
+def bin_references(models: list[Any], energy_edges: Array) -> dict[str, Array]:
+    """Fluxes at norm one of a model for each bin, (B, G); see `reference_fluxes`."""
+    known: dict[int, dict[str, Array]] = {}
+    for model in models:
+        if id(model) not in known:
+            known[id(model)] = reference_fluxes(model, energy_edges)
+    rows = [known[id(model)] for model in models]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
 def with_e2dnde(reference: Mapping[str, Any], energy_edges: Array) -> dict[str, Array]:
     """Complete reference fluxes by ``E**2 dN/dE``, and check their shapes."""
     n_groups = len(energy_edges)
     values = {}
     for name in ("dnde", "flux", "eflux"):
         values[name] = np.asarray(reference[name], dtype=float)
-        if values[name].shape != (n_groups,):
+        if values[name].ndim not in (1, 2) or values[name].shape[-1] != n_groups:
             raise ValueError(
                 f"reference flux {name!r} has shape {values[name].shape}; "
-                f"give one value for each of the {n_groups} energy groups"
+                f"give one value for each of the {n_groups} energy groups, or (bins, groups)"
             )
     values["e2dnde"] = values["dnde"] * energy_edges[:, 0] * energy_edges[:, 1]
     return values
@@ -108,7 +126,7 @@ def check_quantities(quantities: Mapping[str, Any], shape: tuple[int, int]) -> d
         raise ValueError(f"quantities must have 'norm'; they have {sorted(quantities)}")
     stored: dict[str, Array] = {}
     for name, value in quantities.items():
-        if name in _FLUX_NAMES or name in _REF_NAMES or name in ("is_ul", "ts_scan"):
+        if name in {*_FLUX_NAMES, *_REF_NAMES, *NEEDED, "is_ul", "ts_scan"}:
             raise ValueError(f"quantity {name!r} is derived from others; leave it out")
         array = np.asarray(value)
         _check_shape(name, array, shape)
@@ -119,13 +137,15 @@ def check_quantities(quantities: Mapping[str, Any], shape: tuple[int, int]) -> d
         elif array.dtype.kind in "iuf" and name in _KNOWN_FLOATS:
             array = array.astype(float)
         stored[name] = array
-    scans = [stored[name].shape for name in SCANS if name in stored]
-    if len(scans) == 1:
+    scans = {name: stored[name].shape for name in SCANS if name in stored}
+    norms = scans.pop("norm_scan", None)
+    if bool(scans) != (norms is not None):
         raise ValueError("quantities stat_scan and norm_scan need each other")
-    if scans and scans[0] != scans[1]:
-        raise ValueError(
-            f"stat_scan has shape {scans[0]}, norm_scan {scans[1]}; give a norm for every value"
-        )
+    for name, given in scans.items():
+        if given != norms:
+            raise ValueError(
+                f"{name} has shape {given}, norm_scan {norms}; give a norm for every value"
+            )
     if "status" not in stored:
         success = stored.get("success", np.isfinite(stored["norm"]))
         stored["status"] = np.where(success, Status.OK, Status.NOT_CONVERGED).astype(int)
@@ -146,6 +166,10 @@ def _check_shape(name: str, array: Array, shape: tuple[int, int]) -> None:
     third = "there are no others"
     if name in SCANS:
         n_axes, third = (3,), "a third counts the norms of the scan"
+    elif name in MATRICES:
+        n_axes, third = (3,), f"a third counts the {shape[0]} bins again"
+        if array.ndim == 3 and array.shape[2] != shape[0]:
+            n_axes = ()
     elif name in PER_DATASET:
         n_axes, third = (2, 3), "with several data sets a third counts them"
     if array.shape[:2] != shape or array.ndim not in n_axes:
@@ -159,7 +183,17 @@ _KNOWN_FLOATS = {
     *(f"norm{suffix}" for suffix in SUFFIXES),
     *PER_DATASET,
     *SCANS,
-    *("stat", "stat_null", "ts", "sqrt_ts", "coverage", "solid_angle"),
+    *MATRICES,
+    *(
+        "npred_guard",
+        "npred_other",
+        "stat",
+        "stat_null",
+        "ts",
+        "sqrt_ts",
+        "coverage",
+        "solid_angle",
+    ),
 }
 
 
@@ -204,7 +238,7 @@ def value(
     stored : mapping of str to ndarray
         Result of `check_quantities`.
     reference : mapping of str to ndarray
-        Fluxes at norm one, shape (G,).
+        Fluxes at norm one, shape (G,) or (B, G).
     threshold : float
         ``sqrt_ts`` below which a point counts as an upper limit.
 

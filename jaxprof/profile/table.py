@@ -4,19 +4,22 @@ A row is a bin. Columns, in their order (those of quantities the profile lacks a
 
 - ``x_min``, ``x_max``, ``x_ref`` in deg, or without a unit where the axis counts regions;
 - ``e_ref``, ``e_min``, ``e_max`` in TeV, ``ref_dnde``, ``ref_flux``, ``ref_eflux``: the same
-  vectors over the G energy groups in every row;
+  vectors over the G energy groups in every row, reference fluxes with a row's own values
+  if its spectrum is its own;
 - the value with ``_err``, ``_errn``, ``_errp``, ``_ul`` and ``_sensitivity`` of the sed type:
   ``norm`` for "likelihood", otherwise ``dnde``, ``e2dnde``, ``flux`` or ``eflux``; (G,);
 - ``ts``, ``sqrt_ts``, ``stat``, ``stat_null``, ``is_ul``, ``success``, (G,);
 - ``npred``, ``npred_excess``, ``npred_background``, ``npred_excess_ref``, ``counts``, (G, D) for
   D data sets;
 - ``stat_scan`` and ``norm_scan``, (G, N);
+- what else there is: of joint fits ``norm_covariance`` and ``response``, (G, B), and others (G,);
 - ``coverage`` (G,), ``solid_angle`` in sr, ``status`` in words (G,).
 
 ``table.meta`` has SED_TYPE; UL_CONF (two-sided confidence of the upper limits); N_SIGMA,
 NSIGMAUL, NSIGMASE (of errors, limits, sensitivities); SQRTTSUL (threshold of ``is_ul``);
-AXISNAME; NBINS; as JSON: DSNAMES (data sets), REFMODEL (reference model) and PROFMETA
-(``profile.meta``); and REGIONS, a list of DS9 regions.
+AXISNAME; NBINS; REFBINS, true if the bins have reference fluxes of their own; as JSON: DSNAMES
+(data sets), REFMODEL (reference model), REFMODELS (a list, one for each bin, if they differ) and
+PROFMETA (``profile.meta``); and REGIONS, a list of DS9 regions.
 """
 
 from __future__ import annotations
@@ -102,7 +105,7 @@ def profile_to_table(
         energy = getattr(profile, f"energy_{name}").value
         table[f"e_{name}"] = Column(np.tile(energy, (n_bins, 1)), unit="TeV")
     for name in ("dnde", "flux", "eflux"):
-        flux = np.tile(profile.reference[name], (n_bins, 1))
+        flux = np.broadcast_to(profile.reference[name], profile.shape).copy()
         table[f"ref_{name}"] = Column(flux, unit=unit(name))
     value = "norm" if sed_type == "likelihood" else sed_type
     names = [f"{value}{suffix}" for suffix in SUFFIXES] + list(_COMMON)
@@ -139,16 +142,15 @@ def _meta(profile: FluxProfile, sed_type: str) -> dict[str, Any]:
         "NBINS": len(profile.axis),
         "DSNAMES": json.dumps(list(profile.dataset_names)),
     }
-    if profile.reference_model is not None:
-        if hasattr(profile.reference_model, "to_dict"):
-            meta["REFMODEL"] = json.dumps(profile.reference_model.to_dict())
-        else:
-            warnings.warn(
-                f"reference model {type(profile.reference_model).__name__} has no to_dict; tables "
-                "and files have its fluxes only",
-                UserWarning,
-                stacklevel=5,
-            )
+    if profile.reference["dnde"].ndim == 2:
+        meta["REFBINS"] = True
+    single = [] if profile.reference_model is None else [profile.reference_model]
+    models = models_to_json([*single, *(profile.reference_models or [])])
+    if models is not None:
+        if single:
+            meta["REFMODEL"] = models.pop(0)
+        if models:
+            meta["REFMODELS"] = models
     if profile.meta:
         meta["PROFMETA"] = json.dumps(profile.meta, default=str)
     if profile.regions is not None:
@@ -156,6 +158,26 @@ def _meta(profile: FluxProfile, sed_type: str) -> dict[str, Any]:
         if lines is not None:
             meta["REGIONS"] = lines
     return meta
+
+
+def models_to_json(models: list[Any]) -> list[str] | None:
+    """One line of JSON a spectral model.
+
+    Returns
+    -------
+    list of str or None
+        None, with a warning, if a model has no ``to_dict``.
+    """
+    for model in models:
+        if not hasattr(model, "to_dict"):
+            warnings.warn(
+                f"reference model {type(model).__name__} has no to_dict; tables and files have "
+                "its fluxes only",
+                UserWarning,
+                stacklevel=6,
+            )
+            return None
+    return [json.dumps(model.to_dict()) for model in models]
 
 
 def _set_formats(table: Table) -> Table:

@@ -1,0 +1,276 @@
+"""Forward-folded profiles beside others and models, with residuals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from matplotlib import pyplot as plt
+from matplotlib.cbook import normalize_kwargs
+from matplotlib.colors import to_rgb
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from jaxprof.plotting.matrices import check_group
+from jaxprof.plotting.points import ARROW_POINTS, draw_points, flux_unit, fluxes
+from jaxprof.plotting.robust import keep_limits, mark_hidden, ordinary_bins
+from jaxprof.plotting.style import (
+    add_obstacles,
+    add_zero_line,
+    axis_label,
+    choose_yscale,
+    energy_label,
+    quantity_label,
+    set_margins,
+    update_legend,
+)
+
+Array = NDArray[np.float64]
+
+
+def plot_comparison(
+    profile: Any,
+    other: Any = None,
+    curve: Any = None,
+    curve_label: str | None = None,
+    sed_type: str = "flux",
+    group: int | None = None,
+    axes: Any = None,
+    *,
+    label: str = "Forward-folded",
+    other_label: str = "Backward-folded",
+    **kwargs: Any,
+) -> tuple[Any, Any]:
+    """Draw a profile over another one and a model curve, with a panel of residuals.
+
+    The points of `other` are pale, open and a little to the right. The panel below shows the
+    distance of the points from the curve in units of their errors (the one on the side of the
+    curve), also of those that are drawn as upper limits, with open markers; without a curve the
+    difference of the two profiles in errors of the first: both are of the same counts, so these do
+    not scatter by one. A band marks one standard deviation. Failed bins are left out. Bins with
+    huge errors do not set the limits of the y axis; triangles at its ends stand for points beyond.
+
+    Parameters
+    ----------
+    profile : FluxProfile
+        Usually forward-folded.
+    other : FluxProfile, optional
+        Profile of the same bins and energy groups, usually of independent bins.
+    curve : array or Quantity, shape (bins,) or (bins, groups), optional
+        Model value in every bin as `sed_type` says, in the unit of the profile if it has none.
+    curve_label : str, optional
+        Legend entry of the curve, "Model" by default.
+    sed_type : {"flux", "dnde", "eflux", "e2dnde", "norm"}
+        Which flux.
+    group : int, optional
+        Energy group; all by default.
+    axes : pair of `~matplotlib.axes.Axes`, optional
+        Where to draw the points and the residuals; by default two panels of the current figure if
+        that is empty, or of a new one.
+    label, other_label : str
+        Legend entries of the profiles.
+    **kwargs
+        Passed to `~matplotlib.axes.Axes.errorbar` for the points of `profile`.
+
+    Returns
+    -------
+    ax, ax_residual : `~matplotlib.axes.Axes`
+        The axes.
+
+    Raises
+    ------
+    ValueError
+        If there is neither `other` nor `curve`, if `other` has other bins or groups, or for a
+        curve of a wrong shape or unit.
+    """
+    kwargs = normalize_kwargs(kwargs, Line2D)
+    sed_type = "norm" if sed_type == "likelihood" else sed_type
+    if other is None and curve is None:
+        raise ValueError("other and curve are both None; give a profile or a model to compare with")
+    edges = np.asarray(profile.energy_edges, dtype=float)
+    groups = range(len(edges)) if group is None else [check_group(group, len(edges))]
+    values = [_successful(profile, sed_type)]
+    unit = flux_unit(profile, sed_type)
+    if other is not None:
+        _check_same_bins(profile, other)
+        factor = (1 * u.Unit(flux_unit(other, sed_type))).to_value(unit)
+        values.append([factor * part for part in _successful(other, sed_type)])
+    model = None if curve is None else _curve(curve, unit, sed_type, values[0][0].shape, groups)
+
+    ax, ax_residual = _two_panels(axes)
+    names = [label, other_label]
+    n_series = len(groups) * len(values)
+    hidden = []
+    for position, k in enumerate(groups):
+        base = to_rgb(kwargs.get("color", f"C{k}"))
+        pale = tuple(0.45 * part + 0.55 * 0.8 for part in base)
+        styles = [
+            {**kwargs, "color": base},
+            {"color": pale, "marker": "s", "markerfacecolor": "white", "zorder": 2.5},
+        ]
+        suffix = f", {energy_label(*edges[k])}" if len(groups) > 1 else ""
+        if model is not None:
+            dark = tuple(0.55 * part for part in base) if len(groups) > 1 else (0.2,) * 3
+            draw_steps(ax, profile.axis, model[:, k], dark, f"{curve_label or 'Model'}{suffix}")
+        for series in range(len(values)):
+            x = shifted(profile.axis, position * len(values) + series, n_series, len(groups))
+            y, errors, limits = (part[..., k] for part in values[series])
+            at = np.where(np.isfinite(limits), limits, y)
+            ordinary = ordinary_bins(at, errors, significant=True)
+            with keep_limits(ax, at, errors, limits, ordinary):
+                words = f"{names[series]}{suffix}"
+                draw_points(ax, x, y, errors, limits, words, dict(styles[series]))
+            hidden.append((x[0][~ordinary], at[~ordinary], styles[series]["color"]))
+            if model is not None:
+                residual = _pulls(y - model[:, k], errors, profile if series == 0 else other)
+            elif series == 0:
+                residual = _pulls(y - values[1][0][:, k], errors, profile)
+            else:
+                continue
+            _draw_residuals(ax_residual, x, residual, limits, styles[series])
+    _finish_points(ax, profile, quantity_label(sed_type, unit))
+    _finish_residuals(ax_residual, "Residual" if model is not None else "Difference")
+    _finish_x(ax, ax_residual, profile.axis)
+    if len(groups) == 1 and not ax.get_title():
+        ax.set_title(energy_label(*edges[groups[0]]), fontsize="medium")
+    for beyond in hidden:
+        mark_hidden(ax, *beyond)
+    return ax, ax_residual
+
+
+def _successful(profile: Any, sed_type: str) -> list[Array]:
+    """Values, errors and limits as `fluxes` gives them, NaN where the fit failed."""
+    values, errors, limits = fluxes(profile, sed_type)
+    good = np.asarray(profile.success, dtype=bool)
+    return [np.where(good, values, np.nan), errors, np.where(good, limits, np.nan)]
+
+
+def _check_same_bins(profile: Any, other: Any) -> None:
+    shapes = [(len(p.axis.ref), len(p.energy_edges)) for p in (profile, other)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"other has {shapes[1][0]} bins and {shapes[1][1]} energy groups, the profile "
+            f"{shapes[0][0]} and {shapes[0][1]}; estimate both with the same regions and "
+            "energy_edges"
+        )
+    width = np.asarray(profile.axis.max) - np.asarray(profile.axis.min)
+    for name in ("min", "max"):
+        off = np.asarray(getattr(other.axis, name)) - np.asarray(getattr(profile.axis, name))
+        if (abs(off) > 0.01 * width).any():
+            raise ValueError("other has other bins; estimate both with the same regions")
+    if not np.allclose(other.energy_edges, profile.energy_edges, rtol=1e-3, atol=0):
+        raise ValueError("other has other energy groups; estimate both with the same energy_edges")
+
+
+def _curve(curve: Any, unit: Any, sed_type: str, shape: tuple[int, int], groups: Any) -> Array:
+    """Model values (B, G) in a unit; those of groups that are not drawn may be missing (NaN)."""
+    try:
+        data = curve.to_value(unit) if isinstance(curve, u.Quantity) else curve
+    except u.UnitConversionError:
+        raise ValueError(
+            f"curve has the unit {curve.unit}, which is none of {sed_type!r} [{unit}]"
+        ) from None
+    data = np.asarray(data, dtype=float)
+    if data.shape == shape:
+        return data
+    if data.shape not in (shape[:1], (shape[0], 1)):
+        raise ValueError(
+            f"curve has shape {data.shape}; give a value for each of {shape[0]} bins, or "
+            f"(bins, energy groups) = {shape}"
+        )
+    if len(groups) > 1 and sed_type != "norm":
+        raise ValueError(
+            f"curve has shape {data.shape} for {shape[1]} energy groups, which differ in "
+            f"{sed_type!r}; give the shape {shape}, or choose one with group="
+        )
+    return np.broadcast_to(data.reshape(-1, 1), shape)
+
+
+def _two_panels(axes: Any) -> tuple[Any, Any]:
+    if axes is not None:
+        try:
+            ax, ax_residual = axes
+        except (TypeError, ValueError):
+            raise ValueError(
+                "axes must be two, for the points and the residuals, such as those of "
+                "plt.subplots(2, sharex=True)"
+            ) from None
+        return ax, ax_residual
+    figure = plt.gcf() if plt.get_fignums() else None
+    if figure is None or figure.axes:
+        layout = ConstrainedLayoutEngine(h_pad=0.02, hspace=0.0)
+        figure = plt.figure(figsize=(6.4, 5.6), layout=layout)
+    ratios = {"height_ratios": [3, 1], "hspace": 0.06}
+    ax, ax_residual = figure.subplots(2, sharex=True, gridspec_kw=ratios)
+    return ax, ax_residual
+
+
+def shifted(axis: Any, series: int, n_series: int, n_groups: int) -> Array:
+    """Reference position, low and high edge (3, B); points of several series stand side by side."""
+    ref, low, high = (np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max))
+    step = min(0.16, 0.7 / n_series)
+    # The only profile, and the first of two, stay where they belong.
+    shift = series if n_groups == 1 else series - 0.5 * (n_series - 1)
+    return np.stack([ref + shift * step * (high - low), low, high])
+
+
+def _pulls(difference: Array, errors: Array, profile: Any) -> Array:
+    """Differences over the error on their side, of one standard deviation."""
+    sigma = np.where(difference > 0, errors[0], errors[1]) / float(getattr(profile, "n_sigma", 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(sigma > 0, difference / sigma, np.nan)
+
+
+def _draw_residuals(ax: Any, x: Array, residual: Array, limits: Array, style: dict) -> None:
+    nothing = np.full(len(residual), np.nan)
+    for shown, face in ((~np.isfinite(limits), None), (np.isfinite(limits), "white")):
+        own = dict(style)
+        if face is not None:
+            own["markerfacecolor"] = face
+        y = np.where(shown, residual, np.nan)
+        draw_points(ax, x, y, np.stack([nothing] * 2), nothing, "_nolegend_", own)
+
+
+def draw_steps(ax: Any, axis: Any, y: Array, color: Any, label: str, **style: Any) -> None:
+    """A horizontal line across every bin, joined where bins touch each other."""
+    low, high = np.asarray(axis.min, dtype=float), np.asarray(axis.max, dtype=float)
+    gap = np.append(abs(low[1:] - high[:-1]) > 0.1 * (high - low)[1:], False)
+    x = np.stack([low, high, np.where(gap, np.nan, high)], axis=1).ravel()
+    ends = np.stack([y, y, np.where(gap, np.nan, y)], axis=1).ravel()
+    ax.plot(x, ends, color=color, lw=1.2, zorder=2, label=label, **style)
+    shown = np.isfinite(y)
+    add_obstacles(ax, np.stack([low, high], 1)[shown], np.stack([y, y], 1)[shown])
+
+
+def _finish_points(ax: Any, profile: Any, ylabel: str) -> None:
+    set_margins(ax, ARROW_POINTS + 6)
+    choose_yscale(ax)
+    add_zero_line(ax)
+    ax.set_ylabel(ylabel)
+    update_legend(ax)
+
+
+def _finish_residuals(ax: Any, name: str) -> None:
+    if not any(patch.get_gid() == "one-sigma" for patch in ax.patches):
+        ax.axhspan(-1, 1, color="0.92", zorder=0.5, gid="one-sigma")
+        ax.axhline(0, color="0.55", lw=0.8, zorder=0.8, gid="zero-line")
+    low, high = ax.dataLim.intervaly
+    reach = 1.15 * max(abs(low), abs(high), 2.0)
+    ax.set_ylim(-reach, reach)
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, symmetric=True))
+    ax.set_ylabel(rf"{name} [$\sigma$]")
+
+
+def _finish_x(ax: Any, ax_residual: Any, axis: Any) -> None:
+    if axis.name == "region-index":
+        ax_residual.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax_residual.set_xlabel(axis_label(axis))
+    if ax.get_shared_x_axes().joined(ax, ax_residual):
+        ax.tick_params(labelbottom=False)
+    else:
+        ax.set_xlabel(axis_label(axis))
+    set_margins(ax, ARROW_POINTS + 6)
+    ax.figure.align_ylabels([ax, ax_residual])
