@@ -26,12 +26,16 @@ from jaxprof.core.spectral import TemplateSpectralModel as TemplateSpectralModel
 from jaxprof.datasets import MapDataset as MapDataset
 from jaxprof.datasets import MapDatasetOnOff as MapDatasetOnOff
 from jaxprof.estimator import FluxProfileEstimator as FluxProfileEstimator
+from jaxprof.forward import ForwardFoldingProfileEstimator as ForwardFoldingProfileEstimator
 from jaxprof.irf import EDispKernelMap as EDispKernelMap
 from jaxprof.irf import EDispMap as EDispMap
 from jaxprof.irf import PSFMap as PSFMap
+from jaxprof.irf import RecoPSFMap as RecoPSFMap
 from jaxprof.maps import WcsNDMap as WcsNDMap
 from jaxprof.maps.axes import MapAxis as MapAxis
 from jaxprof.maps.geometry import WcsGeom as WcsGeom
+from jaxprof.models import SkyModel as SkyModel
+from jaxprof.models import TemplateSpatialModel as TemplateSpatialModel
 from jaxprof.options import NormParameter as NormParameter
 from jaxprof.profile import FluxProfile as FluxProfile
 from jaxprof.regions import RegionGeom as RegionGeom

@@ -103,7 +103,7 @@ class FluxProfileEstimator:
     ) -> None:
         if unknown:
             raise TypeError(
-                f"FluxProfileEstimator has no option {', '.join(map(repr, unknown))}; it takes "
+                f"{type(self).__name__} has no option {', '.join(map(repr, unknown))}; it takes "
                 f"{', '.join(self._options())}"
             )
         if spectral_model is not None and spectrum is not None:
@@ -127,8 +127,8 @@ class FluxProfileEstimator:
         self.mask_policy = one_of("mask_policy", mask_policy, MASK_POLICIES)
         self.likelihood = one_of("likelihood", likelihood, LIKELIHOODS)
 
-    @staticmethod
-    def _options() -> tuple[str, ...]:
+    @classmethod
+    def _options(cls) -> tuple[str, ...]:
         return (
             "regions",
             "spectral_model",
@@ -226,7 +226,7 @@ class FluxProfileEstimator:
             n_sigma=self.n_sigma,
             n_sigma_ul=self.n_sigma_ul,
             n_sigma_sensitivity=self.n_sigma_sensitivity,
-            gti=_joined_gti([dataset.gti for dataset in datasets]),
+            gti=joined_gti([dataset.gti for dataset in datasets]),
             likelihood_data=reduction.data,
         )
 
@@ -268,7 +268,7 @@ class FluxProfileEstimator:
         return arrays
 
 
-def _joined_gti(tables: list[Table | None]) -> Table | None:
+def joined_gti(tables: list[Table | None]) -> Table | None:
     """Good time intervals of all datasets, as far as they share a time reference."""
     known = [table for table in tables if table is not None]
     if not known:

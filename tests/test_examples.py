@@ -102,6 +102,25 @@ def plane(dataset):
     return estimator.run(dataset)
 
 
+@pytest.mark.slow
+def test_forward_folding(tmp_path):
+    # On simulated data only: it takes long.
+    output = run_example("forward_folding.py", tmp_path / "out")
+    assert "SIMULATED DATA" in output
+    listed = output.split("\nWritten:")[1].splitlines()[1:]
+    assert sorted(Path(line.strip()) for line in listed) == sorted((tmp_path / "out").iterdir())
+    figures = list((tmp_path / "out").glob("*.png"))
+    assert len(figures) == 5
+    for path in figures:
+        content = path.read_bytes()
+        assert content.startswith(PNG_MAGIC) and len(content) > 20_000
+    read = FluxProfile.read(tmp_path / "out" / "radial_forward.fits")
+    assert read.success.all()
+    # Neighbouring rings share photons, so their norms are anticorrelated.
+    assert np.all(np.diagonal(read.correlation, 1, axis1=1, axis2=2) < -0.1)
+    assert np.all(read.norm_err > 0) and np.all(read.norm_ul > read.norm)
+
+
 def test_flux_profiles_says_what_it_used_and_wrote(flux_profiles, source):
     output, out = flux_profiles
     assert ("SIMULATED DATA" in output) == (source is None)

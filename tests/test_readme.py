@@ -13,19 +13,20 @@ README = ROOT / "README.md"
 pytestmark = pytest.mark.skipif(not README.is_file(), reason="no README beside the tests")
 
 
-def run_block(index):
-    """Run a python block of the README; its names."""
+def run_block(index, names=None):
+    """Run a python block of the README, after another one if it needs its names; its names."""
     block = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)[
         index
     ]
-    names = {}
+    names = {} if names is None else names
     exec(compile(block, f"README.md, python block {index}", "exec"), names)
     return names
 
 
 def test_the_profile_in_a_few_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    profile = run_block(0)["profile"]
+    names = run_block(0)
+    profile = names["profile"]
     assert profile.norm.shape == (10, 2) and profile.success.all()
     printed = capsys.readouterr().out
     assert str(profile.flux_ul.unit) in printed
@@ -33,10 +34,15 @@ def test_the_profile_in_a_few_lines(tmp_path, monkeypatch, capsys):
     with fits.open("profile.fits") as hdus:
         np.testing.assert_allclose(hdus["FLUXPOINTS"].data["norm"], profile.norm, rtol=1e-14)
     assert Path("profile.png").read_bytes().startswith(b"\x89PNG")
+    folded = run_block(1, names)["folded"]
+    assert folded.success.all() and folded.correlation.shape == (2, 10, 10)
+    # The bright centre: what leaks out of the first annulus comes back to it.
+    assert folded.norm[0, 0] > profile.norm[0, 0] and folded.norm[1, 0] < profile.norm[1, 0]
+    assert Path("folded.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_core_in_a_few_lines():
-    names = run_block(1)
+    names = run_block(2)
     # All energies alike: the norm is the excess over the signal expected, (13 - 4.5) / 6.
     norm = np.asarray(names["fit"].norm)[:, 0]
     np.testing.assert_allclose(norm, [8.5 / 6, -0.75], rtol=1e-12)

@@ -1,0 +1,145 @@
+"""Surface brightness of spatial models at positions on a map's pixel grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.wcs.utils import wcs_to_celestial_frame
+from numpy.typing import NDArray
+
+from jaxprof.maps import WcsGeom
+from jaxprof.models import TemplateSpatialModel
+from jaxprof.regions.pixels import BLOCK, contains
+
+Array = NDArray[Any]
+_CHUNK = 1 << 14  # positions for one call of a model, which is compiled for this size alone
+
+
+def sky_frame(model: Any) -> Any:
+    """Frame, as astropy takes it, of the positions that a spatial model is given."""
+    if isinstance(model, TemplateSpatialModel):
+        return wcs_to_celestial_frame(model.image.geom.wcs)
+    return model.frame
+
+
+def pixel_place(coord: SkyCoord, geom: WcsGeom) -> tuple[float, float]:
+    """Pixel position (x, y) of a scalar coordinate; NaN off the projection."""
+    # Without distortions, mode="wcs" keeps positions off the projection as NaN.
+    mode = "all" if geom.wcs.has_distortion else "wcs"
+    x, y = coord.to_pixel(geom.wcs, mode=mode)
+    return float(x), float(y)
+
+
+def model_positions(model: Any, geom: WcsGeom, y: Array, x: Array) -> tuple[Array, Array]:
+    """Sky positions of pixel positions, in the frame of a model.
+
+    Parameters
+    ----------
+    model : SpatialModel or TemplateSpatialModel
+        Its frame is used.
+    geom : WcsGeom
+        Geometry of the map.
+    y, x : ndarray, shape (n,)
+        Positions in pixels.
+
+    Returns
+    -------
+    lon, lat : ndarray, shape (n,)
+        In deg; NaN off the projection.
+    """
+    lon, lat = geom.wcs.all_pix2world(x, y, 0)
+    coords = SkyCoord(lon, lat, unit="deg", frame=wcs_to_celestial_frame(geom.wcs))
+    own = SkyCoord(0, 0, unit="deg", frame=sky_frame(model))
+    if coords.is_equivalent_frame(own.frame):
+        return np.asarray(lon), np.asarray(lat)
+    moved = coords.transform_to(own.frame).spherical
+    return moved.lon.deg, moved.lat.deg
+
+
+def brightness(model: Any, lon: Array, lat: Array) -> NDArray[np.float64]:
+    """Surface brightness [sr-1] at positions [deg] of shape (n,); zero where they are NaN."""
+    if isinstance(model, TemplateSpatialModel):
+        return model(lon, lat)
+    return evaluate(model, lon, lat)
+
+
+def evaluate(function: Any, lon: Array, lat: Array) -> NDArray[np.float64]:
+    """Values of a JAX function of positions, shape (n,); zero where these are NaN.
+
+    In float64 whatever the caller's JAX settings.
+    """
+    out = np.zeros(len(lon))
+    known = np.flatnonzero(np.isfinite(lon + lat))
+    with jax.enable_x64(True):
+        for start in range(0, len(known), _CHUNK):
+            chosen = known[start : start + _CHUNK]
+            # Always the same number of positions: another one would be compiled again.
+            padded = np.resize(chosen, _CHUNK)
+            values = np.asarray(function(lon[padded], lat[padded]), dtype=np.float64)
+            out[chosen] = values[: len(chosen)]
+    return out
+
+
+def mean_brightness(
+    model: Any,
+    geom: WcsGeom,
+    y: Array,
+    x: Array,
+    n_sub: int,
+    region: Any = None,
+    coverage: Array | None = None,
+) -> NDArray[np.float64]:
+    """Mean surface brightness of pixels, or of the parts of them within a region.
+
+    Parameters
+    ----------
+    model : SpatialModel or TemplateSpatialModel
+        Surface brightness.
+    geom : WcsGeom
+        Geometry of the map.
+    y, x : ndarray of int, shape (n,)
+        Pixel indices, on the map or off it.
+    n_sub : int
+        Sub-pixels along each side of a pixel. Their positions are interpolated linearly
+        between the corners of the pixel on the unit sphere.
+    region : PixelRegion, optional
+        Only sub-pixels within it count, in pixels it covers in part (all of them, where it
+        holds none).
+    coverage : ndarray, shape (n,), optional
+        Part of each pixel within the region.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        In sr-1. Zero where a corner is off the projection.
+    """
+    steps = (np.arange(n_sub) + 0.5) / n_sub - 0.5
+    dy, dx = (d.ravel() for d in np.meshgrid(steps, steps, indexing="ij"))
+    corner_y, corner_x = np.array([-0.5, -0.5, 0.5, 0.5]), np.array([-0.5, 0.5, -0.5, 0.5])
+    bilinear = (0.5 + 2 * corner_y[:, None] * dy) * (0.5 + 2 * corner_x[:, None] * dx)
+    out = np.empty(len(y))
+    step = max(1, BLOCK // (4 * len(dy)))
+    for start in range(0, len(y), step):
+        part = slice(start, start + step)
+        lon, lat = model_positions(
+            model,
+            geom,
+            (y[part, None] + corner_y).ravel(),
+            (x[part, None] + corner_x).ravel(),
+        )
+        lon, lat = np.deg2rad(lon), np.deg2rad(lat)
+        corners = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+        places = corners.reshape(3, -1, 4) @ bilinear
+        sub_lon = np.rad2deg(np.arctan2(places[1], places[0])).ravel()
+        sub_lat = np.rad2deg(np.arctan2(places[2], np.hypot(places[0], places[1]))).ravel()
+        values = brightness(model, sub_lon, sub_lat).reshape(-1, len(dy))
+        weights = np.ones(values.shape)
+        if region is not None and coverage is not None:
+            cut = np.flatnonzero(coverage[part] < 1)
+            inside = contains(region, x[part][cut, None] + dx, y[part][cut, None] + dy)
+            weights[cut] = np.where(inside.any(axis=1, keepdims=True), inside, 1.0)
+        out[part] = np.sum(values * weights, axis=1) / np.sum(weights, axis=1)
+    return out

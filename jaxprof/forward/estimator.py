@@ -1,0 +1,398 @@
+"""The estimator that fits all bins of a profile together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.core.joint_data import JointData
+from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.estimator import FluxProfileEstimator, joined_gti
+from jaxprof.forward.guards import guard_regions
+from jaxprof.forward.options import (
+    bin_models,
+    checked_subpixels,
+    free_names,
+    not_negative,
+    source_list,
+)
+from jaxprof.forward.parameters import background_options, make_parameters
+from jaxprof.forward.prediction import Prediction
+from jaxprof.forward.problem import Group, joint_data, make_groups
+from jaxprof.forward.response import Components, ForwardResponse, dataset_response
+from jaxprof.forward.result import GroupResult, coverage, fit_group, profile_quantities
+from jaxprof.forward.summary import goodness_table, nuisance_table
+from jaxprof.models import SkyModel
+from jaxprof.options import (
+    dataset_list,
+    one_of,
+    optional_selection,
+)
+from jaxprof.profile import FluxProfile
+from jaxprof.reduce import LIKELIHOODS, same_edges, snap_energy_edges
+from jaxprof.regions import profile_axis, region_list
+
+Array = NDArray[Any]
+
+POLICIES = ("coverage", "strict")
+
+
+class ForwardFoldingProfileEstimator(FluxProfileEstimator):
+    """Estimate a flux profile with the point-spread function folded in, all bins in one fit.
+
+    The sibling of `FluxProfileEstimator`, which fits each bin on its own. Here the norms of all
+    bins of an energy group are fitted together: the emission of each bin is folded
+    through exposure, point-spread function and energy dispersion, so that what leaks from one bin
+    into the next counts for the one that it came from.
+
+    Parameters
+    ----------
+    regions : list of SkyRegion, regions.Regions or RegionGeom
+        Bins of the profile, at least two. They may overlap, have gaps between them and be cut.
+    spectral_model : SpectralModel or list of SpectralModel, optional
+        Reference spectrum of all bins, or one for each; by default a power law of index 2.
+    energy_edges, n_sigma, n_sigma_ul, n_sigma_sensitivity, selection_optional
+        As for `FluxProfileEstimator`. Errors, limits, ``ts`` and scans have all other parameters
+        optimised again. The sensitivity of a bin takes the other norms as fitted, and region sums.
+    sum_over_energy_groups : bool
+        Whether the energies of a group are summed before the fit.
+    norm : NormParameter or dict, optional
+        Bounds and scan values of the norms.
+    mask_policy : {"coverage", "strict"}
+        Whether a mask or the map's edge may cut a region. Emission from the part that is
+        not seen is folded too: it leaks in.
+    likelihood : {"pixel", "region"}
+        Whether each pixel is a Poisson term, or each region's sum. On-Off data need "region".
+    guard_bins : int or list of SkyRegion
+        Emission just outside the first and last bin leaks in. So many bins beyond each end,
+        or these regions, are fitted along and left out of the result.
+    background : str, float, dict or list
+        The norm of each dataset's background in each group: "fixed" (the default), "free", or the
+        width of a Gaussian constraint around one. A dict with "norm" and "tilt" says so
+        for the tilt in energy as well; a list gives one for each dataset, a dict one by name.
+    sources : list of SkyModel
+        Other sources. Those with ``free=True`` have their norm fitted along, in each group.
+    free_index : bool
+        Whether the spectral index of each bin is fitted along. Norms then are norms of the flux in
+        the energy group, with the index profiled.
+    free_spectral_parameters : list of str
+        The same for any parameters of the spectral model, such as ``["alpha", "beta"]``.
+    template : SpatialModel, WcsNDMap or list of these, optional
+        Surface brightness within the bins; by default it is uniform. In a list a bin may have
+        a PointSpatialModel: uniform emission does not describe a bin that holds a bright point, and
+        its neighbours would have to make up for it.
+    smoothness : float
+        Strength of a penalty ``smoothness * sum((x[j-1] - 2 x[j] + x[j+1])**2)`` that is added to
+        the statistic. It pulls norms towards a line through their neighbours: the errors get
+        smaller, but peaks and edges are flattened, and errors do not include this bias. By default
+        none.
+    oversampling : int
+        Sub-pixels along each side of a pixel where a template or a compound region needs them; with
+        1 a pixel belongs to a region when its centre does.
+    subpixels : int, optional
+        Parts along each side of a pixel, 1 to 4, that emission is spread over before the PSF. By
+        default as many as the width of the PSF asks for, three at most.
+    spectrum : SpectralModel, optional
+        The older name of ``spectral_model``.
+
+    Raises
+    ------
+    TypeError
+        For an unknown option.
+    ValueError
+        For values that an option does not take.
+
+    Notes
+    -----
+    Point-spread function and energy dispersion of a component are those at its centre.
+
+    Predictions are never negative (of a pixel with counts, and of the pixels of a region without
+    counts together): norms of bins that are over-subtracted go down to where one vanishes, and
+    ``status`` then is "boundary". `FluxProfileEstimator` cuts predictions at zero instead; in a
+    joint fit, bins could then cancel each other where there are no counts at no cost.
+
+    A spectral parameter that runs into the end of its range (five from the reference, for an index)
+    has no error.
+    """
+
+    def __init__(
+        self,
+        regions: Any = None,
+        *,
+        spectral_model: Any = None,
+        likelihood: str = "pixel",
+        guard_bins: int | Sequence[Any] = 0,
+        background: Any = "fixed",
+        sources: SkyModel | Iterable[SkyModel] = (),
+        free_index: bool = False,
+        free_spectral_parameters: Sequence[str] = (),
+        template: Any = None,
+        smoothness: float = 0.0,
+        oversampling: int = 10,
+        subpixels: int | None = None,
+        spectrum: Any = None,
+        **options: Any,
+    ) -> None:
+        if spectral_model is not None and spectrum is not None:
+            raise ValueError("give spectral_model or spectrum (its older name), not both")
+        model = spectral_model if spectral_model is not None else spectrum
+        models = list(model) if isinstance(model, list | tuple) else None
+        super().__init__(
+            regions,
+            spectral_model=models[0] if models else model,
+            likelihood=likelihood,
+            **options,
+        )
+        one_of("mask_policy", self.mask_policy, POLICIES)
+        self.spectral_models = bin_models(models, len(self.regions))
+        self.guard_bins = guard_bins
+        self.background = background
+        self.sources = source_list(sources)
+        self.free_spectral_parameters = free_names(
+            free_index, free_spectral_parameters, self._bin_models()
+        )
+        self.template = template
+        self.smoothness = not_negative("smoothness", smoothness)
+        self.oversampling = oversampling
+        self.subpixels = checked_subpixels(subpixels)
+        self._guards()
+
+    @classmethod
+    def _options(cls) -> tuple[str, ...]:
+        own = (
+            "guard_bins",
+            "background",
+            "sources",
+            "free_spectral_parameters",
+            "template",
+            "smoothness",
+            "oversampling",
+            "subpixels",
+        )
+        return (*super()._options(), *own)
+
+    def _bin_models(self) -> list[Any]:
+        if self.spectral_models is not None:
+            return self.spectral_models
+        return [self.spectral_model] * len(self.regions)
+
+    def _guards(self) -> list[Any]:
+        guards = self.guard_bins
+        if isinstance(guards, bool | int | np.integer):
+            if guards < 0:
+                raise ValueError(f"guard_bins must not be negative, got {guards}")
+            return guard_regions(self.regions, int(guards)) if guards else []
+        return region_list(guards) if len(guards) else []
+
+    def _components(self) -> Components:
+        guards = self._guards()
+        models = self._bin_models()
+        near = [models[0] if self.spectral_models is None else models[-1]] * len(guards)
+        if guards and self.spectral_models is not None and isinstance(self.guard_bins, int):
+            # Those before the first bin come first.
+            half = len(guards) - int(self.guard_bins)
+            near[:half] = [models[0]] * half
+        return Components(
+            regions=list(self.regions),
+            guards=guards,
+            sources=self.sources,
+            models=[*models, *near, *(source.spectral_model for source in self.sources)],
+            template=self.template,
+            oversampling=self.oversampling,
+            subpixels=self.subpixels,
+        )
+
+    def _edges(self, datasets: Sequence[MapDataset]) -> list[Array]:
+        """Indices of the groups' edges on each dataset's axis."""
+        first = datasets[0].energy_axis
+        found = [snap_energy_edges(self.energy_edges, d.energy_axis) for d in datasets]
+        for dataset, edges in zip(datasets, found, strict=True):
+            same_edges(first, found[0], dataset.energy_axis, edges, dataset.name)
+        return found
+
+    def _groups(self, datasets: Sequence[MapDataset]) -> list[Group]:
+        edges = self._edges(datasets)
+        return make_groups(edges, datasets[0].energy_axis.edges_tev()[edges[0]])
+
+    def response(self, datasets: Any) -> ForwardResponse:
+        """Fold all components through the response of datasets.
+
+        Keep the result and give it to `run` where the same regions, spectra and responses are
+        fitted to many counts.
+
+        Parameters
+        ----------
+        datasets : MapDataset, MapDatasetOnOff or a list of these
+
+        Returns
+        -------
+        ForwardResponse
+
+        Raises
+        ------
+        ValueError
+            If a dataset has no PSF, counts or exposure, or a region is cut and must not be.
+        """
+        datasets = dataset_list(datasets)
+        with jax.enable_x64(True):
+            components = self._components()
+            found = []
+            for dataset, edges in zip(datasets, self._edges(datasets), strict=True):
+                dataset.check()
+                self._check_kind(dataset)
+                found.append(
+                    dataset_response(
+                        components,
+                        dataset,
+                        slice(int(edges[0]), int(edges[-1])),
+                        per_true_energy=bool(self.free_spectral_parameters),
+                        mask_policy=one_of("mask_policy", self.mask_policy, POLICIES),
+                    )
+                )
+        return ForwardResponse(
+            components, found, bool(self.free_spectral_parameters), self.mask_policy
+        )
+
+    def _check_kind(self, dataset: MapDataset) -> None:
+        if isinstance(dataset, MapDatasetOnOff) and self.likelihood == "pixel":
+            raise ValueError(
+                f"likelihood='pixel' with the On-Off dataset {dataset.name!r}: a background "
+                "profiled pixel by pixel biases the norms; use likelihood='region'"
+            )
+
+    def reduce(  # type: ignore[override]
+        self, datasets: Any, response: ForwardResponse | None = None, *, merge: bool = True
+    ) -> list[JointData]:
+        """Reduce datasets to the arrays of the joint fits, without fitting.
+
+        Parameters
+        ----------
+        datasets : MapDataset, MapDatasetOnOff or a list of these
+        response : ForwardResponse, optional
+            What `response` gave for them.
+        merge : bool
+            Whether pixels without counts share a slot. If not, every pixel has one, for derivatives
+            by the counts of single pixels.
+
+        Returns
+        -------
+        list of JointData
+            One for each energy group: what `jaxprof.core.fit_joint` takes.
+        """
+        datasets = dataset_list(datasets)
+        with jax.enable_x64(True):
+            response = self._checked(datasets, response)
+            backgrounds = background_options(self.background, [d.name for d in datasets])
+            groups = self._groups(datasets)
+            parameters = make_parameters(
+                response.components,
+                self.norm,
+                backgrounds,
+                self.free_spectral_parameters,
+                self.smoothness,
+                [not isinstance(d, MapDatasetOnOff) and d.background is not None for d in datasets],
+                coverage(datasets, response, groups).mean(axis=1),
+            )
+            return joint_data(
+                datasets,
+                response,
+                groups,
+                parameters,
+                names=self.free_spectral_parameters,
+                likelihood=one_of("likelihood", self.likelihood, LIKELIHOODS),
+                merge=merge,
+                summed=self.sum_over_energy_groups,
+            )
+
+    def _checked(
+        self, datasets: list[MapDataset], response: ForwardResponse | None
+    ) -> ForwardResponse:
+        if response is None:
+            return self.response(datasets)
+        for dataset in datasets:
+            dataset.check()
+            self._check_kind(dataset)
+        response.check(datasets)
+        if response.per_true_energy != bool(self.free_spectral_parameters):
+            raise ValueError(
+                "response was made with other free spectral parameters; make a new one with the "
+                "estimator's response(datasets)"
+            )
+        return response
+
+    def run(self, datasets: Any, response: ForwardResponse | None = None) -> FluxProfile:
+        """Estimate the flux profile.
+
+        The computation is in float64 whatever the global setting of JAX.
+
+        Parameters
+        ----------
+        datasets : MapDataset, MapDatasetOnOff or a list of these
+            Several datasets are fitted jointly, with shared norms.
+        response : ForwardResponse, optional
+            What `response` gave for them; by default it is computed.
+
+        Returns
+        -------
+        FluxProfile
+            With ``covariance``, ``correlation``, ``leakage``, ``nuisance`` and ``goodness``.
+
+        Raises
+        ------
+        TypeError
+            For anything but datasets.
+        ValueError
+            If a dataset has no PSF, counts or exposure, has invalid values inside its mask, or
+            energies that do not fit the edges.
+
+        Warns
+        -----
+        UserWarning
+            For regions that lie wholly off the map.
+        """
+        datasets = dataset_list(datasets)
+        with jax.enable_x64(True):
+            response = self._checked(datasets, response)
+            groups = self._groups(datasets)
+            wanted = set(optional_selection(self.selection_optional))
+            results = [
+                fit_group(data, response, group, self, wanted)
+                for data, group in zip(self.reduce(datasets, response), groups, strict=True)
+            ]
+            quantities, reference, predictions = profile_quantities(
+                datasets, response, results, self, wanted
+            )
+        return self._profile(datasets, response, results, quantities, reference, predictions)
+
+    def _profile(
+        self,
+        datasets: list[MapDataset],
+        response: ForwardResponse,
+        results: list[GroupResult],
+        quantities: Mapping[str, Array],
+        reference: Mapping[str, Array] | None,
+        predictions: list[Prediction],
+    ) -> FluxProfile:
+        names = [dataset.name for dataset in datasets]
+        backgrounds = background_options(self.background, names)
+        return FluxProfile(
+            quantities,
+            axis=profile_axis(self.regions),
+            energy_edges=np.array([result.group.edges for result in results]),
+            reference_model=self.spectral_model,
+            reference_models=self.spectral_models,
+            reference=reference,
+            regions=self.regions,
+            dataset_names=names,
+            n_sigma=self.n_sigma,
+            n_sigma_ul=self.n_sigma_ul,
+            n_sigma_sensitivity=self.n_sigma_sensitivity,
+            gti=joined_gti([dataset.gti for dataset in datasets]),
+            nuisance=nuisance_table(response.components, results, names, backgrounds),
+            goodness=goodness_table(results, predictions),
+            meta={"estimator": type(self).__name__, "likelihood": self.likelihood},
+        )

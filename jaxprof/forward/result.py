@@ -1,0 +1,288 @@
+"""From joint fits to the quantities of a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.core.compilation import jit_quickly
+from jaxprof.core.data import Status
+from jaxprof.core.joint_data import JointData, JointFit
+from jaxprof.core.joint_fit import at_fit, fit_joint_ts
+from jaxprof.core.joint_intervals import joint_limits, joint_scan, joint_sensitivity
+from jaxprof.core.joint_model import coefficients
+from jaxprof.datasets import MapDataset
+from jaxprof.forward.prediction import Prediction, predict
+from jaxprof.forward.problem import Group
+from jaxprof.forward.response import ForwardResponse, usable_mask
+from jaxprof.profile.quantities import reference_fluxes
+
+if TYPE_CHECKING:
+    from jaxprof.forward.estimator import ForwardFoldingProfileEstimator
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """Joint fit of one energy group.
+
+    Attributes
+    ----------
+    group : Group
+        The group.
+    data : JointData
+        What was fitted.
+    fit : JointFit
+        The fit, as numpy arrays.
+    coefficients, coefficients_one : ndarray, shape (C, Q)
+        Coefficients of the templates as fitted and at norm one.
+    values : dict of ndarray
+        ``ts``, and what else was asked for: ``norm_errn``, ``norm_errp``, ``norm_ul``,
+        ``norm_sensitivity`` (B,); ``scan`` and ``scan_conditional`` (B, V), rises above the
+        minimum.
+    """
+
+    group: Group
+    data: JointData
+    fit: JointFit
+    coefficients: Array
+    coefficients_one: Array
+    values: dict[str, Array] = field(default_factory=dict)
+
+
+@jit_quickly()
+def _both_coefficients(data: JointData, z: Any) -> tuple[Any, Any]:
+    one = z.at[data.norm_index].set(1.0)
+    return coefficients(data, z), coefficients(data, one)
+
+
+def fit_group(
+    data: JointData,
+    response: ForwardResponse,
+    group: Group,
+    options: ForwardFoldingProfileEstimator,
+    wanted: set[str],
+) -> GroupResult:
+    """Fit one energy group, and find what is asked for of each bin.
+
+    Parameters
+    ----------
+    data : JointData
+        The slots of the group.
+    response : ForwardResponse
+        Tells the components.
+    group : Group
+        The group.
+    options : ForwardFoldingProfileEstimator
+        Numbers of standard deviations, and norms of the scan.
+    wanted : set of str
+        Optional quantities.
+
+    Returns
+    -------
+    GroupResult
+    """
+    bins = jnp.arange(response.components.n_bins)
+    fit, ts = fit_joint_ts(data, bins)
+    values: dict[str, Any] = {"ts": ts}
+    sides, rises, names = [], [], []
+    if "errn-errp" in wanted:
+        sides += [-1.0, 1.0]
+        rises += [options.n_sigma**2] * 2
+        names += ["norm_errn", "norm_errp"]
+    if "ul" in wanted:
+        sides.append(1.0)
+        rises.append(options.n_sigma_ul**2)
+        names.append("norm_ul")
+    if names:
+        found = joint_limits(
+            data, fit, bins, jnp.asarray(sides), jnp.asarray(rises, jnp.result_type(float))
+        )
+        values |= dict(zip(names, np.array(found).T, strict=True))
+        if "norm_ul" in values:
+            values["norm_ul"] = (
+                values["norm_ul"] + np.asarray(fit.values[data.norm_index])[: len(bins)]
+            )
+    if "scan" in wanted:
+        norms = jnp.asarray(options.norm.values())
+        values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
+    if "sensitivity" in wanted:
+        values["norm_sensitivity"] = joint_sensitivity(
+            data, fit, bins, jnp.asarray(float(options.n_sigma_sensitivity))
+        )
+    phi, one = _both_coefficients(data, at_fit(data, fit))
+    return GroupResult(
+        group=group,
+        data=data,
+        fit=jax.tree.map(np.asarray, fit),
+        coefficients=np.asarray(phi),
+        coefficients_one=np.asarray(one),
+        values={name: np.array(value) for name, value in values.items()},
+    )
+
+
+def profile_quantities(
+    datasets: Sequence[MapDataset],
+    response: ForwardResponse,
+    results: Sequence[GroupResult],
+    options: ForwardFoldingProfileEstimator,
+    wanted: set[str],
+) -> tuple[dict[str, Array], dict[str, Array] | None, list[Prediction]]:
+    """Quantities of the profile, first axes (B, G), and its reference fluxes if these were fitted.
+
+    Parameters
+    ----------
+    datasets : sequence of MapDataset
+        What was fitted.
+    response : ForwardResponse
+        Their response.
+    results : sequence of GroupResult
+        One for each group.
+    options : ForwardFoldingProfileEstimator
+        Tells what to report.
+    wanted : set of str
+        Optional quantities.
+
+    Returns
+    -------
+    quantities : dict of ndarray
+        See `FluxProfile`.
+    reference : dict of ndarray, shape (B, G), or None
+        Fluxes at norm one, where spectral parameters were fitted.
+    predictions : list of Prediction
+        One for each group.
+    """
+    n_bins = response.components.n_bins
+    n_own = results[0].data.n_shape + 1
+    norms = np.arange(n_bins) * n_own
+
+    def per_group(parts: list[Array]) -> Array:
+        return np.stack(parts, axis=1)
+
+    norm = per_group([r.fit.values[norms] for r in results])
+    covariance = per_group([r.fit.covariance[np.ix_(norms, norms)] for r in results])
+    variance = np.stack([np.diagonal(r.fit.covariance)[norms] for r in results], axis=1)
+    stat = per_group([np.full(n_bins, r.fit.stat) for r in results])
+    ts = per_group([r.values["ts"] for r in results])
+    predictions = [predict(datasets, response, r) for r in results]
+    status = per_group([r.fit.status[:n_bins] for r in results])
+    status = _refined(status, predictions)
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt(np.where(variance > 0, variance, np.nan))
+    quantities: dict[str, Array] = {
+        "norm": norm,
+        "norm_err": error * options.n_sigma,
+        "norm_covariance": covariance,
+        "stat": np.where(np.isfinite(norm), stat, np.nan),
+        "stat_null": stat + ts,
+        "ts": ts,
+    }
+    for name in ("norm_errn", "norm_errp", "norm_ul", "norm_sensitivity"):
+        if name in results[0].values:
+            quantities[name] = per_group([r.values[name] for r in results])
+    if "scan" in wanted:
+        values = options.norm.values()
+        for name, suffix in (("scan", ""), ("scan_conditional", "_conditional")):
+            rise = per_group([r.values[name] for r in results])
+            quantities[f"stat_scan{suffix}"] = stat[..., np.newaxis] + rise
+        shape = quantities["stat_scan"].shape
+        quantities["norm_scan"] = np.broadcast_to(values, shape).copy()
+    for position, name in enumerate(options.free_spectral_parameters, start=1):
+        quantities[name] = per_group(
+            [
+                np.where(np.isfinite(r.fit.values[norms]), r.fit.values[norms + position], np.nan)
+                for r in results
+            ]
+        )
+        own = np.stack([np.diagonal(r.fit.covariance)[norms + position] for r in results], axis=1)
+        with np.errstate(invalid="ignore"):
+            quantities[f"{name}_err"] = np.sqrt(np.where(own > 0, own, np.nan)) * options.n_sigma
+    quantities |= _counts(datasets, predictions)
+    quantities["response"] = per_group([p.response for p in predictions])
+    quantities["success"] = status <= Status.BOUNDARY
+    quantities["status"] = status
+    quantities["coverage"] = coverage(datasets, response, [result.group for result in results])
+    quantities["solid_angle"] = np.array(
+        [emission.solid_angle for emission in response.datasets[0].emissions[:n_bins]]
+    )
+    reference = _fitted_reference(response, results, options, quantities)
+    return quantities, reference, predictions
+
+
+def _refined(status: Array, predictions: list[Prediction]) -> Array:
+    """Tell bins without counts, and without any pixel in use, from other special cases."""
+    counts = np.stack([p.counts.sum(axis=-1) for p in predictions], axis=1)
+    pixels = np.stack([p.n_slots for p in predictions], axis=1)
+    status = np.where((status == Status.BOUNDARY) & (counts == 0), Status.ZERO_COUNTS, status)
+    lost = (status == Status.NO_EXPOSURE) & (pixels == 0)
+    return np.where(lost, Status.FULLY_MASKED, status)
+
+
+def _counts(datasets: Sequence[MapDataset], predictions: list[Prediction]) -> dict[str, Array]:
+    """Observed and predicted counts, (B, G) for one dataset and (B, G, D) for several."""
+    found = {}
+    names = ("counts", "npred", "npred_background", "npred_excess", "npred_excess_ref")
+    for name in names:
+        values = np.stack([getattr(p, name) for p in predictions], axis=1)
+        found[name] = values[..., 0] if len(datasets) == 1 else values
+    for name in ("npred_guard", "npred_other", "npred_leaked"):
+        found[name] = np.stack([getattr(p, name).sum(axis=-1) for p in predictions], axis=1)
+    return found
+
+
+def coverage(
+    datasets: Sequence[MapDataset], response: ForwardResponse, groups: Sequence[Group]
+) -> Array:
+    """Part of each bin's flux that starts in a pixel in use, (B, G)."""
+    n_bins = response.components.n_bins
+    parts = []
+    for number, (dataset, own) in enumerate(zip(datasets, response.datasets, strict=True)):
+        usable = usable_mask(dataset)
+        n_e, ny, nx = usable.shape
+        share = np.zeros((n_bins, n_e))
+        for index, emission in enumerate(own.emissions[:n_bins]):
+            h, w = emission.weights.shape
+            y0, x0 = max(emission.y0, 0), max(emission.x0, 0)
+            y1, x1 = min(emission.y0 + h, ny), min(emission.x0 + w, nx)
+            if y1 > y0 and x1 > x0:
+                inner = emission.weights[
+                    y0 - emission.y0 : y1 - emission.y0, x0 - emission.x0 : x1 - emission.x0
+                ]
+                share[index] = (usable[:, y0:y1, x0:x1] * inner).sum(axis=(1, 2))
+        parts.append(
+            np.stack([share[:, group.bins[number]].mean(axis=1) for group in groups], axis=1)
+        )
+    return np.minimum(np.mean(parts, axis=0), 1.0)
+
+
+def _fitted_reference(
+    response: ForwardResponse,
+    results: Sequence[GroupResult],
+    options: ForwardFoldingProfileEstimator,
+    quantities: dict[str, Array],
+) -> dict[str, Array] | None:
+    """Fluxes at norm one of spectra with fitted parameters, (B, G)."""
+    names = options.free_spectral_parameters
+    if not names:
+        return None
+    n_bins = response.components.n_bins
+    found = {name: np.empty((n_bins, len(results))) for name in ("dnde", "flux", "eflux")}
+    for column, result in enumerate(results):
+        edges = np.array([result.group.edges])
+        for row, model in enumerate(response.components.models[:n_bins]):
+            start = reference_fluxes(model, edges)
+            fitted = {name: quantities[name][row, column] for name in names}
+            own = start
+            if all(np.isfinite(value) for value in fitted.values()):
+                own = reference_fluxes(model.replace(**fitted), edges)
+            for name in found:
+                # The norm multiplies the flux in the group, whatever the parameters.
+                found[name][row, column] = own[name][0] * (start["flux"][0] / own["flux"][0])
+    return found

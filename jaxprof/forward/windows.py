@@ -1,0 +1,376 @@
+"""Emission folded through exposure, point-spread function and energy dispersion.
+
+Each component is folded on a window of its own, as large as its emission and the reach of the
+PSF; components of similar size share an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from astropy.coordinates import SkyCoord
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+
+from jaxprof.core.psf import convolve, psf_image, psf_kernel
+from jaxprof.datasets import MapDataset
+from jaxprof.forward.emission import Emission
+from jaxprof.forward.kernels import (
+    distinct_kernels,
+    missing_psf,
+    psf_radius,
+    reach,
+)
+from jaxprof.irf import RecoPSFMap
+from jaxprof.reduce import edisp_kernels
+
+Array = NDArray[Any]
+
+CHUNK = 64
+"""Components that are folded at a time."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Templates of some components on windows of one size.
+
+    Attributes
+    ----------
+    values : array, shape (C, Q, R, H, W)
+        Predicted counts per coefficient. Either ``R`` counts reconstructed energies; or it is one,
+        ``Q`` counts true energies and ``edisp`` is still to be applied.
+    edisp : array, shape (C, Q, E), or None
+        Energy dispersion that is to be applied.
+    y0, x0 : array of int, shape (C,)
+        Pixel of the map at the lower left of each window.
+    first : int
+        Index of the first component; the others follow.
+    """
+
+    values: Any
+    edisp: Any
+    y0: Any
+    x0: Any
+    first: int = field(default=0, metadata={"static": True})
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+
+@dataclass(frozen=True)
+class FoldingInput:
+    """What folding needs of one dataset and its components, before any JAX.
+
+    Attributes
+    ----------
+    images : ndarray, shape (C, T, h, w)
+        Exposure [cm2 s] times share of the flux, on the emission's own pixels.
+    details : ndarray, shape (C, n * n, T, h, w), or None
+        How much more starts in each part of a pixel than if all of it did evenly.
+    kernel : ndarray of int, shape (C,)
+        Index into the list of kernels.
+    edisp : ndarray, shape (C, T, E)
+        Energy dispersion at the components' centres.
+    y0, x0 : ndarray of int, shape (C,)
+        Pixel of ``images[:, :, 0, 0]`` on the map.
+    first : int
+        Index of the first component.
+    """
+
+    images: Array
+    details: Array | None
+    kernel: Array
+    edisp: Array
+    y0: Array
+    x0: Array
+    first: int
+
+
+def _exposures(dataset: MapDataset, chunk: Sequence[Emission], shape: tuple[int, int]) -> Array:
+    """Exposure [cm2 s] times share of the flux (C, T, h, w), zero beyond each emission's pixels.
+
+    Off the map the exposure is that of the nearest pixel: nothing else is known, and emission from
+    there does leak in.
+    """
+    exposure = dataset.exposure
+    assert exposure is not None
+    factor = exposure.unit.to("cm2 s")
+    ny, nx = exposure.geom.npix_shape
+    images = np.zeros((len(chunk), exposure.data.shape[0], *shape))
+    for index, emission in enumerate(chunk):
+        h, w = emission.weights.shape
+        y = np.clip(np.arange(emission.y0, emission.y0 + h), 0, ny - 1)
+        x = np.clip(np.arange(emission.x0, emission.x0 + w), 0, nx - 1)
+        seen = exposure.data[:, y[:, np.newaxis], x].astype(np.float64) * factor
+        seen = np.where(np.isfinite(seen) & (emission.weights > 0), seen, 0.0)
+        images[index, :, :h, :w] = seen * emission.weights
+    return images
+
+
+def _details(images: Array, chunk: Sequence[Emission]) -> Array | None:
+    """Images (C, n * n, T, h, w) of the parts of pixels, less their mean; None if all are even."""
+    n = max((len(e.parts) for e in chunk if e.parts is not None), default=1)
+    if n == 1:
+        return None
+    found = np.zeros((len(chunk), n * n, *images.shape[1:]))
+    for index, emission in enumerate(chunk):
+        if emission.parts is None:
+            continue
+        h, w = emission.weights.shape
+        parts = emission.parts.reshape(n * n, h, w)
+        whole = np.where(emission.weights > 0, emission.weights, 1.0)
+        excess = parts / whole - np.where(emission.weights > 0, 1.0 / n**2, 0.0)
+        excess[np.abs(excess) < 1e-9] = 0.0
+        found[index, :, :, :h, :w] = excess[:, np.newaxis] * images[index, :, :h, :w]
+    return found if found.any() else None
+
+
+def _chunks(emissions: Sequence[Emission]) -> list[slice]:
+    """Neighbouring components of similar size."""
+    found, start = [], 0
+    for index in range(1, len(emissions) + 1):
+        if index == len(emissions):
+            new = True
+        else:
+            shapes = np.array([e.weights.shape for e in emissions[start : index + 1]])
+            area = shapes.prod(axis=1)
+            new = shapes.max(axis=0).prod() * len(area) > 4 * area.sum() + 40_000
+            new = new or (emissions[index].offset is None) != (emissions[start].offset is None)
+        if new:
+            found.append(slice(start, index))
+            start = index
+    return found
+
+
+class Folding:
+    """All components of a dataset, ready to be folded for any spectrum and PSF width.
+
+    Parameters
+    ----------
+    dataset : MapDataset
+        With exposure and PSF.
+    emissions : sequence of Emission
+        One for each component.
+
+    Raises
+    ------
+    ValueError
+        If the dataset has no PSF, or responses of a kind that is not known.
+    """
+
+    def __init__(self, dataset: MapDataset, emissions: Sequence[Emission]) -> None:
+        if dataset.psf is None:
+            raise missing_psf(dataset)
+        self.reco_psf = isinstance(dataset.psf, RecoPSFMap)
+        geom = dataset.geom.to_image()
+        self.kernels, which = distinct_kernels(dataset, geom, emissions)
+        self.half = max(reach(k.rad, k.density, k.matrix) for k in self.kernels)
+        radius = 2 * psf_radius(dataset).max() / geom.pixel_scales.to_value("deg").min()
+        self.near = int(np.ceil(radius)) + 2
+        # Nothing travels further than across the map.
+        self.half = min(self.half, max(geom.npix_shape))
+        self.near = min(self.near, self.half)
+        edisp = edisp_kernels(dataset, SkyCoord([emission.center for emission in emissions]))
+        self.inputs: list[FoldingInput] = []
+        for part in _chunks(emissions):
+            chunk = emissions[part]
+            height, width = np.max([emission.weights.shape for emission in chunk], axis=0)
+            images = _exposures(dataset, chunk, (int(height), int(width)))
+            self.inputs.append(
+                FoldingInput(
+                    images=images,
+                    details=_details(images, chunk),
+                    kernel=which[part],
+                    edisp=edisp[part],
+                    y0=np.array([emission.y0 for emission in chunk]),
+                    x0=np.array([emission.x0 for emission in chunk]),
+                    first=part.start,
+                )
+            )
+
+    def kernel_images(self, psf_scale: Any = 1.0) -> list[Any]:
+        """Kernels (T, 2 half + 1, 2 half + 1) with the PSF widened by a factor."""
+        made = []
+        for kernel in self.kernels:
+            arguments = (kernel.rad, kernel.density, kernel.matrix)
+            if kernel.offset is None:
+                made.append(psf_kernel(*arguments, self.half, scale=psf_scale))
+            else:
+                made.append(psf_image(*arguments, kernel.offset, self.half, scale=psf_scale))
+        return made
+
+    def part_kernels(self, number: int, n: int, psf_scale: Any = 1.0) -> Any:
+        """Kernels of the n x n parts of a pixel, (n * n, T, 2 near + 1, 2 near + 1).
+
+        Where in its pixel a photon starts matters nearby only.
+        """
+        kernel = self.kernels[number]
+        made = [
+            psf_kernel(
+                kernel.rad,
+                kernel.density,
+                kernel.matrix,
+                self.near,
+                scale=psf_scale,
+                part=(n, column, row),
+            )
+            for row in range(n)
+            for column in range(n)
+        ]
+        return (jnp if any(isinstance(m, jax.Array) for m in made) else np).stack(made)
+
+    def windows(
+        self, flux: Any, *, psf_scale: Any = 1.0, per_true_energy: bool = False
+    ) -> list[Windows]:
+        """Fold all components.
+
+        Parameters
+        ----------
+        flux : array, shape (C, T)
+            Flux in the true energies at norm one [cm-2 s-1]. Not used if ``per_true_energy``.
+        psf_scale : float
+            Factor by which the PSF is widened; may be traced.
+        per_true_energy : bool
+            Whether to keep the true energies apart, for spectra with free parameters.
+
+        Returns
+        -------
+        list of Windows
+        """
+        kernels = self.kernel_images(psf_scale)
+        found = []
+        for part in self.inputs:
+            pieces = [
+                self._fold_some(part, rows, kernels, flux, psf_scale, per_true_energy)
+                for rows in _equal_pieces(len(part.kernel))
+            ]
+            n = len(part.kernel)
+            values = pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)[:n]
+            pending = per_true_energy and not self.reco_psf
+            found.append(
+                Windows(
+                    values=values,
+                    edisp=part.edisp if pending else None,
+                    y0=part.y0 - self.half,
+                    x0=part.x0 - self.half,
+                    first=part.first,
+                )
+            )
+        return found
+
+    def _fold_some(
+        self,
+        part: FoldingInput,
+        rows: Array,
+        kernels: list[Any],
+        flux: Any,
+        psf_scale: Any,
+        per_true_energy: bool,
+    ) -> Any:
+        """Values of `Windows` for some components of a part."""
+        which = part.kernel[rows]
+        used, own = np.unique(which, return_inverse=True)
+        shared = len(used) == 1
+        kernel = kernels[used[0]] if shared else jnp.stack([kernels[k] for k in used])[own]
+        details, near = None, None
+        if part.details is not None:
+            details = part.details[rows]
+            n_parts = int(np.sqrt(details.shape[1]))
+            tables = [self.part_kernels(int(k), n_parts, psf_scale) for k in used]
+            near = tables[0] if shared else jnp.moveaxis(jnp.stack(tables)[own], 1, 0)
+        return _fold(
+            part.images[rows],
+            details,
+            kernel,
+            near,
+            jnp.asarray(flux)[part.first + rows],
+            part.edisp[rows],
+            per_true_energy=per_true_energy,
+            reco_psf=self.reco_psf,
+        )
+
+
+def _equal_pieces(n: int) -> list[Array]:
+    """Indices in pieces of one length, `CHUNK` at most; the last repeats its end."""
+    number = -(-n // CHUNK)
+    size = -(-n // number)
+    return [np.minimum(np.arange(i * size, (i + 1) * size), n - 1) for i in range(number)]
+
+
+def _spread(images: Any, details: Any, kernel: Any, near: Any) -> Any:
+    """Images (C, T, h, w) after the PSF; ``details`` (C, parts, T, h, w) add what pixels hide."""
+    spread = convolve(images, kernel if kernel.ndim == 4 else kernel[None])
+    if details is None:
+        return spread
+    height, width = (size + near.shape[-1] - 1 for size in images.shape[-2:])
+    fine = (next_fast_len(height, real=True), next_fast_len(width, real=True))
+
+    def add(total: Any, pair: tuple[Any, Any]) -> tuple[Any, None]:
+        detail, own = pair
+        own = own if own.ndim == 4 else own[None]
+        return total + jnp.fft.rfft2(detail, fine) * jnp.fft.rfft2(own, fine), None
+
+    shape = (*images.shape[:2], fine[0], fine[1] // 2 + 1)
+    start = jnp.zeros(shape, jnp.result_type(images, jnp.complex64))
+    product, _ = jax.lax.scan(add, start, (jnp.swapaxes(details, 0, 1), near))
+    extra = jnp.fft.irfft2(product, fine)[..., :height, :width]
+    edge = (kernel.shape[-1] - near.shape[-1]) // 2
+    inner = (slice(edge, edge + height), slice(edge, edge + width))
+    corrected = spread.at[..., inner[0], inner[1]].add(extra)
+    floor = 64 * jnp.finfo(spread.dtype).eps * spread.max(axis=(-2, -1), keepdims=True)
+    return jnp.where(corrected > floor, corrected, 0.0)
+
+
+@partial(jax.jit, static_argnames=("per_true_energy", "reco_psf"))
+def _fold(
+    images: Any,
+    details: Any,
+    kernel: Any,
+    near: Any,
+    flux: Any,
+    edisp: Any,
+    *,
+    per_true_energy: bool,
+    reco_psf: bool,
+) -> Any:
+    """Values (C, Q, R, H, W) of `Windows`."""
+    if reco_psf:
+        # The PSF is in reconstructed energy: the dispersion comes first.
+        if per_true_energy:
+            # One true energy after the other, as if each were a component of its own.
+            n, n_true = images.shape[:2]
+
+            def mixed(values: Any) -> Any:
+                return edisp[..., None, None] * values[..., None, :, :]
+
+            def one(values: Any) -> Any:
+                return values.reshape(n * n_true, *values.shape[2:])
+
+            before = one(mixed(images))
+            parts = None
+            if details is not None:
+                parts = edisp[:, None, :, :, None, None] * details[:, :, :, None]
+                parts = jnp.moveaxis(parts, 2, 1)
+                parts = parts.reshape(n * n_true, *parts.shape[2:])
+            own = kernel if kernel.ndim == 3 else jnp.repeat(kernel, n_true, axis=0)
+            if near is not None and near.ndim == 5:
+                near = jnp.repeat(near, n_true, axis=1)
+            spread = _spread(before, parts, own, near)
+            return spread.reshape(n, n_true, *spread.shape[1:])
+        mix = flux[:, :, None] * edisp
+        before = jnp.einsum("cte,cthw->cehw", mix, images)
+        parts = None if details is None else jnp.einsum("cte,cpthw->cpehw", mix, details)
+        return _spread(before, parts, kernel, near)[:, None]
+    spread = _spread(images, details, kernel, near)
+    if per_true_energy:
+        return spread[:, :, None]
+    mix = jnp.swapaxes(flux[:, :, None] * edisp, 1, 2)
+    flat = mix @ spread.reshape(*spread.shape[:2], -1)
+    return flat.reshape(flat.shape[0], 1, flat.shape[1], *spread.shape[2:])
