@@ -35,6 +35,7 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)
 	$(PY) examples/flux_profiles.py
+	$(PY) examples/forward_folding.py
 
 test: $(STAMP)
 	$(PY) -m pytest $(PYTEST_ARGS)
