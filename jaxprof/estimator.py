@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, ClassVar
 
 import astropy.units as u
 import jax
@@ -25,12 +26,33 @@ from jaxprof.options import (
     one_of,
     optional_selection,
     positive,
+    profile_regions,
 )
 from jaxprof.profile import FluxProfile
 from jaxprof.reduce import LIKELIHOODS, MASK_POLICIES, Reduction, reduce_datasets
-from jaxprof.regions import profile_axis, region_list
+from jaxprof.regions import profile_axis
 
 Array = NDArray[Any]
+
+
+def _spectral_model(model: Any) -> Any:
+    return PowerLawSpectralModel() if model is None else checked_spectral_model(model)
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "regions": profile_regions,
+    "spectral_model": _spectral_model,
+    "energy_edges": checked_energy_edges,
+    "n_sigma": partial(positive, "n_sigma"),
+    "n_sigma_ul": partial(positive, "n_sigma_ul"),
+    "n_sigma_sensitivity": partial(positive, "n_sigma_sensitivity"),
+    "selection_optional": optional_selection,
+    "sum_over_energy_groups": bool,
+    "norm": norm_parameter,
+    "mask_policy": partial(one_of, "mask_policy", valid=MASK_POLICIES),
+    "likelihood": partial(one_of, "likelihood", valid=LIKELIHOODS),
+}
+"""What makes of each option what the estimator works with, or raises."""
 
 
 class FluxProfileEstimator:
@@ -82,7 +104,25 @@ class FluxProfileEstimator:
     ValueError
         For fewer than two regions, energy edges that are not increasing energies, or values that an
         option does not take.
+
+    Notes
+    -----
+    Options are attributes. Those assigned later are checked and completed as those given at first.
     """
+
+    regions: list[Any]
+    spectral_model: Any
+    energy_edges: u.Quantity
+    n_sigma: float
+    n_sigma_ul: float
+    n_sigma_sensitivity: float
+    selection_optional: tuple[str, ...]
+    sum_over_energy_groups: bool
+    norm: NormParameter
+    mask_policy: str
+    likelihood: str
+    # Subclasses may have other rules for the same options, or more options.
+    _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = _CHECKS
 
     def __init__(
         self,
@@ -108,45 +148,39 @@ class FluxProfileEstimator:
             )
         if spectral_model is not None and spectrum is not None:
             raise ValueError("give spectral_model or spectrum (its older name), not both")
-        self.regions = region_list(regions)
-        if len(self.regions) < 2:
-            raise ValueError(
-                f"regions: a profile needs at least two regions, got {len(self.regions)}"
-            )
-        model = spectral_model if spectral_model is not None else spectrum
-        self.spectral_model = (
-            PowerLawSpectralModel() if model is None else checked_spectral_model(model)
-        )
-        self.energy_edges = checked_energy_edges(energy_edges)
-        self.n_sigma = positive("n_sigma", n_sigma)
-        self.n_sigma_ul = positive("n_sigma_ul", n_sigma_ul)
-        self.n_sigma_sensitivity = positive("n_sigma_sensitivity", n_sigma_sensitivity)
-        self.selection_optional = optional_selection(selection_optional)
-        self.sum_over_energy_groups = bool(sum_over_energy_groups)
-        self.norm = norm_parameter(norm)
-        self.mask_policy = one_of("mask_policy", mask_policy, MASK_POLICIES)
-        self.likelihood = one_of("likelihood", likelihood, LIKELIHOODS)
+        options = {
+            "regions": regions,
+            "spectral_model": spectral_model if spectral_model is not None else spectrum,
+            "energy_edges": energy_edges,
+            "n_sigma": n_sigma,
+            "n_sigma_ul": n_sigma_ul,
+            "n_sigma_sensitivity": n_sigma_sensitivity,
+            "selection_optional": selection_optional,
+            "sum_over_energy_groups": sum_over_energy_groups,
+            "norm": norm,
+            "mask_policy": mask_policy,
+            "likelihood": likelihood,
+        }
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; an option is checked, when it is changed later too."""
+        check = self._checks.get(name)
+        super().__setattr__(name, value if check is None else check(value))
 
     @classmethod
     def _options(cls) -> tuple[str, ...]:
-        return (
-            "regions",
-            "spectral_model",
-            "energy_edges",
-            "n_sigma",
-            "n_sigma_ul",
-            "n_sigma_sensitivity",
-            "selection_optional",
-            "sum_over_energy_groups",
-            "norm",
-            "mask_policy",
-            "likelihood",
-        )
+        return tuple(_CHECKS)
 
     @property
     def spectrum(self) -> Any:
         """The older name of ``spectral_model``."""
         return self.spectral_model
+
+    @spectrum.setter
+    def spectrum(self, model: Any) -> None:
+        self.spectral_model = model
 
     def __str__(self) -> str:
         shown = {
@@ -180,8 +214,8 @@ class FluxProfileEstimator:
                 self.regions,
                 self.spectral_model,
                 self.energy_edges,
-                mask_policy=one_of("mask_policy", self.mask_policy, MASK_POLICIES),
-                likelihood=one_of("likelihood", self.likelihood, LIKELIHOODS),
+                mask_policy=self.mask_policy,
+                likelihood=self.likelihood,
                 sum_over_energy_groups=self.sum_over_energy_groups,
             )
 
@@ -241,7 +275,7 @@ class FluxProfileEstimator:
             "stat_null": fit.stat_null,
             "ts": fit.ts,
         }
-        wanted = set(optional_selection(self.selection_optional))
+        wanted = set(self.selection_optional)
         if wanted & {"errn-errp", "ul"}:
             limits = core.limits(data, fit, n_sigma=self.n_sigma, n_sigma_ul=self.n_sigma_ul)
             if "errn-errp" in wanted:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
+from jaxprof.regions import region_list
 
 Array = NDArray[Any]
 
@@ -82,6 +83,14 @@ def dataset_list(datasets: Any) -> list[MapDataset]:
             )
     if not found:
         raise ValueError("datasets is empty")
+    return found
+
+
+def profile_regions(regions: Any) -> list[Any]:
+    """The regions of a profile, at least two."""
+    found = region_list(regions)
+    if len(found) < 2:
+        raise ValueError(f"regions: a profile needs at least two regions, got {len(found)}")
     return found
 
 

@@ -136,6 +136,8 @@ def _signal(
     visible = mask.any(axis=0) if mask_policy != "mean-exposure" else np.ones(mask.shape[1], bool)
     exposure = exposure_map.data[:, pixels.y, pixels.x].astype(np.float64) * factor
     exposure = np.where(visible, exposure, 0.0)
+    if mask_policy == "mean-exposure":
+        _check_whole_exposure(exposure, pixels, dataset.name)
     whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, 1.0)
     weight = pixels.solid_angle / whole[pixels.region]
     if mask_policy == "mean-exposure":
@@ -158,6 +160,22 @@ def _signal(
             sums[key] = pixels.total(exposure * weight * row)
     effective = np.stack([sums[key] for key in packed]).transpose(2, 1, 0)
     return np.asarray(fold_flux(flux, effective, kernels))
+
+
+def _check_whole_exposure(exposure: Array, pixels: MemberPixels, name: str) -> None:
+    """Raise for exposures (T, P) that cannot be averaged; inside the mask they were checked."""
+    # NaN fails the comparison too.
+    bad = ~((exposure >= 0) & (exposure < np.inf))
+    if bad.any():
+        energy, pixel = np.argwhere(bad)[0]
+        first = (int(energy), int(pixels.y[pixel]), int(pixels.x[pixel]))
+        regions = ", ".join(map(str, np.unique(pixels.region[bad.any(axis=0)])))
+        raise ValueError(
+            f"exposure of dataset {name!r} is NaN, infinite or negative in masked pixels of the "
+            f"regions {regions} (counted from 0), first at (energy, y, x) = {first}; "
+            "mask_policy='mean-exposure' needs the exposure of masked pixels too: mend the map, "
+            "or use mask_policy='coverage'"
+        )
 
 
 def _per_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixels) -> Array:

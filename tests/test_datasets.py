@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from astropy import units as u
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.irf import EDispKernelMap
@@ -122,6 +123,21 @@ def test_parts_that_do_not_fit_are_refused(changes, message):
 def test_on_off_parts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="acceptance are at other sky positions"):
         MapDatasetOnOff(**on_off_parts(acceptance=WcsNDMap(SHIFTED)))
+
+
+@pytest.mark.parametrize("part", ["counts", "background", "npred_sources"])
+@pytest.mark.parametrize("unit", ["s-1", "TeV-1", "sr-1", "percent", "cm2 s"])
+def test_counts_and_background_are_plain_numbers(part, unit):
+    with pytest.raises(ValueError, match=rf"^{part} has the unit '{u.Unit(unit)}'.*plain numbers"):
+        MapDataset(**parts(**{part: WcsNDMap(GEOM, 1.0, unit)}))
+    for allowed in ("", "ct", "photon"):
+        MapDataset(**parts(**{part: WcsNDMap(GEOM, 1.0, allowed)}))
+
+
+@pytest.mark.parametrize("part", ["counts", "counts_off", "acceptance", "acceptance_off"])
+def test_on_off_maps_are_plain_numbers(part):
+    with pytest.raises(ValueError, match=rf"^{part} has the unit 's'"):
+        MapDatasetOnOff(**on_off_parts(**{part: WcsNDMap(GEOM, 1.0, "s")}))
 
 
 # --- values

@@ -114,6 +114,16 @@ def test_limit_without_counts(background):
     assert_allclose(jax.grad(ts)(arrays)["background"][0, 0], [2.0, 2.0], rtol=1e-12)
 
 
+def test_limit_without_counts_of_uneven_slots():
+    """The same where one slot has hardly any signal and the norm is at -1e13."""
+    arrays = arrays_of({"counts": [0.0, 0.0], "background": [0.1, 0.1], "npred_ref": [1.0, 1e-14]})
+    assert_allclose(norm_of(arrays), -1e13, rtol=1e-12)
+    assert_allclose(upper_of(arrays), 1.8, rtol=1e-13)
+    gradient = jax.grad(upper_of)(arrays)
+    assert_allclose(gradient["background"][0, 0], [-1.0, -1.0], rtol=1e-12)
+    assert_allclose(gradient["npred_ref"][0, 0], [-1.8, -1.8], rtol=1e-12)
+
+
 def test_on_off_kink():
     """A slot without any count at zero signal: both one-sided derivatives by its counts."""
     arrays = arrays_of(

@@ -207,9 +207,49 @@ def test_options_changed_later():
     one = estimator()
     one.selection_optional = "all"
     assert "norm_ul" in one.run(small_dataset()).available_quantities
-    one.mask_policy = "none"
-    with pytest.raises(ValueError, match="mask_policy must be one of"):
-        one.run(small_dataset())
+    one.energy_edges = [10, 500] * u.GeV
+    one.norm = {"min": 0.0, "scan_values": [1, 2]}
+    profile = one.run(small_dataset())
+    assert profile.stat_scan.shape == (4, 1, 2)
+    assert np.all(profile.norm >= 0)
+    one.norm.scan_values = [1, 2, 3]
+    assert one.run(small_dataset()).stat_scan.shape == (4, 1, 3)
+    one.norm = None
+    assert len(one.norm.values()) == 11
+    one.spectrum = PowerLawSpectralModel(index=3)
+    assert one.spectral_model.index == 3
+    one.spectral_model = None
+    assert one.spectral_model.index == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("regions", [], "regions is empty"),
+        ("regions", boxes(1), "at least two regions"),
+        ("spectral_model", 2.3, "spectral_model must be a spectral model"),
+        ("spectrum", 2.3, "spectral_model must be a spectral model"),
+        ("energy_edges", [10, 100], "energy_edges must be energies with a unit"),
+        ("energy_edges", [100, 10] * u.GeV, "increasing energies"),
+        ("n_sigma", 0, "n_sigma must be a positive number"),
+        ("n_sigma_ul", "2", "n_sigma_ul must be a positive number"),
+        ("n_sigma_sensitivity", -5, "n_sigma_sensitivity must be a positive number"),
+        ("selection_optional", ["limits"], "selection_optional: unknown 'limits'"),
+        ("norm", {"minimum": 0}, "norm must be a NormParameter or a dict of min"),
+        ("norm", 1.0, "norm must be a NormParameter"),
+        ("mask_policy", "none", "mask_policy must be one of"),
+        ("likelihood", "bins", "likelihood must be one of"),
+    ],
+)
+def test_options_are_checked_when_given_and_when_changed(option, value, message):
+    """The same message both times; what is refused later changes nothing."""
+    with pytest.raises(ValueError, match=message):
+        FluxProfileEstimator(**{"regions": boxes(), option: value})
+    one = estimator()
+    before = getattr(one, option)
+    with pytest.raises(ValueError, match=message):
+        setattr(one, option, value)
+    assert getattr(one, option) is before
 
 
 def test_pixel_likelihood():
@@ -334,6 +374,21 @@ def test_on_off_maps_of_a_ring_background():
     counts_off[0, 0, 0] = -0.5
     with pytest.raises(ValueError, match="counts_off of dataset 'small'"):
         estimator().run(dataset)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
+def test_exposure_outside_the_mask(value):
+    """Only the policy that averages over masked pixels needs their exposure, and says so."""
+    dataset = small_dataset()
+    mask = np.ones(dataset.geom.data_shape, bool)
+    # Pixels 7 to 10 of this row belong to region 1.
+    mask[:, 8, 9] = False
+    masked(dataset, mask)
+    dataset.exposure.data[2, 8, 9] = value
+    assert np.all(np.isfinite(estimator().run(dataset).norm))
+    message = r"exposure of dataset 'small' .* regions 1 .* = \(2, 8, 9\).*'mean-exposure'"
+    with pytest.raises(ValueError, match=message):
+        estimator(mask_policy="mean-exposure").run(dataset)
 
 
 def test_joint_good_time_intervals():

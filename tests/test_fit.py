@@ -180,6 +180,25 @@ def test_zero_counts(background):
     assert_allclose(fit.ts[0, 0], 2 * sum(background), atol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("spread", [0, 4, 14, 20])
+def test_limits_without_counts_of_uneven_slots(dtype, spread):
+    """The statistic rises by n^2 at the limit, whatever the signals' orders of magnitude.
+
+    The norm is where the slot of the least signal for its background is empty, far below.
+    """
+    rng = np.random.default_rng(spread)
+    shape = (40, 1, 5)
+    background = rng.exponential(0.7, shape).astype(dtype)
+    npred_ref = (10 ** rng.uniform(-spread, 0, shape)).astype(dtype)
+    data = ProfileData(counts=np.zeros(shape, dtype), background=background, npred_ref=npred_ref)
+    fit = fit_norms(data)
+    assert_array_equal(fit.status, Status.ZERO_COUNTS)
+    upper = np.asarray(limits(data, fit).norm_ul, float)[..., np.newaxis]
+    stat = 2 * np.sum(np.maximum(background.astype(float) + upper * npred_ref, 0), axis=-1)
+    assert_allclose(stat, 4.0, rtol=50 * np.finfo(dtype).eps)
+
+
 def test_kink():
     """The minimum where a slot without counts reaches zero is that point exactly."""
     data = one_bin(

@@ -367,6 +367,35 @@ def test_quantity_errors():
         plot_quantity(profile, "stat_scan")
 
 
+@pytest.mark.parametrize(
+    ("name", "figure"),
+    [
+        ("norm_covariance", "plot_correlation"),
+        ("covariance", "plot_correlation"),
+        ("correlation", "plot_correlation"),
+        ("response", "plot_leakage"),
+        ("leakage", "plot_leakage"),
+        ("stat_scan", "plot_ts_profiles"),
+        ("norm_scan", "plot_ts_profiles"),
+        ("ts_scan", "plot_ts_profiles"),
+        ("stat_scan_conditional", "plot_ts_profiles"),
+        ("dnde_ref", "a quantity that has one"),
+    ],
+)
+def test_matrices_and_scans_are_no_points(name, figure):
+    """With as many bins as groups and scanned norms, no shape tells them from datasets."""
+    cube = np.ones((2, 2, 2))
+    stored = dict.fromkeys(
+        ("norm_covariance", "response", "stat_scan", "stat_scan_conditional", "norm_scan"), cube
+    )
+    profile = make_profile(
+        np.ones((2, 2)), edges=[(0.01, 0.1), (0.1, 1)], stat=np.zeros((2, 2)), **stored
+    )
+    with pytest.raises(ValueError, match=rf"'{name}' has the shape \(2,.* use {figure}"):
+        plot_quantity(profile, name)
+    assert not plt.get_fignums()
+
+
 # likelihood profiles
 
 

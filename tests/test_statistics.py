@@ -152,6 +152,39 @@ def test_dtype_is_kept(dtype):
     assert_allclose(wstat(*arrays), SHERPA_WSTAT, rtol=1e-4 if dtype == np.float32 else 2e-7)
 
 
+@pytest.mark.parametrize("n_off", [1e3, 1e5, 1e7])
+def test_wstat_of_many_counts_in_float32(n_off):
+    """No cancellation of the counts' size: the statistic is good to its own last digits."""
+    alpha, n_on = 0.125, 0.14 * n_off
+    signals = np.linspace(-0.5, 3, 8) * (n_on - alpha * n_off)
+    with mpmath.workdps(40):
+        expected = []
+        for m in map(mpmath.mpf, signals):
+            c = alpha * (n_on + n_off) - (1 + alpha) * m
+            root = mpmath.sqrt(c**2 + 4 * alpha * (alpha + 1) * n_off * m)
+            off = (c + root) / (2 * alpha * (alpha + 1))
+            on = m + alpha * off
+            terms = [rate - n - n * mpmath.log(rate / n) for n, rate in ((n_on, on), (n_off, off))]
+            expected.append(float(2 * sum(terms)))
+    single = [np.asarray(value, np.float32) for value in (n_on, n_off, alpha, signals)]
+    assert_allclose(wstat(*single), expected, rtol=3e-5, atol=1e-6)
+    assert_allclose(wstat(n_on, n_off, alpha, signals), expected, rtol=1e-13, atol=1e-13)
+
+
+def test_wstat_derivatives_by_the_counts():
+    """2 ln(n / rate), and how it changes with the signal also where there are no counts."""
+    n_on, n_off, alpha, signal = 7.0, 12.0, 0.4, 1.3
+    off, on, _ = wstat_rates(*map(jnp.asarray, (n_on, n_off, alpha, signal)))
+    slopes = jax.grad(wstat, argnums=(0, 1))(n_on, n_off, alpha, signal)
+    assert_allclose(slopes, 2 * np.log([n_on / on, n_off / off]), rtol=1e-12)
+    mixed = jax.grad(jax.grad(wstat, argnums=3), argnums=0)
+    step = 1e-6
+    for counts in (0.0, 7.0):
+        high = jax.grad(wstat, argnums=3)(counts + step, n_off, alpha, signal)
+        low = jax.grad(wstat, argnums=3)(counts, n_off, alpha, signal)
+        assert_allclose(mixed(counts, n_off, alpha, signal), (high - low) / step, rtol=1e-5)
+
+
 def test_gradient_without_counts_is_finite():
     gradient = jax.grad(lambda mu: cash(jnp.zeros(3), mu).sum())(jnp.asarray([0.0, 1.0, -1.0]))
     assert np.all(np.isfinite(gradient))

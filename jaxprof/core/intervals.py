@@ -10,7 +10,17 @@ import jax.numpy as jnp
 
 from . import likelihood
 from .compilation import jit_by_size
-from .data import Data, NormFit, OnOffData, Status, float_dtype, neutral, over_bins, prepare
+from .data import (
+    Data,
+    NormFit,
+    OnOffData,
+    ProfileData,
+    Status,
+    float_dtype,
+    neutral,
+    over_bins,
+    prepare,
+)
 from .likelihood import Blocks
 from .solve import differentiable_root, increasing_root
 
@@ -73,6 +83,31 @@ def _distance(data: Blocks, norm: jax.Array, side: jax.Array, rise: jax.Array) -
     return jnp.where(converged, distance(y), jnp.nan)
 
 
+def _limit_without_counts(data: list[ProfileData], rise: jax.Array) -> jax.Array:
+    """Norm at which the statistic of cash data without counts is ``rise``.
+
+    The statistic is ``2 sum max(b + x s, 0)``. For any choice of slots, ``2 sum (b + x s)`` is a
+    line that is nowhere above it, so that its root is never below the limit. The first is that of
+    the best single slot; each root gives the slots of the next, those with a positive prediction
+    there, until it goes down no more.
+    """
+    signal = jnp.concatenate([block.npred_ref for block in data])
+    used = signal > 0
+    background = jnp.concatenate([block.background for block in data])
+
+    def root(x: jax.Array) -> jax.Array:
+        chosen = used & (background + x * signal > 0)
+        slope = jnp.sum(jnp.where(chosen, signal, 0.0))
+        height = 0.5 * rise - jnp.sum(jnp.where(chosen, background, 0.0))
+        return jnp.where(slope > 0, height / jnp.where(slope > 0, slope, 1.0), x)
+
+    alone = (0.5 * rise - background) / jnp.where(used, signal, 1.0)
+    best = jnp.min(jnp.where(used, alone, jnp.inf))
+    first = best, root(best)
+    x, _ = jax.lax.while_loop(lambda xs: xs[1] < xs[0], lambda xs: (xs[1], root(xs[1])), first)
+    return x
+
+
 def _limits_bin(
     data: Blocks, norm: jax.Array, status: jax.Array, rise: jax.Array, rise_ul: jax.Array
 ) -> Limits:
@@ -83,14 +118,22 @@ def _limits_bin(
     rises = jnp.stack([rise, rise, rise_ul])
     fixed, fixed_at = jax.tree.map(jax.lax.stop_gradient, (safe, at))
     distances = jax.vmap(lambda side, r: _distance(fixed, fixed_at, side, r))(sides, rises)
+    roots = fixed_at + sides * distances
+    cash_blocks = [block for block in fixed if isinstance(block, ProfileData)]
+    if len(cash_blocks) == len(data):
+        # Without counts the norm is that of the slot with the most background for its signal. It
+        # may be so far below the limit that the distance has too few digits left.
+        flat = (status == Status.ZERO_COUNTS) & (fixed_at <= jnp.min(likelihood.kinks(fixed)))
+        upper_roots = jax.vmap(lambda r: _limit_without_counts(cash_blocks, r))(rises)
+        roots = jnp.where(flat & (sides > 0), upper_roots, roots)
 
-    def limit(side: jax.Array, r: jax.Array, distance: jax.Array) -> jax.Array:
+    def limit(r: jax.Array, root: jax.Array) -> jax.Array:
         def residual(x: jax.Array) -> jax.Array:
             return likelihood.difference(safe, x, at) - r
 
-        return differentiable_root(residual, fixed_at + side * distance)
+        return differentiable_root(residual, root)
 
-    low, high, upper = jax.vmap(limit)(sides, rises, distances)
+    low, high, upper = jax.vmap(limit)(rises, roots)
     # Left of its largest minimiser a bounded norm is not allowed, and cash without counts is flat.
     falls = likelihood.score(fixed, fixed_at - 1e-3 * distances[1]) < 0
     # At an upper bound of the norm the statistic still falls: the bound is the limit.

@@ -38,6 +38,19 @@ def _log_ratio(
     return counts * jnp.where(used, jnp.where(use_close, close, far), 0.0)
 
 
+def _deviance(counts: jax.Array, rate: jax.Array) -> jax.Array:
+    """``rate - counts - counts * log(rate / counts)``, accurate for rates close to the counts.
+
+    There it is a small difference of large terms, of the second order in ``rate - counts``: the
+    logarithm is that of one plus the relative change. Without counts it is the rate.
+    """
+    found = counts > 0
+    change = rate - counts
+    log = _log_ratio(counts, rate, jnp.where(found, counts, 1.0), change)
+    # Not plain zero without counts, for the sake of the derivatives.
+    return change - jnp.where(found, log, _log_term(counts, rate))
+
+
 def cash(counts: ArrayLike, npred: ArrayLike) -> jax.Array:
     r"""Cash statistic of Poisson counts with a known prediction.
 
@@ -193,8 +206,7 @@ def wstat(
     dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
     n_on, n_off, alpha, signal = (array.astype(dtype) for array in arrays)
     off, on, _ = wstat_rates(n_on, n_off, alpha, signal)
-    saturated = n_on - _log_term(n_on, n_on) + n_off - _log_term(n_off, n_off)
-    return 2.0 * (on + off - _log_term(n_on, on) - _log_term(n_off, off) - saturated)
+    return 2.0 * (_deviance(n_on, on) + _deviance(n_off, off))
 
 
 def wstat_difference(

@@ -11,6 +11,7 @@ from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from jaxprof.datasets.checks import check_plain_numbers, check_same_geom, geom_message
 from jaxprof.datasets.summary import dataset_summary
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
@@ -30,7 +31,7 @@ class MapDataset:
     Parameters
     ----------
     counts : WcsNDMap, optional
-        Counts with one axis "energy" (reconstructed).
+        Counts with one axis "energy" (reconstructed), without unit (or in counts or photons).
     background : WcsNDMap, optional
         Predicted background counts, as `counts`.
     exposure : WcsNDMap, optional
@@ -156,7 +157,9 @@ class MapDataset:
                     f"{part} must have the one axis 'energy', got "
                     f"{[axis.name for axis in geom.axes]}"
                 )
-            _check_same_geom(part, geom, parts[0], self.geom)
+            check_same_geom(part, geom, parts[0], self.geom)
+            if part in self._value_parts():
+                check_plain_numbers(part, getattr(self, part).unit)
         if self.exposure is not None:
             geom = self.exposure.geom
             if [axis.name for axis in geom.axes] != ["energy_true"]:
@@ -165,7 +168,7 @@ class MapDataset:
                     f"{[axis.name for axis in geom.axes]}"
                 )
             if parts and not geom.is_allclose_image(self.geom):
-                raise ValueError(_geom_message("exposure", geom, parts[0], self.geom))
+                raise ValueError(geom_message("exposure", geom, parts[0], self.geom))
             if not self.exposure.unit.is_equivalent(EXPOSURE_UNIT):
                 raise ValueError(
                     f"exposure has the unit {self.exposure.unit.to_string()!r}, which does not "
@@ -378,19 +381,3 @@ def _as_mask(mask: WcsNDMap | None) -> WcsNDMap | None:
     if mask is None or mask.is_mask:
         return mask
     return WcsNDMap(mask.geom, mask.data != 0)
-
-
-def _check_same_geom(part: str, geom: WcsGeom, reference: str, expected: WcsGeom) -> None:
-    axis, axis_expected = geom.axes[0], expected.axes[0]
-    if not axis.is_allclose(axis_expected):
-        raise ValueError(f"{part} has the axis {axis!r}, but {reference} {axis_expected!r}")
-    if not geom.is_allclose_image(expected):
-        raise ValueError(_geom_message(part, geom, reference, expected))
-
-
-def _geom_message(part: str, geom: WcsGeom, reference: str, expected: WcsGeom) -> str:
-    if geom.npix_shape != expected.npix_shape:
-        return (
-            f"{part} has {geom.npix_shape} pixels (ny, nx), but {reference} {expected.npix_shape}"
-        )
-    return f"the pixels of {part} are at other sky positions than those of {reference}"

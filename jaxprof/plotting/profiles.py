@@ -29,8 +29,15 @@ from jaxprof.plotting.style import (
     set_margins,
     update_legend,
 )
+from jaxprof.profile.quantities import MATRICES, NEEDED, PER_DATASET, SCANS
 
 _MAX_BINS_IN_LEGEND = 10
+#: What to use for quantities that are no points.
+_OTHER_FIGURES = {
+    **dict.fromkeys((*SCANS, "ts_scan"), "plot_ts_profiles() for likelihood scans"),
+    **dict.fromkeys((*MATRICES, *NEEDED), "plot_correlation()"),
+    **dict.fromkeys(("response", "leakage"), "plot_leakage()"),
+}
 
 
 def plot_profile(
@@ -155,7 +162,8 @@ def plot_quantity(
     Raises
     ------
     ValueError
-        If the profile lacks the quantity, or it has no value per bin and group.
+        If the profile lacks the quantity, or it is no value per bin and group but a matrix or a
+        likelihood scan, which have figures of their own.
     """
     value = get_quantity(profile, name)
     if value is None:
@@ -164,13 +172,16 @@ def plot_quantity(
     data = np.asarray(getattr(value, "value", value), dtype=float)
     edges = np.asarray(profile.energy_edges, dtype=float)
     n_bins, n_groups = len(profile.axis.ref), len(edges)
-    if data.ndim == 1:
-        data = data[:, np.newaxis]
-    if name.endswith("_scan") or data.ndim not in (2, 3) or len(data) != n_bins:
+    # Shapes alone do not tell: a matrix may have as many bins as there are groups or datasets.
+    has_datasets = name in PER_DATASET or name.startswith("npred_excess")
+    n_axes = (1,) if name == "solid_angle" else (2, 3) if has_datasets else (2,)
+    if data.ndim not in n_axes or len(data) != n_bins:
         raise ValueError(
             f"{name!r} has the shape {data.shape}, not a value per bin and energy group; "
-            "use plot_ts_profiles() for likelihood scans"
+            f"use {_OTHER_FIGURES.get(name, 'a quantity that has one, such as npred')}"
         )
+    if data.ndim == 1:
+        data = data[:, np.newaxis]
     words = QUANTITY_NAMES.get(name, quantity_label(name))
     energies = [energy_label(*pair) for pair in edges]
     if data.shape[1] != n_groups:  # the same for all energies

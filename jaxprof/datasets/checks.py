@@ -1,0 +1,37 @@
+"""Checks that the maps of a dataset fit together."""
+
+from __future__ import annotations
+
+from astropy import units as u
+
+from jaxprof.maps import WcsGeom
+
+#: Units of plain numbers: counts may say what they count.
+COUNT_UNITS = (u.dimensionless_unscaled, u.ct, u.ph)
+
+
+def check_plain_numbers(part: str, unit: u.UnitBase) -> None:
+    """Raise for a map that has a unit, and so is no map of counts or acceptances."""
+    if unit not in COUNT_UNITS:
+        raise ValueError(
+            f"{part} has the unit {unit.to_string()!r}, but must be plain numbers; multiply a rate "
+            "or density by the time, energy range and solid angle, and give the map no unit"
+        )
+
+
+def check_same_geom(part: str, geom: WcsGeom, reference: str, expected: WcsGeom) -> None:
+    """Raise unless a map has the energy axis and pixels of the reference."""
+    axis, axis_expected = geom.axes[0], expected.axes[0]
+    if not axis.is_allclose(axis_expected):
+        raise ValueError(f"{part} has the axis {axis!r}, but {reference} {axis_expected!r}")
+    if not geom.is_allclose_image(expected):
+        raise ValueError(geom_message(part, geom, reference, expected))
+
+
+def geom_message(part: str, geom: WcsGeom, reference: str, expected: WcsGeom) -> str:
+    """In which way the pixels of a map are not those of the reference."""
+    if geom.npix_shape != expected.npix_shape:
+        return (
+            f"{part} has {geom.npix_shape} pixels (ny, nx), but {reference} {expected.npix_shape}"
+        )
+    return f"the pixels of {part} are at other sky positions than those of {reference}"
