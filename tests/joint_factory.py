@@ -179,9 +179,9 @@ class Problem:
                 models=PowerLawSpectralModel(
                     index=own.index, amplitude=own.amplitude, reference=np.ones(len(own.index))
                 ),
-                edges=own.edges,
+                edges=(own.edges,),
                 group_edges=own.group,
-                fixed_flux=own.fixed,
+                fixed_flux=(own.fixed,),
                 names=("index",),
             )
         data = JointData(

@@ -11,7 +11,7 @@ from joint_factory import Part, Problem, Spectra
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import brentq, nnls
 
-from jaxprof.core import ProfileData, Status, fit_norms, scan
+from jaxprof.core import OnOffData, ProfileData, Status, fit_norms, scan, wstat
 from jaxprof.core import limits as norm_limits
 from jaxprof.core.joint_fit import fit_joint, fit_joint_ts
 from jaxprof.core.joint_intervals import joint_limits, joint_scan, joint_sensitivity, joint_ts
@@ -108,12 +108,12 @@ def fitted(name, whole=False):
     """A problem, its solution, its data, its fit and test statistics."""
     own = VARIANTS[name](regular() if whole else one())
     data = own.joint(TILES, SIZE, np.random.default_rng(1))
-    return own, own.solve(), data, *fit_joint_ts(data, EVERY)
+    return own, own.solve(), data, *fit_joint_ts(data, EVERY)[:2]
 
 
 def norm_fit(own, rng=None):
     """Fit and test statistics, as numpy arrays."""
-    return jax.tree.map(np.asarray, fit_joint_ts(own.joint(TILES, SIZE, rng), EVERY))
+    return jax.tree.map(np.asarray, fit_joint_ts(own.joint(TILES, SIZE, rng), EVERY)[:2])
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -156,7 +156,7 @@ def test_limits():
 
 def test_no_limits_of_what_is_not_fitted():
     data = problem(without(one().parts[0], 4)).joint(TILES, SIZE)
-    fit, _ = fit_joint_ts(data, EVERY)
+    fit, _, _ = fit_joint_ts(data, EVERY)
     found = joint_limits(data, fit, EVERY, SIDES, TARGETS)
     assert_array_equal(np.isnan(found), (np.arange(C) == 4)[:, None] & np.ones(3, bool))
 
@@ -247,7 +247,7 @@ def test_components_without_overlap_are_fits_of_their_own():
     )
     own = problem(part)
     data = own.joint(TILES, SIZE)
-    fit, ts = fit_joint_ts(data, EVERY)
+    fit, ts, _ = fit_joint_ts(data, EVERY)
     alone_data = ProfileData(
         counts=counts[:, None], background=background[:, None], npred_ref=ref[:, None]
     )
@@ -295,20 +295,110 @@ def test_few_counts(seed, n_counts):
         counts=counts, background=rng.uniform(0.01, 0.1, n), templates=templates(n, height=1.0)
     )
     data = problem(part).joint(TILES, SIZE, rng)
-    fit, ts = fit_joint_ts(data, EVERY)
+    fit, ts, _ = fit_joint_ts(data, EVERY)
     assert bool(fit.converged)
     assert np.all(np.isfinite(fit.values)) and np.isfinite(fit.stat)
     walls = assert_optimal(part, np.asarray(fit.values[:C]))
     assert np.any(fit.status == Status.BOUNDARY) == walls.any()
     assert np.all((fit.status == Status.OK) | (fit.status == Status.BOUNDARY))
-    errors = np.diag(fit.covariance)[:C]
-    assert_array_equal(np.isfinite(errors), fit.status == Status.OK)
+    # The errors are those of the counts, with or without walls.
+    t, seen = part.templates[:, 0], part.counts > 0
+    told = (t[:, seen] > 0).any(axis=1)
+    found = np.asarray(fit.covariance)[:C, :C]
+    assert_array_equal(np.isfinite(np.diag(found)), told)
+    rate = (part.background + part.offset + np.asarray(fit.values[:C]) @ t)[seen]
+    fisher = (t[:, seen] * part.counts[seen] / rate**2) @ t[:, seen].T
+    if n_counts == 9 and np.linalg.cond(fisher[np.ix_(told, told)]) < 1e8:
+        expected = np.linalg.inv(fisher[np.ix_(told, told)])
+        assert_allclose(found[np.ix_(told, told)], expected, rtol=1e-4)
     assert np.all(np.isfinite(ts)) and np.all(ts >= 0)
     if seed or not n_counts:
         return
     distances = joint_limits(data, fit, EVERY, SIDES, TARGETS)
     assert np.all(np.isfinite(distances[:, 1:]))
     assert np.all(distances[:, 2] > distances[:, 1])
+
+
+@pytest.mark.parametrize("n_on", [0.0, 4.0])
+@pytest.mark.parametrize("n_off", [0.0, 7.0])
+def test_on_off_bins_without_counts(n_on, n_off):
+    """One bin without ON counts, OFF counts or both, among others: as if it were on its own."""
+    rng = np.random.default_rng(3)
+    on, off = rng.poisson(6.0, (C, 1)).astype(float), rng.poisson(20.0, (C, 1)).astype(float)
+    on[3], off[3] = n_on, n_off
+    alpha, ref = np.full((C, 1), 0.25), rng.uniform(1, 4, (C, 1))
+    single = (ref * np.eye(C))[:, None]
+    part = Part(counts=on[:, 0], n_off=off[:, 0], alpha=alpha[:, 0], templates=single)
+    free = np.ones(C, bool)
+    data = Problem((part,), free=free).joint(TILES, SIZE)
+    fit, ts, _ = fit_joint_ts(data, EVERY)
+    alone_data = OnOffData(
+        n_on=on[:, None], n_off=off[:, None], alpha=alpha[:, None], npred_ref=ref[:, None]
+    )
+    alone = fit_norms(alone_data)
+    assert bool(fit.converged)
+    assert_allclose(fit.values, alone.norm[:, 0], atol=1e-7)
+    assert_allclose(ts, alone.ts[:, 0], atol=1e-7)
+    at_kink = n_on == n_off == 0
+    assert_array_equal(fit.status == Status.BOUNDARY, at_kink & (np.arange(C) == 3))
+    regular = np.asarray(fit.status) == Status.OK
+    errors = np.sqrt(np.diag(fit.covariance))
+    assert_allclose(errors[regular], alone.norm_err[regular, 0], rtol=1e-6)
+    found = joint_limits(data, fit, EVERY, SIDES[-1:], TARGETS[-1:])[:, 0]
+    expected = norm_limits(alone_data, alone, n_sigma_ul=np.sqrt(TARGETS[-1])).norm_ul[:, 0]
+    assert_allclose(fit.values + found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_on_off_counts(seed):
+    """Overlapping bins at less than one count a slot: the minimum is one in every direction."""
+    rng = np.random.default_rng(seed)
+    n = 24
+    on, alpha = rng.poisson(0.4, n).astype(float), rng.uniform(0.1, 0.5, n)
+    off = rng.poisson(0.4 / alpha).astype(float)
+    part = Part(counts=on, n_off=off, alpha=alpha, templates=templates(n, height=3.0))
+    own = Problem((part,), free=np.ones(C, bool))
+    fit, _, _ = fit_joint_ts(own.joint(TILES, SIZE), EVERY)
+    assert bool(fit.converged) and np.all(np.isfinite(fit.values))
+    best = np.asarray(fit.values)
+    t = part.templates[:, 0]
+
+    def stat(z):
+        return float(np.sum(wstat(on, off, alpha, z @ t)))
+
+    for direction in [*np.eye(C), *rng.normal(size=(20, C))]:
+        for step in (-1e-2, -1e-4, 1e-4, 1e-2):
+            assert stat(best + step * direction) > stat(best) - 1e-8
+
+
+def test_free_spectra_of_data_sets_with_other_true_energies():
+    """Each data set has templates in true energies of its own, and the same truth."""
+    index, group = np.array([2.2, 2.5]), np.array([1.0, 10.0])
+    x = np.linspace(0, 3, 20)
+    place = np.exp(-0.5 * ((x - 1 - np.arange(2)[:, None]) / 0.6) ** 2)
+    reco = np.tile(np.geomspace(1.2, 9.0, 5), 4)
+    blocks, edges = [], []
+    for dataset, own_edges in enumerate([np.geomspace(0.5, 20, 7), np.geomspace(0.8, 12, 10)]):
+        middle = np.sqrt(own_edges[1:] * own_edges[:-1])
+        mixing = np.exp(-0.5 * (np.log(reco / middle[:, None]) / 0.3) ** 2)
+        spectra = Spectra(index, np.ones(2), own_edges, group, np.empty((0, len(middle))))
+        phi = spectra.coefficients(np.array([1.3, 0.7]), np.array([2.0, 2.8]))[0]
+        part = Part(
+            counts=np.zeros(20), background=np.full(20, 0.5), dataset=dataset,
+            templates=400 * place[:, None] * mixing,
+        )  # fmt: skip
+        counts = part.background + np.einsum("cq,cqs->s", phi, part.templates)
+        (block,) = Problem((replace(part, counts=counts),), spectra=spectra).joint(1, 20).blocks
+        blocks.append(block)
+        edges.append(own_edges)
+    model = Problem((part,), spectra=spectra).joint(1, 20)
+    free_spectra = replace(
+        model.spectra,
+        edges=tuple(edges),
+        fixed_flux=tuple(np.empty((0, len(own) - 1)) for own in edges),
+    )
+    data = replace(model, blocks=tuple(blocks), spectra=free_spectra)
+    assert_allclose(fit_joint(data).values, [1.3, 2.0, 0.7, 2.8], rtol=1e-7)
 
 
 def test_component_without_counts():

@@ -89,21 +89,21 @@ class FreeSpectra:
     ----------
     models : SpectralModel
         One model whose parameters have a leading axis of length J, the first J components.
-    edges : array, shape (Q + 1,)
-        Edges of the true energies [TeV].
+    edges : tuple of array, shape (Q + 1,)
+        Edges of the true energies [TeV] of each data set.
     group_edges : array, shape (2,)
         Edges of the energy group [TeV]: the norm multiplies the flux between them, which the free
         parameters leave as it is.
-    fixed_flux : array, shape (C - J, Q)
-        Flux in the true energies of the other components.
+    fixed_flux : tuple of array, shape (C - J, Q)
+        Flux of the other components in the true energies of each data set.
     names : tuple of str
         Free parameters.
     """
 
     models: Any
-    edges: Any
+    edges: tuple[Any, ...]
     group_edges: Any
-    fixed_flux: Any
+    fixed_flux: tuple[Any, ...]
     names: tuple[str, ...] = field(metadata={"static": True})
 
 
@@ -176,8 +176,9 @@ class JointFit:
     values : array, shape (Z,)
         Fitted parameters, see `JointData`; NaN for components that reach no slot.
     covariance : array, shape (Z, Z)
-        Inverse of half the second derivatives of the statistic and the penalty; rows and columns of
-        fixed parameters are zero, those of norms on a kink or a bound NaN.
+        Inverse of half the second derivatives of the statistic and the penalty. Where a prediction
+        is held at zero, they are those of the counts alone, as if it could go on. Rows and columns
+        of fixed parameters are zero, those of norms on a bound or without any counts NaN.
     stat : array, shape ()
         Fit statistic at the minimum, without the penalty.
     status : array of int, shape (C,)

@@ -10,6 +10,8 @@ from .data import Status
 from .joint_data import JointBlock, JointData, JointFit
 from .joint_model import Barrier, derivatives, difference, gradient, predictions, stat
 from .minimise import (
+    ATTEMPT,
+    PATIENCE,
     barrier_at,
     component_signal,
     factor_solve,
@@ -88,26 +90,31 @@ def _described(
     still = _still(data)
     first, curvature = derivatives(data, z, barrier)
     bounded = (z <= data.lower) | (z >= data.upper)
+    n_own = 1 + data.n_shape
+    # Also of a spectral parameter at the end of its range, which has no error then.
+    own = (free & bounded)[: data.nuisance_start].reshape(-1, n_own).any(axis=1)
     active = free & ~bounded
     whole = jnp.diagonal(curvature.gauss)
     share = curvature.barrier / jnp.where(whole > 0, whole, 1.0)
     at_boundary = active & ((share > AT_BOUNDARY) | (whole <= 0))
-    diagonal = whole - curvature.barrier
-    factor = scaled_factor(curvature.full, active, settings(z.dtype).ridge)
+    # The wall is left out of the curvature: what remains is that of the counts.
+    diagonal = jnp.diagonal(curvature.bare)
+    told = active & (diagonal > 0)
+    factor = scaled_factor(curvature.bare, told, settings(z.dtype).ridge)
     covariance = jax.vmap(lambda y: factor_solve(factor, y))(jnp.eye(z.size, dtype=z.dtype))
-    both = active[:, None] & active[None, :]
+    both = told[:, None] & told[None, :]
     covariance = jnp.where(both, 0.5 * (covariance + covariance.T), 0.0)
     inflation = jnp.diagonal(covariance) * diagonal
-    lost = at_boundary | (free & bounded)
+    lost = free & (bounded | ~told)
     covariance = jnp.where(lost[:, None] | lost[None, :], jnp.nan, covariance)
     at = data.norm_index
     seen = component_signal(still) > 0
     status = jnp.where(inflation[at] > INFLATION, Status.DEGENERATE, Status.OK)
-    status = jnp.where((free & bounded)[at] | at_boundary[at], Status.BOUNDARY, status)
+    status = jnp.where(own | at_boundary[at], Status.BOUNDARY, status)
     status = jnp.where(converged, status, Status.NOT_CONVERGED)
     status = jnp.where(seen, status, Status.NO_EXPOSURE)
     norms = jnp.where(seen & converged, z[at], jnp.nan)
-    unseen = jnp.repeat(~seen, 1 + data.n_shape)
+    unseen = jnp.repeat(~seen, n_own)
     none = jnp.zeros(z.size, bool).at[: data.nuisance_start].set(unseen)
     covariance = jnp.where(none[:, None] | none[None, :], jnp.nan, covariance)
     return JointFit(
@@ -152,7 +159,9 @@ def fit_joint(data: JointData) -> JointFit:
 
 
 @jit_by_size
-def fit_joint_ts(data: JointData, components: jax.Array) -> tuple[JointFit, jax.Array]:
+def fit_joint_ts(
+    data: JointData, components: jax.Array, with_ts: bool | jax.Array = True
+) -> tuple[JointFit, jax.Array, jax.Array]:
     """Joint fit and the test statistic of each norm against zero, without derivatives.
 
     Equal to `fit_joint` followed by `joint_ts`, and compiled in half the time: the same
@@ -164,6 +173,9 @@ def fit_joint_ts(data: JointData, components: jax.Array) -> tuple[JointFit, jax.
         The problem.
     components : array of int, shape (M,)
         Which components.
+    with_ts : bool
+        Whether the test statistics are wanted this time; without them, the same compiled code takes
+        the time of the fit alone.
 
     Returns
     -------
@@ -172,6 +184,8 @@ def fit_joint_ts(data: JointData, components: jax.Array) -> tuple[JointFit, jax.
     ts : array, shape (M,)
         Rise of the statistic from the minimum to the best fit with the norm held at zero; NaN where
         that fit was not found.
+    points : array, shape (M, Z)
+        These fits; NaN where none was found.
     """
     data = _still(data)
     start, barrier = interior(data)
@@ -187,7 +201,8 @@ def fit_joint_ts(data: JointData, components: jax.Array) -> tuple[JointFit, jax.
         problem = _explained(data, jnp.where(first, start, raised))
         target = jnp.where(free, best, data.start)
         target = jnp.where(first, target, target.at[parameter].set(0.0))
-        z, converged = minimise(problem, best, free, target, barrier, start)
+        steps = jnp.where(first | with_ts, ATTEMPT + PATIENCE, 0)
+        z, converged = minimise(problem, best, free, target, barrier, start, steps)
         return jnp.where(first, z, best), (z, converged)
 
     _, (points, converged) = jax.lax.scan(
@@ -197,7 +212,8 @@ def fit_joint_ts(data: JointData, components: jax.Array) -> tuple[JointFit, jax.
     rises = jax.lax.map(lambda z: difference(data, z, points[0]), points[1:])
     found = converged[1:] & converged[0] & (fit.status[components] < Status.FULLY_MASKED)
     found = found | (converged[1:] & converged[0] & (fit.status[components] == Status.DEGENERATE))
-    return fit, jnp.where(found, jnp.maximum(rises, 0.0), jnp.nan)
+    held = jnp.where(converged[1:, None], points[1:], jnp.nan)
+    return fit, jnp.where(found, jnp.maximum(rises, 0.0), jnp.nan), held
 
 
 def at_fit(data: JointData, fit: JointFit) -> jax.Array:
@@ -261,11 +277,13 @@ def rise(
     Returns
     -------
     rise : array, shape ()
-        Infinite where `fit_held` finds nothing.
+        Infinite where no values of the other parameters make all predictions positive. Where a
+        minimisation does not reach its tolerance, the rise at its last point.
     slope : array, shape ()
         Its derivative by the value.
     """
-    z, converged = fit_held(data, fit, inside, parameter, value)
+    z, _ = fit_held(data, fit, inside, parameter, value)
+    possible = jax.lax.stop_gradient(z[parameter]) == jax.lax.stop_gradient(value)
     slope = 2.0 * gradient(data, z, inside[1])[parameter]
     found = difference(data, z, at_fit(data, fit))
-    return jnp.where(converged, found, jnp.inf), jnp.where(converged, slope, 0.0)
+    return jnp.where(possible, found, jnp.inf), jnp.where(possible, slope, 0.0)

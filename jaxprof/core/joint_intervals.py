@@ -71,8 +71,10 @@ def joint_ts(data: JointData, fit: JointFit, components: jax.Array) -> JointTS:
 def _unit(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Array) -> jax.Array:
     """Length over which the statistic rises by about ``target``."""
     variance = fit.covariance[parameter, parameter]
-    signal = component_signal(data)[parameter // (1 + data.n_shape)]
-    known = jnp.isfinite(variance) & (variance > 0)
+    component = parameter // (1 + data.n_shape)
+    signal = component_signal(data)[component]
+    # Where a wall holds a norm, its variance may tell nothing of how the statistic rises.
+    known = jnp.isfinite(variance) & (variance > 0) & (fit.status[component] != Status.BOUNDARY)
     return jnp.where(
         known,
         jnp.sqrt(target * jnp.where(known, variance, 1.0)),

@@ -15,27 +15,34 @@ from .joint_data import JointBlock, JointData, JointOnOffBlock
 class Barrier(NamedTuple):
     """What keeps predictions positive where there are no counts: ``width`` times ``scales`` counts.
 
-    ``scales`` has shape (N, S) for each block.
+    ``scales`` has shape (N, S) for each block. For On-Off data, of which the profiled rates are
+    never negative, it rounds the statistic off: without ON or OFF counts this has straight pieces
+    and kinks.
     """
 
     width: jax.Array
     scales: tuple[jax.Array, ...]
 
 
-def coefficients(data: JointData, z: jax.Array) -> jax.Array:
-    """Coefficients of the templates, shape (C, Q)."""
+def coefficients(data: JointData, z: jax.Array, dataset: int = 0) -> jax.Array:
+    """Coefficients of the templates of a data set, shape (C, Q)."""
     if data.spectra is None:
         return _component_values(data, z)
-    return jax.vmap(lambda p, c: _component(data, p, c))(
+    return jax.vmap(lambda p, c: _component(data, p, c, dataset))(
         _component_values(data, z), jnp.arange(data.n_components)
     )
+
+
+def _axis_of(data: JointData, block: JointBlock | JointOnOffBlock) -> int:
+    """Data set whose true energies the coefficients of a block count; one for all without them."""
+    return 0 if data.spectra is None else block.dataset
 
 
 def _component_values(data: JointData, z: jax.Array) -> jax.Array:
     return z[: data.nuisance_start].reshape(data.n_components, 1 + data.n_shape)
 
 
-def _component(data: JointData, values: jax.Array, index: jax.Array) -> jax.Array:
+def _component(data: JointData, values: jax.Array, index: jax.Array, dataset: int) -> jax.Array:
     """Coefficients (Q,) of one component from its norm and its spectral parameters."""
     spectra = data.spectra
     n_free = jax.tree.leaves(spectra.models)[0].shape[0]
@@ -43,20 +50,37 @@ def _component(data: JointData, values: jax.Array, index: jax.Array) -> jax.Arra
     model = jax.tree.map(lambda leaf: leaf[at], spectra.models)
     changed = model.replace(**dict(zip(spectra.names, values[1:], strict=True)))
     low, high = spectra.group_edges
-    flux = changed.integral(spectra.edges[:-1], spectra.edges[1:])
+    edges, fixed_flux = spectra.edges[dataset], spectra.fixed_flux[dataset]
+    flux = changed.integral(edges[:-1], edges[1:])
     flux = flux * (model.integral(low, high) / changed.integral(low, high))
-    if spectra.fixed_flux.shape[0]:
-        other = spectra.fixed_flux[jnp.maximum(index - n_free, 0)]
+    if fixed_flux.shape[0]:
+        other = fixed_flux[jnp.maximum(index - n_free, 0)]
         flux = jnp.where(index < n_free, flux, other)
     return values[0] * flux
 
 
 def signals(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
     """Predicted counts of all components, (N, S) for each block."""
-    phi = coefficients(data, z)
+    phi = {axis: coefficients(data, z, axis) for axis in _axes(data)}
     return tuple(
-        jnp.einsum("nkq,nkqs->ns", phi[block.components], block.templates) for block in data.blocks
+        jnp.einsum("nkq,nkqs->ns", phi[_axis_of(data, block)][block.components], block.templates)
+        for block in data.blocks
     )
+
+
+def _axes(data: JointData) -> list[int]:
+    """All values of `_axis_of`."""
+    return sorted({_axis_of(data, block) for block in data.blocks})
+
+
+def summed_signals(data: JointData, z: jax.Array) -> jax.Array:
+    """Counts that each component predicts, over all unmasked slots; (C,)."""
+    total = jnp.zeros(data.n_components, z.dtype)
+    for block in data.blocks:
+        phi = coefficients(data, z, _axis_of(data, block))
+        sums = jnp.einsum("nkqs,ns->nkq", block.templates, block.mask.astype(z.dtype))
+        total = total.at[block.components].add(jnp.sum(sums * phi[block.components], axis=-1))
+    return total
 
 
 def _nuisance(data: JointData, z: jax.Array, dataset: int) -> tuple[jax.Array, jax.Array]:
@@ -95,7 +119,8 @@ def objective(data: JointData, z: jax.Array, barrier: Barrier) -> jax.Array:
     parts = zip(data.blocks, predictions(data, z), barrier.scales, strict=True)
     for block, npred, scale in parts:
         if isinstance(block, JointOnOffBlock):
-            terms = 0.5 * statistics.wstat(block.n_on, block.n_off, block.alpha, npred)
+            n_on, n_off = _rounded_off(block, barrier.width * scale)
+            terms = 0.5 * statistics.wstat(n_on, n_off, block.alpha, npred)
         else:
             counts = block.counts + jnp.where(block.counts > 0, 0.0, barrier.width * scale)
             positive = npred > 0
@@ -105,29 +130,57 @@ def objective(data: JointData, z: jax.Array, barrier: Barrier) -> jax.Array:
     return total
 
 
+def _rounded_off(block: JointOnOffBlock, added: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """ON and OFF counts with a little of them where there are none."""
+    on, off = block.n_on, block.n_off
+    return jnp.where(on > 0, on, added), jnp.where(off > 0, off, added / block.alpha)
+
+
+def barrier_scales(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
+    """What the barrier is relative to: the predictions at ``z``, (N, S) for each block."""
+    scales = []
+    for block, npred in zip(data.blocks, predictions(data, z), strict=True):
+        if isinstance(block, JointOnOffBlock):
+            npred = jnp.abs(npred) + block.alpha * block.n_off
+        scales.append(jnp.maximum(npred, 0.0))
+    return tuple(scales)
+
+
 def _slot_derivatives(
-    block: JointBlock | JointOnOffBlock, npred: jax.Array, scale: jax.Array, width: jax.Array
+    block: JointBlock | JointOnOffBlock,
+    npred: jax.Array,
+    scale: jax.Array,
+    width: jax.Array,
+    bend: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """First and second derivative of half the statistic by the prediction of a slot.
 
-    The third array is the part of the second derivative that comes from the barrier.
+    The first is that behind a barrier of the one width, the second of the other. The third array is
+    the part of the second derivative that comes from the barrier.
     """
     if isinstance(block, JointOnOffBlock):
+        ones = jnp.ones_like(npred)
 
-        def score_at(signal: jax.Array) -> jax.Array:
-            ones = jnp.ones_like(signal)
-            return statistics.wstat_score(block.n_on, block.n_off, block.alpha, ones, signal)
+        def derivatives_of(n_on: jax.Array, n_off: jax.Array) -> tuple[jax.Array, jax.Array]:
+            def score_at(signal: jax.Array) -> jax.Array:
+                return statistics.wstat_score(n_on, n_off, block.alpha, ones, signal)
 
-        score, curvature = jax.jvp(score_at, (npred,), (jnp.ones_like(npred),))
-        zero = jnp.zeros_like(npred)
-        return jnp.where(block.mask, score, 0.0), jnp.where(block.mask, curvature, 0.0), zero
+            return jax.jvp(score_at, (npred,), (ones,))
+
+        score, _ = derivatives_of(*_rounded_off(block, width * scale))
+        _, curvature = derivatives_of(*_rounded_off(block, bend * scale))
+        _, bare = derivatives_of(block.n_on, block.n_off)
+        parts = (score, curvature, jnp.maximum(curvature - bare, 0.0))
+        score, curvature, wall = (jnp.where(block.mask, part, 0.0) for part in parts)
+        return score, curvature, wall
     positive = npred > 0
     safe = jnp.where(positive, npred, 1.0)
-    added = jnp.where(block.mask & ~(block.counts > 0), width * scale, 0.0)
-    ratio = jnp.where(positive, (block.counts + added) / safe, 0.0)
+    empty = block.mask & ~(block.counts > 0)
+    ratio = jnp.where(positive, (block.counts + jnp.where(empty, width * scale, 0.0)) / safe, 0.0)
     score = jnp.where(block.mask, 1.0 - ratio, 0.0)
-    curvature = jnp.where(block.mask, ratio / safe, 0.0)
-    return score, curvature, jnp.where(positive, added / safe**2, 0.0)
+    wall = jnp.where(empty & positive, bend * scale / safe**2, 0.0)
+    seen = jnp.where(block.mask & positive, block.counts / safe**2, 0.0)
+    return score, seen + wall, wall
 
 
 def _gather(data: JointData, per_tile: jax.Array, block: JointBlock) -> jax.Array:
@@ -144,38 +197,50 @@ def gradient(data: JointData, z: jax.Array, barrier: Barrier) -> jax.Array:
 class Curvature(NamedTuple):
     """Second derivatives of `objective`: ``full``, and ``gauss`` without those of the model.
 
-    ``barrier`` is the diagonal of what comes from the barrier.
+    ``bare`` is ``full`` without the barrier, and ``barrier`` the diagonal of what comes from that.
     """
 
     full: jax.Array
     gauss: jax.Array
+    bare: jax.Array
     barrier: jax.Array
 
 
-def derivatives(data: JointData, z: jax.Array, barrier: Barrier) -> tuple[jax.Array, Curvature]:
-    """Gradient (Z,) and second derivatives (Z, Z) of `objective`."""
-    first, curvature = _derivatives(data, z, barrier, with_hessian=True)
+def derivatives(
+    data: JointData, z: jax.Array, barrier: Barrier, bend: jax.Array | None = None
+) -> tuple[jax.Array, Curvature]:
+    """Gradient (Z,) and second derivatives (Z, Z) of `objective`.
+
+    The second derivatives may be those of a barrier of another width, ``bend``.
+    """
+    first, curvature = _derivatives(data, z, barrier, bend, with_hessian=True)
     assert curvature is not None
     return first, curvature
 
 
 def _derivatives(
-    data: JointData, z: jax.Array, barrier: Barrier, *, with_hessian: bool
+    data: JointData,
+    z: jax.Array,
+    barrier: Barrier,
+    bend: jax.Array | None = None,
+    *,
+    with_hessian: bool,
 ) -> tuple[jax.Array, Curvature | None]:
     n_own = 1 + data.n_shape
     values, indices = _component_values(data, z), jnp.arange(data.n_components)
 
-    def by_component(function: Callable) -> jax.Array:
+    def by_component(derivative: Callable, axis: int) -> jax.Array:
+        function = derivative(lambda p, c: _component(data, p, c, axis))
         return jax.vmap(function)(values, indices)
 
     # (C, Q, own parameters): derivatives of the coefficients.
     if data.spectra is None:
-        slopes = jnp.ones((data.n_components, 1, 1), z.dtype)
+        slopes = {0: jnp.ones((data.n_components, 1, 1), z.dtype)}
     else:
-        slopes = by_component(jax.jacfwd(lambda p, c: _component(data, p, c)))
-    projected = jnp.zeros(slopes.shape[:2], z.dtype)
+        slopes = {axis: by_component(jax.jacfwd, axis) for axis in _axes(data)}
+    projected = {axis: jnp.zeros(own.shape[:2], z.dtype) for axis, own in slopes.items()}
     first = data.precision @ (z - data.penalty_start)
-    gauss = data.precision
+    gauss = bare = data.precision
     second = jnp.zeros_like(gauss)
     walls = jnp.zeros_like(z)
     npreds = predictions(data, z)
@@ -183,11 +248,14 @@ def _derivatives(
     for number, (block, npred, scale) in enumerate(
         zip(data.blocks, npreds, barrier.scales, strict=True)
     ):
-        score, curvature, wall = _slot_derivatives(block, npred, scale, barrier.width)
+        width = barrier.width
+        score, curvature, wall = _slot_derivatives(
+            block, npred, scale, width, width if bend is None else bend
+        )
+        axis = _axis_of(data, block)
         on_tile = jnp.einsum("ns,nkqs->nkq", score, block.templates)
-        projected = projected + _gather(data, on_tile, block)
-        own = jnp.arange(n_own)
-        where = block.components[:, :, None] * n_own + own[None, None]
+        projected[axis] = projected[axis] + _gather(data, on_tile, block)
+        where = block.components[:, :, None] * n_own + jnp.arange(n_own)[None, None]
         where = where.reshape(len(block.components), -1)
         rows = None
         nuisance = data.n_nuisance > 0 and isinstance(block, JointBlock)
@@ -203,7 +271,7 @@ def _derivatives(
         if data.spectra is None:
             rows = block.templates[:, :, 0]
         else:
-            rows = jnp.einsum("nkqa,nkqs->nkas", slopes[block.components], block.templates)
+            rows = jnp.einsum("nkqa,nkqs->nkas", slopes[axis][block.components], block.templates)
             rows = rows.reshape(rows.shape[0], -1, rows.shape[-1])
         if nuisance:
             rows = jnp.concatenate([rows, per_norm[:, None], per_tilt[:, None]], axis=1)
@@ -213,19 +281,24 @@ def _derivatives(
             second = second.at[at, at + 1].add(cross).at[at + 1, at].add(cross)
             twice = jnp.sum(score * -block.log_energy * per_tilt)
             second = second.at[at + 1, at + 1].add(twice)
+        pairs = (where[:, :, None], where[:, None, :])
         local = jnp.einsum("nks,nls->nkl", rows * curvature[:, None], rows)
-        gauss = gauss.at[where[:, :, None], where[:, None, :]].add(local)
+        gauss = gauss.at[pairs].add(local)
+        local = jnp.einsum("nks,nls->nkl", rows * (curvature - wall)[:, None], rows)
+        bare = bare.at[pairs].add(local)
         walls = walls.at[where].add(jnp.einsum("nks,ns->nk", rows**2, wall))
-    own_gradient = jnp.einsum("cqa,cq->ca", slopes, projected).reshape(-1)
-    first = first.at[: data.nuisance_start].add(own_gradient)
+    for axis, own in slopes.items():
+        own_gradient = jnp.einsum("cqa,cq->ca", own, projected[axis]).reshape(-1)
+        first = first.at[: data.nuisance_start].add(own_gradient)
     if not with_hessian:
         return first, None
     if data.spectra is not None:
-        twice_by = by_component(jax.hessian(lambda p, c: _component(data, p, c)))
-        own_second = jnp.einsum("cqab,cq->cab", twice_by, projected)
         where = (indices[:, None] * n_own + jnp.arange(n_own)[None])[:, :, None]
-        second = second.at[where, where.swapaxes(1, 2)].add(own_second)
-    return first, Curvature(gauss + second, gauss, walls)
+        for axis in slopes:
+            bends = by_component(jax.hessian, axis)
+            own_second = jnp.einsum("cqab,cq->cab", bends, projected[axis])
+            second = second.at[where, where.swapaxes(1, 2)].add(own_second)
+    return first, Curvature(gauss + second, gauss, bare + second, walls)
 
 
 def stat(data: JointData, z: jax.Array) -> jax.Array:
