@@ -27,6 +27,8 @@ from jaxprof.datasets import MapDataset as MapDataset
 from jaxprof.datasets import MapDatasetOnOff as MapDatasetOnOff
 from jaxprof.estimator import FluxProfileEstimator as FluxProfileEstimator
 from jaxprof.forward import ForwardFoldingProfileEstimator as ForwardFoldingProfileEstimator
+from jaxprof.forward import expected_dataset as expected_dataset
+from jaxprof.forward import predicted_counts as predicted_counts
 from jaxprof.irf import EDispKernelMap as EDispKernelMap
 from jaxprof.irf import EDispMap as EDispMap
 from jaxprof.irf import PSFMap as PSFMap

@@ -72,24 +72,28 @@ def dataset_of(
     dispersion=None,
     gradient=0.0,
     n_energy=3,
+    true=None,
 ):
     """Counts equal to their expectation.
 
     ``blur`` applies the Gaussians here, energy by energy; ``gradient`` is the relative change of
-    the exposure per deg, which grows with energy.
+    the exposure per deg, which grows with energy. ``true`` is an axis of the true energy of its
+    own, which needs a ``dispersion``.
     """
-    reco, true = energy_axes(n_energy)
+    reco, same = energy_axes(n_energy)
+    true = same if true is None else true
+    n_true = true.nbin
     geom = WcsGeom.create(binsz=binsz, width=WIDTH, frame="galactic", axes=[reco])
     n = geom.npix_shape[0]
     edges = true.edges_tev()
     flux = np.asarray(model.integral(edges[:-1], edges[1:]))
     scale = 1.0 if n_photons is None else n_photons / (flux.sum() * EXPOSURE)
-    exposure = scale * EXPOSURE * np.ones((n_energy, n, n))
-    slope = gradient * np.linspace(0.5, 1.0, n_energy)
+    exposure = scale * EXPOSURE * np.ones((n_true, n, n))
+    slope = gradient * np.linspace(0.5, 1.0, n_true)
     axis = (np.arange(n * FINE) + 0.5) * WIDTH / (n * FINE) - 0.5 * WIDTH
-    widths = np.broadcast_to(sigma, (n_energy,))
-    npred_true = np.empty((n_energy, n, n))
-    for k in range(n_energy):
+    widths = np.broadcast_to(sigma, (n_true,))
+    npred_true = np.empty((n_true, n, n))
+    for k in range(n_true):
         ramp = 1.0 + slope[k] * axis
         exposure[k] *= ramp.reshape(n, FINE).mean(axis=1)
         fine = image * ramp

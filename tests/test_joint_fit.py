@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from joint_factory import Part, Problem, Spectra
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.optimize import brentq, nnls
+from scipy.optimize import brentq, linprog, nnls
 
 from jaxprof.core import OnOffData, ProfileData, Status, fit_norms, scan, wstat
 from jaxprof.core import limits as norm_limits
@@ -317,6 +317,36 @@ def test_few_counts(seed, n_counts):
     distances = joint_limits(data, fit, EVERY, SIDES, TARGETS)
     assert np.all(np.isfinite(distances[:, 1:]))
     assert np.all(distances[:, 2] > distances[:, 1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_limits_without_counts_are_those_of_a_linear_program(seed):
+    """The statistic is twice the sum of the predictions then, none of which may be negative."""
+    rng = np.random.default_rng(seed)
+    n = 60
+    part = Part(
+        counts=np.zeros(n), background=rng.uniform(0.01, 0.1, n), templates=templates(n, 1.0)
+    )
+    data = problem(part).joint(TILES, SIZE, rng)
+    fit, ts, _ = fit_joint_ts(data, EVERY)
+    t, open_ends = part.templates[:, 0].T, (None, None)
+    total = t.sum(axis=0)
+    walls = {"A_ub": -t, "b_ub": part.background}
+    lowest = linprog(total, bounds=open_ends, **walls).fun
+    assert_allclose(total @ fit.values[:C], lowest, atol=1e-5)
+    distances = joint_limits(data, fit, EVERY, SIDES[1:], TARGETS[1:])
+    for k in range(C):
+        held = [(0.0, 0.0) if j == k else open_ends for j in range(C)]
+        at_zero = linprog(total, bounds=held, **walls).fun
+        assert_allclose(ts[k], 2 * (at_zero - lowest), atol=1e-5)
+        for number, rise in enumerate(TARGETS[1:]):
+            found = linprog(
+                -np.eye(C)[k],
+                A_ub=np.vstack([-t, total]),
+                b_ub=np.append(part.background, lowest + rise / 2),
+                bounds=open_ends,
+            )
+            assert_allclose(fit.values[k] + distances[k, number], -found.fun, rtol=1e-4)
 
 
 @pytest.mark.parametrize("n_on", [0.0, 4.0])

@@ -12,6 +12,8 @@ from jaxprof.regions import ProfileAxis
 
 EDGES = [(0.01, 0.1), (0.1, 2.0)]
 REF = np.array([2e-9, 3e-11])  # cm-2 s-1
+REF_NAMES = ("dnde", "flux", "eflux")
+MODEL = PowerLawSpectralModel(index=2.3)
 NAMES = ["Forward-folded", "Backward-folded"]
 FLUX_LABEL = r"Flux [$\mathrm{cm^{-2}\,s^{-1}}$]"
 
@@ -44,8 +46,8 @@ def make_profile(n_bins=6, n_groups=2, *, seed=0, name="projected-distance", **m
     settings = {
         "axis": ProfileAxis(name, x[:-1], x[1:], (x[:-1] + x[1:]) / 2),
         "energy_edges": EDGES[:n_groups],
-        "reference_model": PowerLawSpectralModel(index=2.3),
-        "reference": {k: REF[:n_groups] for k in ("dnde", "flux", "eflux")},
+        "reference_model": MODEL,
+        "reference": {k: REF[:n_groups] for k in REF_NAMES},
     }
     for key, value in more.items():
         (settings if key in settings or key == "reference_models" else quantities)[key] = value
@@ -326,6 +328,50 @@ def test_curve_with_units_and_gaps():
     np.testing.assert_array_equal(np.isnan(line.get_xdata()), [0, 0, 0, 0, 0, 1, 0, 0, 0])
 
 
+def curves(ax, name="Model"):
+    """Value of each bin of the curves whose legend entry starts with a name."""
+    lines = [line for line in ax.lines if line.get_label().startswith(name)]
+    return [line.get_ydata()[::3] for line in lines]
+
+
+@pytest.mark.parametrize("sed_type", ["flux", "e2dnde", "norm"])
+def test_a_profile_as_curve(sed_type):
+    profile, other = make_profile(), make_profile(seed=1)
+    # Fluxes may be multiples of another reference, norms may not.
+    factor = 1 if sed_type == "norm" else 2
+    model = make_profile(seed=2, reference={k: factor * REF for k in REF_NAMES})
+    # Limits are for points: of the model the value itself counts.
+    model.quantities["ts"][:] = 1.0
+    model.quantities["norm_ul"] = np.full(model.shape, 50.0)
+    ax, residual = plot_comparison(profile, other, model, sed_type=sed_type)
+    values, others, expected = (np.asarray(getattr(p, sed_type)) for p in (profile, other, model))
+    drawn = curves(ax)
+    assert len(drawn) == 2 and len(ax.containers) == 4
+    pulls = series(residual)
+    errors = [np.asarray(getattr(p, f"{sed_type}_err")) for p in (profile, other)]
+    for k in range(2):
+        np.testing.assert_allclose(drawn[k], expected[:, k])
+        for n, points in enumerate((values, others)):
+            pull = (points - expected)[:, k] / errors[n][:, k]
+            np.testing.assert_allclose(pulls[2 * k + n][:, 1], pull)
+
+
+def test_a_profile_as_curve_of_plot():
+    profile, other, model = (make_profile(n_groups=1, seed=seed) for seed in range(3))
+    model.quantities["success"][2] = False
+    ax, residual = profile.plot(other=other, curve=model, curve_label="Disk")
+    assert legend_texts(ax) == ["Disk", *NAMES]
+    (drawn,) = curves(ax, "Disk")
+    expected = np.where(np.arange(6) == 2, np.nan, model.dnde.value[:, 0])
+    np.testing.assert_allclose(drawn, expected)
+    assert [len(points) for points in series(residual)] == [5, 5]
+    # One group of two, as a curve alone.
+    profile, model = make_profile(), make_profile(seed=2)
+    ax, _ = profile.plot_comparison(curve=model, sed_type="likelihood", group=1)
+    (drawn,) = curves(ax)
+    np.testing.assert_allclose(drawn, model.norm[:, 1])
+
+
 def test_current_figure_is_used_if_it_is_empty():
     figure = plt.figure(layout="constrained")
     ax, residual = plot_comparison(make_profile(), make_profile(seed=1))
@@ -350,6 +396,22 @@ def test_current_figure_is_used_if_it_is_empty():
         ),
         ({"curve": np.ones((6, 2)), "sed_type": "foo"}, "sed_type must be one of dnde, flux"),
         ({"curve": np.ones((6, 2)), "axes": [1]}, "axes must be two, for the points"),
+        ({"curve": make_profile(5)}, "curve has 5 bins and 2 energy groups, the profile 6"),
+        ({"curve": make_profile(name="region-index")}, "curve has other bins; .* same regions"),
+        ({"curve": make_profile(6, 1), "group": 0}, "curve has 6 bins and 1 energy groups"),
+        (
+            {"curve": make_profile(energy_edges=[(0.01, 0.1), (0.1, 1)])},
+            "curve has other energy groups",
+        ),
+        (
+            {"curve": make_profile(reference={k: 2 * REF for k in REF_NAMES}), "sed_type": "norm"},
+            "curve has norms of another reference spectrum; .*sed_type='flux'",
+        ),
+        (
+            {"other": make_profile(reference={k: 2 * REF for k in REF_NAMES}), "sed_type": "norm"},
+            "other has norms of another reference spectrum",
+        ),
+        ({"curve": MODEL}, r"curve is a PowerLawSpectralModel; give .*expected_dataset"),
     ],
 )
 def test_comparison_errors(kwargs, message):

@@ -24,6 +24,8 @@ from .solve import differentiable_roots
 
 INFLATION = 1e6
 """Variance over that with all other parameters known, above which a norm is degenerate."""
+HIGH = 1e4
+"""How many times above their start norms may be raised."""
 AT_BOUNDARY = 0.5
 """Share of a norm's curvature from the barrier above which it sits on the boundary."""
 
@@ -58,6 +60,13 @@ def _explained(data: JointData, z: jax.Array) -> JointData:
             mask = block.mask & (npred > 0)
             block = JointBlock(**{**vars(block), "mask": mask})
         blocks.append(block)
+    return JointData(**{**vars(data), "blocks": tuple(blocks)})
+
+
+def _masked_as(data: JointData, other: JointData) -> JointData:
+    """The data with the masks of others."""
+    pairs = zip(data.blocks, other.blocks, strict=True)
+    blocks = [type(block)(**{**vars(block), "mask": own.mask}) for block, own in pairs]
     return JointData(**{**vars(data), "blocks": tuple(blocks)})
 
 
@@ -190,19 +199,20 @@ def fit_joint_ts(
     data = _still(data)
     start, barrier = interior(data)
     usual = usable(data)
-    at = data.norm_index
 
     def one(best: jax.Array, component: jax.Array) -> tuple[jax.Array, tuple]:
         # The first fit holds nothing; the next ones start from it.
         first = component < 0
         parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
         free = usual & (first | (jnp.arange(usual.size) != parameter))
-        raised = start.at[at].multiply(1e4).at[parameter].set(0.0)
-        problem = _explained(data, jnp.where(first, start, raised))
+        problem, point = _held(data, free, start, parameter, jnp.zeros_like(best[0]))
+        whole = _explained(data, start)
+        problem = jax.tree.map(lambda a, b: jnp.where(first, a, b), whole, problem)
+        point = jnp.where(first, start, point)
         target = jnp.where(free, best, data.start)
         target = jnp.where(first, target, target.at[parameter].set(0.0))
         steps = jnp.where(first | with_ts, ATTEMPT + PATIENCE, 0)
-        z, converged = minimise(problem, best, free, target, barrier, start, steps)
+        z, converged = minimise(problem, best, free, target, barrier, point, steps)
         return jnp.where(first, z, best), (z, converged)
 
     _, (points, converged) = jax.lax.scan(
@@ -250,18 +260,49 @@ def fit_held(
     best = jax.lax.stop_gradient(at_fit(data, fit))
     free = usable(data).at[parameter].set(False)
     target = jnp.where(free, best, data.start).at[parameter].set(value)
-    # What the other norms cannot predict, however high, has no say.
-    at = data.norm_index
-    raised = jax.lax.stop_gradient(start.at[at].multiply(1e4).at[parameter].set(value))
-    z, converged = minimise(
-        _explained(_still(data), raised),
-        best,
-        free,
-        jax.lax.stop_gradient(target),
-        barrier,
-        start,
+    problem, point = _held(_still(data), free, start, parameter, jax.lax.stop_gradient(value))
+    z, converged = minimise(problem, best, free, jax.lax.stop_gradient(target), barrier, point)
+    return _rooted(_masked_as(data, problem), z, free, barrier, target), converged
+
+
+def _held(
+    data: JointData,
+    free: jax.Array,
+    start: jax.Array,
+    parameter: jax.Array,
+    value: jax.Array,
+) -> tuple[JointData, jax.Array]:
+    """The problem with one norm held, and a point inside its domain: the others raised enough.
+
+    What they cannot predict, however high, has no say.
+    """
+    norms = free & jnp.zeros(free.size, bool).at[data.norm_index].set(True)
+
+    def with_factor(factor: float | jax.Array) -> jax.Array:
+        return jnp.where(norms, factor * start, start).at[parameter].set(value)
+
+    problem = _explained(data, with_factor(HIGH))
+    ends = zip(
+        problem.blocks,
+        predictions(problem, with_factor(1.0)),
+        predictions(problem, with_factor(HIGH)),
+        strict=True,
     )
-    return _rooted(_explained(data, raised), z, free, barrier, target), converged
+    # Predictions are linear in the norms.
+    pairs = [
+        (jnp.where(block.mask, low, 1.0), jnp.where(block.mask, high, 1.0))
+        for block, low, high in ends
+        if isinstance(block, JointBlock)
+    ]
+
+    def inside(factor: jax.Array) -> jax.Array:
+        share = (factor - 1.0) / (HIGH - 1.0)
+        fits = [jnp.all(low + share * (high - low) > 0) for low, high in pairs]
+        return jnp.all(jnp.asarray(fits)) if fits else jnp.asarray(True)
+
+    factors = jnp.geomspace(1.0, HIGH, 9, dtype=start.dtype)
+    factor = factors[jnp.argmax(jax.vmap(inside)(factors))]
+    return problem, with_factor(factor)
 
 
 def rise(

@@ -141,7 +141,7 @@ class _State(NamedTuple):
     decrement: jax.Array
     iteration: jax.Array
     attempt: jax.Array
-    blocked: jax.Array  # number of short steps
+    blocked: jax.Array  # number of short steps of the first attempt
     done: jax.Array
 
 
@@ -200,13 +200,13 @@ def minimise(
     free : array of bool, shape (Z,)
         Parameters to vary.
     target : array, shape (Z,)
-        Values that the other parameters are to take. They are led there from ``start`` as far as
-        the prediction stays positive (infeasible-start Newton: Boyd & Vandenberghe 2004, Convex
-        Optimization, section 10.3).
+        Values that the other parameters are to take. The first attempt leads them there from
+        ``start`` (infeasible-start Newton: Boyd & Vandenberghe 2004, Convex Optimization,
+        section 10.3).
     barrier : Barrier
         The final barrier.
     inner : array, shape (Z,)
-        A point well inside the domain, where the second attempt starts.
+        A point well inside the domain that has these values, where the second attempt starts.
     steps : int
         Largest number of steps.
 
@@ -270,7 +270,7 @@ def minimise(
         further = jnp.minimum(level + jnp.where(level > numbers.first, 2, 1), last)
         further = jnp.where(small & ~at_last, further, level)
         # The first attempt at the final width has failed: begin again with a wide one.
-        blocked = state.blocked + jnp.where(t < SHORT, 1, 0)
+        blocked = state.blocked + (t < SHORT)
         lost = (state.iteration + 1 >= ATTEMPT) | (blocked >= BLOCKED)
         again = state.attempt & ~done & lost
         return _State(

@@ -3,4 +3,6 @@
 from jaxprof.forward.estimator import (
     ForwardFoldingProfileEstimator as ForwardFoldingProfileEstimator,
 )
+from jaxprof.forward.expectation import expected_dataset as expected_dataset
+from jaxprof.forward.expectation import predicted_counts as predicted_counts
 from jaxprof.forward.response import ForwardResponse as ForwardResponse

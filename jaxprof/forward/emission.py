@@ -130,7 +130,8 @@ def region_emissions(
     n_sub = _positive_int(oversampling, "oversampling")
     templates = _templates(template, len(items))
     pixel_regions = to_pixel_regions(items, geom.wcs)
-    centers = region_centers(items)
+    # Regions may be in any frame; all else happens in that of the map.
+    centers = region_centers(items).transform_to(wcs_to_celestial_frame(geom.wcs))
     limit = box_limit(geom)
     parts = [
         _centres_within(i, region, limit) if n_sub == 1 else pixel_coverage(i, region, limit, n_sub)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.core.joint_data import JointData
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.estimator import FluxProfileEstimator, joined_gti
-from jaxprof.forward.guards import guard_regions
+from jaxprof.forward.fitting import GroupResult, fit_groups
+from jaxprof.forward.guards import nearest_bins
 from jaxprof.forward.options import (
     bin_models,
+    check_backgrounds,
+    checked_oversampling,
     checked_subpixels,
     free_names,
+    guard_list,
     not_negative,
     source_list,
 )
@@ -24,7 +30,7 @@ from jaxprof.forward.parameters import background_options, make_parameters
 from jaxprof.forward.prediction import Prediction
 from jaxprof.forward.problem import Group, joint_data, make_groups
 from jaxprof.forward.response import Components, ForwardResponse, dataset_response
-from jaxprof.forward.result import GroupResult, coverage, fit_group, profile_quantities
+from jaxprof.forward.result import coverage, profile_quantities
 from jaxprof.forward.summary import goodness_table, nuisance_table
 from jaxprof.models import SkyModel
 from jaxprof.options import (
@@ -34,7 +40,7 @@ from jaxprof.options import (
 )
 from jaxprof.profile import FluxProfile
 from jaxprof.reduce import LIKELIHOODS, same_edges, snap_energy_edges
-from jaxprof.regions import profile_axis, region_list
+from jaxprof.regions import profile_axis
 
 Array = NDArray[Any]
 
@@ -57,7 +63,8 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         Reference spectrum of all bins, or one for each; by default a power law of index 2.
     energy_edges, n_sigma, n_sigma_ul, n_sigma_sensitivity, selection_optional
         As for `FluxProfileEstimator`. Errors, limits, ``ts`` and scans have all other parameters
-        optimised again. The sensitivity of a bin takes the other norms as fitted, and region sums.
+        optimised again. The sensitivity of a bin takes the other parameters as fitted; it needs a
+        slot for every pixel, which takes a second a bin where there are hundreds of thousands.
     sum_over_energy_groups : bool
         Whether the energies of a group are summed before the fit.
     norm : NormParameter or dict, optional
@@ -157,7 +164,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         )
         self.template = template
         self.smoothness = not_negative("smoothness", smoothness)
-        self.oversampling = oversampling
+        self.oversampling = checked_oversampling(oversampling)
         self.subpixels = checked_subpixels(subpixels)
         self._guards()
 
@@ -181,21 +188,12 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         return [self.spectral_model] * len(self.regions)
 
     def _guards(self) -> list[Any]:
-        guards = self.guard_bins
-        if isinstance(guards, bool | int | np.integer):
-            if guards < 0:
-                raise ValueError(f"guard_bins must not be negative, got {guards}")
-            return guard_regions(self.regions, int(guards)) if guards else []
-        return region_list(guards) if len(guards) else []
+        return guard_list(self.guard_bins, self.regions)
 
     def _components(self) -> Components:
         guards = self._guards()
         models = self._bin_models()
-        near = [models[0] if self.spectral_models is None else models[-1]] * len(guards)
-        if guards and self.spectral_models is not None and isinstance(self.guard_bins, int):
-            # Those before the first bin come first.
-            half = len(guards) - int(self.guard_bins)
-            near[:half] = [models[0]] * half
+        near = [models[k] for k in nearest_bins(guards, self.regions)]
         return Components(
             regions=list(self.regions),
             guards=guards,
@@ -275,38 +273,47 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         response : ForwardResponse, optional
             What `response` gave for them.
         merge : bool
-            Whether pixels without counts share a slot. If not, every pixel has one, for derivatives
-            by the counts of single pixels.
+            Whether the pixels of a region without counts share a slot: then the sum of their
+            predictions is kept from being negative, and not each of them (`run` sends out those
+            that would be). If not, every pixel has a slot, which derivatives by the counts
+            of single pixels need too.
 
         Returns
         -------
         list of JointData
-            One for each energy group: what `jaxprof.core.fit_joint` takes.
+            One for each energy group: what `jaxprof.core.fit_joint` takes, in JAX's default
+            precision.
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):
             response = self._checked(datasets, response)
-            backgrounds = background_options(self.background, [d.name for d in datasets])
-            groups = self._groups(datasets)
-            parameters = make_parameters(
-                response.components,
-                self.norm,
-                backgrounds,
-                self.free_spectral_parameters,
-                self.smoothness,
-                [not isinstance(d, MapDatasetOnOff) and d.background is not None for d in datasets],
-                coverage(datasets, response, groups).mean(axis=1),
-            )
-            return joint_data(
-                datasets,
-                response,
-                groups,
-                parameters,
-                names=self.free_spectral_parameters,
-                likelihood=one_of("likelihood", self.likelihood, LIKELIHOODS),
-                merge=merge,
-                summed=self.sum_over_energy_groups,
-            )
+            made = self._reducer(datasets, response, self._groups(datasets))(merge=merge)
+        return jax.tree.map(_in_default_precision, made)
+
+    def _reducer(
+        self, datasets: list[MapDataset], response: ForwardResponse, groups: list[Group]
+    ) -> Callable[..., list[JointData]]:
+        """What makes the joint data of all groups, with the keywords of `joint_data`."""
+        backgrounds = background_options(self.background, [d.name for d in datasets])
+        check_backgrounds(datasets, backgrounds, self.sum_over_energy_groups)
+        parameters = make_parameters(
+            response.components,
+            self.norm,
+            backgrounds,
+            self.free_spectral_parameters,
+            self.smoothness,
+            coverage(datasets, response, groups).mean(axis=1),
+        )
+        return partial(
+            joint_data,
+            datasets,
+            response,
+            groups,
+            parameters,
+            names=self.free_spectral_parameters,
+            summed=self.sum_over_energy_groups,
+            likelihood=one_of("likelihood", self.likelihood, LIKELIHOODS),
+        )
 
     def _checked(
         self, datasets: list[MapDataset], response: ForwardResponse | None
@@ -316,7 +323,8 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         for dataset in datasets:
             dataset.check()
             self._check_kind(dataset)
-        response.check(datasets)
+        policy = one_of("mask_policy", self.mask_policy, POLICIES)
+        response.check(datasets, self._components(), policy)
         if response.per_true_energy != bool(self.free_spectral_parameters):
             raise ValueError(
                 "response was made with other free spectral parameters; make a new one with the "
@@ -359,10 +367,8 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
             response = self._checked(datasets, response)
             groups = self._groups(datasets)
             wanted = set(optional_selection(self.selection_optional))
-            results = [
-                fit_group(data, response, group, self, wanted)
-                for data, group in zip(self.reduce(datasets, response), groups, strict=True)
-            ]
+            make = self._reducer(datasets, response, groups)
+            results = fit_groups(datasets, response, groups, make, self, wanted)
             quantities, reference, predictions = profile_quantities(
                 datasets, response, results, self, wanted
             )
@@ -396,3 +402,8 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
             goodness=goodness_table(results, predictions),
             meta={"estimator": type(self).__name__, "likelihood": self.likelihood},
         )
+
+
+def _in_default_precision(array: Any) -> Any:
+    """An array in float64 if the caller has enabled it; traced ones are as they are."""
+    return array if isinstance(array, jax.core.Tracer) else jnp.asarray(np.asarray(array))

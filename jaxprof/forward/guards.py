@@ -69,6 +69,30 @@ def guard_regions(regions: Any, n: int = 1) -> list[SkyRegion]:
     return _boxes(items, count)
 
 
+def nearest_bins(guards: list[Any], regions: list[Any]) -> list[int]:
+    """Index of the bin that each guard bin continues.
+
+    That with the nearest centre or, around one centre, with the nearest mean radius.
+    """
+    if not guards:
+        return []
+    centers = region_centers(regions)
+    own_centers = region_centers(guards)
+    radii, own_radii = (np.array([_mean_radius(r) for r in part]) for part in (regions, guards))
+    found = []
+    for center, radius in zip(own_centers, own_radii, strict=True):
+        apart = center.separation(centers).deg
+        found.append(int(np.argmin(np.hypot(apart, radii - radius))))
+    return found
+
+
+def _mean_radius(region: Any) -> float:
+    """Mean of the radii of a circle or annulus [deg]; zero for other shapes."""
+    if isinstance(region, CircleAnnulusSkyRegion):
+        return 0.5 * (region.inner_radius + region.outer_radius).to_value(u.deg)
+    return 0.5 * region.radius.to_value(u.deg) if isinstance(region, CircleSkyRegion) else 0.0
+
+
 def _rings(items: list[Any], n: int) -> list[SkyRegion]:
     """Continue concentric annuli inwards and outwards."""
     if not all(isinstance(region, CircleAnnulusSkyRegion | CircleSkyRegion) for region in items):

@@ -44,16 +44,32 @@ class Kernel:
     offset: tuple[float, float] | None
 
 
-def pixel_matrix(geom: WcsGeom, position: SkyCoord) -> Array:
-    """Offsets in the tangent plane, to the east and north [deg], of one pixel in x and in y."""
-    x, y = (float(p) for p in position.to_pixel(geom.wcs, mode="wcs"))
-    if not np.isfinite(x + y):
-        # Not on the projection: such a component has no pixels to spread.
-        return np.diag(geom.pixel_scales.to_value("deg"))
+def pixel_matrices(geom: WcsGeom, positions: SkyCoord) -> Array:
+    """Offsets to the east and north [deg] of one pixel in x and in y, at P positions; (P, 2, 2).
+
+    They are longitude and latitude in a frame with the position at its origin.
+    """
+    x, y = (np.asarray(p, float) for p in positions.to_pixel(geom.wcs, mode="wcs"))
+    # Not on the projection: such a component has no pixels to spread.
+    known = np.isfinite(x + y)
+    found = np.broadcast_to(np.diag(geom.pixel_scales.to_value("deg")), (len(x), 2, 2)).copy()
     steps = np.array([[0.5, 0.0], [-0.5, 0.0], [0.0, 0.5], [0.0, -0.5]])
-    around = pixel_to_skycoord(x + steps[:, 0], y + steps[:, 1], geom.wcs)
-    east, north = (o.to_value("deg") for o in position.spherical_offsets_to(around))
-    return np.array([[axis[0] - axis[1], axis[2] - axis[3]] for axis in (east, north)])
+    at = np.where(known, x, 0.0)[:, np.newaxis], np.where(known, y, 0.0)[:, np.newaxis]
+    around = pixel_to_skycoord(at[0] + steps[:, 0], at[1] + steps[:, 1], geom.wcs).spherical
+    lon, lat = around.lon.rad, around.lat.rad
+    lon_0, lat_0 = (
+        p.rad[:, np.newaxis] for p in (positions.spherical.lon, positions.spherical.lat)
+    )
+    turn = lon - lon_0
+    up = np.sin(lat) * np.cos(lat_0) - np.cos(lat) * np.sin(lat_0) * np.cos(turn)
+    ahead = np.sin(lat) * np.sin(lat_0) + np.cos(lat) * np.cos(lat_0) * np.cos(turn)
+    east = np.rad2deg(np.arctan2(np.cos(lat) * np.sin(turn), ahead))
+    north = np.rad2deg(np.arcsin(up))
+    offsets = np.stack([east, north], axis=1)
+    found[known] = np.stack(
+        [offsets[..., 0] - offsets[..., 1], offsets[..., 2] - offsets[..., 3]], axis=-1
+    )[known]
+    return found
 
 
 def missing_psf(dataset: MapDataset) -> ValueError:
@@ -63,6 +79,30 @@ def missing_psf(dataset: MapDataset) -> ValueError:
         "HDU PSF, set dataset.psf (PSFMap.from_gauss makes a Gaussian one), or use "
         "FluxProfileEstimator, which fits each region on its own and ignores the PSF"
     )
+
+
+CONTAINMENT = (0.01, 1.1)
+"""What a density in sr-1 may integrate to; in deg-2 it would be 3e-4 or 3e3."""
+
+
+def _check_density(dataset: MapDataset, rad: Array, density: Array, energy: Array) -> None:
+    """Raise a ValueError for a PSF that is none; ``density`` is (P, T, R)."""
+    name = f"psf of dataset {dataset.name!r}"
+    flat = density.reshape(-1, *density.shape[-2:])
+    if np.min(flat, initial=0.0) < 0:
+        raise ValueError(
+            f"{name} has negative densities, down to {flat.min():.3g} sr-1; set them to zero"
+        )
+    r = np.deg2rad(rad)
+    found = np.trapezoid(2 * np.pi * r * flat, r, axis=-1) + np.pi * r[0] ** 2 * flat[..., 0]
+    bad = ~((found >= CONTAINMENT[0]) & (found <= CONTAINMENT[1]))
+    if bad.any():
+        where, which = np.unravel_index(np.argmax(bad), bad.shape)
+        raise ValueError(
+            f"{name} integrates to {found[where, which]:.3g} at {energy[which]:.4g} TeV, out to "
+            f"{rad[-1]:.4g} deg, and a probability is at most 1; give densities in sr-1 that are "
+            "neither zero nor NaN where the exposure is positive"
+        )
 
 
 def psf_tables(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array, bool]:
@@ -80,15 +120,26 @@ def psf_tables(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array, 
             f"not {type(psf).__name__}"
         )
     rad = psf.rad_axis.center.to_value("deg").astype(np.float64)
-    return rad, np.asarray(psf.get_profile(positions, energy=energy)), true
+    density = np.asarray(psf.get_profile(positions, energy=energy))
+    _check_density(dataset, rad, density, energy)
+    return rad, density, true
 
 
-def reach(rad: Array, density: Array, matrix: Array) -> int:
-    """Pixels from the centre to where the PSF of all energies has ended."""
+def reach(rad: Array, density: Array, matrix: Array, scale: float = 1.0) -> int:
+    """Pixels from the centre to where the PSF of all energies, widened by a factor, has ended."""
     positive = np.flatnonzero((density > 0).any(axis=tuple(range(density.ndim - 1))))
     last = min(positive[-1] + 1, len(rad) - 1) if len(positive) else 0
     size = np.linalg.svd(matrix, compute_uv=False).min()
-    return int(np.ceil(rad[last] / size + 0.5))
+    return int(np.ceil(scale * rad[last] / size + 0.5))
+
+
+def psf_margin(dataset: MapDataset, geom: WcsGeom) -> int:
+    """Pixels of a grid beyond the map's edge from where photons can come in."""
+    if dataset.psf is None:
+        raise missing_psf(dataset)
+    size = geom.pixel_scales.to_value("deg").min()
+    far = int(np.ceil(dataset.psf.rad_axis.center[-1].to_value("deg") / size)) + 1
+    return min(far, max(geom.npix_shape))
 
 
 def distinct_kernels(
@@ -97,10 +148,11 @@ def distinct_kernels(
     """Distinct kernels, and which of them each component has."""
     centers = SkyCoord([emission.center for emission in emissions])
     rad, tables, _ = psf_tables(dataset, centers)
+    matrices = pixel_matrices(geom, centers)
     kernels: list[Kernel] = []
     which = np.empty(len(emissions), int)
     for index, emission in enumerate(emissions):
-        matrix = pixel_matrix(geom, emission.center)
+        matrix = matrices[index]
         size = np.abs(matrix).max()
         for number, known in enumerate(kernels):
             if (

@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.forward.guards import guard_regions
+from jaxprof.forward.parameters import BackgroundOption
 from jaxprof.models import SkyModel
 from jaxprof.options import checked_spectral_model
+from jaxprof.regions import region_list
 
 
 def bin_models(models: list[Any] | None, n_bins: int) -> list[Any] | None:
@@ -37,8 +41,55 @@ def source_list(sources: Any) -> list[SkyModel]:
     return found
 
 
+def guard_list(guard_bins: Any, regions: list[Any]) -> list[Any]:
+    """Guard bins as regions, from their number at each end or as they were given."""
+    if isinstance(guard_bins, int | np.integer) and not isinstance(guard_bins, bool):
+        if guard_bins < 0:
+            raise ValueError(f"guard_bins must not be negative, got {guard_bins}")
+        return guard_regions(regions, int(guard_bins)) if guard_bins else []
+    if not isinstance(guard_bins, str) and hasattr(guard_bins, "__len__"):
+        return region_list(guard_bins) if len(guard_bins) else []
+    raise ValueError(
+        "guard_bins must be the number of bins beyond each end or a list of sky regions, got "
+        f"{guard_bins!r}"
+    )
+
+
+def check_backgrounds(
+    datasets: Sequence[MapDataset], options: Sequence[BackgroundOption], summed: bool
+) -> None:
+    """Raise a ValueError for backgrounds that are to be fitted and cannot be."""
+    for dataset, option in zip(datasets, options, strict=True):
+        if option.is_fixed:
+            continue
+        if isinstance(dataset, MapDatasetOnOff):
+            raise ValueError(
+                f"background of the On-Off dataset {dataset.name!r} cannot be fitted: it is "
+                "measured in the OFF counts; give 'fixed' for it"
+            )
+        if dataset.background is None:
+            raise ValueError(
+                f"background of dataset {dataset.name!r} cannot be fitted: it has none; give "
+                "'fixed' for it"
+            )
+        if option.tilt != "fixed" and summed:
+            raise ValueError(
+                "background tilt cannot be fitted with sum_over_energy_groups=True, which leaves "
+                "one energy; give tilt='fixed'"
+            )
+
+
+def checked_oversampling(value: Any) -> int:
+    """A number of sub-pixels."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"oversampling must be an integer of one or more, got {value!r}")
+    return int(value)
+
+
 def free_names(free_index: bool, names: Sequence[str], models: list[Any]) -> tuple[str, ...]:
     """Names of the spectral parameters to fit, checked against the models."""
+    if not isinstance(names, str | list | tuple) or not all(isinstance(n, str) for n in names):
+        raise ValueError(f"free_spectral_parameters must be a list of names, got {names!r}")
     found = [names] if isinstance(names, str) else list(names)
     if free_index and "index" not in found:
         found.insert(0, "index")

@@ -109,7 +109,9 @@ class Parameters:
     free : ndarray of bool, shape (Z,)
         Which are fitted.
     precision : ndarray, shape (Z, Z)
-        Matrix of the penalty.
+        Matrix of the penalty, without that on second differences.
+    smoothness : float
+        Strength of the penalty on second differences of neighbouring norms.
     n_nuisance : int
         Number of datasets with background parameters, or zero.
     """
@@ -119,12 +121,18 @@ class Parameters:
     upper: Array
     free: Array
     precision: Array
+    smoothness: float
     n_nuisance: int
 
 
-def second_differences(n: int) -> Array:
-    """Matrix of the second differences of n values, shape (n - 2, n)."""
-    return np.diff(np.eye(n), n=2, axis=0)
+def smoothness_matrix(seen: Array) -> Array:
+    """Matrix (B, B) of the sum of squared second differences of the bins that are seen, (B,).
+
+    A norm that is not fitted must not pull at its neighbours.
+    """
+    rows = np.diff(np.eye(len(seen)), n=2, axis=0)
+    rows = rows[np.all(np.where(rows != 0, seen, True), axis=1)]
+    return rows.T @ rows
 
 
 def make_parameters(
@@ -133,7 +141,6 @@ def make_parameters(
     backgrounds: Sequence[BackgroundOption],
     names: Sequence[str] = (),
     smoothness: float = 0.0,
-    has_background: Sequence[bool] = (),
     covered: Array | None = None,
 ) -> Parameters:
     """Lay out the parameters of one energy group.
@@ -150,8 +157,6 @@ def make_parameters(
         Free spectral parameters of the bins.
     smoothness : float
         Strength of the penalty on second differences of neighbouring norms.
-    has_background : sequence of bool
-        Whether each dataset has a background that can be scaled.
     covered : ndarray, shape (B,), optional
         Part of each bin that is seen. Where it is less than a tenth, what leaks out of it tells no
         spectrum: its spectral parameters are not fitted.
@@ -191,12 +196,8 @@ def make_parameters(
             for offset, (value, middle) in enumerate(((option.norm, 1.0), (option.tilt, 0.0))):
                 at = n_components * n_own + 2 * number + offset
                 start[at] = middle
-                free[at] = value != "fixed" and has_background[number]
+                free[at] = value != "fixed"
                 if not isinstance(value, str):
                     precision[at, at] = 1.0 / value**2
                 lower[at], upper[at] = (0.0, np.inf) if offset == 0 else (-5.0, 5.0)
-    if smoothness and components.n_bins > 2:
-        bins = norms[: components.n_bins]
-        curved = second_differences(components.n_bins)
-        precision[np.ix_(bins, bins)] += smoothness * curved.T @ curved
-    return Parameters(start, lower, upper, free, precision, n_nuisance)
+    return Parameters(start, lower, upper, free, precision, smoothness, n_nuisance)

@@ -17,7 +17,7 @@ from jaxprof.forward.reduce import cell_values, log_energies
 from jaxprof.forward.response import DatasetResponse, ForwardResponse
 
 if TYPE_CHECKING:
-    from jaxprof.forward.result import GroupResult
+    from jaxprof.forward.fitting import GroupResult
 
 Array = NDArray[Any]
 
@@ -65,7 +65,8 @@ def background_factor(result: GroupResult, number: int, log_energy: Array) -> Ar
     if not data.n_nuisance:
         return np.ones_like(log_energy)
     norm, tilt = result.fit.values[data.nuisance_start + 2 * number :][:2]
-    return norm * np.exp(-tilt * log_energy)
+    factor = norm * np.exp(-tilt * log_energy)
+    return factor if result.fit.converged else np.full_like(factor, np.nan)
 
 
 def pixel_signal(own: DatasetResponse, coefficients: Array, bins: slice) -> Array:
@@ -120,8 +121,8 @@ def predict(
     for number, (dataset, own) in enumerate(zip(datasets, response.datasets, strict=True)):
         bins = result.group.bins[number]
         sums = own.per_component(len(components))[..., bins]
-        fitted = np.einsum("cq,ncqe->nce", result.coefficients, sums)
-        at_one = np.einsum("cq,ncqe->nc", result.coefficients_one, sums)
+        fitted = np.einsum("cq,ncqe->nce", result.coefficients[number], sums)
+        at_one = np.einsum("cq,ncqe->nc", result.coefficients_one[number], sums)
         members = own.cells.members[:, :n_bins].astype(float)
         counts, background, on = _observed(dataset, own, result, number, fitted.sum(axis=1))
         signal = fitted.sum(axis=2)
@@ -199,7 +200,7 @@ def _goodness(
     assert dataset.counts is not None
     counts = cell_values(dataset.counts.data, own, bins)[mask]
     npred = _background(dataset, own, result, number)
-    npred = npred + pixel_signal(own, result.coefficients, bins)
+    npred = npred + pixel_signal(own, result.coefficients[number], bins)
     # Rounding, and pixels of a cell without counts, may lie below zero.
     npred = np.maximum(npred[mask], 1e-25)
     ratio = np.where(counts > 0, counts, 1.0) / npred

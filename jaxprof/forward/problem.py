@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jaxprof.core.joint_data import FreeSpectra, JointData
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
-from jaxprof.forward.parameters import Parameters
+from jaxprof.forward.parameters import Parameters, smoothness_matrix
 from jaxprof.forward.reduce import cash_block, cash_slots, on_off_block
 from jaxprof.forward.response import Components, ForwardResponse
 from jaxprof.forward.slots import n_tiles
@@ -54,20 +54,23 @@ def make_groups(edge_indices: Sequence[Array], edges_tev: Array) -> list[Group]:
 
 
 def free_spectra(
-    components: Components, names: Sequence[str], true_edges: Array, group: Group
+    response: ForwardResponse, names: Sequence[str], group: Group
 ) -> FreeSpectra | None:
     """Spectra with free parameters, or None."""
     if not names:
         return None
+    components = response.components
+    edges = [own.true_edges for own in response.datasets]
     models = components.models[: components.n_regions]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(jnp.broadcast_arrays(*leaves)), *models)
     stacked = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), stacked)
     return FreeSpectra(
         models=stacked,
-        edges=jnp.asarray(true_edges),
+        edges=tuple(map(jnp.asarray, edges)),
         group_edges=jnp.asarray(group.edges),
-        fixed_flux=jnp.asarray(components.flux(true_edges)[components.n_regions :]).reshape(
-            -1, len(true_edges) - 1
+        fixed_flux=tuple(
+            jnp.asarray(components.flux(own)[components.n_regions :]).reshape(-1, len(own) - 1)
+            for own in edges
         ),
         names=tuple(names),
     )
@@ -83,6 +86,7 @@ def joint_data(
     likelihood: str = "pixel",
     merge: bool = True,
     summed: bool = False,
+    alone: Sequence[Sequence[Array | None]] | None = None,
 ) -> list[JointData]:
     """Everything that the fits of the energy groups need, in arrays of the same shapes.
 
@@ -104,6 +108,8 @@ def joint_data(
         Whether pixels without counts share a slot, see `cash_slots`.
     summed : bool
         Whether the energies of a group are summed.
+    alone : list of list of ndarray or None, optional
+        For each group and dataset, pixels that are to have slots of their own, see `cash_slots`.
 
     Returns
     -------
@@ -133,15 +139,15 @@ def joint_data(
                 merge=merge,
                 summed=summed,
                 across=not tilted,
+                alone=None if alone is None else alone[index][number],
             )
-            for part in bins
+            for index, part in enumerate(bins)
         ]
         # Groups of the same shape share compiled code.
         size = max(each.tile for each in slots)
         total = max(n_tiles(each.kept, size) for each in slots)
         for part, each, found in zip(bins, slots, blocks, strict=True):
             found.append(cash_block(each, own, part, number=number, size=size, total=total))
-    edges = datasets[0].energy_axis_true.edges_tev()
     made = [
         JointData(
             blocks=tuple(found),
@@ -149,12 +155,33 @@ def joint_data(
             free=parameters.free,
             lower=parameters.lower,
             upper=parameters.upper,
-            precision=parameters.precision,
+            precision=_precision(parameters, response.components, found, len(names)),
             penalty_start=parameters.start,
-            spectra=free_spectra(response.components, names, edges, group),
+            spectra=free_spectra(response, names, group),
             n_components=len(response.components),
             n_nuisance=parameters.n_nuisance,
         )
         for found, group in zip(blocks, groups, strict=True)
     ]
     return jax.tree.map(jnp.asarray, made)
+
+
+def _precision(
+    parameters: Parameters, components: Components, blocks: Sequence[Any], n_shape: int
+) -> Array:
+    """Matrix of the penalties, with the smoothness of the bins that some slot feels."""
+    if not parameters.smoothness:
+        return parameters.precision
+    seen = np.zeros(len(components), bool)
+    for block in blocks:
+        if isinstance(block.templates, jax.core.Tracer):
+            # Which components it reaches is not known while the response is differentiated.
+            seen[:] = True
+            continue
+        signal = np.einsum("nkqs,ns->nk", np.asarray(block.templates), np.asarray(block.mask))
+        seen[np.asarray(block.components)[signal > 0]] = True
+    norms = np.arange(components.n_bins) * (1 + n_shape)
+    precision = parameters.precision.copy()
+    curved = smoothness_matrix(seen[: components.n_bins])
+    precision[np.ix_(norms, norms)] += parameters.smoothness * curved
+    return precision

@@ -38,6 +38,24 @@ def _with_rest(templates: Any, sums: Any, cell: Any, energy: Any, rest: Any) -> 
     return jnp.where(rest[:, None, None], jnp.maximum(filled, 0.0), templates)
 
 
+def slot_values(
+    dataset: MapDataset, response: DatasetResponse, bins: slice, summed: bool
+) -> tuple[list[Array], Array]:
+    """Counts, background and fixed counts in the pixels of the cells, and which are in use.
+
+    All of shape (E, N, P), or (1, N, P) if summed over the energies of the group.
+    """
+    mask: Array = response.mask[bins]
+    parts: list[Array] = [
+        np.zeros(mask.shape) if part is None else cell_values(part.data, response, bins)
+        for part in (dataset.counts, dataset.background, dataset.npred_sources)
+    ]
+    if summed:
+        parts = [part.sum(axis=0, keepdims=True) for part in parts]
+        mask = np.asarray(mask.any(axis=0, keepdims=True))
+    return parts, mask
+
+
 def log_energies(dataset: MapDataset, bins: slice) -> Array:
     """Logarithm of the energies over the mean energy of the group, shape (E,)."""
     log_edges = np.log(dataset.energy_axis.edges_tev())[bins.start : bins.stop + 1]
@@ -52,7 +70,7 @@ def _pad(values: Array, width: int, axis: int = -1) -> Array:
     return np.pad(values, shape)
 
 
-def _tile_templates(
+def tile_templates(
     response: DatasetResponse, slots: PixelSlots, first: int, masks: Array | None
 ) -> Any:
     """Templates at single pixels; summed over the energies of ``masks`` (E, N, P) if given."""
@@ -92,6 +110,8 @@ class CashSlots:
         Pixels in use at each energy, if the energies are summed.
     across : bool
         Whether the sums are over all energies.
+    per_pixel : bool
+        Whether pixels may have slots of their own.
     """
 
     counts: Array
@@ -101,11 +121,12 @@ class CashSlots:
     log_energy: Array
     masks: Array | None
     across: bool
+    per_pixel: bool
 
     @property
     def tile(self) -> int:
-        """Slots a tile: as many as fit where there are no pixels of their own."""
-        return TILE if self.kept[..., :-1].any() else len(self.kept)
+        """Slots a tile: few of them where pixels have none of their own."""
+        return TILE if self.per_pixel else len(self.kept)
 
 
 def cash_slots(
@@ -117,6 +138,7 @@ def cash_slots(
     merge: bool = True,
     summed: bool = False,
     across: bool = True,
+    alone: Array | None = None,
 ) -> CashSlots:
     """Choose the slots of a dataset with a predicted background, in one energy group.
 
@@ -138,24 +160,22 @@ def cash_slots(
     across : bool
         Whether pixels without counts share a slot over all energies: not if the background has a
         tilt that is fitted.
+    alone : ndarray of bool, shape (E, N, P), or (1, N, P) if summed, optional
+        Pixels without counts that are to have slots of their own; see `jaxprof.forward.refine`.
 
     Returns
     -------
     CashSlots
     """
-    mask: Array = response.mask[bins]
-    parts: list[Array] = [
-        np.zeros(mask.shape) if part is None else cell_values(part.data, response, bins)
-        for part in (dataset.counts, dataset.background, dataset.npred_sources)
-    ]
+    parts, mask = slot_values(dataset, response, bins, summed)
     log_energy, masks = log_energies(dataset, bins), None
     if summed:
-        parts = [part.sum(axis=0, keepdims=True) for part in parts]
-        masks, log_energy = mask, np.zeros(1)
-        mask = np.asarray(mask.any(axis=0, keepdims=True))
+        masks, log_energy = response.mask[bins], np.zeros(1)
     kept: Array = np.zeros_like(mask)
     if per_pixel:
         kept = mask & (parts[0] > 0) if merge else mask
+        if alone is not None:
+            kept = kept | (mask & alone)
     rest = mask & ~kept
     counts, background, offset = (
         np.concatenate([part, (part * rest).sum(axis=2, keepdims=True)], axis=2) for part in parts
@@ -168,7 +188,7 @@ def cash_slots(
         left[0] = left.any(axis=0)
         left[1:] = False
     kept = np.concatenate([kept, left], axis=2)
-    return CashSlots(counts, background, offset, kept, log_energy, masks, across)
+    return CashSlots(counts, background, offset, kept, log_energy, masks, across, per_pixel)
 
 
 def cash_block(
@@ -207,7 +227,7 @@ def cash_block(
     if slots.masks is not None or slots.across:
         sums, energy = sums.sum(axis=-1, keepdims=True), np.zeros_like(energy)
     if slots.kept[..., :-1].any():
-        templates = _tile_templates(response, tiles, bins.start, slots.masks)
+        templates = tile_templates(response, tiles, bins.start, slots.masks)
     else:
         templates = np.zeros((total, *sums.shape[1:3], tiles.used.shape[1]))
     return JointBlock(

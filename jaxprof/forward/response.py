@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,11 @@ from jaxprof.forward.emission import (
     region_emissions,
     source_emission,
 )
-from jaxprof.forward.kernels import subpixels
+from jaxprof.forward.kernels import psf_margin, subpixels
+from jaxprof.forward.sameness import changed_component, dataset_prints
 from jaxprof.forward.slots import Cells, cell_sums, component_lists, make_cells, reaching
 from jaxprof.forward.windows import Folding, Windows
+from jaxprof.models import SkyModel
 from jaxprof.pixel_sums import check_uncut, member_pixels
 from jaxprof.regions import region_pixels
 
@@ -72,9 +75,11 @@ class Components:
     def flux(self, edges: Array) -> Array:
         """Flux of each component in bins of true energy, (C, T) [cm-2 s-1]; edges in TeV."""
         table = {}
-        for model in self.models:
-            if id(model) not in table:
-                table[id(model)] = np.asarray(model.integral(edges[:-1], edges[1:]))
+        # Also while something else is traced, such as the width of the PSF.
+        with jax.ensure_compile_time_eval():
+            for model in self.models:
+                if id(model) not in table:
+                    table[id(model)] = np.asarray(model.integral(edges[:-1], edges[1:]))
         return np.array([table[id(model)] for model in self.models])
 
 
@@ -104,6 +109,8 @@ class DatasetResponse:
         Templates summed over the pixels in use of each cell.
     true_edges : ndarray, shape (T + 1,)
         Edges of the true energies [TeV].
+    prints : dict of str
+        Digests of what it was made from.
     """
 
     name: str
@@ -116,6 +123,7 @@ class DatasetResponse:
     mask: Array
     sums: Any
     true_edges: Array
+    prints: dict[str, str]
 
     def per_component(self, n_components: int) -> Array:
         """Counts in each cell from each component per coefficient, (N, C, Q, E)."""
@@ -146,7 +154,9 @@ class ForwardResponse:
     per_true_energy: bool
     mask_policy: str
 
-    def refolded(self, *, psf_scale: Any = 1.0, spectral_model: Any = None) -> ForwardResponse:
+    def refolded(
+        self, *, psf_scale: Any = 1.0, spectral_model: Any = None, widest: float | None = None
+    ) -> ForwardResponse:
         """The response for a wider PSF or another spectrum; differentiable in both.
 
         Parameters
@@ -155,14 +165,27 @@ class ForwardResponse:
             Factor by which the PSF is widened; may be traced by JAX.
         spectral_model : SpectralModel, optional
             Spectrum of all bins and guard bins at norm one; its parameters may be traced. By
-            default as it was.
+            default as it was. Not for a response with free spectral parameters.
+        widest : float, optional
+            Largest ``psf_scale`` to leave room for: what a wider PSF spreads further than that is
+            lost. By default ``psf_scale`` itself, or 1.5 if that is traced.
 
         Returns
         -------
         ForwardResponse
             For the estimator's ``reduce``, whose result goes into `jaxprof.core.fit_joint`. With
             JAX arrays; in float64 only if the caller has enabled it.
+
+        Raises
+        ------
+        ValueError
+            For a `spectral_model` where spectral parameters are fitted.
         """
+        if spectral_model is not None and self.per_true_energy:
+            raise ValueError(
+                "spectral_model: this response leaves spectral parameters free, and their "
+                "reference is the estimator's; give that another spectral_model"
+            )
         datasets = []
         for own in self.datasets:
             flux = jnp.asarray(self.components.flux(own.true_edges))
@@ -170,34 +193,52 @@ class ForwardResponse:
                 new = spectral_model.integral(own.true_edges[:-1], own.true_edges[1:])
                 flux = flux.at[: self.components.n_regions].set(new)
             windows = own.folding.windows(
-                flux, psf_scale=psf_scale, per_true_energy=self.per_true_energy
+                flux, psf_scale=psf_scale, widest=widest, per_true_energy=self.per_true_energy
             )
-            sums = cell_sums(windows, own.lists, own.cells, own.mask)
-            datasets.append(replace(own, windows=windows, sums=sums))
+            lists = reaching(windows, own.cells)
+            datasets.append(
+                replace(
+                    own,
+                    windows=windows,
+                    lists=lists,
+                    components=component_lists(windows, lists),
+                    sums=cell_sums(windows, lists, own.cells, own.mask),
+                )
+            )
         return replace(self, datasets=datasets)
 
-    def check(self, datasets: Sequence[MapDataset]) -> None:
-        """Make sure that the response is that of these datasets.
+    def check(
+        self, datasets: Sequence[MapDataset], components: Components, mask_policy: str
+    ) -> None:
+        """Make sure that the response is that of these datasets and components.
 
         Raises
         ------
         ValueError
-            If their number, pixels, energies or masks differ.
+            If anything that it was made from has changed; the message says what.
         """
+        changed = changed_component(self.components, components)
+        if changed is None and mask_policy != self.mask_policy:
+            changed = "mask_policy"
+        if changed is not None:
+            raise ValueError(
+                f"response was made with another {changed} than the estimator has; make a new one "
+                "with the estimator's response(datasets)"
+            )
         if len(datasets) != len(self.datasets):
             raise ValueError(
                 f"response is for {len(self.datasets)} datasets, and there are {len(datasets)}; "
                 "make a new one with the estimator's response(datasets)"
             )
         for own, dataset in zip(self.datasets, datasets, strict=True):
-            cells = own.cells
-            fits = own.mask.shape[0] == dataset.energy_axis.nbin and (
-                max(cells.y.max(), cells.x.max()) < max(dataset.geom.npix_shape)
-            )
-            if not fits or not np.array_equal(cell_mask(dataset, cells), own.mask):
+            found = dataset_prints(dataset)
+            other = [part for part in found if found[part] != own.prints[part]]
+            if not other and not np.array_equal(cell_mask(dataset, own.cells), own.mask):
+                other = ["mask"]
+            if other:
                 raise ValueError(
-                    f"response was made for other pixels, energies or masks than those of dataset "
-                    f"{dataset.name!r}; make a new one with the estimator's response(datasets)"
+                    f"response was made for other {other[0]} than dataset {dataset.name!r} has; "
+                    "make a new one with the estimator's response(datasets)"
                 )
 
 
@@ -221,6 +262,7 @@ def component_emissions(components: Components, dataset: MapDataset) -> list[Emi
     regions = [*components.regions, *components.guards]
     template = components.template
     if isinstance(template, list | tuple) and len(template) == len(components.regions):
+        # A template for each bin leaves the guard bins even.
         template = [*template, *[None] * len(components.guards)]
     factor = 1 if components.oversampling == 1 else subpixels(dataset, components.subpixels)
     fine = geom.upsample(factor)
@@ -237,19 +279,49 @@ def component_emissions(components: Components, dataset: MapDataset) -> list[Emi
     for index, model in points.items():
         # A bin whose flux is a point's: the region tells its counts and solid angle only.
         found[index] = replace(source_emission(model, geom), solid_angle=found[index].solid_angle)
-    for source in components.sources:
+    coarse = [_coarse(emission, factor) for emission in found]
+    return [*coarse, *source_emissions(components.sources, dataset, factor)]
+
+
+def _coarse(emission: Emission, factor: int) -> Emission:
+    """Emission on the pixels of the map, from that on finer ones; points know their place."""
+    if factor == 1 or emission.offset is not None:
+        return emission
+    return coarse_emission(emission, factor)
+
+
+def source_emissions(
+    sources: Sequence[SkyModel], dataset: MapDataset, factor: int, *, name: str = "sources"
+) -> list[Emission]:
+    """Where the flux of each source starts, as far as its photons can reach the map.
+
+    Parameters
+    ----------
+    sources : sequence of SkyModel
+        The sources.
+    dataset : MapDataset
+        With its PSF.
+    factor : int
+        Parts along each side of a pixel, see `subpixels`.
+    name : str
+        What errors call the sources.
+
+    Returns
+    -------
+    list of Emission
+    """
+    geom = dataset.geom.to_image()
+    fine = geom.upsample(factor)
+    found = []
+    for source in sources:
         model = source.spatial_model
         own = geom if isinstance(model, PointSpatialModel) else fine
         try:
-            found.append(source_emission(model, own))
+            emission = source_emission(model, own, margin=psf_margin(dataset, own))
         except ValueError as error:
-            raise ValueError(f"sources: {source.name!r}: {error}") from error
-    return [
-        emission
-        if factor == 1 or emission.offset is not None
-        else coarse_emission(emission, factor)
-        for emission in found
-    ]
+            raise ValueError(f"{name}: {source.name!r}: {error}") from error
+        found.append(_coarse(emission, factor))
+    return found
 
 
 def _warn_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> None:
@@ -324,4 +396,5 @@ def dataset_response(
         mask=mask,
         sums=np.asarray(cell_sums(windows, lists, cells, mask)),
         true_edges=true,
+        prints=dataset_prints(dataset),
     )

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxprof.core.compilation import jit_quickly
 from jaxprof.core.data import Status
-from jaxprof.core.joint_data import JointData, JointFit
-from jaxprof.core.joint_fit import at_fit, fit_joint_ts
-from jaxprof.core.joint_intervals import joint_limits, joint_scan, joint_sensitivity
-from jaxprof.core.joint_model import coefficients
 from jaxprof.datasets import MapDataset
+from jaxprof.forward.fitting import GroupResult
 from jaxprof.forward.prediction import Prediction, predict
 from jaxprof.forward.problem import Group
 from jaxprof.forward.response import ForwardResponse, usable_mask
@@ -27,105 +20,6 @@ if TYPE_CHECKING:
     from jaxprof.forward.estimator import ForwardFoldingProfileEstimator
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class GroupResult:
-    """Joint fit of one energy group.
-
-    Attributes
-    ----------
-    group : Group
-        The group.
-    data : JointData
-        What was fitted.
-    fit : JointFit
-        The fit, as numpy arrays.
-    coefficients, coefficients_one : ndarray, shape (C, Q)
-        Coefficients of the templates as fitted and at norm one.
-    values : dict of ndarray
-        ``ts``, and what else was asked for: ``norm_errn``, ``norm_errp``, ``norm_ul``,
-        ``norm_sensitivity`` (B,); ``scan`` and ``scan_conditional`` (B, V), rises above the
-        minimum.
-    """
-
-    group: Group
-    data: JointData
-    fit: JointFit
-    coefficients: Array
-    coefficients_one: Array
-    values: dict[str, Array] = field(default_factory=dict)
-
-
-@jit_quickly()
-def _both_coefficients(data: JointData, z: Any) -> tuple[Any, Any]:
-    one = z.at[data.norm_index].set(1.0)
-    return coefficients(data, z), coefficients(data, one)
-
-
-def fit_group(
-    data: JointData,
-    response: ForwardResponse,
-    group: Group,
-    options: ForwardFoldingProfileEstimator,
-    wanted: set[str],
-) -> GroupResult:
-    """Fit one energy group, and find what is asked for of each bin.
-
-    Parameters
-    ----------
-    data : JointData
-        The slots of the group.
-    response : ForwardResponse
-        Tells the components.
-    group : Group
-        The group.
-    options : ForwardFoldingProfileEstimator
-        Numbers of standard deviations, and norms of the scan.
-    wanted : set of str
-        Optional quantities.
-
-    Returns
-    -------
-    GroupResult
-    """
-    bins = jnp.arange(response.components.n_bins)
-    fit, ts = fit_joint_ts(data, bins)
-    values: dict[str, Any] = {"ts": ts}
-    sides, rises, names = [], [], []
-    if "errn-errp" in wanted:
-        sides += [-1.0, 1.0]
-        rises += [options.n_sigma**2] * 2
-        names += ["norm_errn", "norm_errp"]
-    if "ul" in wanted:
-        sides.append(1.0)
-        rises.append(options.n_sigma_ul**2)
-        names.append("norm_ul")
-    if names:
-        found = joint_limits(
-            data, fit, bins, jnp.asarray(sides), jnp.asarray(rises, jnp.result_type(float))
-        )
-        values |= dict(zip(names, np.array(found).T, strict=True))
-        if "norm_ul" in values:
-            values["norm_ul"] = (
-                values["norm_ul"] + np.asarray(fit.values[data.norm_index])[: len(bins)]
-            )
-    if "scan" in wanted:
-        norms = jnp.asarray(options.norm.values())
-        values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
-    if "sensitivity" in wanted:
-        values["norm_sensitivity"] = joint_sensitivity(
-            data, fit, bins, jnp.asarray(float(options.n_sigma_sensitivity))
-        )
-    phi, one = _both_coefficients(data, at_fit(data, fit))
-    return GroupResult(
-        group=group,
-        data=data,
-        fit=jax.tree.map(np.asarray, fit),
-        coefficients=np.asarray(phi),
-        coefficients_one=np.asarray(one),
-        values={name: np.array(value) for name, value in values.items()},
-    )
 
 
 def profile_quantities(
@@ -221,7 +115,9 @@ def _refined(status: Array, predictions: list[Prediction]) -> Array:
     counts = np.stack([p.counts.sum(axis=-1) for p in predictions], axis=1)
     pixels = np.stack([p.n_slots for p in predictions], axis=1)
     status = np.where((status == Status.BOUNDARY) & (counts == 0), Status.ZERO_COUNTS, status)
-    lost = (status == Status.NO_EXPOSURE) & (pixels == 0)
+    # What leaks out of a bin without a pixel in use may still tell its norm, but not without the
+    # assumption of where in the bin it started.
+    lost = (pixels == 0) & (status != Status.NOT_CONVERGED)
     return np.where(lost, Status.FULLY_MASKED, status)
 
 

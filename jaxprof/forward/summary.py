@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
+from jaxprof.forward.fitting import GroupResult
 from jaxprof.forward.parameters import BackgroundOption
 from jaxprof.forward.prediction import Prediction
 from jaxprof.forward.response import Components
-from jaxprof.forward.result import GroupResult
 
 
 def nuisance_table(
@@ -67,7 +67,8 @@ def _fitted(result: GroupResult, at: int) -> tuple[float, float, bool]:
     fixed = not np.asarray(result.data.free)[at]
     variance = result.fit.covariance[at, at]
     error = np.sqrt(variance) if variance > 0 and not fixed else np.nan
-    return float(result.fit.values[at]), float(error), bool(fixed)
+    found = result.fit.values[at] if fixed or result.fit.converged else np.nan
+    return float(found), float(error), bool(fixed)
 
 
 def goodness_table(results: Sequence[GroupResult], predictions: Sequence[Prediction]) -> Table:

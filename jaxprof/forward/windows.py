@@ -34,6 +34,8 @@ Array = NDArray[Any]
 
 CHUNK = 64
 """Components that are folded at a time."""
+WIDEST = 1.5
+"""How much wider the PSF may get by a factor that is traced, unless told otherwise."""
 
 
 @jax.tree_util.register_dataclass
@@ -171,12 +173,9 @@ class Folding:
         self.reco_psf = isinstance(dataset.psf, RecoPSFMap)
         geom = dataset.geom.to_image()
         self.kernels, which = distinct_kernels(dataset, geom, emissions)
-        self.half = max(reach(k.rad, k.density, k.matrix) for k in self.kernels)
-        radius = 2 * psf_radius(dataset).max() / geom.pixel_scales.to_value("deg").min()
-        self.near = int(np.ceil(radius)) + 2
+        self.radius = 2 * psf_radius(dataset).max() / geom.pixel_scales.to_value("deg").min()
         # Nothing travels further than across the map.
-        self.half = min(self.half, max(geom.npix_shape))
-        self.near = min(self.near, self.half)
+        self.farthest = max(geom.npix_shape)
         edisp = edisp_kernels(dataset, SkyCoord([emission.center for emission in emissions]))
         self.inputs: list[FoldingInput] = []
         for part in _chunks(emissions):
@@ -195,18 +194,24 @@ class Folding:
                 )
             )
 
-    def kernel_images(self, psf_scale: Any = 1.0) -> list[Any]:
+    def halves(self, widest: float = 1.0) -> tuple[int, int]:
+        """Pixels to where the PSF has ended, and to where it matters where in a pixel it began."""
+        half = max(reach(k.rad, k.density, k.matrix, widest) for k in self.kernels)
+        half = min(half, self.farthest)
+        return half, min(int(np.ceil(self.radius * widest)) + 2, half)
+
+    def kernel_images(self, half: int, psf_scale: Any = 1.0) -> list[Any]:
         """Kernels (T, 2 half + 1, 2 half + 1) with the PSF widened by a factor."""
         made = []
         for kernel in self.kernels:
             arguments = (kernel.rad, kernel.density, kernel.matrix)
             if kernel.offset is None:
-                made.append(psf_kernel(*arguments, self.half, scale=psf_scale))
+                made.append(psf_kernel(*arguments, half, scale=psf_scale))
             else:
-                made.append(psf_image(*arguments, kernel.offset, self.half, scale=psf_scale))
+                made.append(psf_image(*arguments, kernel.offset, half, scale=psf_scale))
         return made
 
-    def part_kernels(self, number: int, n: int, psf_scale: Any = 1.0) -> Any:
+    def part_kernels(self, number: int, n: int, near: int, psf_scale: Any = 1.0) -> Any:
         """Kernels of the n x n parts of a pixel, (n * n, T, 2 near + 1, 2 near + 1).
 
         Where in its pixel a photon starts matters nearby only.
@@ -217,7 +222,7 @@ class Folding:
                 kernel.rad,
                 kernel.density,
                 kernel.matrix,
-                self.near,
+                near,
                 scale=psf_scale,
                 part=(n, column, row),
             )
@@ -227,7 +232,12 @@ class Folding:
         return (jnp if any(isinstance(m, jax.Array) for m in made) else np).stack(made)
 
     def windows(
-        self, flux: Any, *, psf_scale: Any = 1.0, per_true_energy: bool = False
+        self,
+        flux: Any,
+        *,
+        psf_scale: Any = 1.0,
+        widest: float | None = None,
+        per_true_energy: bool = False,
     ) -> list[Windows]:
         """Fold all components.
 
@@ -237,6 +247,9 @@ class Folding:
             Flux in the true energies at norm one [cm-2 s-1]. Not used if ``per_true_energy``.
         psf_scale : float
             Factor by which the PSF is widened; may be traced.
+        widest : float, optional
+            Largest factor that the windows are to have room for; by default ``psf_scale``, or
+            `WIDEST` if that is traced.
         per_true_energy : bool
             Whether to keep the true energies apart, for spectra with free parameters.
 
@@ -244,11 +257,14 @@ class Folding:
         -------
         list of Windows
         """
-        kernels = self.kernel_images(psf_scale)
+        if widest is None:
+            widest = WIDEST if isinstance(psf_scale, jax.core.Tracer) else float(psf_scale)
+        half, near = self.halves(max(widest, 1.0))
+        kernels = self.kernel_images(half, psf_scale)
         found = []
         for part in self.inputs:
             pieces = [
-                self._fold_some(part, rows, kernels, flux, psf_scale, per_true_energy)
+                self._fold_some(part, rows, kernels, near, flux, psf_scale, per_true_energy)
                 for rows in _equal_pieces(len(part.kernel))
             ]
             n = len(part.kernel)
@@ -258,8 +274,8 @@ class Folding:
                 Windows(
                     values=values,
                     edisp=part.edisp if pending else None,
-                    y0=part.y0 - self.half,
-                    x0=part.x0 - self.half,
+                    y0=part.y0 - half,
+                    x0=part.x0 - half,
                     first=part.first,
                 )
             )
@@ -270,6 +286,7 @@ class Folding:
         part: FoldingInput,
         rows: Array,
         kernels: list[Any],
+        half_near: int,
         flux: Any,
         psf_scale: Any,
         per_true_energy: bool,
@@ -283,7 +300,7 @@ class Folding:
         if part.details is not None:
             details = part.details[rows]
             n_parts = int(np.sqrt(details.shape[1]))
-            tables = [self.part_kernels(int(k), n_parts, psf_scale) for k in used]
+            tables = [self.part_kernels(int(k), n_parts, half_near, psf_scale) for k in used]
             near = tables[0] if shared else jnp.moveaxis(jnp.stack(tables)[own], 1, 0)
         return _fold(
             part.images[rows],

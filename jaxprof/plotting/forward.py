@@ -27,6 +27,7 @@ from jaxprof.plotting.style import (
     set_margins,
     update_legend,
 )
+from jaxprof.profile import FluxProfile
 
 Array = NDArray[np.float64]
 
@@ -59,8 +60,13 @@ def plot_comparison(
         Usually forward-folded.
     other : FluxProfile, optional
         Profile of the same bins and energy groups, usually of independent bins.
-    curve : array or Quantity, shape (bins,) or (bins, groups), optional
-        Model value in every bin as `sed_type` says, in the unit of the profile if it has none.
+    curve : array or Quantity, shape (bins,) or (bins, groups), or FluxProfile, optional
+        Model value in every bin as `sed_type` says, in the unit of the profile if it has none. Or a
+        profile of the same bins and energy groups, of which the values are taken: to fold a model
+        as the data are, give ``estimator.run(expected_dataset(dataset, model))``, of the estimator
+        that made `profile` (see `jaxprof.expected_dataset`). Where its fit failed there is a gap.
+        The residuals of `other` are from the same curve; if `other` ignores the PSF, only a figure
+        of its own, with the curve of its own estimator, shows what a model leaves of it.
     curve_label : str, optional
         Legend entry of the curve, "Model" by default.
     sed_type : {"flux", "dnde", "eflux", "e2dnde", "norm"}
@@ -83,8 +89,9 @@ def plot_comparison(
     Raises
     ------
     ValueError
-        If there is neither `other` nor `curve`, if `other` has other bins or groups, or for a
-        curve of a wrong shape or unit.
+        If there is neither `other` nor `curve`, if one of them is a profile of other bins or groups
+        (or, for norms, of another reference spectrum), or for a curve of a wrong kind, shape or
+        unit.
     """
     kwargs = normalize_kwargs(kwargs, Line2D)
     sed_type = "norm" if sed_type == "likelihood" else sed_type
@@ -93,12 +100,9 @@ def plot_comparison(
     edges = np.asarray(profile.energy_edges, dtype=float)
     groups = range(len(edges)) if group is None else [check_group(group, len(edges))]
     values = [_successful(profile, sed_type)]
-    unit = flux_unit(profile, sed_type)
     if other is not None:
-        _check_same_bins(profile, other)
-        factor = (1 * u.Unit(flux_unit(other, sed_type))).to_value(unit)
-        values.append([factor * part for part in _successful(other, sed_type)])
-    model = None if curve is None else _curve(curve, unit, sed_type, values[0][0].shape, groups)
+        values.append(_matching(other, "other", profile, sed_type))
+    model = None if curve is None else _curve(curve, profile, sed_type, groups)
 
     ax, ax_residual = _two_panels(axes)
     names = [label, other_label]
@@ -131,7 +135,7 @@ def plot_comparison(
             else:
                 continue
             _draw_residuals(ax_residual, x, residual, limits, styles[series])
-    _finish_points(ax, profile, quantity_label(sed_type, unit))
+    _finish_points(ax, profile, quantity_label(sed_type, flux_unit(profile, sed_type)))
     _finish_residuals(ax_residual, "Residual" if model is not None else "Difference")
     _finish_x(ax, ax_residual, profile.axis)
     if len(groups) == 1 and not ax.get_title():
@@ -148,32 +152,56 @@ def _successful(profile: Any, sed_type: str) -> list[Array]:
     return [np.where(good, values, np.nan), errors, np.where(good, limits, np.nan)]
 
 
-def _check_same_bins(profile: Any, other: Any) -> None:
+def _matching(other: Any, name: str, profile: Any, sed_type: str) -> list[Array]:
+    """As `_successful`, of another profile of the same bins, in the unit of the first."""
+    _check_same_bins(profile, other, name)
+    if sed_type == "norm" and not np.allclose(other.flux_ref, profile.flux_ref, rtol=1e-3, atol=0):
+        raise ValueError(
+            f"{name} has norms of another reference spectrum; estimate both with the same "
+            "spectral_model, or draw sed_type='flux'"
+        )
+    factor = (1 * u.Unit(flux_unit(other, sed_type))).to_value(flux_unit(profile, sed_type))
+    return [factor * part for part in _successful(other, sed_type)]
+
+
+def _check_same_bins(profile: Any, other: Any, name: str) -> None:
     shapes = [(len(p.axis.ref), len(p.energy_edges)) for p in (profile, other)]
     if shapes[0] != shapes[1]:
         raise ValueError(
-            f"other has {shapes[1][0]} bins and {shapes[1][1]} energy groups, the profile "
+            f"{name} has {shapes[1][0]} bins and {shapes[1][1]} energy groups, the profile "
             f"{shapes[0][0]} and {shapes[0][1]}; estimate both with the same regions and "
             "energy_edges"
         )
     width = np.asarray(profile.axis.max) - np.asarray(profile.axis.min)
-    for name in ("min", "max"):
-        off = np.asarray(getattr(other.axis, name)) - np.asarray(getattr(profile.axis, name))
+    for end in ("min", "max"):
+        off = np.asarray(getattr(other.axis, end)) - np.asarray(getattr(profile.axis, end))
         if (abs(off) > 0.01 * width).any():
-            raise ValueError("other has other bins; estimate both with the same regions")
+            raise ValueError(f"{name} has other bins; estimate both with the same regions")
     if not np.allclose(other.energy_edges, profile.energy_edges, rtol=1e-3, atol=0):
-        raise ValueError("other has other energy groups; estimate both with the same energy_edges")
+        raise ValueError(
+            f"{name} has other energy groups; estimate both with the same energy_edges"
+        )
 
 
-def _curve(curve: Any, unit: Any, sed_type: str, shape: tuple[int, int], groups: Any) -> Array:
-    """Model values (B, G) in a unit; those of groups that are not drawn may be missing (NaN)."""
+def _curve(curve: Any, profile: Any, sed_type: str, groups: Any) -> Array:
+    """Model values (B, G) as in a profile; those of groups that are not drawn may be missing."""
+    if isinstance(curve, FluxProfile):
+        return _matching(curve, "curve", profile, sed_type)[0]
+    unit = flux_unit(profile, sed_type)
     try:
         data = curve.to_value(unit) if isinstance(curve, u.Quantity) else curve
     except u.UnitConversionError:
         raise ValueError(
             f"curve has the unit {curve.unit}, which is none of {sed_type!r} [{unit}]"
         ) from None
-    data = np.asarray(data, dtype=float)
+    try:
+        data = np.asarray(data, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"curve is a {type(curve).__name__}; give a value for each bin, or the profile of a "
+            "model: estimator.run(expected_dataset(dataset, model))"
+        ) from None
+    shape = (len(profile.axis.ref), len(profile.energy_edges))
     if data.shape == shape:
         return data
     if data.shape not in (shape[:1], (shape[0], 1)):

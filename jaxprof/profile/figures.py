@@ -39,8 +39,8 @@ class ProfileFigures:
         other : FluxProfile, optional
             Another profile of the same bins to draw as well, such as the one whose bins were fitted
             one by one; with a panel of residuals. See `plot_comparison`.
-        curve : array_like, optional
-            Model values to draw as well, with a panel of residuals. See `plot_comparison`.
+        curve : array, Quantity or FluxProfile, optional
+            A model to draw as well, with a panel of residuals. See `plot_comparison`.
         **kwargs
             Passed to `jaxprof.plotting.plot_profile` or `jaxprof.plotting.plot_comparison`.
 
@@ -157,8 +157,10 @@ class ProfileFigures:
         ----------
         other : FluxProfile, optional
             A profile of the same bins, such as the one of `~jaxprof.FluxProfileEstimator`.
-        curve : array, shape (B,) or (B, G), or Quantity, optional
-            What a model has in every bin, as ``sed_type`` says.
+        curve : array or Quantity, shape (B,) or (B, G), or FluxProfile, optional
+            What a model has in every bin, as ``sed_type`` says. Or a profile of the same bins: that
+            of a model folded as the data are is
+            ``estimator.run(expected_dataset(dataset, model))``, see `~jaxprof.expected_dataset`.
         curve_label : str, optional
             Name of the curve in the legend.
         sed_type : {"dnde", "e2dnde", "flux", "eflux", "likelihood"}, optional
@@ -179,7 +181,8 @@ class ProfileFigures:
         Raises
         ------
         ValueError
-            If there is neither another profile nor a curve.
+            If there is neither another profile nor a curve, if one has other bins, or for a curve
+            of a wrong kind, shape or unit.
         """
         from jaxprof.plotting import plot_comparison
 

@@ -1,0 +1,245 @@
+"""Joint fits of all energy groups, and what is asked for of each bin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.core.compilation import jit_quickly
+from jaxprof.core.joint_data import JointData, JointFit
+from jaxprof.core.joint_fit import at_fit, fit_joint_ts
+from jaxprof.core.joint_intervals import joint_limits, joint_scan, joint_sensitivity
+from jaxprof.core.joint_model import coefficients
+from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.forward.problem import Group
+from jaxprof.forward.refine import held_points, negative_pixels
+from jaxprof.forward.response import ForwardResponse
+
+if TYPE_CHECKING:
+    from jaxprof.forward.estimator import ForwardFoldingProfileEstimator
+
+Array = NDArray[Any]
+
+ROUNDS = 8
+"""How often pixels are given slots of their own before all of a group get them."""
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """Joint fit of one energy group.
+
+    Attributes
+    ----------
+    group : Group
+        The group.
+    data : JointData
+        What was fitted.
+    fit : JointFit
+        The fit, as numpy arrays.
+    coefficients, coefficients_one : list of ndarray, shape (C, Q)
+        Coefficients of the templates of each dataset, as fitted (NaN if the fit failed) and at norm
+        one.
+    values : dict of ndarray
+        ``ts``, and what else was asked for: ``norm_errn``, ``norm_errp``, ``norm_ul``,
+        ``norm_sensitivity`` (B,); ``scan`` and ``scan_conditional`` (B, V), rises above the
+        minimum.
+    """
+
+    group: Group
+    data: JointData
+    fit: JointFit
+    coefficients: list[Array]
+    coefficients_one: list[Array]
+    values: dict[str, Array] = field(default_factory=dict)
+
+
+@jit_quickly("dataset")
+def _both_coefficients(data: JointData, z: Any, dataset: int) -> tuple[Any, Any]:
+    one = z.at[data.norm_index].set(1.0)
+    return coefficients(data, z, dataset), coefficients(data, one, dataset)
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A fit of one group with its test statistics, before the optional quantities."""
+
+    data: JointData
+    fit: JointFit
+    ts: Array
+    points: Array
+
+
+def fit_groups(
+    datasets: Sequence[MapDataset],
+    response: ForwardResponse,
+    groups: Sequence[Group],
+    make: Callable[..., list[JointData]],
+    options: ForwardFoldingProfileEstimator,
+    wanted: set[str],
+) -> list[GroupResult]:
+    """Fit all energy groups, and find what is asked for of each bin.
+
+    Parameters
+    ----------
+    datasets : sequence of MapDataset
+        What is fitted.
+    response : ForwardResponse
+        Their response.
+    groups : sequence of Group
+        The groups.
+    make : callable
+        Gives the joint data of all groups; takes ``likelihood``, ``merge`` and ``alone`` as
+        `joint_data` does.
+    options : ForwardFoldingProfileEstimator
+        Numbers of standard deviations, and norms of the scan.
+    wanted : set of str
+        Optional quantities.
+
+    Returns
+    -------
+    list of GroupResult
+        One for each group.
+    """
+    n_bins = response.components.n_bins
+    alone: list[list[Array | None]] = [[None] * len(datasets) for _ in groups]
+    started: dict[int, _Started] = {}
+    pending = list(range(len(groups)))
+    per_pixel = options.likelihood == "pixel"
+    for step in range(ROUNDS + 1):
+        whole = step == ROUNDS or not per_pixel
+        made = make(merge=not whole, alone=None if whole else alone)
+        for number in pending:
+            # First the norms alone: about where the rest goes, their covariance tells.
+            started[number] = _start(made[number], n_bins, with_ts=step > 0 or whole)
+        if whole:
+            break
+        found = [
+            number
+            for number in pending
+            if _sent_out(
+                datasets, response, groups[number], started[number], alone[number], options, wanted
+            )
+        ]
+        pending = found if step > 0 else pending
+        if not pending:
+            break
+    # The sensitivity must not depend on where the observed counts happen to be.
+    even = make(merge=False) if "sensitivity" in wanted else [None] * len(groups)
+    return [
+        _finish(started[number], group, n_bins, len(datasets), even[number], options, wanted)
+        for number, group in enumerate(groups)
+    ]
+
+
+def _start(data: JointData, n_bins: int, *, with_ts: bool) -> _Started:
+    fit, ts, points = fit_joint_ts(data, jnp.arange(n_bins), jnp.asarray(with_ts))
+    return _Started(data, fit, np.asarray(ts), np.asarray(points))
+
+
+def _sent_out(
+    datasets: Sequence[MapDataset],
+    response: ForwardResponse,
+    group: Group,
+    start: _Started,
+    alone: list[Array | None],
+    options: ForwardFoldingProfileEstimator,
+    wanted: set[str],
+) -> bool:
+    """Add pixels with negative predictions to those with slots of their own; whether any was new.
+
+    At the minimum, at those with a norm of zero, and about where limits and scans go.
+    """
+    fit = jax.tree.map(np.asarray, start.fit)
+    if not fit.converged:
+        return False
+    norms = fit.values[np.asarray(start.data.norm_index)][: len(start.points)]
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt(np.diagonal(fit.covariance)[np.asarray(start.data.norm_index)])
+    error = error[: len(norms)]
+    shifts = [-norms]
+    if "errn-errp" in wanted:
+        shifts += [-options.n_sigma * error, options.n_sigma * error]
+    if "ul" in wanted:
+        shifts.append(options.n_sigma_ul * error)
+    if "scan" in wanted:
+        values = options.norm.values()
+        shifts += [values.min() - norms, values.max() - norms]
+    best = np.asarray(at_fit(start.data, start.fit))
+    points = [
+        best[np.newaxis],
+        start.points[np.all(np.isfinite(start.points), axis=1)],
+        held_points(start.data, fit, np.stack(shifts, axis=1)),
+    ]
+    new = False
+    for number, (dataset, own) in enumerate(zip(datasets, response.datasets, strict=True)):
+        if isinstance(dataset, MapDatasetOnOff):
+            continue
+        negative = negative_pixels(
+            dataset,
+            own,
+            start.data,
+            np.concatenate(points),
+            group.bins[number],
+            number=number,
+            summed=options.sum_over_energy_groups,
+        )
+        known = alone[number]
+        fresh = negative if known is None else negative & ~known
+        if fresh.any():
+            alone[number] = negative if known is None else negative | known
+            new = True
+    return new
+
+
+def _finish(
+    start: _Started,
+    group: Group,
+    n_bins: int,
+    n_datasets: int,
+    even: JointData | None,
+    options: ForwardFoldingProfileEstimator,
+    wanted: set[str],
+) -> GroupResult:
+    """Find the optional quantities of one group."""
+    data, fit, bins = start.data, start.fit, jnp.arange(n_bins)
+    values: dict[str, Any] = {"ts": start.ts}
+    sides, rises, names = [], [], []
+    if "errn-errp" in wanted:
+        sides += [-1.0, 1.0]
+        rises += [options.n_sigma**2] * 2
+        names += ["norm_errn", "norm_errp"]
+    if "ul" in wanted:
+        sides.append(1.0)
+        rises.append(options.n_sigma_ul**2)
+        names.append("norm_ul")
+    if names:
+        found = joint_limits(
+            data, fit, bins, jnp.asarray(sides), jnp.asarray(rises, jnp.result_type(float))
+        )
+        values |= dict(zip(names, np.array(found).T, strict=True))
+        if "norm_ul" in values:
+            values["norm_ul"] = values["norm_ul"] + np.asarray(fit.values[data.norm_index])[:n_bins]
+    if "scan" in wanted:
+        norms = jnp.asarray(options.norm.values())
+        values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
+    if even is not None:
+        values["norm_sensitivity"] = joint_sensitivity(
+            even, fit, bins, jnp.asarray(float(options.n_sigma_sensitivity))
+        )
+    pairs = [_both_coefficients(data, at_fit(data, fit), k) for k in range(n_datasets)]
+    lost = np.nan if not bool(fit.converged) else 0.0
+    return GroupResult(
+        group=group,
+        data=data,
+        fit=jax.tree.map(np.asarray, fit),
+        # A fit that failed predicts nothing.
+        coefficients=[np.asarray(fitted) + lost for fitted, _ in pairs],
+        coefficients_one=[np.asarray(one) for _, one in pairs],
+        values={name: np.array(value) for name, value in values.items()},
+    )

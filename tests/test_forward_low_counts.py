@@ -1,0 +1,244 @@
+"""Joint fits of few counts, of bins that are not seen, and fits that fail."""
+
+import dataclasses
+
+import astropy.units as u
+import jax
+import numpy as np
+import pytest
+from forward_factory import MODEL, dataset_of, gaussian_image, rings, sky_image
+from numpy.testing import assert_allclose
+from regions import RectangleSkyRegion
+
+import jaxprof.forward.fitting as fitting
+from jaxprof import (
+    FluxProfileEstimator,
+    ForwardFoldingProfileEstimator,
+    MapDatasetOnOff,
+    make_orthogonal_rectangle_sky_regions,
+)
+from jaxprof.core import Status, compilation, fit_joint
+from jaxprof.forward.prediction import pixel_signal
+from jaxprof.maps import WcsNDMap
+
+EDGES = [1, 10] * u.TeV
+BINSZ = 0.1
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation(monkeypatch):
+    """Most of the time is compilation: without optimisation it takes half of it."""
+    monkeypatch.setattr(compilation, "SMALL", 10_000_000)
+
+
+def estimator(regions=None, **options):
+    options = {"spectral_model": MODEL, "energy_edges": EDGES, **options}
+    return ForwardFoldingProfileEstimator(rings(3, 0.2) if regions is None else regions, **options)
+
+
+def few(seed, background=0.01, **options):
+    """Sixty photons of a disk of radius 0.3 deg, almost no background at high energies."""
+    image = sky_image(lambda x, y: np.hypot(x, y) < 0.3, BINSZ)
+    options = {"sigma": 0.1, "n_photons": 60.0, "n_energy": 4, **options}
+    dataset = dataset_of(gaussian_image(image, 0.1, BINSZ), BINSZ, background=background, **options)
+    dataset.counts.data = np.random.default_rng(seed).poisson(dataset.counts.data).astype(float)
+    dataset.background.data[2:] *= 1e-3
+    return dataset
+
+
+@pytest.mark.parametrize("summed", [False, True])
+def test_no_prediction_is_negative(summed):
+    """The profile is that of a fit in which every pixel and energy has a slot of its own."""
+    differs = 0
+    for seed in range(4):
+        dataset = few(seed)
+        own = estimator(sum_over_energy_groups=summed)
+        response = own.response(dataset)
+        profile = own.run(dataset, response)
+        exact, shared = (
+            fit_joint(own.reduce(dataset, response, merge=merge)[0]) for merge in (False, True)
+        )
+        assert bool(exact.converged)
+        assert_allclose(profile.norm[:, 0], exact.values, atol=1e-6)
+        assert_allclose(profile.stat[:, 0], exact.stat, atol=1e-6)
+        assert np.all(np.isfinite(profile.norm_err))
+        assert_allclose(profile.norm_err[:, 0], np.sqrt(np.diag(exact.covariance)), rtol=1e-3)
+        (of_dataset,) = response.datasets
+        (group,) = own._groups([dataset])
+        signal = pixel_signal(of_dataset, profile.norm, group.bins[0])
+        cells = of_dataset.cells
+        background = dataset.background.data[:, cells.y, cells.x]
+        total = np.where(of_dataset.mask, signal + background, 0.0)
+        total = total.sum(axis=0) if summed else total
+        assert total.min() > -1e-8
+        # Otherwise this test would show nothing.
+        differs += np.abs(profile.norm[:, 0] - shared.values).max() > 0.02
+    assert differs > 0
+
+
+def test_test_statistics_and_limits_know_the_pixels_too():
+    """Against fits of the same pixels with one norm held, which no pixel may be sacrificed for."""
+    dataset = few(2)
+    own = estimator(selection_optional=["ul", "errn-errp"])
+    profile = own.run(dataset)
+    (data,) = own.reduce(dataset, merge=False)
+    exact = fit_joint(data)
+    for k in range(3):
+
+        def rise(norm, k=k):
+            held = dataclasses.replace(
+                data, free=data.free.at[k].set(False), start=data.start.at[k].set(norm)
+            )
+            return float(fit_joint(held).stat - exact.stat)
+
+        assert_allclose(rise(0.0), profile.ts[k, 0], atol=1e-5)
+        assert_allclose(rise(profile.norm_ul[k, 0]), 4.0, atol=1e-2)
+        assert_allclose(rise(profile.norm[k, 0] + profile.norm_errp[k, 0]), 1.0, atol=1e-2)
+
+
+def test_free_indices_converge_at_low_counts():
+    for seed in range(6):
+        profile = estimator(free_index=True).run(few(seed, background=0.05))
+        assert np.all(np.isfinite(profile.norm))
+        assert np.all(np.isfinite(profile.ts))
+        assert Status.NOT_CONVERGED not in profile.status
+
+
+def test_an_index_at_the_end_of_its_range_is_flagged():
+    image = sky_image(lambda x, y: np.hypot(x, y) < 0.3, BINSZ)
+    harder = MODEL.replace(index=MODEL.index - 6.0)
+    dataset = dataset_of(
+        gaussian_image(image, 0.1, BINSZ), BINSZ, sigma=0.1, model=harder, n_photons=3000.0,
+        background=1.0, n_energy=4,
+    )  # fmt: skip
+    profile = estimator(free_index=True).run(dataset)
+    assert profile.index[0, 0] == MODEL.index - 5.0
+    assert profile.status[0, 0] == Status.BOUNDARY
+    assert np.isnan(profile.index_err[0, 0])
+    assert np.isfinite(profile.norm_err[0, 0])
+
+
+def test_a_bin_without_a_pixel_in_use():
+    """What leaks out of it tells its norm only as far as the brightness within it is known."""
+    dataset = few(1, n_photons=3000.0, background=0.5)
+    pixels = np.indices(dataset.geom.npix_shape)
+    radius = np.hypot(*(pixels - 9.5)) * BINSZ
+    mask = np.ones(dataset.geom.data_shape, bool) & ~((radius > 0.2) & (radius < 0.4))
+    dataset.mask_fit = WcsNDMap(dataset.geom, mask)
+    profile = estimator().run(dataset)
+    assert list(profile.status[:, 0]) == [Status.OK, Status.FULLY_MASKED, Status.OK]
+    assert list(profile.success[:, 0]) == [True, False, True]
+    assert profile.coverage[1, 0] < 0.1
+    assert profile.counts[1, 0] == 0
+    assert np.isfinite(profile.norm[1, 0])
+
+
+def test_smoothness_does_not_pull_towards_bins_that_are_not_seen():
+    """Even emission in boxes on the map, two more of them far beyond its edge."""
+    image = sky_image(lambda x, y: x < 9, BINSZ)
+    dataset = dataset_of(image, BINSZ, sigma=0.01, n_photons=1e4, background=1.0)
+    boxes = [
+        RectangleSkyRegion(
+            dataset.geom.center_skydir.directional_offset_by(90 * u.deg, x * u.deg),
+            0.2 * u.deg,
+            0.4 * u.deg,
+        )
+        for x in (-0.4, -0.2, 0.0, 0.2, 0.4, 3.0, 3.2)
+    ]
+    alone = estimator(boxes[:5], smoothness=1e8).run(dataset)
+    with pytest.warns(UserWarning, match="2 of 7 regions are off the map"):
+        found = estimator(boxes, smoothness=1e8).run(dataset)
+    assert_allclose(found.norm[:5], alone.norm, rtol=1e-6)
+    assert_allclose(alone.norm[:, 0], alone.norm[2, 0], rtol=1e-2)
+    assert np.all(found.status[5:] != Status.OK)
+
+
+def test_a_fit_that_failed_predicts_nothing(monkeypatch):
+    fit_joint_ts = fitting.fit_joint_ts
+
+    def failing(*arguments):
+        fit, ts, points = fit_joint_ts(*arguments)
+        lost = jax.tree.map(lambda a: np.full(a.shape, np.nan), (fit.covariance, fit.stat))
+        at = np.asarray(arguments[0].norm_index)
+        values = np.asarray(fit.values).copy()
+        values[at] = np.nan
+        failed = dataclasses.replace(
+            fit,
+            values=values,
+            covariance=lost[0],
+            stat=lost[1],
+            status=np.full(fit.status.shape, Status.NOT_CONVERGED),
+            converged=np.asarray(False),
+        )
+        return failed, np.full(ts.shape, np.nan), np.full(points.shape, np.nan)
+
+    monkeypatch.setattr(fitting, "fit_joint_ts", failing)
+    profile = estimator(background="free", guard_bins=1).run(few(0))
+    assert np.all(profile.status == Status.NOT_CONVERGED)
+    for name in ("norm", "npred", "npred_excess", "npred_background", "npred_leaked"):
+        assert np.all(np.isnan(profile.quantities[name])), name
+    assert np.all(np.isfinite(profile.counts))
+    assert np.all(np.isnan(profile.nuisance["value"]))
+    assert np.isnan(profile.goodness["stat"][0]) and np.isnan(profile.goodness["z"][0])
+
+
+def test_the_sensitivity_would_be_detected():
+    """Counts as expected with a bin at its sensitivity: five standard deviations."""
+    dataset = few(3, n_photons=1000.0, background=0.5)
+    own = estimator(selection_optional=["sensitivity"])
+    response = own.response(dataset)
+    profile = own.run(dataset, response)
+    (of_dataset,) = response.datasets
+    cells = of_dataset.cells
+    for k in range(3):
+        norms = np.maximum(profile.norm, 0.0)
+        norms[k] = profile.norm_sensitivity[k]
+        signal = pixel_signal(of_dataset, norms, slice(None))
+        counts = dataset.background.data.copy()
+        for energy, values in enumerate(signal):
+            counts[energy, cells.y[cells.used], cells.x[cells.used]] += values[cells.used]
+        expected = type(dataset)(
+            counts=WcsNDMap(dataset.geom, counts),
+            background=dataset.background,
+            exposure=dataset.exposure,
+            psf=dataset.psf,
+        )
+        assert_allclose(own.run(expected).ts[k, 0], 25.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("n_on", "n_off"), [(0, 30), (0, 0), (5, 0)])
+def test_on_off_without_counts_in_one_bin(n_on, n_off):
+    """Behind a PSF that spreads nothing, one bin does not change the others."""
+    image = sky_image(lambda x, y: x < 9, BINSZ)
+    plain = dataset_of(image, BINSZ, sigma=1e-7, n_photons=4000.0)
+    rng = np.random.default_rng(2)
+    shape = plain.geom.data_shape
+    boxes = make_orthogonal_rectangle_sky_regions(
+        *plain.geom.center_skydir.directional_offset_by([90, 270] * u.deg, 0.5 * u.deg),
+        plain.geom.wcs,
+        "0.4 deg",
+        nbin=5,
+    )
+    dataset = MapDatasetOnOff(
+        counts=WcsNDMap(plain.geom, rng.poisson(1.0, shape).astype(float)),
+        counts_off=WcsNDMap(plain.geom, rng.poisson(3.0, shape).astype(float)),
+        acceptance=WcsNDMap(plain.geom, np.ones(shape)),
+        acceptance_off=WcsNDMap(plain.geom, np.full(shape, 5.0)),
+        exposure=plain.exposure,
+        psf=plain.psf,
+    )
+    middle = np.abs(np.indices(shape)[2] - 9.5) < 1.1
+    for name, total in (("counts", n_on), ("counts_off", n_off)):
+        data = getattr(dataset, name).data
+        data[middle] = 0.0
+        data[0, 10, 9] = total
+    options = {"likelihood": "region", "selection_optional": ["ul"]}
+    joint = estimator(boxes, oversampling=1, **options).run(dataset)
+    separate = FluxProfileEstimator(boxes, spectral_model=MODEL, energy_edges=EDGES, **options).run(
+        dataset
+    )
+    assert_allclose(joint.norm, separate.norm, atol=1e-6)
+    assert_allclose(joint.norm_ul, separate.norm_ul, rtol=1e-5)
+    others = [0, 1, 3, 4]
+    assert np.all(joint.status[others] == Status.OK)
+    assert joint.success.all()
