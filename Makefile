@@ -3,18 +3,21 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# At most four test processes: each compiles much and holds a copy of JAX.
-PYTEST_ARGS ?= -n auto --maxprocesses 4
+# At most four test processes: each compiles much and holds a copy of JAX. The tests of a file
+# share what was compiled.
+PYTEST ?= -m pytest -n auto --maxprocesses 4 --dist loadfile
+PYTEST_ARGS ?= -m 'not slow'
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint clean distclean
+.PHONY: help venv demo test test-slow lint clean distclean
 
 help:
 	@echo 'make demo       make the example profiles, tables and figures (in out/)'
-	@echo 'make test       run the tests; PYTEST_ARGS="-x -k plot" replaces the options'
+	@echo 'make test       run the tests but the slow ones; PYTEST_ARGS="-k plot" chooses others'
+	@echo 'make test-slow  run the slow tests'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make venv       set up $(VENV) only; the targets above do it when it is needed'
 	@echo 'make clean      remove what the targets above wrote, but not $(VENV)'
@@ -38,7 +41,10 @@ demo: $(STAMP)
 	$(PY) examples/forward_folding.py
 
 test: $(STAMP)
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) $(PYTEST) $(PYTEST_ARGS)
+
+test-slow: $(STAMP)
+	$(PY) $(PYTEST) -m slow
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# Most of the time of the tests is compilation, which takes two thirds without optimisation. Set
+# XLA_FLAGS, if to nothing, to test what users run.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import jax
 import matplotlib
 import pytest

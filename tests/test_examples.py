@@ -110,7 +110,7 @@ def test_forward_folding(tmp_path):
     listed = output.split("\nWritten:")[1].splitlines()[1:]
     assert sorted(Path(line.strip()) for line in listed) == sorted((tmp_path / "out").iterdir())
     figures = list((tmp_path / "out").glob("*.png"))
-    assert len(figures) == 5
+    assert len(figures) == 6
     for path in figures:
         content = path.read_bytes()
         assert content.startswith(PNG_MAGIC) and len(content) > 20_000

@@ -92,6 +92,11 @@ def _rooted(
     return differentiable_roots(residual, z, solve)
 
 
+def _of_component(data: JointData, flags: jax.Array) -> jax.Array:
+    """Whether any parameter of each component has a flag, (C,)."""
+    return flags[: data.nuisance_start].reshape(-1, 1 + data.n_shape).any(axis=1)
+
+
 def _described(
     data: JointData, z: jax.Array, converged: jax.Array, free: jax.Array, barrier: Barrier
 ) -> JointFit:
@@ -101,7 +106,7 @@ def _described(
     bounded = (z <= data.lower) | (z >= data.upper)
     n_own = 1 + data.n_shape
     # Also of a spectral parameter at the end of its range, which has no error then.
-    own = (free & bounded)[: data.nuisance_start].reshape(-1, n_own).any(axis=1)
+    own = _of_component(data, free & bounded)
     active = free & ~bounded
     whole = jnp.diagonal(curvature.gauss)
     share = curvature.barrier / jnp.where(whole > 0, whole, 1.0)
@@ -119,6 +124,8 @@ def _described(
     at = data.norm_index
     seen = component_signal(still) > 0
     status = jnp.where(inflation[at] > INFLATION, Status.DEGENERATE, Status.OK)
+    # What a wall holds alone, where the counts would have it go on, has no error either.
+    own = own | _of_component(data, active & ~(jnp.diagonal(covariance) > 0))
     status = jnp.where(own | at_boundary[at], Status.BOUNDARY, status)
     status = jnp.where(converged, status, Status.NOT_CONVERGED)
     status = jnp.where(seen, status, Status.NO_EXPOSURE)

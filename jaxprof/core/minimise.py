@@ -38,6 +38,8 @@ ATTEMPT = 12
 """Steps of the first attempt."""
 SHORT, BLOCKED = 0.1, 2
 """So many steps of the first attempt below this part of a whole one: there are walls in its way."""
+CRAWLING = 40
+"""So many steps at the last levels: along a bent wall they crawl; an earlier level has to do."""
 PATIENCE = 160
 """Steps of everything that follows."""
 REACH = 1.0
@@ -141,7 +143,7 @@ class _State(NamedTuple):
     decrement: jax.Array
     iteration: jax.Array
     attempt: jax.Array
-    blocked: jax.Array  # number of short steps of the first attempt
+    blocked: jax.Array  # steps of the first attempt that were short; then those at late levels
     done: jax.Array
 
 
@@ -270,7 +272,7 @@ def minimise(
         further = jnp.minimum(level + jnp.where(level > numbers.first, 2, 1), last)
         further = jnp.where(small & ~at_last, further, level)
         # The first attempt at the final width has failed: begin again with a wide one.
-        blocked = state.blocked + (t < SHORT)
+        blocked = state.blocked + jnp.where(state.attempt, t < SHORT, level > numbers.enough)
         lost = (state.iteration + 1 >= ATTEMPT) | (blocked >= BLOCKED)
         again = state.attempt & ~done & lost
         return _State(
@@ -281,12 +283,13 @@ def minimise(
             decrement=decrement,
             iteration=state.iteration + 1,
             attempt=state.attempt & ~again,
-            blocked=blocked,
+            blocked=jnp.where(again, 0, blocked),
             done=done,
         )
 
     def goes_on(state: _State) -> jax.Array:
-        return ~state.done & (state.iteration < steps)
+        crawls = ~state.attempt & (state.blocked >= CRAWLING)
+        return ~state.done & ~crawls & (state.iteration < steps)
 
     zero = jnp.asarray(0)
     state = _State(

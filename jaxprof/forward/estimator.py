@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,6 @@ from jaxprof.forward.fitting import GroupResult, fit_groups
 from jaxprof.forward.guards import nearest_bins
 from jaxprof.forward.options import (
     bin_models,
-    check_backgrounds,
     checked_oversampling,
     checked_subpixels,
     free_names,
@@ -26,11 +25,11 @@ from jaxprof.forward.options import (
     not_negative,
     source_list,
 )
-from jaxprof.forward.parameters import background_options, make_parameters
+from jaxprof.forward.parameters import background_options
 from jaxprof.forward.prediction import Prediction
-from jaxprof.forward.problem import Group, joint_data, make_groups
+from jaxprof.forward.problem import Group, make_groups, reducer
 from jaxprof.forward.response import Components, ForwardResponse, dataset_response
-from jaxprof.forward.result import coverage, profile_quantities
+from jaxprof.forward.result import profile_quantities
 from jaxprof.forward.summary import goodness_table, nuisance_table
 from jaxprof.models import SkyModel
 from jaxprof.options import (
@@ -39,7 +38,7 @@ from jaxprof.options import (
     optional_selection,
 )
 from jaxprof.profile import FluxProfile
-from jaxprof.reduce import LIKELIHOODS, same_edges, snap_energy_edges
+from jaxprof.reduce import same_edges, snap_energy_edges
 from jaxprof.regions import profile_axis
 
 Array = NDArray[Any]
@@ -91,7 +90,9 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     template : SpatialModel, WcsNDMap or list of these, optional
         Surface brightness within the bins; by default it is uniform. In a list a bin may have
         a PointSpatialModel: uniform emission does not describe a bin that holds a bright point, and
-        its neighbours would have to make up for it.
+        its neighbours would make up for it by norms that alternate in sign. Where no emission can
+        be negative, ``norm={"min": 0}`` prevents that too. Guard bins have the template that all
+        bins share, and uniform emission with a list.
     smoothness : float
         Strength of a penalty ``smoothness * sum((x[j-1] - 2 x[j] + x[j+1])**2)`` that is added to
         the statistic. It pulls norms towards a line through their neighbours: the errors get
@@ -117,14 +118,31 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     -----
     Point-spread function and energy dispersion of a component are those at its centre.
 
-    Predictions are never negative (of a pixel with counts, and of the pixels of a region without
-    counts together): norms of bins that are over-subtracted go down to where one vanishes, and
-    ``status`` then is "boundary". `FluxProfileEstimator` cuts predictions at zero instead; in a
-    joint fit, bins could then cancel each other where there are no counts at no cost.
+    No prediction of a pixel and energy (of a sum, if sums are fitted) is negative: norms of bins
+    that are over-subtracted go down to where one vanishes. ``status`` then is "boundary" for all
+    bins that reach the pixel; their errors are those of the counts alone, and ``norm_errn``,
+    ``norm_errp`` and ``norm_ul`` know the boundary. `FluxProfileEstimator` cuts predictions at zero
+    instead; in a joint fit, bins could then cancel each other where there are no counts at no cost.
+
+    Penalties and constraints are part of what ``ts`` and scans compare;
+    ``stat`` is without it, and ``stat_null`` is ``stat + ts``.
 
     A spectral parameter that runs into the end of its range (five from the reference, for an index)
     has no error.
     """
+
+    sources: list[SkyModel]
+    smoothness: float
+    oversampling: int
+    subpixels: int | None
+    _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        **FluxProfileEstimator._checks,
+        "mask_policy": partial(one_of, "mask_policy", valid=POLICIES),
+        "sources": source_list,
+        "smoothness": partial(not_negative, "smoothness"),
+        "oversampling": checked_oversampling,
+        "subpixels": checked_subpixels,
+    }
 
     def __init__(
         self,
@@ -134,7 +152,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         likelihood: str = "pixel",
         guard_bins: int | Sequence[Any] = 0,
         background: Any = "fixed",
-        sources: SkyModel | Iterable[SkyModel] = (),
+        sources: Any = (),
         free_index: bool = False,
         free_spectral_parameters: Sequence[str] = (),
         template: Any = None,
@@ -154,18 +172,17 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
             likelihood=likelihood,
             **options,
         )
-        one_of("mask_policy", self.mask_policy, POLICIES)
         self.spectral_models = bin_models(models, len(self.regions))
         self.guard_bins = guard_bins
         self.background = background
-        self.sources = source_list(sources)
+        self.sources = sources
         self.free_spectral_parameters = free_names(
             free_index, free_spectral_parameters, self._bin_models()
         )
         self.template = template
-        self.smoothness = not_negative("smoothness", smoothness)
-        self.oversampling = checked_oversampling(oversampling)
-        self.subpixels = checked_subpixels(subpixels)
+        self.smoothness = smoothness
+        self.oversampling = oversampling
+        self.subpixels = subpixels
         self._guards()
 
     @classmethod
@@ -248,7 +265,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
                         dataset,
                         slice(int(edges[0]), int(edges[-1])),
                         per_true_energy=bool(self.free_spectral_parameters),
-                        mask_policy=one_of("mask_policy", self.mask_policy, POLICIES),
+                        mask_policy=self.mask_policy,
                     )
                 )
         return ForwardResponse(
@@ -287,33 +304,8 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):
             response = self._checked(datasets, response)
-            made = self._reducer(datasets, response, self._groups(datasets))(merge=merge)
+            made = reducer(datasets, response, self._groups(datasets), self)(merge=merge)
         return jax.tree.map(_in_default_precision, made)
-
-    def _reducer(
-        self, datasets: list[MapDataset], response: ForwardResponse, groups: list[Group]
-    ) -> Callable[..., list[JointData]]:
-        """What makes the joint data of all groups, with the keywords of `joint_data`."""
-        backgrounds = background_options(self.background, [d.name for d in datasets])
-        check_backgrounds(datasets, backgrounds, self.sum_over_energy_groups)
-        parameters = make_parameters(
-            response.components,
-            self.norm,
-            backgrounds,
-            self.free_spectral_parameters,
-            self.smoothness,
-            coverage(datasets, response, groups).mean(axis=1),
-        )
-        return partial(
-            joint_data,
-            datasets,
-            response,
-            groups,
-            parameters,
-            names=self.free_spectral_parameters,
-            summed=self.sum_over_energy_groups,
-            likelihood=one_of("likelihood", self.likelihood, LIKELIHOODS),
-        )
 
     def _checked(
         self, datasets: list[MapDataset], response: ForwardResponse | None
@@ -323,8 +315,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         for dataset in datasets:
             dataset.check()
             self._check_kind(dataset)
-        policy = one_of("mask_policy", self.mask_policy, POLICIES)
-        response.check(datasets, self._components(), policy)
+        response.check(datasets, self._components(), self.mask_policy)
         if response.per_true_energy != bool(self.free_spectral_parameters):
             raise ValueError(
                 "response was made with other free spectral parameters; make a new one with the "
@@ -367,7 +358,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
             response = self._checked(datasets, response)
             groups = self._groups(datasets)
             wanted = set(optional_selection(self.selection_optional))
-            make = self._reducer(datasets, response, groups)
+            make = reducer(datasets, response, groups, self)
             results = fit_groups(datasets, response, groups, make, self, wanted)
             quantities, reference, predictions = profile_quantities(
                 datasets, response, results, self, wanted

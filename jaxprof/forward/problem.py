@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +14,21 @@ from numpy.typing import NDArray
 
 from jaxprof.core.joint_data import FreeSpectra, JointData
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
-from jaxprof.forward.parameters import Parameters, smoothness_matrix
+from jaxprof.forward.options import check_backgrounds
+from jaxprof.forward.parameters import (
+    Parameters,
+    background_options,
+    make_parameters,
+    smoothness_matrix,
+)
 from jaxprof.forward.reduce import cash_block, cash_slots, on_off_block
-from jaxprof.forward.response import Components, ForwardResponse
+from jaxprof.forward.response import Components, ForwardResponse, usable_mask
 from jaxprof.forward.slots import n_tiles
+from jaxprof.options import one_of
+from jaxprof.reduce import LIKELIHOODS
+
+if TYPE_CHECKING:
+    from jaxprof.forward.estimator import ForwardFoldingProfileEstimator
 
 Array = NDArray[Any]
 
@@ -185,3 +197,73 @@ def _precision(
     curved = smoothness_matrix(seen[: components.n_bins])
     precision[np.ix_(norms, norms)] += parameters.smoothness * curved
     return precision
+
+
+def reducer(
+    datasets: Sequence[MapDataset],
+    response: ForwardResponse,
+    groups: Sequence[Group],
+    options: ForwardFoldingProfileEstimator,
+) -> Callable[..., list[JointData]]:
+    """What makes the joint data of all groups, with the other keywords of `joint_data`.
+
+    Parameters
+    ----------
+    datasets : sequence of MapDataset
+        Counts and backgrounds.
+    response : ForwardResponse
+        Their response.
+    groups : sequence of Group
+        The groups.
+    options : ForwardFoldingProfileEstimator
+        Tells what is fitted.
+
+    Returns
+    -------
+    callable
+    """
+    backgrounds = background_options(options.background, [d.name for d in datasets])
+    check_backgrounds(datasets, backgrounds, options.sum_over_energy_groups)
+    parameters = make_parameters(
+        response.components,
+        options.norm,
+        backgrounds,
+        options.free_spectral_parameters,
+        options.smoothness,
+        coverage(datasets, response, groups).mean(axis=1),
+    )
+    return partial(
+        joint_data,
+        datasets,
+        response,
+        groups,
+        parameters,
+        names=options.free_spectral_parameters,
+        summed=options.sum_over_energy_groups,
+        likelihood=one_of("likelihood", options.likelihood, LIKELIHOODS),
+    )
+
+
+def coverage(
+    datasets: Sequence[MapDataset], response: ForwardResponse, groups: Sequence[Group]
+) -> Array:
+    """Part of each bin's flux that starts in a pixel in use, (B, G)."""
+    n_bins = response.components.n_bins
+    parts = []
+    for number, (dataset, own) in enumerate(zip(datasets, response.datasets, strict=True)):
+        usable = usable_mask(dataset)
+        n_e, ny, nx = usable.shape
+        share = np.zeros((n_bins, n_e))
+        for index, emission in enumerate(own.emissions[:n_bins]):
+            h, w = emission.weights.shape
+            y0, x0 = max(emission.y0, 0), max(emission.x0, 0)
+            y1, x1 = min(emission.y0 + h, ny), min(emission.x0 + w, nx)
+            if y1 > y0 and x1 > x0:
+                inner = emission.weights[
+                    y0 - emission.y0 : y1 - emission.y0, x0 - emission.x0 : x1 - emission.x0
+                ]
+                share[index] = (usable[:, y0:y1, x0:x1] * inner).sum(axis=(1, 2))
+        parts.append(
+            np.stack([share[:, group.bins[number]].mean(axis=1) for group in groups], axis=1)
+        )
+    return np.minimum(np.mean(parts, axis=0), 1.0)

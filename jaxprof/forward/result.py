@@ -12,8 +12,8 @@ from jaxprof.core.data import Status
 from jaxprof.datasets import MapDataset
 from jaxprof.forward.fitting import GroupResult
 from jaxprof.forward.prediction import Prediction, predict
-from jaxprof.forward.problem import Group
-from jaxprof.forward.response import ForwardResponse, usable_mask
+from jaxprof.forward.problem import coverage
+from jaxprof.forward.response import ForwardResponse
 from jaxprof.profile.quantities import reference_fluxes
 
 if TYPE_CHECKING:
@@ -131,31 +131,6 @@ def _counts(datasets: Sequence[MapDataset], predictions: list[Prediction]) -> di
     for name in ("npred_guard", "npred_other", "npred_leaked"):
         found[name] = np.stack([getattr(p, name).sum(axis=-1) for p in predictions], axis=1)
     return found
-
-
-def coverage(
-    datasets: Sequence[MapDataset], response: ForwardResponse, groups: Sequence[Group]
-) -> Array:
-    """Part of each bin's flux that starts in a pixel in use, (B, G)."""
-    n_bins = response.components.n_bins
-    parts = []
-    for number, (dataset, own) in enumerate(zip(datasets, response.datasets, strict=True)):
-        usable = usable_mask(dataset)
-        n_e, ny, nx = usable.shape
-        share = np.zeros((n_bins, n_e))
-        for index, emission in enumerate(own.emissions[:n_bins]):
-            h, w = emission.weights.shape
-            y0, x0 = max(emission.y0, 0), max(emission.x0, 0)
-            y1, x1 = min(emission.y0 + h, ny), min(emission.x0 + w, nx)
-            if y1 > y0 and x1 > x0:
-                inner = emission.weights[
-                    y0 - emission.y0 : y1 - emission.y0, x0 - emission.x0 : x1 - emission.x0
-                ]
-                share[index] = (usable[:, y0:y1, x0:x1] * inner).sum(axis=(1, 2))
-        parts.append(
-            np.stack([share[:, group.bins[number]].mean(axis=1) for group in groups], axis=1)
-        )
-    return np.minimum(np.mean(parts, axis=0), 1.0)
 
 
 def _fitted_reference(
