@@ -49,6 +49,12 @@ def toys():
 
 
 @pytest.mark.slow
+def test_the_truth_is_what_was_put_in(toys):
+    """Rings of a disk that is as bright everywhere."""
+    np.testing.assert_allclose(toys[0], np.diff(np.arange(N_BINS + 1) ** 2) / 16, atol=1e-3)
+
+
+@pytest.mark.slow
 def test_all_toys_converge(toys):
     assert toys[-1].all()
 
