@@ -11,14 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxprof.core.compilation import jit_quickly
 from jaxprof.core.joint_data import JointData, JointFit
-from jaxprof.core.joint_fit import at_fit, fit_joint_ts
+from jaxprof.core.joint_fit import fit_joint_ts
 from jaxprof.core.joint_intervals import joint_limits, joint_scan, joint_sensitivity
-from jaxprof.core.joint_model import coefficients
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.forward.problem import Group
-from jaxprof.forward.refine import held_points, negative_pixels
+from jaxprof.forward.refine import (
+    coefficients_at,
+    held_points,
+    negative_pixels,
+    norm_positions,
+)
 from jaxprof.forward.response import ForwardResponse
 
 if TYPE_CHECKING:
@@ -57,12 +60,6 @@ class GroupResult:
     coefficients: list[Array]
     coefficients_one: list[Array]
     values: dict[str, Array] = field(default_factory=dict)
-
-
-@jit_quickly("dataset")
-def _both_coefficients(data: JointData, z: Any, dataset: int) -> tuple[Any, Any]:
-    one = z.at[data.norm_index].set(1.0)
-    return coefficients(data, z, dataset), coefficients(data, one, dataset)
 
 
 @dataclass(frozen=True)
@@ -138,8 +135,13 @@ def fit_groups(
 
 
 def _start(data: JointData, n_bins: int, *, with_ts: bool) -> _Started:
-    fit, ts, points = fit_joint_ts(data, jnp.arange(n_bins), jnp.asarray(with_ts))
+    fit, ts, points = fit_joint_ts(data, np.arange(n_bins), np.asarray(with_ts))
     return _Started(data, fit, np.asarray(ts), np.asarray(points))
+
+
+def _best(data: JointData, fit: JointFit) -> Array:
+    """`at_fit` outside of compiled code, (Z,)."""
+    return np.where(np.isfinite(fit.values), fit.values, np.asarray(data.start))
 
 
 def _sent_out(
@@ -158,10 +160,10 @@ def _sent_out(
     fit = jax.tree.map(np.asarray, start.fit)
     if not fit.converged:
         return False
-    norms = fit.values[np.asarray(start.data.norm_index)][: len(start.points)]
+    at = norm_positions(start.data)[: len(start.points)]
+    norms = fit.values[at]
     with np.errstate(invalid="ignore"):
-        error = np.sqrt(np.diagonal(fit.covariance)[np.asarray(start.data.norm_index)])
-    error = error[: len(norms)]
+        error = np.sqrt(np.diagonal(fit.covariance)[at])
     shifts = [-norms]
     if "errn-errp" in wanted:
         shifts += [-options.n_sigma * error, options.n_sigma * error]
@@ -170,9 +172,8 @@ def _sent_out(
     if "scan" in wanted:
         values = options.norm.values()
         shifts += [values.min() - norms, values.max() - norms]
-    best = np.asarray(at_fit(start.data, start.fit))
     points = [
-        best[np.newaxis],
+        _best(start.data, fit)[np.newaxis],
         start.points[np.all(np.isfinite(start.points), axis=1)],
         held_points(start.data, fit, np.stack(shifts, axis=1)),
     ]
@@ -207,7 +208,8 @@ def _finish(
     wanted: set[str],
 ) -> GroupResult:
     """Find the optional quantities of one group."""
-    data, fit, bins = start.data, start.fit, jnp.arange(n_bins)
+    data, fit, bins = start.data, start.fit, np.arange(n_bins)
+    own = jax.tree.map(np.asarray, fit)
     values: dict[str, Any] = {"ts": start.ts}
     sides, rises, names = [], [], []
     if "errn-errp" in wanted:
@@ -224,7 +226,7 @@ def _finish(
         )
         values |= dict(zip(names, np.array(found).T, strict=True))
         if "norm_ul" in values:
-            values["norm_ul"] = values["norm_ul"] + np.asarray(fit.values[data.norm_index])[:n_bins]
+            values["norm_ul"] = values["norm_ul"] + own.values[norm_positions(data)][:n_bins]
     if "scan" in wanted:
         norms = jnp.asarray(options.norm.values())
         values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
@@ -232,14 +234,17 @@ def _finish(
         values["norm_sensitivity"] = joint_sensitivity(
             even, fit, bins, jnp.asarray(float(options.n_sigma_sensitivity))
         )
-    pairs = [_both_coefficients(data, at_fit(data, fit), k) for k in range(n_datasets)]
-    lost = np.nan if not bool(fit.converged) else 0.0
+    best = _best(data, own)
+    at_one = best.copy()
+    at_one[norm_positions(data)] = 1.0
+    pairs = [coefficients_at(data, np.stack([best, at_one]), k) for k in range(n_datasets)]
+    lost = 0.0 if own.converged else np.nan
     return GroupResult(
         group=group,
         data=data,
-        fit=jax.tree.map(np.asarray, fit),
+        fit=own,
         # A fit that failed predicts nothing.
-        coefficients=[np.asarray(fitted) + lost for fitted, _ in pairs],
-        coefficients_one=[np.asarray(one) for _, one in pairs],
+        coefficients=[fitted + lost for fitted, _ in pairs],
+        coefficients_one=[one for _, one in pairs],
         values={name: np.array(value) for name, value in values.items()},
     )

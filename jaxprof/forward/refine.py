@@ -32,8 +32,20 @@ ROUNDING = 1e-9
 
 
 @jit_quickly("dataset")
-def _coefficients(data: JointData, points: Any, dataset: int) -> Any:
+def _free_coefficients(data: JointData, points: Any, dataset: int) -> Any:
     return jax.vmap(lambda z: coefficients(data, z, dataset))(points)
+
+
+def coefficients_at(data: JointData, points: Array, dataset: int) -> Array:
+    """Coefficients (M, C, Q) of the templates of a dataset at some points (M, Z)."""
+    if data.spectra is None:
+        return points[:, : data.n_components, np.newaxis]
+    return np.asarray(_free_coefficients(data, jnp.asarray(points), dataset))
+
+
+def norm_positions(data: JointData) -> Array:
+    """`JointData.norm_index` outside of compiled code, (C,)."""
+    return np.arange(data.n_components) * (1 + data.n_shape)
 
 
 def held_points(data: JointData, fit: JointFit, shifts: Array) -> Array:
@@ -54,7 +66,7 @@ def held_points(data: JointData, fit: JointFit, shifts: Array) -> Array:
         By the covariance at the minimum, which is exact for a parabola. Norms without a variance
         are left out.
     """
-    at = np.asarray(data.norm_index)[: len(shifts)]
+    at = norm_positions(data)[: len(shifts)]
     best = np.where(np.isfinite(fit.values), fit.values, np.asarray(data.start))
     columns = fit.covariance[:, at]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -102,7 +114,7 @@ def negative_pixels(
     """
     (counts, background, offset), mask = slot_values(dataset, response, bins, summed)
     factors = _background_factors(data, points, number, log_energies(dataset, bins), summed)
-    phi = np.asarray(_coefficients(data, jnp.asarray(points), number))
+    phi = coefficients_at(data, points, number)
     # No prediction of any point is below that of the lowest coefficients.
     lowest = pixel_signal(response, np.minimum(phi.min(axis=0), 0.0), bins)
     if summed:

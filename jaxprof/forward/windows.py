@@ -307,7 +307,8 @@ class Folding:
             details,
             kernel,
             near,
-            jnp.asarray(flux)[part.first + rows],
+            # Indexing outside of compiled code would be compiled on its own.
+            (flux if isinstance(flux, np.ndarray) else jnp.asarray(flux))[part.first + rows],
             part.edisp[rows],
             per_true_energy=per_true_energy,
             reco_psf=self.reco_psf,
