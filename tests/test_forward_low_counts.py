@@ -131,6 +131,7 @@ def test_a_bin_without_a_pixel_in_use():
     assert profile.coverage[1, 0] < 0.1
     assert profile.counts[1, 0] == 0
     assert np.isfinite(profile.norm[1, 0])
+    assert list(np.isnan(profile.ts[:, 0])) == [False, True, False]
 
 
 def test_smoothness_does_not_pull_towards_bins_that_are_not_seen():

@@ -189,8 +189,8 @@ def fit_joint_ts(
         The problem.
     components : array of int, shape (M,)
         Which components.
-    with_ts : bool
-        Whether the test statistics are wanted this time; without them, the same compiled code takes
+    with_ts : bool or array of bool, shape (M,)
+        Which test statistics are wanted this time; without them, the same compiled code takes
         the time of the fit alone.
 
     Returns
@@ -207,7 +207,8 @@ def fit_joint_ts(
     start, barrier = interior(data)
     usual = usable(data)
 
-    def one(best: jax.Array, component: jax.Array) -> tuple[jax.Array, tuple]:
+    def one(best: jax.Array, which: tuple) -> tuple[jax.Array, tuple]:
+        component, wanted = which
         # The first fit holds nothing; the next ones start from it.
         first = component < 0
         parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
@@ -218,13 +219,16 @@ def fit_joint_ts(
         point = jnp.where(first, start, point)
         target = jnp.where(free, best, data.start)
         target = jnp.where(first, target, target.at[parameter].set(0.0))
-        steps = jnp.where(first | with_ts, ATTEMPT + PATIENCE, 0)
+        steps = jnp.where(wanted, ATTEMPT + PATIENCE, 0)
         z, converged = minimise(problem, best, free, target, barrier, point, steps)
         return jnp.where(first, z, best), (z, converged)
 
-    _, (points, converged) = jax.lax.scan(
-        one, start, jnp.concatenate([jnp.array([-1]), components])
+    wanted = jnp.broadcast_to(with_ts, components.shape)
+    everything = (
+        jnp.concatenate([jnp.array([-1]), components]),
+        jnp.concatenate([jnp.array([True]), wanted]),
     )
+    _, (points, converged) = jax.lax.scan(one, start, everything)
     fit = _described(data, points[0], converged[0], usual, barrier)
     rises = jax.lax.map(lambda z: difference(data, z, points[0]), points[1:])
     found = converged[1:] & converged[0] & (fit.status[components] < Status.FULLY_MASKED)

@@ -124,10 +124,9 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     ``norm_errp`` and ``norm_ul`` know the boundary. `FluxProfileEstimator` cuts predictions at zero
     instead; in a joint fit, bins could then cancel each other where there are no counts at no cost.
 
-    Penalties and constraints are part of what ``ts`` and scans compare;
-    ``stat`` is without it, and ``stat_null`` is ``stat + ts``.
-
-    A spectral parameter that runs into the end of its range (five from the reference, for an index)
+    Penalties and constraints are part of what ``ts`` and scans compare; ``stat`` is without them,
+    and ``stat_null`` is ``stat + ts``. A bin without a pixel in use is "fully masked": it has the
+    norm that its leakage tells, and no ``ts``. A spectral parameter that runs into the end of its range (five from the reference, for an index)
     has no error.
     """
 

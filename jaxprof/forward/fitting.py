@@ -113,7 +113,8 @@ def fit_groups(
         made = make(merge=not whole, alone=None if whole else alone)
         for number in pending:
             # First the norms alone: about where the rest goes, their covariance tells.
-            started[number] = _start(made[number], n_bins, with_ts=step > 0 or whole)
+            wanted_ts = _seen(response, groups[number]) & (step > 0 or whole)
+            started[number] = _start(made[number], n_bins, wanted_ts)
         if whole:
             break
         found = [
@@ -134,8 +135,17 @@ def fit_groups(
     ]
 
 
-def _start(data: JointData, n_bins: int, *, with_ts: bool) -> _Started:
-    fit, ts, points = fit_joint_ts(data, np.arange(n_bins), np.asarray(with_ts))
+def _seen(response: ForwardResponse, group: Group) -> Array:
+    """Bins with any pixel in use, (B,): what leaks out of the others is no test of them."""
+    found = np.zeros(response.components.n_bins, bool)
+    for own, bins in zip(response.datasets, group.bins, strict=True):
+        used = own.mask[bins].any(axis=(0, 2))
+        found |= own.cells.members[used, : len(found)].any(axis=0)
+    return found
+
+
+def _start(data: JointData, n_bins: int, with_ts: Array) -> _Started:
+    fit, ts, points = fit_joint_ts(data, np.arange(n_bins), with_ts)
     return _Started(data, fit, np.asarray(ts), np.asarray(points))
 
 
