@@ -126,8 +126,8 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
 
     Penalties and constraints are part of what ``ts`` and scans compare; ``stat`` is without them,
     and ``stat_null`` is ``stat + ts``. A bin without a pixel in use is "fully masked": it has the
-    norm that its leakage tells, and no ``ts``. A spectral parameter that runs into the end of its range (five from the reference, for an index)
-    has no error.
+    norm that its leakage tells, and no ``ts``. A spectral parameter that runs into the end of its
+    range (five from the reference, for an index) has no error.
     """
 
     sources: list[SkyModel]
