@@ -173,7 +173,7 @@ def main() -> None:
             pull = (norms - profile.norm[:, group]) / profile.norm_err[:, group]
             deviation["norms"] = max(deviation["norms"], np.nanmax(np.abs(pull)))
             change = np.array([null[1] - stat for null in nulls]) - profile.ts[:, group]
-            deviation["ts"] = max(deviation["ts"], np.abs(change).max())
+            deviation["ts"] = max(deviation["ts"], np.nanmax(np.abs(change)))
         print(
             f"{name}: scipy {seconds['norms']:.2f} s for the norms (up to "
             f"{deviation['norms']:.1g} of an error away), {seconds['ts']:.1f} s more for ts (up to "
