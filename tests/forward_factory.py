@@ -1,5 +1,6 @@
 """Datasets with a known truth, blurred without any of the package's code."""
 
+import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from regions import CircleAnnulusSkyRegion, CircleSkyRegion
@@ -25,8 +26,6 @@ def energy_axes(n_energy=3):
 
 def rings(n, width):
     """A disk and annuli around the centre, all of one width in deg."""
-    from astropy import units as u
-
     first = CircleSkyRegion(CENTER, width * u.deg)
     others = [
         CircleAnnulusSkyRegion(CENTER, k * width * u.deg, (k + 1) * width * u.deg)
@@ -114,3 +113,10 @@ def dataset_of(
         edisp=edisp,
         name="truth",
     )
+
+
+def estimator(regions=None, **options):
+    """A forward-folding estimator, of three rings of 0.2 deg unless told otherwise."""
+    options = {"spectral_model": MODEL, "energy_edges": [1, 10] * u.TeV, **options}
+    regions = rings(3, 0.2) if regions is None else regions
+    return jaxprof.ForwardFoldingProfileEstimator(regions, **options)

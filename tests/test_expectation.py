@@ -24,7 +24,6 @@ from jaxprof import (
     expected_dataset,
     predicted_counts,
 )
-from jaxprof.core import compilation
 
 BINSZ = 0.05
 WIDTHS = [0.12, 0.1, 0.08]
@@ -40,11 +39,6 @@ SOURCES = {
     ),
     "disk": (DiskSpatialModel(r_0=0.2, **PLACE), lambda x, y: np.hypot(x - X, y - Y) < 0.2),
 }
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation(monkeypatch):
-    monkeypatch.setattr(compilation, "SMALL", 10_000_000)
 
 
 def truth(kind, sigma=WIDTHS, **more):

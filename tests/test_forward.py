@@ -31,17 +31,11 @@ from jaxprof import (
     SkyModel,
     make_orthogonal_rectangle_sky_regions,
 )
-from jaxprof.core import compilation, fit_joint
+from jaxprof.core import fit_joint
 from jaxprof.core.data import Status
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
 
 EDGES = [1, 10] * u.TeV
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation(monkeypatch):
-    """Most of the time is compilation: without optimisation it takes half of it."""
-    monkeypatch.setattr(compilation, "SMALL", 10_000_000)
 
 
 def estimate(dataset, regions, **options):

@@ -6,34 +6,22 @@ import astropy.units as u
 import jax
 import numpy as np
 import pytest
-from forward_factory import MODEL, dataset_of, gaussian_image, rings, sky_image
+from forward_factory import MODEL, dataset_of, estimator, gaussian_image, sky_image
 from numpy.testing import assert_allclose
 from regions import RectangleSkyRegion
 
 import jaxprof.forward.fitting as fitting
 from jaxprof import (
     FluxProfileEstimator,
-    ForwardFoldingProfileEstimator,
     MapDatasetOnOff,
     make_orthogonal_rectangle_sky_regions,
 )
-from jaxprof.core import Status, compilation, fit_joint
+from jaxprof.core import Status, fit_joint
 from jaxprof.forward.prediction import pixel_signal
 from jaxprof.maps import WcsNDMap
 
 EDGES = [1, 10] * u.TeV
 BINSZ = 0.1
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation(monkeypatch):
-    """Most of the time is compilation: without optimisation it takes half of it."""
-    monkeypatch.setattr(compilation, "SMALL", 10_000_000)
-
-
-def estimator(regions=None, **options):
-    options = {"spectral_model": MODEL, "energy_edges": EDGES, **options}
-    return ForwardFoldingProfileEstimator(rings(3, 0.2) if regions is None else regions, **options)
 
 
 def few(seed, background=0.01, **options):

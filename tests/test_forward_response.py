@@ -5,19 +5,27 @@ import jax
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
-from forward_factory import CENTER, EXPOSURE, MODEL, dataset_of, gaussian_image, rings, sky_image
+from forward_factory import (
+    CENTER,
+    EXPOSURE,
+    MODEL,
+    dataset_of,
+    estimator,
+    gaussian_image,
+    rings,
+    sky_image,
+)
 from numpy.testing import assert_allclose
 from regions import CircleAnnulusSkyRegion, CircleSkyRegion
 
 from jaxprof import (
-    ForwardFoldingProfileEstimator,
     GaussianSpatialModel,
     PointSpatialModel,
     PSFMap,
     SkyModel,
     make_orthogonal_rectangle_sky_regions,
 )
-from jaxprof.core import compilation, fit_joint
+from jaxprof.core import fit_joint
 from jaxprof.forward.guards import guard_regions, nearest_bins
 from jaxprof.forward.response import source_emissions
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
@@ -25,17 +33,6 @@ from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
 EDGES = [1, 10] * u.TeV
 BINSZ = 0.1
 POINT = PointSpatialModel(lon_0=0.3, lat_0=0.2, frame="galactic")
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation(monkeypatch):
-    """Most of the time is compilation: without optimisation it takes half of it."""
-    monkeypatch.setattr(compilation, "SMALL", 10_000_000)
-
-
-def estimator(regions=None, **options):
-    options = {"spectral_model": MODEL, "energy_edges": EDGES, **options}
-    return ForwardFoldingProfileEstimator(rings(3, 0.2) if regions is None else regions, **options)
 
 
 def disk(**options):
