@@ -1,9 +1,15 @@
-"""Compilation: quick for small problems, thorough for large ones."""
+"""Compilation: on a CPU no longer than it is worth.
+
+The first call of a function compiles it, which for many profiles is most of the time. XLA spends it
+on code that is no faster here: its newer emitters of fused loops take half of the time (those
+before them compile the same loops, where a version still has them), and the last of its levels of
+optimisation another sixth.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import jax
@@ -13,14 +19,16 @@ SMALL = 50_000
 """Number of array elements below which running is faster than compiling, however compiled."""
 
 
-def jit_by_size(function: Callable) -> Callable:
+def jit_by_size(function: Callable | None = None, *, static_argnames: str = "") -> Callable:
     """Like `jax.jit`, but small problems on a CPU are compiled without optimisation.
 
     A profile of some dozens of bins runs in a millisecond, while the optimising compiler takes a
-    second for each function; without optimisation it takes half of that. Large
-    problems, other devices and anything traced get `jax.jit` as it is.
+    second for each function; without optimisation it takes a fraction of that. Other devices and
+    anything traced get `jax.jit` as it is.
     """
-    return _choice(function, {}, by_size=True)
+    if function is None:
+        return lambda function: jit_by_size(function, static_argnames=static_argnames)
+    return _choice(function, static_argnames, by_size=True)
 
 
 def jit_quickly(*static_argnames: str) -> Callable:
@@ -29,27 +37,44 @@ def jit_quickly(*static_argnames: str) -> Callable:
     Fourier transforms, products of matrices and gathers run as fast however their surroundings are
     compiled.
     """
-    options = {"static_argnames": static_argnames}
-    return lambda function: _choice(function, options, by_size=False)
+    return lambda function: _choice(function, static_argnames, by_size=False)
 
 
-def _choice(function: Callable, options: dict[str, Any], *, by_size: bool) -> Callable:
-    thorough = jax.jit(function, **options)
-    quick = jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **options)
+@cache
+def _known(name: str, value: Any) -> bool:
+    """Whether this version of the compiler has an option."""
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value})()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def _compiler_options(level: int) -> dict[str, Any]:
+    wanted = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
+    return {name: value for name, value in wanted.items() if _known(name, value)}
+
+
+def _choice(function: Callable, static_argnames: Any, *, by_size: bool) -> Callable:
+    static = {"static_argnames": static_argnames} if static_argnames else {}
+    plain = jax.jit(function, **static)
+
+    @cache
+    def at_level(level: int) -> Callable:
+        return jax.jit(function, compiler_options=_compiler_options(level), **static)
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        leaves = jax.tree.leaves(args)
-        small = jax.default_backend() == "cpu" and (
-            not by_size or sum(np.size(leaf) for leaf in leaves) < SMALL
-        )
-        if small and not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        leaves = jax.tree.leaves((args, kwargs))
+        if jax.default_backend() == "cpu" and not any(
+            isinstance(leaf, jax.core.Tracer) for leaf in leaves
+        ):
+            small = not by_size or sum(np.size(leaf) for leaf in leaves) < SMALL
             try:
-                return quick(*args, **kwargs)
-            except (ValueError, jax.errors.JaxRuntimeError):
-                # Inside somebody's jit, with constants for arguments, no options are allowed; and
-                # another version of the compiler may not know this one.
+                return at_level(0 if small else 1)(*args, **kwargs)
+            except ValueError:
+                # Inside somebody's jit, with constants for arguments, no options are allowed.
                 pass
-        return thorough(*args, **kwargs)
+        return plain(*args, **kwargs)
 
     return call

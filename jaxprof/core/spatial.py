@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -20,9 +19,10 @@ from jax import Array
 from jaxprof.core import spatial_functions as functions
 from jaxprof.core._models import Model, parameter, register_model, static
 from jaxprof.core._units import attach, check, is_concrete, is_quantity, to_value
+from jaxprof.core.compilation import jit_by_size
 
 _model = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-_evaluate = jax.jit(lambda model, lon, lat: model._brightness(lon, lat))
+_evaluate = jit_by_size(lambda model, lon, lat: model._brightness(lon, lat))
 
 
 def _angles(value: Any, name: str) -> Any:

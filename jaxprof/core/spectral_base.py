@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -21,19 +20,20 @@ from jaxprof.core._units import (
     is_quantity,
     to_value,
 )
+from jaxprof.core.compilation import jit_by_size
 from jaxprof.core.spectral_functions import integrate_log_energy
 
 # One compiled program per kind of model, dtype and shape; parameter values are arguments.
-_evaluate = jax.jit(lambda model, energy: model._dnde(energy))
-_evaluate_bins = jax.jit(
+_evaluate = jit_by_size(lambda model, energy: model._dnde(energy))
+_evaluate_bins = jit_by_size(
     lambda model, low, high: (
         model._dnde(jnp.sqrt(low * high)),
         model._moment(low, high, 0),
         model._moment(low, high, 1),
     )
 )
-_integrate = jax.jit(
-    lambda model, low, high, order: model._moment(low, high, order), static_argnums=3
+_integrate = jit_by_size(
+    lambda model, low, high, order: model._moment(low, high, order), static_argnames="order"
 )
 
 #: Model classes by class name and by tag, filled when a class is defined.

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
 from jaxprof.core import spatial_functions as functions
+from jaxprof.core.compilation import jit_by_size
 from jaxprof.core.spatial import (
     DiskSpatialModel,
     GaussianSpatialModel,
@@ -32,7 +32,7 @@ _LEVELS = 12  # halvings for accuracy, after those that the size of the source a
 _MAX_CELLS = 2_000_000
 
 
-@jax.jit
+@jit_by_size
 def _from_ellipse(lon: Any, lat: Any, lon_0: Any, lat_0: Any, major: Any, e: Any, phi: Any) -> Any:
     """Distance [rad] of positions from an ellipse, along the line to its centre."""
     size = functions.ellipse_radius(lon, lat, lon_0, lat_0, major, e, phi)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
+from jaxprof.core.compilation import jit_quickly
 from jaxprof.core.psf import convolve, psf_image, psf_kernel
 from jaxprof.datasets import MapDataset
 from jaxprof.forward.emission import Emission
@@ -346,7 +346,7 @@ def _spread(images: Any, details: Any, kernel: Any, near: Any) -> Any:
     return jnp.where(corrected > floor, corrected, 0.0)
 
 
-@partial(jax.jit, static_argnames=("per_true_energy", "reco_psf"))
+@jit_quickly("per_true_energy", "reco_psf")
 def _fold(
     images: Any,
     details: Any,

@@ -1,0 +1,65 @@
+"""Compilation: the same values however compiled, with any version of the compiler."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from jaxprof.core import compilation
+from jaxprof.core.compilation import jit_by_size, jit_quickly
+
+X = np.linspace(0.1, 2.0, 7)
+
+
+def function(x, power):
+    return jnp.sum(jnp.log(x) ** power) * x
+
+
+EXPECTED = np.sum(np.log(X) ** 2) * X
+
+
+@pytest.fixture(params=["small", "large", "quick"])
+def compiled(request, monkeypatch):
+    monkeypatch.setattr(compilation, "SMALL", 0 if request.param == "large" else 50_000)
+    if request.param == "quick":
+        return jit_quickly("power")(function)
+    return jit_by_size(function, static_argnames="power")
+
+
+def test_values_are_the_same_in_every_transformation(compiled):
+    assert_allclose(compiled(X, 2), EXPECTED, rtol=1e-14)
+    assert_allclose(compiled(X, power=2), EXPECTED, rtol=1e-14)
+    assert_allclose(jax.jit(lambda x: compiled(x, 2))(X), EXPECTED, rtol=1e-14)
+    assert_allclose(jax.vmap(lambda x: compiled(x, 2))(np.stack([X, X]))[1], EXPECTED, rtol=1e-14)
+    step = 1e-6
+    expected = (compiled(X + step, 2)[0] - compiled(X - step, 2)[0]) / (2 * step)
+    gradient = jax.grad(lambda x: compiled(x, 2)[0])(X)
+    assert_allclose(np.sum(gradient), expected, rtol=1e-7)
+
+
+def test_constants_inside_of_a_jit(compiled):
+    """There a compiler option is an error, and no argument tells that something is traced."""
+    assert_allclose(jax.jit(lambda: compiled(X, 2))(), EXPECTED, rtol=1e-14)
+
+
+def test_options_that_the_compiler_does_not_have(monkeypatch):
+    assert compilation._known("xla_backend_optimization_level", 1)
+    assert not compilation._known("xla_no_such_option", True)
+    monkeypatch.setattr(compilation, "_known", lambda name, value: False)
+    assert compilation._compiler_options(0) == {}
+    assert_allclose(jit_by_size(function, static_argnames="power")(X, 2), EXPECTED, rtol=1e-14)
+
+
+def test_decorators_keep_name_and_docstring():
+    def documented(x):
+        """Say what it is."""
+        return x
+
+    for decorated in (jit_by_size(documented), jit_quickly()(documented)):
+        assert (decorated.__name__, decorated.__doc__) == ("documented", "Say what it is.")
+
+
+def test_errors_of_the_function_come_through(compiled):
+    with pytest.raises(TypeError, match="power|unsupported|exponent"):
+        compiled(X, "two")
