@@ -9,7 +9,7 @@ optimisation another sixth.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any
 
 import jax
@@ -19,7 +19,9 @@ SMALL = 50_000
 """Number of array elements below which running is faster than compiling, however compiled."""
 
 
-def jit_by_size(function: Callable | None = None, *, static_argnames: str = "") -> Callable:
+def jit_by_size(
+    function: Callable | None = None, *, static_argnames: str | tuple[str, ...] = ()
+) -> Callable:
     """Like `jax.jit`, but small problems on a CPU are compiled without optimisation.
 
     A profile of some dozens of bins runs in a millisecond, while the optimising compiler takes a
@@ -27,7 +29,7 @@ def jit_by_size(function: Callable | None = None, *, static_argnames: str = "") 
     anything traced get `jax.jit` as it is.
     """
     if function is None:
-        return lambda function: jit_by_size(function, static_argnames=static_argnames)
+        return partial(jit_by_size, static_argnames=static_argnames)
     return _choice(function, static_argnames, by_size=True)
 
 
@@ -55,13 +57,15 @@ def _compiler_options(level: int) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if _known(name, value)}
 
 
-def _choice(function: Callable, static_argnames: Any, *, by_size: bool) -> Callable:
-    static = {"static_argnames": static_argnames} if static_argnames else {}
-    plain = jax.jit(function, **static)
+def _choice(
+    function: Callable, static_argnames: str | tuple[str, ...], *, by_size: bool
+) -> Callable:
+    plain = jax.jit(function, static_argnames=static_argnames)
 
     @cache
     def at_level(level: int) -> Callable:
-        return jax.jit(function, compiler_options=_compiler_options(level), **static)
+        options = _compiler_options(level)
+        return jax.jit(function, static_argnames=static_argnames, compiler_options=options)
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

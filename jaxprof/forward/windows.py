@@ -17,7 +17,7 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
-from jaxprof.core.compilation import jit_quickly
+from jaxprof.core.compilation import jit_by_size
 from jaxprof.core.psf import convolve, psf_image, psf_kernel
 from jaxprof.datasets import MapDataset
 from jaxprof.forward.emission import Emission
@@ -346,7 +346,7 @@ def _spread(images: Any, details: Any, kernel: Any, near: Any) -> Any:
     return jnp.where(corrected > floor, corrected, 0.0)
 
 
-@jit_quickly("per_true_energy", "reco_psf")
+@jit_by_size(static_argnames=("per_true_energy", "reco_psf"))
 def _fold(
     images: Any,
     details: Any,
