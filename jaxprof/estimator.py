@@ -166,6 +166,11 @@ class FluxProfileEstimator:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; an option is checked, when it is changed later too."""
+        if name not in self._options() and not hasattr(type(self), name):
+            raise AttributeError(
+                f"{type(self).__name__} has no option {name!r}; it takes "
+                f"{', '.join(self._options())}"
+            )
         check = self._checks.get(name)
         super().__setattr__(name, value if check is None else check(value))
 

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 SELECTIONS = ("errn-errp", "ul", "scan", "sensitivity")
 
 
-@dataclass
+@dataclass(slots=True)
 class NormParameter:
     """The norm: its bounds, and the values at which the likelihood is scanned.
 
@@ -56,11 +56,25 @@ class NormParameter:
             return values
         if self.interp not in ("log", "lin"):
             raise ValueError(f"norm.interp must be 'log' or 'lin', got {self.interp!r}")
+        start = 0.0 if self.interp == "log" else -np.inf
+        if not start < self.scan_min < self.scan_max < np.inf:
+            raise ValueError(
+                "norm.scan_min must be below norm.scan_max, and both positive with interp='log', "
+                f"got {self.scan_min} and {self.scan_max}"
+            )
+        count = self.scan_n_values
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+            raise ValueError(f"norm.scan_n_values must be a positive integer, got {count!r}")
         space = np.geomspace if self.interp == "log" else np.linspace
-        return space(self.scan_min, self.scan_max, self.scan_n_values)
+        return space(self.scan_min, self.scan_max, count)
 
     def bounds(self) -> tuple[float | None, float | None]:
         """Bounds as `jaxprof.core.fit_norms` takes them; None for no bound."""
+        for name, value in (("min", self.min), ("max", self.max)):
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+                raise ValueError(
+                    f"norm.{name} must be a number, or NaN for no bound, got {value!r}"
+                )
         low, high = (None if np.isnan(value) else float(value) for value in (self.min, self.max))
         if low is not None and high is not None and not low < high:
             raise ValueError(f"norm.min must be below norm.max, got {low} and {high}")
@@ -125,14 +139,17 @@ def checked_spectral_model(model: Any) -> Any:
 
 def norm_parameter(norm: Any) -> NormParameter:
     """The norm from what the user gave for it."""
-    if norm is None or isinstance(norm, NormParameter):
-        return norm or NormParameter()
     names = [field.name for field in fields(NormParameter)]
-    if not isinstance(norm, Mapping) or not set(norm) <= set(names):
+    if isinstance(norm, Mapping) and set(norm) <= set(names):
+        norm = NormParameter(**norm)
+    norm = NormParameter() if norm is None else norm
+    if not isinstance(norm, NormParameter):
         raise ValueError(
             f"norm must be a NormParameter or a dict of {', '.join(names)}, got {norm!r}"
         )
-    return NormParameter(**norm)
+    norm.bounds()
+    norm.values()
+    return norm
 
 
 def positive(name: str, value: float) -> float:

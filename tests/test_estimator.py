@@ -547,6 +547,12 @@ def test_simulation_recovers_the_truth():
         ({"energy_edges": [100, 10] * u.GeV}, ValueError, "increasing"),
         ({"energy_edges": [10] * u.GeV}, ValueError, "two or more"),
         ({"norm": {"lowest": 0}}, ValueError, "norm must be .* min, max"),
+        ({"norm": {"min": 2, "max": 1}}, ValueError, r"norm\.min must be below"),
+        ({"norm": {"min": "0"}}, ValueError, r"norm\.min must be a number"),
+        ({"norm": {"scan_min": 0}}, ValueError, r"norm\.scan_min must be .* positive"),
+        ({"norm": {"scan_max": 0.1, "interp": "lin"}}, ValueError, "below norm.scan_max"),
+        ({"norm": {"scan_n_values": 1.5}}, ValueError, "scan_n_values must be a positive integer"),
+        ({"norm": {"scan_values": []}}, ValueError, "scan_values must be a list of finite"),
         ({"spectral_model": "pl"}, ValueError, "spectral_model must be"),
         ({"spectrum": MODEL}, ValueError, "not both"),
         ({"reoptimise": True}, TypeError, "no option 'reoptimise'; it takes regions, "),
@@ -572,9 +578,21 @@ def test_bad_norm_settings():
     one.norm.scan_values = [np.nan]
     with pytest.raises(ValueError, match="scan_values must be a list of finite"):
         one.run(small_dataset())
-    bounds = estimator(norm={"min": 2, "max": 1})
+    one = estimator(norm={"min": 0})
+    one.norm.max = -1
     with pytest.raises(ValueError, match=r"norm\.min must be below"):
-        bounds.run(small_dataset())
+        one.run(small_dataset())
+
+
+def test_misspelt_attributes():
+    """They are not taken in silence."""
+    one = estimator()
+    with pytest.raises(AttributeError, match="has no option 'n_sigma_upper'; it takes regions, "):
+        one.n_sigma_upper = 3
+    with pytest.raises(AttributeError, match="scan_vals"):
+        one.norm.scan_vals = [1.0]
+    one.spectrum = MODEL
+    assert one.spectral_model is MODEL
 
 
 def test_energies_outside_the_data():

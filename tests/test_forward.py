@@ -493,4 +493,10 @@ def test_bad_input():
     with pytest.raises(ValueError, match="response was made for other pixels"):
         estimator.run(other, response)
     assert "guard_bins" in str(estimator)
+    with pytest.raises(AttributeError, match="has no option 'guard_bin'"):
+        estimator.guard_bin = 1
+    estimator.free_index = True
+    assert estimator.free_spectral_parameters == ("index",)
+    estimator.free_index = False
+    assert estimator.free_spectral_parameters == ()
     assert CENTER.frame.name == "galactic"

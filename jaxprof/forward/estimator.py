@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from jaxprof.core.joint_data import JointData
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
-from jaxprof.estimator import FluxProfileEstimator, joined_gti
-from jaxprof.forward.fitting import GroupResult, fit_groups
+from jaxprof.estimator import FluxProfileEstimator
+from jaxprof.forward.fitting import fit_groups
 from jaxprof.forward.guards import nearest_bins
 from jaxprof.forward.options import (
     bin_models,
@@ -25,12 +25,9 @@ from jaxprof.forward.options import (
     not_negative,
     source_list,
 )
-from jaxprof.forward.parameters import background_options
-from jaxprof.forward.prediction import Prediction
 from jaxprof.forward.problem import Group, make_groups, reducer
 from jaxprof.forward.response import Components, ForwardResponse, dataset_response
-from jaxprof.forward.result import profile_quantities
-from jaxprof.forward.summary import goodness_table, nuisance_table
+from jaxprof.forward.result import joint_profile
 from jaxprof.models import SkyModel
 from jaxprof.options import (
     dataset_list,
@@ -39,7 +36,6 @@ from jaxprof.options import (
 )
 from jaxprof.profile import FluxProfile
 from jaxprof.reduce import same_edges, snap_energy_edges
-from jaxprof.regions import profile_axis
 
 Array = NDArray[Any]
 
@@ -131,6 +127,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     """
 
     sources: list[SkyModel]
+    spectral_models: list[Any] | None = None  # of the bins, where they differ
     smoothness: float
     oversampling: int
     subpixels: int | None
@@ -197,6 +194,16 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
             "subpixels",
         )
         return (*super()._options(), *own)
+
+    @property
+    def free_index(self) -> bool:
+        """Whether the spectral index of each bin is fitted along."""
+        return "index" in self.free_spectral_parameters
+
+    @free_index.setter
+    def free_index(self, free: bool) -> None:
+        others = [name for name in self.free_spectral_parameters if name != "index"]
+        self.free_spectral_parameters = free_names(bool(free), others, self._bin_models())
 
     def _bin_models(self) -> list[Any]:
         if self.spectral_models is not None:
@@ -359,39 +366,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
             wanted = set(optional_selection(self.selection_optional))
             make = reducer(datasets, response, groups, self)
             results = fit_groups(datasets, response, groups, make, self, wanted)
-            quantities, reference, predictions = profile_quantities(
-                datasets, response, results, self, wanted
-            )
-        return self._profile(datasets, response, results, quantities, reference, predictions)
-
-    def _profile(
-        self,
-        datasets: list[MapDataset],
-        response: ForwardResponse,
-        results: list[GroupResult],
-        quantities: Mapping[str, Array],
-        reference: Mapping[str, Array] | None,
-        predictions: list[Prediction],
-    ) -> FluxProfile:
-        names = [dataset.name for dataset in datasets]
-        backgrounds = background_options(self.background, names)
-        return FluxProfile(
-            quantities,
-            axis=profile_axis(self.regions),
-            energy_edges=np.array([result.group.edges for result in results]),
-            reference_model=self.spectral_model,
-            reference_models=self.spectral_models,
-            reference=reference,
-            regions=self.regions,
-            dataset_names=names,
-            n_sigma=self.n_sigma,
-            n_sigma_ul=self.n_sigma_ul,
-            n_sigma_sensitivity=self.n_sigma_sensitivity,
-            gti=joined_gti([dataset.gti for dataset in datasets]),
-            nuisance=nuisance_table(response.components, results, names, backgrounds),
-            goodness=goodness_table(results, predictions),
-            meta={"estimator": type(self).__name__, "likelihood": self.likelihood},
-        )
+            return joint_profile(datasets, response, results, self, wanted)
 
 
 def _in_default_precision(array: Any) -> Any:

@@ -1,4 +1,4 @@
-"""From joint fits to the quantities of a profile."""
+"""From joint fits to the profile."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 
 from jaxprof.core.data import Status
 from jaxprof.datasets import MapDataset
+from jaxprof.estimator import joined_gti
 from jaxprof.forward.fitting import GroupResult
+from jaxprof.forward.parameters import background_options
 from jaxprof.forward.prediction import Prediction, predict
 from jaxprof.forward.problem import coverage
 from jaxprof.forward.response import ForwardResponse
+from jaxprof.forward.summary import goodness_table, nuisance_table
+from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import reference_fluxes
+from jaxprof.regions import profile_axis
 
 if TYPE_CHECKING:
     from jaxprof.forward.estimator import ForwardFoldingProfileEstimator
@@ -22,14 +27,14 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
-def profile_quantities(
+def joint_profile(
     datasets: Sequence[MapDataset],
     response: ForwardResponse,
     results: Sequence[GroupResult],
     options: ForwardFoldingProfileEstimator,
     wanted: set[str],
-) -> tuple[dict[str, Array], dict[str, Array] | None, list[Prediction]]:
-    """Quantities of the profile, first axes (B, G), and its reference fluxes if these were fitted.
+) -> FluxProfile:
+    """The profile of fits of all energy groups.
 
     Parameters
     ----------
@@ -46,13 +51,38 @@ def profile_quantities(
 
     Returns
     -------
-    quantities : dict of ndarray
-        See `FluxProfile`.
-    reference : dict of ndarray, shape (B, G), or None
-        Fluxes at norm one, where spectral parameters were fitted.
-    predictions : list of Prediction
-        One for each group.
+    FluxProfile
     """
+    quantities, reference, predictions = _quantities(datasets, response, results, options, wanted)
+    names = [dataset.name for dataset in datasets]
+    backgrounds = background_options(options.background, names)
+    return FluxProfile(
+        quantities,
+        axis=profile_axis(options.regions),
+        energy_edges=np.array([result.group.edges for result in results]),
+        reference_model=options.spectral_model,
+        reference_models=options.spectral_models,
+        reference=reference,
+        regions=options.regions,
+        dataset_names=names,
+        n_sigma=options.n_sigma,
+        n_sigma_ul=options.n_sigma_ul,
+        n_sigma_sensitivity=options.n_sigma_sensitivity,
+        gti=joined_gti([dataset.gti for dataset in datasets]),
+        nuisance=nuisance_table(response.components, results, names, backgrounds),
+        goodness=goodness_table(results, predictions),
+        meta={"estimator": type(options).__name__, "likelihood": options.likelihood},
+    )
+
+
+def _quantities(
+    datasets: Sequence[MapDataset],
+    response: ForwardResponse,
+    results: Sequence[GroupResult],
+    options: ForwardFoldingProfileEstimator,
+    wanted: set[str],
+) -> tuple[dict[str, Array], dict[str, Array] | None, list[Prediction]]:
+    """Quantities (see `FluxProfile`), reference fluxes if these were fitted, and predictions."""
     n_bins = response.components.n_bins
     n_own = results[0].data.n_shape + 1
     norms = np.arange(n_bins) * n_own
