@@ -75,19 +75,20 @@ def test_kernel_of_a_gaussian_has_the_closed_form(sigma):
 
 
 @pytest.mark.parametrize("offset", [(0.0, 0.0), (0.3, -0.2), (0.47, 0.0), (-0.5, 0.1)], ids=str)
-@pytest.mark.parametrize("sigma", [0.02, 0.2, 1.0, 2.5])
+@pytest.mark.parametrize("sigma", [0.02, 0.2, 1.0, 2.5, 8.0])
 def test_image_of_a_point_source_has_the_closed_form(sigma, offset):
     half = int(np.ceil(7 * sigma)) + 1
     found = psf_image(*gaussian(sigma * 0.05), SQUARE, offset, half)[0]
     edges = np.arange(-half, half + 2) - 0.5
     x, y = (np.diff(ndtr((edges - start) / sigma)) for start in offset)
     exact = np.outer(y, x)
-    assert distance(found, exact) < 2.5e-3
+    assert distance(found, exact) < 6e-4
+    assert np.abs(found - exact).max() < 6e-4 * exact.max()
     np.testing.assert_allclose(found.sum(), 1, rtol=1e-5)
     np.testing.assert_allclose(
         found.sum(axis=0) @ np.arange(-half, half + 1),
         exact.sum(axis=0) @ np.arange(-half, half + 1),
-        atol=2e-3,
+        atol=5e-4,
     )
 
 
@@ -104,7 +105,7 @@ def test_uneven_nodes_and_skew_pixels_agree_with_a_plain_sum():
         np.testing.assert_allclose(kernel[at], expected, rtol=1.5e-2, atol=1e-7)
         assert np.abs(kernel[at] - expected).max() < 1e-4
         expected = summed(rad, density, SKEW, pixel, (0.3, -0.4))
-        assert np.abs(image[at] - expected).max() < 3e-4
+        assert np.abs(image[at] - expected).max() < 1e-4
     np.testing.assert_allclose(kernel.sum(axis=(1, 2)), inside, rtol=1e-12)
     np.testing.assert_allclose(image.sum(axis=(1, 2)), inside, rtol=1e-12)
 
@@ -118,8 +119,8 @@ def test_orientation_is_that_of_the_matrix():
     # The variance of the PSF and of the pixels on both ends.
     np.testing.assert_allclose([wide, tall], [4 + 1 / 6, 1 + 1 / 6], rtol=2e-3)
     image = psf_image(*gaussian(0.1), np.diag([0.05, 0.1]), (0.4, -0.3), 20)[0]
-    np.testing.assert_allclose(image.sum(axis=0) @ x, 0.4, atol=2e-3)
-    np.testing.assert_allclose(image.sum(axis=1) @ x, -0.3, atol=2e-3)
+    np.testing.assert_allclose(image.sum(axis=0) @ x, 0.4, atol=5e-4)
+    np.testing.assert_allclose(image.sum(axis=1) @ x, -0.3, atol=5e-4)
 
 
 def test_real_table(gc_file):

@@ -10,7 +10,9 @@ where :math:`u` is the point at the distance r and the angle :math:`\varphi`, in
 :math:`\Lambda(x) = \max(1 - |x|, 0)` the overlap of two pixels. The integral over r is cut into
 panels, narrow ones near the centre. The mass of a panel has a closed form, so that the kernel is
 normalised whatever the table, and derivatives by its width are right at an abrupt end; quadrature
-only distributes the mass within a panel. ``A`` is geometry alone
+only distributes the mass within a panel. For a point the mass of a panel is spread by the exact
+areas that it shares with the pixels. Either way a pixel is good to some 1e-3 of the largest, behind
+a PSF that is wide as well. ``A`` is geometry alone
 (see `jaxprof.core.psf_rings`) and knows nothing of the table.
 """
 

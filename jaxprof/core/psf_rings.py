@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array, hstack
 
 Array = NDArray[Any]
 
@@ -15,12 +15,14 @@ CORE = 2.0 ** -np.arange(12.0, 2, -1)
 """Edges of the innermost panels, in pixels. Within the first the photon has not moved."""
 NEAR, NEAR_STEP, FAR_STEP = 3.0, 0.125, 0.5
 """Up to where, in pixels, panels are narrow; widths of the narrow and of the wide ones."""
-NEAR_ARC, FAR_ARC, MIN_ARCS = 0.1, 0.25, 64
+NEAR_ARC, FAR_ARC, MIN_ARCS = 0.1, 0.125, 64
 """Distance of samples along a ring, in pixels; least number of them."""
 FINEST = 2
 """Factor by which narrow panels and arcs are finer for a source much smaller than a pixel."""
-POINT_CLOUD = 0.1
-"""A sample of a point source is this part of its distance wide: fewer samples are smooth then."""
+POINT_FINE, POINT_PANELS = 8, 50
+"""The same for a point; and its wide panels, of which a distance has so many."""
+BATCH = 32
+"""Discs whose areas on the pixels are held at a time."""
 
 
 @lru_cache(maxsize=16)
@@ -47,11 +49,13 @@ def rings_on_pixels(
     edges : ndarray, shape (P + 1,)
         Edges of the panels [deg], the first at zero.
     rings : ndarray, shape (P, Q)
-        Radii [deg] at which each panel is sampled; the first panel only at zero.
+        Radii [deg] at which each panel is sampled; the first panel only at zero. For a point one a
+        panel, in its middle.
     weights : ndarray, shape (Q,)
         Quadrature weights in a panel.
     shares : sparse array, shape (pixels, P * Q)
-        Part of a ring that falls in a pixel, ``A`` of the module's formula.
+        Part of a ring (for a point, of a panel) that falls in a pixel, ``A`` of the module's
+        formula.
     """
     matrix = np.reshape(pixels, (2, 2))
     size = np.linalg.svd(matrix, compute_uv=False).min()
@@ -59,33 +63,45 @@ def rings_on_pixels(
     corners = matrix @ np.array([[sides[0], sides[0]], [sides[1], -sides[1]]])
     end = min(np.hypot(*corners).max(), limit) / size
     # The smaller the source, the more abrupt are the borders of the pixels.
-    fine = int(min(round(1 / width), FINEST)) if width else FINEST
+    fine = int(min(round(1 / width), FINEST)) if width else POINT_FINE
     near = np.arange(CORE[-1], min(end, NEAR) + NEAR_STEP, NEAR_STEP)
     near = np.concatenate([CORE[:-1], near])
     near = np.interp(np.arange(fine * (len(near) - 1) + 1) / fine, np.arange(len(near)), near)
-    far = np.arange(near[-1] + FAR_STEP, end + FAR_STEP, FAR_STEP)
-    edges = np.concatenate([[0.0], near, far])
-    nodes, weights = np.polynomial.legendre.leggauss(3)
-    rings = edges[:-1, None] + np.diff(edges)[:, None] * 0.5 * (nodes + 1)
-    rings[0] = 0.0
+    edges = np.concatenate([[0.0], near])
+    while edges[-1] < end:
+        step = FAR_STEP if width else np.clip(edges[-1] / POINT_PANELS, NEAR_STEP, FAR_STEP)
+        edges = np.append(edges, edges[-1] + step)
+    turn = np.linalg.inv(matrix) * size
+    if width:
+        nodes, weights = np.polynomial.legendre.leggauss(3)
+        rings = edges[:-1, None] + np.diff(edges)[:, None] * 0.5 * (nodes + 1)
+        rings[0] = 0.0
+        shares = _samples(rings.ravel(), turn, np.array(offset), width, fine, half)
+    else:
+        weights = np.ones(1)
+        rings = 0.5 * (edges[:-1] + edges[1:])[:, None]
+        shares = _areas(edges, turn, np.array(offset), half)
+    return edges * size, rings * size, weights, shares
 
-    radius = rings.ravel()
+
+def _samples(
+    radius: Array, turn: Array, offset: Array, width: float, fine: int, half: int
+) -> csr_array:
+    """Shares of rings around a square source in the pixels, from samples along each ring.
+
+    ``turn`` takes positions on a ring to pixels.
+    """
     arc = np.where(radius < NEAR, NEAR_ARC / fine, FAR_ARC)
     number = 8 * np.ceil(np.maximum(2 * np.pi * radius / arc, MIN_ARCS * fine) / 8).astype(int)
     number[:3] = 1
     ring = np.repeat(np.arange(len(radius)), number)
     step = np.arange(len(ring)) - np.repeat(np.cumsum(number) - number, number)
     angle = (step + 0.5) * (2 * np.pi / number[ring])
-    cloud = np.full(len(radius), width) if width else np.minimum(POINT_CLOUD * radius, FAR_ARC)
-    # The cloud's own extent comes off the distance, which keeps the second moment.
-    shrunk = radius if width else np.sqrt(radius**2 - cloud**2 / 6)
-    u = np.linalg.inv(matrix) @ (np.array([np.cos(angle), np.sin(angle)]) * shrunk[ring] * size)
+    u = turn @ (np.array([np.cos(angle), np.sin(angle)]) * radius[ring])
     pixel, share = [], []
-    for position in u + np.reshape(offset, (2, 1)):
+    for position in u + offset[:, None]:
         low = np.floor(position)
-        upper = position - low - 0.5
-        wide = np.maximum(cloud[ring], 1e-12)
-        upper = np.clip(upper / wide + 0.5, 0.0, 1.0)
+        upper = np.clip((position - low - 0.5) / width + 0.5, 0.0, 1.0)
         pixel.append((low.astype(int) + half, low.astype(int) + half + 1))
         share.append((1.0 - upper, upper))
     side = 2 * half + 1
@@ -98,4 +114,66 @@ def rings_on_pixels(
     value, row, column = (np.concatenate(part) for part in zip(*entries, strict=True))
     shares = coo_array((value, (row, column)), shape=(side**2, len(radius))).tocsr()
     shares.sum_duplicates()
-    return edges * size, rings * size, weights, shares
+    return shares
+
+
+def _areas(edges: Array, turn: Array, offset: Array, half: int) -> csr_array:
+    """Shares of the panels around a point in the pixels: the areas that they have in common."""
+    side = 2 * half + 1
+    found, inner = [], np.zeros((1, side**2))
+    for start in range(1, len(edges), BATCH):
+        discs = _discs(edges[start : start + BATCH], turn, offset, half)
+        panels = np.diff(discs, axis=0, prepend=inner)
+        inner = discs[-1:]
+        part = edges[start - 1 : start + BATCH]
+        panels /= np.pi * abs(np.linalg.det(turn)) * np.diff(part**2)[:, None]
+        panels[panels < 1e-9] = 0.0  # rounding
+        total = panels.sum(axis=1, keepdims=True)
+        panels /= np.where(total > 1 - 1e-6, total, 1.0)
+        found.append(csr_array(panels.T))
+    return hstack(found, format="csr")
+
+
+def _discs(radius: Array, turn: Array, offset: Array, half: int) -> Array:
+    """Areas that discs around a point share with the pixels, (discs, pixels).
+
+    By Green's theorem: a circle is cut where it crosses the borders of pixels, and every arc adds
+    the area to its right, in its own pixel and in those that follow in the row.
+    """
+    side = 2 * half + 1
+    borders = np.arange(-half, half + 2) - 0.5
+    angles = [np.zeros((len(radius), 1)), np.full((len(radius), 1), 2 * np.pi)]
+    for row, start in zip(turn, offset, strict=True):
+        # The coordinate is start + reach * cos(angle - phase).
+        phase, reach = np.arctan2(row[1], row[0]), np.hypot(*row) * radius[:, None]
+        ratio = (borders - start) / reach
+        crossed = np.abs(ratio) < 1
+        swing = np.arccos(np.where(crossed, ratio, 0.0))
+        for sign in (-1, 1):
+            angles.append(np.where(crossed, (phase + sign * swing) % (2 * np.pi), 0.0))
+    cuts = np.sort(np.concatenate(angles, axis=1), axis=1)
+    disc, number = np.nonzero(np.diff(cuts, axis=1) > 0)
+    low, high = cuts[disc, number], cuts[disc, number + 1]
+    # A place on each arc; not its middle, where it may touch a border.
+    r, place = radius[disc], low + 0.382 * (high - low)
+    places = turn @ (r * np.array([np.cos(place), np.sin(place)])) + offset[:, None]
+    column, line = np.floor(places + 0.5).astype(int) + half
+
+    # Integrals of dy and of x dy along the arcs; x from the left border of the pixel.
+    (a, b), (c, d) = turn
+    rise = r * (c * (np.cos(high) - np.cos(low)) + d * (np.sin(high) - np.sin(low)))
+    turned, double = 0.5 * (high - low), 0.25 * (np.sin(2 * high) - np.sin(2 * low))
+    square = 0.5 * (np.sin(high) ** 2 - np.sin(low) ** 2)
+    moment = r**2 * (
+        a * d * (turned + double) - b * c * (turned - double) + (b * d - a * c) * square
+    )
+    moment += (offset[0] - (column - half - 0.5)) * rise
+    # To the left of all pixels, a whole row follows.
+    moment = np.where(column < 0, 0.0, moment)
+    column = np.maximum(column, 0)
+    seen = (column < side) & (line >= 0) & (line < side)
+    at = ((disc * side + line) * (side + 1) + column)[seen]
+    size = len(radius) * side * (side + 1)
+    total = np.bincount(at, (rise - moment)[seen], size) + np.bincount(at + 1, moment[seen], size)
+    area = np.cumsum(total.reshape(len(radius), side, side + 1), axis=2)[:, :, :side]
+    return -np.sign(a * d - b * c) * area.reshape(len(radius), side**2)

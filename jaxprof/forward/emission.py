@@ -54,6 +54,25 @@ class Emission:
     offset: tuple[float, float] | None = None
     parts: NDArray[np.float64] | None = None
 
+    def centroids(self) -> NDArray[np.float64] | None:
+        """Mean position (dy, dx) of the emission in each pixel, in pixels from its centre.
+
+        Shape (2, h, w); None if it is in the centre of all.
+        """
+        if self.offset is not None:
+            return np.array(self.offset[::-1]).reshape(2, 1, 1)
+        if self.parts is None:
+            return None
+        n = len(self.parts)
+        middle = (np.arange(n) + 0.5) / n - 0.5
+        moments = np.stack(
+            [
+                np.einsum("a,abhw->hw", middle, self.parts),
+                np.einsum("b,abhw->hw", middle, self.parts),
+            ]
+        )
+        return moments / np.where(self.weights > 0, self.weights, 1.0)
+
 
 def coarse_emission(fine: Emission, factor: int) -> Emission:
     """Emission on pixels of ``factor`` x ``factor`` finer ones, which become its parts.

@@ -16,6 +16,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
+from scipy.ndimage import map_coordinates
 
 from jaxprof.core.compilation import jit_by_size
 from jaxprof.core.psf import convolve, psf_image, psf_kernel
@@ -98,8 +99,8 @@ class FoldingInput:
 def _exposures(dataset: MapDataset, chunk: Sequence[Emission], shape: tuple[int, int]) -> Array:
     """Exposure [cm2 s] times share of the flux (C, T, h, w), zero beyond each emission's pixels.
 
-    Off the map the exposure is that of the nearest pixel: nothing else is known, and emission from
-    there does leak in.
+    The exposure is interpolated to the mean position of the emission in each pixel. Off the map it
+    is that of the nearest pixel: nothing else is known, and emission from there does leak in.
     """
     exposure = dataset.exposure
     assert exposure is not None
@@ -110,9 +111,17 @@ def _exposures(dataset: MapDataset, chunk: Sequence[Emission], shape: tuple[int,
         h, w = emission.weights.shape
         y = np.clip(np.arange(emission.y0, emission.y0 + h), 0, ny - 1)
         x = np.clip(np.arange(emission.x0, emission.x0 + w), 0, nx - 1)
-        seen = exposure.data[:, y[:, np.newaxis], x].astype(np.float64) * factor
+        seen = exposure.data[:, y[:, np.newaxis], x].astype(np.float64)
+        shift = emission.centroids()
+        if shift is not None:
+            row, column = np.nonzero(np.abs(shift).max(axis=0) > 1e-6)
+            at = np.stack([y[row], x[column]]) + shift[:, row, column]
+            for image, values in zip(exposure.data, seen, strict=True):
+                between = map_coordinates(image.astype(np.float64), at, order=1, mode="nearest")
+                known = np.isfinite(between)
+                values[row[known], column[known]] = between[known]
         seen = np.where(np.isfinite(seen) & (emission.weights > 0), seen, 0.0)
-        images[index, :, :h, :w] = seen * emission.weights
+        images[index, :, :h, :w] = seen * factor * emission.weights
     return images
 
 
