@@ -123,8 +123,9 @@ print(f"Correlation of neighbouring rings: {np.diag(radial.correlation[0], 1).me
 #
 # Is the centre a point and nothing else? `expected_dataset` gives the counts that a model is
 # expected to make, and the same estimator makes a profile of them: that is the curve to compare
-# with. A ring of even brightness is not as narrow as a point, so that the second ring of the
-# curve makes up for it by a negative flux, which the flux of the model itself would not show. Where
+# with. The separate fits have a curve of their own, in which the point fills three rings. A ring of
+# even brightness is not as narrow as a point, so that the second ring of the joint fit's curve
+# makes up for it by a negative flux, which the flux of the model itself would not show. Where
 # the points do not follow it, there is more than a point. (Where no emission can be negative,
 # `norm={"min": 0}` keeps the rings from it.)
 
@@ -134,8 +135,15 @@ center = SkyModel(
     PowerLawSpectralModel(index=2.3, amplitude=scale * 1e-12),
     PointSpatialModel(lon_0=-0.056, lat_0=-0.046, frame="galactic"),  # Sagittarius A*
 )
-model = estimator.run(datasets=expected_dataset(dataset, center))
-ax, residual = radial.plot(curve=model, curve_label="Point source", sed_type="flux", group=0)
+expected = expected_dataset(dataset, center)
+ax, residual = radial.plot(
+    curve=estimator.run(datasets=expected),
+    curve_label="Point source",
+    other=separate,
+    other_curve=FluxProfileEstimator(**options).run(datasets=expected),
+    sed_type="flux",
+    group=0,
+)
 ax.set_title(f"The centre as a point ({data_label})")
 save(ax.figure, "forward_4_model.png")
 

@@ -372,6 +372,19 @@ def test_a_profile_as_curve_of_plot():
     np.testing.assert_allclose(drawn, model.norm[:, 1])
 
 
+def test_another_curve_for_the_other_profile():
+    """A profile that ignores the PSF shows a model in its own way."""
+    profile, other, model, blurred = (make_profile(n_groups=1, seed=seed) for seed in range(4))
+    ax, residual = profile.plot(other=other, curve=model, other_curve=blurred)
+    assert legend_texts(ax) == ["Model", "Model, backward-folded", *NAMES]
+    np.testing.assert_allclose(curves(ax), [model.dnde.value[:, 0], blurred.dnde.value[:, 0]])
+    for points, one, curve in zip(
+        series(residual), (profile, other), (model, blurred), strict=True
+    ):
+        pull = ((one.dnde - curve.dnde) / one.dnde_err).to_value("")[:, 0]
+        np.testing.assert_allclose(points[:, 1], pull)
+
+
 def test_current_figure_is_used_if_it_is_empty():
     figure = plt.figure(layout="constrained")
     ax, residual = plot_comparison(make_profile(), make_profile(seed=1))
@@ -410,6 +423,14 @@ def test_current_figure_is_used_if_it_is_empty():
         (
             {"other": make_profile(reference={k: 2 * REF for k in REF_NAMES}), "sed_type": "norm"},
             "other has norms of another reference spectrum",
+        ),
+        (
+            {"curve": np.ones((6, 2)), "other_curve": np.ones(6)},
+            "other_curve is the curve of the other profile; give",
+        ),
+        (
+            {"other": make_profile(), "curve": make_profile(), "other_curve": make_profile(5)},
+            "other_curve has 5 bins",
         ),
         ({"curve": MODEL}, r"curve is a PowerLawSpectralModel; give .*expected_dataset"),
     ],

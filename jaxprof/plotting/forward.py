@@ -43,6 +43,7 @@ def plot_comparison(
     *,
     label: str = "Forward-folded",
     other_label: str = "Backward-folded",
+    other_curve: Any = None,
     **kwargs: Any,
 ) -> tuple[Any, Any]:
     """Draw a profile over another one and a model curve, with a panel of residuals.
@@ -65,8 +66,6 @@ def plot_comparison(
         profile of the same bins and energy groups, of which the values are taken: to fold a model
         as the data are, give ``estimator.run(expected_dataset(dataset, model))``, of the estimator
         that made `profile` (see `jaxprof.expected_dataset`). Where its fit failed there is a gap.
-        The residuals of `other` are from the same curve; if `other` ignores the PSF, only a figure
-        of its own, with the curve of its own estimator, shows what a model leaves of it.
     curve_label : str, optional
         Legend entry of the curve, "Model" by default.
     sed_type : {"flux", "dnde", "eflux", "e2dnde", "norm"}
@@ -78,6 +77,10 @@ def plot_comparison(
         that is empty, or of a new one.
     label, other_label : str
         Legend entries of the profiles.
+    other_curve : array, Quantity or FluxProfile, optional
+        The model as `other` should show it, drawn as a dashed line; the residuals of `other` are
+        from it. By default they are from `curve`, which is not fair to a profile that ignores the
+        PSF: give ``other_estimator.run(expected_dataset(dataset, model))``.
     **kwargs
         Passed to `~matplotlib.axes.Axes.errorbar` for the points of `profile`.
 
@@ -89,20 +92,28 @@ def plot_comparison(
     Raises
     ------
     ValueError
-        If there is neither `other` nor `curve`, if one of them is a profile of other bins or groups
-        (or, for norms, of another reference spectrum), or for a curve of a wrong kind, shape or
-        unit.
+        If there is neither `other` nor `curve`, `other_curve` without both of these, if one of them
+        is a profile of other bins or groups (or, for norms, of another reference spectrum), or for
+        a curve of a wrong kind, shape or unit.
     """
     kwargs = normalize_kwargs(kwargs, Line2D)
     sed_type = "norm" if sed_type == "likelihood" else sed_type
     if other is None and curve is None:
         raise ValueError("other and curve are both None; give a profile or a model to compare with")
+    if other_curve is not None and (other is None or curve is None):
+        raise ValueError(
+            "other_curve is the curve of the other profile; give other= and curve= with it"
+        )
     edges = np.asarray(profile.energy_edges, dtype=float)
     groups = range(len(edges)) if group is None else [check_group(group, len(edges))]
     values = [_successful(profile, sed_type)]
     if other is not None:
         values.append(_matching(other, "other", profile, sed_type))
-    model = None if curve is None else _curve(curve, profile, sed_type, groups)
+    models = []
+    if curve is not None:
+        models = 2 * [_curve(curve, "curve", profile, sed_type, groups)]
+    if other_curve is not None:
+        models[1] = _curve(other_curve, "other_curve", profile, sed_type, groups)
 
     ax, ax_residual = _two_panels(axes)
     names = [label, other_label]
@@ -116,9 +127,14 @@ def plot_comparison(
             {"color": pale, "marker": "s", "markerfacecolor": "white", "zorder": 2.5},
         ]
         suffix = f", {energy_label(*edges[k])}" if len(groups) > 1 else ""
-        if model is not None:
+        if models:
             dark = tuple(0.55 * part for part in base) if len(groups) > 1 else (0.2,) * 3
-            draw_steps(ax, profile.axis, model[:, k], dark, f"{curve_label or 'Model'}{suffix}")
+            words = f"{curve_label or 'Model'}{suffix}"
+            draw_steps(ax, profile.axis, models[0][:, k], dark, words)
+            if other_curve is not None:
+                faded = tuple(0.5 * part + 0.35 for part in dark)
+                words = f"{curve_label or 'Model'}, {other_label.lower()}{suffix}"
+                draw_steps(ax, profile.axis, models[1][:, k], faded, words, ls="--")
         for series in range(len(values)):
             x = shifted(profile.axis, position * len(values) + series, n_series, len(groups))
             y, errors, limits = (part[..., k] for part in values[series])
@@ -128,15 +144,16 @@ def plot_comparison(
                 words = f"{names[series]}{suffix}"
                 draw_points(ax, x, y, errors, limits, words, dict(styles[series]))
             hidden.append((x[0][~ordinary], at[~ordinary], styles[series]["color"]))
-            if model is not None:
-                residual = _pulls(y - model[:, k], errors, profile if series == 0 else other)
+            if models:
+                own = models[series][:, k]
+                residual = _pulls(y - own, errors, profile if series == 0 else other)
             elif series == 0:
                 residual = _pulls(y - values[1][0][:, k], errors, profile)
             else:
                 continue
             _draw_residuals(ax_residual, x, residual, limits, styles[series])
     _finish_points(ax, profile, quantity_label(sed_type, flux_unit(profile, sed_type)))
-    _finish_residuals(ax_residual, "Residual" if model is not None else "Difference")
+    _finish_residuals(ax_residual, "Residual" if models else "Difference")
     _finish_x(ax, ax_residual, profile.axis)
     if len(groups) == 1 and not ax.get_title():
         ax.set_title(energy_label(*edges[groups[0]]), fontsize="medium")
@@ -183,22 +200,22 @@ def _check_same_bins(profile: Any, other: Any, name: str) -> None:
         )
 
 
-def _curve(curve: Any, profile: Any, sed_type: str, groups: Any) -> Array:
+def _curve(curve: Any, name: str, profile: Any, sed_type: str, groups: Any) -> Array:
     """Model values (B, G) as in a profile; those of groups that are not drawn may be missing."""
     if isinstance(curve, FluxProfile):
-        return _matching(curve, "curve", profile, sed_type)[0]
+        return _matching(curve, name, profile, sed_type)[0]
     unit = flux_unit(profile, sed_type)
     try:
         data = curve.to_value(unit) if isinstance(curve, u.Quantity) else curve
     except u.UnitConversionError:
         raise ValueError(
-            f"curve has the unit {curve.unit}, which is none of {sed_type!r} [{unit}]"
+            f"{name} has the unit {curve.unit}, which is none of {sed_type!r} [{unit}]"
         ) from None
     try:
         data = np.asarray(data, dtype=float)
     except (TypeError, ValueError):
         raise ValueError(
-            f"curve is a {type(curve).__name__}; give a value for each bin, or the profile of a "
+            f"{name} is a {type(curve).__name__}; give a value for each bin, or the profile of a "
             "model: estimator.run(expected_dataset(dataset, model))"
         ) from None
     shape = (len(profile.axis.ref), len(profile.energy_edges))
@@ -206,12 +223,12 @@ def _curve(curve: Any, profile: Any, sed_type: str, groups: Any) -> Array:
         return data
     if data.shape not in (shape[:1], (shape[0], 1)):
         raise ValueError(
-            f"curve has shape {data.shape}; give a value for each of {shape[0]} bins, or "
+            f"{name} has shape {data.shape}; give a value for each of {shape[0]} bins, or "
             f"(bins, energy groups) = {shape}"
         )
     if len(groups) > 1 and sed_type != "norm":
         raise ValueError(
-            f"curve has shape {data.shape} for {shape[1]} energy groups, which differ in "
+            f"{name} has shape {data.shape} for {shape[1]} energy groups, which differ in "
             f"{sed_type!r}; give the shape {shape}, or choose one with group="
         )
     return np.broadcast_to(data.reshape(-1, 1), shape)
