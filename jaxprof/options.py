@@ -97,11 +97,18 @@ def dataset_list(datasets: Any) -> list[MapDataset]:
             )
     if not found:
         raise ValueError("datasets is empty")
+    if len({id(dataset) for dataset in found}) < len(found):
+        raise ValueError("datasets has the same dataset twice: its counts would count twice")
     return found
 
 
 def profile_regions(regions: Any) -> list[Any]:
     """The regions of a profile, at least two."""
+    if regions is None:
+        raise ValueError(
+            "regions: a profile needs some; see make_orthogonal_rectangle_sky_regions and "
+            "make_concentric_annulus_sky_regions"
+        )
     found = region_list(regions)
     if len(found) < 2:
         raise ValueError(f"regions: a profile needs at least two regions, got {len(found)}")
@@ -129,10 +136,10 @@ def checked_energy_edges(energy_edges: Any) -> u.Quantity:
 
 def checked_spectral_model(model: Any) -> Any:
     """Something that can be folded through the response."""
-    if not callable(model) or not hasattr(model, "integral"):
+    if isinstance(model, type) or not callable(model) or not hasattr(model, "integral"):
         raise ValueError(
             f"spectral_model must be a spectral model such as PowerLawSpectralModel(index=2.3), "
-            f"not {type(model).__name__}"
+            f"not {model.__name__ if isinstance(model, type) else type(model).__name__}"
         )
     return model
 
@@ -154,7 +161,11 @@ def norm_parameter(norm: Any) -> NormParameter:
 
 def positive(name: str, value: float) -> float:
     """A positive number."""
-    if not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | np.number)
+        or not 0 < value < np.inf
+    ):
         raise ValueError(f"{name} must be a positive number, got {value!r}")
     return value
 

@@ -116,6 +116,23 @@ def edisp_kernels(dataset: MapDataset, positions: SkyCoord) -> Array:
     return np.asarray(edisp.get_kernel(positions, axis))
 
 
+def reference_flux(model: Any, edges: Array) -> Array:
+    """Flux of a spectral model in bins of true energy (T,) [cm-2 s-1]; edges in TeV.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
+    flux = np.asarray(model.integral(edges[:-1], edges[1:]))
+    if not np.any(flux > 0):
+        raise ValueError(
+            f"spectral_model: {type(model).__name__} has no flux from {edges[0]:.4g} to "
+            f"{edges[-1]:.4g} TeV, which a norm could multiply; give one of positive flux"
+        )
+    return flux
+
+
 def _signal(
     dataset: MapDataset,
     model: Any,
@@ -127,7 +144,7 @@ def _signal(
 ) -> Array:
     """Predicted counts at norm one, shape (B, E) or, per pixel, (E, P)."""
     true_axis = dataset.energy_axis_true.edges_tev()
-    flux = np.asarray(model.integral(true_axis[:-1], true_axis[1:]))
+    flux = reference_flux(model, true_axis)
     kernels = edisp_kernels(dataset, region_centers(regions))
     exposure_map = dataset.exposure
     assert exposure_map is not None

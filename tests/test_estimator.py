@@ -554,6 +554,8 @@ def test_simulation_recovers_the_truth():
         ({"norm": {"scan_n_values": 1.5}}, ValueError, "scan_n_values must be a positive integer"),
         ({"norm": {"scan_values": []}}, ValueError, "scan_values must be a list of finite"),
         ({"spectral_model": "pl"}, ValueError, "spectral_model must be"),
+        ({"spectral_model": PowerLawSpectralModel}, ValueError, "not PowerLawSpectralModel"),
+        ({"n_sigma": True}, ValueError, "n_sigma must be a positive number, got True"),
         ({"spectrum": MODEL}, ValueError, "not both"),
         ({"reoptimise": True}, TypeError, "no option 'reoptimise'; it takes regions, "),
     ],
@@ -568,6 +570,8 @@ def test_bad_regions():
         estimator(boxes(n=1))
     with pytest.raises(ValueError, match="region"):
         estimator([])
+    with pytest.raises(ValueError, match="regions: a profile needs some; see make_orthogonal"):
+        FluxProfileEstimator(energy_edges=[10, 100] * u.GeV)
 
 
 def test_bad_norm_settings():
@@ -607,6 +611,11 @@ def test_bad_datasets():
         estimator().run("file.fits")
     with pytest.raises(ValueError, match="empty"):
         estimator().run([])
+    with pytest.raises(ValueError, match="same dataset twice"):
+        estimator().run([small_dataset()] * 2)
+    dark = PowerLawSpectralModel(amplitude=0.0)
+    with pytest.raises(ValueError, match="PowerLawSpectralModel has no flux from .* TeV"):
+        estimator(spectral_model=dark).run(small_dataset())
     dataset = small_dataset()
     dataset.exposure = None
     with pytest.raises(ValueError, match="has no exposure"):

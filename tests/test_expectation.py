@@ -18,8 +18,10 @@ from jaxprof import (
     MapDatasetOnOff,
     PointSpatialModel,
     PowerLawSpectralModel,
+    PSFMap,
     RecoPSFMap,
     SkyModel,
+    WcsGeom,
     WcsNDMap,
     expected_dataset,
     predicted_counts,
@@ -172,6 +174,29 @@ def test_source_off_the_map_leaks_in():
 
 
 # expected datasets
+
+
+def test_emission_from_off_the_map_reaches_as_far_as_the_psf():
+    """The counts in the same pixels of a map of any size."""
+
+    def counts(width, model):
+        sky = WcsGeom.create(npix=width, binsz=0.1, frame="galactic", axes=[energy_axes(1)[0]])
+        ones = np.ones(sky.data_shape)
+        true = sky.to_image().to_cube([energy_axes(1)[1]])
+        dataset = MapDataset(
+            counts=WcsNDMap(sky, ones),
+            exposure=WcsNDMap(true, 1e15 * ones, unit="cm2 s"),
+            psf=PSFMap.from_gauss(true.axes[0], 0.5 * u.deg),
+        )
+        return predicted_counts(dataset, SkyModel(MODEL, model)).data[0]
+
+    for model in (
+        PointSpatialModel(lon_0=1.2, lat_0=0.0, frame="galactic"),
+        DiskSpatialModel(lon_0=-1.5, lat_0=0.3, r_0=0.3, frame="galactic"),
+    ):
+        small, large = counts(14, model), counts(60, model)
+        assert_allclose(small, large[23:37, 23:37], rtol=1e-9, atol=1e-12 * large.max())
+        assert small.min() > 0
 
 
 def test_expected_dataset():

@@ -492,6 +492,21 @@ def test_bad_input():
     other = dataset_of(sky_image(lambda x, y: x < 9, 0.1), 0.1, sigma=0.1)
     with pytest.raises(ValueError, match="response was made for other pixels"):
         estimator.run(other, response)
+    again = response.refolded(spectral_model=MODEL.replace(amplitude=2e-12))
+    with pytest.raises(ValueError, match="folded again with another spectral_model"):
+        estimator.run(dataset, again)
+    with pytest.raises(ValueError, match="free_index must be True or False, got 'yes'"):
+        estimate(dataset, regions, free_index="yes")
+    with pytest.raises(ValueError, match="sum_over_energy_groups=True leaves one energy.*'index'"):
+        estimate(dataset, regions, free_index=True, sum_over_energy_groups=True)
+    with pytest.raises(ValueError, match="energy group 0 leaves one energy, which does not tell"):
+        estimate(
+            dataset, regions, free_index=True, energy_edges=dataset.energy_axis.edges[[0, 1, 3]]
+        )
+    far = SkyModel(MODEL, PointSpatialModel(lon_0=90, lat_0=0, frame="galactic"), "far", free=True)
+    with pytest.warns(UserWarning, match="sources: no photons of 'far' reach the pixels"):
+        lost = estimate(dataset, regions, sources=[far])
+    assert np.isnan(lost.nuisance["value"]).all() and lost.success.all()
     assert "guard_bins" in str(estimator)
     with pytest.raises(AttributeError, match="has no option 'guard_bin'"):
         estimator.guard_bin = 1

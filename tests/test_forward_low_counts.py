@@ -1,6 +1,7 @@
 """Joint fits of few counts, of bins that are not seen, and fits that fail."""
 
 import dataclasses
+import warnings
 
 import astropy.units as u
 import jax
@@ -14,6 +15,9 @@ import jaxprof.forward.fitting as fitting
 from jaxprof import (
     FluxProfileEstimator,
     MapDatasetOnOff,
+    PointSpatialModel,
+    PowerLawSpectralModel,
+    SkyModel,
     make_orthogonal_rectangle_sky_regions,
 )
 from jaxprof.core import Status, fit_joint
@@ -162,13 +166,61 @@ def test_a_fit_that_failed_predicts_nothing(monkeypatch):
         return failed, np.full(ts.shape, np.nan), np.full(points.shape, np.nan)
 
     monkeypatch.setattr(fitting, "fit_joint_ts", failing)
-    profile = estimator(background="free", guard_bins=1).run(few(0))
+    with pytest.warns(UserWarning, match="fit from 1 to 10 TeV did not converge, and its profile"):
+        profile = estimator(background="free", guard_bins=1).run(few(0))
     assert np.all(profile.status == Status.NOT_CONVERGED)
     for name in ("norm", "npred", "npred_excess", "npred_background", "npred_leaked"):
         assert np.all(np.isnan(profile.quantities[name])), name
     assert np.all(np.isfinite(profile.counts))
     assert np.all(np.isnan(profile.nuisance["value"]))
     assert np.isnan(profile.goodness["stat"][0]) and np.isnan(profile.goodness["z"][0])
+
+
+def test_a_ts_that_is_an_upper_bound_says_so(monkeypatch):
+    fit_joint_ts = fitting.fit_joint_ts
+
+    def stalling(*arguments):
+        fit, ts, points = fit_joint_ts(*arguments)
+        points = np.asarray(points).copy()
+        points[1] = np.nan
+        return fit, ts, points
+
+    monkeypatch.setattr(fitting, "fit_joint_ts", stalling)
+    with pytest.warns(UserWarning, match="without the flux of bin 1 did not .* upper bound"):
+        profile = estimator().run(few(0))
+    assert np.all(np.isfinite(profile.ts))
+
+
+def test_the_unit_of_a_norm_does_not_matter():
+    """A source with a reference flux that is far off has the same fit."""
+    dataset = few(4)
+    found = []
+    for amplitude in (1e-12, 1e-6):
+        source = SkyModel(
+            PowerLawSpectralModel(index=2, amplitude=amplitude),
+            PointSpatialModel(lon_0=0.3, lat_0=0.1, frame="galactic"),
+            name="source",
+            free=True,
+        )
+        found.append(estimator(sources=[source]).run(dataset))
+    one, other = found
+    assert_allclose(other.norm, one.norm, rtol=1e-5)
+    assert_allclose(other.norm_err, one.norm_err, rtol=1e-5)
+    assert_allclose(other.ts, one.ts, rtol=1e-5, atol=1e-6)
+    assert_allclose(1e6 * other.nuisance["value"], one.nuisance["value"], rtol=1e-4)
+
+
+def test_errors_of_bent_models_at_walls():
+    """Where the observed information is not positive, the expected one gives the errors."""
+    dataset = few(1)
+    own = estimator(free_index=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of test statistics, see above
+        profile = own.run(dataset)
+    assert np.all(profile.status[profile.success] <= Status.BOUNDARY)
+    held = ~np.isfinite(profile.norm_err)
+    # Only what its own wall or range holds has none.
+    assert np.all(profile.status[held] == Status.BOUNDARY) and not np.all(held)
 
 
 def test_the_sensitivity_would_be_detected():

@@ -13,6 +13,7 @@ from scipy.optimize import brentq, linprog, nnls
 
 from jaxprof.core import OnOffData, ProfileData, Status, fit_norms, scan, wstat
 from jaxprof.core import limits as norm_limits
+from jaxprof.core.joint_data import JointBlock, JointData
 from jaxprof.core.joint_fit import fit_joint, fit_joint_ts
 from jaxprof.core.joint_intervals import joint_limits, joint_scan, joint_sensitivity, joint_ts
 
@@ -561,6 +562,78 @@ def test_derivatives_of_mapped_and_looped_toys():
 
 
 @pytest.mark.slow
+def at_a_wall(shift=0.0, factor=1.0, low=-np.inf):
+    """Two norms of which a slot without counts holds a combination; (data, function of it)."""
+    templates = np.array([[1.0, 50.0, 0.3], [1.0, 60.0, 0.1]]) * (1 + shift)
+    block = JointBlock(
+        counts=jnp.array([[3.0, 0.0, 2.0]]),
+        background=jnp.full((1, 3), 1e-3) * factor,
+        offset=jnp.zeros((1, 3)),
+        log_energy=jnp.zeros((1, 3)),
+        templates=jnp.asarray(templates)[None, :, None],
+        components=jnp.array([[0, 1]]),
+        mask=jnp.ones((1, 3), bool),
+    )
+    return JointData(
+        blocks=(block,),
+        start=jnp.zeros(2),
+        free=jnp.ones(2, bool),
+        lower=jnp.stack([jnp.asarray(-np.inf), jnp.asarray(low)]),
+        upper=jnp.full(2, np.inf),
+        precision=jnp.zeros((2, 2)),
+        penalty_start=jnp.zeros(2),
+        n_components=2,
+    )
+
+
+@pytest.mark.parametrize("name", ["values", "covariance", "stat"])
+def test_derivatives_where_a_prediction_touches_zero(name):
+    """The minimum slides along the wall, and moves with it."""
+
+    def function(factor):
+        return getattr(fit_joint(at_a_wall(factor=factor)), name)
+
+    assert np.all(fit_joint(at_a_wall()).status == Status.BOUNDARY)
+    step = 1e-3
+    expected = (function(1 + step) - function(1 - step)) / (2 * step)
+    assert_allclose(jax.jacfwd(function)(1.0), expected, rtol=1e-5)
+    assert_allclose(jax.jacrev(function)(1.0), expected, rtol=1e-5)
+
+
+def test_derivatives_at_a_wall_by_hand():
+    """On the wall b + 50 x + 60 y = 0 one direction is left, whose score vanishes."""
+
+    def on_wall(factor):
+        b = 1e-3 * factor
+
+        def score(x):
+            y = -(b + 50 * x) / 60
+            slope = -50 / 60
+            mu = np.array([b + x + y, b + 0.3 * x + 0.1 * y])
+            change = np.array([1 + slope, 0.3 + 0.1 * slope])
+            return np.sum(change * (1 - np.array([3.0, 2.0]) / mu))
+
+        x = brentq(score, 0.1, 1e3, xtol=1e-14, rtol=1e-15)
+        return np.array([x, -(b + 50 * x) / 60])
+
+    assert_allclose(fit_joint(at_a_wall()).values, on_wall(1.0), rtol=1e-6)
+    found = jax.jacfwd(lambda factor: fit_joint(at_a_wall(factor=factor)).values)(1.0)
+    assert_allclose(found, (on_wall(1.01) - on_wall(0.99)) / 0.02, rtol=1e-4)
+
+
+def test_derivatives_by_a_bound():
+    """A norm on its bound moves with it, and the others make up for it."""
+
+    def function(low):
+        return fit_joint(at_a_wall(low=low)).values
+
+    # Above the minimum along the wall, which is at negative norms of the second.
+    expected = (function(5.001) - function(4.999)) / 0.002
+    found = jax.jacfwd(function)(5.0)
+    assert_allclose(found, expected, rtol=1e-6)
+    assert found[1] == 1
+
+
 def test_reverse_derivatives():
     cash, _, on_off = regular().parts
     own = constrained(problem(cash, replace(on_off, dataset=1)))

@@ -14,7 +14,7 @@ EDGES = [(0.01, 0.1), (0.1, 2.0)]
 REF = np.array([2e-9, 3e-11])  # cm-2 s-1
 REF_NAMES = ("dnde", "flux", "eflux")
 MODEL = PowerLawSpectralModel(index=2.3)
-NAMES = ["Forward-folded", "Backward-folded"]
+NAMES = ["Profile", "Other"]
 FLUX_LABEL = r"Flux [$\mathrm{cm^{-2}\,s^{-1}}$]"
 
 
@@ -376,13 +376,22 @@ def test_another_curve_for_the_other_profile():
     """A profile that ignores the PSF shows a model in its own way."""
     profile, other, model, blurred = (make_profile(n_groups=1, seed=seed) for seed in range(4))
     ax, residual = profile.plot(other=other, curve=model, other_curve=blurred)
-    assert legend_texts(ax) == ["Model", "Model, backward-folded", *NAMES]
+    assert legend_texts(ax) == ["Model", "Model, other", *NAMES]
     np.testing.assert_allclose(curves(ax), [model.dnde.value[:, 0], blurred.dnde.value[:, 0]])
     for points, one, curve in zip(
         series(residual), (profile, other), (model, blurred), strict=True
     ):
         pull = ((one.dnde - curve.dnde) / one.dnde_err).to_value("")[:, 0]
         np.testing.assert_allclose(points[:, 1], pull)
+
+
+def test_names_say_how_profiles_were_folded():
+    profile, other = make_profile(n_groups=1), make_profile(n_groups=1, seed=1)
+    del other.quantities["norm_covariance"]
+    ax, _ = profile.plot_comparison(other)
+    assert legend_texts(ax) == ["Forward-folded", "Backward-folded"]
+    ax, _ = other.plot_comparison(profile, other_label="joint")
+    assert legend_texts(ax) == ["Backward-folded", "joint"]
 
 
 def test_current_figure_is_used_if_it_is_empty():

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from .compilation import jit_by_size
 from .data import Status
 from .joint_data import JointBlock, JointData, JointFit
-from .joint_model import Barrier, derivatives, difference, gradient, predictions, stat
+from .joint_derivatives import rooted
+from .joint_model import Barrier, Curvature, derivatives, difference, gradient, predictions, stat
 from .minimise import (
     ATTEMPT,
     PATIENCE,
@@ -20,7 +21,6 @@ from .minimise import (
     scaled_factor,
     settings,
 )
-from .solve import differentiable_roots
 
 INFLATION = 1e6
 """Variance over that with all other parameters known, above which a norm is degenerate."""
@@ -70,31 +70,30 @@ def _masked_as(data: JointData, other: JointData) -> JointData:
     return JointData(**{**vars(data), "blocks": tuple(blocks)})
 
 
-def _rooted(
-    data: JointData, z: jax.Array, free: jax.Array, barrier: Barrier, target: jax.Array
-) -> jax.Array:
-    """Give a minimiser its derivatives by everything in the data, and by the values held."""
-    first, curvature = derivatives(_still(data), z, barrier)
-    blocked = ((z <= data.lower) & (first > 0)) | ((z >= data.upper) & (first < 0))
-    active = free & ~blocked
-    matrix = jax.lax.stop_gradient(curvature.full)
-    factor = scaled_factor(matrix, active, settings(z.dtype).ridge)
-    held = jnp.where(free, jax.lax.stop_gradient(z), target)
-
-    def residual(x: jax.Array) -> jax.Array:
-        return jnp.where(active, gradient(data, x, barrier), x - held)
-
-    def solve(y: jax.Array) -> jax.Array:
-        fixed = jnp.where(active, 0.0, y)
-        own = factor_solve(factor, jnp.where(active, y - matrix @ fixed, 0.0))
-        return jnp.where(active, own, fixed)
-
-    return differentiable_roots(residual, z, solve)
-
-
 def _of_component(data: JointData, flags: jax.Array) -> jax.Array:
     """Whether any parameter of each component has a flag, (C,)."""
     return flags[: data.nuisance_start].reshape(-1, 1 + data.n_shape).any(axis=1)
+
+
+def _counts_alone(
+    data: JointData, curvature: Curvature, active: jax.Array
+) -> tuple[jax.Array, tuple, jax.Array]:
+    """Curvature without that of the walls, its factor, and the parameters that it tells.
+
+    What remains is that of the counts. For a model that is not linear it need not be positive where
+    walls hold the minimum: then that of the linearised model, which is the expected one.
+    """
+
+    def of(matrix: jax.Array) -> tuple[jax.Array, tuple, jax.Array]:
+        told = active & (jnp.diagonal(matrix) > 0)
+        return matrix, scaled_factor(matrix, told, settings(matrix.dtype).ridge), told
+
+    observed = of(curvature.bare)
+    if data.spectra is None and not data.n_nuisance:
+        return observed
+    expected = of(curvature.expected)
+    good = jnp.all(jnp.isfinite(observed[1][0])) & ~jnp.any(expected[2] & ~observed[2])
+    return jax.tree.map(lambda a, b: jnp.where(good, a, b), observed, expected)
 
 
 def _described(
@@ -111,10 +110,8 @@ def _described(
     whole = jnp.diagonal(curvature.gauss)
     share = curvature.barrier / jnp.where(whole > 0, whole, 1.0)
     at_boundary = active & ((share > AT_BOUNDARY) | (whole <= 0))
-    # The wall is left out of the curvature: what remains is that of the counts.
-    diagonal = jnp.diagonal(curvature.bare)
-    told = active & (diagonal > 0)
-    factor = scaled_factor(curvature.bare, told, settings(z.dtype).ridge)
+    matrix, factor, told = _counts_alone(data, curvature, active)
+    diagonal = jnp.diagonal(matrix)
     covariance = jax.vmap(lambda y: factor_solve(factor, y))(jnp.eye(z.size, dtype=z.dtype))
     both = told[:, None] & told[None, :]
     covariance = jnp.where(both, 0.5 * (covariance + covariance.T), 0.0)
@@ -147,7 +144,7 @@ def _fit(data: JointData) -> JointFit:
     start, barrier = interior(data)
     free = usable(data)
     z, converged = minimise(_explained(still, start), start, free, start, barrier, start)
-    z = _rooted(_explained(data, start), z, free, barrier, data.start)
+    z = rooted(_explained(data, start), z, free, barrier, data.start)
     return _described(data, z, converged, free, barrier)
 
 
@@ -198,10 +195,11 @@ def fit_joint_ts(
     fit : JointFit
         The fit.
     ts : array, shape (M,)
-        Rise of the statistic from the minimum to the best fit with the norm held at zero; NaN where
-        that fit was not found.
+        Rise of the statistic from the minimum to the best fit with the norm held at zero. Where
+        that fit did not reach its tolerance, the rise at its last point, an upper bound; NaN where
+        none was possible or wanted.
     points : array, shape (M, Z)
-        These fits; NaN where none was found.
+        These fits; NaN where none was found to the tolerance.
     """
     data = _still(data)
     start, barrier = interior(data)
@@ -231,8 +229,10 @@ def fit_joint_ts(
     _, (points, converged) = jax.lax.scan(one, start, everything)
     fit = _described(data, points[0], converged[0], usual, barrier)
     rises = jax.lax.map(lambda z: difference(data, z, points[0]), points[1:])
-    found = converged[1:] & converged[0] & (fit.status[components] < Status.FULLY_MASKED)
-    found = found | (converged[1:] & converged[0] & (fit.status[components] == Status.DEGENERATE))
+    status = fit.status[components]
+    known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
+    at_zero = points[1:][jnp.arange(len(components)), components * (1 + data.n_shape)] == 0
+    found = wanted & converged[0] & known & (converged[1:] | at_zero) & jnp.isfinite(rises)
     held = jnp.where(converged[1:, None], points[1:], jnp.nan)
     return fit, jnp.where(found, jnp.maximum(rises, 0.0), jnp.nan), held
 
@@ -273,7 +273,7 @@ def fit_held(
     target = jnp.where(free, best, data.start).at[parameter].set(value)
     problem, point = _held(_still(data), free, start, parameter, jax.lax.stop_gradient(value))
     z, converged = minimise(problem, best, free, jax.lax.stop_gradient(target), barrier, point)
-    return _rooted(_masked_as(data, problem), z, free, barrier, target), converged
+    return rooted(_masked_as(data, problem), z, free, barrier, target), converged
 
 
 def _held(

@@ -184,7 +184,8 @@ def joint_scan(
     Returns
     -------
     profiled : array, shape (M, V)
-        All other parameters optimised again; infinite where no minimum was found.
+        All other parameters optimised again; infinite where no values of these are possible. Where
+        a minimisation does not reach its tolerance, the rise at its last point.
     conditional : array, shape (M, V)
         All other parameters held at their best fit.
     """

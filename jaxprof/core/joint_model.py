@@ -197,12 +197,14 @@ def gradient(data: JointData, z: jax.Array, barrier: Barrier) -> jax.Array:
 class Curvature(NamedTuple):
     """Second derivatives of `objective`: ``full``, and ``gauss`` without those of the model.
 
-    ``bare`` is ``full`` without the barrier, and ``barrier`` the diagonal of what comes from that.
+    ``bare`` is ``full`` without the barrier, ``expected`` is ``gauss`` without it, and ``barrier``
+    the diagonal of what comes from it.
     """
 
     full: jax.Array
     gauss: jax.Array
     bare: jax.Array
+    expected: jax.Array
     barrier: jax.Array
 
 
@@ -298,7 +300,7 @@ def _derivatives(
             bends = by_component(jax.hessian, axis)
             own_second = jnp.einsum("cqab,cq->cab", bends, projected[axis])
             second = second.at[where, where.swapaxes(1, 2)].add(own_second)
-    return first, Curvature(gauss + second, gauss, bare + second, walls)
+    return first, Curvature(gauss + second, gauss, bare + second, bare, walls)
 
 
 def stat(data: JointData, z: jax.Array) -> jax.Array:

@@ -96,6 +96,10 @@ def positive_start(data: JointData) -> jax.Array:
         norm = jnp.maximum(excess, 1.0) / jnp.where(expected > 0, expected, 1.0)
         return z.at[at].set(jnp.where(free, norm, z[at]))
     predicted = jnp.where(predicted > 0, predicted, 1.0)
+    # Of each as many counts, whatever the unit of its norm.
+    total = sum(jnp.sum(jnp.where(b.mask, b.counts, 0.0)) for b in data.blocks)
+    even = jnp.maximum(total, 1.0) / jnp.maximum(jnp.sum(free), 1)
+    z = z.at[at].set(jnp.where(free, even / predicted, z[at]))
     barrier = Barrier(jnp.zeros((), z.dtype), tuple(jnp.zeros_like(b.offset) for b in data.blocks))
     # The penalty has no part in this.
     bare = JointData(**{**vars(data), "precision": jnp.zeros_like(data.precision)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxprof.core.data import Status
 from jaxprof.core.joint_data import JointData, JointFit
 from jaxprof.core.joint_fit import fit_joint_ts
 from jaxprof.core.joint_intervals import joint_limits, joint_scan, joint_sensitivity
@@ -127,12 +129,45 @@ def fit_groups(
         pending = found if step > 0 else pending
         if not pending:
             break
+    _warn(response, groups, started)
     # The sensitivity must not depend on where the observed counts happen to be.
     even = make(merge=False) if "sensitivity" in wanted else [None] * len(groups)
     return [
         _finish(started[number], group, n_bins, len(datasets), even[number], options, wanted)
         for number, group in enumerate(groups)
     ]
+
+
+def _warn(response: ForwardResponse, groups: Sequence[Group], started: dict[int, _Started]) -> None:
+    """Say what the numbers do not."""
+    components = response.components
+    status = np.stack([np.asarray(start.fit.status) for start in started.values()])
+    unseen = np.all(status == Status.NO_EXPOSURE, axis=0)[components.n_regions :]
+    lost = [s.name for s, u in zip(components.sources, unseen, strict=True) if u and s.free]
+    if lost:
+        warnings.warn(
+            f"sources: no photons of {', '.join(map(repr, lost))} reach the pixels of the fit, "
+            "so that the norm is NaN",
+            stacklevel=4,
+        )
+    for number, group in enumerate(groups):
+        start = started[number]
+        low, high = group.edges
+        name = f"the joint fit from {low:.4g} to {high:.4g} TeV"
+        lost = np.isfinite(start.ts) & ~np.all(np.isfinite(start.points), axis=1)
+        if not start.fit.converged:
+            warnings.warn(
+                f"{name} did not converge, and its profile is NaN: wider bins, fewer free "
+                'parameters or norm={"min": 0} make it easier',
+                stacklevel=4,
+            )
+        elif lost.any():
+            bins = ", ".join(map(str, *np.nonzero(lost)))
+            warnings.warn(
+                f"{name}: the fits without the flux of bin {bins} did not reach their tolerance; "
+                "ts is an upper bound there",
+                stacklevel=4,
+            )
 
 
 def _seen(response: ForwardResponse, group: Group) -> Array:

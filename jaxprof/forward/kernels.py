@@ -138,8 +138,7 @@ def psf_margin(dataset: MapDataset, geom: WcsGeom) -> int:
     if dataset.psf is None:
         raise missing_psf(dataset)
     size = geom.pixel_scales.to_value("deg").min()
-    far = int(np.ceil(dataset.psf.rad_axis.center[-1].to_value("deg") / size)) + 1
-    return min(far, max(geom.npix_shape))
+    return int(np.ceil(dataset.psf.rad_axis.center[-1].to_value("deg") / size)) + 1
 
 
 def distinct_kernels(

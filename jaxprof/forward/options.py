@@ -88,6 +88,8 @@ def checked_oversampling(value: Any) -> int:
 
 def free_names(free_index: bool, names: Sequence[str], models: list[Any]) -> tuple[str, ...]:
     """Names of the spectral parameters to fit, checked against the models."""
+    if not isinstance(free_index, bool | np.bool_):
+        raise ValueError(f"free_index must be True or False, got {free_index!r}")
     if not isinstance(names, str | list | tuple) or not all(isinstance(n, str) for n in names):
         raise ValueError(f"free_spectral_parameters must be a list of names, got {names!r}")
     found = [names] if isinstance(names, str) else list(names)
@@ -111,9 +113,24 @@ def free_names(free_index: bool, names: Sequence[str], models: list[Any]) -> tup
     return tuple(found)
 
 
+def check_free_energies(names: Sequence[str], n_energies: Sequence[int], summed: bool) -> None:
+    """Raise a ValueError for spectral parameters that no energies could tell.
+
+    ``n_energies`` counts the reconstructed energies of each group.
+    """
+    if names and (summed or min(n_energies) < 2):
+        group = 0 if summed else int(np.argmin(n_energies))
+        cause = "sum_over_energy_groups=True" if summed else f"energy group {group}"
+        raise ValueError(
+            f"free_spectral_parameters: {cause} leaves one energy, which does not tell "
+            f"{', '.join(map(repr, names))}; give groups of two or more energy bins, or fix it"
+        )
+
+
 def not_negative(name: str, value: float) -> float:
     """A number that is not negative."""
-    if not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not 0 <= value < np.inf:
         raise ValueError(f"{name} must be a number that is not negative, got {value!r}")
     return float(value)
 

@@ -26,6 +26,7 @@ from jaxprof.forward.slots import Cells, cell_sums, component_lists, make_cells,
 from jaxprof.forward.windows import Folding, Windows
 from jaxprof.models import SkyModel
 from jaxprof.pixel_sums import check_uncut, member_pixels
+from jaxprof.reduce import reference_flux
 from jaxprof.regions import region_pixels
 
 Array = NDArray[Any]
@@ -79,7 +80,7 @@ class Components:
         with jax.ensure_compile_time_eval():
             for model in self.models:
                 if id(model) not in table:
-                    table[id(model)] = np.asarray(model.integral(edges[:-1], edges[1:]))
+                    table[id(model)] = reference_flux(model, edges)
         return np.array([table[id(model)] for model in self.models])
 
 
@@ -147,12 +148,15 @@ class ForwardResponse:
         Whether the templates are resolved by true energy, for spectra with free parameters.
     mask_policy : str
         What happened where a mask or the map's edge cuts a region.
+    other_spectrum : bool
+        Whether `refolded` gave it another spectrum than the components have.
     """
 
     components: Components
     datasets: list[DatasetResponse]
     per_true_energy: bool
     mask_policy: str
+    other_spectrum: bool = False
 
     def refolded(
         self, *, psf_scale: Any = 1.0, spectral_model: Any = None, widest: float | None = None
@@ -174,7 +178,8 @@ class ForwardResponse:
         -------
         ForwardResponse
             For the estimator's ``reduce``, whose result goes into `jaxprof.core.fit_joint`. With
-            JAX arrays; in float64 only if the caller has enabled it.
+            JAX arrays; in float64 only if the caller has enabled it. With another spectrum it is
+            none for ``run``: the fluxes would be those of the estimator's own.
 
         Raises
         ------
@@ -205,7 +210,8 @@ class ForwardResponse:
                     sums=cell_sums(windows, lists, own.cells, own.mask),
                 )
             )
-        return replace(self, datasets=datasets)
+        other = self.other_spectrum or spectral_model is not None
+        return replace(self, datasets=datasets, other_spectrum=other)
 
     def check(
         self, datasets: Sequence[MapDataset], components: Components, mask_policy: str

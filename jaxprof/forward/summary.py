@@ -59,14 +59,7 @@ def nuisance_table(
     if not rows:
         return None
     columns = ("group", "dataset", "parameter", "value", "error", "fixed")
-    return _with_formats(Table(rows=rows, names=columns), value=".4g", error=".2g")
-
-
-def _with_formats(table: Table, **formats: str) -> Table:
-    """The table, shown with few digits."""
-    for name, format_ in formats.items():
-        table[name].info.format = format_
-    return table
+    return Table(rows=rows, names=columns)
 
 
 def _fitted(result: GroupResult, at: int) -> tuple[float, float, bool]:
@@ -104,5 +97,4 @@ def goodness_table(results: Sequence[GroupResult], predictions: Sequence[Predict
         n_free = int(np.sum(np.asarray(result.data.free)))
         n_slots = found["n_slots"]
         rows.append((found["stat"], found["expected"], std, n_slots, n_free, z))
-    table = Table(rows=rows, names=("stat", "expected", "std", "n_slots", "n_free", "z"))
-    return _with_formats(table, stat=".1f", expected=".1f", std=".1f", n_slots=".0f", z=".2f")
+    return Table(rows=rows, names=("stat", "expected", "std", "n_slots", "n_free", "z"))

@@ -125,6 +125,17 @@ def _exposures(dataset: MapDataset, chunk: Sequence[Emission], shape: tuple[int,
     return images
 
 
+def _off_map(emission: Emission, shape: tuple[int, int]) -> int:
+    """Pixels that an emission reaches beyond the map."""
+    ends = [
+        (start, start + size - whole)
+        for start, size, whole in zip(
+            (emission.y0, emission.x0), emission.weights.shape, shape, strict=True
+        )
+    ]
+    return max(0, *(max(-start, over) for start, over in ends))
+
+
 def _details(images: Array, chunk: Sequence[Emission]) -> Array | None:
     """Images (C, n * n, T, h, w) of the parts of pixels, less their mean; None if all are even."""
     n = max((len(e.parts) for e in chunk if e.parts is not None), default=1)
@@ -183,8 +194,8 @@ class Folding:
         geom = dataset.geom.to_image()
         self.kernels, which = distinct_kernels(dataset, geom, emissions)
         self.radius = 2 * psf_radius(dataset).max() / geom.pixel_scales.to_value("deg").min()
-        # Nothing travels further than across the map.
-        self.farthest = max(geom.npix_shape)
+        # Nothing travels further than from where it starts across the map.
+        self.farthest = max(geom.npix_shape) + max(_off_map(e, geom.npix_shape) for e in emissions)
         edisp = edisp_kernels(dataset, SkyCoord([emission.center for emission in emissions]))
         self.inputs: list[FoldingInput] = []
         for part in _chunks(emissions):

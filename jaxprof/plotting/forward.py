@@ -41,8 +41,8 @@ def plot_comparison(
     group: int | None = None,
     axes: Any = None,
     *,
-    label: str = "Forward-folded",
-    other_label: str = "Backward-folded",
+    label: str | None = None,
+    other_label: str | None = None,
     other_curve: Any = None,
     **kwargs: Any,
 ) -> tuple[Any, Any]:
@@ -76,7 +76,8 @@ def plot_comparison(
         Where to draw the points and the residuals; by default two panels of the current figure if
         that is empty, or of a new one.
     label, other_label : str
-        Legend entries of the profiles.
+        Legend entries of the profiles; by default how they were folded, or, if both were the same
+        way, "Profile" and "Other".
     other_curve : array, Quantity or FluxProfile, optional
         The model as `other` should show it, drawn as a dashed line; the residuals of `other` are
         from it. By default they are from `curve`, which is not fair to a profile that ignores the
@@ -116,7 +117,7 @@ def plot_comparison(
         models[1] = _curve(other_curve, "other_curve", profile, sed_type, groups)
 
     ax, ax_residual = _two_panels(axes)
-    names = [label, other_label]
+    names = _names(profile, other, label, other_label)
     n_series = len(groups) * len(values)
     hidden = []
     for position, k in enumerate(groups):
@@ -133,7 +134,7 @@ def plot_comparison(
             draw_steps(ax, profile.axis, models[0][:, k], dark, words)
             if other_curve is not None:
                 faded = tuple(0.5 * part + 0.35 for part in dark)
-                words = f"{curve_label or 'Model'}, {other_label.lower()}{suffix}"
+                words = f"{curve_label or 'Model'}, {names[1].lower()}{suffix}"
                 draw_steps(ax, profile.axis, models[1][:, k], faded, words, ls="--")
         for series in range(len(values)):
             x = shifted(profile.axis, position * len(values) + series, n_series, len(groups))
@@ -160,6 +161,15 @@ def plot_comparison(
     for beyond in hidden:
         mark_hidden(ax, *beyond)
     return ax, ax_residual
+
+
+def _names(profile: Any, other: Any, label: str | None, other_label: str | None) -> list[str]:
+    """Legend entries of two profiles."""
+    folded = ["norm_covariance" in getattr(p, "quantities", {}) for p in (profile, other)]
+    words = ["Forward-folded" if one else "Backward-folded" for one in folded]
+    if other is not None and words[0] == words[1]:
+        words = ["Profile", "Other"]
+    return [label or words[0], other_label or words[1]]
 
 
 def _successful(profile: Any, sed_type: str) -> list[Array]:

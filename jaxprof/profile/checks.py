@@ -88,6 +88,18 @@ def check_reference(reference: dict[str, Array], shape: tuple[int, int]) -> dict
     return {name: np.broadcast_to(flux, shape).copy() for name, flux in reference.items()}
 
 
+FORMATS = {
+    "value": ".4g",
+    "error": ".2g",
+    "stat": ".1f",
+    "expected": ".1f",
+    "std": ".1f",
+    "n_slots": ".0f",
+    "z": ".2f",
+}
+"""How the columns of nuisance parameters and goodness of fit are printed."""
+
+
 def check_nuisance(table: Table | None, n_groups: int) -> Table | None:
     """A copy with the columns `NUISANCE`, without meta, or None."""
     found = _with_columns("nuisance", table, NUISANCE)
@@ -124,6 +136,8 @@ def _with_columns(name: str, table: Any, columns: dict[str, type]) -> Table | No
             found[column] = data.astype(columns.get(column, data.dtype))
         except ValueError as error:
             raise ValueError(f"{name}: column {column!r}: {error}") from error
+        # For printing; a file has all digits.
+        found[column].info.format = FORMATS.get(column)
     return found
 
 
