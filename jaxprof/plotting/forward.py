@@ -256,7 +256,7 @@ def _two_panels(axes: Any) -> tuple[Any, Any]:
         return ax, ax_residual
     figure = plt.gcf() if plt.get_fignums() else None
     if figure is None or figure.axes:
-        layout = ConstrainedLayoutEngine(h_pad=0.02, hspace=0.0)
+        layout = ConstrainedLayoutEngine(h_pad=0.02, hspace=0.0, rect=(0, 0, 1, 0.985))
         figure = plt.figure(figsize=(6.4, 5.6), layout=layout)
     ratios = {"height_ratios": [3, 1], "hspace": 0.06}
     ax, ax_residual = figure.subplots(2, sharex=True, gridspec_kw=ratios)
