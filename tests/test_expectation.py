@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from forward_factory import MODEL, dataset_of, energy_axes, gaussian_image, rings, sky_image
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import ndtr
 
 from jaxprof import (
     DiskSpatialModel,
@@ -174,6 +175,33 @@ def test_source_off_the_map_leaks_in():
 
 
 # expected datasets
+
+
+@pytest.mark.parametrize("phi", [0.0, 90.0])
+@pytest.mark.parametrize("width", [0.05, 0.25])
+def test_sources_smaller_than_a_pixel(width, phi):
+    """Anywhere in its pixel, an elongated Gaussian behind a Gaussian PSF is a Gaussian."""
+    sky = WcsGeom.create(npix=15, binsz=0.1, frame="galactic", axes=[energy_axes(1)[0]])
+    true = sky.to_image().to_cube([energy_axes(1)[1]])
+    ones = np.ones(sky.data_shape)
+    dataset = MapDataset(
+        counts=WcsNDMap(sky, ones),
+        exposure=WcsNDMap(true, 1e15 * ones, unit="cm2 s"),
+        psf=PSFMap.from_gauss(true.axes[0], 0.05 * u.deg),
+    )
+    model = GaussianSpatialModel(
+        lon_0=0.041, lat_0=-0.023, sigma=0.1 * width, e=0.8, phi=phi, frame="galactic"
+    )
+    found = predicted_counts(dataset, SkyModel(MODEL, model)).data[0]
+    minor = width * np.sqrt(1 - 0.8**2)
+    sizes = (minor, width) if phi == 0 else (width, minor)
+    edges = np.arange(16) - 7.5
+    x, y = (
+        np.diff(ndtr((edges - middle) / np.hypot(0.5, size)))
+        for middle, size in zip((-0.41, -0.23), sizes, strict=True)
+    )
+    expected = np.outer(y, x)
+    assert_allclose(found / found.sum(), expected, atol=5e-4 * expected.max())
 
 
 def test_emission_from_off_the_map_reaches_as_far_as_the_psf():

@@ -40,10 +40,12 @@ class Emission:
     solid_angle : float
         Of the whole region [sr]; NaN for sources.
     offset : tuple of float, or None
-        For a point source its position (dx, dy), in pixels from the centre of the pixel
-        ``(y0, x0)``; the weights then are ``[[1.0]]``. None for anything extended.
+        For a source smaller than a pixel its position (dx, dy), in pixels from the centre of the
+        pixel ``(y0, x0)``; the weights then are ``[[1.0]]``. None for anything larger.
     parts : ndarray, shape (n, n, h, w), or None
         Shares of the n x n parts of each pixel, rows first; their sum is ``weights``.
+    cloud : tuple of (dx, dy, share), or None
+        For a source smaller than a pixel the points that stand for it, from ``offset``.
     """
 
     y0: int
@@ -53,6 +55,7 @@ class Emission:
     solid_angle: float
     offset: tuple[float, float] | None = None
     parts: NDArray[np.float64] | None = None
+    cloud: tuple[tuple[float, float, float], ...] | None = None
 
     def centroids(self) -> NDArray[np.float64] | None:
         """Mean position (dy, dx) of the emission in each pixel, in pixels from its centre.

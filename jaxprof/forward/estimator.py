@@ -116,9 +116,10 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
 
     Notes
     -----
-    Point-spread function and energy dispersion of a component are those at its centre. Emission is
-    spread evenly over a third of a pixel (see ``subpixels``): a source much smaller than that, but
-    no `PointSpatialModel`, is as wide as a third of a pixel, and may be moved by up to a sixth.
+    Point-spread function and energy dispersion of a component are those at its centre. Emission of
+    bins is spread evenly over parts of pixels (see ``subpixels``), which makes it wider by as much:
+    counts next to the edge of a bin of a few pixels are good to a percent of the largest. Sources
+    smaller than a pixel are exact.
 
     No prediction of a pixel and energy (of a sum, if sums are fitted) is negative: norms of bins
     that are over-subtracted go down to where one vanishes. ``status`` then is "boundary" for all

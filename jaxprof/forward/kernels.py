@@ -36,12 +36,15 @@ class Kernel:
         From pixels to the tangent plane [deg].
     offset : tuple of float or None
         Position of a point source within its pixel; None for emission from the whole pixel.
+    cloud : tuple of (dx, dy, share), or None
+        Points around that position that make up the source.
     """
 
     rad: Array
     density: Array
     matrix: Array
     offset: tuple[float, float] | None
+    cloud: tuple[tuple[float, float, float], ...] | None = None
 
 
 def pixel_matrices(geom: WcsGeom, positions: SkyCoord) -> Array:
@@ -155,7 +158,7 @@ def distinct_kernels(
         size = np.abs(matrix).max()
         for number, known in enumerate(kernels):
             if (
-                known.offset == emission.offset
+                (known.offset, known.cloud) == (emission.offset, emission.cloud)
                 and np.abs(known.matrix - matrix).max() < SAME_SCALE * size
                 and np.array_equal(known.density, tables[index])
             ):
@@ -163,7 +166,7 @@ def distinct_kernels(
                 break
         else:
             which[index] = len(kernels)
-            kernels.append(Kernel(rad, tables[index], matrix, emission.offset))
+            kernels.append(Kernel(rad, tables[index], matrix, emission.offset, emission.cloud))
     return kernels, which
 
 

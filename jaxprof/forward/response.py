@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from jaxprof.core.spatial import PointSpatialModel
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.forward.compact import compact_emission
 from jaxprof.forward.emission import (
     Emission,
     coarse_emission,
@@ -323,7 +324,9 @@ def source_emissions(
         model = source.spatial_model
         own = geom if isinstance(model, PointSpatialModel) else fine
         try:
-            emission = source_emission(model, own, margin=psf_margin(dataset, own))
+            emission = compact_emission(model, geom)
+            if emission is None:
+                emission = source_emission(model, own, margin=psf_margin(dataset, own))
         except ValueError as error:
             raise ValueError(f"{name}: {source.name!r}: {error}") from error
         found.append(_coarse(emission, factor))

@@ -228,7 +228,14 @@ class Folding:
             if kernel.offset is None:
                 made.append(psf_kernel(*arguments, half, scale=psf_scale))
             else:
-                made.append(psf_image(*arguments, kernel.offset, half, scale=psf_scale))
+                x, y = kernel.offset
+                cloud = kernel.cloud or ((0.0, 0.0, 1.0),)
+                made.append(
+                    sum(
+                        share * psf_image(*arguments, (x + dx, y + dy), half, scale=psf_scale)
+                        for dx, dy, share in cloud
+                    )
+                )
         return made
 
     def part_kernels(self, number: int, n: int, near: int, psf_scale: Any = 1.0) -> Any:
