@@ -77,11 +77,12 @@ def _of_component(data: JointData, flags: jax.Array) -> jax.Array:
 
 def _counts_alone(
     data: JointData, curvature: Curvature, active: jax.Array
-) -> tuple[jax.Array, tuple, jax.Array]:
-    """Curvature without that of the walls, its factor, and the parameters that it tells.
+) -> tuple[jax.Array, tuple, jax.Array, jax.Array]:
+    """Curvature without that of the walls, its factor, the parameters that it tells, whether held.
 
     What remains is that of the counts. For a model that is not linear it need not be positive where
-    walls hold the minimum: then that of the linearised model, which is the expected one.
+    walls hold the minimum (the last value): then that of the linearised model is given, which is
+    the expected one.
     """
 
     def of(matrix: jax.Array) -> tuple[jax.Array, tuple, jax.Array]:
@@ -90,10 +91,10 @@ def _counts_alone(
 
     observed = of(curvature.bare)
     if data.spectra is None and not data.n_nuisance:
-        return observed
+        return *observed, jnp.asarray(False)
     expected = of(curvature.expected)
     good = jnp.all(jnp.isfinite(observed[1][0])) & ~jnp.any(expected[2] & ~observed[2])
-    return jax.tree.map(lambda a, b: jnp.where(good, a, b), observed, expected)
+    return *jax.tree.map(lambda a, b: jnp.where(good, a, b), observed, expected), ~good
 
 
 def _described(
@@ -110,7 +111,7 @@ def _described(
     whole = jnp.diagonal(curvature.gauss)
     share = curvature.barrier / jnp.where(whole > 0, whole, 1.0)
     at_boundary = active & ((share > AT_BOUNDARY) | (whole <= 0))
-    matrix, factor, told = _counts_alone(data, curvature, active)
+    matrix, factor, told, held = _counts_alone(data, curvature, active)
     diagonal = jnp.diagonal(matrix)
     covariance = jax.vmap(lambda y: factor_solve(factor, y))(jnp.eye(z.size, dtype=z.dtype))
     both = told[:, None] & told[None, :]
@@ -122,7 +123,7 @@ def _described(
     seen = component_signal(still) > 0
     status = jnp.where(inflation[at] > INFLATION, Status.DEGENERATE, Status.OK)
     # What a wall holds alone, where the counts would have it go on, has no error either.
-    own = own | _of_component(data, active & ~(jnp.diagonal(covariance) > 0))
+    own = own | held | _of_component(data, active & ~(jnp.diagonal(covariance) > 0))
     status = jnp.where(own | at_boundary[at], Status.BOUNDARY, status)
     status = jnp.where(converged, status, Status.NOT_CONVERGED)
     status = jnp.where(seen, status, Status.NO_EXPOSURE)

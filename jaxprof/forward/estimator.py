@@ -119,7 +119,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     Point-spread function and energy dispersion of a component are those at its centre. Emission of
     bins is spread evenly over parts of pixels (see ``subpixels``), which makes it wider by as much:
     counts next to the edge of a bin of a few pixels are good to a percent of the largest. Sources
-    smaller than a pixel are exact.
+    smaller than a pixel do not get wider.
 
     No prediction of a pixel and energy (of a sum, if sums are fitted) is negative: norms of bins
     that are over-subtracted go down to where one vanishes. ``status`` then is "boundary" for all
@@ -240,15 +240,15 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         found = [snap_energy_edges(self.energy_edges, d.energy_axis) for d in datasets]
         for dataset, edges in zip(datasets, found, strict=True):
             same_edges(first, found[0], dataset.energy_axis, edges, dataset.name)
+        check_free_energies(
+            self.free_spectral_parameters,
+            np.sum([np.diff(edges) for edges in found], axis=0),
+            self.sum_over_energy_groups,
+        )
         return found
 
     def _groups(self, datasets: Sequence[MapDataset]) -> list[Group]:
         edges = self._edges(datasets)
-        check_free_energies(
-            self.free_spectral_parameters,
-            np.sum([np.diff(own) for own in edges], axis=0),
-            self.sum_over_energy_groups,
-        )
         return make_groups(edges, datasets[0].energy_axis.edges_tev()[edges[0]])
 
     def response(self, datasets: Any) -> ForwardResponse:
