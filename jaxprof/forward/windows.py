@@ -16,12 +16,12 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
-from scipy.ndimage import map_coordinates
 
 from jaxprof.core.compilation import jit_by_size
 from jaxprof.core.psf import convolve, psf_image, psf_kernel
 from jaxprof.datasets import MapDataset
 from jaxprof.forward.emission import Emission
+from jaxprof.forward.inputs import FoldingInput, chunks, exposures, pixels_off_map, uneven_parts
 from jaxprof.forward.kernels import (
     distinct_kernels,
     missing_psf,
@@ -67,110 +67,6 @@ class Windows:
         return self.values.shape[0]
 
 
-@dataclass(frozen=True)
-class FoldingInput:
-    """What folding needs of one dataset and its components, before any JAX.
-
-    Attributes
-    ----------
-    images : ndarray, shape (C, T, h, w)
-        Exposure [cm2 s] times share of the flux, on the emission's own pixels.
-    details : ndarray, shape (C, n * n, T, h, w), or None
-        How much more starts in each part of a pixel than if all of it did evenly.
-    kernel : ndarray of int, shape (C,)
-        Index into the list of kernels.
-    edisp : ndarray, shape (C, T, E)
-        Energy dispersion at the components' centres.
-    y0, x0 : ndarray of int, shape (C,)
-        Pixel of ``images[:, :, 0, 0]`` on the map.
-    first : int
-        Index of the first component.
-    """
-
-    images: Array
-    details: Array | None
-    kernel: Array
-    edisp: Array
-    y0: Array
-    x0: Array
-    first: int
-
-
-def _exposures(dataset: MapDataset, chunk: Sequence[Emission], shape: tuple[int, int]) -> Array:
-    """Exposure [cm2 s] times share of the flux (C, T, h, w), zero beyond each emission's pixels.
-
-    The exposure is interpolated to the mean position of the emission in each pixel. Off the map it
-    is that of the nearest pixel: nothing else is known, and emission from there does leak in.
-    """
-    exposure = dataset.exposure
-    assert exposure is not None
-    factor = exposure.unit.to("cm2 s")
-    ny, nx = exposure.geom.npix_shape
-    images = np.zeros((len(chunk), exposure.data.shape[0], *shape))
-    for index, emission in enumerate(chunk):
-        h, w = emission.weights.shape
-        y = np.clip(np.arange(emission.y0, emission.y0 + h), 0, ny - 1)
-        x = np.clip(np.arange(emission.x0, emission.x0 + w), 0, nx - 1)
-        seen = exposure.data[:, y[:, np.newaxis], x].astype(np.float64)
-        shift = emission.centroids()
-        if shift is not None:
-            row, column = np.nonzero(np.abs(shift).max(axis=0) > 1e-6)
-            at = np.stack([y[row], x[column]]) + shift[:, row, column]
-            for image, values in zip(exposure.data, seen, strict=True):
-                between = map_coordinates(image.astype(np.float64), at, order=1, mode="nearest")
-                known = np.isfinite(between)
-                values[row[known], column[known]] = between[known]
-        seen = np.where(np.isfinite(seen) & (emission.weights > 0), seen, 0.0)
-        images[index, :, :h, :w] = seen * factor * emission.weights
-    return images
-
-
-def _off_map(emission: Emission, shape: tuple[int, int]) -> int:
-    """Pixels that an emission reaches beyond the map."""
-    ends = [
-        (start, start + size - whole)
-        for start, size, whole in zip(
-            (emission.y0, emission.x0), emission.weights.shape, shape, strict=True
-        )
-    ]
-    return max(0, *(max(-start, over) for start, over in ends))
-
-
-def _details(images: Array, chunk: Sequence[Emission]) -> Array | None:
-    """Images (C, n * n, T, h, w) of the parts of pixels, less their mean; None if all are even."""
-    n = max((len(e.parts) for e in chunk if e.parts is not None), default=1)
-    if n == 1:
-        return None
-    found = np.zeros((len(chunk), n * n, *images.shape[1:]))
-    for index, emission in enumerate(chunk):
-        if emission.parts is None:
-            continue
-        h, w = emission.weights.shape
-        parts = emission.parts.reshape(n * n, h, w)
-        whole = np.where(emission.weights > 0, emission.weights, 1.0)
-        excess = parts / whole - np.where(emission.weights > 0, 1.0 / n**2, 0.0)
-        excess[np.abs(excess) < 1e-9] = 0.0
-        found[index, :, :, :h, :w] = excess[:, np.newaxis] * images[index, :, :h, :w]
-    return found if found.any() else None
-
-
-def _chunks(emissions: Sequence[Emission]) -> list[slice]:
-    """Neighbouring components of similar size."""
-    found, start = [], 0
-    for index in range(1, len(emissions) + 1):
-        if index == len(emissions):
-            new = True
-        else:
-            shapes = np.array([e.weights.shape for e in emissions[start : index + 1]])
-            area = shapes.prod(axis=1)
-            new = shapes.max(axis=0).prod() * len(area) > 4 * area.sum() + 40_000
-            new = new or (emissions[index].offset is None) != (emissions[start].offset is None)
-        if new:
-            found.append(slice(start, index))
-            start = index
-    return found
-
-
 class Folding:
     """All components of a dataset, ready to be folded for any spectrum and PSF width.
 
@@ -195,17 +91,19 @@ class Folding:
         self.kernels, which = distinct_kernels(dataset, geom, emissions)
         self.radius = 2 * psf_radius(dataset).max() / geom.pixel_scales.to_value("deg").min()
         # Nothing travels further than from where it starts across the map.
-        self.farthest = max(geom.npix_shape) + max(_off_map(e, geom.npix_shape) for e in emissions)
+        self.farthest = max(geom.npix_shape) + max(
+            pixels_off_map(e, geom.npix_shape) for e in emissions
+        )
         edisp = edisp_kernels(dataset, SkyCoord([emission.center for emission in emissions]))
         self.inputs: list[FoldingInput] = []
-        for part in _chunks(emissions):
+        for part in chunks(emissions):
             chunk = emissions[part]
             height, width = np.max([emission.weights.shape for emission in chunk], axis=0)
-            images = _exposures(dataset, chunk, (int(height), int(width)))
+            images = exposures(dataset, chunk, (int(height), int(width)))
             self.inputs.append(
                 FoldingInput(
                     images=images,
-                    details=_details(images, chunk),
+                    details=uneven_parts(images, chunk),
                     kernel=which[part],
                     edisp=edisp[part],
                     y0=np.array([emission.y0 for emission in chunk]),
