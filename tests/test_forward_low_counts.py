@@ -184,11 +184,11 @@ def test_a_ts_whose_fit_stalls_is_an_upper_bound(monkeypatch):
 
     @jax.jit
     def within(steps):
-        monkeypatch.setattr(joint_fit, "PATIENCE", steps - joint_fit.ATTEMPT)
+        monkeypatch.setattr(joint_fit, "STEPS", steps)
         return fit_joint_ts.__wrapped__(data, np.arange(3))
 
     stalled = 0
-    for steps in range(60, 0, -1):
+    for steps in range(40, 0, -1):
         fit, ts, points = jax.tree.map(np.asarray, within(steps))
         if not fit.converged:
             # Without the best fit there is nothing to rise from.

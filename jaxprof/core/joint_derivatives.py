@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from .joint_data import JointBlock, JointData
 from .joint_model import Barrier, derivatives, gradient, predictions
-from .minimise import factor_solve, scaled_factor, settings
+from .linear import factor_solve, scaled_factor, settings
 from .solve import differentiable_roots
 
 MOST_WALLS = 100

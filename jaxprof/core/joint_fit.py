@@ -7,20 +7,12 @@ import jax.numpy as jnp
 
 from .compilation import jit_by_size
 from .data import Status
+from .interior_point import STEPS, minimise
 from .joint_data import JointBlock, JointData, JointFit
 from .joint_derivatives import rooted
 from .joint_model import Barrier, Curvature, derivatives, difference, gradient, predictions, stat
-from .minimise import (
-    ATTEMPT,
-    PATIENCE,
-    barrier_at,
-    component_signal,
-    factor_solve,
-    minimise,
-    positive_start,
-    scaled_factor,
-    settings,
-)
+from .joint_start import barrier_at, component_signal, positive_start
+from .linear import factor_solve, scaled_factor, settings
 
 INFLATION = 1e6
 """Variance over that with all other parameters known, above which a norm is degenerate."""
@@ -40,6 +32,9 @@ def usable(data: JointData) -> jax.Array:
     seen = jnp.repeat(component_signal(_still(data)) > 0, 1 + data.n_shape)
     return free.at[: data.nuisance_start].set(free[: data.nuisance_start] & seen)
 
+
+INWARDS = 0.3
+"""How far a fit with a norm held begins from the best one, on the way to a point well inside."""
 
 Interior = tuple[jax.Array, Barrier]
 """A point with positive predictions, and the barrier that is scaled by these."""
@@ -144,7 +139,7 @@ def _fit(data: JointData) -> JointFit:
     still = _still(data)
     start, barrier = interior(data)
     free = usable(data)
-    z, converged = minimise(_explained(still, start), start, free, start, barrier, start)
+    z, converged = minimise(_explained(still, start), start, free, barrier, start)
     z = rooted(_explained(data, start), z, free, barrier, data.start)
     return _described(data, z, converged, free, barrier)
 
@@ -212,29 +207,27 @@ def fit_joint_ts(
         first = component < 0
         parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
         free = usual & (first | (jnp.arange(usual.size) != parameter))
-        problem, point = _held(data, free, start, parameter, jnp.zeros_like(best[0]))
+        problem, point, possible = _held(data, free, start, parameter, jnp.zeros_like(best[0]))
         whole = _explained(data, start)
         problem = jax.tree.map(lambda a, b: jnp.where(first, a, b), whole, problem)
         point = jnp.where(first, start, point)
-        target = jnp.where(free, best, data.start)
-        target = jnp.where(first, target, target.at[parameter].set(0.0))
-        steps = jnp.where(wanted, ATTEMPT + PATIENCE, 0)
-        z, converged = minimise(problem, best, free, target, barrier, point, steps)
-        return jnp.where(first, z, best), (z, converged)
+        begin = jnp.where(first, start, _at(data, free, best, parameter, point))
+        steps = jnp.where(wanted, STEPS, 0)
+        z, converged = minimise(problem, begin, free, barrier, point, steps)
+        return jnp.where(first, z, best), (z, converged, first | possible)
 
     wanted = jnp.broadcast_to(with_ts, components.shape)
     everything = (
         jnp.concatenate([jnp.array([-1]), components]),
         jnp.concatenate([jnp.array([True]), wanted]),
     )
-    _, (points, converged) = jax.lax.scan(one, start, everything)
+    _, (points, converged, possible) = jax.lax.scan(one, start, everything)
     fit = _described(data, points[0], converged[0], usual, barrier)
     rises = jax.lax.map(lambda z: difference(data, z, points[0]), points[1:])
     status = fit.status[components]
     known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
-    at_zero = points[1:][jnp.arange(len(components)), components * (1 + data.n_shape)] == 0
-    found = wanted & converged[0] & known & (converged[1:] | at_zero) & jnp.isfinite(rises)
-    held = jnp.where(converged[1:, None], points[1:], jnp.nan)
+    found = wanted & converged[0] & known & possible[1:] & jnp.isfinite(rises)
+    held = jnp.where((converged & possible)[1:, None], points[1:], jnp.nan)
     return fit, jnp.where(found, jnp.maximum(rises, 0.0), jnp.nan), held
 
 
@@ -245,7 +238,7 @@ def at_fit(data: JointData, fit: JointFit) -> jax.Array:
 
 def fit_held(
     data: JointData, fit: JointFit, inside: Interior, parameter: jax.Array, value: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Fit with one parameter held at a value and all others optimised again.
 
     Parameters
@@ -266,15 +259,28 @@ def fit_held(
     z : array, shape (Z,)
         The minimiser.
     converged : array of bool, shape ()
-        False also where no values of the others make all predictions positive.
+        Whether it was found.
+    possible : array of bool, shape ()
+        False where no values of the others make all predictions positive.
     """
     start, barrier = inside
     best = jax.lax.stop_gradient(at_fit(data, fit))
     free = usable(data).at[parameter].set(False)
-    target = jnp.where(free, best, data.start).at[parameter].set(value)
-    problem, point = _held(_still(data), free, start, parameter, jax.lax.stop_gradient(value))
-    z, converged = minimise(problem, best, free, jax.lax.stop_gradient(target), barrier, point)
-    return rooted(_masked_as(data, problem), z, free, barrier, target), converged
+    still = jax.lax.stop_gradient(value)
+    problem, point, possible = _held(_still(data), free, start, parameter, still)
+    begin = _at(data, free, best, parameter, point)
+    z, converged = minimise(problem, begin, free, barrier, point)
+    target = begin.at[parameter].set(value)
+    z = rooted(_masked_as(data, problem), z, free, barrier, target)
+    return z, converged & possible, possible
+
+
+def _at(
+    data: JointData, free: jax.Array, best: jax.Array, parameter: jax.Array, inner: jax.Array
+) -> jax.Array:
+    """Where a fit with one parameter held starts: between the best fit and a point well inside."""
+    elsewhere = jnp.where(free, best, data.start).at[parameter].set(inner[parameter])
+    return elsewhere + INWARDS * (inner - elsewhere)
 
 
 def _held(
@@ -283,10 +289,10 @@ def _held(
     start: jax.Array,
     parameter: jax.Array,
     value: jax.Array,
-) -> tuple[JointData, jax.Array]:
-    """The problem with one norm held, and a point inside its domain: the others raised enough.
+) -> tuple[JointData, jax.Array, jax.Array]:
+    """The problem with one norm held, a point inside its domain, and whether there is one.
 
-    What they cannot predict, however high, has no say.
+    The point has the other norms raised enough. What they cannot predict, however high, has no say.
     """
     norms = free & jnp.zeros(free.size, bool).at[data.norm_index].set(True)
 
@@ -313,8 +319,8 @@ def _held(
         return jnp.all(jnp.asarray(fits)) if fits else jnp.asarray(True)
 
     factors = jnp.geomspace(1.0, HIGH, 9, dtype=start.dtype)
-    factor = factors[jnp.argmax(jax.vmap(inside)(factors))]
-    return problem, with_factor(factor)
+    good = jax.vmap(inside)(factors)
+    return problem, with_factor(factors[jnp.argmax(good)]), jnp.any(good)
 
 
 def rise(
@@ -335,8 +341,7 @@ def rise(
     slope : array, shape ()
         Its derivative by the value.
     """
-    z, _ = fit_held(data, fit, inside, parameter, value)
-    possible = jax.lax.stop_gradient(z[parameter]) == jax.lax.stop_gradient(value)
+    z, _, possible = fit_held(data, fit, inside, parameter, value)
     slope = 2.0 * gradient(data, z, inside[1])[parameter]
     found = difference(data, z, at_fit(data, fit))
     return jnp.where(possible, found, jnp.inf), jnp.where(possible, slope, 0.0)

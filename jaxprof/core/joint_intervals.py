@@ -13,7 +13,7 @@ from .data import Status
 from .joint_data import JointBlock, JointData, JointFit, JointOnOffBlock
 from .joint_fit import Interior, at_fit, fit_held, interior, rise
 from .joint_model import difference, predictions
-from .minimise import component_signal
+from .joint_start import component_signal
 from .solve import increasing_root
 
 FAR = 1e4
@@ -59,7 +59,7 @@ def joint_ts(data: JointData, fit: JointFit, components: jax.Array) -> JointTS:
 
     def one(component: jax.Array) -> tuple[jax.Array, jax.Array]:
         zero = jnp.zeros_like(fit.values[0])
-        z, converged = fit_held(data, fit, inside, component * step, zero)
+        z, converged, _ = fit_held(data, fit, inside, component * step, zero)
         converged = converged & (fit.status[component] < Status.FULLY_MASKED)
         value = difference(data, z, at_fit(data, fit))
         return jnp.where(converged, jnp.maximum(value, 0.0), jnp.nan), converged
@@ -261,7 +261,7 @@ def joint_sensitivity(
             asimov = _asimov(data, truth)
             known = JointFit(**{**vars(fit), "values": truth})
             inside = interior(asimov)
-            z, converged = fit_held(asimov, known, inside, parameter, jnp.zeros_like(y))
+            z, converged, _ = fit_held(asimov, known, inside, parameter, jnp.zeros_like(y))
             value = difference(asimov, z, truth)
             # The statistic of Asimov data grows no faster than their counts squared: a secant
             # through zero, where it is flat, steps beyond the root and closes the bracket.

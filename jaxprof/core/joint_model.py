@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from . import statistics
 from .joint_data import JointBlock, JointData, JointOnOffBlock
 
+SMALL = 0.01
+"""Slots of fewer expected counts have the barrier of this many: lower ones are lost by rounding."""
+
 
 class Barrier(NamedTuple):
     """What keeps predictions positive where there are no counts: ``width`` times ``scales`` counts.
@@ -113,23 +116,6 @@ def _penalty(data: JointData, z: jax.Array) -> jax.Array:
     return step @ data.precision @ step
 
 
-def objective(data: JointData, z: jax.Array, barrier: Barrier) -> jax.Array:
-    """Half the statistic and penalty, up to a constant; infinite outside the domain."""
-    total = 0.5 * _penalty(data, z)
-    parts = zip(data.blocks, predictions(data, z), barrier.scales, strict=True)
-    for block, npred, scale in parts:
-        if isinstance(block, JointOnOffBlock):
-            n_on, n_off = _rounded_off(block, barrier.width * scale)
-            terms = 0.5 * statistics.wstat(n_on, n_off, block.alpha, npred)
-        else:
-            counts = block.counts + jnp.where(block.counts > 0, 0.0, barrier.width * scale)
-            positive = npred > 0
-            terms = npred - counts * jnp.log(jnp.where(positive, npred, 1.0))
-            terms = jnp.where(positive, terms, jnp.inf)
-        total += jnp.sum(jnp.where(block.mask, terms, 0.0))
-    return total
-
-
 def _rounded_off(block: JointOnOffBlock, added: jax.Array) -> tuple[jax.Array, jax.Array]:
     """ON and OFF counts with a little of them where there are none."""
     on, off = block.n_on, block.n_off
@@ -137,26 +123,22 @@ def _rounded_off(block: JointOnOffBlock, added: jax.Array) -> tuple[jax.Array, j
 
 
 def barrier_scales(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
-    """What the barrier is relative to: the predictions at ``z``, (N, S) for each block."""
+    """What the barrier is relative to: about the predictions at ``z``, (N, S) for each block."""
     scales = []
     for block, npred in zip(data.blocks, predictions(data, z), strict=True):
         if isinstance(block, JointOnOffBlock):
             npred = jnp.abs(npred) + block.alpha * block.n_off
-        scales.append(jnp.maximum(npred, 0.0))
+        scales.append(jnp.maximum(npred, SMALL))
     return tuple(scales)
 
 
 def _slot_derivatives(
-    block: JointBlock | JointOnOffBlock,
-    npred: jax.Array,
-    scale: jax.Array,
-    width: jax.Array,
-    bend: jax.Array,
+    block: JointBlock | JointOnOffBlock, npred: jax.Array, added: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """First and second derivative of half the statistic by the prediction of a slot.
 
-    The first is that behind a barrier of the one width, the second of the other. The third array is
-    the part of the second derivative that comes from the barrier.
+    The third array is the part of the second derivative that comes from the barrier, which adds so
+    many counts where there are none.
     """
     if isinstance(block, JointOnOffBlock):
         ones = jnp.ones_like(npred)
@@ -167,8 +149,7 @@ def _slot_derivatives(
 
             return jax.jvp(score_at, (npred,), (ones,))
 
-        score, _ = derivatives_of(*_rounded_off(block, width * scale))
-        _, curvature = derivatives_of(*_rounded_off(block, bend * scale))
+        score, curvature = derivatives_of(*_rounded_off(block, added))
         _, bare = derivatives_of(block.n_on, block.n_off)
         parts = (score, curvature, jnp.maximum(curvature - bare, 0.0))
         score, curvature, wall = (jnp.where(block.mask, part, 0.0) for part in parts)
@@ -176,29 +157,19 @@ def _slot_derivatives(
     positive = npred > 0
     safe = jnp.where(positive, npred, 1.0)
     empty = block.mask & ~(block.counts > 0)
-    ratio = jnp.where(positive, (block.counts + jnp.where(empty, width * scale, 0.0)) / safe, 0.0)
+    ratio = jnp.where(positive, (block.counts + jnp.where(empty, added, 0.0)) / safe, 0.0)
     score = jnp.where(block.mask, 1.0 - ratio, 0.0)
-    wall = jnp.where(empty & positive, bend * scale / safe**2, 0.0)
+    wall = jnp.where(empty & positive, added / safe**2, 0.0)
     seen = jnp.where(block.mask & positive, block.counts / safe**2, 0.0)
     return score, seen + wall, wall
 
 
-def _gather(data: JointData, per_tile: jax.Array, block: JointBlock) -> jax.Array:
-    """Sum values (N, K, ...) of the components of each tile into (C, ...)."""
-    shape = (data.n_components, *per_tile.shape[2:])
-    return jnp.zeros(shape, per_tile.dtype).at[block.components].add(per_tile)
-
-
-def gradient(data: JointData, z: jax.Array, barrier: Barrier) -> jax.Array:
-    """Gradient of `objective`, shape (Z,)."""
-    return _derivatives(data, z, barrier, with_hessian=False)[0]
-
-
 class Curvature(NamedTuple):
-    """Second derivatives of `objective`: ``full``, and ``gauss`` without those of the model.
+    """Second derivatives of half the statistic and penalty behind a barrier.
 
-    ``bare`` is ``full`` without the barrier, ``expected`` is ``gauss`` without it, and ``barrier``
-    the diagonal of what comes from it.
+    ``full`` is all of it, ``gauss`` that without the second derivatives of the model, ``bare`` is
+    ``full`` without the barrier, ``expected`` is ``gauss`` without it, and ``barrier`` the diagonal
+    of what comes from it.
     """
 
     full: jax.Array
@@ -208,99 +179,140 @@ class Curvature(NamedTuple):
     barrier: jax.Array
 
 
-def derivatives(
-    data: JointData, z: jax.Array, barrier: Barrier, bend: jax.Array | None = None
-) -> tuple[jax.Array, Curvature]:
-    """Gradient (Z,) and second derivatives (Z, Z) of `objective`.
-
-    The second derivatives may be those of a barrier of another width, ``bend``.
-    """
-    first, curvature = _derivatives(data, z, barrier, bend, with_hessian=True)
-    assert curvature is not None
-    return first, curvature
+def gradient(data: JointData, z: jax.Array, barrier: Barrier) -> jax.Array:
+    """Gradient of half the statistic and penalty behind a barrier, shape (Z,)."""
+    scores = tuple(score for score, _, _ in _all_slot_derivatives(data, z, barrier))
+    return projected(data, z, scores)
 
 
-def _derivatives(
-    data: JointData,
-    z: jax.Array,
-    barrier: Barrier,
-    bend: jax.Array | None = None,
-    *,
-    with_hessian: bool,
-) -> tuple[jax.Array, Curvature | None]:
-    n_own = 1 + data.n_shape
+def derivatives(data: JointData, z: jax.Array, barrier: Barrier) -> tuple[jax.Array, Curvature]:
+    """Gradient (Z,) and second derivatives (Z, Z) of half the statistic behind a barrier."""
+    slots = _all_slot_derivatives(data, z, barrier)
+    scores = tuple(score for score, _, _ in slots)
+    gauss = squared(data, z, tuple(curvature for _, curvature, _ in slots))
+    expected = squared(data, z, tuple(curvature - wall for _, curvature, wall in slots))
+    second = bent(data, z, scores)
+    walls = jnp.diagonal(gauss - expected)
+    curvature = Curvature(gauss + second, gauss, expected + second, expected, walls)
+    return projected(data, z, scores), curvature
+
+
+def _all_slot_derivatives(data: JointData, z: jax.Array, barrier: Barrier) -> list[tuple]:
+    parts = zip(data.blocks, predictions(data, z), barrier.scales, strict=True)
+    return [_slot_derivatives(block, npred, barrier.width * scale) for block, npred, scale in parts]
+
+
+PerSlot = tuple[jax.Array, ...]
+"""A value for each slot, (N, S) for each block; zero for the slots that are not in use."""
+
+
+def _own_derivatives(data: JointData, z: jax.Array, derivative: Callable) -> dict[int, jax.Array]:
+    """Derivatives of the coefficients of each component by its own parameters, (C, Q, ...)."""
     values, indices = _component_values(data, z), jnp.arange(data.n_components)
 
-    def by_component(derivative: Callable, axis: int) -> jax.Array:
+    def of_axis(axis: int) -> jax.Array:
         function = derivative(lambda p, c: _component(data, p, c, axis))
         return jax.vmap(function)(values, indices)
 
-    # (C, Q, own parameters): derivatives of the coefficients.
+    return {axis: of_axis(axis) for axis in _axes(data)}
+
+
+def _slopes(data: JointData, z: jax.Array) -> dict[int, jax.Array]:
     if data.spectra is None:
-        slopes = {0: jnp.ones((data.n_components, 1, 1), z.dtype)}
-    else:
-        slopes = {axis: by_component(jax.jacfwd, axis) for axis in _axes(data)}
-    projected = {axis: jnp.zeros(own.shape[:2], z.dtype) for axis, own in slopes.items()}
-    first = data.precision @ (z - data.penalty_start)
-    gauss = bare = data.precision
-    second = jnp.zeros_like(gauss)
-    walls = jnp.zeros_like(z)
-    npreds = predictions(data, z)
-    mu_backgrounds = backgrounds(data, z)
-    for number, (block, npred, scale) in enumerate(
-        zip(data.blocks, npreds, barrier.scales, strict=True)
-    ):
-        width = barrier.width
-        score, curvature, wall = _slot_derivatives(
-            block, npred, scale, width, width if bend is None else bend
-        )
+        return {0: jnp.ones((data.n_components, 1, 1), z.dtype)}
+    return _own_derivatives(data, z, jax.jacfwd)
+
+
+def _on_coefficients(data: JointData, values: PerSlot) -> dict[int, jax.Array]:
+    """Sums over the slots of a value times the templates, (C, Q) for each data set."""
+    total: dict[int, jax.Array] = {}
+    for block, value in zip(data.blocks, values, strict=True):
         axis = _axis_of(data, block)
-        on_tile = jnp.einsum("ns,nkqs->nkq", score, block.templates)
-        projected[axis] = projected[axis] + _gather(data, on_tile, block)
+        on_tile = jnp.einsum("ns,nkqs->nkq", value, block.templates)
+        shape = (data.n_components, on_tile.shape[-1])
+        before = total.get(axis, jnp.zeros(shape, on_tile.dtype))
+        total[axis] = before.at[block.components].add(on_tile)
+    return total
+
+
+def _nuisance_rows(data: JointData, z: jax.Array, block: JointBlock) -> tuple[jax.Array, jax.Array]:
+    """Derivatives of the background of a block by its norm and its tilt, (N, S) each."""
+    norm, tilt = _nuisance(data, z, block.dataset)
+    per_norm = jnp.exp(-tilt * block.log_energy) * block.background
+    return per_norm, -norm * block.log_energy * per_norm
+
+
+def _has_nuisance(data: JointData, block: JointBlock | JointOnOffBlock) -> bool:
+    return data.n_nuisance > 0 and isinstance(block, JointBlock)
+
+
+def projected(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
+    """Sum over the slots of a value times the derivatives of the prediction, and the penalty's.
+
+    Shape (Z,).
+    """
+    total = data.precision @ (z - data.penalty_start)
+    sums = _on_coefficients(data, values)
+    for axis, own in _slopes(data, z).items():
+        per_parameter = jnp.einsum("cqa,cq->ca", own, sums[axis]).reshape(-1)
+        total = total.at[: data.nuisance_start].add(per_parameter)
+    for block, value in zip(data.blocks, values, strict=True):
+        if _has_nuisance(data, block):
+            at = data.nuisance_start + 2 * block.dataset
+            per_norm, per_tilt = _nuisance_rows(data, z, block)
+            total = total.at[at].add(jnp.sum(value * per_norm))
+            total = total.at[at + 1].add(jnp.sum(value * per_tilt))
+    return total
+
+
+def squared(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
+    """Sum over the slots of a value times the square of the derivatives, and the penalty's.
+
+    Shape (Z, Z).
+    """
+    n_own = 1 + data.n_shape
+    total = data.precision
+    slopes = _slopes(data, z)
+    for block, value in zip(data.blocks, values, strict=True):
         where = block.components[:, :, None] * n_own + jnp.arange(n_own)[None, None]
         where = where.reshape(len(block.components), -1)
-        rows = None
-        nuisance = data.n_nuisance > 0 and isinstance(block, JointBlock)
-        if nuisance:
-            at = data.nuisance_start + 2 * block.dataset
-            _, tilt = _nuisance(data, z, block.dataset)
-            per_norm = jnp.exp(-tilt * block.log_energy) * block.background
-            per_tilt = -block.log_energy * mu_backgrounds[number]
-            first = first.at[at].add(jnp.sum(score * per_norm))
-            first = first.at[at + 1].add(jnp.sum(score * per_tilt))
-        if not with_hessian:
-            continue
         if data.spectra is None:
             rows = block.templates[:, :, 0]
         else:
-            rows = jnp.einsum("nkqa,nkqs->nkas", slopes[axis][block.components], block.templates)
+            own = slopes[_axis_of(data, block)][block.components]
+            rows = jnp.einsum("nkqa,nkqs->nkas", own, block.templates)
             rows = rows.reshape(rows.shape[0], -1, rows.shape[-1])
-        if nuisance:
+        if _has_nuisance(data, block):
+            at = data.nuisance_start + 2 * block.dataset
+            per_norm, per_tilt = _nuisance_rows(data, z, block)
             rows = jnp.concatenate([rows, per_norm[:, None], per_tilt[:, None]], axis=1)
             both = jnp.broadcast_to(at + jnp.arange(2), (len(where), 2))
             where = jnp.concatenate([where, both], axis=1)
-            cross = jnp.sum(score * -block.log_energy * per_norm)
-            second = second.at[at, at + 1].add(cross).at[at + 1, at].add(cross)
-            twice = jnp.sum(score * -block.log_energy * per_tilt)
-            second = second.at[at + 1, at + 1].add(twice)
-        pairs = (where[:, :, None], where[:, None, :])
-        local = jnp.einsum("nks,nls->nkl", rows * curvature[:, None], rows)
-        gauss = gauss.at[pairs].add(local)
-        local = jnp.einsum("nks,nls->nkl", rows * (curvature - wall)[:, None], rows)
-        bare = bare.at[pairs].add(local)
-        walls = walls.at[where].add(jnp.einsum("nks,ns->nk", rows**2, wall))
-    for axis, own in slopes.items():
-        own_gradient = jnp.einsum("cqa,cq->ca", own, projected[axis]).reshape(-1)
-        first = first.at[: data.nuisance_start].add(own_gradient)
-    if not with_hessian:
-        return first, None
+        local = jnp.einsum("nks,nls->nkl", rows * value[:, None], rows)
+        total = total.at[where[:, :, None], where[:, None, :]].add(local)
+    return total
+
+
+def bent(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
+    """Sum over the slots of a value times the second derivatives of the prediction, (Z, Z)."""
+    total = jnp.zeros_like(data.precision)
+    for block, value in zip(data.blocks, values, strict=True):
+        if _has_nuisance(data, block):
+            at = data.nuisance_start + 2 * block.dataset
+            per_norm, per_tilt = _nuisance_rows(data, z, block)
+            cross = jnp.sum(value * -block.log_energy * per_norm)
+            total = total.at[at, at + 1].add(cross).at[at + 1, at].add(cross)
+            twice = jnp.sum(value * -block.log_energy * per_tilt)
+            total = total.at[at + 1, at + 1].add(twice)
     if data.spectra is not None:
-        where = (indices[:, None] * n_own + jnp.arange(n_own)[None])[:, :, None]
-        for axis in slopes:
-            bends = by_component(jax.hessian, axis)
-            own_second = jnp.einsum("cqab,cq->cab", bends, projected[axis])
-            second = second.at[where, where.swapaxes(1, 2)].add(own_second)
-    return first, Curvature(gauss + second, gauss, bare + second, bare, walls)
+        n_own = 1 + data.n_shape
+        own = jnp.arange(data.n_components)[:, None] * n_own + jnp.arange(n_own)[None]
+        where = own[:, :, None]
+        sums = _on_coefficients(data, values)
+        for axis, bends in _own_derivatives(data, z, jax.hessian).items():
+            second = jnp.einsum("cqab,cq->cab", bends, sums[axis])
+            total = total.at[where, where.swapaxes(1, 2)].add(second)
+    return total
 
 
 def stat(data: JointData, z: jax.Array) -> jax.Array:

@@ -1,0 +1,345 @@
+r"""The minimum of a joint fit, by a primal-dual interior-point method.
+
+A prediction :math:`\mu` must not be negative, also where there are no counts: otherwise overlapping
+components could cancel each other there at no cost and pile up where the counts are. The method
+(Wright 1997, Primal-Dual Interior-Point Methods; Waechter & Biegler 2006, Math. Program. 106, 25)
+gives each slot a level :math:`t` and a force :math:`\lambda` and solves
+
+.. math:: \sum_s (1 - \lambda_s) \nabla\mu_s + P (z - z_0) = 0, \quad
+          \mu_s(z) = t_s, \quad \lambda_s t_s = c_s
+
+by Newton steps that keep levels and forces positive. Here :math:`c_s` are the counts or, where
+there are fewer, :math:`\varepsilon` times the size of the prediction; :math:`\varepsilon` ends far
+below everything that matters. Since levels need to be the predictions in the end only, the steps
+pass through walls, straight or bent. Bounds of parameters are walls too. An On-Off slot has a
+second level, the rate :math:`b` of its background, and :math:`\mu = s + \alpha b`: this rate is
+eliminated slot by slot.
+
+Own code: the usual libraries in JAX have no interior-point method.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .joint_data import JointData, JointOnOffBlock
+from .joint_model import Barrier, PerSlot, bent, predictions, projected, squared
+from .joint_start import component_signal
+from .linear import factor_solve, scaled_factor, settings
+from .statistics import wstat_rates
+from .walls import Walls, counts, each, longest_step, scarce, sizes, targets, total, used
+
+STEPS = 100
+"""Most steps. Usually 5 to 10 do, up to 20 for models that are not linear."""
+WIDE = 0.1
+"""The first width of the barrier."""
+NEAR = 0.03
+"""The lowest levels to begin with, in units of the size of a prediction."""
+MARGIN = 0.1
+"""Distance from a bound to begin with: counts for norms, units for other parameters."""
+GAIN = 0.01
+"""The barrier's part in the statistic does not fall below this part of what a step gains."""
+APART = 1e10
+"""How far level times force may be from what it is to be."""
+REACH = 1.0
+"""Longest step of spectral parameters and of the background's norm and tilt."""
+HALVINGS = 30
+"""Shortest step: two to minus this power."""
+HELD = 0.5
+"""Share of a parameter's curvature that comes from its bound, above which it sits on it."""
+
+
+class _Point(NamedTuple):
+    z: jax.Array
+    levels: Walls
+    forces: Walls
+    gaps: PerSlot  # predictions minus levels
+
+
+class _Step(NamedTuple):
+    z: jax.Array
+    levels: Walls
+    forces: Walls
+    decrement: jax.Array  # twice what the step gains, if the statistic were a parabola
+
+
+class _State(NamedTuple):
+    point: _Point
+    width: jax.Array
+    decrement: jax.Array
+    iteration: jax.Array
+    inside: jax.Array  # the last parameters with positive predictions
+    on_bounds: tuple[jax.Array, jax.Array]
+    done: jax.Array
+
+
+def _gaps(data: JointData, z: jax.Array, levels: Walls) -> PerSlot:
+    parts = zip(data.blocks, predictions(data, z), levels.on, levels.off, strict=True)
+    return tuple(
+        jnp.where(block.mask, (npred if off is None else npred + block.alpha * off) - on, 0.0)
+        for block, npred, on, off in parts
+    )
+
+
+def _first_point(
+    data: JointData, start: jax.Array, size: Walls, active: Walls, target: Walls
+) -> _Point:
+    """The start with levels well inside, and with forces that fit them."""
+    signal = jnp.repeat(component_signal(data), 1 + data.n_shape)
+    margin = jnp.full(start.shape, MARGIN, start.dtype)
+    norms = data.norm_index
+    margin = margin.at[norms].set(MARGIN / jnp.where(signal > 0, signal, 1.0)[norms])
+    both = active.low & active.high
+    margin = jnp.minimum(margin, jnp.where(both, 0.25 * (data.upper - data.lower), jnp.inf))
+    low = jnp.where(active.low, data.lower + margin, -jnp.inf)
+    high = jnp.where(active.high, data.upper - margin, jnp.inf)
+    z = jnp.clip(start, low, high)
+    ons, offs = [], []
+    for number, (block, npred) in enumerate(zip(data.blocks, predictions(data, z), strict=True)):
+        off = None
+        if isinstance(block, JointOnOffBlock):
+            off = wstat_rates(block.n_on, block.n_off, block.alpha, npred)[0]
+            off = jnp.maximum(off, NEAR * size.off[number])
+            npred = npred + block.alpha * off
+        ons.append(jnp.maximum(npred, NEAR * size.on[number]))
+        offs.append(off)
+    levels = Walls(tuple(ons), tuple(offs), z - data.lower, data.upper - z)
+    levels = each(lambda u, t: jnp.where(u, t, 1.0), active, levels)
+    forces = each(lambda c, t: c / t, target, levels)
+    return _Point(z, levels, forces, _gaps(data, z, levels))
+
+
+class _Local(NamedTuple):
+    """Newton's equations of the slots of a block, without the levels and forces."""
+
+    score: jax.Array  # what the parameters feel
+    curvature: jax.Array
+    off: Any  # for On-Off data, the same of the background's rate
+
+
+def _eliminated(data: JointData, point: _Point, target: Walls, stiff: Walls) -> list[_Local]:
+    found = []
+    for number, block in enumerate(data.blocks):
+        curvature, off = stiff.on[number], None
+        score = 1.0 - target.on[number] / point.levels.on[number]
+        score = score + curvature * point.gaps[number]
+        if isinstance(block, JointOnOffBlock):
+            on, alone = curvature, stiff.off[number]
+            own = block.alpha * score + 1.0 - target.off[number] / point.levels.off[number]
+            whole = jnp.where(block.mask, block.alpha**2 * on + alone, 1.0)
+            score = score - block.alpha * on * own / whole
+            curvature, off = on * alone / whole, (own, whole)
+        used_score = jnp.where(block.mask, score, 0.0)
+        found.append(_Local(used_score, jnp.where(block.mask, curvature, 0.0), off))
+    return found
+
+
+def _of_levels(
+    data: JointData, point: _Point, stiff: Walls, local: list[_Local], step: jax.Array
+) -> Walls:
+    """Steps of the levels for one of the parameters."""
+    _, changes = jax.jvp(lambda z: predictions(data, z), (point.z,), (step,))
+    ons, offs = [], []
+    for number, (block, change) in enumerate(zip(data.blocks, changes, strict=True)):
+        off = None
+        if isinstance(block, JointOnOffBlock):
+            own, whole = local[number].off
+            off = -(own + block.alpha * stiff.on[number] * change) / whole
+            change = change + block.alpha * off
+        ons.append(change + point.gaps[number])
+        offs.append(off)
+    return Walls(tuple(ons), tuple(offs), step, -step)
+
+
+def _merit(
+    data: JointData, point: _Point, active: Walls, target: Walls, weights: Walls
+) -> jax.Array:
+    """Half the statistic of the levels behind the barrier, and how far they are from predictions.
+
+    The weights of what they miss are above the forces, so that the minimum is that of the problem.
+    """
+    shift = point.z - data.penalty_start
+    found = 0.5 * shift @ data.precision @ shift
+    for number, block in enumerate(data.blocks):
+        missed = weights.on[number] * jnp.abs(point.gaps[number])
+        expected = point.levels.on[number] + point.gaps[number]
+        if isinstance(block, JointOnOffBlock):
+            expected = expected + point.levels.off[number]
+        found += jnp.sum(jnp.where(block.mask, expected + missed, 0.0))
+    logs = each(lambda u, c, t: jnp.where(u, c * jnp.log(t), 0.0), active, target, point.levels)
+    return found - total(logs)
+
+
+def minimise(
+    data: JointData,
+    start: jax.Array,
+    free: jax.Array,
+    barrier: Barrier,
+    inside: jax.Array,
+    most: int | jax.Array = STEPS,
+) -> tuple[jax.Array, jax.Array]:
+    """Minimum of the statistic and penalty over the free parameters.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    start : array, shape (Z,)
+        First point. The parameters that are not free keep its values.
+    free : array of bool, shape (Z,)
+        Parameters to vary.
+    barrier : Barrier
+        The final barrier.
+    inside : array, shape (Z,)
+        A point with positive predictions and the same values of the parameters that are not free,
+        for the case that no better one is found.
+    most : int
+        Largest number of steps.
+
+    Returns
+    -------
+    z : array, shape (Z,)
+        The minimiser; it carries no derivatives.
+    converged : array of bool, shape ()
+        Whether the last step was below the tolerance. Otherwise ``z`` is the last point on the way
+        with positive predictions.
+    """
+    numbers = settings(start.dtype)
+    last = barrier.width
+    observed, size, active = counts(data), sizes(data, barrier), used(data, free)
+    counted = total(each(lambda n, u: jnp.where(u, n, 0.0), observed, active))
+    slack = 200 * jnp.finfo(start.dtype).eps
+    linear = data.spectra is None and not data.n_nuisance
+    no_norm = jnp.ones(start.size, bool).at[data.norm_index].set(False)
+
+    def factored(point: _Point, stiff: Walls, local: list[_Local]) -> tuple[jax.Array, tuple]:
+        """The curvature that a Newton step takes, and its factor."""
+        forces, bounds = point.forces, jnp.diag(stiff.low + stiff.high)
+        matrix = squared(data, point.z, tuple(one.curvature for one in local)) + bounds
+        if not linear:
+            pairs = zip(data.blocks, forces.on, strict=True)
+            pulls = tuple(jnp.where(block.mask, 1.0 - force, 0.0) for block, force in pairs)
+            slope = projected(data, point.z, pulls) + forces.high - forces.low
+            # Parameters that are no norms go one reach a step at most; close to the minimum, where
+            # the slope vanishes, this does not hinder.
+            matrix = matrix + jnp.diag(jnp.where(no_norm, jnp.abs(slope) / REACH, 0.0))
+            full = matrix + bent(data, point.z, pulls)
+            # Away from the minimum the curvature of a model that is not linear may be negative.
+            good = jnp.all(jnp.isfinite(scaled_factor(full, free, numbers.ridge)[0]))
+            matrix = jnp.where(good, full, matrix)
+        return matrix, scaled_factor(matrix, free, numbers.ridge)
+
+    def direction(
+        point: _Point, stiff: Walls, local: list[_Local], target: Walls, factor: tuple
+    ) -> _Step:
+        slope = projected(data, point.z, tuple(one.score for one in local))
+        slope = slope - target.low / point.levels.low + target.high / point.levels.high
+        slope = jnp.where(free, -slope, 0.0)
+        step = jnp.where(free, factor_solve(factor, slope), 0.0)
+        of_levels = _of_levels(data, point, stiff, local, step)
+        of_levels = each(lambda u, s: jnp.where(u, s, 0.0), active, of_levels)
+        of_forces = each(
+            lambda u, c, t, f, k, s: jnp.where(u, c / t - f - k * s, 0.0),
+            *(active, target, point.levels, point.forces, stiff, of_levels),
+        )
+        return _Step(step, of_levels, of_forces, jnp.sum(step * slope))
+
+    def narrower(point: _Point, width: jax.Array, step: _Step) -> jax.Array:
+        """Width of the barrier after the step that would be taken without one (Mehrotra 1992).
+
+        The closer that comes, the narrower; but not much before the parameters have arrived.
+        """
+        few = each(jnp.logical_and, active, scarce(observed, size, width, last))
+        in_use = total(each(lambda w, s: jnp.where(w, s, 0.0), few, size))
+
+        def mean(levels: Walls, forces: Walls) -> jax.Array:
+            products = each(lambda w, t, f: jnp.where(w, t * f, 0.0), few, levels, forces)
+            return total(products) / jnp.where(in_use > 0, in_use, 1.0)
+
+        part = longest_step(point.levels, step.levels)
+        of_forces = longest_step(point.forces, step.forces)
+        now = mean(point.levels, point.forces)
+        then = mean(
+            each(lambda t, d: t + part * d, point.levels, step.levels),
+            each(lambda f, d: f + of_forces * d, point.forces, step.forces),
+        )
+        ratio = jnp.clip(then / jnp.where(now > 0, now, 1.0), 0.0, 1.0)
+        least = GAIN * step.decrement / jnp.where(in_use > 0, in_use, 1.0)
+        return jnp.clip(jnp.maximum(ratio**3 * now, least), last, width)
+
+    def body(state: _State) -> _State:
+        point = state.point
+        z, levels, forces, _ = point
+        stiff = each(lambda u, f, t: jnp.where(u, f / t, 0.0), active, forces, levels)
+        target = targets(observed, size, jnp.zeros_like(last), last)
+        local = _eliminated(data, point, target, stiff)
+        matrix, factor = factored(point, stiff, local)
+        width = narrower(point, state.width, direction(point, stiff, local, target, factor))
+        target = targets(observed, size, width, last)
+        local = _eliminated(data, point, target, stiff)
+        step = direction(point, stiff, local, target, factor)
+
+        part = longest_step(levels, step.levels)
+        of_forces = longest_step(forces, step.forces)
+        weights = each(lambda f, d: 2.0 * jnp.maximum(f, f + of_forces * d), forces, step.forces)
+        value = _merit(data, point, active, target, weights)
+        # What rounding is relative to: a strong penalty is a small difference of large terms, and
+        # those of the statistic are as large as the counts.
+        shift = jnp.abs(z - data.penalty_start)
+        rounding = slack * (
+            1.0 + jnp.abs(value) + shift @ jnp.abs(data.precision) @ shift + counted
+        )
+
+        def halved(carry: tuple) -> tuple:
+            part, halvings, _ = carry
+            part = 0.5 * part
+            new_z = z + part * step.z
+            new_levels = each(lambda t, d: t + part * d, levels, step.levels)
+            gaps = _gaps(data, new_z, new_levels)
+            return part, halvings + 1, _Point(new_z, new_levels, forces, gaps)
+
+        def too_long(carry: tuple) -> jax.Array:
+            _, halvings, new = carry
+            good = _merit(data, new, active, target, weights) <= value + rounding
+            return (halvings < 0) | (~good & (halvings < HALVINGS))
+
+        begin = (2.0 * part, jnp.asarray(-1), point)
+        part, _, new = jax.lax.while_loop(too_long, halved, begin)
+        new_forces = each(
+            lambda f, d, c, t: jnp.clip(f + of_forces * d, c / t / APART, c / t * APART),
+            *(forces, step.forces, target, new.levels),
+        )
+        # Where parameters can make up for each other, rounding keeps the decrement from falling on.
+        stuck = (step.decrement <= numbers.stuck) & (step.decrement >= 0.1 * state.decrement)
+        small = (step.decrement <= numbers.tolerance * start.size) | stuck
+        diagonal = jnp.diagonal(matrix)
+        expected = tuple(t + gap for t, gap in zip(new.levels.on, new.gaps, strict=True))
+        positive = [jnp.all(t >= 0) for t in expected]
+        return _State(
+            point=new._replace(forces=new_forces),
+            width=width,
+            decrement=step.decrement,
+            iteration=state.iteration + 1,
+            inside=jnp.where(jnp.all(jnp.stack(positive)), new.z, state.inside),
+            on_bounds=(stiff.low > HELD * diagonal, stiff.high > HELD * diagonal),
+            done=(width <= last) & (part >= 1.0) & small,
+        )
+
+    width = jnp.asarray(WIDE, start.dtype)
+    target = targets(observed, size, width, last)
+    state = _State(
+        point=_first_point(data, start, size, active, target),
+        width=width,
+        decrement=jnp.asarray(jnp.inf, start.dtype),
+        iteration=jnp.asarray(0),
+        inside=inside,
+        on_bounds=(jnp.zeros(start.size, bool), jnp.zeros(start.size, bool)),
+        done=jnp.asarray(False),
+    )
+    state = jax.lax.while_loop(lambda s: ~s.done & (s.iteration < most), body, state)
+    low, high = state.on_bounds
+    z = jnp.where(low, data.lower, jnp.where(high, data.upper, state.point.z))
+    return jnp.where(state.done, z, state.inside), state.done
