@@ -14,10 +14,13 @@ from .joint_data import JointBlock, JointData, JointFit, JointOnOffBlock
 from .joint_fit import Interior, at_fit, fit_held, interior, rise
 from .joint_model import difference, predictions
 from .joint_start import component_signal
-from .solve import increasing_root
+from .solve import increasing_root, tolerance
 
 FAR = 1e4
 """Limits are sought up to this many times the length over which the statistic should rise."""
+STEP = 1e-6
+"""Last step of a search, in units of that length, in double precision: the next one would be about
+its square."""
 
 
 @jax.tree_util.register_dataclass
@@ -82,6 +85,23 @@ def _unit(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Arra
     )
 
 
+def _against(
+    target: jax.Array, rise: jax.Array, slope: jax.Array, possible: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """How far the root of a rise is above that of a target, and its slope.
+
+    The root of a parabola is a straight line, on which one Newton step does.
+    """
+    usable = possible & (rise > 0)
+    root = jnp.sqrt(jnp.where(usable, rise, 0.0))
+    value = jnp.where(possible, root, 2.0 * jnp.sqrt(target)) - jnp.sqrt(target)
+    return value, jnp.where(usable, slope / (2.0 * jnp.where(usable, root, 1.0)), 0.0)
+
+
+def _last_step(of: jax.Array) -> float:
+    return max(STEP, tolerance(of.dtype))
+
+
 def _limit(
     data: JointData,
     fit: JointFit,
@@ -90,24 +110,18 @@ def _limit(
     side: jax.Array,
     target: jax.Array,
 ) -> jax.Array:
-    """Distance from a norm, down (side -1) or up (+1), to where the statistic has risen.
-
-    The profiled statistic is convex in the norm: a Newton step from any point lands at or beyond
-    the root and closes the bracket.
-    """
+    """Distance from a norm, down (side -1) or up (+1), to where the statistic has risen."""
     parameter = component * (1 + data.n_shape)
     norm = at_fit(data, fit)[parameter]
     unit = _unit(data, fit, parameter, target)
 
     def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
         value, slope = rise(data, fit, inside, parameter, norm + side * unit * y)
-        possible = jnp.isfinite(value)
-        value = jnp.where(possible, value - target, target)
-        return value, jnp.where(possible, side * unit * slope, 0.0)
+        return _against(target, value, side * unit * slope, jnp.isfinite(value))
 
     one = jnp.ones_like(norm)
     far = FAR * one
-    y, converged = increasing_root(excess, one, jnp.zeros_like(norm), far)
+    y, converged = increasing_root(excess, one, jnp.zeros_like(norm), far, _last_step(norm))
     # No rise far away: there is no limit. A wall at the minimum itself: none on this side.
     exists = converged & (y < 0.9 * far) & (y > 1e-6)
     return jnp.where(exists, unit * y, jnp.nan)
@@ -255,22 +269,25 @@ def joint_sensitivity(
     def one(component: jax.Array) -> jax.Array:
         parameter = component * (1 + data.n_shape)
         unit = jnp.maximum(_unit(data, fit, parameter, target), 1e-300)
+        one_ = jnp.ones_like(unit)
 
         def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-            truth = best.at[parameter].set(unit * y)
+            def truth_at(y: jax.Array) -> jax.Array:
+                return best.at[parameter].set(unit * y)
+
+            truth = truth_at(y)
             asimov = _asimov(data, truth)
             known = JointFit(**{**vars(fit), "values": truth})
             inside = interior(asimov)
             z, converged, _ = fit_held(asimov, known, inside, parameter, jnp.zeros_like(y))
-            value = difference(asimov, z, truth)
-            # The statistic of Asimov data grows no faster than their counts squared: a secant
-            # through zero, where it is flat, steps beyond the root and closes the bracket.
-            slope = 2.0 * value / y
-            value = jnp.where(converged, value - target, target)
-            return value, jnp.where(converged, slope, 0.0)
+            # Both points are minima: that they move with the counts does not matter.
+            value, slope = jax.jvp(
+                lambda y: difference(_asimov(data, truth_at(y)), z, truth), (y,), (one_,)
+            )
+            return _against(target, value, slope, converged)
 
-        one_ = jnp.ones_like(unit)
-        y, converged = increasing_root(excess, one_, jnp.zeros_like(unit), FAR * one_)
+        far, last = FAR * one_, _last_step(unit)
+        y, converged = increasing_root(excess, one_, jnp.zeros_like(unit), far, last)
         found = converged & (y < 0.9 * FAR) & jnp.isfinite(fit.values[parameter])
         return jnp.where(found & fit.converged, unit * y, jnp.nan)
 

@@ -35,6 +35,7 @@ def increasing_root(
     start: jax.Array,
     low: jax.Array,
     high: jax.Array,
+    tol: float | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Root of an increasing function between two ends, by Newton steps guarded by bisection.
 
@@ -49,15 +50,17 @@ def increasing_root(
     start, low, high : array, shape ()
         First point, and finite ends with a root between them. The problem should be scaled such
         that steps of order one matter.
+    tol : float, optional
+        Step below which the iteration stops, `tolerance` unless told.
 
     Returns
     -------
     root : array, shape ()
         The root; it carries no derivatives, see `differentiable_root`.
     converged : array of bool, shape ()
-        Whether the last step was below `tolerance`.
+        Whether the last step was below the tolerance.
     """
-    tol = tolerance(start.dtype)
+    tol = tolerance(start.dtype) if tol is None else tol
 
     def iterate(state: jax.Array) -> jax.Array:
         x, low, high, step = state
