@@ -11,9 +11,9 @@ gives each slot a level :math:`t` and a force :math:`\lambda` and solves
 by Newton steps that keep levels and forces positive. Here :math:`c_s` are the counts or, where
 there are fewer, :math:`\varepsilon` times the size of the prediction; :math:`\varepsilon` ends far
 below everything that matters. Since levels need to be the predictions in the end only, the steps
-pass through walls, straight or bent. Bounds of parameters are walls too. An On-Off slot has a
-second level, the rate :math:`b` of its background, and :math:`\mu = s + \alpha b`: this rate is
-eliminated slot by slot.
+pass through walls, straight or bent. Bounds of parameters are walls too; a parameter that comes to
+rest at one is put onto it. An On-Off slot has a second level, the rate :math:`b` of its background,
+and :math:`\mu = s + \alpha b`: this rate is eliminated slot by slot.
 
 Own code: the usual libraries in JAX have no interior-point method.
 """
@@ -30,10 +30,22 @@ from .joint_model import Barrier, PerSlot, bent, predictions, projected, squared
 from .joint_start import component_signal
 from .linear import factor_solve, scaled_factor, settings
 from .statistics import wstat_rates
-from .walls import Walls, counts, each, longest_step, scarce, sizes, targets, total, used
+from .walls import (
+    KEPT,
+    Walls,
+    counts,
+    each,
+    longest_step,
+    scarce,
+    sizes,
+    smallest,
+    targets,
+    total,
+    used,
+)
 
-STEPS = 100
-"""Most steps. Usually 5 to 10 do, up to 20 for models that are not linear."""
+STEPS = 200
+"""Most steps. Usually 5 to 10 do, 10 to 60 for models that are not linear."""
 WIDE = 0.1
 """The first width of the barrier."""
 NEAR = 0.03
@@ -42,14 +54,14 @@ MARGIN = 0.1
 """Distance from a bound to begin with: counts for norms, units for other parameters."""
 GAIN = 0.01
 """The barrier's part in the statistic does not fall below this part of what a step gains."""
+ARRIVING = 0.3
+"""Part of the last step that must have been possible for the barrier to become narrower."""
 APART = 1e10
 """How far level times force may be from what it is to be."""
 REACH = 1.0
 """Longest step of spectral parameters and of the background's norm and tilt."""
 HALVINGS = 30
 """Shortest step: two to minus this power."""
-HELD = 0.5
-"""Share of a parameter's curvature that comes from its bound, above which it sits on it."""
 
 
 class _Point(NamedTuple):
@@ -70,9 +82,10 @@ class _State(NamedTuple):
     point: _Point
     width: jax.Array
     decrement: jax.Array
+    part: jax.Array  # of the last step that was possible
     iteration: jax.Array
     inside: jax.Array  # the last parameters with positive predictions
-    on_bounds: tuple[jax.Array, jax.Array]
+    free: jax.Array  # parameters that vary and have not come to rest at a bound
     done: jax.Array
 
 
@@ -84,16 +97,20 @@ def _gaps(data: JointData, z: jax.Array, levels: Walls) -> PerSlot:
     )
 
 
+def _units(data: JointData) -> jax.Array:
+    """Changes of parameters that matter: one count for norms, one for other parameters; (Z,)."""
+    signal = component_signal(data)
+    one = jnp.ones_like(data.start)
+    return one.at[data.norm_index].set(1.0 / jnp.where(signal > 0, signal, 1.0))
+
+
 def _first_point(
-    data: JointData, start: jax.Array, size: Walls, active: Walls, target: Walls
+    data: JointData, start: jax.Array, unit: jax.Array, size: Walls, active: Walls, target: Walls
 ) -> _Point:
     """The start with levels well inside, and with forces that fit them."""
-    signal = jnp.repeat(component_signal(data), 1 + data.n_shape)
-    margin = jnp.full(start.shape, MARGIN, start.dtype)
-    norms = data.norm_index
-    margin = margin.at[norms].set(MARGIN / jnp.where(signal > 0, signal, 1.0)[norms])
     both = active.low & active.high
-    margin = jnp.minimum(margin, jnp.where(both, 0.25 * (data.upper - data.lower), jnp.inf))
+    room = jnp.where(both, 0.25 * (data.upper - data.lower), jnp.inf)
+    margin = jnp.minimum(MARGIN * unit, room)
     low = jnp.where(active.low, data.lower + margin, -jnp.inf)
     high = jnp.where(active.high, data.upper - margin, jnp.inf)
     z = jnp.clip(start, low, high)
@@ -209,14 +226,16 @@ def minimise(
     """
     numbers = settings(start.dtype)
     last = barrier.width
-    observed, size, active = counts(data), sizes(data, barrier), used(data, free)
-    counted = total(each(lambda n, u: jnp.where(u, n, 0.0), observed, active))
+    observed, size, unit = counts(data), sizes(data, barrier), _units(data)
+    counted = total(each(lambda n, u: jnp.where(u, n, 0.0), observed, used(data, free)))
     slack = 200 * jnp.finfo(start.dtype).eps
     linear = data.spectra is None and not data.n_nuisance
     no_norm = jnp.ones(start.size, bool).at[data.norm_index].set(False)
 
-    def factored(point: _Point, stiff: Walls, local: list[_Local]) -> tuple[jax.Array, tuple]:
-        """The curvature that a Newton step takes, and its factor."""
+    def factored(
+        point: _Point, stiff: Walls, local: list[_Local], free: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Factor of the curvature that a Newton step takes."""
         forces, bounds = point.forces, jnp.diag(stiff.low + stiff.high)
         matrix = squared(data, point.z, tuple(one.curvature for one in local)) + bounds
         if not linear:
@@ -230,11 +249,12 @@ def minimise(
             # Away from the minimum the curvature of a model that is not linear may be negative.
             good = jnp.all(jnp.isfinite(scaled_factor(full, free, numbers.ridge)[0]))
             matrix = jnp.where(good, full, matrix)
-        return matrix, scaled_factor(matrix, free, numbers.ridge)
+        return scaled_factor(matrix, free, numbers.ridge)
 
     def direction(
-        point: _Point, stiff: Walls, local: list[_Local], target: Walls, factor: tuple
+        point: _Point, stiff: Walls, target: Walls, factor: tuple, free: jax.Array
     ) -> _Step:
+        active, local = used(data, free), _eliminated(data, point, target, stiff)
         slope = projected(data, point.z, tuple(one.score for one in local))
         slope = slope - target.low / point.levels.low + target.high / point.levels.high
         slope = jnp.where(free, -slope, 0.0)
@@ -247,7 +267,7 @@ def minimise(
         )
         return _Step(step, of_levels, of_forces, jnp.sum(step * slope))
 
-    def narrower(point: _Point, width: jax.Array, step: _Step) -> jax.Array:
+    def narrower(point: _Point, width: jax.Array, step: _Step, active: Walls) -> jax.Array:
         """Width of the barrier after the step that would be taken without one (Mehrotra 1992).
 
         The closer that comes, the narrower; but not much before the parameters have arrived.
@@ -271,16 +291,17 @@ def minimise(
         return jnp.clip(jnp.maximum(ratio**3 * now, least), last, width)
 
     def body(state: _State) -> _State:
-        point = state.point
+        point, free = state.point, state.free
         z, levels, forces, _ = point
+        active = used(data, free)
         stiff = each(lambda u, f, t: jnp.where(u, f / t, 0.0), active, forces, levels)
         target = targets(observed, size, jnp.zeros_like(last), last)
-        local = _eliminated(data, point, target, stiff)
-        matrix, factor = factored(point, stiff, local)
-        width = narrower(point, state.width, direction(point, stiff, local, target, factor))
+        factor = factored(point, stiff, _eliminated(data, point, target, stiff), free)
+        straight = direction(point, stiff, target, factor, free)
+        width = narrower(point, state.width, straight, active)
+        width = jnp.where(state.part < ARRIVING, state.width, width)
         target = targets(observed, size, width, last)
-        local = _eliminated(data, point, target, stiff)
-        step = direction(point, stiff, local, target, factor)
+        step = direction(point, stiff, target, factor, free)
 
         part = longest_step(levels, step.levels)
         of_forces = longest_step(forces, step.forces)
@@ -293,21 +314,40 @@ def minimise(
             1.0 + jnp.abs(value) + shift @ jnp.abs(data.precision) @ shift + counted
         )
 
-        def halved(carry: tuple) -> tuple:
-            part, halvings, _ = carry
-            part = 0.5 * part
-            new_z = z + part * step.z
-            new_levels = each(lambda t, d: t + part * d, levels, step.levels)
-            gaps = _gaps(data, new_z, new_levels)
-            return part, halvings + 1, _Point(new_z, new_levels, forces, gaps)
+        def at(of_z: jax.Array, of_levels: Walls) -> _Point:
+            new_z, new_levels = z + of_z, each(jnp.add, levels, of_levels)
+            return _Point(new_z, new_levels, forces, _gaps(data, new_z, new_levels))
 
-        def too_long(carry: tuple) -> jax.Array:
-            _, halvings, new = carry
-            good = _merit(data, new, active, target, weights) <= value + rounding
-            return (halvings < 0) | (~good & (halvings < HALVINGS))
+        def good(new: _Point) -> jax.Array:
+            return _merit(data, new, active, target, weights) <= value + rounding
 
-        begin = (2.0 * part, jnp.asarray(-1), point)
-        part, _, new = jax.lax.while_loop(too_long, halved, begin)
+        def corrected(part: jax.Array, new: _Point) -> tuple[_Point, jax.Array]:
+            """A trial without what it missed because the model is not linear (to second order)."""
+            pairs = zip(point.gaps, new.gaps, strict=True)
+            missed = point._replace(gaps=tuple(gap + part * old for old, gap in pairs))
+            again = direction(missed, stiff, target, factor, free)
+            of_z = part * step.z + again.z - step.z
+            of_levels = each(lambda d, a: part * d + a - d, step.levels, again.levels)
+            left = each(lambda t, d: (1.0 - KEPT) * t + d, levels, of_levels)
+            new = at(of_z, of_levels)
+            return new, (smallest(left) > 0) & good(new)
+
+        def shorter(carry: tuple) -> tuple:
+            part, halvings, _, _ = carry
+            part = jnp.where(halvings < 0, part, 0.5 * part)
+            new = at(part * step.z, each(lambda d: part * d, step.levels))
+            found = good(new)
+            if not linear:
+                other, better = corrected(part, new)
+                new = jax.tree.map(lambda a, b: jnp.where(better & ~found, a, b), other, new)
+                found = found | better
+            return part, halvings + 1, new, found
+
+        part, _, new, _ = jax.lax.while_loop(
+            lambda carry: ~carry[3] & (carry[1] < HALVINGS),
+            shorter,
+            (part, jnp.asarray(-1), point, jnp.asarray(False)),
+        )
         new_forces = each(
             lambda f, d, c, t: jnp.clip(f + of_forces * d, c / t / APART, c / t * APART),
             *(forces, step.forces, target, new.levels),
@@ -315,31 +355,44 @@ def minimise(
         # Where parameters can make up for each other, rounding keeps the decrement from falling on.
         stuck = (step.decrement <= numbers.stuck) & (step.decrement >= 0.1 * state.decrement)
         small = (step.decrement <= numbers.tolerance * start.size) | stuck
-        diagonal = jnp.diagonal(matrix)
         expected = tuple(t + gap for t, gap in zip(new.levels.on, new.gaps, strict=True))
         positive = [jnp.all(t >= 0) for t in expected]
+        done = (width <= last) & (part >= 1.0) & small
+        # Level times force is about the width: one of them is small. The others get a last step.
+        low, high = (
+            done & wall & (force * unit**2 > level)
+            for wall, force, level in (
+                (active.low, new_forces.low, new.levels.low),
+                (active.high, new_forces.high, new.levels.high),
+            )
+        )
+        resting = low | high
+        new = new._replace(z=jnp.where(low, data.lower, jnp.where(high, data.upper, new.z)))
+        gaps = jax.lax.cond(
+            jnp.any(resting), lambda: _gaps(data, new.z, new.levels), lambda: new.gaps
+        )
         return _State(
-            point=new._replace(forces=new_forces),
+            point=new._replace(forces=new_forces, gaps=gaps),
             width=width,
             decrement=step.decrement,
+            part=part,
             iteration=state.iteration + 1,
             inside=jnp.where(jnp.all(jnp.stack(positive)), new.z, state.inside),
-            on_bounds=(stiff.low > HELD * diagonal, stiff.high > HELD * diagonal),
-            done=(width <= last) & (part >= 1.0) & small,
+            free=free & ~resting,
+            done=done & ~jnp.any(resting),
         )
 
     width = jnp.asarray(WIDE, start.dtype)
     target = targets(observed, size, width, last)
     state = _State(
-        point=_first_point(data, start, size, active, target),
+        point=_first_point(data, start, unit, size, used(data, free), target),
         width=width,
         decrement=jnp.asarray(jnp.inf, start.dtype),
+        part=jnp.asarray(1.0, start.dtype),
         iteration=jnp.asarray(0),
         inside=inside,
-        on_bounds=(jnp.zeros(start.size, bool), jnp.zeros(start.size, bool)),
+        free=free,
         done=jnp.asarray(False),
     )
     state = jax.lax.while_loop(lambda s: ~s.done & (s.iteration < most), body, state)
-    low, high = state.on_bounds
-    z = jnp.where(low, data.lower, jnp.where(high, data.upper, state.point.z))
-    return jnp.where(state.done, z, state.inside), state.done
+    return jnp.where(state.done, state.point.z, state.inside), state.done
