@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from forward_factory import MODEL, dataset_of, estimator, gaussian_image, sky_image
 from numpy.testing import assert_allclose
-from regions import RectangleSkyRegion
+from regions import CircleSkyRegion, RectangleSkyRegion
 
 import jaxprof.forward.fitting as fitting
 from jaxprof import (
@@ -125,6 +125,27 @@ def test_a_bin_without_a_pixel_in_use():
     assert profile.counts[1, 0] == 0
     assert np.isfinite(profile.norm[1, 0])
     assert list(np.isnan(profile.ts[:, 0])) == [False, True, False]
+
+
+def test_a_bin_between_the_centres_of_pixels():
+    """Photons of a bin narrower than a pixel are seen: it is masked only if its pixels are."""
+    dataset = few(1, n_photons=3000.0, background=0.5)
+    center = dataset.geom.center_skydir
+    regions = [
+        CircleSkyRegion(center.directional_offset_by(90 * u.deg, x * u.deg), radius * u.deg)
+        for x, radius in ((0.0, 0.02), (0.4, 0.15))
+    ]
+    for masked, status in ((False, Status.OK), (True, Status.FULLY_MASKED)):
+        if masked:
+            mask = np.ones(dataset.geom.data_shape, bool)
+            mask[:, 9:11, 9:11] = False
+            dataset.mask_fit = WcsNDMap(dataset.geom, mask)
+        profile = estimator(regions).run(dataset)
+        assert list(profile.status[:, 0]) == [status, Status.OK]
+        assert list(profile.coverage[:, 0]) == [float(not masked), 1.0]
+        assert np.all(np.isfinite(profile.norm)) and np.all(profile.norm_err > 0)
+        assert list(np.isnan(profile.ts[:, 0])) == [masked, False]
+        assert profile.counts[0, 0] == 0
 
 
 def test_smoothness_does_not_pull_towards_bins_that_are_not_seen():

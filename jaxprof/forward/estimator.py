@@ -128,9 +128,9 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     instead; in a joint fit, bins could then cancel each other where there are no counts at no cost.
 
     Penalties and constraints are part of what ``ts`` and scans compare; ``stat`` is without them,
-    and ``stat_null`` is ``stat + ts``. A bin without a pixel in use is "fully masked": it has the
-    norm that its leakage tells, and no ``ts``. A spectral parameter that runs into the end of its
-    range (five from the reference, for an index) has no error.
+    and ``stat_null`` is ``stat + ts``. A bin that no pixel in use lies in is "fully masked": it has
+    the norm that its leakage tells, and no ``ts``. A spectral parameter that runs into the end of
+    its range (five from the reference, for an index) has no error.
     """
 
     sources: list[SkyModel]

@@ -17,7 +17,7 @@ from jaxprof.core.joint_data import JointData, JointFit
 from jaxprof.core.joint_fit import fit_joint_ts
 from jaxprof.core.joint_intervals import joint_limits, joint_scan, joint_sensitivity
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
-from jaxprof.forward.problem import Group
+from jaxprof.forward.problem import Group, seen
 from jaxprof.forward.refine import (
     coefficients_at,
     held_points,
@@ -110,12 +110,13 @@ def fit_groups(
     started: dict[int, _Started] = {}
     pending = list(range(len(groups)))
     per_pixel = options.likelihood == "pixel"
+    in_use = seen(datasets, response, groups)
     for step in range(ROUNDS + 1):
         whole = step == ROUNDS or not per_pixel
         made = make(merge=not whole, alone=None if whole else alone)
         for number in pending:
             # First the norms alone: about where the rest goes, their covariance tells.
-            wanted_ts = _seen(response, groups[number]) & (step > 0 or whole)
+            wanted_ts = in_use[:, number] & (step > 0 or whole)
             started[number] = _start(made[number], n_bins, wanted_ts)
         if whole:
             break
@@ -168,15 +169,6 @@ def _warn(response: ForwardResponse, groups: Sequence[Group], started: dict[int,
                 "ts is an upper bound there",
                 stacklevel=4,
             )
-
-
-def _seen(response: ForwardResponse, group: Group) -> Array:
-    """Bins with any pixel in use, (B,): what leaks out of the others is no test of them."""
-    found = np.zeros(response.components.n_bins, bool)
-    for own, bins in zip(response.datasets, group.bins, strict=True):
-        used = own.mask[bins].any(axis=(0, 2))
-        found |= own.cells.members[used, : len(found)].any(axis=0)
-    return found
 
 
 def _start(data: JointData, n_bins: int, with_ts: Array) -> _Started:

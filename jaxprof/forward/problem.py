@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
+SEEN = 0.5
+"""Bins without a pixel's centre are seen if this part of their flux starts in pixels in use."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -267,3 +270,19 @@ def coverage(
             np.stack([share[:, group.bins[number]].mean(axis=1) for group in groups], axis=1)
         )
     return np.minimum(np.mean(parts, axis=0), 1.0)
+
+
+def seen(
+    datasets: Sequence[MapDataset], response: ForwardResponse, groups: Sequence[Group]
+) -> Array:
+    """Bins that pixels in use lie in, (B, G): what leaks out of the others is no test of them.
+
+    The centre of a pixel tells; bins so narrow that they hold none are seen if most of their flux
+    starts in pixels in use.
+    """
+    found = coverage(datasets, response, groups) > SEEN
+    for number, group in enumerate(groups):
+        for own, bins in zip(response.datasets, group.bins, strict=True):
+            used = own.mask[bins].any(axis=(0, 2))
+            found[:, number] |= own.cells.members[used, : len(found)].any(axis=0)
+    return found

@@ -14,7 +14,7 @@ from jaxprof.estimator import joined_gti
 from jaxprof.forward.fitting import GroupResult
 from jaxprof.forward.parameters import background_options
 from jaxprof.forward.prediction import Prediction, predict
-from jaxprof.forward.problem import coverage
+from jaxprof.forward.problem import coverage, seen
 from jaxprof.forward.response import ForwardResponse
 from jaxprof.forward.summary import goodness_table, nuisance_table
 from jaxprof.profile import FluxProfile
@@ -97,7 +97,8 @@ def _quantities(
     ts = per_group([r.values["ts"] for r in results])
     predictions = [predict(datasets, response, r) for r in results]
     status = per_group([r.fit.status[:n_bins] for r in results])
-    status = _refined(status, predictions)
+    groups = [result.group for result in results]
+    status = _refined(status, predictions, seen(datasets, response, groups))
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.where(variance > 0, variance, np.nan))
     quantities: dict[str, Array] = {
@@ -132,7 +133,7 @@ def _quantities(
     quantities["response"] = per_group([p.response for p in predictions])
     quantities["success"] = status <= Status.BOUNDARY
     quantities["status"] = status
-    quantities["coverage"] = coverage(datasets, response, [result.group for result in results])
+    quantities["coverage"] = coverage(datasets, response, groups)
     quantities["solid_angle"] = np.array(
         [emission.solid_angle for emission in response.datasets[0].emissions[:n_bins]]
     )
@@ -140,14 +141,15 @@ def _quantities(
     return quantities, reference, predictions
 
 
-def _refined(status: Array, predictions: list[Prediction]) -> Array:
+def _refined(status: Array, predictions: list[Prediction], in_use: Array) -> Array:
     """Tell bins without counts, and without any pixel in use, from other special cases."""
     counts = np.stack([p.counts.sum(axis=-1) for p in predictions], axis=1)
     pixels = np.stack([p.n_slots for p in predictions], axis=1)
-    status = np.where((status == Status.BOUNDARY) & (counts == 0), Status.ZERO_COUNTS, status)
+    empty = (status == Status.BOUNDARY) & (counts == 0) & (pixels > 0)
+    status = np.where(empty, Status.ZERO_COUNTS, status)
     # What leaks out of a bin without a pixel in use may still tell its norm, but not without the
     # assumption of where in the bin it started.
-    lost = (pixels == 0) & (status != Status.NOT_CONVERGED)
+    lost = ~in_use & (status != Status.NOT_CONVERGED)
     return np.where(lost, Status.FULLY_MASKED, status)
 
 
