@@ -13,7 +13,7 @@ from .data import Status
 from .joint_data import JointBlock, JointData, JointFit, JointOnOffBlock
 from .joint_fit import Interior, at_fit, fit_held, interior, rise
 from .joint_model import difference, predictions
-from .joint_start import component_signal
+from .joint_start import barrier_at, component_signal
 from .solve import increasing_root, tolerance
 
 FAR = 1e4
@@ -21,6 +21,9 @@ FAR = 1e4
 STEP = 1e-6
 """Last step of a search, in units of that length, in double precision: the next one would be about
 its square."""
+
+RAISED = 0.1
+"""How far Asimov data's fit begins from their truth, on the way to a point well inside."""
 
 
 @jax.tree_util.register_dataclass
@@ -265,6 +268,7 @@ def joint_sensitivity(
     best = at_fit(data, fit)
     best = best.at[at].set(jnp.maximum(best[at], 0.0))
     target = n_sigma**2
+    positive = interior(data)[0]
 
     def one(component: jax.Array) -> jax.Array:
         parameter = component * (1 + data.n_shape)
@@ -278,7 +282,9 @@ def joint_sensitivity(
             truth = truth_at(y)
             asimov = _asimov(data, truth)
             known = JointFit(**{**vars(fit), "values": truth})
-            inside = interior(asimov)
+            # Close to the minimum; norms of zero are raised, since predictions may vanish there.
+            raised = truth.at[at].add(RAISED * jnp.maximum(positive[at] - truth[at], 0.0))
+            inside = raised, barrier_at(asimov, raised)
             z, converged, _ = fit_held(asimov, known, inside, parameter, jnp.zeros_like(y))
             # Both points are minima: that they move with the counts does not matter.
             value, slope = jax.jvp(
