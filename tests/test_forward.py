@@ -172,6 +172,35 @@ def test_psf_that_varies_over_the_sky():
     assert_allclose(estimate(dataset, regions).norm[:, 0], 1.0, atol=0.01)
 
 
+def test_rings_around_the_pointing_have_the_psf_where_they_are():
+    """The PSF gets wider outwards; it is not that of the rings' common centre."""
+
+    def width(r):
+        return 0.05 + 0.12 * r**2
+
+    def part(low, high):
+        return sky_image(lambda x, y: (np.hypot(x, y) >= low) & (np.hypot(x, y) < high), 0.1)
+
+    edges = np.linspace(0.4, 0.6, 9)
+    image = sum(
+        (high**2 - low**2) * gaussian_image(part(low, high), width(0.5 * (low + high)), 0.1)
+        for low, high in zip(edges[:-1], edges[1:], strict=True)
+    )
+    dataset = dataset_of(image / image.sum(), 0.1, sigma=0.05)
+    center = estimate(dataset, rings(4, 0.2)).norm[:, 0]
+    assert np.abs(center - [0, 0, 1, 0]).max() > 0.1
+    _, true = energy_axes()
+    nodes = MapAxis.from_nodes(np.linspace(0, 0.9, 901) * u.deg, name="rad")
+    sky = WcsGeom.create(binsz=0.1, width=(2.1, 2.1), frame="galactic")
+    rows, columns = np.indices(sky.npix_shape) - 10
+    sigma = width(0.1 * np.hypot(rows, columns))
+    density = np.stack([PSFMap.from_gauss(true, s * u.deg, nodes).data for s in sigma.ravel()], -1)
+    dataset.psf = PSFMap(density.reshape(*density.shape[:2], *sigma.shape), nodes, true, sky)
+    norms = estimate(dataset, rings(4, 0.2)).norm[:, 0]
+    # Within the ring of 0.2 deg it changes too, which is not folded.
+    assert_allclose(norms, [0, 0, 1, 0], atol=0.02)
+
+
 @pytest.mark.slow
 def test_psf_per_reconstructed_energy():
     """Without energy dispersion it is the same thing; with it, another order of operations."""

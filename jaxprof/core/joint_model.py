@@ -119,7 +119,9 @@ def _penalty(data: JointData, z: jax.Array) -> jax.Array:
 def _rounded_off(block: JointOnOffBlock, added: jax.Array) -> tuple[jax.Array, jax.Array]:
     """ON and OFF counts with a little of them where there are none."""
     on, off = block.n_on, block.n_off
-    return jnp.where(on > 0, on, added), jnp.where(off > 0, off, added / block.alpha)
+    # Sums, so that the derivatives by counts of zero are there.
+    few_on, few_off = jnp.where(on > 0, 0.0, added), jnp.where(off > 0, 0.0, added / block.alpha)
+    return on + few_on, off + few_off
 
 
 def barrier_scales(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:

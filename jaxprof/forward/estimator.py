@@ -116,10 +116,12 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
 
     Notes
     -----
-    Point-spread function and energy dispersion of a component are those at its centre. Emission of
-    bins is spread evenly over parts of pixels (see ``subpixels``), which makes it wider by as much:
-    counts next to the edge of a bin of a few pixels are good to a percent of the largest. Sources
-    smaller than a pixel do not get wider.
+    Point-spread function and energy dispersion that change over the sky are averaged over the
+    photons of each component; how they change within one is not folded. Emission of bins is spread
+    evenly over parts of pixels (see ``subpixels``), which makes it wider by as much: counts next to
+    the edge of a bin of a few pixels are good to a percent of the largest, at the rim of a template
+    map that does not fall to zero there to three percent. Sources smaller than a pixel do not get
+    wider.
 
     No prediction of a pixel and energy (of a sum, if sums are fitted) is negative: norms of bins
     that are over-subtracted go down to where one vanishes. ``status`` then is "boundary" for all

@@ -29,7 +29,7 @@ class FoldingInput:
     kernel : ndarray of int, shape (C,)
         Index into the list of kernels.
     edisp : ndarray, shape (C, T, E)
-        Energy dispersion at the components' centres.
+        Energy dispersion of the components.
     y0, x0 : ndarray of int, shape (C,)
         Pixel of ``images[:, :, 0, 0]`` on the map.
     first : int
@@ -45,7 +45,7 @@ class FoldingInput:
     first: int
 
 
-def exposures(dataset: MapDataset, chunk: Sequence[Emission], shape: tuple[int, int]) -> Array:
+def exposures(dataset: MapDataset, chunk: Sequence[Emission]) -> Array:
     """Exposure [cm2 s] times share of the flux (C, T, h, w), zero beyond each emission's pixels.
 
     The exposure is interpolated to the mean position of the emission in each pixel. Off the map it
@@ -55,6 +55,7 @@ def exposures(dataset: MapDataset, chunk: Sequence[Emission], shape: tuple[int, 
     assert exposure is not None
     factor = exposure.unit.to("cm2 s")
     ny, nx = exposure.geom.npix_shape
+    shape = np.max([emission.weights.shape for emission in chunk], axis=0)
     images = np.zeros((len(chunk), exposure.data.shape[0], *shape))
     for index, emission in enumerate(chunk):
         h, w = emission.weights.shape

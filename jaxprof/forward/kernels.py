@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.forward.emission import Emission
+from jaxprof.forward.places import mean_response
 from jaxprof.irf import PSFMap, RecoPSFMap
 from jaxprof.maps import WcsGeom
 
@@ -145,11 +146,15 @@ def psf_margin(dataset: MapDataset, geom: WcsGeom) -> int:
 
 
 def distinct_kernels(
-    dataset: MapDataset, geom: WcsGeom, emissions: Sequence[Emission]
+    dataset: MapDataset, geom: WcsGeom, emissions: Sequence[Emission], images: Sequence[Array]
 ) -> tuple[list[Kernel], Array]:
-    """Distinct kernels, and which of them each component has."""
+    """Distinct kernels, and which of them each component has; ``images`` as for `mean_response`."""
     centers = SkyCoord([emission.center for emission in emissions])
-    rad, tables, _ = psf_tables(dataset, centers)
+    rad, *_ = psf_tables(dataset, centers[:1])
+    assert dataset.psf is not None
+    tables = mean_response(
+        dataset.psf, geom, emissions, images, lambda at: psf_tables(dataset, at)[1]
+    )
     matrices = pixel_matrices(geom, centers)
     kernels: list[Kernel] = []
     which = np.empty(len(emissions), int)

@@ -28,7 +28,9 @@ from jaxprof.forward.kernels import (
     psf_radius,
     reach,
 )
+from jaxprof.forward.places import mean_response
 from jaxprof.irf import RecoPSFMap
+from jaxprof.maps import WcsGeom
 from jaxprof.reduce import edisp_kernels
 
 Array = NDArray[Any]
@@ -88,22 +90,23 @@ class Folding:
             raise missing_psf(dataset)
         self.reco_psf = isinstance(dataset.psf, RecoPSFMap)
         geom = dataset.geom.to_image()
-        self.kernels, which = distinct_kernels(dataset, geom, emissions)
         self.radius = 2 * psf_radius(dataset).max() / geom.pixel_scales.to_value("deg").min()
         # Nothing travels further than from where it starts across the map.
         self.farthest = max(geom.npix_shape) + max(
             pixels_off_map(e, geom.npix_shape) for e in emissions
         )
-        edisp = edisp_kernels(dataset, SkyCoord([emission.center for emission in emissions]))
+        parts = chunks(emissions)
+        images = [exposures(dataset, emissions[part]) for part in parts]
+        each = [image for chunk in images for image in chunk]
+        self.kernels, which = distinct_kernels(dataset, geom, emissions, each)
+        edisp = _edisp(dataset, geom, emissions, each)
         self.inputs: list[FoldingInput] = []
-        for part in chunks(emissions):
+        for part, photons in zip(parts, images, strict=True):
             chunk = emissions[part]
-            height, width = np.max([emission.weights.shape for emission in chunk], axis=0)
-            images = exposures(dataset, chunk, (int(height), int(width)))
             self.inputs.append(
                 FoldingInput(
-                    images=images,
-                    details=uneven_parts(images, chunk),
+                    images=photons,
+                    details=uneven_parts(photons, chunk),
                     kernel=which[part],
                     edisp=edisp[part],
                     y0=np.array([emission.y0 for emission in chunk]),
@@ -238,6 +241,19 @@ class Folding:
             per_true_energy=per_true_energy,
             reco_psf=self.reco_psf,
         )
+
+
+def _edisp(
+    dataset: MapDataset, geom: WcsGeom, emissions: Sequence[Emission], images: Sequence[Array]
+) -> Array:
+    """Energy dispersion (C, T, E) of the components."""
+
+    def at(positions: SkyCoord) -> Array:
+        return edisp_kernels(dataset, positions)
+
+    if dataset.edisp is None:
+        return at(SkyCoord([emission.center for emission in emissions]))
+    return mean_response(dataset.edisp, geom, emissions, images, at)
 
 
 def _equal_pieces(n: int) -> list[Array]:
