@@ -27,6 +27,7 @@ from jaxprof.options import (
     optional_selection,
     positive,
     profile_regions,
+    switch,
 )
 from jaxprof.profile import FluxProfile
 from jaxprof.reduce import LIKELIHOODS, MASK_POLICIES, Reduction, reduce_datasets
@@ -47,7 +48,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "n_sigma_ul": partial(positive, "n_sigma_ul"),
     "n_sigma_sensitivity": partial(positive, "n_sigma_sensitivity"),
     "selection_optional": optional_selection,
-    "sum_over_energy_groups": bool,
+    "sum_over_energy_groups": partial(switch, "sum_over_energy_groups"),
     "norm": norm_parameter,
     "mask_policy": partial(one_of, "mask_policy", valid=MASK_POLICIES),
     "likelihood": partial(one_of, "likelihood", valid=LIKELIHOODS),

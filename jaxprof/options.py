@@ -186,6 +186,13 @@ def optional_selection(selection: str | Iterable[str] | None) -> tuple[str, ...]
     return tuple(name for name in SELECTIONS if name in wanted)
 
 
+def switch(name: str, value: bool) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def one_of(name: str, value: str, valid: tuple[str, ...]) -> str:
     """A value that the option takes."""
     if value not in valid:

@@ -120,6 +120,31 @@ def test_parts_that_do_not_fit_are_refused(changes, message):
         MapDataset(**parts(**changes))
 
 
+@pytest.mark.parametrize(
+    ("part", "map_", "message"),
+    [
+        ("background", WcsNDMap(SMALLER), r"background has \(4, 4\) pixels.*counts \(4, 6\)"),
+        ("background", WcsNDMap(GEOM, 1.0, "s-1"), "background has the unit '1 / s'"),
+        ("counts", WcsNDMap(SHIFTED), "are at other sky positions"),
+        ("exposure", WcsNDMap(GEOM.to_cube([TRUE]), 1.0, "cm2"), "exposure has the unit 'cm2'"),
+        ("exposure", WcsNDMap(SHIFTED.to_cube([TRUE]), 1.0, "cm2 s"), "exposure are at other"),
+        ("edisp", EDispKernelMap.from_diagonal(OTHER_RECO, TRUE), "edisp has the reconstructed"),
+    ],
+)
+def test_parts_assigned_later_are_checked_before_a_fit(part, map_, message):
+    dataset = MapDataset(**parts())
+    setattr(dataset, part, map_)
+    with pytest.raises(ValueError, match=message):
+        dataset.check()
+
+
+def test_masks_assigned_later_may_be_numbers():
+    dataset = MapDataset(**parts())
+    dataset.mask_fit = WcsNDMap(GEOM, np.arange(np.prod(GEOM.data_shape)).reshape(GEOM.data_shape))
+    assert dataset.mask.dtype == bool
+    assert dataset.mask.sum() == MapDataset(**parts()).mask.sum()
+
+
 def test_on_off_parts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="acceptance are at other sky positions"):
         MapDatasetOnOff(**on_off_parts(acceptance=WcsNDMap(SHIFTED)))

@@ -258,6 +258,22 @@ def test_the_unit_of_a_norm_does_not_matter():
     assert_allclose(1e6 * other.nuisance["value"], one.nuisance["value"], rtol=1e-4)
 
 
+def test_the_unit_of_a_free_background_does_not_matter():
+    """Without a bin the background makes up for it, by hundreds of times what it was."""
+    image = sky_image(lambda x, y: np.hypot(x, y) < 0.2, BINSZ)
+    options = {"sigma": 0.1, "blur": True, "n_photons": 1000.0}
+    dataset = dataset_of(image, BINSZ, background=1e-3, **options)
+    found = []
+    for factor in (1.0, 500.0):
+        dataset.background.data[:] = 1e-3 * factor
+        found.append(estimator(background="free").run(dataset))
+    low, high = found
+    assert low.ts[0, 0] > 1000
+    assert_allclose(low.ts, high.ts, rtol=1e-6)
+    assert_allclose(low.norm, high.norm, atol=1e-6)
+    assert_allclose(low.nuisance["value"][0], 500 * high.nuisance["value"][0], rtol=1e-5)
+
+
 def test_errors_of_bent_models_at_walls():
     """Where the observed information is not positive, the expected one gives the errors."""
     dataset = few(3)

@@ -230,6 +230,15 @@ def test_reduced_data_fit_in_either_precision():
         ({"guard_bins": True}, "guard_bins must be the number"),
         ({"free_spectral_parameters": 5}, "free_spectral_parameters must be a list of names"),
         ({"free_spectral_parameters": [5]}, "free_spectral_parameters must be a list of names"),
+        ({"subpixels": 2.0}, "subpixels must be 1, 2, 3 or 4"),
+        ({"subpixels": True}, "subpixels must be 1, 2, 3 or 4"),
+        ({"sum_over_energy_groups": "yes"}, "sum_over_energy_groups must be True or False"),
+        ({"background": "loose"}, "background norm must be 'fixed', 'free' or the positive width"),
+        ({"background": {"norm": -1}}, "background norm must be"),
+        ({"background": {"hess": {"slope": 1}}}, "background has no 'slope'"),
+        ({"background": ["free", None]}, "background norm must be"),
+        ({"template": "flat"}, "template is a str"),
+        ({"template": [None, "flat", None]}, r"template\[1\] is a str"),
     ],
 )
 def test_options_that_make_no_sense(options, match):

@@ -402,6 +402,36 @@ def test_few_on_off_counts(seed):
             assert stat(best + step * direction) > stat(best) - 1e-8
 
 
+@pytest.mark.parametrize(("n_on", "n_off"), [((9.0, 3.0), (5.0, 0.0)), ((9.0, 0.0), (5.0, 8.0))])
+def test_derivatives_by_on_off_counts_of_zero(n_on, n_off):
+    """One component: those of the fit on its own, which are finite differences."""
+    template, alpha = np.array([2.0, 1.0]), np.full(2, 0.25)
+    part = Part(counts=np.array(n_on), n_off=np.array(n_off), alpha=alpha, templates=template[None])
+    own = Problem((replace(part, templates=part.templates[:, None]),), free=np.ones(1, bool))
+    data = own.joint(1, 2)
+
+    def joint(on, off):
+        block = replace(data.blocks[0], n_on=on[None], n_off=off[None])
+        return fit_joint(replace(data, blocks=(block,))).values[0]
+
+    def alone(on, off):
+        one = OnOffData(
+            n_on=on[None, None], n_off=off[None, None], alpha=alpha[None, None],
+            npred_ref=template[None, None],
+        )  # fmt: skip
+        return fit_norms(one).norm[0, 0]
+
+    counts = jnp.array(n_on), jnp.array(n_off)
+    found, expected = (jax.grad(f, argnums=(0, 1))(*counts) for f in (joint, alone))
+    assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+    argument = 0 if n_on[1] == 0 else 1
+    h, moved = 1e-4, list(counts)
+    moved[argument] = counts[argument].at[1].add(h)
+    difference = (joint(*moved) - joint(*counts)) / h
+    assert abs(difference) > 0.03
+    assert_allclose(found[argument][1], difference, rtol=1e-3)
+
+
 def test_free_spectra_of_data_sets_with_other_true_energies():
     """Each data set has templates in true energies of its own, and the same truth."""
     index, group = np.array([2.2, 2.5]), np.array([1.0, 10.0])

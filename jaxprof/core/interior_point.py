@@ -59,7 +59,7 @@ ARRIVING = 0.3
 APART = 1e10
 """How far level times force may be from what it is to be."""
 REACH = 1.0
-"""Longest step of spectral parameters and of the background's norm and tilt."""
+"""Longest step of spectral parameters and of the background's tilt."""
 HALVINGS = 30
 """Shortest step: two to minus this power."""
 
@@ -230,7 +230,9 @@ def minimise(
     counted = total(each(lambda n, u: jnp.where(u, n, 0.0), observed, used(data, free)))
     slack = 200 * jnp.finfo(start.dtype).eps
     linear = data.spectra is None and not data.n_nuisance
-    no_norm = jnp.ones(start.size, bool).at[data.norm_index].set(False)
+    # Predictions are straight in norms, also in those of the backgrounds.
+    shapes = jnp.ones(start.size, bool).at[data.norm_index].set(False)
+    shapes = shapes.at[data.nuisance_start :: 2].set(False)
 
     def factored(
         point: _Point, stiff: Walls, local: list[_Local], free: jax.Array
@@ -242,9 +244,9 @@ def minimise(
             pairs = zip(data.blocks, forces.on, strict=True)
             pulls = tuple(jnp.where(block.mask, 1.0 - force, 0.0) for block, force in pairs)
             slope = projected(data, point.z, pulls) + forces.high - forces.low
-            # Parameters that are no norms go one reach a step at most; close to the minimum, where
-            # the slope vanishes, this does not hinder.
-            matrix = matrix + jnp.diag(jnp.where(no_norm, jnp.abs(slope) / REACH, 0.0))
+            # Parameters of shapes go one reach a step at most; close to the minimum, where the
+            # slope vanishes, this does not hinder.
+            matrix = matrix + jnp.diag(jnp.where(shapes, jnp.abs(slope) / REACH, 0.0))
             full = matrix + bent(data, point.z, pulls)
             # Away from the minimum the curvature of a model that is not linear may be negative.
             good = jnp.all(jnp.isfinite(scaled_factor(full, free, numbers.ridge)[0]))

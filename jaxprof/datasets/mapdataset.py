@@ -131,7 +131,7 @@ class MapDataset:
         mask = np.ones(self.geom.data_shape, dtype=bool)
         for part in (self.mask_safe, self.mask_fit):
             if part is not None:
-                mask &= part.data
+                mask &= part.data != 0
         return mask
 
     def npred_background(self) -> WcsNDMap:
@@ -198,11 +198,13 @@ class MapDataset:
         Raises
         ------
         ValueError
-            If counts or exposure are missing, or there are NaN, infinite or negative
-            values in the counts, background or exposure. The message names the map, the
-            number of such values and the first of them.
+            If counts or exposure are missing, maps that were assigned later do not fit
+            together, or there are NaN, infinite or negative values in the counts, background
+            or exposure. The message names the map, the number of such values and the first
+            of them.
         """
         self._require("counts", "exposure")
+        self._check_geometry()
         mask = self.mask
         for part in self._value_parts():
             map_ = getattr(self, part)

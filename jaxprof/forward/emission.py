@@ -365,11 +365,12 @@ def _templates(template: Any, n: int) -> list[Any]:
                 f"template is a list of {len(template)}, and there are {n} regions; "
                 "give one (or None) for each, or a single template for all"
             )
-        return [_template(item, f"template[{i}]") for i, item in enumerate(template)]
-    return [_template(template, "template")] * n
+        return [template_model(item, f"template[{i}]") for i, item in enumerate(template)]
+    return [template_model(template, "template")] * n
 
 
-def _template(template: Any, name: str) -> Any:
+def template_model(template: Any, name: str) -> Any:
+    """A checked template, None for an even brightness; ``name`` is for messages."""
     if template is None or isinstance(template, ConstantSpatialModel):
         return None
     if isinstance(template, WcsNDMap):

@@ -19,8 +19,10 @@ from jaxprof.forward.guards import nearest_bins
 from jaxprof.forward.options import (
     bin_models,
     check_free_energies,
+    checked_background,
     checked_oversampling,
     checked_subpixels,
+    checked_template,
     free_names,
     guard_list,
     not_negative,
@@ -145,6 +147,8 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         "mask_policy": partial(one_of, "mask_policy", valid=POLICIES),
         "sources": source_list,
         "smoothness": partial(not_negative, "smoothness"),
+        "background": checked_background,
+        "template": checked_template,
         "oversampling": checked_oversampling,
         "subpixels": checked_subpixels,
     }

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxprof.core.spatial import PointSpatialModel
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.forward.emission import template_model
 from jaxprof.forward.guards import guard_regions
-from jaxprof.forward.parameters import BackgroundOption
+from jaxprof.forward.parameters import BackgroundOption, background_option
 from jaxprof.models import SkyModel
-from jaxprof.options import checked_spectral_model
+from jaxprof.options import checked_spectral_model, switch
 from jaxprof.regions import region_list
 
 
@@ -55,6 +57,15 @@ def guard_list(guard_bins: Any, regions: list[Any]) -> list[Any]:
     )
 
 
+def checked_template(template: Any) -> Any:
+    """Something that tells the brightness within bins; points may be in lists only."""
+    many = isinstance(template, list | tuple)
+    for number, item in enumerate(template if many else [template]):
+        if not (many and isinstance(item, PointSpatialModel)):
+            template_model(item, f"template[{number}]" if many else "template")
+    return template
+
+
 def check_backgrounds(
     datasets: Sequence[MapDataset], options: Sequence[BackgroundOption], summed: bool
 ) -> None:
@@ -79,6 +90,15 @@ def check_backgrounds(
             )
 
 
+def checked_background(option: Any) -> Any:
+    """Something that `background_options` takes, whatever the datasets are called."""
+    named = isinstance(option, Mapping) and not set(option) <= {"norm", "tilt"}
+    items = option.values() if named else option if isinstance(option, list | tuple) else [option]
+    for item in items:
+        background_option(item)
+    return option
+
+
 def checked_oversampling(value: Any) -> int:
     """A number of sub-pixels."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
@@ -88,8 +108,7 @@ def checked_oversampling(value: Any) -> int:
 
 def free_names(free_index: bool, names: Sequence[str], models: list[Any]) -> tuple[str, ...]:
     """Names of the spectral parameters to fit, checked against the models."""
-    if not isinstance(free_index, bool | np.bool_):
-        raise ValueError(f"free_index must be True or False, got {free_index!r}")
+    switch("free_index", free_index)
     if not isinstance(names, str | list | tuple) or not all(isinstance(n, str) for n in names):
         raise ValueError(f"free_spectral_parameters must be a list of names, got {names!r}")
     found = [names] if isinstance(names, str) else list(names)
@@ -137,8 +156,9 @@ def not_negative(name: str, value: float) -> float:
 
 def checked_subpixels(value: int | None) -> int | None:
     """A number of parts, or None."""
-    if value not in (None, 1, 2, 3, 4):
+    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if value is not None and not (integer and 1 <= value <= 4):
         raise ValueError(
             f"subpixels must be 1, 2, 3 or 4, or None for a good choice, got {value!r}"
         )
-    return value
+    return None if value is None else int(value)

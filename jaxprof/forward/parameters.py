@@ -77,18 +77,19 @@ def background_options(option: Any, names: Sequence[str]) -> list[BackgroundOpti
                 f"background: {unknown[0]!r} is no dataset; there are {', '.join(map(repr, names))}"
                 " (or give 'norm' and 'tilt')"
             )
-        return [_background_option(option.get(name, "fixed")) for name in names]
+        return [background_option(option.get(name, "fixed")) for name in names]
     if isinstance(option, list | tuple):
         if len(option) != len(names):
             raise ValueError(
                 f"background is a list of {len(option)}; give one for each of the "
                 f"{len(names)} datasets"
             )
-        return [_background_option(own) for own in option]
-    return [_background_option(option)] * len(names)
+        return [background_option(own) for own in option]
+    return [background_option(option)] * len(names)
 
 
-def _background_option(option: Any) -> BackgroundOption:
+def background_option(option: Any) -> BackgroundOption:
+    """What the user gave for one dataset."""
     if isinstance(option, BackgroundOption):
         return option
     if isinstance(option, Mapping):

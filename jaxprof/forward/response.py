@@ -229,7 +229,7 @@ class ForwardResponse:
             changed = "mask_policy"
         if changed is not None:
             raise ValueError(
-                f"response was made with another {changed} than the estimator has; make a new one "
+                f"response was made with other {changed} than the estimator has; make a new one "
                 "with the estimator's response(datasets)"
             )
         if len(datasets) != len(self.datasets):
