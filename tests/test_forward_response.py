@@ -26,8 +26,8 @@ from jaxprof import (
     make_orthogonal_rectangle_sky_regions,
 )
 from jaxprof.core import fit_joint
+from jaxprof.forward.components import source_emissions
 from jaxprof.forward.guards import guard_regions, nearest_bins
-from jaxprof.forward.response import source_emissions
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
 
 EDGES = [1, 10] * u.TeV

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from jaxprof.core.joint_data import JointData
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.energy_groups import same_edges, snap_energy_edges
 from jaxprof.estimator import FluxProfileEstimator
+from jaxprof.forward.components import Components
 from jaxprof.forward.fitting import fit_groups
 from jaxprof.forward.guards import nearest_bins
 from jaxprof.forward.options import (
@@ -29,7 +31,7 @@ from jaxprof.forward.options import (
     source_list,
 )
 from jaxprof.forward.problem import Group, make_groups, reducer
-from jaxprof.forward.response import Components, ForwardResponse, dataset_response
+from jaxprof.forward.response import ForwardResponse, dataset_response
 from jaxprof.forward.result import joint_profile
 from jaxprof.models import SkyModel
 from jaxprof.options import (
@@ -38,7 +40,6 @@ from jaxprof.options import (
     optional_selection,
 )
 from jaxprof.profile import FluxProfile
-from jaxprof.reduce import same_edges, snap_energy_edges
 
 Array = NDArray[Any]
 

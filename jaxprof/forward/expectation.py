@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.forward.components import source_emissions
 from jaxprof.forward.kernels import missing_psf, subpixels
-from jaxprof.forward.response import source_emissions
 from jaxprof.forward.slots import templates_at
 from jaxprof.forward.windows import Folding
 from jaxprof.maps import WcsNDMap

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxprof.forward.response import Components
+from jaxprof.forward.components import Components
 from jaxprof.options import NormParameter
 
 Array = NDArray[Any]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from jaxprof.core.joint_data import FreeSpectra, JointData
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.forward.components import Components
 from jaxprof.forward.options import check_backgrounds
 from jaxprof.forward.parameters import (
     Parameters,
@@ -22,7 +23,7 @@ from jaxprof.forward.parameters import (
     smoothness_matrix,
 )
 from jaxprof.forward.reduce import cash_block, cash_slots, on_off_block
-from jaxprof.forward.response import Components, ForwardResponse, usable_mask
+from jaxprof.forward.response import ForwardResponse, usable_mask
 from jaxprof.forward.slots import n_tiles
 from jaxprof.options import one_of
 from jaxprof.reduce import LIKELIHOODS

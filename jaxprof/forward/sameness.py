@@ -12,7 +12,7 @@ from jaxprof.datasets import MapDataset
 from jaxprof.models import SkyModel, TemplateSpatialModel
 
 if TYPE_CHECKING:
-    from jaxprof.forward.response import Components
+    from jaxprof.forward.components import Components
 
 
 def dataset_prints(dataset: MapDataset) -> dict[str, str]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
+from jaxprof.forward.components import Components
 from jaxprof.forward.fitting import GroupResult
 from jaxprof.forward.parameters import BackgroundOption
 from jaxprof.forward.prediction import Prediction
-from jaxprof.forward.response import Components
 
 
 def nuisance_table(

@@ -1,0 +1,169 @@
+"""The components of a joint fit, and where the flux of each starts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.core.spatial import PointSpatialModel
+from jaxprof.datasets import MapDataset
+from jaxprof.forward.compact import compact_emission
+from jaxprof.forward.emission import (
+    Emission,
+    coarse_emission,
+    region_emissions,
+    source_emission,
+)
+from jaxprof.forward.kernels import psf_margin, subpixels
+from jaxprof.models import SkyModel
+from jaxprof.reduce import reference_flux
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Components:
+    """What is fitted together: the bins of the profile, then guard bins, then other sources.
+
+    Attributes
+    ----------
+    regions, guards : list of SkyRegion
+        Bins of the profile, and beyond them.
+    sources : list of SkyModel
+        Other sources.
+    models : list of SpectralModel
+        Spectrum at norm one of each bin, guard bin and source.
+    template : SpatialModel, WcsNDMap, list of these, or None
+        Surface brightness within the bins and guard bins.
+    oversampling : int
+        Sub-pixels along each side of a pixel, see `region_emissions`.
+    subpixels : int or None
+        Parts along each side of a pixel that emission is spread over, see `subpixels`.
+    """
+
+    regions: list[Any]
+    guards: list[Any]
+    sources: list[Any]
+    models: list[Any]
+    template: Any
+    oversampling: int
+    subpixels: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins of the profile."""
+        return len(self.regions)
+
+    @property
+    def n_regions(self) -> int:
+        """Number of bins and guard bins."""
+        return len(self.regions) + len(self.guards)
+
+    def flux(self, edges: Array) -> Array:
+        """Flux of each component in bins of true energy, (C, T) [cm-2 s-1]; edges in TeV."""
+        table = {}
+        # Also while something else is traced, such as the width of the PSF.
+        with jax.ensure_compile_time_eval():
+            for model in self.models:
+                if id(model) not in table:
+                    table[id(model)] = reference_flux(model, edges)
+        return np.array([table[id(model)] for model in self.models])
+
+
+def component_emissions(components: Components, dataset: MapDataset) -> list[Emission]:
+    """Where the flux of each component starts, on the map of a dataset."""
+    geom = dataset.geom.to_image()
+    regions = [*components.regions, *components.guards]
+    template = components.template
+    if isinstance(template, list | tuple) and len(template) == len(components.regions):
+        # A template for each bin leaves the guard bins even.
+        template = [*template, *[None] * len(components.guards)]
+    factor = 1 if components.oversampling == 1 else subpixels(dataset, components.subpixels)
+    fine = geom.upsample(factor)
+    sampling = (
+        max(1, components.oversampling // factor)
+        if factor == 1
+        else max(2, components.oversampling // factor)
+    )
+    points: dict[int, Any] = {}
+    if isinstance(template, list | tuple):
+        points = {i: m for i, m in enumerate(template) if isinstance(m, PointSpatialModel)}
+        template = [None if i in points else m for i, m in enumerate(template)]
+    found = region_emissions(regions, fine, template=template, oversampling=sampling)
+    for index, model in points.items():
+        # A bin whose flux is a point's: the region tells its counts and solid angle only.
+        found[index] = replace(source_emission(model, geom), solid_angle=found[index].solid_angle)
+    coarse = [_coarse(emission, factor) for emission in found]
+    return [*coarse, *source_emissions(components.sources, dataset, factor)]
+
+
+def _coarse(emission: Emission, factor: int) -> Emission:
+    """Emission on the pixels of the map, from that on finer ones; points know their place."""
+    if factor == 1 or emission.offset is not None:
+        return emission
+    return coarse_emission(emission, factor)
+
+
+def source_emissions(
+    sources: Sequence[SkyModel], dataset: MapDataset, factor: int, *, name: str = "sources"
+) -> list[Emission]:
+    """Where the flux of each source starts, as far as its photons can reach the map.
+
+    Parameters
+    ----------
+    sources : sequence of SkyModel
+        The sources.
+    dataset : MapDataset
+        With its PSF.
+    factor : int
+        Parts along each side of a pixel, see `subpixels`.
+    name : str
+        What errors call the sources.
+
+    Returns
+    -------
+    list of Emission
+    """
+    geom = dataset.geom.to_image()
+    fine = geom.upsample(factor)
+    found = []
+    for source in sources:
+        model = source.spatial_model
+        own = geom if isinstance(model, PointSpatialModel) else fine
+        try:
+            emission = compact_emission(model, geom)
+            if emission is None:
+                emission = source_emission(model, own, margin=psf_margin(dataset, own))
+        except ValueError as error:
+            raise ValueError(f"{name}: {source.name!r}: {error}") from error
+        found.append(_coarse(emission, factor))
+    return found
+
+
+def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> None:
+    """Warn of bins that lie wholly off the map."""
+    ny, nx = dataset.geom.npix_shape
+    lost = []
+    for index, emission in enumerate(emissions):
+        h, w = emission.weights.shape
+        on_map = emission.y0 < ny and emission.x0 < nx and emission.y0 > -h and emission.x0 > -w
+        if not on_map or not emission.weights.any():
+            lost.append(index)
+    if lost:
+        listed = ", ".join(map(str, lost[:10])) + (", ..." if len(lost) > 10 else "")
+        warnings.warn(
+            f"{len(lost)} of {len(emissions)} regions are off the map of dataset "
+            f"{dataset.name!r}: {listed} (counted from 0); all that is known of them is what leaks "
+            "into the map",
+            UserWarning,
+            stacklevel=5,
+        )
