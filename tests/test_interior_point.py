@@ -10,6 +10,7 @@ from joint_factory import Part, Problem, Spectra
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import nnls
 
+from jaxprof.core import Status
 from jaxprof.core.interior_point import minimise
 from jaxprof.core.joint_fit import fit_joint, interior, usable
 
@@ -157,6 +158,52 @@ def test_bounds_are_met_exactly(few_steps):
     at_low = np.asarray(z) == 1.0
     assert at_low.any() and not at_low.all()
     assert np.all(np.asarray(z) >= 1.0)
+
+
+def test_a_background_that_is_not_needed():
+    """Its norm comes to rest at zero, where pixels that it alone reaches are exactly zero."""
+    part = Part(np.array([3.0, 0.0]), np.array([[[1.0, 0.0]]]), np.ones(2))
+    own = Problem((part,), n_nuisance=1, free=np.array([True, True, False]), lower={0: 0.0, 1: 0.0})
+    fit = fit_joint(own.joint(1, 2))
+    assert bool(fit.converged)
+    assert_allclose(fit.values, [3.0, 0.0, 0.0], atol=1e-9)
+    assert fit.values[1] == 0.0
+
+
+def test_an_upper_bound_below_zero():
+    """Another component makes up for it, where there are counts too."""
+    templates = np.array([[[1.0, 0.0]], [[1.0, 1.0]]])
+    part = Part(np.array([4.0, 0.0]), templates, np.full(2, 0.1))
+    fit = fit_joint(Problem((part,), upper={0: -100.0}).joint(1, 2))
+    assert bool(fit.converged)
+    # The second pixel costs what the first would gain: x - 99.9 is 4 / 2, by hand.
+    assert_allclose(fit.values, [-100.0, 101.9], rtol=1e-9)
+
+
+def test_bounds_that_allow_no_prediction():
+    part = Part(np.array([4.0]), np.array([[[1.0]]]), np.array([0.1]))
+    fit = fit_joint(Problem((part,), lower={0: -2.0}, upper={0: -1.0}).joint(1, 1))
+    assert not bool(fit.converged)
+    assert fit.status[0] == Status.NOT_CONVERGED
+    assert np.isnan(fit.values[0])
+
+
+@pytest.mark.parametrize("difference", [0.0, 1e-12, 1e-10, 1e-6, 1e-5])
+def test_components_that_are_almost_the_same(difference):
+    """Their sum is that of one of them; apart they are not known."""
+    rng = np.random.default_rng(0)
+    one = 8 * np.exp(-0.5 * np.linspace(-3, 3, 30) ** 2)
+    other = one * (1 + difference * rng.normal(size=30))
+    counts = rng.poisson(3 + one).astype(float)
+    own = Problem((Part(counts, np.stack([one, other])[:, None], np.full(30, 3.0)),))
+    alone = Problem((Part(counts, one[None, None], np.full(30, 3.0)),))
+    fit, expected = (fit_joint(problem.joint(1, 30)) for problem in (own, alone))
+    assert bool(fit.converged)
+    assert np.all(fit.status == Status.DEGENERATE)
+    assert np.all(np.isfinite(fit.values)) and np.all(np.diag(fit.covariance) > 1e3)
+    assert_allclose(np.sum(fit.values), expected.values[0], atol=0.1)
+    # What one more parameter may gain.
+    assert -20 < fit.stat - expected.stat < 1e-6
 
 
 def test_parameters_that_are_not_free_stay(few_steps):

@@ -350,6 +350,37 @@ def test_limits_without_counts_are_those_of_a_linear_program(seed):
             assert_allclose(fit.values[k] + distances[k, number], -found.fun, rtol=1e-4)
 
 
+def test_negative_norms_are_made_up_for_by_others_without_counts():
+    """By hand: below zero the second norm rises along, in two pixels instead of one."""
+    templates = np.array([[0, 1.0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]])[:, None]
+    part = Part(np.array([0.0, 0, 0, 3]), templates, np.full(4, 0.05))
+    data = Problem((part,)).joint(1, 4)
+    fit = fit_joint(data)
+    assert_allclose(fit.values, [0.0, -0.05, 2.95], atol=1e-9)
+    norms = np.array([-0.1, -0.2, -0.5, -2.0])
+    profiled, _ = joint_scan(data, fit, jnp.array([0]), norms)
+    assert_allclose(profiled[0], -2 * norms, rtol=1e-6)
+    (lower,) = joint_limits(data, fit, jnp.array([0]), SIDES[:1], TARGETS[:1])
+    assert_allclose(lower, 0.5, rtol=1e-6)
+
+
+def test_limits_of_what_only_walls_tell_apart():
+    """Twice the same component for the counts, one of which has a pixel without counts more."""
+    templates = np.array([[1.0, 0, 0], [1, 1e-7, 1]])[:, None]
+    part = Part(np.array([5.0, 1.0, 0.0]), templates, np.full(3, 0.1))
+    data = Problem((part,)).joint(1, 3)
+    fit = fit_joint(data)
+    # The pixel without counts puts the second norm at its wall.
+    assert_allclose(fit.values, [5.0, -0.1], atol=1e-4)
+    found = joint_limits(data, fit, jnp.array([1]), SIDES[1:], TARGETS[1:])[0]
+    # Each unit of it costs two in the statistic, and the first norm makes up for the counts.
+    assert_allclose(found, [0.5, 2.0], rtol=1e-4)
+    # A variance that knows of no walls does not mislead the search.
+    lost = replace(fit, status=jnp.full(2, Status.DEGENERATE), covariance=1e12 * jnp.eye(2))
+    again = joint_limits(data, lost, jnp.array([1]), SIDES[1:], TARGETS[1:])[0]
+    assert_allclose(again, [0.5, 2.0], rtol=1e-4)
+
+
 @pytest.mark.parametrize("n_on", [0.0, 4.0])
 @pytest.mark.parametrize("n_off", [0.0, 7.0])
 def test_on_off_bins_without_counts(n_on, n_off):

@@ -35,6 +35,7 @@ from .walls import (
     Walls,
     counts,
     each,
+    largest,
     longest_step,
     scarce,
     sizes,
@@ -58,6 +59,14 @@ ARRIVING = 0.3
 """Part of the last step that must have been possible for the barrier to become narrower."""
 APART = 1e10
 """How far level times force may be from what it is to be."""
+SETTLED = 0.1
+"""By how much of itself a level may still change when rounding ends the search."""
+ALIKE = 1e-8
+"""Pivot of the scaled curvature below which parameters are almost the same."""
+CREEPING = 1e-5
+"""Gain below which steps of such parameters are given up."""
+CREEPS = 10
+"""After how many of these."""
 REACH = 1.0
 """Longest step of spectral parameters and of the background's tilt."""
 HALVINGS = 30
@@ -86,6 +95,8 @@ class _State(NamedTuple):
     iteration: jax.Array
     inside: jax.Array  # the last parameters with positive predictions
     free: jax.Array  # parameters that vary and have not come to rest at a bound
+    active: Walls  # what is in the way of these
+    creeping: jax.Array  # steps in a row that gained about as much as those before
     done: jax.Array
 
 
@@ -234,6 +245,27 @@ def minimise(
     shapes = jnp.ones(start.size, bool).at[data.norm_index].set(False)
     shapes = shapes.at[data.nuisance_start :: 2].set(False)
 
+    def at_rest(
+        z: jax.Array, put: jax.Array, gaps: PerSlot, free: jax.Array
+    ) -> tuple[PerSlot, Walls]:
+        """The gaps after some parameters were put onto their bounds, and the walls that are left.
+
+        What norms at rest at zero predicted alone stays exactly zero: that is no wall any more.
+        """
+        walls = used(data, free)
+        norms = (free & ~shapes).astype(z.dtype)
+        shift, reached = zip(
+            *jax.vmap(lambda d: jax.jvp(lambda z: predictions(data, z), (z,), (d,))[1])(
+                jnp.stack([put, norms])
+            ),
+            strict=True,
+        )
+        parts = zip(data.blocks, walls.on, reached, strict=True)
+        plain = [u & ((r > 0) | isinstance(b, JointOnOffBlock)) for b, u, r in parts]
+        moved = zip(data.blocks, gaps, shift, strict=True)
+        new_gaps = tuple(jnp.where(b.mask, gap + s, 0.0) for b, gap, s in moved)
+        return new_gaps, walls._replace(on=tuple(plain))
+
     def factored(
         point: _Point, stiff: Walls, local: list[_Local], free: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -254,9 +286,9 @@ def minimise(
         return scaled_factor(matrix, free, numbers.ridge)
 
     def direction(
-        point: _Point, stiff: Walls, target: Walls, factor: tuple, free: jax.Array
+        point: _Point, stiff: Walls, target: Walls, factor: tuple, free: jax.Array, active: Walls
     ) -> _Step:
-        active, local = used(data, free), _eliminated(data, point, target, stiff)
+        local = _eliminated(data, point, target, stiff)
         slope = projected(data, point.z, tuple(one.score for one in local))
         slope = slope - target.low / point.levels.low + target.high / point.levels.high
         slope = jnp.where(free, -slope, 0.0)
@@ -269,7 +301,9 @@ def minimise(
         )
         return _Step(step, of_levels, of_forces, jnp.sum(step * slope))
 
-    def narrower(point: _Point, width: jax.Array, step: _Step, active: Walls) -> jax.Array:
+    def narrower(
+        point: _Point, width: jax.Array, step: _Step, active: Walls, given_up: jax.Array
+    ) -> jax.Array:
         """Width of the barrier after the step that would be taken without one (Mehrotra 1992).
 
         The closer that comes, the narrower; but not much before the parameters have arrived.
@@ -290,20 +324,21 @@ def minimise(
         )
         ratio = jnp.clip(then / jnp.where(now > 0, now, 1.0), 0.0, 1.0)
         least = GAIN * step.decrement / jnp.where(in_use > 0, in_use, 1.0)
+        least = jnp.where(given_up, 0.0, least)
         return jnp.clip(jnp.maximum(ratio**3 * now, least), last, width)
 
     def body(state: _State) -> _State:
         point, free = state.point, state.free
         z, levels, forces, _ = point
-        active = used(data, free)
+        active = state.active
         stiff = each(lambda u, f, t: jnp.where(u, f / t, 0.0), active, forces, levels)
         target = targets(observed, size, jnp.zeros_like(last), last)
         factor = factored(point, stiff, _eliminated(data, point, target, stiff), free)
-        straight = direction(point, stiff, target, factor, free)
-        width = narrower(point, state.width, straight, active)
+        straight = direction(point, stiff, target, factor, free, active)
+        width = narrower(point, state.width, straight, active, state.creeping >= CREEPS)
         width = jnp.where(state.part < ARRIVING, state.width, width)
         target = targets(observed, size, width, last)
-        step = direction(point, stiff, target, factor, free)
+        step = direction(point, stiff, target, factor, free, active)
 
         part = longest_step(levels, step.levels)
         of_forces = longest_step(forces, step.forces)
@@ -327,7 +362,7 @@ def minimise(
             """A trial without what it missed because the model is not linear (to second order)."""
             pairs = zip(point.gaps, new.gaps, strict=True)
             missed = point._replace(gaps=tuple(gap + part * old for old, gap in pairs))
-            again = direction(missed, stiff, target, factor, free)
+            again = direction(missed, stiff, target, factor, free, active)
             of_z = part * step.z + again.z - step.z
             of_levels = each(lambda d, a: part * d + a - d, step.levels, again.levels)
             left = each(lambda t, d: (1.0 - KEPT) * t + d, levels, of_levels)
@@ -354,12 +389,21 @@ def minimise(
             lambda f, d, c, t: jnp.clip(f + of_forces * d, c / t / APART, c / t * APART),
             *(forces, step.forces, target, new.levels),
         )
-        # Where parameters can make up for each other, rounding keeps the decrement from falling on.
+        # Where parameters can make up for each other, rounding keeps the decrement from falling on;
+        # next to a wall it proves nothing unless the distance stays about what it is.
         stuck = (step.decrement <= numbers.stuck) & (step.decrement >= 0.1 * state.decrement)
+        moved = each(lambda t, d: jnp.abs(d) / t, levels, step.levels)
+        stuck = stuck & (largest(moved) <= SETTLED)
         small = (step.decrement <= numbers.tolerance * start.size) | stuck
+        # Of parameters that almost nothing tells apart, rounding leaves steps that creep.
+        pivot = jnp.min(jnp.where(free, jnp.diagonal(factor[0]), 1.0)) ** 2
+        alike = (pivot < ALIKE) & (step.decrement <= CREEPING)
+        creeping = alike & (step.decrement >= 0.1 * state.decrement)
+        creeping = jnp.where(creeping, state.creeping + 1, 0)
         expected = tuple(t + gap for t, gap in zip(new.levels.on, new.gaps, strict=True))
         positive = [jnp.all(t >= 0) for t in expected]
-        done = (width <= last) & (part >= 1.0) & small
+        given_up = creeping >= CREEPS
+        done = (width <= last) & (((part >= 1.0) & small) | given_up)
         # Level times force is about the width: one of them is small. The others get a last step.
         low, high = (
             done & wall & (force * unit**2 > level)
@@ -369,10 +413,14 @@ def minimise(
             )
         )
         resting = low | high
-        new = new._replace(z=jnp.where(low, data.lower, jnp.where(high, data.upper, new.z)))
-        gaps = jax.lax.cond(
-            jnp.any(resting), lambda: _gaps(data, new.z, new.levels), lambda: new.gaps
+        on_bound = jnp.where(low, data.lower, jnp.where(high, data.upper, new.z))
+        free = free & ~resting
+        gaps, active = jax.lax.cond(
+            jnp.any(resting),
+            lambda: at_rest(new.z, on_bound - new.z, new.gaps, free),
+            lambda: (new.gaps, active),
         )
+        new = new._replace(z=on_bound)
         return _State(
             point=new._replace(forces=new_forces, gaps=gaps),
             width=width,
@@ -380,7 +428,9 @@ def minimise(
             part=part,
             iteration=state.iteration + 1,
             inside=jnp.where(jnp.all(jnp.stack(positive)), new.z, state.inside),
-            free=free & ~resting,
+            free=free,
+            active=active,
+            creeping=creeping,
             done=done & ~jnp.any(resting),
         )
 
@@ -394,6 +444,8 @@ def minimise(
         iteration=jnp.asarray(0),
         inside=inside,
         free=free,
+        active=used(data, free),
+        creeping=jnp.asarray(0),
         done=jnp.asarray(False),
     )
     state = jax.lax.while_loop(lambda s: ~s.done & (s.iteration < most), body, state)

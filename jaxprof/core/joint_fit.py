@@ -16,8 +16,12 @@ from .linear import factor_solve, scaled_factor, settings
 
 INFLATION = 1e6
 """Variance over that with all other parameters known, above which a norm is degenerate."""
-HIGH = 1e4
-"""How many times above their start norms may be raised."""
+HIGH = 1e10
+"""How many times norms may be raised to make all predictions positive."""
+RAISES = 20
+"""In how many steps."""
+LEAST = 0.01
+"""Counts that a norm is raised from, at least."""
 AT_BOUNDARY = 0.5
 """Share of a norm's curvature from the barrier above which it sits on the boundary."""
 
@@ -47,15 +51,48 @@ def interior(data: JointData) -> Interior:
     return start, barrier_at(still, start)
 
 
-def _explained(data: JointData, z: jax.Array) -> JointData:
-    """Leave out slots that nothing predicts: they cost the same whatever the norms."""
-    blocks = []
-    for block, npred in zip(data.blocks, predictions(data, z), strict=True):
+def _inside(
+    data: JointData, free: jax.Array, start: jax.Array
+) -> tuple[JointData, jax.Array, jax.Array, jax.Array]:
+    """The problem in the slots that something predicts, a point inside, and whether there is one.
+
+    Slots that nothing predicts cost the same whatever the free norms, however high: they have no
+    say. If predictions are not positive at ``start``, all free norms are raised. The last value
+    tells whether bounds and what is held let no prediction be negative.
+    """
+    norms = free & jnp.zeros(free.size, bool).at[data.norm_index].set(True)
+    signal = jnp.repeat(component_signal(data), 1 + data.n_shape)
+    signal = jnp.ones_like(start).at[: data.nuisance_start].set(signal)
+    least = LEAST / jnp.where(signal > 0, signal, 1.0)
+    base = jnp.maximum(start, least)
+
+    def raised(factor: float | jax.Array) -> jax.Array:
+        return jnp.where(norms, jnp.clip(factor * base, data.lower, data.upper), start)
+
+    blocks, fits = [], [jnp.asarray(True)]
+    for block, npred in zip(data.blocks, predictions(data, raised(HIGH)), strict=True):
         if isinstance(block, JointBlock):
-            mask = block.mask & (npred > 0)
-            block = JointBlock(**{**vars(block), "mask": mask})
+            fits.append(jnp.all(~block.mask | (npred >= 0)))
+            block = JointBlock(**{**vars(block), "mask": block.mask & (npred > 0)})
         blocks.append(block)
-    return JointData(**{**vars(data), "blocks": tuple(blocks)})
+    problem = JointData(**{**vars(data), "blocks": tuple(blocks)})
+    allowed = jnp.all(jnp.stack(fits))
+
+    def good(z: jax.Array) -> jax.Array:
+        pairs = zip(problem.blocks, predictions(problem, z), strict=True)
+        fits = [jnp.all(~b.mask | (t > 0)) for b, t in pairs if isinstance(b, JointBlock)]
+        return jnp.all(jnp.asarray(fits)) if fits else jnp.asarray(True)
+
+    def higher(carry: tuple) -> tuple:
+        step, _, _ = carry
+        z = jnp.where(step < 0, start, raised(HIGH ** (jnp.maximum(step, 0.0) / RAISES)))
+        return step + 1, z, good(z)
+
+    begin = (-jnp.ones((), start.dtype), start, jnp.asarray(False))
+    _, z, possible = jax.lax.while_loop(
+        lambda carry: ~carry[2] & (carry[0] <= RAISES), higher, begin
+    )
+    return problem, z, possible, allowed
 
 
 def _masked_as(data: JointData, other: JointData) -> JointData:
@@ -139,9 +176,10 @@ def _fit(data: JointData) -> JointFit:
     still = _still(data)
     start, barrier = interior(data)
     free = usable(data)
-    z, converged = minimise(_explained(still, start), start, free, barrier, start)
-    z = rooted(_explained(data, start), z, free, barrier, data.start)
-    return _described(data, z, converged, free, barrier)
+    problem, point, possible, allowed = _inside(still, free, start)
+    z, converged = minimise(problem, point, free, barrier, point)
+    z = rooted(_masked_as(data, problem), z, free, barrier, data.start)
+    return _described(data, z, converged & possible & allowed, free, barrier)
 
 
 @jit_by_size
@@ -207,14 +245,13 @@ def fit_joint_ts(
         first = component < 0
         parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
         free = usual & (first | (jnp.arange(usual.size) != parameter))
-        problem, point, possible = _held(data, free, start, parameter, jnp.zeros_like(best[0]))
-        whole = _explained(data, start)
-        problem = jax.tree.map(lambda a, b: jnp.where(first, a, b), whole, problem)
-        point = jnp.where(first, start, point)
-        begin = jnp.where(first, start, _at(data, free, best, parameter, point))
+        held = start.at[parameter].set(jnp.where(first, start[parameter], 0.0))
+        problem, point, possible, allowed = _inside(data, free, held)
+        possible = possible & (~first | allowed)
+        begin = jnp.where(first, point, _at(data, free, best, parameter, point))
         steps = jnp.where(wanted, STEPS, 0)
         z, converged = minimise(problem, begin, free, barrier, point, steps)
-        return jnp.where(first, z, best), (z, converged, first | possible)
+        return jnp.where(first, z, best), (z, converged & possible, possible)
 
     wanted = jnp.broadcast_to(with_ts, components.shape)
     everything = (
@@ -227,7 +264,7 @@ def fit_joint_ts(
     status = fit.status[components]
     known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
     found = wanted & converged[0] & known & possible[1:] & jnp.isfinite(rises)
-    held = jnp.where((converged & possible)[1:, None], points[1:], jnp.nan)
+    held = jnp.where(converged[1:, None], points[1:], jnp.nan)
     return fit, jnp.where(found, jnp.maximum(rises, 0.0), jnp.nan), held
 
 
@@ -267,7 +304,7 @@ def fit_held(
     best = jax.lax.stop_gradient(at_fit(data, fit))
     free = usable(data).at[parameter].set(False)
     still = jax.lax.stop_gradient(value)
-    problem, point, possible = _held(_still(data), free, start, parameter, still)
+    problem, point, possible, _ = _inside(_still(data), free, start.at[parameter].set(still))
     begin = _at(data, free, best, parameter, point)
     z, converged = minimise(problem, begin, free, barrier, point)
     target = begin.at[parameter].set(value)
@@ -281,46 +318,6 @@ def _at(
     """Where a fit with one parameter held starts: between the best fit and a point well inside."""
     elsewhere = jnp.where(free, best, data.start).at[parameter].set(inner[parameter])
     return elsewhere + INWARDS * (inner - elsewhere)
-
-
-def _held(
-    data: JointData,
-    free: jax.Array,
-    start: jax.Array,
-    parameter: jax.Array,
-    value: jax.Array,
-) -> tuple[JointData, jax.Array, jax.Array]:
-    """The problem with one norm held, a point inside its domain, and whether there is one.
-
-    The point has the other norms raised enough. What they cannot predict, however high, has no say.
-    """
-    norms = free & jnp.zeros(free.size, bool).at[data.norm_index].set(True)
-
-    def with_factor(factor: float | jax.Array) -> jax.Array:
-        return jnp.where(norms, factor * start, start).at[parameter].set(value)
-
-    problem = _explained(data, with_factor(HIGH))
-    ends = zip(
-        problem.blocks,
-        predictions(problem, with_factor(1.0)),
-        predictions(problem, with_factor(HIGH)),
-        strict=True,
-    )
-    # Predictions are linear in the norms.
-    pairs = [
-        (jnp.where(block.mask, low, 1.0), jnp.where(block.mask, high, 1.0))
-        for block, low, high in ends
-        if isinstance(block, JointBlock)
-    ]
-
-    def inside(factor: jax.Array) -> jax.Array:
-        share = (factor - 1.0) / (HIGH - 1.0)
-        fits = [jnp.all(low + share * (high - low) > 0) for low, high in pairs]
-        return jnp.all(jnp.asarray(fits)) if fits else jnp.asarray(True)
-
-    factors = jnp.geomspace(1.0, HIGH, 9, dtype=start.dtype)
-    good = jax.vmap(inside)(factors)
-    return problem, with_factor(factors[jnp.argmax(good)]), jnp.any(good)
 
 
 def rise(

@@ -18,6 +18,8 @@ from .solve import increasing_root, tolerance
 
 FAR = 1e4
 """Limits are sought up to this many times the length over which the statistic should rise."""
+VERY_FAR = 1e10
+"""The same where the norm can be made up for by others, but perhaps not for ever."""
 STEP = 1e-6
 """Last step of a search, in units of that length, in double precision: the next one would be about
 its square."""
@@ -79,13 +81,18 @@ def _unit(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Arra
     variance = fit.covariance[parameter, parameter]
     component = parameter // (1 + data.n_shape)
     signal = component_signal(data)[component]
-    # Where a wall holds a norm, its variance may tell nothing of how the statistic rises.
-    known = jnp.isfinite(variance) & (variance > 0) & (fit.status[component] != Status.BOUNDARY)
+    # Where walls hold a norm, its variance may tell nothing of how the statistic rises.
+    known = jnp.isfinite(variance) & (variance > 0) & (fit.status[component] == Status.OK)
     return jnp.where(
         known,
         jnp.sqrt(target * jnp.where(known, variance, 1.0)),
         target / jnp.where(signal > 0, signal, 1.0),
     )
+
+
+def _far(fit: JointFit, component: jax.Array) -> jax.Array:
+    """Up to how many units a limit is sought."""
+    return jnp.where(fit.status[component] == Status.DEGENERATE, VERY_FAR, FAR)
 
 
 def _against(
@@ -123,7 +130,7 @@ def _limit(
         return _against(target, value, side * unit * slope, jnp.isfinite(value))
 
     one = jnp.ones_like(norm)
-    far = FAR * one
+    far = _far(fit, component) * one
     y, converged = increasing_root(excess, one, jnp.zeros_like(norm), far, _last_step(norm))
     # No rise far away: there is no limit. A wall at the minimum itself: none on this side.
     exists = converged & (y < 0.9 * far) & (y > 1e-6)
@@ -292,9 +299,9 @@ def joint_sensitivity(
             )
             return _against(target, value, slope, converged)
 
-        far, last = FAR * one_, _last_step(unit)
+        far, last = _far(fit, component) * one_, _last_step(unit)
         y, converged = increasing_root(excess, one_, jnp.zeros_like(unit), far, last)
-        found = converged & (y < 0.9 * FAR) & jnp.isfinite(fit.values[parameter])
+        found = converged & (y < 0.9 * far) & jnp.isfinite(fit.values[parameter])
         return jnp.where(found & fit.converged, unit * y, jnp.nan)
 
     return jax.lax.map(one, components)

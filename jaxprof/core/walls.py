@@ -46,6 +46,12 @@ def smallest(walls: Walls) -> jax.Array:
     return jnp.min(jnp.stack(least))
 
 
+def largest(walls: Walls) -> jax.Array:
+    """Most of all."""
+    most = [jnp.max(leaf, initial=-jnp.inf) for leaf in jax.tree.leaves(walls)]
+    return jnp.max(jnp.stack(most))
+
+
 def used(data: JointData, free: jax.Array) -> Walls:
     """Which are in the way of parameters that are free."""
     masks = tuple(block.mask for block in data.blocks)

@@ -158,8 +158,8 @@ def _warn(response: ForwardResponse, groups: Sequence[Group], started: dict[int,
         lost = np.isfinite(start.ts) & ~np.all(np.isfinite(start.points), axis=1)
         if not start.fit.converged:
             warnings.warn(
-                f"{name} did not converge, and its profile is NaN: wider bins, fewer free "
-                'parameters or norm={"min": 0} make it easier',
+                f"{name} did not converge, and its profile is NaN: wider bins, none that are "
+                'almost the same, fewer free parameters or norm={"min": 0} make it easier',
                 stacklevel=4,
             )
         elif lost.any():
