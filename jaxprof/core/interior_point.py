@@ -20,15 +20,16 @@ Own code: the usual libraries in JAX have no interior-point method.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .joint_data import JointData, JointOnOffBlock
-from .joint_model import Barrier, PerSlot, bent, predictions, projected, squared
+from .joint_model import Barrier, predictions
 from .joint_start import component_signal
-from .linear import factor_solve, scaled_factor, settings
+from .linear import settings
+from .newton_step import Point, Step, at_rest, direction, eliminated, factored, gaps_of, is_linear
 from .statistics import wstat_rates
 from .walls import (
     KEPT,
@@ -67,28 +68,12 @@ CREEPING = 1e-5
 """Gain below which steps of such parameters are given up."""
 CREEPS = 10
 """After how many of these."""
-REACH = 1.0
-"""Longest step of spectral parameters and of the background's tilt."""
 HALVINGS = 30
 """Shortest step: two to minus this power."""
 
 
-class _Point(NamedTuple):
-    z: jax.Array
-    levels: Walls
-    forces: Walls
-    gaps: PerSlot  # predictions minus levels
-
-
-class _Step(NamedTuple):
-    z: jax.Array
-    levels: Walls
-    forces: Walls
-    decrement: jax.Array  # twice what the step gains, if the statistic were a parabola
-
-
 class _State(NamedTuple):
-    point: _Point
+    point: Point
     width: jax.Array
     decrement: jax.Array
     part: jax.Array  # of the last step that was possible
@@ -100,14 +85,6 @@ class _State(NamedTuple):
     done: jax.Array
 
 
-def _gaps(data: JointData, z: jax.Array, levels: Walls) -> PerSlot:
-    parts = zip(data.blocks, predictions(data, z), levels.on, levels.off, strict=True)
-    return tuple(
-        jnp.where(block.mask, (npred if off is None else npred + block.alpha * off) - on, 0.0)
-        for block, npred, on, off in parts
-    )
-
-
 def _units(data: JointData) -> jax.Array:
     """Changes of parameters that matter: one count for norms, one for other parameters; (Z,)."""
     signal = component_signal(data)
@@ -117,7 +94,7 @@ def _units(data: JointData) -> jax.Array:
 
 def _first_point(
     data: JointData, start: jax.Array, unit: jax.Array, size: Walls, active: Walls, target: Walls
-) -> _Point:
+) -> Point:
     """The start with levels well inside, and with forces that fit them."""
     both = active.low & active.high
     room = jnp.where(both, 0.25 * (data.upper - data.lower), jnp.inf)
@@ -137,53 +114,11 @@ def _first_point(
     levels = Walls(tuple(ons), tuple(offs), z - data.lower, data.upper - z)
     levels = each(lambda u, t: jnp.where(u, t, 1.0), active, levels)
     forces = each(lambda c, t: c / t, target, levels)
-    return _Point(z, levels, forces, _gaps(data, z, levels))
-
-
-class _Local(NamedTuple):
-    """Newton's equations of the slots of a block, without the levels and forces."""
-
-    score: jax.Array  # what the parameters feel
-    curvature: jax.Array
-    off: Any  # for On-Off data, the same of the background's rate
-
-
-def _eliminated(data: JointData, point: _Point, target: Walls, stiff: Walls) -> list[_Local]:
-    found = []
-    for number, block in enumerate(data.blocks):
-        curvature, off = stiff.on[number], None
-        score = 1.0 - target.on[number] / point.levels.on[number]
-        score = score + curvature * point.gaps[number]
-        if isinstance(block, JointOnOffBlock):
-            on, alone = curvature, stiff.off[number]
-            own = block.alpha * score + 1.0 - target.off[number] / point.levels.off[number]
-            whole = jnp.where(block.mask, block.alpha**2 * on + alone, 1.0)
-            score = score - block.alpha * on * own / whole
-            curvature, off = on * alone / whole, (own, whole)
-        used_score = jnp.where(block.mask, score, 0.0)
-        found.append(_Local(used_score, jnp.where(block.mask, curvature, 0.0), off))
-    return found
-
-
-def _of_levels(
-    data: JointData, point: _Point, stiff: Walls, local: list[_Local], step: jax.Array
-) -> Walls:
-    """Steps of the levels for one of the parameters."""
-    _, changes = jax.jvp(lambda z: predictions(data, z), (point.z,), (step,))
-    ons, offs = [], []
-    for number, (block, change) in enumerate(zip(data.blocks, changes, strict=True)):
-        off = None
-        if isinstance(block, JointOnOffBlock):
-            own, whole = local[number].off
-            off = -(own + block.alpha * stiff.on[number] * change) / whole
-            change = change + block.alpha * off
-        ons.append(change + point.gaps[number])
-        offs.append(off)
-    return Walls(tuple(ons), tuple(offs), step, -step)
+    return Point(z, levels, forces, gaps_of(data, z, levels))
 
 
 def _merit(
-    data: JointData, point: _Point, active: Walls, target: Walls, weights: Walls
+    data: JointData, point: Point, active: Walls, target: Walls, weights: Walls
 ) -> jax.Array:
     """Half the statistic of the levels behind the barrier, and how far they are from predictions.
 
@@ -240,69 +175,9 @@ def minimise(
     observed, size, unit = counts(data), sizes(data, barrier), _units(data)
     counted = total(each(lambda n, u: jnp.where(u, n, 0.0), observed, used(data, free)))
     slack = 200 * jnp.finfo(start.dtype).eps
-    linear = data.spectra is None and not data.n_nuisance
-    # Predictions are straight in norms, also in those of the backgrounds.
-    shapes = jnp.ones(start.size, bool).at[data.norm_index].set(False)
-    shapes = shapes.at[data.nuisance_start :: 2].set(False)
-
-    def at_rest(
-        z: jax.Array, put: jax.Array, gaps: PerSlot, free: jax.Array
-    ) -> tuple[PerSlot, Walls]:
-        """The gaps after some parameters were put onto their bounds, and the walls that are left.
-
-        What norms at rest at zero predicted alone stays exactly zero: that is no wall any more.
-        """
-        walls = used(data, free)
-        norms = (free & ~shapes).astype(z.dtype)
-        shift, reached = zip(
-            *jax.vmap(lambda d: jax.jvp(lambda z: predictions(data, z), (z,), (d,))[1])(
-                jnp.stack([put, norms])
-            ),
-            strict=True,
-        )
-        parts = zip(data.blocks, walls.on, reached, strict=True)
-        plain = [u & ((r > 0) | isinstance(b, JointOnOffBlock)) for b, u, r in parts]
-        moved = zip(data.blocks, gaps, shift, strict=True)
-        new_gaps = tuple(jnp.where(b.mask, gap + s, 0.0) for b, gap, s in moved)
-        return new_gaps, walls._replace(on=tuple(plain))
-
-    def factored(
-        point: _Point, stiff: Walls, local: list[_Local], free: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Factor of the curvature that a Newton step takes."""
-        forces, bounds = point.forces, jnp.diag(stiff.low + stiff.high)
-        matrix = squared(data, point.z, tuple(one.curvature for one in local)) + bounds
-        if not linear:
-            pairs = zip(data.blocks, forces.on, strict=True)
-            pulls = tuple(jnp.where(block.mask, 1.0 - force, 0.0) for block, force in pairs)
-            slope = projected(data, point.z, pulls) + forces.high - forces.low
-            # Parameters of shapes go one reach a step at most; close to the minimum, where the
-            # slope vanishes, this does not hinder.
-            matrix = matrix + jnp.diag(jnp.where(shapes, jnp.abs(slope) / REACH, 0.0))
-            full = matrix + bent(data, point.z, pulls)
-            # Away from the minimum the curvature of a model that is not linear may be negative.
-            good = jnp.all(jnp.isfinite(scaled_factor(full, free, numbers.ridge)[0]))
-            matrix = jnp.where(good, full, matrix)
-        return scaled_factor(matrix, free, numbers.ridge)
-
-    def direction(
-        point: _Point, stiff: Walls, target: Walls, factor: tuple, free: jax.Array, active: Walls
-    ) -> _Step:
-        local = _eliminated(data, point, target, stiff)
-        slope = projected(data, point.z, tuple(one.score for one in local))
-        slope = slope - target.low / point.levels.low + target.high / point.levels.high
-        slope = jnp.where(free, -slope, 0.0)
-        step = jnp.where(free, factor_solve(factor, slope), 0.0)
-        of_levels = _of_levels(data, point, stiff, local, step)
-        of_levels = each(lambda u, s: jnp.where(u, s, 0.0), active, of_levels)
-        of_forces = each(
-            lambda u, c, t, f, k, s: jnp.where(u, c / t - f - k * s, 0.0),
-            *(active, target, point.levels, point.forces, stiff, of_levels),
-        )
-        return _Step(step, of_levels, of_forces, jnp.sum(step * slope))
 
     def narrower(
-        point: _Point, width: jax.Array, step: _Step, active: Walls, given_up: jax.Array
+        point: Point, width: jax.Array, step: Step, active: Walls, given_up: jax.Array
     ) -> jax.Array:
         """Width of the barrier after the step that would be taken without one (Mehrotra 1992).
 
@@ -333,12 +208,12 @@ def minimise(
         active = state.active
         stiff = each(lambda u, f, t: jnp.where(u, f / t, 0.0), active, forces, levels)
         target = targets(observed, size, jnp.zeros_like(last), last)
-        factor = factored(point, stiff, _eliminated(data, point, target, stiff), free)
-        straight = direction(point, stiff, target, factor, free, active)
+        factor = factored(data, point, stiff, eliminated(data, point, target, stiff), free)
+        straight = direction(data, point, stiff, target, factor, free, active)
         width = narrower(point, state.width, straight, active, state.creeping >= CREEPS)
         width = jnp.where(state.part < ARRIVING, state.width, width)
         target = targets(observed, size, width, last)
-        step = direction(point, stiff, target, factor, free, active)
+        step = direction(data, point, stiff, target, factor, free, active)
 
         part = longest_step(levels, step.levels)
         of_forces = longest_step(forces, step.forces)
@@ -351,18 +226,18 @@ def minimise(
             1.0 + jnp.abs(value) + shift @ jnp.abs(data.precision) @ shift + counted
         )
 
-        def at(of_z: jax.Array, of_levels: Walls) -> _Point:
+        def at(of_z: jax.Array, of_levels: Walls) -> Point:
             new_z, new_levels = z + of_z, each(jnp.add, levels, of_levels)
-            return _Point(new_z, new_levels, forces, _gaps(data, new_z, new_levels))
+            return Point(new_z, new_levels, forces, gaps_of(data, new_z, new_levels))
 
-        def good(new: _Point) -> jax.Array:
+        def good(new: Point) -> jax.Array:
             return _merit(data, new, active, target, weights) <= value + rounding
 
-        def corrected(part: jax.Array, new: _Point) -> tuple[_Point, jax.Array]:
+        def corrected(part: jax.Array, new: Point) -> tuple[Point, jax.Array]:
             """A trial without what it missed because the model is not linear (to second order)."""
             pairs = zip(point.gaps, new.gaps, strict=True)
             missed = point._replace(gaps=tuple(gap + part * old for old, gap in pairs))
-            again = direction(missed, stiff, target, factor, free, active)
+            again = direction(data, missed, stiff, target, factor, free, active)
             of_z = part * step.z + again.z - step.z
             of_levels = each(lambda d, a: part * d + a - d, step.levels, again.levels)
             left = each(lambda t, d: (1.0 - KEPT) * t + d, levels, of_levels)
@@ -374,7 +249,7 @@ def minimise(
             part = jnp.where(halvings < 0, part, 0.5 * part)
             new = at(part * step.z, each(lambda d: part * d, step.levels))
             found = good(new)
-            if not linear:
+            if not is_linear(data):
                 other, better = corrected(part, new)
                 new = jax.tree.map(lambda a, b: jnp.where(better & ~found, a, b), other, new)
                 found = found | better
@@ -417,7 +292,7 @@ def minimise(
         free = free & ~resting
         gaps, active = jax.lax.cond(
             jnp.any(resting),
-            lambda: at_rest(new.z, on_bound - new.z, new.gaps, free),
+            lambda: at_rest(data, new.z, on_bound - new.z, new.gaps, free),
             lambda: (new.gaps, active),
         )
         new = new._replace(z=on_bound)
