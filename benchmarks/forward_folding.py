@@ -135,8 +135,8 @@ def main() -> None:
         response = own.response(dataset)
         if case == "line" and options.bins > 100:
             print(f"{name}: response {time.perf_counter() - begin:.1f} s")
-            data = own.reduce(dataset, response)
             with jax.enable_x64(True):
+                data = own.reduce(dataset, response)
                 for label in ("first", "then"):
                     begin = time.perf_counter()
                     fit = jax.block_until_ready(fit_joint(data[0]))

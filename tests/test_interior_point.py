@@ -206,6 +206,28 @@ def test_components_that_are_almost_the_same(difference):
     assert -20 < fit.stat - expected.stat < 1e-6
 
 
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+def test_many_bins_that_are_hardly_told_apart(dtype):
+    """Bumps six times wider than their distance: rounding grows with the number of them."""
+    rng = np.random.default_rng(0)
+    n, c = 400, 250
+    centers = np.linspace(20, n - 20, c)
+    bumps = np.exp(-0.5 * ((np.arange(n) - centers[:, None]) / 9.0) ** 2)
+    counts = rng.poisson(5.0 + bumps.sum(axis=0)).astype(float)
+    data = Problem((Part(counts, bumps[:, None], np.full(n, 5.0)),)).joint(1, n)
+    fit = fit_joint(jax.tree.map(lambda a: a.astype(dtype) if a.dtype == jnp.float64 else a, data))
+    assert bool(fit.converged)
+    assert np.all(np.isfinite(fit.values))
+    if dtype == jnp.float64:
+        assert np.all(fit.status[1:-1] == Status.DEGENERATE)
+    # The counts are described, however the norms share them.
+    rate = 5.0 + np.asarray(fit.values, float) @ bumps
+    assert rate.min() > 0
+    smooth = 5.0 + bumps.sum(axis=0)
+    assert np.sum(rate - counts * np.log(rate)) < np.sum(smooth - counts * np.log(smooth))
+    assert_allclose(rate.sum(), counts.sum(), rtol=0.02)
+
+
 def test_parameters_that_are_not_free_stay(few_steps):
     free = np.arange(8) != 3
     own = straight_problem(1, free=free, start={3: 0.7})

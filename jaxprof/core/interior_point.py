@@ -62,12 +62,8 @@ APART = 1e10
 """How far level times force may be from what it is to be."""
 SETTLED = 0.1
 """By how much of itself a level may still change when rounding ends the search."""
-ALIKE = 1e-8
-"""Pivot of the scaled curvature below which parameters are almost the same."""
-CREEPING = 1e-5
-"""Gain below which steps of such parameters are given up."""
 CREEPS = 10
-"""After how many of these."""
+"""After how many steps that creep parameters that are almost the same are given up."""
 HALVINGS = 30
 """Shortest step: two to minus this power."""
 
@@ -82,6 +78,7 @@ class _State(NamedTuple):
     free: jax.Array  # parameters that vary and have not come to rest at a bound
     active: Walls  # what is in the way of these
     creeping: jax.Array  # steps in a row that gained about as much as those before
+    ridge: jax.Array  # in units of what rounding asks for
     done: jax.Array
 
 
@@ -208,7 +205,9 @@ def minimise(
         active = state.active
         stiff = each(lambda u, f, t: jnp.where(u, f / t, 0.0), active, forces, levels)
         target = targets(observed, size, jnp.zeros_like(last), last)
-        factor = factored(data, point, stiff, eliminated(data, point, target, stiff), free)
+        factor = factored(
+            data, point, stiff, eliminated(data, point, target, stiff), free, state.ridge
+        )
         straight = direction(data, point, stiff, target, factor, free, active)
         width = narrower(point, state.width, straight, active, state.creeping >= CREEPS)
         width = jnp.where(state.part < ARRIVING, state.width, width)
@@ -270,14 +269,19 @@ def minimise(
         moved = each(lambda t, d: jnp.abs(d) / t, levels, step.levels)
         stuck = stuck & (largest(moved) <= SETTLED)
         small = (step.decrement <= numbers.tolerance * start.size) | stuck
-        # Of parameters that almost nothing tells apart, rounding leaves steps that creep.
-        pivot = jnp.min(jnp.where(free, jnp.diagonal(factor[0]), 1.0)) ** 2
-        alike = (pivot < ALIKE) & (step.decrement <= CREEPING)
-        creeping = alike & (step.decrement >= 0.1 * state.decrement)
-        creeping = jnp.where(creeping, state.creeping + 1, 0)
+        # Of parameters that almost nothing tells apart, rounding leaves steps that creep: they are
+        # held ever more.
+        creeping, ridge = state.creeping, state.ridge
+        if is_linear(data):
+            pivot = jnp.min(jnp.where(free, jnp.diagonal(factor[0]), 1.0)) ** 2
+            alike = (pivot < numbers.alike) | (ridge > 1.0)
+            alike = alike & (step.decrement >= 0.1 * state.decrement)
+            creeping = jnp.where(alike, state.creeping + 1, 0)
+            harder = (creeping >= CREEPS) & (step.decrement > numbers.creeping)
+            ridge = jnp.where(harder, jnp.minimum(5.0 * ridge, numbers.hardest), ridge)
         expected = tuple(t + gap for t, gap in zip(new.levels.on, new.gaps, strict=True))
         positive = [jnp.all(t >= 0) for t in expected]
-        given_up = creeping >= CREEPS
+        given_up = (creeping >= CREEPS) & (step.decrement <= numbers.creeping)
         done = (width <= last) & (((part >= 1.0) & small) | given_up)
         # Level times force is about the width: one of them is small. The others get a last step.
         low, high = (
@@ -306,6 +310,7 @@ def minimise(
             free=free,
             active=active,
             creeping=creeping,
+            ridge=ridge,
             done=done & ~jnp.any(resting),
         )
 
@@ -321,6 +326,7 @@ def minimise(
         free=free,
         active=used(data, free),
         creeping=jnp.asarray(0),
+        ridge=jnp.asarray(1.0, start.dtype),
         done=jnp.asarray(False),
     )
     state = jax.lax.while_loop(lambda s: ~s.done & (s.iteration < most), body, state)

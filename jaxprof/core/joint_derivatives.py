@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from .joint_data import JointBlock, JointData
 from .joint_model import Barrier, derivatives, gradient, predictions
-from .linear import factor_solve, scaled_factor, settings
+from .linear import factor_solve, scaled_factor
 from .solve import differentiable_roots
 
 MOST_WALLS = 100
@@ -52,7 +52,7 @@ def rooted(
 
     def solve(y: jax.Array) -> jax.Array:
         matrix = derivatives(still, z, barrier)[1].full
-        factor = scaled_factor(matrix, active, settings(z.dtype).ridge)
+        factor = scaled_factor(matrix, active)
         fixed = jnp.where(active, 0.0, y)
         own = factor_solve(factor, jnp.where(active, y - matrix @ fixed, 0.0))
         return jnp.where(active, own, fixed)

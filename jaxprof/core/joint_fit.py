@@ -12,7 +12,7 @@ from .joint_data import JointBlock, JointData, JointFit
 from .joint_derivatives import rooted
 from .joint_model import Barrier, Curvature, derivatives, difference, gradient, predictions, stat
 from .joint_start import barrier_at, component_signal, positive_start
-from .linear import factor_solve, scaled_factor, settings
+from .linear import factor_solve, scaled_factor
 
 INFLATION = 1e6
 """Variance over that with all other parameters known, above which a norm is degenerate."""
@@ -119,7 +119,7 @@ def _counts_alone(
 
     def of(matrix: jax.Array) -> tuple[jax.Array, tuple, jax.Array]:
         told = active & (jnp.diagonal(matrix) > 0)
-        return matrix, scaled_factor(matrix, told, settings(matrix.dtype).ridge), told
+        return matrix, scaled_factor(matrix, told), told
 
     observed = of(curvature.bare)
     if data.spectra is None and not data.n_nuisance:

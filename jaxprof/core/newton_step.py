@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from .joint_data import JointData, JointOnOffBlock
 from .joint_model import PerSlot, bent, predictions, projected, squared
-from .linear import factor_solve, scaled_factor, settings
+from .linear import factor_solve, scaled_factor, sure_factor
 from .walls import Walls, each, used
 
 REACH = 1.0
@@ -124,10 +124,14 @@ def at_rest(
 
 
 def factored(
-    data: JointData, point: Point, stiff: Walls, local: list[_Local], free: jax.Array
+    data: JointData,
+    point: Point,
+    stiff: Walls,
+    local: list[_Local],
+    free: jax.Array,
+    ridge: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Factor of the curvature that a Newton step takes."""
-    ridge = settings(point.z.dtype).ridge
+    """Factor of the curvature that a Newton step takes; ``ridge`` as for `sure_factor`."""
     forces, bounds = point.forces, jnp.diag(stiff.low + stiff.high)
     matrix = squared(data, point.z, tuple(one.curvature for one in local)) + bounds
     if not is_linear(data):
@@ -139,9 +143,9 @@ def factored(
         matrix = matrix + jnp.diag(jnp.where(shapes(data), jnp.abs(slope) / REACH, 0.0))
         full = matrix + bent(data, point.z, pulls)
         # Away from the minimum the curvature of a model that is not linear may be negative.
-        good = jnp.all(jnp.isfinite(scaled_factor(full, free, ridge)[0]))
+        good = jnp.all(jnp.isfinite(scaled_factor(full, free)[0]))
         matrix = jnp.where(good, full, matrix)
-    return scaled_factor(matrix, free, ridge)
+    return sure_factor(matrix, free, ridge)
 
 
 def direction(
