@@ -27,7 +27,7 @@ import jax.numpy as jnp
 
 from .joint_data import JointData, JointOnOffBlock
 from .joint_model import Barrier, predictions
-from .joint_start import component_signal
+from .joint_start import units
 from .linear import settings
 from .newton_step import Point, Step, at_rest, direction, eliminated, factored, gaps_of, is_linear
 from .statistics import wstat_rates
@@ -80,13 +80,6 @@ class _State(NamedTuple):
     creeping: jax.Array  # steps in a row that gained about as much as those before
     ridge: jax.Array  # in units of what rounding asks for
     done: jax.Array
-
-
-def _units(data: JointData) -> jax.Array:
-    """Changes of parameters that matter: one count for norms, one for other parameters; (Z,)."""
-    signal = component_signal(data)
-    one = jnp.ones_like(data.start)
-    return one.at[data.norm_index].set(1.0 / jnp.where(signal > 0, signal, 1.0))
 
 
 def _first_point(
@@ -169,7 +162,7 @@ def minimise(
     """
     numbers = settings(start.dtype)
     last = barrier.width
-    observed, size, unit = counts(data), sizes(data, barrier), _units(data)
+    observed, size, unit = counts(data), sizes(data, barrier), units(data)
     counted = total(each(lambda n, u: jnp.where(u, n, 0.0), observed, used(data, free)))
     slack = 200 * jnp.finfo(start.dtype).eps
 

@@ -11,8 +11,9 @@ from .interior_point import STEPS, minimise
 from .joint_data import JointBlock, JointData, JointFit
 from .joint_derivatives import rooted
 from .joint_model import Barrier, Curvature, derivatives, difference, gradient, predictions, stat
-from .joint_start import barrier_at, component_signal, positive_start
+from .joint_start import barrier_at, component_signal, positive_start, units
 from .linear import factor_solve, scaled_factor
+from .newton_step import is_linear
 
 INFLATION = 1e6
 """Variance over that with all other parameters known, above which a norm is degenerate."""
@@ -61,10 +62,7 @@ def _inside(
     tells whether bounds and what is held let no prediction be negative.
     """
     norms = free & jnp.zeros(free.size, bool).at[data.norm_index].set(True)
-    signal = jnp.repeat(component_signal(data), 1 + data.n_shape)
-    signal = jnp.ones_like(start).at[: data.nuisance_start].set(signal)
-    least = LEAST / jnp.where(signal > 0, signal, 1.0)
-    base = jnp.maximum(start, least)
+    base = jnp.maximum(start, LEAST * units(data))
 
     def raised(factor: float | jax.Array) -> jax.Array:
         return jnp.where(norms, jnp.clip(factor * base, data.lower, data.upper), start)
@@ -122,7 +120,7 @@ def _counts_alone(
         return matrix, scaled_factor(matrix, told), told
 
     observed = of(curvature.bare)
-    if data.spectra is None and not data.n_nuisance:
+    if is_linear(data):
         return *observed, jnp.asarray(False)
     expected = of(curvature.expected)
     good = jnp.all(jnp.isfinite(observed[1][0])) & ~jnp.any(expected[2] & ~observed[2])

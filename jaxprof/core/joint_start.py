@@ -25,6 +25,13 @@ def component_signal(data: JointData) -> jax.Array:
     return total
 
 
+def units(data: JointData) -> jax.Array:
+    """Changes of parameters that matter: one count for norms, one for other parameters; (Z,)."""
+    signal = component_signal(data)
+    one = jnp.ones_like(data.start)
+    return one.at[data.norm_index].set(1.0 / jnp.where(signal > 0, signal, 1.0))
+
+
 def positive_start(data: JointData) -> jax.Array:
     """Parameters with positive norms, close to the counts; (Z,).
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -247,13 +248,9 @@ def _edisp(
     dataset: MapDataset, geom: WcsGeom, emissions: Sequence[Emission], images: Sequence[Array]
 ) -> Array:
     """Energy dispersion (C, T, E) of the components."""
-
-    def at(positions: SkyCoord) -> Array:
-        return edisp_kernels(dataset, positions)
-
     if dataset.edisp is None:
-        return at(SkyCoord([emission.center for emission in emissions]))
-    return mean_response(dataset.edisp, geom, emissions, images, at)
+        return edisp_kernels(dataset, SkyCoord([emission.center for emission in emissions]))
+    return mean_response(dataset.edisp, geom, emissions, images, partial(edisp_kernels, dataset))
 
 
 def _equal_pieces(n: int) -> list[Array]:
