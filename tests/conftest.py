@@ -43,6 +43,15 @@ def reference_dir() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def cases_dir() -> Path:
+    """Folder with other people's files; the test is skipped without it."""
+    folder = os.environ.get("JAXPROF_CASES")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("$JAXPROF_CASES is not set to the folder of other people's files")
+    return Path(folder)
+
+
 @pytest.fixture(autouse=True)
 def close_figures():
     """No figure outlives its test."""
