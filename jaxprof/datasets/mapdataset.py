@@ -274,16 +274,19 @@ class MapDataset:
         Parameters
         ----------
         path : str or path-like
-            ``$VARIABLES`` and ``~`` are expanded; the extension ``.gz`` compresses.
+            Ends in ".fits" or, to be compressed, ".fits.gz"; ``$VARIABLES`` and ``~`` are
+            expanded, symbolic links are followed.
         overwrite : bool
-            Whether an existing file may be replaced.
+            Whether an existing file may be replaced. It keeps its permissions.
 
         Raises
         ------
-        FileExistsError
-            If the file exists and `overwrite` is false.
+        OSError
+            FileExistsError if the file exists and `overwrite` is false; others if the folder
+            does not exist or may not be written to. The file appears in one step or not at all.
         ValueError
-            If the dataset has `npred_sources`, for which the format has no place.
+            For another extension, or if the dataset has `npred_sources`, for which the format
+            has no place.
         """
         from jaxprof.io.mapdataset import write_map_dataset
 

@@ -36,7 +36,7 @@ from astropy.table import Column, Table
 
 from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.io.fitsmaps import open_fits
-from jaxprof.io.paths import atomic_write, existing_file, expand_path
+from jaxprof.io.paths import atomic_write, existing_file, expand_path, known_extension
 from jaxprof.profile.quantities import check_sed_type
 from jaxprof.profile.table import check_format, profile_to_table
 
@@ -51,13 +51,15 @@ _EXTENSIONS = {".fits": "fits", ".fits.gz": "fits", ".ecsv": "ecsv"}
 
 
 def _kind(path: str | os.PathLike[str]) -> str:
-    name = expand_path(path).name.lower()
-    for extension, kind in _EXTENSIONS.items():
-        if name.endswith(extension):
-            return kind
-    raise ValueError(
-        f"filename {os.fspath(path)!r} has an unknown extension; valid are {', '.join(_EXTENSIONS)}"
-    )
+    try:
+        return _EXTENSIONS[known_extension(path, _EXTENSIONS)]
+    except ValueError as error:
+        if expand_path(path).suffix.lower() not in (".csv", ".txt", ".dat"):
+            raise
+        raise ValueError(
+            f"{error}; as text, write the table of an energy group, as in "
+            "profile.slice_by_idx({'energy': [0]}).to_table().write('profile.csv')"
+        ) from None
 
 
 def write_profile(
@@ -90,19 +92,20 @@ def write_profile(
     ------
     ValueError
         For another extension, an unknown sed type or format.
-    FileExistsError
-        If the file exists and is not to be replaced.
+    OSError
+        See `~jaxprof.io.paths.atomic_write`; FileExistsError if the file exists and is not to
+        be replaced.
     """
     kind = _kind(path)
     check_format(format)
     check_sed_type(sed_type)
-    table = profile_to_table(profile, sed_type, with_norm=True)
-    if "norm_scan" in table.colnames:
-        grids = table["norm_scan"].data
-        if not np.array_equal(grids, np.broadcast_to(grids[0, 0], grids.shape), equal_nan=True):
-            table.rename_columns(list(_OWN_SCANS), list(_OWN_SCANS.values()))
-    data = profile.likelihood_data if include_likelihood else None
     with atomic_write(path, overwrite=overwrite) as temporary:
+        table = profile_to_table(profile, sed_type, with_norm=True)
+        if "norm_scan" in table.colnames:
+            grids = table["norm_scan"].data
+            if not np.array_equal(grids, np.broadcast_to(grids[0, 0], grids.shape), equal_nan=True):
+                table.rename_columns(list(_OWN_SCANS), list(_OWN_SCANS.values()))
+        data = profile.likelihood_data if include_likelihood else None
         extras = {"GTI": profile.gti}
         for name in ("nuisance", "goodness"):
             extras[name.upper()] = _escaped(getattr(profile, name))

@@ -15,12 +15,13 @@ from astropy.wcs import WCS
 
 from jaxprof.io.fitsmaps import FitsArray, array_to_hdus, map_to_hdus, open_fits, read_array
 from jaxprof.io.fitsmaps import read_map as read_map
-from jaxprof.io.paths import atomic_write
+from jaxprof.io.paths import atomic_write, known_extension
 from jaxprof.irf import EDispKernelMap, EDispMap, IRFMap, PSFMap, RecoPSFMap
 
 MAPS = ("counts", "exposure", "background", "mask_safe", "mask_fit")
 MAPS_ON_OFF = ("counts_off", "acceptance", "acceptance_off")
 TABLES = ("gti", "meta_table")
+EXTENSIONS = (".fits", ".fits.gz")
 
 
 def read_map_dataset(path: str | os.PathLike[str], *, on_off: bool = False) -> dict[str, Any]:
@@ -140,17 +141,20 @@ def write_map_dataset(
         Parts that are None are left out; `npred_sources` has no place in the format and
         is refused.
     path : str or path-like
-        Name of the file; with the extension ``.gz`` it is compressed.
+        Ends in ".fits" or, to be compressed, ".fits.gz".
     overwrite : bool
-        Whether an existing file may be replaced. The file appears in one step.
+        Whether an existing file may be replaced. The file appears in one step; see
+        `~jaxprof.io.paths.atomic_write`.
 
     Raises
     ------
-    FileExistsError
-        If the file exists and `overwrite` is false.
+    OSError
+        See `~jaxprof.io.paths.atomic_write`; FileExistsError if the file exists and
+        `overwrite` is false.
     ValueError
-        If the dataset has `npred_sources`.
+        For another extension, or if the dataset has `npred_sources`.
     """
+    known_extension(path, EXTENSIONS)
     if getattr(dataset, "npred_sources", None) is not None:
         raise ValueError(
             "the file format has no place for npred_sources; write the dataset without it, "

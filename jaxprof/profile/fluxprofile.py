@@ -297,17 +297,18 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         Parameters
         ----------
         filename : str or path-like
-            Ends in ".fits", ".fits.gz" or ".ecsv".
+            Ends in ".fits", ".fits.gz" or ".ecsv"; symbolic links are followed. For CSV use
+            `to_table`.
         sed_type, format
             As for `to_table`.
         overwrite : bool
-            Whether an existing file may be replaced.
+            Whether an existing file may be replaced. It keeps its permissions.
         include_likelihood : bool
             Whether to write ``likelihood_data``, without which `recompute_ul` is not exact.
 
         Raises
         ------
-        ValueError, FileExistsError
+        ValueError, OSError
             See `jaxprof.io.fluxprofile.write_profile`.
         """
         from jaxprof.io.fluxprofile import write_profile
