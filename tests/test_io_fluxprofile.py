@@ -12,6 +12,7 @@ from profile_factory import (
     assert_same_data,
     assert_same_profile,
     make_data,
+    make_joint_profile,
     make_on_off,
     make_profile,
 )
@@ -28,6 +29,8 @@ from jaxprof.regions import ProfileAxis
 
 SEDS = ("likelihood", "dnde", "e2dnde", "flux", "eflux")
 ENDINGS = (".fits", ".fits.gz", ".ecsv")
+#: Arguments without which all that a profile has is in its table.
+NO_TABLES = {make_joint_profile: {"nuisance": None, "goodness": None}}
 
 
 # Tables
@@ -91,6 +94,71 @@ def test_default_sed_type_and_bad_arguments():
         make_profile().to_table("norm")
     with pytest.raises(ValueError, match="format is 'lightcurve'; valid are 'profile'"):
         make_profile().to_table(format="lightcurve")
+
+
+# Tables of one energy group
+
+
+def test_tables_of_one_group_have_plain_columns(tmp_path):
+    p = make_profile(scan=False).slice_by_idx({"energy": slice(1, 2)})
+    for sed in SEDS:
+        table = p.to_table(sed)
+        assert {table[name].shape for name in table.colnames} == {(4,)}
+        value = "norm" if sed == "likelihood" else sed
+        np.testing.assert_array_equal(table[value].data, p[value].data[:, 0])
+        assert (table[value].unit or u.dimensionless_unscaled) == u.Unit(p[value].unit)
+        np.testing.assert_array_equal(table["counts"].data, p.counts[:, 0])
+        np.testing.assert_array_equal(table["is_ul"], p.is_ul[:, 0])
+    p.to_table("flux").write(tmp_path / "p.csv")
+    p.to_table("flux", formatted=True).write(tmp_path / "p.txt", format="ascii")
+    for name, form in (("p.csv", "csv"), ("p.txt", "ascii")):
+        table = Table.read(tmp_path / name, format=form)
+        np.testing.assert_allclose(table["flux"], p.flux.value[:, 0], rtol=1e-3)
+        assert list(table["status"]) == ["ok", "zero counts", "ok", "ok"]
+    # Two groups are vectors, as ever.
+    assert make_profile(scan=False).to_table()["norm"].shape == (4, 2)
+
+
+def test_vectors_of_one_group(tmp_path):
+    """Scans, counts of several data sets and covariances keep their own axis."""
+    p = make_profile(n_datasets=2).slice_by_idx({"energy": [0]})
+    table = p.to_table()
+    assert table["stat_scan"].shape == (4, 41) and table["npred"].shape == (4, 2)
+    q = make_joint_profile().slice_by_idx({"energy": [0]})
+    assert q.to_table()["response"].shape == (5, 5)
+
+
+@pytest.mark.parametrize("ending", [".fits", ".ecsv"])
+@pytest.mark.parametrize("n_datasets", [1, 2])
+@pytest.mark.parametrize("make", [make_profile, make_joint_profile])
+@pytest.mark.parametrize("bins", [slice(None), slice(1, 2)])
+def test_both_shapes_are_read(tmp_path, make, n_datasets, ending, bins):
+    """With the axis of one energy group in files, without in tables."""
+    p = make(n_datasets=n_datasets).slice_by_idx({"energy": [1], "projected-distance": bins})
+    path = tmp_path / f"p{ending}"
+    p.write(path, include_likelihood=False)
+    assert_same_profile(p, FluxProfile.read(path))
+    if ending == ".fits":
+        columns = fits.getdata(path, "FLUXPOINTS")
+        assert columns["norm"].shape == (p.shape[0], 1)
+        return
+    assert Table.read(path)["norm"].shape == p.shape
+    p = make(n_datasets=n_datasets, gti=None, **NO_TABLES.get(make, {})).slice_by_idx(
+        {"energy": [1], "projected-distance": bins}
+    )
+    p.to_table().write(path, overwrite=True)
+    assert_same_profile(p, FluxProfile.read(path))
+
+
+def test_text_is_written_from_the_table(tmp_path, monkeypatch):
+    """The message of the refusal is a recipe that works."""
+    p = make_profile(scan=False)
+    with pytest.raises(ValueError, match="unknown extension") as caught:
+        p.write(tmp_path / "p.csv")
+    monkeypatch.chdir(tmp_path)
+    eval(str(caught.value).split(", as in ")[1], {"profile": p})
+    assert [path.name for path in tmp_path.iterdir()] == ["profile.csv"]
+    assert len(Table.read("profile.csv")) == 4
 
 
 # Round trips

@@ -100,7 +100,7 @@ def write_profile(
     check_format(format)
     check_sed_type(sed_type)
     with atomic_write(path, overwrite=overwrite) as temporary:
-        table = profile_to_table(profile, sed_type, with_norm=True)
+        table = profile_to_table(profile, sed_type, with_norm=True, energy_axis=True)
         if "norm_scan" in table.colnames:
             grids = table["norm_scan"].data
             if not np.array_equal(grids, np.broadcast_to(grids[0, 0], grids.shape), equal_nan=True):

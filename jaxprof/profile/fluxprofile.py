@@ -260,6 +260,10 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
     ) -> Table:
         """Table of the profile, a row for each bin.
 
+        Its columns are vectors over the energy groups, or plain columns if there is one group.
+        These can be written as CSV, ``profile.to_table().write("profile.csv")``; scans,
+        covariances and counts of several data sets remain vectors, and must be removed first.
+
         Parameters
         ----------
         sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}, optional

@@ -14,7 +14,9 @@ from jaxprof.core.spectral import spectral_model_from_dict
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.checks import check_models
 from jaxprof.profile.quantities import (
+    MATRICES,
     PER_DATASET,
+    SCANS,
     SUFFIXES,
     UNITS,
     Array,
@@ -222,9 +224,10 @@ def _quantities(table: Table, sed_type: str, reference: dict[str, Array]) -> dic
         if name in skip or name.startswith("likelihood_"):
             continue
         data = column(table, name, "sr" if name == "solid_angle" else "")
+        if shape[1] == 1 and data.ndim == 2 and name in (*PER_DATASET, *SCANS, *MATRICES):
+            data = data[:, None]  # Tables of one energy group have no axis of it.
         if name in PER_DATASET and data.ndim == 3 and data.shape[-1] == 1:
             data = data[..., 0]
-        # One energy group may come as a plain column.
         stored[name] = data[:, None] if data.ndim == 1 and name != "solid_angle" else data
     if sed_type != "likelihood":
         _take_norms(table, sed_type, reference[sed_type], stored)

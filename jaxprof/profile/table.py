@@ -15,6 +15,9 @@ A row is a bin. Columns, in their order (those of quantities the profile lacks a
 - what else there is: of joint fits ``norm_covariance`` and ``response``, (G, B), and others (G,);
 - ``coverage`` (G,), ``solid_angle`` in sr, ``status`` in words (G,).
 
+Tables of one energy group have no axis of it, nor one of a single data set, so that they can be
+written as CSV. Files keep these axes, which gammapy needs.
+
 ``table.meta`` has SED_TYPE; UL_CONF (two-sided confidence of the upper limits); N_SIGMA,
 NSIGMAUL, NSIGMASE (of errors, limits, sensitivities); SQRTTSUL (threshold of ``is_ul``);
 AXISNAME; NBINS; REFBINS, true if the bins have reference fluxes of their own; as JSON: DSNAMES
@@ -69,6 +72,7 @@ def profile_to_table(
     format: str = "profile",
     formatted: bool = False,
     with_norm: bool = False,
+    energy_axis: bool = False,
 ) -> Table:
     """Table of a profile, as the module describes it.
 
@@ -85,6 +89,9 @@ def profile_to_table(
     with_norm : bool
         Whether to add the norm columns to those of another sed type: files have them, so
         that norms come back to the last bit.
+    energy_axis : bool
+        Whether a table of one energy group keeps the axis of it, of length one, as gammapy's
+        files have it.
 
     Returns
     -------
@@ -127,7 +134,18 @@ def profile_to_table(
     labels = np.array([status.label for status in Status])
     table["status"] = labels[profile.quantities["status"]]
     table.meta.update(_meta(profile, sed_type))
+    if profile.shape[1] == 1 and not energy_axis:
+        _drop_energy_axis(table)
     return _set_formats(table) if formatted else table
+
+
+def _drop_energy_axis(table: Table) -> None:
+    """Leave out the axis of a single energy group, and that of a single data set."""
+    for name in table.colnames:
+        data = table[name].data
+        if data.ndim > 1:
+            single = (0,) if name in PER_DATASET and data.shape[2:] == (1,) else ()
+            table[name] = Column(data[:, 0][(slice(None), *single)], unit=table[name].unit)
 
 
 def _meta(profile: FluxProfile, sed_type: str) -> dict[str, Any]:
