@@ -394,6 +394,72 @@ def test_fitted_spectra_have_fluxes_that_the_model_has_not(tmp_path, ending):
         FluxProfile.read(path, reference_model=PowerLawSpectralModel(index=2.2))
 
 
+def own_spectra(kind):
+    """A profile whose bins have spectra of their own: a model for each, or fitted indices."""
+    edges = np.array([[0.01, 0.1], [0.1, 0.5]])  # gammapy has no gaps
+    if kind == "models":
+        return make_joint_profile(reference_models=make_models(), energy_edges=edges)
+    start = make_joint_profile(energy_edges=edges).reference
+    reference = {"flux": start["flux"] * np.ones((5, 1))}
+    reference["dnde"] = start["dnde"] * np.linspace(0.5, 2, 10).reshape(5, 2)
+    reference["eflux"] = start["eflux"] * np.linspace(1.5, 0.7, 10).reshape(5, 2)
+    return make_joint_profile(reference=reference, energy_edges=edges)
+
+
+@pytest.mark.parametrize("ending", [".fits", ".ecsv"])
+@pytest.mark.parametrize("kind", ["models", "indices"])
+def test_files_of_spectra_of_their_own_have_all_fluxes(tmp_path, kind, ending):
+    p = own_spectra(kind)
+    path = tmp_path / f"p{ending}"
+    p.write(path)
+    hdu = {"hdu": "FLUXPOINTS"} if ending == ".fits" else {}
+    table = Table.read(path, **hdu)
+    assert table.meta["SED_TYPE"] == "dnde" and table.meta["SED_INIT"] == "likelihood"
+    for name in ("norm_ul", "dnde_err", "e2dnde", "flux", "eflux_ul"):
+        np.testing.assert_array_equal(table[name].data, p[name].data)
+    q = FluxProfile.read(path)
+    assert q.sed_type_init == "likelihood"
+    assert_same_profile(p, q)
+    # What is asked for is what the file and the profile say.
+    for sed in ("likelihood", "eflux"):
+        p.write(path, sed_type=sed, overwrite=True)
+        assert Table.read(path, **hdu).meta["SED_TYPE"] == sed
+        assert FluxProfile.read(path).sed_type_init == sed
+    # One spectrum for all bins is what it was, also if every bin names it.
+    for same in (make_joint_profile(), make_joint_profile(reference_models=make_models()[:1] * 5)):
+        same.write(path, overwrite=True)
+        table = Table.read(path, **hdu)
+        assert table.meta["SED_TYPE"] == "likelihood" and "dnde" not in table.colnames
+
+
+@pytest.mark.parametrize("ending", [".fits", ".ecsv"])
+@pytest.mark.parametrize("kind", ["models", "indices"])
+@pytest.mark.filterwarnings("ignore")
+def test_gammapy_reads_spectra_of_their_own(tmp_path, kind, ending):
+    estimators = pytest.importorskip("gammapy.estimators")
+    path = tmp_path / f"p{ending}"
+
+    def assert_equal(read, sed):
+        for suffix in ("", "_err", "_ul"):
+            name = f"{sed}{suffix}"
+            values = getattr(read, name).quantity.to_value(p[name].unit).reshape(p.shape)
+            # gammapy hides what has no success.
+            expected = (
+                p[name].data if suffix == "_ul" else np.where(p.success, p[name].data, np.nan)
+            )
+            np.testing.assert_allclose(values, expected, rtol=1e-12, atol=0, err_msg=name)
+            assert np.isfinite(values).any()
+
+    for group in (slice(None), slice(1, 2)):
+        p = own_spectra(kind).slice_by_idx({"energy": group})
+        p.write(path, overwrite=True)
+        assert_equal(estimators.FluxPoints.read(path, format="profile"), "dnde")
+        for sed in ("dnde", "e2dnde", "flux", "eflux"):
+            read = estimators.FluxPoints.read(path, format="profile", sed_type=sed)
+            assert_equal(read, sed)
+            np.testing.assert_array_equal(read.counts.data.ravel(), p.counts.ravel())
+
+
 def test_models_of_bins_give_norms_where_a_table_has_fluxes_only(tmp_path):
     models = make_models()
     p = make_joint_profile(reference_models=models)

@@ -18,6 +18,12 @@ a blank is first or last: FITS knows no other letters, and both formats lose out
 Scans whose norms differ between bins or groups are called ``own_stat_scan`` and
 ``own_norm_scan``: gammapy takes the norms of the first bin for all, or fails.
 
+gammapy has one reference spectrum for all bins. Where bins have spectra of their own (one model for
+each, or fitted indices), files have the columns of every sed type, so that
+``FluxPoints.read(file, format="profile", sed_type=...)`` gives right values of the one that it is
+told; others it computes from these and its own model. The header names "dnde" unless another
+was asked for: gammapy cannot read "likelihood" of such files.
+
 Columns of the likelihood data are named as in `jaxprof.core.data`, (G, E) arrays; the number of the
 block stands before the name if several are fitted jointly (``2_counts``).
 """
@@ -37,7 +43,7 @@ from astropy.table import Column, Table
 from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.io.fitsmaps import open_fits
 from jaxprof.io.paths import atomic_write, existing_file, expand_path, known_extension
-from jaxprof.profile.quantities import check_sed_type
+from jaxprof.profile.quantities import SED_TYPES, check_sed_type
 from jaxprof.profile.table import check_format, profile_to_table
 
 if TYPE_CHECKING:
@@ -66,7 +72,7 @@ def write_profile(
     profile: FluxProfile,
     path: str | os.PathLike[str],
     *,
-    sed_type: str = "likelihood",
+    sed_type: str | None = None,
     format: str = "profile",
     overwrite: bool = False,
     include_likelihood: bool = True,
@@ -79,8 +85,10 @@ def write_profile(
         The profile.
     path : str or path-like
         Ends in ".fits", ".fits.gz" or ".ecsv"; ``$VARIABLES`` and ``~`` are expanded.
-    sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}
-        What norms are written as. They are written as norms besides.
+    sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}, optional
+        What norms are written as. They are written as norms besides. By default
+        ``profile.sed_type_init``, but "dnde" instead of "likelihood" if bins have spectra of
+        their own; see the module.
     format : {"profile"}
         Layout of the table.
     overwrite : bool
@@ -98,9 +106,11 @@ def write_profile(
     """
     kind = _kind(path)
     check_format(format)
-    check_sed_type(sed_type)
+    written, besides = _sed_types(profile, sed_type)
     with atomic_write(path, overwrite=overwrite) as temporary:
-        table = profile_to_table(profile, sed_type, with_norm=True, energy_axis=True)
+        table = profile_to_table(profile, written, besides=besides, energy_axis=True)
+        if sed_type is None and written != profile.sed_type_init:
+            table.meta["SED_INIT"] = profile.sed_type_init
         if "norm_scan" in table.colnames:
             grids = table["norm_scan"].data
             if not np.array_equal(grids, np.broadcast_to(grids[0, 0], grids.shape), equal_nan=True):
@@ -113,6 +123,18 @@ def write_profile(
             _hdus(table, data, extras).writeto(temporary)
         else:
             _write_ecsv(table, data, extras, temporary)
+
+
+def _sed_types(profile: FluxProfile, sed_type: str | None) -> tuple[str, tuple[str, ...]]:
+    """What a file has in the first place, and besides."""
+    flux = profile.reference["dnde"]
+    own = flux.ndim == 2 and not np.array_equal(flux, np.broadcast_to(flux[:1], flux.shape))
+    besides = SED_TYPES if own else ("likelihood",)
+    if sed_type is None:
+        sed_type = profile.sed_type_init
+        if own and sed_type == "likelihood":
+            sed_type = "dnde"
+    return check_sed_type(sed_type), besides
 
 
 def _hdus(table: Table, data: Data | None, extras: dict[str, Table | None]) -> fits.HDUList:

@@ -303,7 +303,13 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         filename : str or path-like
             Ends in ".fits", ".fits.gz" or ".ecsv"; symbolic links are followed. For CSV use
             `to_table`.
-        sed_type, format
+        sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}, optional
+            What gammapy reads, if it is told nothing. By default ``sed_type_init``; but if bins
+            have spectra of their own "dnde" instead of "likelihood", which gammapy cannot read
+            then. Such files have columns of all sed types: gammapy is right about the one that
+            it is told to read, ``FluxPoints.read(filename, format="profile", sed_type="eflux")``,
+            and computes the others from its own model.
+        format : {"profile"}
             As for `to_table`.
         overwrite : bool
             Whether an existing file may be replaced. It keeps its permissions.
@@ -320,7 +326,7 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         write_profile(
             self,
             filename,
-            sed_type=self.sed_type_init if sed_type is None else sed_type,
+            sed_type=sed_type,
             format=format,
             overwrite=overwrite,
             include_likelihood=include_likelihood,

@@ -89,7 +89,8 @@ def profile_from_table(
         models = check_models(given, len(table), "reference_model")
         reference_model = None if models is None else models[0]
     reference = _reference(table, edges, reference_model if models is None else models, given)
-    sed_type = _sed_type(table, sed_type)
+    asked, sed_type = sed_type, _sed_type(table, sed_type)
+    sed_type_init = sed_type if asked else str(meta.get("SED_INIT", sed_type))
     stored = _quantities(table, sed_type, reference)
     regions = meta.get("REGIONS")
     return FluxProfile(
@@ -104,7 +105,7 @@ def profile_from_table(
         n_sigma_ul=meta.get("NSIGMAUL", 2),
         n_sigma_sensitivity=meta.get("NSIGMASE", 5),
         sqrt_ts_threshold_ul=meta.get("SQRTTSUL", 2),
-        sed_type_init=sed_type,
+        sed_type_init=sed_type_init,
         gti=gti,
         likelihood_data=likelihood_data,
         meta=_json(meta, "PROFMETA", {}),

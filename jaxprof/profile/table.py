@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
@@ -71,7 +72,7 @@ def profile_to_table(
     *,
     format: str = "profile",
     formatted: bool = False,
-    with_norm: bool = False,
+    besides: Sequence[str] = (),
     energy_axis: bool = False,
 ) -> Table:
     """Table of a profile, as the module describes it.
@@ -86,9 +87,9 @@ def profile_to_table(
         Layout of the columns.
     formatted : bool
         Whether to set display formats with few digits.
-    with_norm : bool
-        Whether to add the norm columns to those of another sed type: files have them, so
-        that norms come back to the last bit.
+    besides : sequence of str
+        Sed types whose columns are added to those of `sed_type`. Files have the norms, so that
+        they come back to the last bit.
     energy_axis : bool
         Whether a table of one energy group keeps the axis of it, of length one, as gammapy's
         files have it.
@@ -114,18 +115,17 @@ def profile_to_table(
     for name in ("dnde", "flux", "eflux"):
         flux = np.broadcast_to(profile.reference[name], profile.shape).copy()
         table[f"ref_{name}"] = Column(flux, unit=unit(name))
-    value = "norm" if sed_type == "likelihood" else sed_type
-    names = [f"{value}{suffix}" for suffix in SUFFIXES] + list(_COMMON)
-    if with_norm and value != "norm":
-        names += [f"norm{suffix}" for suffix in SUFFIXES]
-    names += [name for name in profile.quantities if name not in names and name != "status"]
+    values = ["norm" if sed == "likelihood" else sed for sed in (sed_type, *besides)]
+    names = [f"{values[0]}{suffix}" for suffix in SUFFIXES] + list(_COMMON)
+    names += [f"{value}{suffix}" for value in values[1:] for suffix in SUFFIXES]
+    names = list(dict.fromkeys(names))
+    names += [name for name in profile.quantities if name not in (*names, *NORMS, "status")]
     available = profile.available_quantities
     for name in names:
         computed = name in ("npred_background", "npred_excess_ref") and (
             name not in profile.quantities
         )
-        left_out = name in NORMS and value != "norm" and not with_norm
-        if name not in available or computed or left_out:
+        if name not in available or computed:
             continue
         data = profile[name].data
         if name in PER_DATASET and data.ndim == 2:
