@@ -100,6 +100,21 @@ def test_one_of_many_threads_writes(tmp_path, monkeypatch, kind, links):
     assert names(tmp_path) == ["a.fits"]
 
 
+def test_writers_of_other_names_do_not_disturb(tmp_path):
+    """Nobody takes the folder of a living writer for a leftover, new as it may be."""
+    barrier = threading.Barrier(8)
+
+    def attempt(number):
+        barrier.wait()
+        for turn in range(40):
+            write(tmp_path / f"{number}-{turn}", f"{number} {turn}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(attempt, range(8)))
+    assert len(names(tmp_path)) == 320
+    assert (tmp_path / "7-39").read_text() == "7 39"
+
+
 def test_one_of_many_processes_writes(tmp_path):
     """All hold a complete file when the first takes the name."""
     commands = """

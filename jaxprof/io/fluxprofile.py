@@ -33,6 +33,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ from astropy.io import fits
 from astropy.table import Column, Table
 
 from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
+from jaxprof.io.asciitext import ascii_table, ascii_warning
 from jaxprof.io.fitsmaps import open_fits
 from jaxprof.io.paths import atomic_write, existing_file, expand_path, known_extension
 from jaxprof.profile.quantities import SED_TYPES, check_sed_type
@@ -99,10 +101,16 @@ def write_profile(
     Raises
     ------
     ValueError
-        For another extension, an unknown sed type or format.
+        For another extension, an unknown sed type or format; in FITS, for names of quantities
+        that are not ASCII.
     OSError
         See `~jaxprof.io.paths.atomic_write`; FileExistsError if the file exists and is not to
         be replaced.
+
+    Warns
+    -----
+    UserWarning
+        If FITS cannot hold a text, the name of a region for instance, that is not ASCII.
     """
     kind = _kind(path)
     check_format(format)
@@ -120,6 +128,7 @@ def write_profile(
         for name in ("nuisance", "goodness"):
             extras[name.upper()] = _escaped(getattr(profile, name))
         if kind == "fits":
+            table, extras = _in_ascii(table, extras)
             _hdus(table, data, extras).writeto(temporary)
         else:
             _write_ecsv(table, data, extras, temporary)
@@ -135,6 +144,21 @@ def _sed_types(profile: FluxProfile, sed_type: str | None) -> tuple[str, tuple[s
         if own and sed_type == "likelihood":
             sed_type = "dnde"
     return check_sed_type(sed_type), besides
+
+
+def _in_ascii(
+    table: Table, extras: dict[str, Table | None]
+) -> tuple[Table, dict[str, Table | None]]:
+    """The tables as FITS can hold them, with a warning if that changes something."""
+    found, changes = ascii_table(table, "FLUXPOINTS")
+    extras = dict(extras)
+    for name, extra in extras.items():
+        if extra is not None:
+            extras[name], changed = ascii_table(extra, name)
+            changes += changed
+    if changes:
+        warnings.warn(ascii_warning(changes, "; ECSV keeps it"), UserWarning, stacklevel=4)
+    return found, extras
 
 
 def _hdus(table: Table, data: Data | None, extras: dict[str, Table | None]) -> fits.HDUList:
@@ -172,7 +196,9 @@ def _write_ecsv(
             stream = io.StringIO()
             extra.write(stream, format="ascii.ecsv")
             table.meta[name] = stream.getvalue().splitlines()
-    table.write(path, format="ascii.ecsv")
+    stream = io.StringIO()
+    table.write(stream, format="ascii.ecsv")
+    path.write_text(stream.getvalue(), encoding="utf-8")
 
 
 def _likelihood_table(data: Data) -> Table:

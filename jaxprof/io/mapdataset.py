@@ -13,6 +13,7 @@ from astropy.io.fits.verify import VerifyWarning
 from astropy.table import Table
 from astropy.wcs import WCS
 
+from jaxprof.io.asciitext import ascii_name, ascii_table, ascii_warning
 from jaxprof.io.fitsmaps import FitsArray, array_to_hdus, map_to_hdus, open_fits, read_array
 from jaxprof.io.fitsmaps import read_map as read_map
 from jaxprof.io.paths import atomic_write, known_extension
@@ -152,7 +153,14 @@ def write_map_dataset(
         See `~jaxprof.io.paths.atomic_write`; FileExistsError if the file exists and
         `overwrite` is false.
     ValueError
-        For another extension, or if the dataset has `npred_sources`.
+        For another extension, if the dataset has `npred_sources`, or for names of columns that
+        are not ASCII.
+
+    Warns
+    -----
+    UserWarning
+        If a text is not ASCII, the name of the dataset for instance, and so is written in other
+        letters.
     """
     known_extension(path, EXTENSIONS)
     if getattr(dataset, "npred_sources", None) is not None:
@@ -162,7 +170,7 @@ def write_map_dataset(
         )
     with atomic_write(path, overwrite=overwrite) as temporary:
         hdus = [fits.PrimaryHDU()]
-        hdus[0].header["NAME"] = dataset.name
+        hdus[0].header["NAME"], changes = ascii_name(dataset.name, "the name of the dataset")
         hdus[0].header["CREATOR"] = "jaxprof"
         for part in MAPS + MAPS_ON_OFF:
             map_ = getattr(dataset, part, None)
@@ -174,7 +182,11 @@ def write_map_dataset(
         for part in TABLES:
             table = getattr(dataset, part)
             if table is not None:
-                hdus.append(_table_hdu(table, part.upper()))
+                plain, changed = ascii_table(table, part.upper())
+                hdus.append(_table_hdu(plain, part.upper()))
+                changes += changed
+        if changes:
+            warnings.warn(ascii_warning(changes), UserWarning, stacklevel=3)
         fits.HDUList(hdus).writeto(temporary)
 
 

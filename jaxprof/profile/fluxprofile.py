@@ -263,6 +263,7 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         Its columns are vectors over the energy groups, or plain columns if there is one group.
         These can be written as CSV, ``profile.to_table().write("profile.csv")``; scans,
         covariances and counts of several data sets remain vectors, and must be removed first.
+        (gammapy wants vectors even then; give it what `write` writes.)
 
         Parameters
         ----------
