@@ -59,8 +59,12 @@ _EXTENSIONS = {".fits": "fits", ".fits.gz": "fits", ".ecsv": "ecsv"}
 
 
 def _kind(path: str | os.PathLike[str]) -> str:
+    return _EXTENSIONS[known_extension(path, _EXTENSIONS)]
+
+
+def _kind_to_write(path: str | os.PathLike[str]) -> str:
     try:
-        return _EXTENSIONS[known_extension(path, _EXTENSIONS)]
+        return _kind(path)
     except ValueError as error:
         if expand_path(path).suffix.lower() not in (".csv", ".txt", ".dat"):
             raise
@@ -112,7 +116,7 @@ def write_profile(
     UserWarning
         If FITS cannot hold a text, the name of a region for instance, that is not ASCII.
     """
-    kind = _kind(path)
+    kind = _kind_to_write(path)
     check_format(format)
     written, besides = _sed_types(profile, sed_type)
     with atomic_write(path, overwrite=overwrite) as temporary:
