@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from jaxprof.maps.axes import MapAxis
 
+SAME_PIXEL = 2e-3
+"""Distance in pixels up to which two positions are one: headers are rounded."""
+
 
 def _degrees_pair(value: Any, what: str) -> NDArray[np.float64]:
     """(lon, lat) in degrees from a number, string, Quantity or pair of them."""
@@ -187,19 +190,27 @@ class WcsGeom:
         return fine
 
     def is_allclose_image(self, other: WcsGeom) -> bool:
-        """Whether another geometry has the same pixels on the sky."""
+        """Whether another geometry has the same pixels on the sky.
+
+        Positions are compared, not headers: those may say the same in different words.
+        """
         if self.npix_shape != other.npix_shape:
             return False
         if self.wcs is other.wcs:
             return True
-        mine, theirs = self.wcs.wcs, other.wcs.wcs
-        return (
-            list(mine.ctype) == list(theirs.ctype)
-            and self.frame == other.frame
-            and np.allclose(self.wcs.pixel_scale_matrix, other.wcs.pixel_scale_matrix, rtol=1e-6)
-            and np.allclose(mine.crpix, theirs.crpix, atol=1e-4)
-            and np.allclose(mine.crval, theirs.crval, atol=1e-6)
-        )
+        # Two points in each of some pixels, away from the edges of the projection: a single pixel
+        # may be turned.
+        at = [np.unique(np.linspace(0, n - 1, 24).round()) for n in self.npix_shape]
+        y, x = np.meshgrid(*(np.concatenate([i - 0.25, i + 0.25]) for i in at), indexing="ij")
+        here, there = (pixel_to_skycoord(x, y, geom.wcs) for geom in (self, other))
+        if not here.frame.is_equivalent_frame(there.frame):
+            there = there.transform_to(here.frame)
+        a, b = (position.cartesian.xyz.value for position in (here, there))
+        distance = np.rad2deg(np.linalg.norm(a - b, axis=0))
+        known = np.isfinite(distance)
+        size = float(self.pixel_scales.to_value("deg").min())
+        same = np.isfinite(a).all(axis=0) == np.isfinite(b).all(axis=0)
+        return bool(np.all(same) and np.all(distance[known] < SAME_PIXEL * size))
 
     def is_allclose(self, other: WcsGeom) -> bool:
         """Whether another geometry has the same pixels and the same axes."""
@@ -213,6 +224,12 @@ class WcsGeom:
         """Sky positions of the pixel centres, shape ``(ny, nx)``."""
         y, x = np.indices(self.npix_shape)
         return pixel_to_skycoord(x, y, self.wcs)
+
+    def pixel_coordinates(self, coord: SkyCoord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Zero-based pixel coordinates (x, y) of sky positions; NaN off the projection."""
+        # mode="wcs" keeps positions out of the projection as NaN instead of raising.
+        x, y = coord.to_pixel(self.wcs, mode="wcs")
+        return np.asarray(x, np.float64), np.asarray(y, np.float64)
 
     def pixel_index(
         self, coord: SkyCoord
@@ -231,12 +248,11 @@ class WcsGeom:
         inside : ndarray of bool
             Whether the position is on the map.
         """
-        # mode="wcs" keeps positions out of the projection as NaN instead of raising.
-        x, y = coord.to_pixel(self.wcs, mode="wcs")
+        x, y = self.pixel_coordinates(coord)
         with np.errstate(invalid="ignore"):
             # A position on the border of two pixels goes to the lower one, as in gammapy:
             # the centre of a map of even size is such a position.
-            x, y = np.ceil(np.asarray(x) - 0.5), np.ceil(np.asarray(y) - 0.5)
+            x, y = np.ceil(x - 0.5), np.ceil(y - 0.5)
             ny, nx = self.npix_shape
             inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
         return (

@@ -132,6 +132,37 @@ class WcsNDMap:
             return values & inside
         return np.where(inside, values, np.nan)
 
+    def interp_to_geom(self, geom: WcsGeom, *, fill_value: float = 0.0) -> WcsNDMap:
+        """Interpolate to the centres of other pixels.
+
+        Parameters
+        ----------
+        geom : WcsGeom
+            Its pixels are taken; the further axes stay.
+        fill_value : float
+            Value of pixels whose centre is on none of the map's own.
+
+        Returns
+        -------
+        map : WcsNDMap
+            In float64. Linear in pixel coordinates between the centres of the four nearest pixels,
+            as gammapy's ``Map.interp_to_geom``; in the outer half of the pixels at the edge the
+            line goes on. NaN where one of these pixels is (gammapy takes zero for it).
+        """
+        x, y = self.geom.pixel_coordinates(geom.get_coord())
+        ny, nx = self.geom.npix_shape
+        with np.errstate(invalid="ignore"):
+            inside = (x >= -0.5) & (x <= nx - 0.5) & (y >= -0.5) & (y <= ny - 0.5)
+        rows = _two_nearest(np.where(inside, y, 0.0), ny)
+        columns = _two_nearest(np.where(inside, x, 0.0), nx)
+        data = np.zeros((*self.data.shape[:-2], *geom.npix_shape))
+        for row, up in rows:
+            for column, across in columns:
+                weight = up * across
+                # A pixel without weight may be NaN.
+                data += np.where(weight != 0, self.data[..., row, column] * weight, 0.0)
+        return WcsNDMap(geom.to_cube(self.geom.axes), np.where(inside, data, fill_value), self.unit)
+
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw the map; see `jaxprof.plotting.plot_map` for the arguments."""
         from jaxprof.plotting import plot_map
@@ -148,3 +179,11 @@ class WcsNDMap:
             f"  unit  : {self.unit.to_string()}\n"
             f"  dtype : {self.data.dtype}"
         )
+
+
+def _two_nearest(position: NDArray[np.float64], n: int) -> list[tuple[NDArray[np.int64], Any]]:
+    """Indices of two neighbours on an axis of ``n`` pixels, each with its weight at a position."""
+    low = np.clip(np.floor(position).astype(np.int64), 0, max(n - 2, 0))
+    if n == 1:
+        return [(low, 1.0)]
+    return [(low, 1.0 - (position - low)), (low + 1, position - low)]
