@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from jaxprof.core import OnOffData, ProfileData
 from jaxprof.core.response import fold_flux
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.datasets.folding import dataset_to_fold
 from jaxprof.energy_groups import same_edges, snap_energy_edges
 from jaxprof.irf import EDispKernelMap, EDispMap
+from jaxprof.irf.checks import checked_kernels, kernel_error
 from jaxprof.pixel_sums import MemberPixels, check_uncut, member_pixels, warn_off_map
 from jaxprof.regions import region_centers, region_pixels
 
@@ -69,17 +71,21 @@ class _Slots:
     coverage: Array
 
 
-def edisp_kernels(dataset: MapDataset, positions: SkyCoord) -> Array:
-    """Energy dispersion at P positions, shape (P, T, E)."""
-    edisp, axis = dataset.edisp, dataset.energy_axis
-    if edisp is None:
-        edisp = EDispKernelMap.from_diagonal(axis, dataset.energy_axis_true)
+def edisp_kernels(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array]:
+    """Energy dispersion at P positions, shape (P, T, E), and its faults, see `checked_kernels`."""
+    edisp = dataset.edisp
     if not isinstance(edisp, EDispKernelMap | EDispMap):
         raise ValueError(
             f"edisp of dataset {dataset.name!r} must be EDispKernelMap or EDispMap, "
             f"not {type(edisp).__name__}"
         )
-    return np.asarray(edisp.get_kernel(positions, axis))
+    return checked_kernels(np.asarray(edisp.get_kernel(positions, dataset.energy_axis)))
+
+
+def edisp_error(dataset: MapDataset, faults: Array) -> str:
+    """What is wrong with the energy dispersion; ``faults`` (..., T, E) are those in use."""
+    energies = dataset.energy_axis_true.center_tev(), dataset.energy_axis.center_tev()
+    return kernel_error(f"edisp of dataset {dataset.name!r}", faults, *energies)
 
 
 def reference_flux(model: Any, edges: Array) -> Array:
@@ -105,13 +111,15 @@ def _signal(
     regions: Any,
     pixels: MemberPixels,
     mask: Array,
+    bins: slice,
     mask_policy: str,
     per_pixel: bool,
 ) -> Array:
-    """Predicted counts at norm one, shape (B, E) or, per pixel, (E, P)."""
+    """Predicted counts at norm one, shape (B, E) or, per pixel, (E, P); checked in ``bins``."""
+    dataset = dataset_to_fold(dataset)
     true_axis = dataset.energy_axis_true.edges_tev()
     flux = reference_flux(model, true_axis)
-    kernels = edisp_kernels(dataset, region_centers(regions))
+    kernels, faults = edisp_kernels(dataset, region_centers(regions))
     exposure_map = dataset.exposure
     assert exposure_map is not None
     factor = exposure_map.unit.to(u.Unit("cm2 s"))
@@ -121,6 +129,13 @@ def _signal(
     exposure = np.where(visible, exposure, 0.0)
     if mask_policy == "mean-exposure":
         _check_whole_exposure(exposure, pixels, dataset.name)
+    if faults.any():
+        photons = (pixels.total(exposure).T > 0) & (flux > 0)
+        used = np.zeros((len(photons), mask.shape[0]), bool)
+        used[:, bins] = pixels.total(mask[bins].astype(float)).T > 0
+        faults = np.where(photons[:, :, np.newaxis] & used[:, np.newaxis], faults, 0)
+        if faults.any():
+            raise ValueError(edisp_error(dataset, faults))
     whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, 1.0)
     weight = pixels.solid_angle / whole[pixels.region]
     if mask_policy == "mean-exposure":
@@ -222,7 +237,7 @@ def _reduce_dataset(
         values[name] = np.where(mask, np.maximum(part.data[at].astype(np.float64), 0.0), 0.0)
     if mask_policy == "strict":
         check_uncut(mask[bins], pixels, dataset.name)
-    signal = _signal(dataset, model, regions, pixels, mask, mask_policy, per_pixel)
+    signal = _signal(dataset, model, regions, pixels, mask, bins, mask_policy, per_pixel)
     if per_pixel:
         names = ("n_on", "n_off", "alpha") if on_off else ("counts", "background")
         grids = {name: pixels.padded(values[name]) for name in names}

@@ -123,7 +123,7 @@ def test_dispersion_kinds_agree():
     migra = estimator().run(small_dataset(edisp="migra"))
     assert_allclose(migra.npred_excess_ref, kernel.npred_excess_ref, rtol=2e-5)
     none = estimator().run(small_dataset(edisp=None))
-    assert_allclose(none.npred_excess_ref.sum(), kernel.npred_excess_ref.sum(), rtol=0.05)
+    assert_allclose(none.npred_excess_ref.sum(), kernel.npred_excess_ref.sum(), rtol=0.2)
     assert np.max(np.abs(none.npred_excess_ref / kernel.npred_excess_ref - 1)) > 1e-3
 
 

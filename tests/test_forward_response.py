@@ -198,7 +198,7 @@ def broken_psf(change):
         (lambda d: d * np.deg2rad(1) ** 2, "integrates to 0.000305.*sr-1"),
         (lambda d: d * 5, "integrates to 5"),
         (lambda d: 0 * d, "integrates to 0 .*nor NaN"),
-        (lambda d: np.nan * d, "integrates to 0 .*nor NaN"),
+        (lambda d: np.nan * d, "is NaN or infinite at .*nor NaN"),
         (lambda d: np.where(d < 0.1 * d.max(), -d, d), "negative densities"),
     ],
 )

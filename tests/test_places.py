@@ -25,6 +25,11 @@ def emission(y0, x0, weights, offset=None):
     return Emission(y0, x0, weights, center, np.nan, offset=offset)
 
 
+def profiles(psf):
+    """The densities wherever there are photons."""
+    return lambda positions, photons: psf.get_profile(positions)
+
+
 def density(n_energy):
     return np.random.default_rng(0).uniform(1, 2, (n_energy, RAD.nbin, 2, 2))
 
@@ -39,7 +44,7 @@ def test_means_by_hand():
     images = [exposure * one.weights for one in (across, within, point)]
     # In the second energy the exposure is larger on one side.
     images[0][1, 0, :2] *= 3.0
-    found = mean_response(psf, GEOM, [across, within, point], images, psf.get_profile)
+    found = mean_response(psf, GEOM, [across, within, point], images, profiles(psf))
     low = data[:, :, 0]
     share = np.array([0.3, 0.9 / 1.6, 0.0])
     # No photon of the last energy is seen: those of the others tell.
@@ -57,7 +62,7 @@ def test_reconstructed_energies_have_the_mean_of_all_photons():
     across = emission(2, 8, [[0.1, 0.2, 0.3, 0.4]])
     image = np.array([1.0, 2.0, 4.0])[:, None, None] * across.weights
     image[1, 0, :2] *= 3.0
-    found = mean_response(psf, GEOM, [across], [image], psf.get_profile)
+    found = mean_response(psf, GEOM, [across], [image], profiles(psf))
     share = image[..., :2].sum() / image.sum()
     low = data[:, :, 0]
     assert_allclose(found[0], share * low[..., 0] + (1 - share) * low[..., 1], rtol=1e-12)
@@ -67,7 +72,7 @@ def test_one_response_for_the_whole_sky_is_given_as_it_is():
     psf = PSFMap(density(3)[..., 0, 0], RAD, TRUE)
     across = emission(2, 8, [[0.1, 0.2, 0.3, 0.4]])
     image = np.ones((3, 1, 1)) * across.weights
-    found = mean_response(psf, GEOM, [across], [image], psf.get_profile)
+    found = mean_response(psf, GEOM, [across], [image], profiles(psf))
     assert_array_equal(found[0], psf.data)
 
 
@@ -77,6 +82,6 @@ def test_components_without_photons_and_beyond_the_sky_grid():
     dark = emission(2, 2, [[0.0]])
     beyond = emission(-8, -8, [[0.5, 0.5]])
     images = [np.ones((3, 1, 1)) * one.weights for one in (dark, beyond)]
-    found = mean_response(psf, GEOM, [dark, beyond], images, psf.get_profile)
+    found = mean_response(psf, GEOM, [dark, beyond], images, profiles(psf))
     # The nearest bin serves what is beyond all of them.
     assert_array_equal(found, np.stack([data[:, :, 0, 0]] * 2))

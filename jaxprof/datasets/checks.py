@@ -9,6 +9,9 @@ from jaxprof.maps import WcsGeom
 #: Units of plain numbers: counts may say what they count.
 COUNT_UNITS = (u.dimensionless_unscaled, u.ct, u.ph)
 
+COARSER = 0.01
+"""Part by which coarser pixels are wider, at least."""
+
 
 def check_plain_numbers(part: str, unit: u.UnitBase) -> None:
     """Raise for a map that has a unit, and so is no map of counts or acceptances."""
@@ -26,6 +29,16 @@ def check_same_geom(part: str, geom: WcsGeom, reference: str, expected: WcsGeom)
         raise ValueError(f"{part} has the axis {axis!r}, but {reference} {axis_expected!r}")
     if not geom.is_allclose_image(expected):
         raise ValueError(geom_message(part, geom, reference, expected))
+
+
+def check_exposure_pixels(geom: WcsGeom, reference: str, expected: WcsGeom) -> None:
+    """Raise unless an exposure is on the pixels of the reference, or on coarser ones."""
+    if geom.is_allclose_image(expected):
+        return
+    ratio = (geom.pixel_scales / expected.pixel_scales).to_value("")
+    if ratio.min() < 1 - COARSER or ratio.max() < 1 + COARSER:
+        message = geom_message("exposure", geom, reference, expected)
+        raise ValueError(f"{message}; only an exposure on coarser pixels is interpolated")
 
 
 def geom_message(part: str, geom: WcsGeom, reference: str, expected: WcsGeom) -> str:

@@ -11,10 +11,16 @@ from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from jaxprof.datasets.checks import check_plain_numbers, check_same_geom, geom_message
+from jaxprof.datasets.checks import (
+    check_exposure_pixels,
+    check_plain_numbers,
+    check_same_geom,
+)
+from jaxprof.datasets.folding import exposure_on_counts
 from jaxprof.datasets.summary import dataset_summary
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.user_warning import warn_user
 
 EXPOSURE_UNIT = u.Unit("cm2 s")
 #: Part of a map's maximum below which values of Off maps are rounding: ring backgrounds come
@@ -35,7 +41,8 @@ class MapDataset:
     background : WcsNDMap, optional
         Predicted background counts, as `counts`.
     exposure : WcsNDMap, optional
-        Effective area times time with one axis "energy_true", on the same pixels.
+        Effective area times time with one axis "energy_true", on the same pixels or on coarser
+        ones, from which it is interpolated (`WcsNDMap.interp_to_geom`).
     edisp : EDispKernelMap or EDispMap, optional
         Energy dispersion; none means that true and reconstructed energy agree.
     psf : PSFMap or RecoPSFMap, optional
@@ -167,8 +174,8 @@ class MapDataset:
                     "exposure must have the one axis 'energy_true', got "
                     f"{[axis.name for axis in geom.axes]}"
                 )
-            if parts and not geom.is_allclose_image(self.geom):
-                raise ValueError(geom_message("exposure", geom, parts[0], self.geom))
+            if parts:
+                check_exposure_pixels(geom, parts[0], self.geom)
             if not self.exposure.unit.is_equivalent(EXPOSURE_UNIT):
                 raise ValueError(
                     f"exposure has the unit {self.exposure.unit.to_string()!r}, which does not "
@@ -201,18 +208,40 @@ class MapDataset:
             If counts or exposure are missing, maps that were assigned later do not fit
             together, or there are NaN, infinite or negative values in the counts, background
             or exposure. The message names the map, the number of such values and the first
-            of them.
+            of them. (Responses are checked by the estimators, which know what is used.)
+
+        Warns
+        -----
+        UserWarning
+            For pixels beyond an exposure on coarser pixels, where it is zero.
         """
         self._require("counts", "exposure")
         self._check_geometry()
-        mask = self.mask
+        mask = self._mask_of_values()
         for part in self._value_parts():
             map_ = getattr(self, part)
-            if map_ is not None:
+            if map_ is not None and not part.startswith("acceptance"):
                 self._check_values(part, map_.data, mask)
+        self._check_exposure(mask.any(axis=0))
+
+    def _mask_of_values(self) -> NDArray[np.bool_]:
+        """Where values matter."""
+        return self.mask
+
+    def _check_exposure(self, pixels: NDArray[np.bool_]) -> None:
         assert self.exposure is not None
-        pixels = np.broadcast_to(mask.any(axis=0), self.exposure.data.shape)
-        self._check_values("exposure", self.exposure.data, pixels)
+        exposure = exposure_on_counts(self)
+        if exposure is not self.exposure:
+            _, _, inside = self.exposure.geom.pixel_index(self.geom.get_coord())
+            lost = np.count_nonzero(pixels & ~inside)
+            if lost:
+                warn_user(
+                    f"exposure of dataset {self.name!r}, which has pixels of its own, does not "
+                    f"reach {lost} of {np.count_nonzero(pixels)} unmasked pixels of the counts: "
+                    "it is taken as zero there; mask these pixels or give a larger map"
+                )
+        used = np.broadcast_to(pixels, exposure.data.shape)
+        self._check_values("exposure", exposure.data, used)
 
     def _value_parts(self) -> tuple[str, ...]:
         return ("counts", "background", "npred_sources")
@@ -354,22 +383,45 @@ class MapDatasetOnOff(MapDataset):
 
     @property
     def alpha(self) -> WcsNDMap:
-        """On over Off acceptance, 0 where either is absent or nothing but rounding."""
+        """On over Off acceptance, 0 where either is absent, nothing but rounding, or no number."""
         self._require("acceptance", "acceptance_off")
         assert self.acceptance is not None and self.acceptance_off is not None
         on = self.acceptance.data.astype(np.float64)
         off = self.acceptance_off.data.astype(np.float64)
         usable = (off > OFF_ROUNDING * np.max(off, initial=0.0, where=np.isfinite(off))) & (on > 0)
+        usable &= np.isfinite(on) & np.isfinite(off)
         return WcsNDMap(self.geom, np.divide(on, off, out=np.zeros_like(on), where=usable))
 
     def npred_background(self) -> WcsNDMap:
         """Background expected from the Off counts: alpha times Off counts, in float64."""
         if self.counts_off is None or self.acceptance is None or self.acceptance_off is None:
             return WcsNDMap(self.geom)
-        return WcsNDMap(self.geom, self.alpha.data * self.counts_off.data)
+        alpha = self.alpha.data
+        # Off counts that no acceptance belongs to may be anything.
+        return WcsNDMap(self.geom, np.where(alpha > 0, alpha * self.counts_off.data, 0.0))
 
     def _value_parts(self) -> tuple[str, ...]:
         return MAPS_ON_OFF
+
+    def _mask_of_values(self) -> NDArray[np.bool_]:
+        """Where values matter: not where an acceptance is none, which is said."""
+        mask = self.mask
+        bad = np.zeros_like(mask)
+        named = []
+        for part in ("acceptance", "acceptance_off"):
+            data = getattr(self, part).data
+            # NaN fails the comparison too.
+            own = ~((data >= self._lowest_allowed(part, data)) & (data < np.inf)) & mask
+            if own.any():
+                named.append(part)
+                bad |= own
+        if named:
+            warn_user(
+                f"{' and '.join(named)} of dataset {self.name!r}: negative, NaN or infinite in "
+                f"{np.count_nonzero(bad)} of {np.count_nonzero(mask)} bins inside the mask; these "
+                "have no OFF information and are left out"
+            )
+        return mask & ~bad
 
     def _lowest_allowed(self, part: str, data: NDArray[Any]) -> float:
         if part == "counts":
@@ -377,7 +429,11 @@ class MapDatasetOnOff(MapDataset):
         return -OFF_ROUNDING * float(np.max(data, initial=0.0, where=np.isfinite(data)))
 
     def check(self) -> None:
-        """As `MapDataset.check`, for the Off counts and acceptances too."""
+        """As `MapDataset.check`, for the Off counts too.
+
+        Bins with an acceptance that is negative (beyond rounding), NaN or infinite tell nothing of
+        the background. They are left out with a warning, as those without any acceptance are.
+        """
         self._require("counts_off", "acceptance", "acceptance_off")
         super().check()
 

@@ -340,7 +340,8 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         for dataset in datasets:
             dataset.check()
             self._check_kind(dataset)
-        response.check(datasets, self._components(), self.mask_policy)
+        bins = [slice(int(edges[0]), int(edges[-1])) for edges in self._edges(datasets)]
+        response.check(datasets, self._components(), self.mask_policy, bins)
         if response.per_true_energy != bool(self.free_spectral_parameters):
             raise ValueError(
                 "response was made with other free spectral parameters; make a new one with the "

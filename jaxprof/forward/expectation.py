@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.datasets.folding import dataset_to_fold
 from jaxprof.forward.components import source_emissions
 from jaxprof.forward.kernels import missing_psf, subpixels
 from jaxprof.forward.slots import templates_at
-from jaxprof.forward.windows import Folding
+from jaxprof.forward.windows import Folding, check_energies
 from jaxprof.maps import WcsNDMap
 from jaxprof.models import SkyModel
 
@@ -31,7 +32,8 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
     ----------
     dataset : MapDataset
         With exposure, PSF and the pixels of its counts; the counts themselves do not matter, and
-        neither do the masks.
+        neither do the masks, but for this: at energies that they leave out altogether, what is
+        wrong with PSF or energy dispersion counts as zero.
     models : SkyModel or iterable of SkyModel
         What the sky consists of; the sum of several. Their attribute ``free`` does not matter.
 
@@ -44,8 +46,8 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
     Raises
     ------
     ValueError
-        If the dataset has no PSF, exposure or pixels, the models are none, or the map's projection
-        cannot show one of them.
+        If the dataset has no PSF, exposure or pixels, its PSF or energy dispersion is none where
+        it is used, the models are none, or the map's projection cannot show one of them.
 
     See Also
     --------
@@ -58,7 +60,10 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
     sky = _model_list(models)
     if dataset.psf is None:
         raise missing_psf(dataset)
-    geom, true = dataset.geom, dataset.energy_axis_true.edges_tev()
+    geom, _ = dataset.geom, dataset.energy_axis_true
+    dataset = dataset_to_fold(dataset)
+    true = dataset.energy_axis_true.edges_tev()
+    used = dataset.mask.any(axis=(1, 2))
     total = np.zeros(geom.data_shape)
     y, x = (index.reshape(1, -1) for index in np.indices(geom.npix_shape))
     factor = subpixels(dataset, None)
@@ -67,7 +72,9 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
         for model in sky:
             flux = np.asarray(model.spectral_model.integral(true[:-1], true[1:]))
             emissions = source_emissions([model], dataset, factor, name="models")
-            windows = Folding(dataset, emissions).windows(flux[np.newaxis])
+            folding = Folding(dataset, emissions)
+            check_energies(folding, used)
+            windows = folding.windows(flux[np.newaxis])
             only = [np.zeros((1, 1), int)]
             for k, image in enumerate(total):
                 energy = np.full(y.shape, k)

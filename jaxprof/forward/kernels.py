@@ -15,6 +15,7 @@ from jaxprof.datasets import MapDataset
 from jaxprof.forward.emission import Emission
 from jaxprof.forward.places import mean_response
 from jaxprof.irf import PSFMap, RecoPSFMap
+from jaxprof.irf.checks import checked_profiles, profile_error
 from jaxprof.maps import WcsGeom
 
 Array = NDArray[Any]
@@ -85,32 +86,11 @@ def missing_psf(dataset: MapDataset) -> ValueError:
     )
 
 
-CONTAINMENT = (0.01, 1.1)
-"""What a density in sr-1 may integrate to; in deg-2 it would be 3e-4 or 3e3."""
-
-
-def _check_density(dataset: MapDataset, rad: Array, density: Array, energy: Array) -> None:
-    """Raise a ValueError for a PSF that is none; ``density`` is (P, T, R)."""
-    name = f"psf of dataset {dataset.name!r}"
-    flat = density.reshape(-1, *density.shape[-2:])
-    if np.min(flat, initial=0.0) < 0:
-        raise ValueError(
-            f"{name} has negative densities, down to {flat.min():.3g} sr-1; set them to zero"
-        )
-    r = np.deg2rad(rad)
-    found = np.trapezoid(2 * np.pi * r * flat, r, axis=-1) + np.pi * r[0] ** 2 * flat[..., 0]
-    bad = ~((found >= CONTAINMENT[0]) & (found <= CONTAINMENT[1]))
-    if bad.any():
-        where, which = np.unravel_index(np.argmax(bad), bad.shape)
-        raise ValueError(
-            f"{name} integrates to {found[where, which]:.3g} at {energy[which]:.4g} TeV, out to "
-            f"{rad[-1]:.4g} deg, and a probability is at most 1; give densities in sr-1 that are "
-            "neither zero nor NaN where the exposure is positive"
-        )
-
-
 def psf_tables(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array, bool]:
-    """Radii [deg] and densities (P, T or E, R) [sr-1] of the PSF, and whether in true energy."""
+    """Radii [deg] and densities (P, T or E, R) [sr-1] of the PSF, and whether in true energy.
+
+    The densities are as they are, NaN included; see `psf_densities`.
+    """
     psf = dataset.psf
     if psf is None:
         raise missing_psf(dataset)
@@ -124,9 +104,47 @@ def psf_tables(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array, 
             f"not {type(psf).__name__}"
         )
     rad = psf.rad_axis.center.to_value("deg").astype(np.float64)
-    density = np.asarray(psf.get_profile(positions, energy=energy))
-    _check_density(dataset, rad, density, energy)
+    density = np.array(psf.get_profile(positions, energy=energy))
+    # Between its bins the PSF is interpolated, but a bin without any is none.
+    edges = psf.axes[1].edges_tev()
+    own = np.clip(np.searchsorted(edges, energy, side="right") - 1, 0, len(edges) - 2)
+    density[np.all(psf.get_profile(positions) == 0, axis=-1)[..., own]] = 0.0
     return rad, density, true
+
+
+def psf_energies(dataset: MapDataset, true: bool) -> Array:
+    """Energies [TeV] of the PSF of a dataset."""
+    return (dataset.energy_axis_true if true else dataset.energy_axis).center_tev()
+
+
+def psf_densities(
+    dataset: MapDataset, positions: SkyCoord, photons: Array, problems: dict[int, str]
+) -> Array:
+    """Densities (P, T or E, R) of the PSF, those that are none set to zero.
+
+    Parameters
+    ----------
+    dataset : MapDataset
+        With a PSF.
+    positions : SkyCoord
+        P positions.
+    photons : ndarray of bool, shape (P, T or E)
+        Where there are any: what is wrong elsewhere does not matter.
+    problems : dict
+        Takes what is wrong, by the index of the energy.
+    """
+    rad, density, true = psf_tables(dataset, positions)
+    cleaned, faults = checked_profiles(rad, density)
+    found = profile_error(
+        f"psf of dataset {dataset.name!r}",
+        rad,
+        density,
+        np.where(photons, faults, 0),
+        psf_energies(dataset, true),
+    )
+    for energy, text in found.items():
+        problems.setdefault(energy, text)
+    return np.where((faults == 0)[..., np.newaxis], cleaned, 0.0)
 
 
 def reach(rad: Array, density: Array, matrix: Array, scale: float = 1.0) -> int:
@@ -147,13 +165,23 @@ def psf_margin(dataset: MapDataset, geom: WcsGeom) -> int:
 
 def distinct_kernels(
     dataset: MapDataset, geom: WcsGeom, emissions: Sequence[Emission], images: Sequence[Array]
-) -> tuple[list[Kernel], Array]:
-    """Distinct kernels, and which of them each component has; ``images`` as for `mean_response`."""
+) -> tuple[list[Kernel], Array, dict[int, str]]:
+    """Distinct kernels, and which of them each component has; ``images`` as for `mean_response`.
+
+    Last, what is wrong with the PSF, by the index of its energy.
+    """
     centers = SkyCoord([emission.center for emission in emissions])
-    rad, *_ = psf_tables(dataset, centers[:1])
+    rad, _, true = psf_tables(dataset, centers[:1])
     assert dataset.psf is not None
+    if not true:
+        images = [image.sum(axis=0, keepdims=True) for image in images]
+    problems: dict[int, str] = {}
     tables = mean_response(
-        dataset.psf, geom, emissions, images, lambda at: psf_tables(dataset, at)[1]
+        dataset.psf,
+        geom,
+        emissions,
+        images,
+        lambda at, photons: psf_densities(dataset, at, photons, problems),
     )
     matrices = pixel_matrices(geom, centers)
     kernels: list[Kernel] = []
@@ -172,18 +200,23 @@ def distinct_kernels(
         else:
             which[index] = len(kernels)
             kernels.append(Kernel(rad, tables[index], matrix, emission.offset, emission.cloud))
-    return kernels, which
+    return kernels, which, problems
 
 
 def psf_radius(dataset: MapDataset, fraction: float = 0.68) -> Array:
-    """Radius [deg] that holds a fraction of the PSF at the map's centre, for each energy."""
+    """Radius [deg] that holds a fraction of the PSF at the map's centre, for each energy.
+
+    Zero where that is no PSF: whether the energy is in use is found out later.
+    """
     position = dataset.geom.center_skydir
     rad, density, _ = psf_tables(dataset, position)
+    density, faults = checked_profiles(rad, density)
     r = np.deg2rad(rad)
     step = np.pi * (density[:, 1:] * r[1:] + density[:, :-1] * r[:-1]) * np.diff(r)
     inside = np.concatenate([np.zeros((len(density), 1)), np.cumsum(step, axis=1)], axis=1)
     level = fraction * inside[:, -1]
-    return np.array([np.interp(one, own, rad) for one, own in zip(level, inside, strict=True)])
+    radius = [np.interp(one, own, rad) for one, own in zip(level, inside, strict=True)]
+    return np.where(faults == 0, radius, 0.0)
 
 
 def subpixels(dataset: MapDataset, wanted: int | None) -> int:

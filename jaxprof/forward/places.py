@@ -22,7 +22,7 @@ def mean_response(
     geom: WcsGeom,
     emissions: Sequence[Emission],
     images: Sequence[Array],
-    response: Callable[[SkyCoord], Array],
+    response: Callable[[SkyCoord, Array], Array],
 ) -> Array:
     """Mean of a response over the photons of each component.
 
@@ -40,8 +40,9 @@ def mean_response(
     images : sequence of ndarray, shape (T, h, w) each
         Photons that start in each pixel (in any unit), on the emissions' own pixels.
     response : callable
-        Gives the response (P, T, ...) at P positions; for a response in reconstructed energies,
-        (P, E, ...), the mean is over the photons of all true energies.
+        Gives the response (P, T, ...) at P positions, of which it is told where there are photons,
+        (P, T); for a response in reconstructed energies, (P, E, ...), the mean is over the photons
+        of all true energies, and (P, 1) says where there are any.
 
     Returns
     -------
@@ -49,9 +50,10 @@ def mean_response(
         Components that are smaller than a pixel, or have no photons, have the response at their
         centre.
     """
-    found = response(SkyCoord([emission.center for emission in emissions]))
+    centers = SkyCoord([emission.center for emission in emissions])
+    seen = np.array([image.any(axis=(1, 2)) for image in images])
     if irf.geom is None or irf.geom.npix_shape == (1, 1):
-        return found
+        return response(centers, seen)
     owners, ys, xs, photons = [], [], [], []
     for number, (emission, image) in enumerate(zip(emissions, images, strict=True)):
         row, column = np.nonzero(image.any(axis=0))
@@ -61,14 +63,19 @@ def mean_response(
             xs.append(emission.x0 + column)
             photons.append(image[:, row, column].T)
     if not owners:
-        return found
+        return response(centers, seen)
     owner, values = np.concatenate(owners), np.concatenate(photons)
     positions = pixel_to_skycoord(np.concatenate(xs), np.concatenate(ys), geom.wcs)
     known = np.isfinite(positions.spherical.lon.rad)
     owner, values, positions = owner[known], values[known], positions[known]
     place = np.ravel_multi_index(irf.sky_index(positions), irf.geom.npix_shape)
     places, place = np.unique(place, return_inverse=True)
-    tables = response(irf.geom.get_coord()[np.unravel_index(places, irf.geom.npix_shape)])
+    # At the centre of what has a mean no photon need start.
+    seen[np.unique(owner)] = False
+    found = response(centers, seen)
+    started = np.zeros((len(places), values.shape[1]), bool)
+    np.logical_or.at(started, place, values > 0)
+    tables = response(irf.geom.get_coord()[np.unravel_index(places, irf.geom.npix_shape)], started)
     if tables.shape[1] != values.shape[1]:
         values = np.broadcast_to(values.sum(axis=1, keepdims=True), (len(values), tables.shape[1]))
     for number in np.unique(owner):

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.datasets.folding import dataset_to_fold
 from jaxprof.forward.components import Components, component_emissions, warn_bins_off_map
 from jaxprof.forward.emission import Emission
 from jaxprof.forward.sameness import changed_component, dataset_prints
 from jaxprof.forward.slots import Cells, cell_sums, component_lists, make_cells, reaching
-from jaxprof.forward.windows import Folding, Windows
+from jaxprof.forward.windows import Folding, Windows, check_energies
 from jaxprof.pixel_sums import check_uncut, member_pixels
 from jaxprof.regions import region_pixels
 
@@ -152,9 +153,15 @@ class ForwardResponse:
         return replace(self, datasets=datasets, other_spectrum=other)
 
     def check(
-        self, datasets: Sequence[MapDataset], components: Components, mask_policy: str
+        self,
+        datasets: Sequence[MapDataset],
+        components: Components,
+        mask_policy: str,
+        bins: Sequence[slice],
     ) -> None:
         """Make sure that the response is that of these datasets and components.
+
+        ``bins`` are the reconstructed energies of all groups, for each dataset.
 
         Raises
         ------
@@ -174,7 +181,7 @@ class ForwardResponse:
                 f"response is for {len(self.datasets)} datasets, and there are {len(datasets)}; "
                 "make a new one with the estimator's response(datasets)"
             )
-        for own, dataset in zip(self.datasets, datasets, strict=True):
+        for own, dataset, part in zip(self.datasets, datasets, bins, strict=True):
             found = dataset_prints(dataset)
             other = [part for part in found if found[part] != own.prints[part]]
             if not other and not np.array_equal(cell_mask(dataset, own.cells), own.mask):
@@ -184,6 +191,8 @@ class ForwardResponse:
                     f"response was made for other {other[0]} than dataset {dataset.name!r} has; "
                     "make a new one with the estimator's response(datasets)"
                 )
+            # Other energies than those that the response was made for may be in use now.
+            check_energies(own.folding, energies_in_use(own.mask, part))
 
 
 def usable_mask(dataset: MapDataset) -> Array:
@@ -193,6 +202,13 @@ def usable_mask(dataset: MapDataset) -> Array:
         # Without an ON or OFF acceptance a pixel's background is unknown: it tells nothing.
         mask = mask & (dataset.alpha.data > 0)
     return mask
+
+
+def energies_in_use(mask: Array, bins: slice) -> Array:
+    """Reconstructed energies (E,) within ``bins`` that any pixel of a mask (E, N, P) uses."""
+    used = np.zeros(len(mask), bool)
+    used[bins] = mask[bins].any(axis=(1, 2))
+    return used
 
 
 def cell_mask(dataset: MapDataset, cells: Cells) -> Array:
@@ -227,6 +243,8 @@ def dataset_response(
     -------
     DatasetResponse
     """
+    prints = dataset_prints(dataset)
+    dataset = dataset_to_fold(dataset)
     emissions = component_emissions(components, dataset)
     folding = Folding(dataset, emissions)
     true = dataset.energy_axis_true.edges_tev()
@@ -240,6 +258,7 @@ def dataset_response(
         check_uncut(usable[bins, members.y, members.x], members, dataset.name)
     cells = make_cells(pixels, dataset.geom.npix_shape)
     mask = usable[:, cells.y, cells.x] & cells.used
+    check_energies(folding, energies_in_use(mask, bins))
     lists = reaching(windows, cells)
     return DatasetResponse(
         name=dataset.name,
@@ -252,5 +271,5 @@ def dataset_response(
         mask=mask,
         sums=np.asarray(cell_sums(windows, lists, cells, mask)),
         true_edges=true,
-        prints=dataset_prints(dataset),
+        prints=prints,
     )

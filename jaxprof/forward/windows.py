@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -32,7 +31,7 @@ from jaxprof.forward.kernels import (
 from jaxprof.forward.places import mean_response
 from jaxprof.irf import RecoPSFMap
 from jaxprof.maps import WcsGeom
-from jaxprof.reduce import edisp_kernels
+from jaxprof.reduce import edisp_error, edisp_kernels
 
 Array = NDArray[Any]
 
@@ -76,9 +75,15 @@ class Folding:
     Parameters
     ----------
     dataset : MapDataset
-        With exposure and PSF.
+        With exposure and PSF, as `dataset_to_fold` gives it.
     emissions : sequence of Emission
         One for each component.
+
+    Attributes
+    ----------
+    problems : dict of int to str
+        What is wrong with the responses, by the reconstructed energy whose prediction it spoils;
+        see `check_energies`.
 
     Raises
     ------
@@ -99,8 +104,12 @@ class Folding:
         parts = chunks(emissions)
         images = [exposures(dataset, emissions[part]) for part in parts]
         each = [image for chunk in images for image in chunk]
-        self.kernels, which = distinct_kernels(dataset, geom, emissions, each)
-        edisp = _edisp(dataset, geom, emissions, each)
+        self.kernels, which, psf_problems = distinct_kernels(dataset, geom, emissions, each)
+        edisp, self.problems = _edisp(dataset, geom, emissions, each)
+        for energy, problem in psf_problems.items():
+            reached = [energy] if self.reco_psf else np.flatnonzero(edisp[:, energy].any(axis=0))
+            for k in reached:
+                self.problems.setdefault(int(k), problem)
         self.inputs: list[FoldingInput] = []
         for part, photons in zip(parts, images, strict=True):
             chunk = emissions[part]
@@ -244,13 +253,29 @@ class Folding:
         )
 
 
+def check_energies(folding: Folding, used: Array) -> None:
+    """Raise a ValueError if the response at an energy in use, (E,), is none."""
+    for energy, problem in sorted(folding.problems.items()):
+        if used[energy]:
+            raise ValueError(problem)
+
+
 def _edisp(
     dataset: MapDataset, geom: WcsGeom, emissions: Sequence[Emission], images: Sequence[Array]
-) -> Array:
-    """Energy dispersion (C, T, E) of the components."""
-    if dataset.edisp is None:
-        return edisp_kernels(dataset, SkyCoord([emission.center for emission in emissions]))
-    return mean_response(dataset.edisp, geom, emissions, images, partial(edisp_kernels, dataset))
+) -> tuple[Array, dict[int, str]]:
+    """Energy dispersion (C, T, E) of the components; what is wrong, by reconstructed energy."""
+    problems: dict[int, str] = {}
+
+    def response(positions: SkyCoord, photons: Array) -> Array:
+        cleaned, faults = edisp_kernels(dataset, positions)
+        faults = np.where(photons[:, :, np.newaxis], faults, 0)
+        for k in np.flatnonzero(faults.any(axis=(0, 1))):
+            own = np.where(np.arange(faults.shape[2]) == k, faults, 0)
+            problems.setdefault(int(k), edisp_error(dataset, own))
+        return cleaned
+
+    assert dataset.edisp is not None
+    return mean_response(dataset.edisp, geom, emissions, images, response), problems
 
 
 def _equal_pieces(n: int) -> list[Array]:

@@ -68,7 +68,6 @@ class IRFMap:
         self.geom = None if geom is None else geom.to_image()
         self.exposure = exposure
         self._axis = axis
-        self._valid_mask: NDArray[np.bool_] | None = None
 
     @property
     def axes(self) -> list[MapAxis]:
@@ -87,16 +86,13 @@ class IRFMap:
         Some element of the response is positive there and, if the file's exposure is
         positive anywhere (some files fill it with zeros), the exposure too.
         """
-        if self._valid_mask is None:
-            if self.geom is None:
-                self._valid_mask = np.ones((1, 1), dtype=bool)
-            else:
-                with np.errstate(invalid="ignore"):
-                    valid = np.any(self.data > 0, axis=(0, 1))
-                    if self.exposure is not None and np.any(self.exposure.value > 0):
-                        valid = valid & np.any(self.exposure.value > 0, axis=0)
-                self._valid_mask = valid
-        return self._valid_mask
+        if self.geom is None:
+            return np.ones((1, 1), dtype=bool)
+        with np.errstate(invalid="ignore"):
+            valid: NDArray[np.bool_] = np.any(self.data > 0, axis=(0, 1))
+            if self.exposure is not None and np.any(self.exposure.value > 0):
+                valid = valid & np.any(self.exposure.value > 0, axis=0)
+        return valid
 
     def sky_index(self, position: SkyCoord | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Sky bin that serves a position.
@@ -146,8 +142,7 @@ class IRFMap:
             rows, columns = np.unravel_index(distinct, self.geom.npix_shape)
             selected = np.moveaxis(self.data[:, :, rows, columns], -1, 0)
             index = index.reshape(y.shape)
-        values = selected.astype(np.float64)
-        return np.where(np.isfinite(values), values, 0.0), index
+        return selected.astype(np.float64), index
 
     def __repr__(self) -> str:
         sky = "no sky grid" if self.geom is None else f"{self.geom.npix_shape} sky bins"

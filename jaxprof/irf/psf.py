@@ -85,10 +85,13 @@ class PSFMap(IRFMap):
             profiles = _without_gaps(profiles)
             nodes = np.log(self._energy_axis.center_tev())
             at = np.interp(np.log(energies), nodes, np.arange(len(nodes)))
+            # At a node, whatever the rounding, the next one does not matter, even if it is NaN.
+            at = np.where(np.abs(at - np.round(at)) < 1e-6, np.round(at), at)
             left = np.minimum(at.astype(int), max(len(nodes) - 2, 0))
             right = np.minimum(left + 1, len(nodes) - 1)
             weight = (at - left)[:, np.newaxis]
-            profiles = profiles[:, left] * (1 - weight) + profiles[:, right] * weight
+            below = np.where(weight < 1, profiles[:, left] * (1 - weight), 0.0)
+            profiles = below + np.where(weight > 0, profiles[:, right] * weight, 0.0)
         return profiles[index]
 
     @classmethod
@@ -176,7 +179,7 @@ class PSFMap(IRFMap):
 
 def _without_gaps(profiles: NDArray[np.float64]) -> NDArray[np.float64]:
     """Profiles (P, T, R) with the nearest bin that has any density in place of those without."""
-    empty = ~np.any(profiles > 0, axis=-1)
+    empty = np.all(profiles == 0, axis=-1)
     if not np.any(empty):
         return profiles
     number = np.arange(profiles.shape[1])

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from jaxprof.irf.base import IRFMap as IRFMap
+from jaxprof.irf.checks import ROUNDING
 from jaxprof.maps.axes import MapAxis
 from jaxprof.maps.geometry import WcsGeom
 
@@ -65,7 +66,8 @@ class EDispKernelMap(IRFMap):
         Returns
         -------
         kernel : ndarray
-            Shape ``(*position.shape, n_true, n_reco)``; rows sum to at most one.
+            Shape ``(*position.shape, n_true, n_reco)``; rows should sum to at most one. As the
+            data are, NaN included: estimators check what they use.
 
         Raises
         ------
@@ -186,9 +188,25 @@ class EDispMap(IRFMap):
         Returns
         -------
         kernel : ndarray
-            Shape ``(*position.shape, n_true, n_reco)``.
+            Shape ``(*position.shape, n_true, n_reco)``; NaN where the density is not finite, and
+            below zero where it is. Estimators check what they use.
         """
         density, index = self._select(position)
+        finite = np.isfinite(density)
+        kernels = self._integrals(np.where(finite, density, 0.0), energy_axis)
+        kernels[np.abs(kernels) < KERNEL_THRESHOLD] = 0.0
+        if np.any(density < 0):
+            # Neighbours within a reconstructed bin must not make up for what is no density.
+            below = self._integrals(np.where(finite, np.minimum(density, 0.0), 0.0), energy_axis)
+            largest = kernels.max(axis=-1, keepdims=True)
+            kernels = np.where(below < -ROUNDING * largest, below, kernels)
+        if not finite.all():
+            # What is not known of the density is not known of the bins that it falls into.
+            kernels[self._integrals(np.where(finite, 0.0, 1.0), energy_axis) > 0] = np.nan
+        return kernels[index]
+
+    def _integrals(self, density: NDArray[np.float64], energy_axis: MapAxis) -> NDArray[np.float64]:
+        """Integrals (P, T, E) of densities (P, T, n_migra) over reconstructed bins."""
         steps = density * self.migra_axis.bin_width.to_value("")
         cumulative = np.concatenate(
             [np.zeros((*steps.shape[:-1], 1)), np.cumsum(steps, axis=-1)], axis=-1
@@ -203,9 +221,7 @@ class EDispMap(IRFMap):
         integral = cumulative[:, rows, left] * (1 - weight) + (
             cumulative[:, rows, left + 1] * weight
         )
-        kernels = np.clip(np.diff(integral, axis=-1), 0, None)
-        kernels[kernels < KERNEL_THRESHOLD] = 0.0
-        return kernels[index]
+        return np.diff(integral, axis=-1)
 
     def to_kernel_map(self, energy_axis: MapAxis) -> EDispKernelMap:
         """Energy dispersion matrices on the same sky grid; see `get_kernel`."""

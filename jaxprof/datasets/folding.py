@@ -1,0 +1,88 @@
+"""Datasets as they are folded: exposure on the pixels of the counts, true bins cut to fit."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.irf import EDispKernelMap
+from jaxprof.maps import MapAxis, WcsNDMap
+
+if TYPE_CHECKING:
+    from jaxprof.datasets import MapDataset
+
+Array = NDArray[Any]
+Dataset = TypeVar("Dataset", bound="MapDataset")
+
+SAME_EDGE = 1e-6
+"""Relative distance below which two energies are one edge; single precision passes."""
+
+
+def dataset_to_fold(dataset: Dataset) -> Dataset:
+    """The dataset with the responses that predicted counts are made of.
+
+    An exposure on coarser pixels is interpolated to those of the counts. Without energy dispersion
+    true energies are cut at the edges of the reconstructed ones, and each piece goes to the bin
+    that it lies in: so the spectrum, whatever it is, shares the photons of a true bin that
+    reaches over several.
+
+    Parameters
+    ----------
+    dataset : MapDataset
+        With counts and exposure, as `MapDataset.check` wants them.
+
+    Returns
+    -------
+    MapDataset
+        The same if nothing is to be done; otherwise a copy that shares the other maps.
+    """
+    exposure, edisp = exposure_on_counts(dataset), dataset.edisp
+    if edisp is None:
+        reco = dataset.energy_axis
+        exposure = cut_at_edges(exposure, reco)
+        edisp = kernel_of_pieces(reco, exposure.geom.axes[0])
+    elif exposure is dataset.exposure:
+        return dataset
+    found = copy.copy(dataset)
+    found.exposure, found.edisp = exposure, edisp
+    return found
+
+
+def exposure_on_counts(dataset: MapDataset) -> WcsNDMap:
+    """Exposure on the pixels of the counts, interpolated if its own are others.
+
+    Linear between the centres of its pixels, as `WcsNDMap.interp_to_geom` and gammapy do it.
+    """
+    exposure = dataset.exposure
+    assert exposure is not None
+    geom = dataset.geom.to_image()
+    if exposure.geom.is_allclose_image(geom):
+        return exposure
+    return exposure.interp_to_geom(geom)
+
+
+def cut_at_edges(exposure: WcsNDMap, reco: MapAxis) -> WcsNDMap:
+    """Exposure whose true bins are cut at the edges of reconstructed ones; same if none is."""
+    axis = exposure.geom.axes[0]
+    edges = axis.edges_tev()
+    inside = reco.edges_tev()
+    inside = inside[(inside > edges[0]) & (inside < edges[-1])]
+    nearest = np.abs(inside[:, np.newaxis] - edges).min(axis=1, initial=np.inf)
+    new = inside[nearest > SAME_EDGE * inside]
+    if not len(new):
+        return exposure
+    pieces = np.sort(np.concatenate([edges, new]))
+    parent = np.searchsorted(edges, pieces[:-1], side="right") - 1
+    cut = MapAxis.from_edges(pieces, name=axis.name, unit="TeV", interp=axis.interp)
+    return WcsNDMap(exposure.geom.to_cube([cut]), exposure.data[parent], exposure.unit)
+
+
+def kernel_of_pieces(reco: MapAxis, true: MapAxis) -> EDispKernelMap:
+    """Perfect energy resolution for true bins that lie in one reconstructed bin, or in none."""
+    edges = true.edges_tev()
+    bins = np.searchsorted(reco.edges_tev(), 0.5 * (edges[1:] + edges[:-1]), side="right") - 1
+    kernel = (bins[:, np.newaxis] == np.arange(reco.nbin)).astype(np.float64)
+    return EDispKernelMap(kernel, reco, true)
