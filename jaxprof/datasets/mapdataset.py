@@ -232,7 +232,8 @@ class MapDataset:
         assert self.exposure is not None
         exposure = exposure_on_counts(self)
         if exposure is not self.exposure:
-            _, _, inside = self.exposure.geom.pixel_index(self.geom.get_coord())
+            geom = self.exposure.geom
+            inside = geom.holds(*geom.pixel_coordinates(self.geom.get_coord()))
             lost = np.count_nonzero(pixels & ~inside)
             if lost:
                 warn_user(

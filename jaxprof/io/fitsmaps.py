@@ -32,6 +32,9 @@ GZIP_MAGIC = b"\x1f\x8b"
 _WCS_KEYS = ("CTYPE", "CRPIX", "CRVAL", "CDELT", "CUNIT", "CROTA", "PC", "CD", "PV")
 _WCS_NAMES = ("LONPOLE", "LATPOLE", "RADESYS", "RADECSYS", "EQUINOX")
 
+SAME_EDGE = 1e-5
+"""Relative distance up to which the end of a bin is the beginning of the next."""
+
 
 class FitsArray(NamedTuple):
     """Contents of a map HDU.
@@ -138,10 +141,10 @@ def read_array(hdulist: fits.HDUList, name: str, cache: dict[Any, WCS] | None = 
     """
     hdu = hdulist[name]
     bands_name = hdu.header.get("BANDSHDU", f"{name}_BANDS")
-    axes = _read_axes(hdulist[bands_name]) if bands_name in hdulist else []
+    axes, orders = _read_axes(hdulist[bands_name]) if bands_name in hdulist else ([], [])
     if isinstance(hdu, fits.BinTableHDU):
         data, unit = _read_table(hdu, axes)
-        return FitsArray(data, axes, None, unit)
+        return FitsArray(_reordered(data, orders), axes, None, unit)
     data = hdu.data
     if data is None:
         raise ValueError(f"HDU {name} has no data")
@@ -151,6 +154,7 @@ def read_array(hdulist: fits.HDUList, name: str, cache: dict[Any, WCS] | None = 
             f"HDU {name} has data of shape {data.shape}, but the axes of {bands_name} make "
             f"{(*shape, 'ny', 'nx')}"
         )
+    data = _reordered(data, orders)
     if "MASK" in name.upper():
         data = data != 0
     geom = WcsGeom(_celestial_wcs(hdu, cache), data.shape[-2:], axes)
@@ -174,36 +178,74 @@ def _read_table(hdu: fits.BinTableHDU, axes: list[MapAxis]) -> tuple[NDArray[Any
     return data, _unit(hdu.columns["DATA"].unit or "", hdu.name)
 
 
-def _read_axes(hdu: fits.BinTableHDU) -> list[MapAxis]:
-    axes = []
+def _reordered(data: NDArray[Any], orders: list[NDArray[np.int64]]) -> NDArray[Any]:
+    """Data (n_axis_last, ..., n_axis_first, ...) with the bins of each axis in another order."""
+    for dimension, order in enumerate(reversed(orders)):
+        if np.any(np.diff(order) < 0):
+            data = np.take(data, order, axis=dimension)
+    return data
+
+
+def _read_axes(hdu: fits.BinTableHDU) -> tuple[list[MapAxis], list[NDArray[np.int64]]]:
+    """Axes of increasing bins, the fastest first, and in which order these stand in the file."""
+    axes: list[MapAxis] = []
+    orders: list[NDArray[np.int64]] = []
     for index in range(1, 10):
         columns = hdu.header.get(f"AXCOLS{index}")
         if columns is None:
             break
         interp = str(hdu.header.get(f"INTERP{index}", "lin")).strip().lower()
         try:
-            axes.append(_read_axis(hdu, str(columns).upper().split(","), interp))
+            names = [column.strip() for column in str(columns).upper().split(",")]
+            bins, order = _distinct_bins(hdu, names, int(np.prod([axis.nbin for axis in axes])))
+            axes.append(_read_axis(hdu, names, bins, interp))
+            orders.append(order)
         except (KeyError, ValueError, u.UnitTypeError) as error:
             raise ValueError(f"axis {columns!r} of HDU {hdu.name}: {error}") from error
     if not axes:
         raise ValueError(f"HDU {hdu.name} names no axis (AXCOLS1 is missing)")
-    return axes
+    return axes, orders
 
 
-def _read_axis(hdu: fits.BinTableHDU, columns: list[str], interp: str) -> MapAxis:
-    columns = [column.strip() for column in columns]
+def _distinct_bins(
+    hdu: fits.BinTableHDU, columns: list[str], repeat: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Nodes (1, n) or bounds (2, n) of the bins of an axis, increasing, and their order.
+
+    Each stands in ``repeat`` rows, one for each combination of the bins of faster axes.
+    """
+    values = np.stack([np.asarray(hdu.data[column], np.float64) for column in columns])
+    if "CHANNEL" in hdu.columns.names:
+        values = values[:, np.argsort(hdu.data["CHANNEL"], kind="stable")]
+    bins, first = np.unique(values, axis=1, return_index=True)
+    order = np.argsort(np.argsort(first))
+    rows = np.arange(values.shape[1]) // repeat % len(first)
+    if not np.array_equal(values, bins[:, np.argsort(first)][:, rows]):
+        raise ValueError("the rows do not list all bins in turn, that of the first axis fastest")
+    return bins, order
+
+
+def _read_axis(
+    hdu: fits.BinTableHDU, columns: list[str], bins: NDArray[np.float64], interp: str
+) -> MapAxis:
     name = "energy" if columns[0] == "E_MIN" else columns[0].removesuffix("_MIN").lower()
     name = {"theta": "rad"}.get(name, name)
-    values = [np.unique(np.asarray(hdu.data[column], dtype=np.float64)) for column in columns]
     unit = _unit(hdu.columns[columns[0]].unit or "", hdu.name)
-    if len(columns) == 1 and values[0].size > 1:
-        return MapAxis.from_nodes(values[0], name=name, unit=unit, interp=interp)
+    if len(columns) == 1 and bins.shape[1] > 1:
+        return MapAxis.from_nodes(bins[0], name=name, unit=unit, interp=interp)
     if len(columns) == 1:
         # One node says nothing about its bin; the MIN and MAX columns do.
         prefix = "E" if name == "energy" else columns[0]
-        pair = [f"{prefix}_MIN", f"{prefix}_MAX"]
-        values = [np.unique(np.asarray(hdu.data[column], dtype=np.float64)) for column in pair]
-    edges = np.append(values[0], values[1][-1])
+        bins, _ = _distinct_bins(hdu, [f"{prefix}_MIN", f"{prefix}_MAX"], 1)
+    low, high = bins
+    apart = np.abs(low[1:] - high[:-1]) > SAME_EDGE * np.abs(low[1:])
+    if apart.any():
+        first = int(np.argmax(apart))
+        raise ValueError(
+            f"bins must follow one another, but one ends at {high[first]:.6g} and the next begins "
+            f"at {low[first + 1]:.6g} {unit}"
+        )
+    edges = np.append(low, high[-1])
     return MapAxis.from_edges(edges, name=name, unit=unit, interp=interp)
 
 

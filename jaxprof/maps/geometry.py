@@ -231,6 +231,13 @@ class WcsGeom:
         x, y = coord.to_pixel(self.wcs, mode="wcs")
         return np.asarray(x, np.float64), np.asarray(y, np.float64)
 
+    def holds(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether pixel coordinates are on the map, its border (to rounding) included."""
+        ny, nx = self.npix_shape
+        low, high = -0.5 - 1e-6, -0.5 + 1e-6
+        with np.errstate(invalid="ignore"):
+            return np.asarray((x >= low) & (x <= nx + high) & (y >= low) & (y <= ny + high))
+
     def pixel_index(
         self, coord: SkyCoord
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:

@@ -151,8 +151,7 @@ class WcsNDMap:
         """
         x, y = self.geom.pixel_coordinates(geom.get_coord())
         ny, nx = self.geom.npix_shape
-        with np.errstate(invalid="ignore"):
-            inside = (x >= -0.5) & (x <= nx - 0.5) & (y >= -0.5) & (y <= ny - 0.5)
+        inside = self.geom.holds(x, y)
         rows = _two_nearest(np.where(inside, y, 0.0), ny)
         columns = _two_nearest(np.where(inside, x, 0.0), nx)
         data = np.zeros((*self.data.shape[:-2], *geom.npix_shape))
