@@ -136,6 +136,8 @@ def _signal(
         faults = np.where(photons[:, :, np.newaxis] & used[:, np.newaxis], faults, 0)
         if faults.any():
             raise ValueError(edisp_error(dataset, faults))
+    # What is left of NaN is at true energies that reach no energy in use.
+    exposure = np.where(np.isfinite(exposure), exposure, 0.0)
     whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, 1.0)
     weight = pixels.solid_angle / whole[pixels.region]
     if mask_policy == "mean-exposure":

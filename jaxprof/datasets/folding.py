@@ -86,3 +86,17 @@ def kernel_of_pieces(reco: MapAxis, true: MapAxis) -> EDispKernelMap:
     bins = np.searchsorted(reco.edges_tev(), 0.5 * (edges[1:] + edges[:-1]), side="right") - 1
     kernel = (bins[:, np.newaxis] == np.arange(reco.nbin)).astype(np.float64)
     return EDispKernelMap(kernel, reco, true)
+
+
+def true_energies_in_use(dataset: MapDataset, used: Array) -> Array:
+    """Which true energies (T,) reach any of the reconstructed energies (E,) that are in use."""
+    edisp = dataset.edisp
+    true = dataset.energy_axis_true
+    if isinstance(edisp, EDispKernelMap):
+        # NaN counts as well: whether it matters is found out where the response is used.
+        reach = ~(edisp.data[:, used] <= 0)
+        return np.asarray(reach.reshape(true.nbin, -1).any(axis=1))
+    if edisp is not None:
+        return np.ones(true.nbin, bool)
+    edges, reco = true.edges_tev()[:, np.newaxis], dataset.energy_axis.edges_tev()
+    return np.asarray(((edges[1:] > reco[:-1]) & (edges[:-1] < reco[1:]))[:, used].any(axis=1))

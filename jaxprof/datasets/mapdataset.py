@@ -16,7 +16,7 @@ from jaxprof.datasets.checks import (
     check_plain_numbers,
     check_same_geom,
 )
-from jaxprof.datasets.folding import exposure_on_counts
+from jaxprof.datasets.folding import exposure_on_counts, true_energies_in_use
 from jaxprof.datasets.summary import dataset_summary
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
@@ -200,7 +200,7 @@ class MapDataset:
         """Make sure that a profile can be computed.
 
         Only what is inside the mask matters; the exposure matters where any energy of a
-        pixel is inside.
+        pixel is inside, at true energies that reach one that is.
 
         Raises
         ------
@@ -222,14 +222,15 @@ class MapDataset:
             map_ = getattr(self, part)
             if map_ is not None and not part.startswith("acceptance"):
                 self._check_values(part, map_.data, mask)
-        self._check_exposure(mask.any(axis=0))
+        self._check_exposure(mask)
 
     def _mask_of_values(self) -> NDArray[np.bool_]:
         """Where values matter."""
         return self.mask
 
-    def _check_exposure(self, pixels: NDArray[np.bool_]) -> None:
+    def _check_exposure(self, mask: NDArray[np.bool_]) -> None:
         assert self.exposure is not None
+        pixels = mask.any(axis=0)
         exposure = exposure_on_counts(self)
         if exposure is not self.exposure:
             geom = self.exposure.geom
@@ -241,7 +242,8 @@ class MapDataset:
                     f"reach {lost} of {np.count_nonzero(pixels)} unmasked pixels of the counts: "
                     "it is taken as zero there; mask these pixels or give a larger map"
                 )
-        used = np.broadcast_to(pixels, exposure.data.shape)
+        energies = true_energies_in_use(self, np.asarray(mask.any(axis=(1, 2))))
+        used = energies[:, np.newaxis, np.newaxis] & pixels
         self._check_values("exposure", exposure.data, used)
 
     def _value_parts(self) -> tuple[str, ...]:

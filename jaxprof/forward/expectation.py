@@ -63,7 +63,7 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
     geom, _ = dataset.geom, dataset.energy_axis_true
     dataset = dataset_to_fold(dataset)
     true = dataset.energy_axis_true.edges_tev()
-    used = dataset.mask.any(axis=(1, 2))
+    used = np.asarray(dataset.mask.any(axis=(1, 2)))
     total = np.zeros(geom.data_shape)
     y, x = (index.reshape(1, -1) for index in np.indices(geom.npix_shape))
     factor = subpixels(dataset, None)

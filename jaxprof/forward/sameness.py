@@ -25,7 +25,8 @@ def dataset_prints(dataset: MapDataset) -> dict[str, str]:
     }
     exposure = dataset.exposure
     assert exposure is not None
-    found["exposure"] = _digest(exposure.data, exposure.unit.to_string())
+    sky = exposure.geom.wcs.to_header_string()
+    found["exposure"] = _digest(exposure.data, exposure.unit.to_string(), sky)
     for name in ("psf", "edisp"):
         part = getattr(dataset, name)
         if part is None:

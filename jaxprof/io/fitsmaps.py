@@ -230,13 +230,18 @@ def _read_axis(
 ) -> MapAxis:
     name = "energy" if columns[0] == "E_MIN" else columns[0].removesuffix("_MIN").lower()
     name = {"theta": "rad"}.get(name, name)
-    unit = _unit(hdu.columns[columns[0]].unit or "", hdu.name)
+    unit = column_unit(hdu, columns[0])
     if len(columns) == 1 and bins.shape[1] > 1:
         return MapAxis.from_nodes(bins[0], name=name, unit=unit, interp=interp)
     if len(columns) == 1:
         # One node says nothing about its bin; the MIN and MAX columns do.
         prefix = "E" if name == "energy" else columns[0]
         bins, _ = _distinct_bins(hdu, [f"{prefix}_MIN", f"{prefix}_MAX"], 1)
+    return bins_axis(bins, name=name, unit=unit, interp=interp)
+
+
+def bins_axis(bins: NDArray[np.float64], *, name: str, unit: u.UnitBase, interp: str) -> MapAxis:
+    """Axis of increasing bins (2, n), lower and upper bounds; ValueError for gaps or overlaps."""
     low, high = bins
     apart = np.abs(low[1:] - high[:-1]) > SAME_EDGE * np.abs(low[1:])
     if apart.any():
@@ -247,6 +252,11 @@ def _read_axis(
         )
     edges = np.append(low, high[-1])
     return MapAxis.from_edges(edges, name=name, unit=unit, interp=interp)
+
+
+def column_unit(hdu: fits.BinTableHDU, column: str) -> u.UnitBase:
+    """Unit of a column; ValueError if it is not known."""
+    return _unit(hdu.columns[column].unit or "", hdu.name)
 
 
 def _unit(text: str, name: str) -> u.UnitBase:

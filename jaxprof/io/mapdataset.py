@@ -13,6 +13,7 @@ from astropy.io.fits.verify import VerifyWarning
 from astropy.table import Table
 from astropy.wcs import WCS
 
+from jaxprof.io import oldirfs
 from jaxprof.io.asciitext import ascii_name, ascii_table, ascii_warning
 from jaxprof.io.fitsmaps import FitsArray, array_to_hdus, map_to_hdus, open_fits, read_array
 from jaxprof.io.fitsmaps import read_map as read_map
@@ -61,8 +62,12 @@ def read_map_dataset(path: str | os.PathLike[str], *, on_off: bool = False) -> d
         _rename_exposure_axis(parts)
         if "EDISP" in names:
             parts["edisp"] = _read_irf(hdulist, "EDISP", cache)
+        elif oldirfs.EDISP in names:
+            parts["edisp"] = oldirfs.read_edisp_matrix(hdulist)
         if "PSF" in names:
             parts["psf"] = _read_irf(hdulist, "PSF", cache)
+        elif oldirfs.PSF in names:
+            parts["psf"] = oldirfs.read_psf_kernel(hdulist, parts.get("exposure"), cache)
         for part in TABLES:
             if part.upper() in names:
                 parts[part] = Table.read(hdulist[part.upper()])

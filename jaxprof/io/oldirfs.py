@@ -1,0 +1,126 @@
+"""Responses as gammapy 0.10 to 0.18 wrote them: EDISP_MATRIX and PSF_KERNEL.
+
+EDISP_MATRIX is a redistribution matrix of the OGIP (CAL/GEN/92-002): a row for each true energy, of
+groups of channels without those that are zero; EDISP_MATRIX_EBOUNDS holds the energies of the
+channels. PSF_KERNEL is the image of a point on pixels like those of the counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from jaxprof.io.fitsmaps import bins_axis, column_unit, read_map
+from jaxprof.irf import EDispKernelMap, PSFMap
+from jaxprof.irf.kernel import psf_from_kernel
+from jaxprof.maps import WcsNDMap
+from jaxprof.user_warning import warn_user
+
+EDISP, PSF = "EDISP_MATRIX", "PSF_KERNEL"
+ROUND = 0.02
+"""Part of its peak by which a kernel may differ from a round one without a warning."""
+
+
+def read_edisp_matrix(hdulist: fits.HDUList) -> EDispKernelMap:
+    """Energy dispersion of the HDUs EDISP_MATRIX and EDISP_MATRIX_EBOUNDS.
+
+    Raises
+    ------
+    ValueError
+        If columns are missing, or the energies or channels do not make sense.
+    """
+    if f"{EDISP}_EBOUNDS" not in hdulist:
+        raise ValueError(f"HDU {EDISP} needs the energies of an HDU {EDISP}_EBOUNDS; there is none")
+    matrix, bounds = hdulist[EDISP], hdulist[f"{EDISP}_EBOUNDS"]
+    _need(matrix, ("ENERG_LO", "ENERG_HI", "N_GRP", "F_CHAN", "N_CHAN", "MATRIX"))
+    _need(bounds, ("E_MIN", "E_MAX"))
+    energy, channels = _axis(bounds, ("E_MIN", "E_MAX"), "energy")
+    true, rows = _axis(matrix, ("ENERG_LO", "ENERG_HI"), "energy_true")
+    number = matrix.columns.names.index("F_CHAN") + 1
+    # gammapy counts channels from 0 and says so; where nothing is said it means the same.
+    lowest = int(matrix.header.get(f"TLMIN{number}", 0))
+    data = np.zeros((len(matrix.data), len(bounds.data)))
+    for index, row in enumerate(matrix.data):
+        values = np.atleast_1d(row["MATRIX"])
+        groups = zip(np.atleast_1d(row["F_CHAN"]), np.atleast_1d(row["N_CHAN"]), strict=False)
+        start = 0
+        for first, n in [*groups][: int(row["N_GRP"])]:
+            low, n = int(first) - lowest, int(n)
+            if n < 0 or low < 0 or low + n > data.shape[1] or start + n > len(values):
+                raise ValueError(
+                    f"row {index} of HDU {EDISP} has {n} values from channel {low} (counted from "
+                    f"0), but there are {data.shape[1]} channels and {len(values)} values"
+                )
+            data[index, low : low + n] = values[start : start + n]
+            start += n
+    return EDispKernelMap(data[rows][:, channels], energy, true)
+
+
+def read_psf_kernel(
+    hdulist: fits.HDUList, exposure: WcsNDMap | None, cache: dict[Any, WCS]
+) -> PSFMap:
+    """Point spread function of the HDU PSF_KERNEL; see `psf_from_kernel`.
+
+    Parameters
+    ----------
+    hdulist : `~astropy.io.fits.HDUList`
+        Open file.
+    exposure : WcsNDMap or None
+        Its true energies serve a kernel of one energy.
+    cache : dict
+        As for `read_map`.
+
+    Raises
+    ------
+    ValueError
+        If the HDU is no map of true energies.
+
+    Warns
+    -----
+    UserWarning
+        If the kernel is not that of a round point spread function, which it is taken for.
+    """
+    kernel = read_map(hdulist, PSF, cache)
+    axes, data = kernel.geom.axes, kernel.data
+    if exposure is not None and data.size == np.prod(data.shape[-2:]):
+        axis = exposure.geom.axes[0]
+        data = np.broadcast_to(data.reshape(1, *data.shape[-2:]), (axis.nbin, *data.shape[-2:]))
+    elif [axis.name for axis in axes] in (["energy"], ["energy_true"]):
+        axis = axes[0].rename("energy_true")
+    else:
+        found = [axis.name for axis in axes]
+        raise ValueError(f"HDU {PSF} has the axes {found}, but energy_true is expected")
+    try:
+        psf, misfit = psf_from_kernel(data, kernel.geom.to_image(), axis)
+    except ValueError as error:
+        raise ValueError(f"HDU {PSF}: {error}") from error
+    if misfit.max() > ROUND:
+        energy = axis.center[int(np.argmax(misfit))]
+        warn_user(
+            f"HDU {PSF} is taken for a round point spread function that falls outwards, from which "
+            f"its pixels differ by up to {100 * misfit.max():.2g} % of the largest (at "
+            f"{energy:.4g}); give a map PSF instead"
+        )
+    return psf
+
+
+def _need(hdu: Any, columns: tuple[str, ...]) -> None:
+    names = [name.upper() for name in hdu.columns.names] if hasattr(hdu, "columns") else []
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise ValueError(f"HDU {hdu.name} has no column {' and no '.join(missing)}")
+
+
+def _axis(hdu: Any, columns: tuple[str, str], name: str) -> tuple[Any, NDArray[np.int64]]:
+    """Axis of the bins in two columns, and the rows in their order."""
+    bins = np.stack([np.asarray(hdu.data[column], np.float64) for column in columns])
+    order = np.argsort(bins[0], kind="stable")
+    try:
+        unit = column_unit(hdu, columns[0])
+        return bins_axis(bins[:, order], name=name, unit=unit, interp="log"), order
+    except ValueError as error:
+        raise ValueError(f"{','.join(columns)} of HDU {hdu.name}: {error}") from error
