@@ -16,6 +16,7 @@ from jaxprof.forward.emission import Emission
 from jaxprof.forward.places import mean_response
 from jaxprof.irf import PSFMap, RecoPSFMap
 from jaxprof.irf.checks import checked_profiles, profile_error
+from jaxprof.irf.psf import interpolated_profiles
 from jaxprof.maps import WcsGeom
 
 Array = NDArray[Any]
@@ -104,11 +105,18 @@ def psf_tables(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array, 
             f"not {type(psf).__name__}"
         )
     rad = psf.rad_axis.center.to_value("deg").astype(np.float64)
-    density = np.array(psf.get_profile(positions, energy=energy))
-    # Between its bins the PSF is interpolated, but a bin without any is none.
-    edges = psf.axes[1].edges_tev()
-    own = np.clip(np.searchsorted(edges, energy, side="right") - 1, 0, len(edges) - 2)
-    density[np.all(psf.get_profile(positions) == 0, axis=-1)[..., own]] = 0.0
+    nodes = np.asarray(psf.get_profile(positions))
+    shape = nodes.shape[:-2]
+    nodes = nodes.reshape(-1, *nodes.shape[-2:])
+    cleaned, faults = checked_profiles(rad, nodes)
+    axis = psf.axes[1]
+    # Between its bins the PSF is interpolated past those that are none; in such a bin it is none.
+    sound = np.where((faults == 0)[..., np.newaxis], cleaned, 0.0)
+    density = interpolated_profiles(sound, axis, energy)
+    edges = axis.edges_tev()
+    own = np.clip(np.searchsorted(edges, energy, side="right") - 1, 0, axis.nbin - 1)
+    density = np.where((faults[:, own] > 0)[..., np.newaxis], nodes[:, own], density)
+    density = density.reshape(*shape, *density.shape[1:])
     return rad, density, true
 
 

@@ -82,16 +82,7 @@ class PSFMap(IRFMap):
                 raise ValueError(
                     f"energy must be a list of positive energies [TeV], got {energy!r}"
                 )
-            profiles = _without_gaps(profiles)
-            nodes = np.log(self._energy_axis.center_tev())
-            at = np.interp(np.log(energies), nodes, np.arange(len(nodes)))
-            # At a node, whatever the rounding, the next one does not matter, even if it is NaN.
-            at = np.where(np.abs(at - np.round(at)) < 1e-6, np.round(at), at)
-            left = np.minimum(at.astype(int), max(len(nodes) - 2, 0))
-            right = np.minimum(left + 1, len(nodes) - 1)
-            weight = (at - left)[:, np.newaxis]
-            below = np.where(weight < 1, profiles[:, left] * (1 - weight), 0.0)
-            profiles = below + np.where(weight > 0, profiles[:, right] * weight, 0.0)
+            profiles = interpolated_profiles(profiles, self._energy_axis, energies)
         return profiles[index]
 
     @classmethod
@@ -175,6 +166,25 @@ class PSFMap(IRFMap):
 
         upper = np.clip(r[..., np.newaxis], node[:-1], node[1:])
         return np.sum(primitive(upper) - primitive(node[:-1]), axis=-1)
+
+
+def interpolated_profiles(
+    profiles: NDArray[np.float64], axis: MapAxis, energies: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Profiles (P, T, R) at the centres of an axis, interpolated to energies [TeV], (P, n, R).
+
+    See `PSFMap.get_profile`.
+    """
+    profiles = _without_gaps(profiles)
+    nodes = np.log(axis.center_tev())
+    at = np.interp(np.log(energies), nodes, np.arange(len(nodes)))
+    # At a node, whatever the rounding, the next one does not matter, even if it is NaN.
+    at = np.where(np.abs(at - np.round(at)) < 1e-6, np.round(at), at)
+    left = np.minimum(at.astype(int), max(len(nodes) - 2, 0))
+    right = np.minimum(left + 1, len(nodes) - 1)
+    weight = (at - left)[:, np.newaxis]
+    below = np.where(weight < 1, profiles[:, left] * (1 - weight), 0.0)
+    return np.asarray(below + np.where(weight > 0, profiles[:, right] * weight, 0.0))
 
 
 def _without_gaps(profiles: NDArray[np.float64]) -> NDArray[np.float64]:
