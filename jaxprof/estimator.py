@@ -244,13 +244,14 @@ class FluxProfileEstimator:
         TypeError
             For anything but datasets.
         ValueError
-            If a dataset has no counts or exposure, has invalid values inside its mask, or energies
-            that do not fit the edges.
+            If a dataset has no counts or exposure, has invalid values inside its mask, an energy
+            dispersion that is none at energies in use, or energies that do not fit the edges.
 
         Warns
         -----
         UserWarning
-            For regions that lie wholly off the map; their ``success`` is False.
+            As `MapDataset.check` does; and for regions that lie wholly off the map; their
+            ``success`` is False.
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):

@@ -18,7 +18,8 @@ from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.datasets.folding import dataset_to_fold
 from jaxprof.energy_groups import same_edges, snap_energy_edges
 from jaxprof.irf import EDispKernelMap, EDispMap
-from jaxprof.irf.checks import checked_kernels, kernel_error
+from jaxprof.irf.checks import LARGEST_SUM, TOO_MUCH, checked_kernels, kernel_error
+from jaxprof.maps import MapAxis
 from jaxprof.pixel_sums import MemberPixels, check_uncut, member_pixels, warn_off_map
 from jaxprof.regions import region_centers, region_pixels
 
@@ -79,7 +80,13 @@ def edisp_kernels(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Arra
             f"edisp of dataset {dataset.name!r} must be EDispKernelMap or EDispMap, "
             f"not {type(edisp).__name__}"
         )
-    return checked_kernels(np.asarray(edisp.get_kernel(positions, dataset.energy_axis)))
+    cleaned, faults = checked_kernels(np.asarray(edisp.get_kernel(positions, dataset.energy_axis)))
+    if isinstance(edisp, EDispMap):
+        # Its rows may be too much where the reconstructed energies hold but a part of them.
+        all_energies = MapAxis.from_edges([1e-12, 1e12], name="energy", unit="TeV", interp="log")
+        much = edisp.get_kernel(positions, all_energies) > LARGEST_SUM
+        faults[much & (cleaned > 0) & (faults == 0)] = TOO_MUCH
+    return cleaned, faults
 
 
 def edisp_error(dataset: MapDataset, faults: Array) -> str:

@@ -106,6 +106,14 @@ def test_rows_that_sum_to_more_than_one(kind, edisp):
             run(data, kind)
 
 
+def test_rows_are_summed_beyond_the_reconstructed_energies():
+    data = dataset(edisp="migra")
+    data.edisp.data[:] = 1.1 / 4.8
+    assert data.edisp.get_kernel(None, RECO).sum(axis=1).max() < 1.05
+    with pytest.raises(ValueError, match="edisp of dataset 'test' has rows that sum to more"):
+        run(data, "region")
+
+
 @pytest.mark.parametrize("kind", ["region", "forward"])
 @pytest.mark.parametrize("value", [np.nan, -1.0, 1000.0])
 def test_energies_that_are_not_used_may_have_any_dispersion(kind, value):

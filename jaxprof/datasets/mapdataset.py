@@ -44,7 +44,8 @@ class MapDataset:
         Effective area times time with one axis "energy_true", on the same pixels or on coarser
         ones, from which it is interpolated (`WcsNDMap.interp_to_geom`).
     edisp : EDispKernelMap or EDispMap, optional
-        Energy dispersion; none means that true and reconstructed energy agree.
+        Energy dispersion; none means that true and reconstructed energy agree: the spectrum tells
+        how photons of a true bin are shared by the reconstructed ones that it reaches over.
     psf : PSFMap or RecoPSFMap, optional
         Point spread function, per true or per reconstructed energy.
     mask_safe, mask_fit : WcsNDMap, optional

@@ -371,13 +371,14 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         TypeError
             For anything but datasets.
         ValueError
-            If a dataset has no PSF, counts or exposure, has invalid values inside its mask, or
-            energies that do not fit the edges.
+            If a dataset has no PSF, counts or exposure, has invalid values inside its mask, a PSF
+            or energy dispersion that is none at energies in use, or energies that do not fit the
+            edges.
 
         Warns
         -----
         UserWarning
-            For regions that lie wholly off the map.
+            As `MapDataset.check` does; and for regions that lie wholly off the map.
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):
