@@ -250,8 +250,7 @@ class FluxProfileEstimator:
         Warns
         -----
         UserWarning
-            As `MapDataset.check` does; and for regions that lie wholly off the map; their
-            ``success`` is False.
+            For regions that lie wholly off the map; their ``success`` is False.
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):

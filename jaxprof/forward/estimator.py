@@ -378,7 +378,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         Warns
         -----
         UserWarning
-            As `MapDataset.check` does; and for regions that lie wholly off the map.
+            For regions that lie wholly off the map.
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):
