@@ -90,8 +90,19 @@ def missing_psf(dataset: MapDataset) -> ValueError:
 def psf_tables(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array, bool]:
     """Radii [deg] and densities (P, T or E, R) [sr-1] of the PSF, and whether in true energy.
 
-    The densities are as they are, NaN included; see `psf_densities`.
+    Densities that are none are zero: whether their energy is in use is found out by
+    `psf_densities`.
     """
+    rad, density, true = _raw_tables(dataset, positions)
+    return rad, _sound(*checked_profiles(rad, density)), true
+
+
+def _sound(cleaned: Array, faults: Array) -> Array:
+    return np.where((faults == 0)[..., np.newaxis], cleaned, 0.0)
+
+
+def _raw_tables(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array, bool]:
+    """As `psf_tables`, with the densities as they are, NaN included."""
     psf = dataset.psf
     if psf is None:
         raise missing_psf(dataset)
@@ -111,8 +122,7 @@ def psf_tables(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array, 
     cleaned, faults = checked_profiles(rad, nodes)
     axis = psf.axes[1]
     # Between its bins the PSF is interpolated past those that are none; in such a bin it is none.
-    sound = np.where((faults == 0)[..., np.newaxis], cleaned, 0.0)
-    density = interpolated_profiles(sound, axis, energy)
+    density = interpolated_profiles(_sound(cleaned, faults), axis, energy)
     edges = axis.edges_tev()
     own = np.clip(np.searchsorted(edges, energy, side="right") - 1, 0, axis.nbin - 1)
     density = np.where((faults[:, own] > 0)[..., np.newaxis], nodes[:, own], density)
@@ -141,7 +151,7 @@ def psf_densities(
     problems : dict
         Takes what is wrong, by the index of the energy.
     """
-    rad, density, true = psf_tables(dataset, positions)
+    rad, density, true = _raw_tables(dataset, positions)
     cleaned, faults = checked_profiles(rad, density)
     found = profile_error(
         f"psf of dataset {dataset.name!r}",
@@ -152,7 +162,7 @@ def psf_densities(
     )
     for energy, text in found.items():
         problems.setdefault(energy, text)
-    return np.where((faults == 0)[..., np.newaxis], cleaned, 0.0)
+    return _sound(cleaned, faults)
 
 
 def reach(rad: Array, density: Array, matrix: Array, scale: float = 1.0) -> int:
@@ -214,17 +224,16 @@ def distinct_kernels(
 def psf_radius(dataset: MapDataset, fraction: float = 0.68) -> Array:
     """Radius [deg] that holds a fraction of the PSF at the map's centre, for each energy.
 
-    Zero where that is no PSF: whether the energy is in use is found out later.
+    Zero where there is none.
     """
     position = dataset.geom.center_skydir
     rad, density, _ = psf_tables(dataset, position)
-    density, faults = checked_profiles(rad, density)
     r = np.deg2rad(rad)
     step = np.pi * (density[:, 1:] * r[1:] + density[:, :-1] * r[:-1]) * np.diff(r)
     inside = np.concatenate([np.zeros((len(density), 1)), np.cumsum(step, axis=1)], axis=1)
     level = fraction * inside[:, -1]
     radius = [np.interp(one, own, rad) for one, own in zip(level, inside, strict=True)]
-    return np.where(faults == 0, radius, 0.0)
+    return np.where(inside[:, -1] > 0, radius, 0.0)
 
 
 def subpixels(dataset: MapDataset, wanted: int | None) -> int:
