@@ -126,10 +126,11 @@ def file(written, tmp_path):
 
 
 def edited(file, edit):
-    """The file with its HDU list changed."""
+    """The file with its HDU list changed, as by a program that renews the checksums."""
     with fits.open(file, memmap=False) as hdulist:
         edit(hdulist)
-        hdulist.writeto(file, overwrite=True)
+        hdulist[0].header["NHDU"] = 0
+        hdulist.writeto(file, overwrite=True, checksum=True)
     return file
 
 
@@ -348,8 +349,8 @@ def test_file_cut_between_two_hdus_lacks_the_later_parts(file):
     with fits.open(file) as hdulist:
         end = hdulist["EXPOSURE"].fileinfo()["hdrLoc"]
     file.write_bytes(file.read_bytes()[:end])
-    with pytest.raises(ValueError, match="no exposure"):
-        MapDataset.read(file).check()
+    with pytest.raises(ValueError, match=r"crab\.fits: .*EXPOSURE, .*META_TABLE missing: cut off"):
+        MapDataset.read(file)
 
 
 def test_damaged_gzip(file, tmp_path):

@@ -293,13 +293,10 @@ class MapDataset:
         """
         from jaxprof.io.mapdataset import read_map_dataset
 
-        parts = read_map_dataset(path, on_off=issubclass(cls, MapDatasetOnOff))
-        if name is not None:
-            parts["name"] = name
-        try:
-            return cls(**parts)
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from error
+        def make(**parts: Any) -> MapDataset:
+            return cls(**(parts if name is None else parts | {"name": name}))
+
+        return read_map_dataset(path, make, on_off=issubclass(cls, MapDatasetOnOff))
 
     def write(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the dataset to a FITS file that gammapy reads.

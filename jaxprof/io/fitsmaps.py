@@ -8,24 +8,15 @@ fastest first: two columns (MIN, MAX) for bins, one for nodes.
 
 from __future__ import annotations
 
-import gzip
-import io
-import os
-import warnings
-import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from jaxprof.io.paths import existing_file
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
-
-GZIP_MAGIC = b"\x1f\x8b"
 
 # The cards that define a celestial image. Dates and the like are left out: they change
 # nothing about the pixels and make astropy warn.
@@ -55,50 +46,6 @@ class FitsArray(NamedTuple):
     axes: list[MapAxis]
     geom: WcsGeom | None
     unit: u.UnitBase
-
-
-def open_fits(path: str | os.PathLike[str]) -> fits.HDUList:
-    """Read a FITS file, gzipped or not, into memory.
-
-    Parameters
-    ----------
-    path : str or path-like
-        ``$VARIABLES`` and ``~`` are expanded.
-
-    Returns
-    -------
-    hdulist : `~astropy.io.fits.HDUList`
-        Owns no open file. Its arrays are writable.
-
-    Raises
-    ------
-    FileNotFoundError, IsADirectoryError
-        If there is no such file.
-    ValueError
-        If the file is not FITS or is cut off or damaged.
-    """
-    file = existing_file(path)
-    raw = file.read_bytes()
-    if raw.startswith(GZIP_MAGIC):
-        # In one go: reading through a GzipFile object takes several times longer.
-        try:
-            raw = gzip.decompress(raw)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{file} is cut off or damaged (gzip: {error})") from error
-    if not raw.startswith(b"SIMPLE  ="):
-        raise ValueError(f"{file} is not a FITS file (it does not begin with SIMPLE)")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            hdulist = fits.open(io.BytesIO(raw), memmap=False)
-            len(hdulist)  # Reads the headers of all HDUs.
-        except (OSError, ValueError, fits.VerifyError) as error:
-            raise ValueError(f"{file} is cut off or damaged: {error}") from error
-    cut = [str(item.message) for item in caught if issubclass(item.category, AstropyUserWarning)]
-    if cut or len(raw) % 2880:
-        reason = cut[0] if cut else f"its length of {len(raw)} bytes is not a multiple of 2880"
-        raise ValueError(f"{file} is cut off or damaged: {reason}")
-    return hdulist
 
 
 def read_map(hdulist: fits.HDUList, name: str, cache: dict[Any, WCS] | None = None) -> WcsNDMap:
@@ -140,7 +87,7 @@ def read_array(hdulist: fits.HDUList, name: str, cache: dict[Any, WCS] | None = 
         If the HDU or its axes cannot be understood; the message names the HDU.
     """
     hdu = hdulist[name]
-    bands_name = hdu.header.get("BANDSHDU", f"{name}_BANDS")
+    bands_name = str(hdu.header.get("BANDSHDU", f"{name}_BANDS"))
     axes, orders = _read_axes(hdulist[bands_name]) if bands_name in hdulist else ([], [])
     if isinstance(hdu, fits.BinTableHDU):
         data, unit = _read_table(hdu, axes)

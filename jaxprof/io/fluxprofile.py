@@ -30,11 +30,12 @@ block stands before the name if several are fitted jointly (``2_counts``).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,10 @@ from astropy.table import Column, Table
 
 from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.io.asciitext import ascii_table, ascii_warning
-from jaxprof.io.fitsmaps import open_fits
+from jaxprof.io.contents import open_contents
+from jaxprof.io.errors import description, naming
+from jaxprof.io.fitsfile import fits_file
+from jaxprof.io.integrity import mark_text, sealed_text, text_damage, write_fits
 from jaxprof.io.paths import atomic_write, existing_file, expand_path, known_extension
 from jaxprof.profile.quantities import SED_TYPES, check_sed_type
 from jaxprof.profile.table import check_format, profile_to_table
@@ -133,7 +137,7 @@ def write_profile(
             extras[name.upper()] = _escaped(getattr(profile, name))
         if kind == "fits":
             table, extras = _in_ascii(table, extras)
-            _hdus(table, data, extras).writeto(temporary)
+            write_fits(_hdus(table, data, extras), temporary)
         else:
             _write_ecsv(table, data, extras, temporary)
 
@@ -165,7 +169,7 @@ def _in_ascii(
     return found, extras
 
 
-def _hdus(table: Table, data: Data | None, extras: dict[str, Table | None]) -> fits.HDUList:
+def _hdus(table: Table, data: Data | None, extras: dict[str, Table | None]) -> list[Any]:
     meta, table.meta = table.meta, {}
     for key, name in _TEXT_COLUMNS.items():
         if key in meta:
@@ -183,7 +187,7 @@ def _hdus(table: Table, data: Data | None, extras: dict[str, Table | None]) -> f
         if extra is not None:
             hdus.append(fits.table_to_hdu(extra))
             hdus[-1].name = name
-    return fits.HDUList(hdus)
+    return hdus
 
 
 def _write_ecsv(
@@ -200,9 +204,10 @@ def _write_ecsv(
             stream = io.StringIO()
             extra.write(stream, format="ascii.ecsv")
             table.meta[name] = stream.getvalue().splitlines()
+    mark_text(table.meta)
     stream = io.StringIO()
     table.write(stream, format="ascii.ecsv")
-    path.write_text(stream.getvalue(), encoding="utf-8")
+    path.write_text(sealed_text(stream.getvalue()), encoding="utf-8")
 
 
 def _likelihood_table(data: Data) -> Table:
@@ -274,8 +279,7 @@ def read_profile(
     check_format(format)
     if sed_type is not None:
         check_sed_type(sed_type)
-    try:
-        table, data, extras = _read_fits(path) if kind == "fits" else _read_ecsv(path)
+    with (_ecsv_parts if kind == "ecsv" else _fits_parts)(path) as (table, data, extras):
         if set(_OWN_SCANS.values()).issubset(table.colnames):
             table.rename_columns(list(_OWN_SCANS.values()), list(_OWN_SCANS))
         likelihood = None
@@ -288,33 +292,27 @@ def read_profile(
             likelihood_data=likelihood,
             **extras,
         )
-    except ValueError as error:
-        name = os.fspath(path)
-        if name in str(error):
-            raise
-        raise ValueError(f"{name}: {error}") from error
 
 
 Parts = tuple[Table, Table | None, dict[str, Table | None]]
 
 
-def _read_fits(path: str | os.PathLike[str]) -> Parts:
-    hdulist = open_fits(path)
-    names = [hdu.name for hdu in hdulist]
-    if "FLUXPOINTS" not in names:
-        raise ValueError(f"not a flux profile: no HDU FLUXPOINTS among {names}")
-    tables = {}
-    for name in ("FLUXPOINTS", "LIKELIHOOD", *(extra.upper() for extra in _EXTRAS)):
-        if name in names:
-            try:
-                tables[name] = Table.read(hdulist[name], mask_invalid=False)
-            except (TypeError, OSError, KeyError) as error:
-                raise ValueError(f"HDU {name} cannot be read as a table: {error}") from error
-    table = tables["FLUXPOINTS"]
-    for key, name in _TEXT_COLUMNS.items():
-        if name in table.colnames:
-            table.meta[key] = [str(line) for line in table[name]]
-    return table, tables.get("LIKELIHOOD"), _extras(tables)
+@contextlib.contextmanager
+def _fits_parts(path: str | os.PathLike[str]) -> Iterator[Parts]:
+    with fits_file(path) as hdulist:
+        names = [hdu.name for hdu in hdulist]
+        if "FLUXPOINTS" not in names:
+            raise ValueError(f"not a flux profile: no HDU FLUXPOINTS among {names}")
+        tables = {}
+        for name in ("FLUXPOINTS", "LIKELIHOOD", *(extra.upper() for extra in _EXTRAS)):
+            if name in names:
+                with naming(f"HDU {name}"):
+                    tables[name] = Table.read(hdulist[name], mask_invalid=False)
+        table = tables["FLUXPOINTS"]
+        for key, name in _TEXT_COLUMNS.items():
+            if name in table.colnames:
+                table.meta[key] = [str(line) for line in table[name]]
+        yield table, tables.get("LIKELIHOOD"), _extras(tables)
 
 
 def _extras(tables: dict[str, Table]) -> dict[str, Table | None]:
@@ -350,19 +348,41 @@ def _with_text(table: Table | None, function: Callable[[str], str]) -> Table | N
     return found
 
 
-def _read_ecsv(path: str | os.PathLike[str]) -> Parts:
+@contextlib.contextmanager
+def _ecsv_parts(path: str | os.PathLike[str]) -> Iterator[Parts]:
     file = existing_file(path)
-    try:
-        table = Table.read(file, format="ascii.ecsv")
-        tables = {}
-        for name in map(str.upper, _EXTRAS):
-            if (lines := table.meta.pop(name, None)) is not None:
-                tables[name] = Table.read(lines, format="ascii.ecsv")
-        extras = _extras(tables)
-    except (UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not an ECSV table, or damaged: {error}") from error
-    names = [name for name in table.colnames if name.startswith(_PREFIX)]
-    data = table[names] if names else None
-    if data is not None:
-        data.rename_columns(names, [name.removeprefix(_PREFIX) for name in names])
-    return table, data, extras
+    with naming(str(file)):
+        with open_contents(file) as stream:
+            text = stream.read().decode("utf-8")
+        table = _ecsv_table(text)
+        complaint = text_damage(text, table.meta)
+        try:
+            tables = {}
+            for name in map(str.upper, _EXTRAS):
+                if (lines := table.meta.pop(name, None)) is not None:
+                    with naming(f"{name} in the meta"):
+                        tables[name] = _ecsv_table(_joined(lines))
+            names = [name for name in table.colnames if name.startswith(_PREFIX)]
+            data = table[names] if names else None
+            if data is not None:
+                data.rename_columns(names, [name.removeprefix(_PREFIX) for name in names])
+            yield table, data, _extras(tables)
+        except Exception as error:
+            if complaint is None:
+                raise
+            raise ValueError(f"{description(error)}; besides, {complaint}") from error
+        if complaint is not None:
+            raise ValueError(complaint)
+
+
+def _ecsv_table(text: str) -> Table:
+    """Table of the text of an ECSV file, never of a name or address that it may be taken for."""
+    if not text.startswith("# %ECSV"):
+        raise ValueError("not an ECSV table (it does not begin with %ECSV)")
+    return Table.read(io.BytesIO(text.encode()), format="ascii.ecsv")
+
+
+def _joined(lines: Any) -> str:
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise ValueError(f"must be the lines of a table, is a {type(lines).__name__}")
+    return "\n".join(lines)

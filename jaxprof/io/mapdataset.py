@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ from astropy.wcs import WCS
 
 from jaxprof.io import oldirfs
 from jaxprof.io.asciitext import ascii_name, ascii_table, ascii_warning
-from jaxprof.io.fitsmaps import FitsArray, array_to_hdus, map_to_hdus, open_fits, read_array
+from jaxprof.io.errors import naming
+from jaxprof.io.fitsfile import fits_file
+from jaxprof.io.fitsmaps import FitsArray, array_to_hdus, map_to_hdus, read_array
 from jaxprof.io.fitsmaps import read_map as read_map
+from jaxprof.io.integrity import write_fits
 from jaxprof.io.paths import atomic_write, known_extension
 from jaxprof.irf import EDispKernelMap, EDispMap, IRFMap, PSFMap, RecoPSFMap
 
@@ -26,54 +30,71 @@ TABLES = ("gti", "meta_table")
 EXTENSIONS = (".fits", ".fits.gz")
 
 
-def read_map_dataset(path: str | os.PathLike[str], *, on_off: bool = False) -> dict[str, Any]:
+def read_map_dataset(
+    path: str | os.PathLike[str], make: Callable[..., Any] = dict, *, on_off: bool = False
+) -> Any:
     """Read the parts of a dataset.
 
     Parameters
     ----------
     path : str or path-like
         FITS file, gzipped or not; ``$VARIABLES`` and ``~`` are expanded.
+    make : callable
+        Takes the keyword arguments of `~jaxprof.datasets.MapDataset` or
+        `~jaxprof.datasets.MapDatasetOnOff`, only those that the file has; "name" is
+        None if it has none. By default they are returned as they are.
     on_off : bool
         Whether it must be an On-Off file.
 
     Returns
     -------
-    parts : dict
-        Keyword arguments of `~jaxprof.datasets.MapDataset` or
-        `~jaxprof.datasets.MapDatasetOnOff`, only those that the file has; "name" is
-        None if it has none.
+    made
+        What `make` returns.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged, not FITS, not a dataset, or of the other kind.
+        If the file is damaged, not FITS, not a dataset, of the other kind, or if `make` fails;
+        the message names file and HDU.
     """
-    hdulist = open_fits(path)
+    with fits_file(path) as hdulist:
+        return make(**_parts(hdulist, on_off))
+
+
+def _parts(hdulist: fits.HDUList, on_off: bool) -> dict[str, Any]:
     names = [hdu.name for hdu in hdulist]
-    try:
-        _check_kind(names, on_off)
-        parts: dict[str, Any] = {"name": hdulist[0].header.get("NAME")}
-        cache: dict[Any, WCS] = {}
-        for part in MAPS + (MAPS_ON_OFF if on_off else ()):
-            if part.upper() in names and not (on_off and part == "background"):
+    _check_kind(names, on_off)
+    parts: dict[str, Any] = {"name": _name(hdulist[0].header)}
+    cache: dict[Any, WCS] = {}
+    for part in MAPS + (MAPS_ON_OFF if on_off else ()):
+        if part.upper() in names and not (on_off and part == "background"):
+            with naming(f"HDU {part.upper()}"):
                 parts[part] = read_map(hdulist, part.upper(), cache)
-        _rename_exposure_axis(parts)
+    _rename_exposure_axis(parts)
+    with naming("HDU EDISP"):
         if "EDISP" in names:
             parts["edisp"] = _read_irf(hdulist, "EDISP", cache)
         elif oldirfs.EDISP in names:
             parts["edisp"] = oldirfs.read_edisp_matrix(hdulist)
+    with naming("HDU PSF"):
         if "PSF" in names:
             parts["psf"] = _read_irf(hdulist, "PSF", cache)
         elif oldirfs.PSF in names:
             parts["psf"] = oldirfs.read_psf_kernel(hdulist, parts.get("exposure"), cache)
-        for part in TABLES:
-            if part.upper() in names:
+    for part in TABLES:
+        if part.upper() in names:
+            with naming(f"HDU {part.upper()}"):
                 parts[part] = Table.read(hdulist[part.upper()])
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from error
     return parts
+
+
+def _name(header: fits.Header) -> str | None:
+    name = header.get("NAME")
+    if name is not None and not isinstance(name, str):
+        raise ValueError(f"NAME in the primary header is {name!r}; it must be text")
+    return name
 
 
 def _check_kind(names: list[str], on_off: bool) -> None:
@@ -192,7 +213,7 @@ def write_map_dataset(
                 changes += changed
         if changes:
             warnings.warn(ascii_warning(changes), UserWarning, stacklevel=3)
-        fits.HDUList(hdus).writeto(temporary)
+        write_fits(hdus, temporary)
 
 
 def _irf_to_hdus(irf: IRFMap, name: str) -> list[Any]:

@@ -1,0 +1,161 @@
+"""The HDUs of a FITS file as byte ranges, found before anything believes the headers.
+
+Readers loop over as many axes or columns as a header claims, and take as much memory; here every
+claim is compared with the FITS standard (version 4.0, sections 3 and 4.4) and with the length of
+the file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, BinaryIO, NamedTuple
+
+from astropy.io import fits
+
+from jaxprof.io.contents import expansion_limit
+
+BLOCK = 2880
+CARD = 80
+_END = b"END".ljust(CARD)
+#: Limits of the standard on NAXIS and TFIELDS, and our own on what is sensible.
+MAX_AXES = 999
+MAX_HEADER_BLOCKS = 1000
+MAX_HDUS = 1000
+
+
+class Part(NamedTuple):
+    """An HDU of a file.
+
+    Attributes
+    ----------
+    name : str
+        As astropy names it.
+    header : `~astropy.io.fits.Header`
+        Parsed.
+    start, data, end : int
+        Where the header, the data and the next HDU begin.
+    """
+
+    name: str
+    header: fits.Header
+    start: int
+    data: int
+    end: int
+
+
+def fits_parts(stream: BinaryIO) -> list[Part]:
+    """Find the HDUs of a FITS file.
+
+    Parameters
+    ----------
+    stream : binary stream
+        Only the headers are read.
+
+    Returns
+    -------
+    parts : list of Part
+        They fill the file to its end.
+
+    Raises
+    ------
+    ValueError
+        If this is no FITS file, is cut off, or if a header claims what the standard forbids.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    if stream.read(9) != b"SIMPLE  =":
+        raise ValueError("not a FITS file (it does not begin with SIMPLE)")
+    if size % BLOCK:
+        raise ValueError(
+            f"cut off or damaged: its length of {size} bytes is not a multiple of {BLOCK}"
+        )
+    parts: list[Part] = []
+    while not parts or parts[-1].end < size:
+        if len(parts) == MAX_HDUS:
+            raise ValueError(f"there are more than {MAX_HDUS} HDUs")
+        parts.append(_part(stream, parts[-1].end if parts else 0, len(parts), size))
+    return parts
+
+
+def _part(stream: BinaryIO, start: int, number: int, size: int) -> Part:
+    stream.seek(start)
+    raw = bytearray()
+    while True:
+        block = stream.read(BLOCK)
+        if not raw and number and not block.startswith(b"XTENSION="):
+            raise ValueError(
+                f"cut off or damaged: {size - start} bytes after HDU {number - 1} (of 0, 1, ...) "
+                "are no HDU"
+            )
+        raw += block
+        # Cards begin at multiples of 80 bytes, and so do blocks.
+        if any(block.startswith(_END, i) for i in range(0, BLOCK, CARD)):
+            break
+        if len(block) < BLOCK or len(raw) > MAX_HEADER_BLOCKS * BLOCK:
+            raise ValueError(f"cut off or damaged: the header of HDU {number} has no END")
+    try:
+        header = fits.Header.fromstring(raw.decode("ascii"))
+        name = str(header.get("EXTNAME", "") if number else "PRIMARY").strip().upper()
+        n_bytes = _data_size(header)
+    except (ValueError, KeyError, fits.VerifyError) as error:
+        raise ValueError(f"the header of HDU {number} is damaged: {error}") from error
+    data = start + len(raw)
+    end = data + math.ceil(n_bytes / BLOCK) * BLOCK
+    if end > size:
+        raise ValueError(
+            f"cut off or damaged: HDU {name or number} should end at byte {end}, the file ends "
+            f"at {size}"
+        )
+    return Part(name, header, start, data, end)
+
+
+def _data_size(header: fits.Header) -> int:
+    """Number of bytes of the data, from checked keywords."""
+    bitpix = _integer(header, "BITPIX", -64, 64)
+    if bitpix not in (8, 16, 32, 64, -32, -64):
+        raise ValueError(f"BITPIX is {bitpix}, which FITS does not know")
+    n_axes = _integer(header, "NAXIS", 0, MAX_AXES)
+    axes = [_integer(header, f"NAXIS{i}", 0) for i in range(1, n_axes + 1)]
+    extension = str(header.get("XTENSION", "")).strip()
+    if extension in ("BINTABLE", "TABLE"):
+        _check_table(header, axes)
+    if header.get("GROUPS") is True and axes[:1] == [0]:
+        axes = axes[1:]
+    pcount = _integer(header, "PCOUNT", 0, default=0)
+    gcount = _integer(header, "GCOUNT", 1, default=1)
+    size = abs(bitpix) // 8 * gcount * (pcount + (math.prod(axes) if axes else 0))
+    if header.get("ZIMAGE") is True:
+        _check_compressed_image(header, size)
+    return size
+
+
+def _check_table(header: fits.Header, axes: list[int]) -> None:
+    if len(axes) != 2:
+        raise ValueError(f"NAXIS is {len(axes)}, a table has 2 axes")
+    n_fields = _integer(header, "TFIELDS", 0, MAX_AXES)
+    missing = [f"TFORM{i}" for i in range(1, n_fields + 1) if f"TFORM{i}" not in header]
+    if missing:
+        raise ValueError(f"TFIELDS is {n_fields}, but {missing[0]} is missing")
+
+
+def _check_compressed_image(header: fits.Header, size: int) -> None:
+    n_axes = _integer(header, "ZNAXIS", 0, MAX_AXES)
+    axes = [_integer(header, f"ZNAXIS{i}", 0) for i in range(1, n_axes + 1)]
+    claimed = abs(_integer(header, "ZBITPIX", -64, 64)) // 8 * math.prod(axes)
+    if claimed > expansion_limit(size):
+        raise ValueError(f"{size} bytes of a compressed image cannot hold {claimed} bytes")
+
+
+def _integer(
+    header: fits.Header, key: str, low: int, high: int | None = None, default: Any = None
+) -> int:
+    if key in header and header.count(key) > 1:
+        raise ValueError(f"{key} is given {header.count(key)} times")
+    value = header.get(key, default)
+    if value is None:
+        raise ValueError(f"{key} is missing")
+    if type(value) is not int or value < low or (high is not None and value > high):
+        most = "" if high is None else f" and at most {high}"
+        raise ValueError(f"{key} is {value!r}; it must be a whole number, at least {low}{most}")
+    return value

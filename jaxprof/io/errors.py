@@ -1,0 +1,45 @@
+"""One kind of error for whatever is wrong with a file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+#: Longer messages, such as those that quote what a damaged file holds, are cut.
+LONGEST = 1000
+
+
+def description(error: BaseException) -> str:
+    """What an error says, in one line that names errors other than ValueError."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for what it says it holds"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    text = " ".join(str(error).split())
+    if not text or not isinstance(error, ValueError):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
+@contextlib.contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Turn every error in a block into a ValueError that says where it came up.
+
+    Damaged contents make the libraries that parse them raise nearly anything, so nothing is
+    singled out.
+
+    Parameters
+    ----------
+    what : str
+        File, HDU or column. Blocks may be nested, the file outermost.
+
+    Raises
+    ------
+    ValueError
+        "<what>: <description of the error>".
+    """
+    try:
+        yield
+    except Exception as error:
+        text = description(error)
+        raise ValueError(text if text.startswith(f"{what}: ") else f"{what}: {text}") from error

@@ -1,0 +1,75 @@
+"""FITS files as astropy's HDU lists, for as long as they are read."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
+
+from jaxprof.io.blocks import fits_parts
+from jaxprof.io.contents import open_contents
+from jaxprof.io.errors import description, naming
+from jaxprof.io.integrity import MARKS, damage
+from jaxprof.io.paths import existing_file
+
+
+@contextlib.contextmanager
+def fits_file(path: str | os.PathLike[str]) -> Iterator[fits.HDUList]:
+    """Read a FITS file, gzipped or not, into memory.
+
+    Parameters
+    ----------
+    path : str or path-like
+        ``$VARIABLES`` and ``~`` are expanded.
+
+    Yields
+    ------
+    hdulist : `~astropy.io.fits.HDUList`
+        Owns no open file. Its arrays are writable.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        If there is no such file.
+    ValueError
+        "<file>: what is wrong": if the file is not FITS, is cut off or damaged, or for any error
+        in the block, which comes first because it says more than a checksum.
+    """
+    file = existing_file(path)
+    with naming(str(file)):
+        hdulist, complaint = _open(file)
+        try:
+            yield hdulist
+        except Exception as error:
+            if complaint is None:
+                raise
+            raise ValueError(f"{description(error)}; besides, {complaint}") from error
+        if complaint is not None:
+            raise ValueError(complaint)
+
+
+def _open(file: Path) -> tuple[fits.HDUList, str | None]:
+    """HDUs of a file, and what shows that it is damaged."""
+    with open_contents(file) as stream:
+        parts = fits_parts(stream)
+        stream.seek(0)
+        contents = stream if isinstance(stream, io.BytesIO) else io.BytesIO(stream.read())
+    complaint = damage(contents.getbuffer(), parts)
+    contents.seek(0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        hdulist = fits.open(contents, memmap=False)
+        len(hdulist)  # Reads the headers of all HDUs.
+    cut = [str(item.message) for item in caught if issubclass(item.category, AstropyUserWarning)]
+    if cut:
+        raise ValueError(f"cut off or damaged: {cut[0]}")
+    for hdu in hdulist:
+        for key in MARKS:
+            hdu.header.remove(key, ignore_missing=True)
+    return hdulist, complaint
