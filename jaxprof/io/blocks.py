@@ -44,13 +44,17 @@ class Part(NamedTuple):
     end: int
 
 
-def fits_parts(stream: BinaryIO) -> list[Part]:
+def fits_parts(stream: BinaryIO, limit: int, limit_name: str = "the end of the file") -> list[Part]:
     """Find the HDUs of a FITS file.
 
     Parameters
     ----------
     stream : binary stream
         Only the headers are read.
+    limit : int
+        How long the file can be.
+    limit_name : str
+        What that is, for messages.
 
     Returns
     -------
@@ -62,32 +66,42 @@ def fits_parts(stream: BinaryIO) -> list[Part]:
     ValueError
         If this is no FITS file, is cut off, or if a header claims what the standard forbids.
     """
-    size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     if stream.read(9) != b"SIMPLE  =":
         raise ValueError("not a FITS file (it does not begin with SIMPLE)")
-    if size % BLOCK:
-        raise ValueError(
-            f"cut off or damaged: its length of {size} bytes is not a multiple of {BLOCK}"
-        )
     parts: list[Part] = []
-    while not parts or parts[-1].end < size:
+    while (part := _part(stream, parts[-1].end if parts else 0, len(parts))) is not None:
+        name = part.name or len(parts)
+        if part.end > limit:
+            raise ValueError(
+                f"cut off or damaged: HDU {name} should end at byte {part.end}, beyond "
+                f"{limit_name} at {limit}"
+            )
         if len(parts) == MAX_HDUS:
             raise ValueError(f"there are more than {MAX_HDUS} HDUs")
-        parts.append(_part(stream, parts[-1].end if parts else 0, len(parts), size))
+        parts.append(part)
+    size = stream.seek(0, os.SEEK_END)
+    if size != parts[-1].end:
+        raise ValueError(
+            f"cut off or damaged: HDU {name} should end at byte {parts[-1].end}, the file ends at "
+            f"{size}"
+        )
     return parts
 
 
-def _part(stream: BinaryIO, start: int, number: int, size: int) -> Part:
+def _part(stream: BinaryIO, start: int, number: int) -> Part | None:
+    """The HDU that begins at a byte, None at the end of the file."""
     stream.seek(start)
     raw = bytearray()
     while True:
         block = stream.read(BLOCK)
-        if not raw and number and not block.startswith(b"XTENSION="):
-            raise ValueError(
-                f"cut off or damaged: {size - start} bytes after HDU {number - 1} (of 0, 1, ...) "
-                "are no HDU"
-            )
+        if not raw and number:
+            if not block:
+                return None
+            if not block.startswith(b"XTENSION="):
+                raise ValueError(
+                    f"cut off or damaged: what follows HDU {number - 1} (of 0, 1, ...) is no HDU"
+                )
         raw += block
         # Cards begin at multiples of 80 bytes, and so do blocks.
         if any(block.startswith(_END, i) for i in range(0, BLOCK, CARD)):
@@ -101,13 +115,7 @@ def _part(stream: BinaryIO, start: int, number: int, size: int) -> Part:
     except (ValueError, KeyError, fits.VerifyError) as error:
         raise ValueError(f"the header of HDU {number} is damaged: {error}") from error
     data = start + len(raw)
-    end = data + math.ceil(n_bytes / BLOCK) * BLOCK
-    if end > size:
-        raise ValueError(
-            f"cut off or damaged: HDU {name or number} should end at byte {end}, the file ends "
-            f"at {size}"
-        )
-    return Part(name, header, start, data, end)
+    return Part(name, header, start, data, data + math.ceil(n_bytes / BLOCK) * BLOCK)
 
 
 def _data_size(header: fits.Header) -> int:

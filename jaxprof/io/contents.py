@@ -16,6 +16,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 #: Maps seldom shrink by more than 30, those of nothing but zeros by 1000; these are small.
 EXPANSION = 100
 EXPANSION_FREE = 2**27
+UNPACK = "if you trust the file, unpack it with gunzip and read what comes out"
 _PIECE = 2**20
 
 
@@ -25,46 +26,27 @@ def expansion_limit(n_bytes: int) -> int:
 
 
 @contextlib.contextmanager
-def open_contents(file: Path) -> Iterator[BinaryIO]:
-    """Open a regular file for reading, unpacked if it is gzipped.
+def open_regular(file: Path) -> Iterator[BinaryIO]:
+    """Open a regular file for reading.
 
     Parameters
     ----------
     file : `~pathlib.Path`
         Taken literally.
 
-    Yields
-    ------
-    stream : binary stream
-        Can be sought in. What was gzipped is in memory.
-
     Raises
     ------
     OSError
         If the file cannot be opened.
     ValueError
-        If it is no regular file (nobody may ever write to a FIFO), or if the gzip stream is
-        damaged or expands to more than `expansion_limit`.
+        If it is no regular file: nobody may ever write to a FIFO, and devices do not end.
     """
     _check_regular(os.stat(file))
     # Should a FIFO have taken the file's name meanwhile, opening it does not wait.
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
     with open(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        _check_regular(status)
-        if stream.read(2) != GZIP_MAGIC:
-            stream.seek(0)
-            yield stream
-            return
-        stream.seek(0)
-        raw = stream.read(status.st_size)
-    try:
-        unpacked = _gunzip(raw, expansion_limit(len(raw)))
-    except (EOFError, zlib.error) as error:
-        raise ValueError(
-            f"the gzip stream of {file.name} is cut off or damaged ({error})"
-        ) from error
-    yield unpacked
+        _check_regular(os.fstat(descriptor))
+        yield stream
 
 
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -77,28 +59,93 @@ def _check_regular(status: os.stat_result) -> None:
         raise ValueError(f"this is {kind}, not a regular file; copy the contents into a file")
 
 
-def _gunzip(raw: bytes, limit: int) -> io.BytesIO:
-    """Unpack all members, and stop beyond a number of bytes."""
-    unpacked, position = io.BytesIO(), 0
-    while position < len(raw):
-        member = zlib.decompressobj(wbits=31)
-        while not member.eof:
-            piece = raw[position : position + _PIECE]
-            if not piece:
-                raise EOFError("the end is missing")
-            position += len(piece)
-            while piece and not member.eof:
-                unpacked.write(member.decompress(piece, limit + 1 - unpacked.tell()))
-                if unpacked.tell() > limit:
+def unpacked(stream: BinaryIO, name: str) -> tuple[BinaryIO, int]:
+    """A stream with what was gzipped, and how many bytes it may have.
+
+    Parameters
+    ----------
+    stream : binary stream
+        Gzipped or not.
+    name : str
+        For messages.
+
+    Returns
+    -------
+    stream : binary stream
+        The same if it is not gzipped.
+    limit : int
+        Size of the stream, or the `expansion_limit` if it is gzipped.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    gzipped = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    stream.seek(0)
+    if not gzipped:
+        return stream, size
+    limit = expansion_limit(size)
+    return Unpacked(stream.read(size), limit, name), limit
+
+
+class Unpacked(io.BytesIO):
+    """Contents of gzipped bytes, unpacked only as far as they are read.
+
+    Parameters
+    ----------
+    raw : bytes
+        One or more gzip members.
+    limit : int
+        Greatest size. Reading raises ValueError beyond it, and where the bytes are damaged.
+    name : str
+        For messages.
+    """
+
+    def __init__(self, raw: bytes, limit: int, name: str) -> None:
+        super().__init__()
+        self._pieces = _gunzip(raw, limit, name)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read so many bytes, or all."""
+        everything = size is None or size < 0
+        self._unpack(None if everything else self.tell() + int(size or 0))
+        return super().read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a position, and return it."""
+        if whence == os.SEEK_END:
+            self._unpack(None)
+        return super().seek(offset, whence)
+
+    def _unpack(self, end: int | None) -> None:
+        position = self.tell()
+        size = super().seek(0, os.SEEK_END)
+        while (end is None or size < end) and (piece := next(self._pieces, None)) is not None:
+            size += super().write(piece)
+        super().seek(position)
+
+
+def _gunzip(raw: bytes, limit: int, name: str) -> Iterator[bytes]:
+    """Unpack all members piece by piece, and stop beyond a number of bytes."""
+    position = size = 0
+    try:
+        while position < len(raw):
+            member = zlib.decompressobj(wbits=31)
+            while not member.eof:
+                packed = member.unconsumed_tail
+                if not packed:
+                    packed = raw[position : position + _PIECE]
+                    position += len(packed)
+                if not packed:
+                    raise EOFError("its end is missing")
+                piece = member.decompress(packed, _PIECE)
+                size += len(piece)
+                if size > limit:
                     raise ValueError(
-                        f"the gzip stream of {len(raw)} bytes expands to more than {limit} bytes, "
-                        "as no map does but one made to fill the memory; if you trust the file, "
-                        "unpack it with gunzip and read what comes out"
+                        f"{len(raw)} gzipped bytes expand to more than {limit}; {UNPACK}"
                     )
-                piece = member.unconsumed_tail
-        position -= len(member.unused_data)
-        # Tapes and some file systems fill the end with zeros.
-        if not raw[position:].strip(b"\0"):
-            break
-    unpacked.seek(0)
-    return unpacked
+                yield piece
+            position -= len(member.unused_data)
+            # Tapes and some file systems fill the end with zeros.
+            if not raw[position : position + 2].strip(b"\0") and not raw[position:].strip(b"\0"):
+                return
+    except (EOFError, zlib.error) as error:
+        raise ValueError(f"{name} is cut off or damaged (gzip: {error})") from error

@@ -22,16 +22,18 @@ def description(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def naming(what: str) -> Iterator[None]:
+def naming(what: str, *, always: bool = False) -> Iterator[None]:
     """Turn every error in a block into a ValueError that says where it came up.
 
     Damaged contents make the libraries that parse them raise nearly anything, so nothing is
-    singled out.
+    singled out but a file that may not be opened.
 
     Parameters
     ----------
     what : str
         File, HDU or column. Blocks may be nested, the file outermost.
+    always : bool
+        Whether to put it first even if the message has it somewhere.
 
     Raises
     ------
@@ -40,6 +42,9 @@ def naming(what: str) -> Iterator[None]:
     """
     try:
         yield
+    except PermissionError:
+        raise
     except Exception as error:
         text = description(error)
-        raise ValueError(text if text.startswith(f"{what}: ") else f"{what}: {text}") from error
+        named = text.startswith(f"{what}: ") or (not always and what in text)
+        raise ValueError(text if named else f"{what}: {text}") from error

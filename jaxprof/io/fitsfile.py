@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from astropy.io import fits
+from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
 
 from jaxprof.io.blocks import fits_parts
-from jaxprof.io.contents import open_contents
+from jaxprof.io.contents import UNPACK, open_regular, unpacked
 from jaxprof.io.errors import description, naming
 from jaxprof.io.integrity import MARKS, damage
 from jaxprof.io.paths import existing_file
@@ -42,7 +43,7 @@ def fits_file(path: str | os.PathLike[str]) -> Iterator[fits.HDUList]:
         in the block, which comes first because it says more than a checksum.
     """
     file = existing_file(path)
-    with naming(str(file)):
+    with naming(str(file), always=True):
         hdulist, complaint = _open(file)
         try:
             yield hdulist
@@ -56,10 +57,12 @@ def fits_file(path: str | os.PathLike[str]) -> Iterator[fits.HDUList]:
 
 def _open(file: Path) -> tuple[fits.HDUList, str | None]:
     """HDUs of a file, and what shows that it is damaged."""
-    with open_contents(file) as stream:
-        parts = fits_parts(stream)
+    with open_regular(file) as packed:
+        stream, limit = unpacked(packed, file.name)
+        name = "the end of the file" if stream is packed else f"what gzip may expand to ({UNPACK})"
+        parts = fits_parts(stream, limit, name)
         stream.seek(0)
-        contents = stream if isinstance(stream, io.BytesIO) else io.BytesIO(stream.read())
+        contents = stream if isinstance(stream, io.BytesIO) else io.BytesIO(stream.read(limit))
     complaint = damage(contents.getbuffer(), parts)
     contents.seek(0)
     with warnings.catch_warnings(record=True) as caught:
@@ -73,3 +76,26 @@ def _open(file: Path) -> tuple[fits.HDUList, str | None]:
         for key in MARKS:
             hdu.header.remove(key, ignore_missing=True)
     return hdulist, complaint
+
+
+def read_table(hdulist: fits.HDUList, name: str, *, mask_invalid: bool = True) -> Table:
+    """Table of an HDU.
+
+    Parameters
+    ----------
+    hdulist : `~astropy.io.fits.HDUList`
+        Open file.
+    name : str
+        Name of the HDU.
+    mask_invalid : bool
+        Whether NaN and empty text become missing values.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read as a table; the message names the HDU.
+    """
+    with naming(f"HDU {name}"):
+        if not isinstance(hdulist[name], fits.BinTableHDU | fits.TableHDU):
+            raise ValueError("this is no table")
+        return Table.read(hdulist[name], mask_invalid=mask_invalid)

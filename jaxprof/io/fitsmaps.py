@@ -21,6 +21,7 @@ from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
 # The cards that define a celestial image. Dates and the like are left out: they change
 # nothing about the pixels and make astropy warn.
 _WCS_KEYS = ("CTYPE", "CRPIX", "CRVAL", "CDELT", "CUNIT", "CROTA", "PC", "CD", "PV")
+_WCS_TEXT = ("CTYPE", "CUNIT")
 _WCS_NAMES = ("LONPOLE", "LATPOLE", "RADESYS", "RADECSYS", "EQUINOX")
 
 SAME_EDGE = 1e-5
@@ -95,6 +96,7 @@ def read_array(hdulist: fits.HDUList, name: str, cache: dict[Any, WCS] | None = 
     data = hdu.data
     if data is None:
         raise ValueError(f"HDU {name} has no data")
+    _check_numbers(data, name)
     shape = tuple(axis.nbin for axis in reversed(axes))
     if data.shape[:-2] != shape or data.ndim < 2:
         raise ValueError(
@@ -118,11 +120,17 @@ def _read_table(hdu: fits.BinTableHDU, axes: list[MapAxis]) -> tuple[NDArray[Any
             "a sky image, or a table with CHANNEL and DATA, is expected"
         )
     column = np.asarray(hdu.data["DATA"])
+    _check_numbers(column, hdu.name)
     shape = tuple(axis.nbin for axis in reversed(axes))
     if column.size != np.prod(shape, dtype=int):
         raise ValueError(f"HDU {hdu.name} has {column.size} rows, but its axes make {shape} bins")
     data = column.astype(column.dtype.newbyteorder("=")).reshape(shape)
     return data, _unit(hdu.columns["DATA"].unit or "", hdu.name)
+
+
+def _check_numbers(data: NDArray[Any], name: str) -> None:
+    if data.dtype.kind not in "iufb":
+        raise ValueError(f"HDU {name} holds {data.dtype.name}, it must hold numbers")
 
 
 def _reordered(data: NDArray[Any], orders: list[NDArray[np.int64]]) -> NDArray[Any]:
@@ -133,8 +141,10 @@ def _reordered(data: NDArray[Any], orders: list[NDArray[np.int64]]) -> NDArray[A
     return data
 
 
-def _read_axes(hdu: fits.BinTableHDU) -> tuple[list[MapAxis], list[NDArray[np.int64]]]:
+def _read_axes(hdu: Any) -> tuple[list[MapAxis], list[NDArray[np.int64]]]:
     """Axes of increasing bins, the fastest first, and in which order these stand in the file."""
+    if not isinstance(hdu, fits.BinTableHDU) or not len(hdu.data):
+        raise ValueError(f"HDU {hdu.name} is no table with a row for each bin")
     axes: list[MapAxis] = []
     orders: list[NDArray[np.int64]] = []
     for index in range(1, 10):
@@ -219,6 +229,7 @@ def _celestial_wcs(hdu: Any, cache: dict[Any, WCS] | None) -> WCS:
         stem = key.rstrip("0123456789_")
         axes = [part[:1] for part in key[len(stem) :].split("_")]
         if key in _WCS_NAMES or (stem in _WCS_KEYS and all(axis in ("1", "2") for axis in axes)):
+            _check_card(hdu.name, key, value, stem)
             cards.append((key, value))
     identity = tuple(cards)
     if cache is not None and identity in cache:
@@ -234,6 +245,16 @@ def _celestial_wcs(hdu: Any, cache: dict[Any, WCS] | None) -> WCS:
     if cache is not None:
         cache[identity] = wcs
     return wcs
+
+
+def _check_card(hdu_name: str, key: str, value: Any, stem: str) -> None:
+    """Raise for a value that WCS would replace by its default."""
+    is_text = stem in _WCS_TEXT
+    right = isinstance(value, str) if is_text else isinstance(value, int | float)
+    if stem in _WCS_KEYS and (isinstance(value, bool) or not right):
+        raise ValueError(
+            f"{key} of HDU {hdu_name} is {value!r}, it must be {'text' if is_text else 'a number'}"
+        )
 
 
 def map_to_hdus(map_: WcsNDMap, name: str) -> list[Any]:

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import re
 import warnings
@@ -44,9 +45,9 @@ from astropy.table import Column, Table
 
 from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.io.asciitext import ascii_table, ascii_warning
-from jaxprof.io.contents import open_contents
+from jaxprof.io.contents import open_regular
 from jaxprof.io.errors import description, naming
-from jaxprof.io.fitsfile import fits_file
+from jaxprof.io.fitsfile import fits_file, read_table
 from jaxprof.io.integrity import mark_text, sealed_text, text_damage, write_fits
 from jaxprof.io.paths import atomic_write, existing_file, expand_path, known_extension
 from jaxprof.profile.quantities import SED_TYPES, check_sed_type
@@ -229,6 +230,13 @@ def _likelihood_data(table: Table, n_groups: int) -> Data | None:
         array = array.astype(array.dtype.newbyteorder("="))
         if match is None or array.ndim not in (2, 3):
             raise ValueError(f"likelihood column {name!r} is not known")
+        if array.dtype.kind not in "iufb":
+            raise ValueError(f"likelihood column {name!r} holds {array.dtype.name}, not numbers")
+        if len(array) == 0 or array[0].size % n_groups:
+            raise ValueError(
+                f"likelihood column {name!r} has the shape {array.shape}, which does not belong to "
+                f"{n_groups} energy groups"
+            )
         # FITS drops axes of length one.
         array = array.reshape(len(table), n_groups, -1)
         parts.setdefault(int(match[1] or 1), {})[match[2]] = array
@@ -284,7 +292,7 @@ def read_profile(
             table.rename_columns(list(_OWN_SCANS.values()), list(_OWN_SCANS))
         likelihood = None
         if data is not None and "e_min" in table.colnames:
-            likelihood = _likelihood_data(data, table["e_min"][0].size)
+            likelihood = _likelihood_data(data, math.prod(table["e_min"].shape[1:]))
         return profile_from_table(
             table,
             sed_type=sed_type,
@@ -306,8 +314,7 @@ def _fits_parts(path: str | os.PathLike[str]) -> Iterator[Parts]:
         tables = {}
         for name in ("FLUXPOINTS", "LIKELIHOOD", *(extra.upper() for extra in _EXTRAS)):
             if name in names:
-                with naming(f"HDU {name}"):
-                    tables[name] = Table.read(hdulist[name], mask_invalid=False)
+                tables[name] = read_table(hdulist, name, mask_invalid=False)
         table = tables["FLUXPOINTS"]
         for key, name in _TEXT_COLUMNS.items():
             if name in table.colnames:
@@ -351,9 +358,9 @@ def _with_text(table: Table | None, function: Callable[[str], str]) -> Table | N
 @contextlib.contextmanager
 def _ecsv_parts(path: str | os.PathLike[str]) -> Iterator[Parts]:
     file = existing_file(path)
-    with naming(str(file)):
-        with open_contents(file) as stream:
-            text = stream.read().decode("utf-8")
+    with naming(str(file), always=True):
+        with open_regular(file) as stream:
+            text = stream.read(os.path.getsize(file)).decode("utf-8")
         table = _ecsv_table(text)
         complaint = text_damage(text, table.meta)
         try:

@@ -17,7 +17,7 @@ from astropy.wcs import WCS
 from jaxprof.io import oldirfs
 from jaxprof.io.asciitext import ascii_name, ascii_table, ascii_warning
 from jaxprof.io.errors import naming
-from jaxprof.io.fitsfile import fits_file
+from jaxprof.io.fitsfile import fits_file, read_table
 from jaxprof.io.fitsmaps import FitsArray, array_to_hdus, map_to_hdus, read_array
 from jaxprof.io.fitsmaps import read_map as read_map
 from jaxprof.io.integrity import write_fits
@@ -85,8 +85,7 @@ def _parts(hdulist: fits.HDUList, on_off: bool) -> dict[str, Any]:
             parts["psf"] = oldirfs.read_psf_kernel(hdulist, parts.get("exposure"), cache)
     for part in TABLES:
         if part.upper() in names:
-            with naming(f"HDU {part.upper()}"):
-                parts[part] = Table.read(hdulist[part.upper()])
+            parts[part] = read_table(hdulist, part.upper())
     return parts
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from typing import Any
 
@@ -13,6 +12,14 @@ from jaxprof.core.data import Data, Status
 from jaxprof.core.spectral import spectral_model_from_dict
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.checks import check_models
+from jaxprof.profile.file_checks import (
+    check_axis,
+    check_columns,
+    meta_json,
+    meta_number,
+    meta_texts,
+    short,
+)
 from jaxprof.profile.quantities import (
     MATRICES,
     PER_DATASET,
@@ -79,8 +86,9 @@ def profile_from_table(
             f"there are {', '.join(table.colnames) or 'none'}"
         )
     if len(table) != meta.get("NBINS", len(table)) or not len(table):
-        expected = meta.get("NBINS", "some")
+        expected = short(meta.get("NBINS", "some"))
         raise ValueError(f"there are {len(table)} bins, should be {expected}: cut off?")
+    check_columns(table)
     edges = np.stack([_vector(table, "e_min", "TeV"), _vector(table, "e_max", "TeV")], axis=-1)
     given, models = reference_model, None
     if given is None:
@@ -92,38 +100,38 @@ def profile_from_table(
     asked, sed_type = sed_type, _sed_type(table, sed_type)
     sed_type_init = sed_type if asked else str(meta.get("SED_INIT", sed_type))
     stored = _quantities(table, sed_type, reference)
-    regions = meta.get("REGIONS")
+    regions = meta_texts(meta, "REGIONS")
     return FluxProfile(
         stored,
         axis=_axis(table),
         energy_edges=edges,
         reference_model=reference_model,
         reference=reference,
-        regions=None if regions is None else regions_from_ds9(list(regions)),
-        dataset_names=_json(meta, "DSNAMES", []),
-        n_sigma=meta.get("N_SIGMA", 1),
-        n_sigma_ul=meta.get("NSIGMAUL", 2),
-        n_sigma_sensitivity=meta.get("NSIGMASE", 5),
-        sqrt_ts_threshold_ul=meta.get("SQRTTSUL", 2),
+        regions=None if regions is None else regions_from_ds9(regions),
+        dataset_names=_names(meta),
+        n_sigma=meta_number(meta, "N_SIGMA", 1),
+        n_sigma_ul=meta_number(meta, "NSIGMAUL", 2),
+        n_sigma_sensitivity=meta_number(meta, "NSIGMASE", 5),
+        sqrt_ts_threshold_ul=meta_number(meta, "SQRTTSUL", 2, positive=False),
         sed_type_init=sed_type_init,
         gti=gti,
         likelihood_data=likelihood_data,
-        meta=_json(meta, "PROFMETA", {}),
+        meta=meta_json(meta, "PROFMETA", {}),
         reference_models=models,
         nuisance=nuisance,
         goodness=goodness,
     )
 
 
-def _json(meta: dict[str, Any], key: str, default: Any) -> Any:
-    try:
-        return json.loads(meta[key]) if key in meta else default
-    except (TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{key} in the header is not JSON: {error}") from error
+def _names(meta: dict[str, Any]) -> list[str]:
+    names = meta_json(meta, "DSNAMES", [])
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("DSNAMES in the header must be a list of text")
+    return names
 
 
 def _model(text: str) -> Any:
-    data = _json({"REFMODEL": text}, "REFMODEL", None)
+    data = meta_json({"REFMODEL": text}, "REFMODEL", {})
     try:
         return spectral_model_from_dict(data)
     except (ValueError, KeyError, AttributeError) as error:
@@ -133,11 +141,15 @@ def _model(text: str) -> Any:
             stacklevel=5,
         )
         return None
+    except Exception as error:
+        raise ValueError(
+            f"REFMODEL in the header is no spectral model: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _models_of_file(meta: dict[str, Any]) -> tuple[Any, list[Any] | None]:
     """Reference model, and those of all bins; None where there is none, or one is not known."""
-    lines = list(meta.get("REFMODELS", []))
+    lines = meta_texts(meta, "REFMODELS") or []
     # Every text once: many bins may share a model, or a warning.
     known = {text: _model(text) for text in dict.fromkeys([*lines, meta.get("REFMODEL")]) if text}
     models = [known[text] for text in lines]
@@ -159,6 +171,9 @@ def _axis(table: Table) -> ProfileAxis:
     to = "deg" if angular else ""
     low, high, ref = (column(table, f"x_{edge}", to) for edge in ("min", "max", "ref"))
     name = table.meta.get("AXISNAME", "projected-distance" if angular else "region-index")
+    if not isinstance(name, str):
+        raise ValueError(f"AXISNAME in the meta is {short(name)}, it must be text")
+    check_axis(low, high, ref)
     return ProfileAxis(name, low, high, ref)
 
 
