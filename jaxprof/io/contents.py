@@ -134,9 +134,9 @@ def _gunzip(raw: bytes, limit: int, name: str) -> Iterator[bytes]:
                 if not packed:
                     packed = raw[position : position + _PIECE]
                     position += len(packed)
-                if not packed:
-                    raise EOFError("its end is missing")
                 piece = member.decompress(packed, _PIECE)
+                if not (packed or piece or member.eof):
+                    raise EOFError("its end is missing")
                 size += len(piece)
                 if size > limit:
                     raise ValueError(
