@@ -48,7 +48,10 @@ def dataset():
         exposure=WcsNDMap(GEOM.to_cube([TRUE]), 1e10 * rng.random((4, 4, 6)), "m2 s"),
         edisp=EDispKernelMap.from_gauss(RECO, TRUE, 0.1),
         mask_safe=WcsNDMap(GEOM, rng.random(GEOM.data_shape) > 0.2),
-        gti=Table({"START": [0.0, 10.0] * u.s, "STOP": [5.0, 20.0] * u.s}),
+        gti=Table(
+            {"START": [0.0, 10.0] * u.s, "STOP": [5.0, 20.0] * u.s},
+            meta={"MJDREFI": 51544, "MJDREFF": 0.5, "TIMESYS": "TT"},
+        ),
         name="crab",
     )
 

@@ -62,12 +62,11 @@ def _open(file: Path) -> tuple[fits.HDUList, str | None]:
         name = "the end of the file" if stream is packed else f"what gzip may expand to ({UNPACK})"
         parts = fits_parts(stream, limit, name)
         stream.seek(0)
-        contents = stream if isinstance(stream, io.BytesIO) else io.BytesIO(stream.read(limit))
-    complaint = damage(contents.getbuffer(), parts)
-    contents.seek(0)
+        raw = stream.read(limit)
+    complaint = damage(memoryview(raw), parts)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        hdulist = fits.open(contents, memmap=False)
+        hdulist = fits.open(io.BytesIO(raw), memmap=False)
         len(hdulist)  # Reads the headers of all HDUs.
     cut = [str(item.message) for item in caught if issubclass(item.category, AstropyUserWarning)]
     if cut:
