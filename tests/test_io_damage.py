@@ -267,7 +267,7 @@ def test_damage_is_an_error_that_names_the_file(originals, tmp_path, start):
     assert refused > 40
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")
 def test_damage_that_nothing_shows_is_no_internal_error(unmarked, tmp_path):
     for seed in range(1000, 1100):
         _, change, name, raw = mutant(unmarked, seed)
@@ -577,6 +577,54 @@ def test_compressed_images(unmarked, tmp_path):
     path.write_bytes(raw[:position] + new + raw[position + CARD :])
     with pytest.raises(ValueError, match="compressed image cannot hold"):
         read(path)
+
+
+def alias_bomb(lines):
+    """Ten lines that stand for 10^9 values."""
+    bomb = ["# bomb:", "# - &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    for k in range(1, 9):
+        bomb.append(f"# - &a{k} [{', '.join(10 * [f'*a{k - 1}'])}]")
+    i = lines.index("# datatype:")
+    return [*lines[:i], *bomb, lines[i], "# - {name: x_min, datatype: *a8}", *lines[i + 2 :]]
+
+
+def deep(lines):
+    i = lines.index("# datatype:")
+    return [*lines[:i], "# deep: " + 20_000 * "[" + 20_000 * "]", *lines[i:]]
+
+
+def great_power(lines):
+    i = lines.index("# datatype:") + 1
+    return [*lines[:i], "# - {name: x_min, unit: 10**99999999 deg, datatype: float64}", *lines[i:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (alias_bomb, "YAML alias"),
+        (deep, "nested"),
+        (great_power, r"10\*\*99999999 deg' is no unit"),
+    ],
+)
+def test_headers_that_take_forever(unmarked, tmp_path, change, message):
+    path = tmp_path / "prof.ecsv"
+    path.write_text("\n".join(change(unmarked["prof.ecsv"].decode().split("\n"))))
+    with pytest.raises(ValueError, match=rf"prof\.ecsv: .*{message}"):
+        read(path)
+
+
+@pytest.mark.parametrize("unit", ["10**99999999 m2 s", "10^-99999999", "10+99999999 s"])
+def test_units_that_take_forever(unmarked, tmp_path, unit):
+    path = tmp_path / "base.fits"
+    path.write_bytes(unmarked["base.fits"])
+    fits.setval(path, "BUNIT", value=unit, extname="EXPOSURE")
+    with pytest.raises(ValueError, match=r"base\.fits: BUNIT of HDU EXPOSURE: .* is no unit"):
+        read(path)
+    table = profile().to_table()
+    table.meta["REFMODEL"] = table.meta["REFMODEL"].replace("TeV", unit, 1)
+    table.write(tmp_path / "prof.ecsv")
+    with pytest.raises(ValueError, match=r"prof\.ecsv: .* is no unit"):
+        read(tmp_path / "prof.ecsv")
 
 
 # --- contents of profiles

@@ -18,6 +18,7 @@ from jaxprof.io.contents import UNPACK, open_regular, unpacked
 from jaxprof.io.errors import description, naming
 from jaxprof.io.integrity import MARKS, damage
 from jaxprof.io.paths import existing_file
+from jaxprof.profile.file_checks import check_unit
 
 
 @contextlib.contextmanager
@@ -74,6 +75,10 @@ def _open(file: Path) -> tuple[fits.HDUList, str | None]:
     for hdu in hdulist:
         for key in MARKS:
             hdu.header.remove(key, ignore_missing=True)
+        for card in hdu.header.cards:
+            if card.keyword.startswith(("BUNIT", "TUNIT")):
+                with naming(f"{card.keyword} of HDU {hdu.name}"):
+                    check_unit(str(card.value))
     return hdulist, complaint
 
 

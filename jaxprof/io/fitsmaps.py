@@ -250,8 +250,9 @@ def _celestial_wcs(hdu: Any, cache: dict[Any, WCS] | None) -> WCS:
 def _check_card(hdu_name: str, key: str, value: Any, stem: str) -> None:
     """Raise for a value that WCS would replace by its default."""
     is_text = stem in _WCS_TEXT
+    known = stem in _WCS_KEYS or key in ("LONPOLE", "LATPOLE")
     right = isinstance(value, str) if is_text else isinstance(value, int | float)
-    if stem in _WCS_KEYS and (isinstance(value, bool) or not right):
+    if known and (isinstance(value, bool) or not right):
         raise ValueError(
             f"{key} of HDU {hdu_name} is {value!r}, it must be {'text' if is_text else 'a number'}"
         )

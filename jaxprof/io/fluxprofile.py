@@ -46,6 +46,7 @@ from astropy.table import Column, Table
 from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.io.asciitext import ascii_table, ascii_warning
 from jaxprof.io.contents import open_regular
+from jaxprof.io.ecsvheader import check_header
 from jaxprof.io.errors import description, naming
 from jaxprof.io.fitsfile import fits_file, read_table
 from jaxprof.io.integrity import mark_text, sealed_text, text_damage, write_fits
@@ -386,6 +387,7 @@ def _ecsv_table(text: str) -> Table:
     """Table of the text of an ECSV file, never of a name or address that it may be taken for."""
     if not text.startswith("# %ECSV"):
         raise ValueError("not an ECSV table (it does not begin with %ECSV)")
+    check_header(text)
     return Table.read(io.BytesIO(text.encode()), format="ascii.ecsv")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,16 @@ _NUMBERS = {
     *SCANS,
     *MATRICES,
 }
+
+
+#: Powers of numbers, which are computed to the last digit whatever that takes.
+_GREAT_POWER = re.compile(r"(?:\*\*|\^|\b10\s*[+-])[\s(+-]*\d{4}")
+
+
+def check_unit(text: str) -> None:
+    """Raise ValueError for the text of a unit that takes forever to read."""
+    if len(text) > 1000 or _GREAT_POWER.search(text):
+        raise ValueError(f"{short(text)} is no unit")
 
 
 def check_columns(table: Table) -> None:
@@ -95,7 +106,8 @@ def meta_json(meta: dict[str, Any], key: str, default: Any) -> Any:
     Raises
     ------
     ValueError
-        If it is no JSON, of another type, or nested more than `MAX_DEPTH` deep.
+        If it is no JSON, of another type, nested more than `MAX_DEPTH` deep, or if it has an
+        item "unit" that `check_unit` refuses.
     """
     if key not in meta:
         return default
@@ -113,6 +125,9 @@ def meta_json(meta: dict[str, Any], key: str, default: Any) -> Any:
     while level:
         if depth == MAX_DEPTH:
             raise ValueError(f"{key} in the header is nested more than {MAX_DEPTH} deep")
+        for item in level:
+            if isinstance(item, dict) and isinstance(item.get("unit"), str):
+                check_unit(item["unit"])
         inner = [item.values() if isinstance(item, dict) else item for item in level]
         level = [item for items in inner for item in items if isinstance(item, dict | list)]
         depth += 1

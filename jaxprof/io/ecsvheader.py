@@ -1,0 +1,47 @@
+"""The YAML header of an ECSV file, looked at before astropy makes anything of it."""
+
+from __future__ import annotations
+
+import yaml  # type: ignore[import-untyped]  # astropy needs it, too
+
+from jaxprof.profile.file_checks import MAX_DEPTH, check_unit
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def check_header(text: str) -> None:
+    """Raise ValueError for a header that takes forever or fills the memory.
+
+    Parameters
+    ----------
+    text : str
+        Lines of an ECSV file. Those of its header begin with "#".
+
+    Raises
+    ------
+    ValueError
+        For aliases, of which ten lines can stand for a thousand million values, for deep nesting
+        and for units with powers that nobody can compute.
+    """
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line[1:].removeprefix(" "))
+    depth, last = 0, ""
+    try:
+        for event in yaml.parse("\n".join(lines[1:]), Loader=_LOADER):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"the header has the YAML alias *{event.anchor}; write values out")
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            if depth > MAX_DEPTH:
+                raise ValueError(f"the header is nested more than {MAX_DEPTH} deep")
+            value = event.value if isinstance(event, yaml.ScalarEvent) else ""
+            if last == "unit":
+                check_unit(value)
+            last = value
+    except yaml.YAMLError as error:
+        raise ValueError(f"the header is damaged: {error}") from error
