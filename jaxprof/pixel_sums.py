@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.regions.pixels import RegionPixels
+from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
 
@@ -98,10 +98,8 @@ def warn_off_map(pixels: MemberPixels, name: str) -> None:
     lost = np.flatnonzero(pixels.n_pixels == 0)
     if len(lost):
         listed = ", ".join(map(str, lost[:10])) + (", ..." if len(lost) > 10 else "")
-        warnings.warn(
+        warn_user(
             f"{len(lost)} of {pixels.n_regions} regions have no pixel on the map of dataset "
             f"{name!r}: {listed} (counted from 0); "
             "their norms are NaN and success is False",
-            UserWarning,
-            stacklevel=4,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from jaxprof.irf.checks import LARGEST_SUM, TOO_MUCH, checked_kernels, kernel_er
 from jaxprof.maps import MapAxis
 from jaxprof.pixel_sums import MemberPixels, check_uncut, member_pixels, warn_off_map
 from jaxprof.regions import region_centers, region_pixels
+from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
 
@@ -232,12 +232,10 @@ def _reduce_dataset(
         # Without an ON or OFF acceptance a pixel's background is unknown: it tells nothing.
         mask = mask & (parts["alpha"].data[at] > 0)
         if per_pixel and np.any((parts["n_off"].data[at][bins] <= 0) & mask[bins]):
-            warnings.warn(
+            warn_user(
                 f"likelihood='pixel' with pixels of dataset {dataset.name!r} that have no OFF "
                 "counts: a background profiled pixel by pixel biases the norms, often to zero; "
                 "use likelihood='region'",
-                UserWarning,
-                stacklevel=5,
             )
     else:
         parts = {"counts": dataset.counts, "background": dataset.npred_background()}

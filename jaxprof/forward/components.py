@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +22,7 @@ from jaxprof.forward.emission import (
 from jaxprof.forward.kernels import psf_margin, subpixels
 from jaxprof.models import SkyModel
 from jaxprof.reduce import reference_flux
+from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
 
@@ -160,10 +160,8 @@ def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> Non
             lost.append(index)
     if lost:
         listed = ", ".join(map(str, lost[:10])) + (", ..." if len(lost) > 10 else "")
-        warnings.warn(
+        warn_user(
             f"{len(lost)} of {len(emissions)} regions are off the map of dataset "
             f"{dataset.name!r}: {listed} (counted from 0); all that is known of them is what leaks "
             "into the map",
-            UserWarning,
-            stacklevel=5,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from jaxprof.profile.quantities import (
 )
 from jaxprof.profile.table import column, regions_from_ds9
 from jaxprof.regions import ProfileAxis
+from jaxprof.user_warning import warn_user
 
 _FLUX_COLUMNS = {f"{sed}{suffix}" for sed in UNITS for suffix in SUFFIXES}
 _FRAME = {f"{axis}_{edge}" for axis in "xe" for edge in ("min", "max", "ref")}
@@ -127,10 +127,8 @@ def _model(text: str) -> Any:
     try:
         return spectral_model_from_dict(data)
     except (ValueError, KeyError, AttributeError) as error:
-        warnings.warn(
+        warn_user(
             f"the reference model of the file is not known here, its fluxes are: {error}",
-            UserWarning,
-            stacklevel=5,
         )
         return None
 

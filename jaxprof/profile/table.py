@@ -47,6 +47,7 @@ from jaxprof.profile.quantities import (
     check_sed_type,
     unit,
 )
+from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:
     from jaxprof.profile import FluxProfile
@@ -188,11 +189,9 @@ def models_to_json(models: list[Any]) -> list[str] | None:
     """
     for model in models:
         if not hasattr(model, "to_dict"):
-            warnings.warn(
+            warn_user(
                 f"reference model {type(model).__name__} has no to_dict; tables and files have "
                 "its fluxes only",
-                UserWarning,
-                stacklevel=6,
             )
             return None
     return [json.dumps(model.to_dict()) for model in models]
@@ -227,11 +226,9 @@ def regions_to_ds9(regions: list[SkyRegion]) -> list[str] | None:
                 warnings.simplefilter("error")
                 text = Regions([region]).serialize(format="ds9", precision=20)
         except Exception as error:  # the package raises many kinds, warnings included
-            warnings.warn(
+            warn_user(
                 f"a {type(region).__name__} has no DS9 form ({error}); tables and files leave the "
                 "regions out",
-                UserWarning,
-                stacklevel=6,
             )
             return None
         lines.append(";".join(line for line in text.splitlines() if not line.startswith("#")))
