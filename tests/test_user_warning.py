@@ -10,7 +10,13 @@ import pytest
 import jaxprof
 from jaxprof.user_warning import warn_user
 
-INSIDE = "def outer(function):\n    return inner(function)\n\ndef inner(function):\n    function('x')\n"
+INSIDE = """
+def outer(function):
+    inner(function)
+
+def inner(function):
+    function("x")
+"""
 
 
 def module(name):
