@@ -44,6 +44,13 @@ from jaxprof.user_warning import warn_user
 Array: TypeAlias = np.ndarray[Any, Any]
 _RECT_LIKE = {RectangleSkyRegion: RectanglePixelRegion, EllipseSkyRegion: EllipsePixelRegion}
 _LABELS = (TextSkyRegion, TextPixelRegion)
+_SIMPLE = {
+    CircleSkyRegion,
+    CircleAnnulusSkyRegion,
+    EllipseSkyRegion,
+    PolygonSkyRegion,
+    RectangleSkyRegion,
+}
 _FAST = (*_RECT_LIKE, CircleSkyRegion, CircleAnnulusSkyRegion)
 
 
@@ -83,6 +90,8 @@ def region_list(regions: Any) -> list[SkyRegion]:
     if not items:
         raise ValueError("regions is empty; give at least one sky region")
     for i, item in enumerate(items):
+        if type(item) in _SIMPLE and item.meta.get("include", True) is True:
+            continue
         for leaf in _leaves(item):
             if leaf is not item or not isinstance(item, _LABELS):
                 _check_region(i, leaf)
