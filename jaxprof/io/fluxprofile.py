@@ -33,7 +33,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +46,7 @@ from jaxprof.io.fitsmaps import open_fits
 from jaxprof.io.paths import atomic_write, existing_file, expand_path, known_extension
 from jaxprof.profile.quantities import SED_TYPES, check_sed_type
 from jaxprof.profile.table import check_format, profile_to_table
+from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:
     from jaxprof.profile import FluxProfile
@@ -161,7 +161,7 @@ def _in_ascii(
             extras[name], changed = ascii_table(extra, name)
             changes += changed
     if changes:
-        warnings.warn(ascii_warning(changes, "; ECSV keeps it"), UserWarning, stacklevel=4)
+        warn_user(ascii_warning(changes, "; ECSV keeps it"))
     return found, extras
 
 

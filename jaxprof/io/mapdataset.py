@@ -19,6 +19,7 @@ from jaxprof.io.fitsmaps import FitsArray, array_to_hdus, map_to_hdus, open_fits
 from jaxprof.io.fitsmaps import read_map as read_map
 from jaxprof.io.paths import atomic_write, known_extension
 from jaxprof.irf import EDispKernelMap, EDispMap, IRFMap, PSFMap, RecoPSFMap
+from jaxprof.user_warning import warn_user
 
 MAPS = ("counts", "exposure", "background", "mask_safe", "mask_fit")
 MAPS_ON_OFF = ("counts_off", "acceptance", "acceptance_off")
@@ -191,7 +192,7 @@ def write_map_dataset(
                 hdus.append(_table_hdu(plain, part.upper()))
                 changes += changed
         if changes:
-            warnings.warn(ascii_warning(changes), UserWarning, stacklevel=3)
+            warn_user(ascii_warning(changes))
         fits.HDUList(hdus).writeto(temporary)
 
 

@@ -14,6 +14,7 @@ from jaxprof.profile import FluxProfile
 from jaxprof.profile.checks import check_models
 from jaxprof.profile.quantities import (
     MATRICES,
+    PER_BIN,
     PER_DATASET,
     SCANS,
     SUFFIXES,
@@ -99,7 +100,7 @@ def profile_from_table(
         energy_edges=edges,
         reference_model=reference_model,
         reference=reference,
-        regions=None if regions is None else regions_from_ds9(list(regions)),
+        regions=None if regions is None else regions_from_ds9(list(regions), stored.get("name")),
         dataset_names=_json(meta, "DSNAMES", []),
         n_sigma=meta.get("N_SIGMA", 1),
         n_sigma_ul=meta.get("NSIGMAUL", 2),
@@ -112,6 +113,7 @@ def profile_from_table(
         reference_models=models,
         nuisance=nuisance,
         goodness=goodness,
+        reference_solid_angle=str(meta.get("SOLIDREF", "pixels")),
     )
 
 
@@ -222,12 +224,16 @@ def _quantities(table: Table, sed_type: str, reference: dict[str, Array]) -> dic
     for name in table.colnames:
         if name in skip or name.startswith("likelihood_"):
             continue
-        data = column(table, name, "sr" if name == "solid_angle" else "")
+        if name == "name":
+            # ECSV has no other empty text than missing text.
+            stored[name] = np.ma.filled(np.ma.asarray(table[name]).astype(str), "")
+            continue
+        data = column(table, name, PER_BIN.get(name, ""))
         if shape[1] == 1 and data.ndim == 2 and name in (*PER_DATASET, *SCANS, *MATRICES):
             data = data[:, None]  # Tables of one energy group have no axis of it.
         if name in PER_DATASET and data.ndim == 3 and data.shape[-1] == 1:
             data = data[..., 0]
-        stored[name] = data[:, None] if data.ndim == 1 and name != "solid_angle" else data
+        stored[name] = data[:, None] if data.ndim == 1 and name not in PER_BIN else data
     if sed_type != "likelihood":
         _take_norms(table, sed_type, reference[sed_type], stored)
     if "sqrt_ts" in table.colnames:

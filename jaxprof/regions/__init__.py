@@ -6,6 +6,7 @@ from jaxprof.regions.geom import ProfileAxis as ProfileAxis
 from jaxprof.regions.geom import RegionGeom as RegionGeom
 from jaxprof.regions.geom import profile_axis as profile_axis
 from jaxprof.regions.geom import region_centers as region_centers
+from jaxprof.regions.geom import region_name as region_name
 from jaxprof.regions.makers import (
     make_concentric_annulus_sky_regions as make_concentric_annulus_sky_regions,
 )

@@ -96,6 +96,23 @@ class RegionGeom:
         return f"<RegionGeom: {len(self)} region{'s' if len(self) != 1 else ''}>"
 
 
+def region_name(region: SkyRegion) -> str:
+    """Name of a region: ``text={...}`` in a DS9 file, ``label="..."`` in a CRTF file.
+
+    Parameters
+    ----------
+    region : SkyRegion
+        Its ``meta`` is looked up.
+
+    Returns
+    -------
+    str
+        Empty if it has none.
+    """
+    found = (region.meta.get(key) for key in ("text", "label", "name"))
+    return next((" ".join(str(name).split()) for name in found if name), "")
+
+
 def region_centers(regions: Any) -> SkyCoord:
     """Centres of regions as one coordinate array.
 
