@@ -1,4 +1,4 @@
-"""Lists of regions as other programs write them: text labels, centres of compounds, names."""
+"""Lists of regions as other programs write them: text labels, centres of compounds."""
 
 import functools
 import itertools
