@@ -67,12 +67,14 @@ class FluxProfileEstimator:
     Parameters
     ----------
     regions : list of SkyRegion, regions.Regions or RegionGeom
-        Bins of the profile, at least two.
+        Bins of the profile, at least two. Text labels of DS9 files are left out, with a warning;
+        names of regions, ``text={...}`` there, become the quantity ``name`` of the profile.
     spectral_model : SpectralModel, optional
         Reference spectrum, by default a power law of index 2. ``spectrum`` is the older name.
     energy_edges : Quantity, shape (G + 1,)
-        Edges of the energy groups; they snap to the nearest edges of the data's reconstructed axis.
-        By default 1 to 10 TeV.
+        Edges of the energy groups; they snap to the nearest edges of the data's reconstructed axis,
+        with a warning where that moves one by more than a third of a bin or cuts it at the end of
+        the data. By default 1 to 10 TeV.
     n_sigma : float
         Number of standard deviations of ``norm_err``, ``norm_errn`` and ``norm_errp``.
     n_sigma_ul : float

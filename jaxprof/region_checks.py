@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from jaxprof.maps import WcsGeom
 from jaxprof.pixel_sums import MemberPixels
-from jaxprof.regions.conversion import to_pixel_regions
-from jaxprof.regions.coverage import pixel_coverage
-from jaxprof.regions.pixels import box_limit
+from jaxprof.regions.outlines import outline_arcs
+from jaxprof.regions.shapes import SkyShapes, sky_shapes
+from jaxprof.regions.sphere import lonlat, separation, unit_vectors
 from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
@@ -21,6 +22,7 @@ Array = NDArray[Any]
 MAX_DIFFERENCE = 0.2
 """Relative difference of the solid angles of pixels and regions that is passed over."""
 _MAX_LISTED = 10
+_OUTLINE_POINTS = 256  # on each arc of a region's outline
 
 
 @dataclass(frozen=True)
@@ -85,20 +87,38 @@ def solid_angle_of_pixels(datasets: Sequence[Visibility]) -> Array:
 
 
 def touches_map(regions: Sequence[Any], geom: WcsGeom) -> Array:
-    """Whether regions share any area with a map, shape (B,)."""
+    """Whether the outlines of regions cross a map or lie on it, shape (B,).
+
+    A region that holds no pixel's centre has no other way to be on the map.
+    """
     if not regions:
         return np.zeros(0, bool)
+    shapes = sky_shapes(regions, wcs_to_celestial_frame(geom.wcs))
+    t = (np.arange(_OUTLINE_POINTS) + 0.5) / _OUTLINE_POINTS
+    found = np.zeros(len(regions), bool)
     ny, nx = geom.npix_shape
-    found = []
-    for index, region in enumerate(to_pixel_regions(regions, geom.wcs)):
-        part = pixel_coverage(index, region, box_limit(geom))
-        if part is None:
-            found.append(False)
-            continue
-        y0, x0, coverage = part
-        rows, columns = (slice(max(-a, 0), max(n - a, 0)) for a, n in ((y0, ny), (x0, nx)))
-        found.append(bool(coverage[rows, columns].any()))
-    return np.array(found)
+    for index in np.flatnonzero(_near_map(shapes, geom)):
+        # Without an area there is no outline.
+        parts = [arc.points(t) for arc in outline_arcs(shapes, int(index))]
+        points = np.concatenate(parts or [shapes.axes[index, 2:]])
+        lon, lat = np.rad2deg(lonlat(points))
+        x, y = geom.wcs.wcs_world2pix(lon, lat, 0)  # NaN where the projection shows nothing
+        on_map = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
+        found[shapes.region[index]] |= on_map.any()
+    return found
+
+
+def _near_map(shapes: SkyShapes, geom: WcsGeom) -> Array:
+    """Shapes that the circle around a map does not rule out, shape (S,)."""
+    ny, nx = geom.npix_shape
+    x, y = (np.linspace(-0.5, n - 0.5, 33) for n in (nx, ny))
+    lon, lat = geom.wcs.wcs_pix2world(*(grid.ravel() for grid in np.meshgrid(x, y)), 0)
+    if not np.isfinite(lon).all():  # a rim of the sky is on the map
+        return np.ones(len(shapes), bool)
+    vectors = unit_vectors(np.deg2rad(lon), np.deg2rad(lat))
+    center = vectors[len(vectors) // 2]
+    radius = 1.1 * separation(vectors, center).max()
+    return separation(shapes.axes[:, 2], center) <= radius + shapes.cap
 
 
 def listed(indices: Array, total: int) -> str:

@@ -150,6 +150,18 @@ def test_touching():
     expected = [True, False, True, False, True, True, False, False, False, False, False]
     assert touches_map(regions, geom).tolist() == expected
     assert touches_map([], geom).tolist() == []
+    tan = WcsGeom.create((0, 0), binsz=0.1, npix=(40, 20), frame="galactic", proj="TAN")
+    assert touches_map(regions, tan).tolist() == expected
+    # A projection that shows half of the sky has nothing to say against the other half.
+    behind = [
+        CircleSkyRegion(gal(180, 0), 1 * u.deg),
+        CircleSkyRegion(gal(90, 0), 5 * u.deg),
+        PolygonSkyRegion(gal([80, 100, 90], [0, 0, 40])),
+        RectangleSkyRegion(gal(88, 0), 10 * u.deg, 10 * u.deg),
+    ]
+    assert touches_map(behind, tan).tolist() == [False] * 4
+    sky = WcsGeom.create((0, 0), binsz=1, npix=(360, 180), frame="galactic", proj="AIT")
+    assert touches_map([*behind, CircleSkyRegion(gal(20, 60), 0.1 * u.deg)], sky).all()
 
 
 def test_lists_in_messages():
