@@ -357,9 +357,8 @@ def reduce_datasets(
     Warns
     -----
     UserWarning
-        For regions that a dataset does not see, for regions whose solid angle differs by more than
-        20 % from that of their pixels (unless it is the reference), and for energy edges that are
-        moved far.
+        For regions that a dataset does not see, regions whose solid angle differs by more than 20 %
+        from that of their pixels (unless it is the reference), and energy edges that move far.
     """
     first_axis = datasets[0].energy_axis
     group_edges = snap_energy_edges(energy_edges, first_axis)

@@ -129,9 +129,8 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     ``norm_errp`` and ``norm_ul`` know the boundary. `FluxProfileEstimator` cuts predictions at zero
     instead; in a joint fit, bins could then cancel each other where there are no counts at no cost.
 
-    Fluxes are those of the regions, whose emission is spread over the parts of pixels that lie
-    within them (with ``oversampling=1`` over whole pixels), so there is no other
-    ``reference_solid_angle``. ``solid_angle`` is that of these parts.
+    Fluxes are those of the regions: emission is spread over the parts of pixels within them (whole
+    ones with ``oversampling=1``), of which ``solid_angle`` is the sum.
 
     Penalties and constraints are part of what ``ts`` and scans compare; ``stat`` is without them,
     and ``stat_null`` is ``stat + ts``. A bin that no pixel in use lies in is "fully masked": it has
@@ -282,8 +281,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):
-            components = self._components()
-            found = []
+            components, found = self._components(), []
             for dataset, edges in zip(datasets, self._edges(datasets), strict=True):
                 dataset.check()
                 self._check_kind(dataset)
