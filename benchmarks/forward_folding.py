@@ -48,12 +48,12 @@ def estimator(case: str, dataset, n_bins: int):
             height="3 deg",
             nbin=n_bins,
         )
-        edges = [10, 2000] * u.GeV
+        edges = [10, 500] * u.GeV
     else:
         regions = jaxprof.make_concentric_annulus_sky_regions(
             center=SkyCoord("0d", "0d", frame="galactic"), radius_max="1.5 deg", nbin=11
         )
-        edges = [10, 100, 2000] * u.GeV
+        edges = [10, 85, 500] * u.GeV
     return jaxprof.ForwardFoldingProfileEstimator(
         regions, spectral_model=jaxprof.PowerLawSpectralModel(index=2.3), energy_edges=edges
     )

@@ -40,7 +40,7 @@ regions = make_orthogonal_rectangle_sky_regions(
 )
 profile = FluxProfileEstimator(
     regions=regions, spectral_model=PowerLawSpectralModel(index=2.3),
-    energy_edges=[10, 2000] * u.GeV, selection_optional=["ul"],
+    energy_edges=[10, 500] * u.GeV, selection_optional=["ul"],
 ).run(dataset)
 print(profile.to_table(format="profile", formatted=True))
 """
@@ -98,7 +98,7 @@ def runner(package: str, case: str, dataset):
         estimator = FluxProfileEstimator(
             regions=regions,
             spectral_model=PowerLawSpectralModel(index=2.3),
-            energy_edges=([10, 2000] if case == "line" else [10, 100, 2000]) * u.GeV,
+            energy_edges=([10, 500] if case == "line" else [10, 85, 500]) * u.GeV,
             selection_optional=["ul"] if case == "line" else "all",
         )
         return estimator.run(datasets=dataset)

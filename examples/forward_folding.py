@@ -85,7 +85,7 @@ annuli = make_concentric_annulus_sky_regions(
 options = {
     "regions": annuli,
     "spectral_model": PowerLawSpectralModel(index=2.3),
-    "energy_edges": [10, 100, 2000] * u.GeV,
+    "energy_edges": [10, 85, 500] * u.GeV,
 }
 separate = FluxProfileEstimator(**options).run(datasets=dataset)
 estimator = ForwardFoldingProfileEstimator(
@@ -172,7 +172,7 @@ boxes = make_orthogonal_rectangle_sky_regions(
 options = {
     "regions": boxes,
     "spectral_model": PowerLawSpectralModel(index=2.3),
-    "energy_edges": [10, 2000] * u.GeV,
+    "energy_edges": [10, 500] * u.GeV,
 }
 separate = FluxProfileEstimator(**options).run(datasets=dataset)
 estimator = ForwardFoldingProfileEstimator(**options, guard_bins=1)
@@ -201,7 +201,7 @@ print(f"\nBackground norm: {norm['value']:.3f} +- {norm['error']:.3f}")
 estimator = ForwardFoldingProfileEstimator(
     regions=annuli[:4],
     spectral_model=PowerLawSpectralModel(index=2.3),
-    energy_edges=[10, 2000] * u.GeV,
+    energy_edges=[10, 500] * u.GeV,
     guard_bins=1,
     free_index=True,
 )

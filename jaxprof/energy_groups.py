@@ -9,8 +9,13 @@ from astropy import units as u
 from numpy.typing import NDArray
 
 from jaxprof.maps import MapAxis
+from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
+
+MAX_MOVE = 1 / 3
+"""Part of a bin, in log energy, by which edges of groups may move without a warning."""
+_END = 1e-3  # of a bin; less beyond the end of the data is rounding
 
 
 def snap_energy_edges(energy_edges: u.Quantity, axis: MapAxis) -> Array:
@@ -45,6 +50,37 @@ def snap_energy_edges(energy_edges: u.Quantity, axis: MapAxis) -> Array:
             f"have {axis.nbin} bins from {span[0]:g} to {span[-1]:g}"
         )
     return indices
+
+
+def warn_moved_edges(energy_edges: u.Quantity, axis: MapAxis, indices: Array) -> None:
+    """Warn of edges that moved by more than a third of a bin, or were cut at an end of the data.
+
+    Parameters
+    ----------
+    energy_edges : Quantity, shape (G + 1,)
+        Edges that were asked for.
+    axis : MapAxis
+        Reconstructed-energy axis.
+    indices : ndarray of int, shape (G + 1,)
+        Edges that are used, see `snap_energy_edges`.
+    """
+    log_axis, log_edges = np.log(axis.edges_tev()), np.log(energy_edges.to_value("TeV"))
+    # The bin that each edge lies in; the first or last one beyond the ends.
+    width = np.diff(log_axis)
+    width = width[np.clip(np.searchsorted(log_axis, log_edges) - 1, 0, len(width) - 1)]
+    cut = (log_edges < log_axis[0] - _END * width) | (log_edges > log_axis[-1] + _END * width)
+    moved = ~cut & (np.abs(log_edges - log_axis[indices]) > MAX_MOVE * width)
+    if not (cut | moved).any():
+        return
+    edges = axis.edges.to_value(energy_edges.unit)
+    parts = [f"the data range from {edges[0]:.4g} to {edges[-1]:.4g}"] * bool(cut.any())
+    parts += ["edges move to the nearest ones of the data"] * bool(moved.any())
+    asked, used = (
+        ", ".join(f"{edge:.4g}" for edge in values)
+        for values in (energy_edges.value, edges[indices])
+    )
+    unit = energy_edges.unit.to_string()
+    warn_user(f"energy_edges: asked for {asked} {unit}, used {used} {unit}: {'; '.join(parts)}")
 
 
 def same_edges(first: MapAxis, indices: Array, other: MapAxis, edges: Array, name: str) -> None:

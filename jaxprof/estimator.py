@@ -30,6 +30,7 @@ from jaxprof.options import (
     switch,
 )
 from jaxprof.profile import FluxProfile
+from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce import LIKELIHOODS, MASK_POLICIES, Reduction, reduce_datasets
 from jaxprof.regions import profile_axis
 
@@ -52,6 +53,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "norm": norm_parameter,
     "mask_policy": partial(one_of, "mask_policy", valid=MASK_POLICIES),
     "likelihood": partial(one_of, "likelihood", valid=LIKELIHOODS),
+    "reference_solid_angle": partial(one_of, "reference_solid_angle", valid=tuple(SOLID_ANGLES)),
 }
 """What makes of each option what the estimator works with, or raises."""
 
@@ -65,12 +67,14 @@ class FluxProfileEstimator:
     Parameters
     ----------
     regions : list of SkyRegion, regions.Regions or RegionGeom
-        Bins of the profile, at least two.
+        Bins of the profile, at least two. Text labels of DS9 files are left out, with a warning;
+        names of regions, ``text={...}`` there, become the quantity ``name`` of the profile.
     spectral_model : SpectralModel, optional
         Reference spectrum, by default a power law of index 2. ``spectrum`` is the older name.
     energy_edges : Quantity, shape (G + 1,)
-        Edges of the energy groups; they snap to the nearest edges of the data's reconstructed axis.
-        By default 1 to 10 TeV.
+        Edges of the energy groups; they snap to the nearest edges of the data's reconstructed axis,
+        with a warning where that moves one by more than a third of a bin or cuts it at the end of
+        the data. By default 1 to 10 TeV.
     n_sigma : float
         Number of standard deviations of ``norm_err``, ``norm_errn`` and ``norm_errp``.
     n_sigma_ul : float
@@ -95,6 +99,13 @@ class FluxProfileEstimator:
         Whether the pixels of a region are summed, or each is a Poisson term with its own
         background. With On-Off data pixels need many OFF counts each, otherwise the norms are
         biased; a warning says so.
+    reference_solid_angle : {"pixels", "region"}
+        What the fluxes are those of: the pixels whose centres lie in the region (the default, as in
+        gammapy), or the region itself, if its emission is even. The two solid angles,
+        ``profile.solid_angle`` and ``profile.region_solid_angle``, differ where a region is a few
+        pixels wide. With ``"region"`` norms and fluxes are larger by their ratio, whatever
+        `mask_policy` and `likelihood`: the pixels have their share of the region's flux. The
+        surface brightness is the same either way.
     spectrum : SpectralModel, optional
         The older name of ``spectral_model``.
 
@@ -122,6 +133,7 @@ class FluxProfileEstimator:
     norm: NormParameter
     mask_policy: str
     likelihood: str
+    reference_solid_angle: str
     # Subclasses may have other rules for the same options, or more options.
     _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = _CHECKS
 
@@ -139,6 +151,7 @@ class FluxProfileEstimator:
         norm: NormParameter | Mapping[str, Any] | None = None,
         mask_policy: str = "coverage",
         likelihood: str = "region",
+        reference_solid_angle: str = "pixels",
         spectrum: Any = None,
         **unknown: Any,
     ) -> None:
@@ -161,6 +174,7 @@ class FluxProfileEstimator:
             "norm": norm,
             "mask_policy": mask_policy,
             "likelihood": likelihood,
+            "reference_solid_angle": reference_solid_angle,
         }
         for name, value in options.items():
             setattr(self, name, value)
@@ -223,6 +237,7 @@ class FluxProfileEstimator:
                 mask_policy=self.mask_policy,
                 likelihood=self.likelihood,
                 sum_over_energy_groups=self.sum_over_energy_groups,
+                reference_solid_angle=self.reference_solid_angle,
             )
 
     def run(self, datasets: Any) -> FluxProfile:
@@ -250,7 +265,9 @@ class FluxProfileEstimator:
         Warns
         -----
         UserWarning
-            For regions that lie wholly off the map; their ``success`` is False.
+            For regions that a dataset does not see (those that none sees have ``success`` False),
+            for regions whose solid angle differs by more than 20 % from that of their pixels, and
+            for energy edges that are moved by more than a third of a bin or cut.
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):
@@ -268,6 +285,7 @@ class FluxProfileEstimator:
             n_sigma_sensitivity=self.n_sigma_sensitivity,
             gti=joined_gti([dataset.gti for dataset in datasets]),
             likelihood_data=reduction.data,
+            reference_solid_angle=self.reference_solid_angle,
         )
 
     def _quantities(self, reduction: Reduction) -> dict[str, Array]:
@@ -305,6 +323,7 @@ class FluxProfileEstimator:
         arrays["status"] = status
         arrays["coverage"] = reduction.coverage
         arrays["solid_angle"] = reduction.solid_angle
+        arrays["region_solid_angle"] = reduction.region_solid_angle
         return arrays
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,18 +89,4 @@ def check_uncut(mask: Array, pixels: MemberPixels, name: str) -> None:
         raise ValueError(
             f"mask_policy='strict': the map's edge or a mask of dataset {name!r} cuts the regions "
             f"{names} (counted from 0); leave them out, or use mask_policy='coverage'"
-        )
-
-
-def warn_off_map(pixels: MemberPixels, name: str) -> None:
-    """Warn of regions without any pixel on the map."""
-    lost = np.flatnonzero(pixels.n_pixels == 0)
-    if len(lost):
-        listed = ", ".join(map(str, lost[:10])) + (", ..." if len(lost) > 10 else "")
-        warnings.warn(
-            f"{len(lost)} of {pixels.n_regions} regions have no pixel on the map of dataset "
-            f"{name!r}: {listed} (counted from 0); "
-            "their norms are NaN and success is False",
-            UserWarning,
-            stacklevel=4,
         )

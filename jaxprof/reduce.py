@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import astropy.units as u
@@ -16,17 +15,28 @@ from jaxprof.core import OnOffData, ProfileData
 from jaxprof.core.response import fold_flux
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.datasets.folding import dataset_to_fold
-from jaxprof.energy_groups import same_edges, snap_energy_edges
+from jaxprof.energy_groups import same_edges, snap_energy_edges, warn_moved_edges
 from jaxprof.irf import EDispKernelMap, EDispMap
 from jaxprof.irf.checks import LARGEST_SUM, TOO_MUCH, checked_kernels, kernel_error
 from jaxprof.maps import MapAxis
-from jaxprof.pixel_sums import MemberPixels, check_uncut, member_pixels, warn_off_map
-from jaxprof.regions import region_centers, region_pixels
+from jaxprof.pixel_sums import MemberPixels, check_uncut, member_pixels
+from jaxprof.region_checks import (
+    Visibility,
+    solid_angle_of_pixels,
+    visibility,
+    warn_solid_angles,
+    warn_unseen,
+)
+from jaxprof.regions import region_centers, region_pixels, region_solid_angles
+from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
 
 MASK_POLICIES = ("coverage", "mean-exposure", "strict")
 LIKELIHOODS = ("region", "pixel")
+_FEW_PIXELS = (
+    "Fluxes are those of the pixels; reference_solid_angle='region' makes them those of the regions"
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,10 @@ class Reduction:
         Part of the region's solid angle that is on the map and unmasked, mean over the group's
         energies and the datasets.
     solid_angle : ndarray, shape (B,)
-        Solid angle of the whole regions [sr].
+        Solid angle of the pixels of the whole regions [sr], on the map of the first dataset that
+        has any.
+    region_solid_angle : ndarray, shape (B,)
+        Solid angle of the regions themselves [sr].
     """
 
     data: Any
@@ -57,6 +70,7 @@ class Reduction:
     energy_edges: Array
     coverage: Array
     solid_angle: Array
+    region_solid_angle: Array
 
 
 @dataclass(frozen=True)
@@ -213,8 +227,12 @@ def _reduce_dataset(
     bins: slice,
     mask_policy: str,
     likelihood: str,
+    reference: Array | None,
 ) -> _Slots:
-    """Values of one dataset in its regions, over the reconstructed energies ``bins``."""
+    """Values of one dataset in its regions, over the reconstructed energies ``bins``.
+
+    ``reference`` is the solid angle that the fluxes refer to (B,); None for that of the pixels.
+    """
     at = (slice(None), pixels.y, pixels.x)
     mask = dataset.mask[at]
     per_pixel = likelihood == "pixel"
@@ -232,12 +250,10 @@ def _reduce_dataset(
         # Without an ON or OFF acceptance a pixel's background is unknown: it tells nothing.
         mask = mask & (parts["alpha"].data[at] > 0)
         if per_pixel and np.any((parts["n_off"].data[at][bins] <= 0) & mask[bins]):
-            warnings.warn(
+            warn_user(
                 f"likelihood='pixel' with pixels of dataset {dataset.name!r} that have no OFF "
                 "counts: a background profiled pixel by pixel biases the norms, often to zero; "
                 "use likelihood='region'",
-                UserWarning,
-                stacklevel=5,
             )
     else:
         parts = {"counts": dataset.counts, "background": dataset.npred_background()}
@@ -247,6 +263,10 @@ def _reduce_dataset(
     if mask_policy == "strict":
         check_uncut(mask[bins], pixels, dataset.name)
     signal = _signal(dataset, model, regions, pixels, mask, bins, mask_policy, per_pixel)
+    if reference is not None:
+        # Of a flux spread evenly over the region its pixels have their share of solid angle.
+        share = pixels.whole_solid_angle / reference
+        signal = signal * (share[pixels.region] if per_pixel else share[:, np.newaxis])
     if per_pixel:
         names = ("n_on", "n_off", "alpha") if on_off else ("counts", "background")
         grids = {name: pixels.padded(values[name]) for name in names}
@@ -302,6 +322,7 @@ def reduce_datasets(
     mask_policy: str = "coverage",
     likelihood: str = "region",
     sum_over_energy_groups: bool = False,
+    reference_solid_angle: str = "pixels",
 ) -> Reduction:
     """Reduce datasets to the arrays that `jaxprof.core.fit_norms` takes.
 
@@ -321,6 +342,8 @@ def reduce_datasets(
         Whether the pixels of a region are summed, or each is a term of its own.
     sum_over_energy_groups : bool
         Whether the energies of a group are summed into one slot.
+    reference_solid_angle : {"pixels", "region"}
+        What the fluxes are those of, see `FluxProfileEstimator`.
 
     Returns
     -------
@@ -334,24 +357,31 @@ def reduce_datasets(
     Warns
     -----
     UserWarning
-        For regions that lie wholly off the map.
+        For regions that a dataset does not see, regions whose solid angle differs by more than 20 %
+        from that of their pixels (unless it is the reference), and energy edges that move far.
     """
     first_axis = datasets[0].energy_axis
     group_edges = snap_energy_edges(energy_edges, first_axis)
+    warn_moved_edges(energy_edges, first_axis, group_edges)
+    exact = region_solid_angles(regions)
+    reference = exact if reference_solid_angle == "region" else None
     blocks: dict[type, list[dict[str, Array]]] = {ProfileData: [], OnOffData: []}
     owners: dict[type, list[Array]] = {ProfileData: [], OnOffData: []}
     coverages = []
+    sights: list[Visibility] = []
     pixels: MemberPixels | None = None
     for index, dataset in enumerate(datasets):
         dataset.check()
         if pixels is None or not dataset.geom.is_allclose_image(datasets[index - 1].geom):
             pixels = member_pixels(region_pixels(regions, dataset.geom))
-            warn_off_map(pixels, dataset.name)
+            sights.append(visibility(dataset.name, regions, pixels, dataset.geom))
+        else:
+            sights.append(replace(sights[-1], name=dataset.name))
         edges = snap_energy_edges(energy_edges, dataset.energy_axis)
         same_edges(first_axis, group_edges, dataset.energy_axis, edges, dataset.name)
         bins, edges = slice(edges[0], edges[-1]), edges - edges[0]
         slots = _reduce_dataset(
-            dataset, spectral_model, regions, pixels, bins, mask_policy, likelihood
+            dataset, spectral_model, regions, pixels, bins, mask_policy, likelihood, reference
         )
         values, mask = slots.values, slots.mask
         # A masked slot must not enter a sum over energies either.
@@ -368,7 +398,9 @@ def reduce_datasets(
         block["mask"] = _grouped(mask, edges)
         blocks[kind].append(block)
         owners[kind].append(np.full(block["mask"].shape[2], index))
-    assert pixels is not None
+    warn_unseen(sights)
+    if reference is None:
+        warn_solid_angles(sights, exact, _FEW_PIXELS)
     data = tuple(_joined(kind, parts) for kind, parts in blocks.items() if parts)
     owner = [array for kind in blocks for array in owners[kind]]
     edges_tev = first_axis.edges_tev()[group_edges]
@@ -378,7 +410,8 @@ def reduce_datasets(
         dataset_names=tuple(dataset.name for dataset in datasets),
         energy_edges=np.column_stack([edges_tev[:-1], edges_tev[1:]]),
         coverage=np.mean(coverages, axis=0),
-        solid_angle=pixels.whole_solid_angle,
+        solid_angle=solid_angle_of_pixels(sights),
+        region_solid_angle=exact,
     )
 
 

@@ -29,7 +29,7 @@ from jaxprof.core import OnOffData, ProfileData, Status, fit_norms
 from jaxprof.datasets import simulate_galactic_centre
 
 GC = SkyCoord(0 * u.deg, 0 * u.deg, frame="galactic")
-EDGES = [10, 50, 500] * u.GeV
+EDGES = [10, 70, 500] * u.GeV
 MODEL = PowerLawSpectralModel(index=2.3)
 
 
@@ -110,7 +110,8 @@ def test_reduction_by_hand():
 
 def test_energy_edges_snap():
     axis = small_dataset().energy_axis.edges.to_value("GeV")
-    profile = estimator(energy_edges=[8, 60, 3000] * u.GeV).run(small_dataset())
+    with pytest.warns(UserWarning, match="energy_edges: asked for 8, 60, 3000 GeV, used 10, 70.71"):
+        profile = estimator(energy_edges=[8, 60, 3000] * u.GeV).run(small_dataset())
     assert_allclose(profile.energy_edges * 1e3, [[axis[0], axis[2]], [axis[2], axis[4]]])
     inner = estimator(energy_edges=[axis[1], axis[3]] * u.GeV).run(small_dataset())
     assert_allclose(inner.energy_edges * 1e3, [[axis[1], axis[3]]])
@@ -188,8 +189,11 @@ def test_region_over_the_edge():
 
 def test_regions_wholly_off_the_map():
     regions = [*boxes(), CircleSkyRegion(SkyCoord(90, 0, unit="deg", frame="galactic"), 1 * u.deg)]
-    with pytest.warns(UserWarning, match="1 of 5 regions have no pixel.*: 4 "):
+    with pytest.warns(
+        UserWarning, match="^region 4 of 5 .*: off the map of dataset 'small'; "
+    ) as record:
         profile = estimator(regions).run(small_dataset())
+    assert {w.filename for w in record} == {__file__}
     assert_array_equal(profile.success[:, 0], [True] * 4 + [False])
     assert profile.status[4, 0] == Status.FULLY_MASKED
     assert profile.coverage[4, 0] == 0
@@ -198,7 +202,7 @@ def test_regions_wholly_off_the_map():
 def test_all_regions_off_the_map():
     far = SkyCoord(90, 0, unit="deg", frame="galactic")
     regions = [CircleSkyRegion(far, radius * u.deg) for radius in (0.5, 1)]
-    with pytest.warns(UserWarning, match="2 of 2 regions"):
+    with pytest.warns(UserWarning, match="regions 0, 1 of 2 .*: off the map"):
         profile = estimator(regions).run(small_dataset())
     assert not profile.success.any()
 
@@ -348,8 +352,9 @@ def test_on_off():
     plain = estimator().run(dataset)
     assert_allclose(estimator(likelihood="pixel").run(dataset).counts, plain.counts)
     dataset.counts_off.data[:, :, 3:6] = 0
-    with pytest.warns(UserWarning, match="'small' that have no OFF counts"):
+    with pytest.warns(UserWarning, match="'small' that have no OFF counts") as record:
         estimator(likelihood="pixel").run(dataset)
+    assert {w.filename for w in record} == {__file__}
 
 
 def test_on_off_maps_of_a_ring_background():
@@ -510,9 +515,9 @@ def test_simulation_recovers_the_truth():
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        profile = estimator(
-            regions, energy_edges=[10, 2000] * u.GeV, selection_optional=["ul"]
-        ).run(simulated)
+        profile = estimator(regions, energy_edges=[10, 500] * u.GeV, selection_optional=["ul"]).run(
+            simulated
+        )
     assert_array_equal(np.flatnonzero(~profile.success[:, 0]), [0, 1, 49, 50])
     good = profile.success[:, 0]
     assert np.all(np.isfinite(profile.norm_ul[good]))
@@ -521,7 +526,7 @@ def test_simulation_recovers_the_truth():
     exact = simulated.background.data + sources
     simulated.counts = WcsNDMap(simulated.geom, exact)
     expected = profile.counts[good, 0]
-    asimov = estimator(regions, energy_edges=[10, 2000] * u.GeV).run(simulated)
+    asimov = estimator(regions, energy_edges=[10, 500] * u.GeV).run(simulated)
     pulls = (expected - asimov.counts[good, 0]) / np.sqrt(asimov.counts[good, 0])
     assert abs(pulls.mean()) < 4 / np.sqrt(len(pulls))
     assert 0.6 < pulls.std() < 1.5
@@ -653,7 +658,8 @@ def test_radial_profile_of_the_tutorial(simulated):
         selection_optional=["ul", "scan"],
     )
     one.norm.scan_values = np.linspace(-1, 5, 11)
-    profile = one.run(datasets=simulated)
+    with pytest.warns(UserWarning, match="used 10, 84.47, 500 GeV: the data range from 10 to 500"):
+        profile = one.run(datasets=simulated)
     assert profile.norm.shape == (10, 2)
     high = profile.slice_by_idx({"energy": slice(1, 2)})
     assert_array_equal(high.norm, profile.norm[:, 1:])

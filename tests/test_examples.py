@@ -96,7 +96,7 @@ def plane(dataset):
     estimator = FluxProfileEstimator(
         regions=regions,
         spectral_model=PowerLawSpectralModel(index=2.3),
-        energy_edges=[10, 2000] * u.GeV,
+        energy_edges=[10, 500] * u.GeV,
         selection_optional=["ul"],
     )
     return estimator.run(dataset)

@@ -162,8 +162,9 @@ def test_smoothness_does_not_pull_towards_bins_that_are_not_seen():
         for x in (-0.4, -0.2, 0.0, 0.2, 0.4, 3.0, 3.2)
     ]
     alone = estimator(boxes[:5], smoothness=1e8).run(dataset)
-    with pytest.warns(UserWarning, match="2 of 7 regions are off the map"):
+    with pytest.warns(UserWarning, match="regions 5, 6 of 7 .*: off the map") as record:
         found = estimator(boxes, smoothness=1e8).run(dataset)
+    assert {w.filename for w in record} == {__file__}
     assert_allclose(found.norm[:5], alone.norm, rtol=1e-6)
     assert_allclose(alone.norm[:, 0], alone.norm[2, 0], rtol=1e-2)
     assert np.all(found.status[5:] != Status.OK)
@@ -189,8 +190,11 @@ def test_a_fit_that_failed_predicts_nothing(monkeypatch):
         return failed, np.full(ts.shape, np.nan), np.full(points.shape, np.nan)
 
     monkeypatch.setattr(fitting, "fit_joint_ts", failing)
-    with pytest.warns(UserWarning, match="fit from 1 to 10 TeV did not converge, and its profile"):
+    with pytest.warns(
+        UserWarning, match="fit from 1 to 10 TeV did not converge, and its profile"
+    ) as record:
         profile = estimator(background="free", guard_bins=1).run(few(0))
+    assert {w.filename for w in record} == {__file__}
     assert np.all(profile.status == Status.NOT_CONVERGED)
     for name in ("norm", "npred", "npred_excess", "npred_background", "npred_leaked"):
         assert np.all(np.isnan(profile.quantities[name])), name
@@ -244,8 +248,11 @@ def test_a_ts_that_is_an_upper_bound_says_so(monkeypatch):
         return fit, ts, points
 
     monkeypatch.setattr(fitting, "fit_joint_ts", stalling)
-    with pytest.warns(UserWarning, match="without the flux of bin 1 did not .* upper bound"):
+    with pytest.warns(
+        UserWarning, match="without the flux of bin 1 did not .* upper bound"
+    ) as record:
         profile = estimator().run(few(0))
+    assert {w.filename for w in record} == {__file__}
     assert np.all(np.isfinite(profile.ts))
 
 

@@ -82,7 +82,7 @@ def test_norms_errors_and_test_statistics(dataset):
     estimator = ForwardFoldingProfileEstimator(
         regions,
         spectral_model=PowerLawSpectralModel(index=2.3),
-        energy_edges=[10, 100, 2000] * u.GeV,
+        energy_edges=[10, 85, 500] * u.GeV,
     )
     response = estimator.response(dataset)
     profile = estimator.run(dataset, response)

@@ -306,8 +306,9 @@ def test_regions_without_ds9_form_are_left_out_with_a_warning(tmp_path):
     p = make_profile()
     circle = CircleSkyRegion(p.regions[0].center, 1 * u.deg)
     p.regions[1] = circle | p.regions[1]
-    with pytest.warns(UserWarning, match="CompoundSkyRegion has no DS9 form"):
+    with pytest.warns(UserWarning, match="CompoundSkyRegion has no DS9 form") as record:
         p.write(tmp_path / "p.fits")
+    assert {w.filename for w in record} == {__file__}
     assert FluxProfile.read(tmp_path / "p.fits").regions is None
 
 
@@ -322,15 +323,17 @@ def test_models_that_are_not_known_here(tmp_path):
         energy_flux = integral
 
     p = make_profile(reference_model=Own())
-    with pytest.warns(UserWarning, match="Own has no to_dict"):
+    with pytest.warns(UserWarning, match="Own has no to_dict") as record:
         p.write(tmp_path / "p.fits")
+    assert {w.filename for w in record} == {__file__}
     q = FluxProfile.read(tmp_path / "p.fits")
     assert q.reference_model is None
     np.testing.assert_array_equal(q.flux, p.flux)
     Own.to_dict = lambda self: {"spectral": {"type": "Own"}}
     p.write(tmp_path / "p.fits", overwrite=True)
-    with pytest.warns(UserWarning, match="'Own'; known models"):
+    with pytest.warns(UserWarning, match="'Own'; known models") as record:
         q = FluxProfile.read(tmp_path / "p.fits")
+    assert {w.filename for w in record} == {__file__}
     np.testing.assert_array_equal(q.flux, p.flux)
 
 

@@ -484,14 +484,16 @@ def test_models_that_are_not_known_here(tmp_path):
         energy_flux = integral
 
     models = [*make_models()[:4], Own()]
-    with pytest.warns(UserWarning, match="Own has no to_dict"):
+    with pytest.warns(UserWarning, match="Own has no to_dict") as record:
         table = make_joint_profile(reference_models=models).to_table()
+    assert {w.filename for w in record} == {__file__}
     assert not {"REFMODEL", "REFMODELS"} & set(table.meta) and table.meta["REFBINS"]
     Own.to_dict = lambda self: {"spectral": {"type": "Own"}}
     p = make_joint_profile(reference_model=models[0], reference_models=models)
     p.write(tmp_path / "p.fits")
-    with pytest.warns(UserWarning, match="'Own'; known models"):
+    with pytest.warns(UserWarning, match="'Own'; known models") as record:
         q = FluxProfile.read(tmp_path / "p.fits")
+    assert {w.filename for w in record} == {__file__}
     assert q.reference_models is None
     np.testing.assert_array_equal(q.flux, p.flux)
 

@@ -61,9 +61,13 @@ def run(code, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(plt, "show", lambda: None)
     names = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
         exec(compile(code, "tutorial", "exec"), names)
+    # Both profiles ask for energies up to 2 TeV, and the data end at 500 GeV. Nothing else.
+    assert [(w.filename, str(w.message).partition(":")[0]) for w in record] == [
+        ("tutorial", "energy_edges")
+    ] * 2
     for number in plt.get_fignums():
         plt.figure(number).canvas.draw()
     return names, capsys.readouterr().out

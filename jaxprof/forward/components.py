@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +22,8 @@ from jaxprof.forward.emission import (
 from jaxprof.forward.kernels import psf_margin, subpixels
 from jaxprof.models import SkyModel
 from jaxprof.reduce import reference_flux
+from jaxprof.region_checks import listed
+from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
 
@@ -159,11 +160,7 @@ def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> Non
         if not on_map or not emission.weights.any():
             lost.append(index)
     if lost:
-        listed = ", ".join(map(str, lost[:10])) + (", ..." if len(lost) > 10 else "")
-        warnings.warn(
-            f"{len(lost)} of {len(emissions)} regions are off the map of dataset "
-            f"{dataset.name!r}: {listed} (counted from 0); all that is known of them is what leaks "
-            "into the map",
-            UserWarning,
-            stacklevel=5,
+        warn_user(
+            f"{listed(np.array(lost), len(emissions))}: off the map of dataset {dataset.name!r}, "
+            "where all that is known of them is what leaks into the map"
         )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jaxprof.core.joint_data import JointData
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
-from jaxprof.energy_groups import same_edges, snap_energy_edges
+from jaxprof.energy_groups import same_edges, snap_energy_edges, warn_moved_edges
 from jaxprof.estimator import FluxProfileEstimator
 from jaxprof.forward.components import Components
 from jaxprof.forward.fitting import fit_groups
@@ -23,6 +23,7 @@ from jaxprof.forward.options import (
     check_free_energies,
     checked_background,
     checked_oversampling,
+    checked_reference,
     checked_subpixels,
     checked_template,
     free_names,
@@ -31,14 +32,10 @@ from jaxprof.forward.options import (
     source_list,
 )
 from jaxprof.forward.problem import Group, make_groups, reducer
-from jaxprof.forward.response import ForwardResponse, dataset_response
+from jaxprof.forward.response import ForwardResponse, dataset_response, warn_rough_emissions
 from jaxprof.forward.result import joint_profile
 from jaxprof.models import SkyModel
-from jaxprof.options import (
-    dataset_list,
-    one_of,
-    optional_selection,
-)
+from jaxprof.options import dataset_list, one_of, optional_selection
 from jaxprof.profile import FluxProfile
 
 Array = NDArray[Any]
@@ -132,6 +129,9 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     ``norm_errp`` and ``norm_ul`` know the boundary. `FluxProfileEstimator` cuts predictions at zero
     instead; in a joint fit, bins could then cancel each other where there are no counts at no cost.
 
+    Fluxes are those of the regions: emission is spread over the parts of pixels within them (whole
+    ones with ``oversampling=1``), of which ``solid_angle`` is the sum.
+
     Penalties and constraints are part of what ``ts`` and scans compare; ``stat`` is without them,
     and ``stat_null`` is ``stat + ts``. A bin that no pixel in use lies in is "fully masked": it has
     the norm that its leakage tells, and no ``ts``. A spectral parameter that runs into the end of
@@ -152,6 +152,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         "template": checked_template,
         "oversampling": checked_oversampling,
         "subpixels": checked_subpixels,
+        "reference_solid_angle": checked_reference,
     }
 
     def __init__(
@@ -255,8 +256,9 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         return found
 
     def _groups(self, datasets: Sequence[MapDataset]) -> list[Group]:
-        edges = self._edges(datasets)
-        return make_groups(edges, datasets[0].energy_axis.edges_tev()[edges[0]])
+        edges, axis = self._edges(datasets), datasets[0].energy_axis
+        warn_moved_edges(self.energy_edges, axis, edges[0])
+        return make_groups(edges, axis.edges_tev()[edges[0]])
 
     def response(self, datasets: Any) -> ForwardResponse:
         """Fold all components through the response of datasets.
@@ -279,8 +281,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):
-            components = self._components()
-            found = []
+            components, found = self._components(), []
             for dataset, edges in zip(datasets, self._edges(datasets), strict=True):
                 dataset.check()
                 self._check_kind(dataset)
@@ -293,6 +294,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
                         mask_policy=self.mask_policy,
                     )
                 )
+            warn_rough_emissions(components, found)
         return ForwardResponse(
             components, found, bool(self.free_spectral_parameters), self.mask_policy
         )
@@ -378,7 +380,8 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         Warns
         -----
         UserWarning
-            For regions that lie wholly off the map.
+            For regions off the map of a dataset or with another solid angle there, for energy edges
+            that are moved by more than a third of a bin or cut, and for fits that fail.
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):

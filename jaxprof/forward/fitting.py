@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from jaxprof.forward.refine import (
     norm_positions,
 )
 from jaxprof.forward.response import ForwardResponse
+from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:
     from jaxprof.forward.estimator import ForwardFoldingProfileEstimator
@@ -146,10 +146,9 @@ def _warn(response: ForwardResponse, groups: Sequence[Group], started: dict[int,
     unseen = np.all(status == Status.NO_EXPOSURE, axis=0)[components.n_regions :]
     lost = [s.name for s, u in zip(components.sources, unseen, strict=True) if u and s.free]
     if lost:
-        warnings.warn(
+        warn_user(
             f"sources: no photons of {', '.join(map(repr, lost))} reach the pixels of the fit, "
             "so that the norm is NaN",
-            stacklevel=4,
         )
     for number, group in enumerate(groups):
         start = started[number]
@@ -157,17 +156,15 @@ def _warn(response: ForwardResponse, groups: Sequence[Group], started: dict[int,
         name = f"the joint fit from {low:.4g} to {high:.4g} TeV"
         lost = np.isfinite(start.ts) & ~np.all(np.isfinite(start.points), axis=1)
         if not start.fit.converged:
-            warnings.warn(
+            warn_user(
                 f"{name} did not converge, and its profile is NaN: wider bins, none that are "
                 'almost the same, fewer free parameters or norm={"min": 0} make it easier',
-                stacklevel=4,
             )
         elif lost.any():
             bins = ", ".join(map(str, *np.nonzero(lost)))
-            warnings.warn(
+            warn_user(
                 f"{name}: the fits without the flux of bin {bins} did not reach their tolerance; "
                 "ts is an upper bound there",
-                stacklevel=4,
             )
 
 

@@ -13,7 +13,8 @@ from jaxprof.forward.emission import template_model
 from jaxprof.forward.guards import guard_regions
 from jaxprof.forward.parameters import BackgroundOption, background_option
 from jaxprof.models import SkyModel
-from jaxprof.options import checked_spectral_model, switch
+from jaxprof.options import checked_spectral_model, one_of, switch
+from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.regions import region_list
 
 
@@ -144,6 +145,17 @@ def check_free_energies(names: Sequence[str], n_energies: Sequence[int], summed:
             f"free_spectral_parameters: {cause} leaves one energy, which does not tell "
             f"{', '.join(map(repr, names))}; give groups of two or more energy bins, or fix it"
         )
+
+
+def checked_reference(value: str) -> str:
+    """The solid angle that fluxes refer to: that which emission is spread over."""
+    if one_of("reference_solid_angle", value, tuple(SOLID_ANGLES)) == "region":
+        raise ValueError(
+            "reference_solid_angle='region' is an option of FluxProfileEstimator: "
+            "ForwardFoldingProfileEstimator spreads emission over the parts of pixels that lie in "
+            "a region, so its fluxes are those of the regions already; leave it at 'pixels'"
+        )
+    return value
 
 
 def not_negative(name: str, value: float) -> float:

@@ -18,7 +18,8 @@ from jaxprof.forward.sameness import changed_component, dataset_prints
 from jaxprof.forward.slots import Cells, cell_sums, component_lists, make_cells, reaching
 from jaxprof.forward.windows import Folding, Windows, check_energies
 from jaxprof.pixel_sums import check_uncut, member_pixels
-from jaxprof.regions import region_pixels
+from jaxprof.region_checks import Visibility, warn_solid_angles
+from jaxprof.regions import region_pixels, region_solid_angles
 
 Array = NDArray[Any]
 
@@ -193,6 +194,27 @@ class ForwardResponse:
                 )
             # Other energies than those that the response was made for may be in use now.
             check_energies(own.folding, energies_in_use(own.mask, part))
+
+
+def emission_sizes(
+    components: Components, responses: Sequence[DatasetResponse]
+) -> list[Visibility]:
+    """What emission of the bins is spread over on the map of each dataset."""
+    n_bins = components.n_bins
+    none = np.zeros(n_bins, bool)
+    return [
+        Visibility(own.name, none, none, np.array([e.solid_angle for e in own.emissions[:n_bins]]))
+        for own in responses
+    ]
+
+
+def warn_rough_emissions(components: Components, responses: Sequence[DatasetResponse]) -> None:
+    """Warn of bins whose emission is spread over a solid angle that is not theirs."""
+    warn_solid_angles(
+        emission_sizes(components, responses),
+        region_solid_angles(components.regions),
+        "Emission is spread over these: use a larger oversampling or smaller pixels",
+    )
 
 
 def usable_mask(dataset: MapDataset) -> Array:

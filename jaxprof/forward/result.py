@@ -15,11 +15,12 @@ from jaxprof.forward.fitting import GroupResult
 from jaxprof.forward.parameters import background_options
 from jaxprof.forward.prediction import Prediction, predict
 from jaxprof.forward.problem import coverage, seen
-from jaxprof.forward.response import ForwardResponse
+from jaxprof.forward.response import ForwardResponse, emission_sizes
 from jaxprof.forward.summary import goodness_table, nuisance_table
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import reference_fluxes
-from jaxprof.regions import profile_axis
+from jaxprof.region_checks import solid_angle_of_pixels
+from jaxprof.regions import profile_axis, region_solid_angles
 
 if TYPE_CHECKING:
     from jaxprof.forward.estimator import ForwardFoldingProfileEstimator
@@ -134,9 +135,9 @@ def _quantities(
     quantities["success"] = status <= Status.BOUNDARY
     quantities["status"] = status
     quantities["coverage"] = coverage(datasets, response, groups)
-    quantities["solid_angle"] = np.array(
-        [emission.solid_angle for emission in response.datasets[0].emissions[:n_bins]]
-    )
+    sizes = emission_sizes(response.components, response.datasets)
+    quantities["solid_angle"] = solid_angle_of_pixels(sizes)
+    quantities["region_solid_angle"] = region_solid_angles(response.components.regions)
     reference = _fitted_reference(response, results, options, quantities)
     return quantities, reference, predictions
 

@@ -67,7 +67,7 @@ def make_cells(pixels: Sequence[RegionPixels], shape: tuple[int, int]) -> Cells:
     flat = [np.ravel_multi_index((p.y[p.inside], p.x[p.inside]), shape) for p in pixels]
     union = np.unique(np.concatenate(flat)) if flat else np.empty(0, int)
     if not len(union):
-        raise ValueError("regions: none of them has a pixel on the map")
+        raise ValueError("regions: none of them holds the centre of a pixel on the map")
     belongs = np.zeros((len(union), len(pixels)), bool)
     for number, own in enumerate(flat):
         belongs[np.searchsorted(union, own), number] = True

@@ -35,7 +35,6 @@ import io
 import math
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +52,7 @@ from jaxprof.io.integrity import mark_text, sealed_text, text_damage, write_fits
 from jaxprof.io.paths import atomic_write, existing_file, expand_path, known_extension
 from jaxprof.profile.quantities import SED_TYPES, check_sed_type
 from jaxprof.profile.table import check_format, profile_to_table
+from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:
     from jaxprof.profile import FluxProfile
@@ -167,7 +167,7 @@ def _in_ascii(
             extras[name], changed = ascii_table(extra, name)
             changes += changed
     if changes:
-        warnings.warn(ascii_warning(changes, "; ECSV keeps it"), UserWarning, stacklevel=4)
+        warn_user(ascii_warning(changes, "; ECSV keeps it"))
     return found, extras
 
 

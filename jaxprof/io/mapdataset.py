@@ -23,6 +23,7 @@ from jaxprof.io.fitsmaps import read_map as read_map
 from jaxprof.io.integrity import write_fits
 from jaxprof.io.paths import atomic_write, known_extension
 from jaxprof.irf import EDispKernelMap, EDispMap, IRFMap, PSFMap, RecoPSFMap
+from jaxprof.user_warning import warn_user
 
 MAPS = ("counts", "exposure", "background", "mask_safe", "mask_fit")
 MAPS_ON_OFF = ("counts_off", "acceptance", "acceptance_off")
@@ -211,7 +212,7 @@ def write_map_dataset(
                 hdus.append(_table_hdu(plain, part.upper()))
                 changes += changed
         if changes:
-            warnings.warn(ascii_warning(changes), UserWarning, stacklevel=3)
+            warn_user(ascii_warning(changes))
         write_fits(hdus, temporary)
 
 

@@ -20,13 +20,13 @@ from jaxprof.plotting.robust import keep_limits, mark_hidden, ordinary_bins
 from jaxprof.plotting.style import (
     add_obstacles,
     add_zero_line,
-    axis_label,
     choose_yscale,
     energy_label,
     quantity_label,
     set_margins,
     update_legend,
 )
+from jaxprof.plotting.xaxis import bin_names, finish_xaxis
 from jaxprof.profile import FluxProfile
 
 Array = NDArray[np.float64]
@@ -44,6 +44,7 @@ def plot_comparison(
     label: str | None = None,
     other_label: str | None = None,
     other_curve: Any = None,
+    show_names: bool = False,
     **kwargs: Any,
 ) -> tuple[Any, Any]:
     """Draw a profile over another one and a model curve, with a panel of residuals.
@@ -82,6 +83,8 @@ def plot_comparison(
         The model as `other` should show it, drawn as a dashed line; the residuals of `other` are
         from it. By default they are from `curve`, which is not fair to a profile that ignores the
         PSF: give ``other_estimator.run(expected_dataset(dataset, model))``.
+    show_names : bool
+        Whether the names of the bins are the tick labels.
     **kwargs
         Passed to `~matplotlib.axes.Axes.errorbar` for the points of `profile`.
 
@@ -95,8 +98,9 @@ def plot_comparison(
     ValueError
         If there is neither `other` nor `curve`, `other_curve` without both of these, if one of them
         is a profile of other bins or groups (or, for norms, of another reference spectrum), or for
-        a curve of a wrong kind, shape or unit.
+        a curve of a wrong kind, shape or unit; and if there are no names to show.
     """
+    own_names = bin_names(profile, show_names)
     kwargs = normalize_kwargs(kwargs, Line2D)
     sed_type = "norm" if sed_type == "likelihood" else sed_type
     if other is None and curve is None:
@@ -155,7 +159,7 @@ def plot_comparison(
             _draw_residuals(ax_residual, x, residual, limits, styles[series])
     _finish_points(ax, profile, quantity_label(sed_type, flux_unit(profile, sed_type)))
     _finish_residuals(ax_residual, "Residual" if models else "Difference")
-    _finish_x(ax, ax_residual, profile.axis)
+    _finish_x(ax, ax_residual, profile.axis, own_names)
     if len(groups) == 1 and not ax.get_title():
         ax.set_title(energy_label(*edges[groups[0]]), fontsize="medium")
     for beyond in hidden:
@@ -319,13 +323,11 @@ def _finish_residuals(ax: Any, name: str) -> None:
     ax.set_ylabel(rf"{name} [$\sigma$]")
 
 
-def _finish_x(ax: Any, ax_residual: Any, axis: Any) -> None:
-    if axis.name == "region-index":
-        ax_residual.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax_residual.set_xlabel(axis_label(axis))
+def _finish_x(ax: Any, ax_residual: Any, axis: Any, names: list[str] | None) -> None:
+    set_margins(ax, ARROW_POINTS + 6)
+    finish_xaxis(ax_residual, axis, names)
     if ax.get_shared_x_axes().joined(ax, ax_residual):
         ax.tick_params(labelbottom=False)
     else:
-        ax.set_xlabel(axis_label(axis))
-    set_margins(ax, ARROW_POINTS + 6)
+        finish_xaxis(ax, axis, names)
     ax.figure.align_ylabels([ax, ax_residual])

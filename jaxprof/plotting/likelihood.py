@@ -8,7 +8,6 @@ import numpy as np
 from astropy import units as u
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
@@ -16,13 +15,13 @@ from jaxprof.plotting.points import ARROW_POINTS, SED_TYPES, flux_unit, get_quan
 from jaxprof.plotting.style import (
     add_obstacles,
     add_zero_line,
-    axis_label,
     choose_yscale,
     get_axes,
     quantity_label,
     set_margins,
     update_legend,
 )
+from jaxprof.plotting.xaxis import bin_names, finish_xaxis
 
 
 def plot_ts_profiles(
@@ -33,6 +32,7 @@ def plot_ts_profiles(
     add_cbar: bool = True,
     cmap: Any = "Blues",
     vmin: float = -4.0,
+    show_names: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Draw the likelihood profile of every bin as a density, below any points.
@@ -57,6 +57,8 @@ def plot_ts_profiles(
         Colour map.
     vmin : float
         Lowest difference shown, negative: -4 is two sigma.
+    show_names : bool
+        Whether the names of the bins are the tick labels.
     **kwargs
         Passed to `~matplotlib.axes.Axes.pcolormesh`.
 
@@ -68,8 +70,10 @@ def plot_ts_profiles(
     Raises
     ------
     ValueError
-        If there is more than one energy group, no scan, or `vmin` is not negative.
+        If there is more than one energy group, no scan, no names to show, or `vmin` is not
+        negative.
     """
+    names = bin_names(profile, show_names)
     n_groups = len(profile.energy_edges)
     if n_groups != 1:
         raise ValueError(
@@ -109,9 +113,7 @@ def plot_ts_profiles(
     set_margins(ax, ARROW_POINTS + 6)
     choose_yscale(ax)
     add_zero_line(ax)
-    if axis.name == "region-index":
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel(axis_label(axis))
+    finish_xaxis(ax, axis, names)
     ax.set_ylabel(quantity_label(sed_type, flux_unit(profile, sed_type)))
     if add_cbar:
         mappable = ScalarMappable(norm, cmap)

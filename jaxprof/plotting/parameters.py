@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from jaxprof.plotting.forward import draw_steps, shifted
@@ -14,13 +13,13 @@ from jaxprof.plotting.points import draw_points, get_quantity
 from jaxprof.plotting.robust import keep_limits, mark_hidden, ordinary_bins
 from jaxprof.plotting.style import (
     add_zero_line,
-    axis_label,
     energy_label,
     get_axes,
     set_margins,
     unit_label,
     update_legend,
 )
+from jaxprof.plotting.xaxis import bin_names, finish_xaxis
 
 Array = NDArray[np.float64]
 
@@ -47,6 +46,7 @@ def plot_parameter(
     *,
     group: int | None = None,
     label: str | None = None,
+    show_names: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Draw a spectral parameter that was fitted in every bin, with its errors.
@@ -67,6 +67,8 @@ def plot_parameter(
         Energy group; all by default.
     label : str, optional
         Legend entry; the energy range by default.
+    show_names : bool
+        Whether the names of the bins are the tick labels.
     **kwargs
         Passed to `~matplotlib.axes.Axes.errorbar`: `color`, `marker`, `markersize`, ...
 
@@ -78,8 +80,9 @@ def plot_parameter(
     Raises
     ------
     ValueError
-        If the parameter was not fitted, or there is no such group.
+        If the parameter was not fitted, there is no such group, or there are no names to show.
     """
+    names = bin_names(profile, show_names)
     value = get_quantity(profile, parameter)
     error = get_quantity(profile, f"{parameter}_err")
     if value is None or error is None:
@@ -115,9 +118,7 @@ def plot_parameter(
     words = PARAMETER_NAMES.get(parameter, parameter.strip("_").replace("_", " ").capitalize())
     text = unit_label(unit)
     ax.set_ylabel(f"{words} [{text}]" if text else words)
-    ax.set_xlabel(axis_label(profile.axis))
-    if profile.axis.name == "region-index":
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    finish_xaxis(ax, profile.axis, names)
     update_legend(ax)
     for beyond in hidden:
         mark_hidden(ax, *beyond)

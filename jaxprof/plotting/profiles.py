@@ -14,7 +14,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.ticker import MaxNLocator
 
 from jaxprof.plotting.points import ARROW_POINTS, draw_points, flux_unit, fluxes, get_quantity
 from jaxprof.plotting.style import (
@@ -29,7 +28,8 @@ from jaxprof.plotting.style import (
     set_margins,
     update_legend,
 )
-from jaxprof.profile.quantities import MATRICES, NEEDED, PER_DATASET, SCANS
+from jaxprof.plotting.xaxis import bin_names, finish_xaxis
+from jaxprof.profile.quantities import MATRICES, NEEDED, PER_BIN, PER_DATASET, SCANS
 
 _MAX_BINS_IN_LEGEND = 10
 #: What to use for quantities that are no points.
@@ -47,6 +47,7 @@ def plot_profile(
     sed_type: str = "dnde",
     axis_name: str | None = None,
     label: str | Sequence[str] | None = None,
+    show_names: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Draw the points of a flux profile.
@@ -70,6 +71,9 @@ def plot_profile(
         colour per energy group, or "energy" with a spectrum per bin.
     label : str or sequence of str, optional
         Legend entry, or one per energy group (per bin for "energy"). Default: the ranges.
+    show_names : bool
+        Whether to show the names of the bins: as tick labels, rotated and small enough not to
+        overlap, or in the legend of spectra.
     **kwargs
         Passed to `~matplotlib.axes.Axes.errorbar`: `color`, `marker`, `markersize`, ...
 
@@ -81,8 +85,10 @@ def plot_profile(
     Raises
     ------
     ValueError
-        If `sed_type` or `axis_name` is unknown, or the labels are too few or too many.
+        If `sed_type` or `axis_name` is unknown, the labels are too few or too many, or the profile
+        has no names to show.
     """
+    names = bin_names(profile, show_names)
     values, errors, limits = fluxes(profile, sed_type)
     name = _axis_name(profile, axis_name)
     axis, edges = profile.axis, np.asarray(profile.energy_edges, dtype=float)
@@ -91,11 +97,11 @@ def plot_profile(
     if by_energy:
         unit, scale = ("TeV", 1.0) if edges.max() >= 1 else ("GeV", 1e3)
         low, high = scale * edges.T
-        ref, xlabel, n_series = np.sqrt(low * high), f"Energy [{unit}]", n_bins
-        ranges = [bin_label(axis, k) for k in range(n_bins)]
+        ref, n_series = np.sqrt(low * high), n_bins
+        ranges = names or [bin_label(axis, k) for k in range(n_bins)]
     else:
         ref, low, high = (np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max))
-        xlabel, n_series = axis_label(axis), n_groups
+        n_series = n_groups
         ranges = [energy_label(*pair) for pair in edges]
         values, errors, limits = values.T, errors.swapaxes(1, 2), limits.T
 
@@ -110,14 +116,14 @@ def plot_profile(
             style.setdefault("color", colors[k])
         x = np.stack([ref, low, high])
         draw_points(ax, x, values[k], errors[:, k], limits[k], labels[k], style)
+    set_margins(ax, ARROW_POINTS + 6)
     if by_energy:
         ax.set_xscale("log")
-    elif name == "region-index":
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    set_margins(ax, ARROW_POINTS + 6)
+        ax.set_xlabel(f"Energy [{unit}]")
+    else:
+        finish_xaxis(ax, axis, names)
     choose_yscale(ax)
     add_zero_line(ax)
-    ax.set_xlabel(xlabel)
     ax.set_ylabel(quantity_label(sed_type, flux_unit(profile, sed_type)))
     if many and "color" not in kwargs:
         norm = Normalize(float(axis.ref[0]), float(axis.ref[-1]) + 0.05 * float(np.ptp(axis.ref)))
@@ -134,6 +140,7 @@ def plot_quantity(
     ax: Any = None,
     label: str | Sequence[str] | None = None,
     per_dataset: bool = False,
+    show_names: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Draw any quantity of a profile, as points with horizontal bars as wide as the bins.
@@ -151,6 +158,8 @@ def plot_quantity(
         energies and the dataset where there are several.
     per_dataset : bool
         Whether to draw every dataset; their sum by default.
+    show_names : bool
+        Whether the names of the bins are the tick labels.
     **kwargs
         Passed to `~matplotlib.axes.Axes.errorbar`: `color`, `marker`, `markersize`, ...
 
@@ -162,19 +171,23 @@ def plot_quantity(
     Raises
     ------
     ValueError
-        If the profile lacks the quantity, or it is no value per bin and group but a matrix or a
-        likelihood scan, which have figures of their own.
+        If the profile lacks the quantity or the names to show, or the quantity is no value per bin
+        and group but a matrix or a likelihood scan, which have figures of their own.
     """
+    names = bin_names(profile, show_names)
     value = get_quantity(profile, name)
     if value is None:
         known = ", ".join(profile.available_quantities)
         raise ValueError(f"name is {name!r}, which this profile does not have; it has {known}")
-    data = np.asarray(getattr(value, "value", value), dtype=float)
+    data = np.asarray(getattr(value, "value", value))
+    if data.dtype.kind not in "iufb":
+        raise ValueError(f"{name!r} is text; show_names=True makes it the labels of the ticks")
+    data = data.astype(float)
     edges = np.asarray(profile.energy_edges, dtype=float)
     n_bins, n_groups = len(profile.axis.ref), len(edges)
     # Shapes alone do not tell: a matrix may have as many bins as there are groups or datasets.
     has_datasets = name in PER_DATASET or name.startswith("npred_excess")
-    n_axes = (1,) if name == "solid_angle" else (2, 3) if has_datasets else (2,)
+    n_axes = (1,) if name in PER_BIN else (2, 3) if has_datasets else (2,)
     if data.ndim not in n_axes or len(data) != n_bins:
         raise ValueError(
             f"{name!r} has the shape {data.shape}, not a value per bin and energy group; "
@@ -189,8 +202,8 @@ def plot_quantity(
     parts = [energies if len(energies) > 1 else [""]]
     if data.ndim == 3:
         if per_dataset:
-            names = list(getattr(profile, "dataset_names", ()))
-            parts.append(names or [f"dataset {k}" for k in range(data.shape[2])])
+            datasets = list(getattr(profile, "dataset_names", ()))
+            parts.append(datasets or [f"dataset {k}" for k in range(data.shape[2])])
             data = data.reshape(n_bins, -1)
         else:
             data = data.sum(axis=2)
@@ -206,11 +219,9 @@ def plot_quantity(
     for k, text in enumerate(labels):
         none = np.full(n_bins, np.nan)
         draw_points(ax, x, data[:, k], np.stack([none, none]), none, text, dict(kwargs))
-    if axis.name == "region-index":
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     set_margins(ax)
+    finish_xaxis(ax, axis, names)
     add_zero_line(ax)
-    ax.set_xlabel(axis_label(axis))
     _join_ylabel(ax, quantity_label(name, getattr(value, "unit", "")))
     update_legend(ax)
     return ax

@@ -30,6 +30,7 @@ QUANTITY_NAMES = {
     "sqrt_ts": r"$\sqrt{\mathrm{TS}}$",
     "coverage": "Coverage",
     "solid_angle": "Solid angle",
+    "region_solid_angle": "Solid angle of the region",
     "success": "Success",
     "status": "Fit status",
     "is_ul": "Is upper limit",

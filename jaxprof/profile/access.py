@@ -70,6 +70,7 @@ class QuantityAccess:
     quantities: dict[str, Array]
     reference: dict[str, Array]
     sqrt_ts_threshold_ul: float
+    reference_solid_angle: str
     likelihood_data: Data | None
 
     @property
@@ -144,7 +145,10 @@ class QuantityAccess:
         return "stat_scan" in self.quantities
 
     def surface_brightness(self, sed_type: str = "flux", quantity: str = "") -> u.Quantity:
-        """Flux of every bin over the solid angle of its region.
+        """Flux of every bin over the solid angle that it is the flux of.
+
+        That is ``solid_angle``, of the pixels of the region, or ``region_solid_angle`` if
+        ``reference_solid_angle`` is "region".
 
         Parameters
         ----------
@@ -171,9 +175,10 @@ class QuantityAccess:
             raise ValueError(
                 f"no quantity {name!r} to divide by the solid angle; valid are {', '.join(valid)}"
             )
-        if "solid_angle" not in self.quantities:
-            raise ValueError("surface brightness needs 'solid_angle', which this profile lacks")
-        solid_angle = self.quantities["solid_angle"][:, None] * u.sr
+        needed = quantities_.SOLID_ANGLES[self.reference_solid_angle]
+        if needed not in self.quantities:
+            raise ValueError(f"surface brightness needs {needed!r}, which this profile lacks")
+        solid_angle = self.quantities[needed][:, None] * u.sr
         return u.Quantity(data, quantities_.unit(name)) / solid_angle
 
 
@@ -197,6 +202,7 @@ def describe(profile: Any) -> str:
         "n_sigma": profile.n_sigma,
         "n_sigma_ul": profile.n_sigma_ul,
         "sqrt_ts_threshold_ul": profile.sqrt_ts_threshold_ul,
+        "reference solid angle": profile.reference_solid_angle,
         "sed type init": profile.sed_type_init,
         "status": status,
     }

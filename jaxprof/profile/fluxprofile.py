@@ -24,11 +24,14 @@ from jaxprof.profile.figures import ProfileFigures
 from jaxprof.profile.joint import JointAccess, cut_groups, cut_matrices
 from jaxprof.profile.limits import map_data, upper_limits_from_data, upper_limits_from_scan
 from jaxprof.profile.quantities import (
+    PER_BIN,
     bin_references,
     check_quantities,
     check_sed_type,
+    check_solid_angle,
     reference_fluxes,
     with_e2dnde,
+    with_names,
 )
 from jaxprof.regions import ProfileAxis
 
@@ -37,7 +40,7 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
     """Norms and fluxes of the bins of a profile, in energy groups.
 
     Every quantity is an attribute. Those without a unit are arrays, fluxes and
-    ``solid_angle`` are quantities: ``profile.norm``, ``profile.flux_ul``. For each flux
+    solid angles are quantities: ``profile.norm``, ``profile.flux_ul``. For each flux
     "dnde", "e2dnde", "flux" and "eflux" there are the value and, where the norm has them,
     ``_err``, ``_errn``, ``_errp``, ``_ul`` and ``_sensitivity``, all of shape (B, G), and
     ``_ref``, the flux at norm one, of shape (G,), or (B, G) if the bins have spectra of their
@@ -51,13 +54,14 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         ``stat``, ``stat_null``, ``success``, ``status`` (`~jaxprof.core.data.Status`),
         ``coverage``; ``stat_scan`` and ``norm_scan`` (B, G, N); ``counts``, ``npred``,
         ``npred_excess``, ``npred_background`` and ``npred_excess_ref`` (the excess at norm
-        one), (B, G) or with several data sets (B, G, D); ``solid_angle`` (B,) in sr. Of joint
-        fits: ``norm_covariance`` (B, G, B), of norms ``[b, g]`` and ``[b2, g]``, for one standard
-        deviation whatever ``n_sigma``; ``response`` (B, G, B), the counts in bin ``b`` from the
-        emission of bin ``b2`` at norm one; ``stat_scan_conditional`` (B, G, N), with the other
-        norms held, where ``stat_scan`` fits them again; ``npred_guard`` and ``npred_other``, the
-        counts from guard bins and other sources. Others of shape (B, G) are kept as they are,
-        such as fitted spectral parameters.
+        one), (B, G) or with several data sets (B, G, D); ``solid_angle`` of the pixels of the
+        regions and ``region_solid_angle`` of the regions themselves, (B,) in sr; ``name`` (B,),
+        text. Of joint fits: ``norm_covariance`` (B, G, B), of norms ``[b, g]`` and ``[b2, g]``,
+        for one standard deviation whatever ``n_sigma``; ``response`` (B, G, B), the counts in bin
+        ``b`` from the emission of bin ``b2`` at norm one; ``stat_scan_conditional`` (B, G, N),
+        with the other norms held, where ``stat_scan`` fits them again; ``npred_guard`` and
+        ``npred_other``, the counts from guard bins and other sources. Others of shape (B, G) are
+        kept as they are, such as fitted spectral parameters.
     axis : ProfileAxis
         Axis of the bins.
     energy_edges : array, shape (G, 2)
@@ -65,7 +69,8 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
     reference_model : SpectralModel or None
         Spectral model at norm one; with `reference_models` the first of them, or None.
     regions : sequence of SkyRegion, optional
-        One for each bin.
+        One for each bin. If any has a name (``text={...}`` in a DS9 file), the profile has the
+        quantity ``name``.
     dataset_names : sequence of str
         Names of the data sets.
     n_sigma, n_sigma_ul, n_sigma_sensitivity : float
@@ -93,6 +98,9 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         Goodness of fit, a row for each energy group: ``stat`` (cash with the saturated term),
         ``expected`` and ``std`` of it, ``n_slots``, ``n_free`` and
         ``z = (stat - expected) / std``.
+    reference_solid_angle : {"pixels", "region"}
+        What the fluxes are those of: the pixels of a region (``solid_angle``) or the region itself
+        (``region_solid_angle``). `surface_brightness` divides by it.
 
     Raises
     ------
@@ -124,15 +132,16 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         reference_models: Sequence[Any] | None = None,
         nuisance: Table | None = None,
         goodness: Table | None = None,
+        reference_solid_angle: str = "pixels",
     ) -> None:
         self.axis = axis
         self.energy_edges = check_edges(energy_edges)
         self.shape = (len(axis), len(self.energy_edges))
-        self.quantities = check_quantities(quantities, self.shape)
         self.reference_model = reference_model
         self.regions = None if regions is None else list(regions)
         if self.regions is not None and len(self.regions) != len(axis):
             raise ValueError(f"regions are {len(self.regions)}; give one a bin, {len(axis)}")
+        self.quantities = check_quantities(with_names(quantities, self.regions), self.shape)
         self.dataset_names = tuple(dataset_names)
         self.n_sigma = n_sigma
         self.n_sigma_ul = n_sigma_ul
@@ -145,6 +154,7 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         self.reference_models = check_models(reference_models, len(axis))
         self.nuisance = check_nuisance(nuisance, self.shape[1])
         self.goodness = check_goodness(goodness, self.shape[1])
+        self.reference_solid_angle = check_solid_angle(reference_solid_angle)
         if reference is not None:
             self.reference = check_reference(with_e2dnde(reference, self.energy_edges), self.shape)
         elif self.reference_models is not None:
@@ -193,7 +203,7 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
             return np.asarray(array)[bins][:, groups]
 
         stored = {
-            name: array[bins] if name == "solid_angle" else take(array)
+            name: array[bins] if name in PER_BIN else take(array)
             for name, array in self.quantities.items()
         }
         models = self.reference_models

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from jaxprof.profile.file_checks import (
 )
 from jaxprof.profile.quantities import (
     MATRICES,
+    PER_BIN,
     PER_DATASET,
     SCANS,
     SUFFIXES,
@@ -35,6 +35,7 @@ from jaxprof.profile.quantities import (
 )
 from jaxprof.profile.table import column, regions_from_ds9
 from jaxprof.regions import ProfileAxis
+from jaxprof.user_warning import warn_user
 
 _FLUX_COLUMNS = {f"{sed}{suffix}" for sed in UNITS for suffix in SUFFIXES}
 _FRAME = {f"{axis}_{edge}" for axis in "xe" for edge in ("min", "max", "ref")}
@@ -107,7 +108,7 @@ def profile_from_table(
         energy_edges=edges,
         reference_model=reference_model,
         reference=reference,
-        regions=None if regions is None else regions_from_ds9(regions),
+        regions=None if regions is None else regions_from_ds9(list(regions), stored.get("name")),
         dataset_names=_names(meta),
         n_sigma=meta_number(meta, "N_SIGMA", 1),
         n_sigma_ul=meta_number(meta, "NSIGMAUL", 2),
@@ -120,6 +121,7 @@ def profile_from_table(
         reference_models=models,
         nuisance=nuisance,
         goodness=goodness,
+        reference_solid_angle=str(meta.get("SOLIDREF", "pixels")),
     )
 
 
@@ -135,10 +137,8 @@ def _model(text: str) -> Any:
     try:
         return spectral_model_from_dict(data)
     except (ValueError, KeyError, AttributeError) as error:
-        warnings.warn(
+        warn_user(
             f"the reference model of the file is not known here, its fluxes are: {error}",
-            UserWarning,
-            stacklevel=5,
         )
         return None
     except Exception as error:
@@ -239,12 +239,16 @@ def _quantities(table: Table, sed_type: str, reference: dict[str, Array]) -> dic
     for name in table.colnames:
         if name in skip or name.startswith("likelihood_"):
             continue
-        data = column(table, name, "sr" if name == "solid_angle" else "")
+        if name == "name":
+            # ECSV has no other empty text than missing text.
+            stored[name] = np.ma.filled(np.ma.asarray(table[name]).astype(str), "")
+            continue
+        data = column(table, name, PER_BIN.get(name, ""))
         if shape[1] == 1 and data.ndim == 2 and name in (*PER_DATASET, *SCANS, *MATRICES):
             data = data[:, None]  # Tables of one energy group have no axis of it.
         if name in PER_DATASET and data.ndim == 3 and data.shape[-1] == 1:
             data = data[..., 0]
-        stored[name] = data[:, None] if data.ndim == 1 and name != "solid_angle" else data
+        stored[name] = data[:, None] if data.ndim == 1 and name not in PER_BIN else data
     if sed_type != "likelihood":
         _take_norms(table, sed_type, reference[sed_type], stored)
     if "sqrt_ts" in table.colnames:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxprof.core.data import Status
 from jaxprof.core.spectral import SpectralModel
+from jaxprof.regions import region_name
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -26,6 +27,10 @@ SED_TYPES = ("likelihood", *UNITS)
 SUFFIXES = ("", "_err", "_errn", "_errp", "_ul", "_sensitivity")
 #: Quantities that have one value a data set.
 PER_DATASET = ("counts", "npred", "npred_excess", "npred_background", "npred_excess_ref")
+#: Quantities that have one value a bin, whatever the energy, and their units.
+PER_BIN = {"solid_angle": "sr", "region_solid_angle": "sr", "name": ""}
+#: Which solid angle the fluxes of a profile refer to: the quantity, by the name of the option.
+SOLID_ANGLES = {"pixels": "solid_angle", "region": "region_solid_angle"}
 SCANS = ("stat_scan", "norm_scan", "stat_scan_conditional")
 #: Quantities of shape (B, G, B), of joint fits.
 MATRICES = ("norm_covariance", "response")
@@ -102,6 +107,21 @@ def with_e2dnde(reference: Mapping[str, Any], energy_edges: Array) -> dict[str, 
     return values
 
 
+def check_solid_angle(name: str) -> str:
+    """Return the name of a solid angle if it is one of `SOLID_ANGLES`, else raise ValueError."""
+    if name not in SOLID_ANGLES:
+        valid = ", ".join(map(repr, SOLID_ANGLES))
+        raise ValueError(f"reference_solid_angle is {name!r}; valid are {valid}")
+    return name
+
+
+def with_names(quantities: Mapping[str, Any], regions: Sequence[Any] | None) -> Mapping[str, Any]:
+    """Complete quantities by the names of the regions, where any has one."""
+    if "name" in quantities or regions is None:
+        return quantities
+    return {**quantities, "name": [region_name(region) for region in regions]}
+
+
 def check_quantities(quantities: Mapping[str, Any], shape: tuple[int, int]) -> dict[str, Array]:
     """Check shapes, set dtypes, and complete ``success`` and ``status`` from each other.
 
@@ -136,6 +156,10 @@ def check_quantities(quantities: Mapping[str, Any], shape: tuple[int, int]) -> d
             array = array.astype(int)
         elif array.dtype.kind in "iuf" and name in _KNOWN_FLOATS:
             array = array.astype(float)
+        elif name == "name":
+            array = np.char.strip(array.astype(str))  # files lose outer blanks
+            if not (array != "").any():
+                continue
         stored[name] = array
     scans = {name: stored[name].shape for name in SCANS if name in stored}
     norms = scans.pop("norm_scan", None)
@@ -156,10 +180,10 @@ def check_quantities(quantities: Mapping[str, Any], shape: tuple[int, int]) -> d
 
 
 def _check_shape(name: str, array: Array, shape: tuple[int, int]) -> None:
-    if name == "solid_angle":
+    if name in PER_BIN:
         if array.shape != shape[:1]:
             raise ValueError(
-                f"quantity 'solid_angle' has shape {array.shape}; give one value a bin, {shape[:1]}"
+                f"quantity {name!r} has shape {array.shape}; give one value a bin, {shape[:1]}"
             )
         return
     n_axes: tuple[int, ...] = (2,)
@@ -193,6 +217,7 @@ _KNOWN_FLOATS = {
         "sqrt_ts",
         "coverage",
         "solid_angle",
+        "region_solid_angle",
     ),
 }
 
@@ -203,7 +228,7 @@ def unit(name: str) -> str:
         return UNITS[_FLUX_NAMES[name][0]]
     if name in _REF_NAMES:
         return UNITS[_REF_NAMES[name]]
-    return "sr" if name == "solid_angle" else ""
+    return PER_BIN.get(name, "")
 
 
 def names(stored: Mapping[str, Array]) -> list[str]:

@@ -2,6 +2,7 @@
 
 A row is a bin. Columns, in their order (those of quantities the profile lacks are left out):
 
+- ``name`` of the bins, if any has one;
 - ``x_min``, ``x_max``, ``x_ref`` in deg, or without a unit where the axis counts regions;
 - ``e_ref``, ``e_min``, ``e_max`` in TeV, ``ref_dnde``, ``ref_flux``, ``ref_eflux``: the same
   vectors over the G energy groups in every row, reference fluxes with a row's own values
@@ -13,16 +14,17 @@ A row is a bin. Columns, in their order (those of quantities the profile lacks a
   D data sets;
 - ``stat_scan`` and ``norm_scan``, (G, N);
 - what else there is: of joint fits ``norm_covariance`` and ``response``, (G, B), and others (G,);
-- ``coverage`` (G,), ``solid_angle`` in sr, ``status`` in words (G,).
+- ``coverage`` (G,), ``solid_angle`` and ``region_solid_angle`` in sr, ``status`` in words (G,).
 
 Tables of one energy group have no axis of it, nor one of a single data set, so that they can be
 written as CSV. Files keep these axes, which gammapy needs.
 
 ``table.meta`` has SED_TYPE; UL_CONF (two-sided confidence of the upper limits); N_SIGMA,
-NSIGMAUL, NSIGMASE (of errors, limits, sensitivities); SQRTTSUL (threshold of ``is_ul``);
-AXISNAME; NBINS; REFBINS, true if the bins have reference fluxes of their own; as JSON: DSNAMES
-(data sets), REFMODEL (reference model), REFMODELS (a list, one for each bin, if they differ) and
-PROFMETA (``profile.meta``); and REGIONS, a list of DS9 regions.
+NSIGMAUL, NSIGMASE (of errors, limits, sensitivities); SQRTTSUL (threshold of ``is_ul``); SOLIDREF
+(which solid angle the fluxes refer to, "pixels" or "region"); AXISNAME; NBINS; REFBINS, true if the
+bins have reference fluxes of their own; as JSON: DSNAMES (data sets), REFMODEL (reference model),
+REFMODELS (a list, one for each bin, if they differ) and PROFMETA (``profile.meta``); and REGIONS, a
+list of DS9 regions.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from scipy.stats import norm as normal
 
 from jaxprof.core.data import Status
 from jaxprof.profile.quantities import (
+    PER_BIN,
     PER_DATASET,
     SCANS,
     SUFFIXES,
@@ -47,6 +50,7 @@ from jaxprof.profile.quantities import (
     check_sed_type,
     unit,
 )
+from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:
     from jaxprof.profile import FluxProfile
@@ -56,6 +60,7 @@ NORMS = tuple(f"norm{suffix}" for suffix in SUFFIXES)
 _COMMON = (
     *("ts", "sqrt_ts", "npred", "npred_excess", "npred_background", "npred_excess_ref"),
     *("stat", "stat_null", "is_ul", "counts", "success", *SCANS, "coverage", "solid_angle"),
+    "region_solid_angle",
 )
 
 
@@ -106,6 +111,8 @@ def profile_to_table(
     check_sed_type(sed_type)
     check_format(format)
     table = Table()
+    if "name" in profile.quantities:
+        table["name"] = profile.quantities["name"]
     for name in ("min", "max", "ref"):
         table[f"x_{name}"] = Column(getattr(profile.axis, name), unit=profile.axis.unit or None)
     n_bins = len(profile.axis)
@@ -119,7 +126,8 @@ def profile_to_table(
     names = [f"{values[0]}{suffix}" for suffix in SUFFIXES] + list(_COMMON)
     names += [f"{value}{suffix}" for value in values[1:] for suffix in SUFFIXES]
     names = list(dict.fromkeys(names))
-    names += [name for name in profile.quantities if name not in (*names, *NORMS, "status")]
+    left_out = (*names, *NORMS, "name", "status")
+    names += [name for name in profile.quantities if name not in left_out]
     available = profile.available_quantities
     for name in names:
         computed = name in ("npred_background", "npred_excess_ref") and (
@@ -156,6 +164,7 @@ def _meta(profile: FluxProfile, sed_type: str) -> dict[str, Any]:
         "NSIGMAUL": float(profile.n_sigma_ul),
         "NSIGMASE": float(profile.n_sigma_sensitivity),
         "SQRTTSUL": float(profile.sqrt_ts_threshold_ul),
+        "SOLIDREF": profile.reference_solid_angle,
         "AXISNAME": profile.axis.name,
         "NBINS": len(profile.axis),
         "DSNAMES": json.dumps(list(profile.dataset_names)),
@@ -188,11 +197,9 @@ def models_to_json(models: list[Any]) -> list[str] | None:
     """
     for model in models:
         if not hasattr(model, "to_dict"):
-            warnings.warn(
+            warn_user(
                 f"reference model {type(model).__name__} has no to_dict; tables and files have "
                 "its fluxes only",
-                UserWarning,
-                stacklevel=6,
             )
             return None
     return [json.dumps(model.to_dict()) for model in models]
@@ -201,7 +208,7 @@ def models_to_json(models: list[Any]) -> list[str] | None:
 def _set_formats(table: Table) -> Table:
     for name in table.colnames:
         start = name.removeprefix("ref_").split("_")[0]
-        if start in ("dnde", "e2dnde", "flux", "eflux", "solid"):
+        if start in ("dnde", "e2dnde", "flux", "eflux") or PER_BIN.get(name) == "sr":
             table[name].info.format = ".3e"
         elif start in ("npred", "counts"):
             table[name].info.format = ".1f"
@@ -213,7 +220,9 @@ def _set_formats(table: Table) -> Table:
 
 
 def regions_to_ds9(regions: list[SkyRegion]) -> list[str] | None:
-    """One line of DS9 text a region, with all digits.
+    """One line of DS9 text a region, with all digits and without its name.
+
+    Names may have letters that no DS9 file can hold; they are a column of their own.
 
     Returns
     -------
@@ -225,21 +234,25 @@ def regions_to_ds9(regions: list[SkyRegion]) -> list[str] | None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                text = Regions([region]).serialize(format="ds9", precision=20)
+                text = Regions([_nameless(region)]).serialize(format="ds9", precision=20)
         except Exception as error:  # the package raises many kinds, warnings included
-            warnings.warn(
+            warn_user(
                 f"a {type(region).__name__} has no DS9 form ({error}); tables and files leave the "
                 "regions out",
-                UserWarning,
-                stacklevel=6,
             )
             return None
         lines.append(";".join(line for line in text.splitlines() if not line.startswith("#")))
     return lines
 
 
-def regions_from_ds9(lines: list[str]) -> list[SkyRegion]:
-    """Regions of the lines that `regions_to_ds9` made.
+def _nameless(region: SkyRegion) -> SkyRegion:
+    if "text" not in region.meta:
+        return region
+    return region.copy(meta={key: v for key, v in region.meta.items() if key != "text"})
+
+
+def regions_from_ds9(lines: list[str], names: Array | None = None) -> list[SkyRegion]:
+    """Regions of the lines that `regions_to_ds9` made, with their names.
 
     Raises
     ------
@@ -257,6 +270,10 @@ def regions_from_ds9(lines: list[str]) -> list[SkyRegion]:
         if region.meta.get("include") == 1:
             del region.meta["include"]
         regions.append(region)
+    if names is not None:
+        for region, name in zip(regions, names, strict=True):
+            if name:
+                region.meta["text"] = str(name)
     return regions
 
 

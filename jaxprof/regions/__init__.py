@@ -6,6 +6,7 @@ from jaxprof.regions.geom import ProfileAxis as ProfileAxis
 from jaxprof.regions.geom import RegionGeom as RegionGeom
 from jaxprof.regions.geom import profile_axis as profile_axis
 from jaxprof.regions.geom import region_centers as region_centers
+from jaxprof.regions.geom import region_name as region_name
 from jaxprof.regions.makers import (
     make_concentric_annulus_sky_regions as make_concentric_annulus_sky_regions,
 )
@@ -18,3 +19,4 @@ from jaxprof.regions.makers import (
 from jaxprof.regions.makers import make_sector_sky_regions as make_sector_sky_regions
 from jaxprof.regions.pixels import RegionPixels as RegionPixels
 from jaxprof.regions.pixels import region_pixels as region_pixels
+from jaxprof.regions.solid_angles import region_solid_angles as region_solid_angles

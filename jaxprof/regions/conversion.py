@@ -35,16 +35,27 @@ from regions import (
     RectanglePixelRegion,
     RectangleSkyRegion,
     SkyRegion,
+    TextPixelRegion,
     TextSkyRegion,
 )
 
+from jaxprof.user_warning import warn_user
+
 Array: TypeAlias = np.ndarray[Any, Any]
 _RECT_LIKE = {RectangleSkyRegion: RectanglePixelRegion, EllipseSkyRegion: EllipsePixelRegion}
+_LABELS = (TextSkyRegion, TextPixelRegion)
+_SIMPLE = {
+    CircleSkyRegion,
+    CircleAnnulusSkyRegion,
+    EllipseSkyRegion,
+    PolygonSkyRegion,
+    RectangleSkyRegion,
+}
 _FAST = (*_RECT_LIKE, CircleSkyRegion, CircleAnnulusSkyRegion)
 
 
 def region_list(regions: Any) -> list[SkyRegion]:
-    """Check regions and return them as a list.
+    """Check regions and return them as a list, without text labels.
 
     Parameters
     ----------
@@ -60,6 +71,11 @@ def region_list(regions: Any) -> list[SkyRegion]:
     ValueError
         For an empty list, for anything that is not a sky region with an area, and for
         regions marked as exclusions ("-" in a DS9 file).
+
+    Warns
+    -----
+    UserWarning
+        For text labels, which DS9 files have beside their regions and which are left out.
     """
     if isinstance(regions, str):
         raise ValueError(
@@ -74,9 +90,25 @@ def region_list(regions: Any) -> list[SkyRegion]:
     if not items:
         raise ValueError("regions is empty; give at least one sky region")
     for i, item in enumerate(items):
+        if type(item) in _SIMPLE and item.meta.get("include", True) is True:
+            continue
         for leaf in _leaves(item):
-            _check_region(i, leaf)
-    return items
+            if leaf is not item or not isinstance(item, _LABELS):
+                _check_region(i, leaf)
+    return _without_labels(items)
+
+
+def _without_labels(items: list[Any]) -> list[SkyRegion]:
+    """Leave out text labels, with a warning that names them."""
+    labels = [item for item in items if isinstance(item, _LABELS)]
+    if not labels:
+        return items
+    shown = ", ".join(repr(label.text) for label in labels[:5]) + ", ..." * (len(labels) > 5)
+    if len(labels) == len(items):
+        raise ValueError(f"regions has only text labels ({shown}); give at least one sky region")
+    plural = "s are" if len(labels) > 1 else " is"
+    warn_user(f"regions: {len(labels)} text label{plural} left out, as they have no area: {shown}")
+    return [item for item in items if not isinstance(item, _LABELS)]
 
 
 def _leaves(region: Any) -> list[Any]:
@@ -96,7 +128,7 @@ def _check_region(index: int, region: Any) -> None:
     if not isinstance(region, SkyRegion):
         hint = "; convert it with .to_sky()" if hasattr(region, "to_sky") else ""
         raise ValueError(f"regions[{index}] is a {name}, not a regions.SkyRegion{hint}")
-    if isinstance(region, PointSkyRegion | LineSkyRegion | TextSkyRegion):
+    if isinstance(region, PointSkyRegion | LineSkyRegion):
         raise ValueError(
             f"regions[{index}] is a {name}, which has no area; use a circle or a box instead"
         )

@@ -96,6 +96,23 @@ class RegionGeom:
         return f"<RegionGeom: {len(self)} region{'s' if len(self) != 1 else ''}>"
 
 
+def region_name(region: SkyRegion) -> str:
+    """Name of a region: ``text={...}`` in a DS9 file, ``label="..."`` in a CRTF file.
+
+    Parameters
+    ----------
+    region : SkyRegion
+        Its ``meta`` is looked up.
+
+    Returns
+    -------
+    str
+        Empty if it has none.
+    """
+    found = (region.meta.get(key) for key in ("text", "label", "name"))
+    return next((" ".join(str(name).split()) for name in found if name), "")
+
+
 def region_centers(regions: Any) -> SkyCoord:
     """Centres of regions as one coordinate array.
 
@@ -103,7 +120,8 @@ def region_centers(regions: Any) -> SkyCoord:
     ----------
     regions : SkyRegion or iterable of SkyRegion
         Sky regions. A polygon's centre is the mean direction of its vertices, a compound
-        region's that of its parts.
+        region's that of the simple regions it is made of, each counted once whatever the
+        nesting.
 
     Returns
     -------
@@ -116,12 +134,19 @@ def region_centers(regions: Any) -> SkyCoord:
 
 def _center(region: Any) -> SkyCoord:
     if isinstance(region, CompoundSkyRegion):
-        first, second = _center(region.region1), _center(region.region2)
-        if region.operator not in (operator.or_, operator.xor, operator.and_):
-            return first
-        return _mean_direction(stack_coords([first, second], first.frame.replicate_without_data()))
+        centers = [_center(part) for part in _parts(region)]
+        return _mean_direction(stack_coords(centers, centers[0].frame.replicate_without_data()))
     center = getattr(region, "center", None)
     return _mean_direction(region.vertices) if center is None else center
+
+
+def _parts(region: Any) -> list[Any]:
+    """Simple regions that a compound one joins, whatever the nesting, without those cut out."""
+    if not isinstance(region, CompoundSkyRegion):
+        return [region]
+    if region.operator not in (operator.or_, operator.xor, operator.and_):
+        return _parts(region.region1)
+    return [*_parts(region.region1), *_parts(region.region2)]
 
 
 def _mean_direction(coords: SkyCoord) -> SkyCoord:

@@ -1,0 +1,87 @@
+"""The horizontal axis of figures along a profile, with the names of its bins where asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from jaxprof.plotting.points import get_quantity
+from jaxprof.plotting.style import axis_label
+
+_SMALLEST = 3.5  # points; names that would have to be smaller are left out
+_LINE = 1.15  # height of a line of text over its size
+_SLANT = 45.0  # deg
+
+
+def bin_names(profile: Any, show_names: bool) -> list[str] | None:
+    """Names of the bins of a profile if they are to be shown.
+
+    Raises
+    ------
+    ValueError
+        If the profile has none.
+    """
+    if not show_names:
+        return None
+    names = get_quantity(profile, "name")
+    if names is None:
+        raise ValueError(
+            "show_names: the profile has no names; it takes those of its regions, text={...} in a "
+            'DS9 file or region.meta["text"]'
+        )
+    return [str(name) for name in names]
+
+
+def finish_xaxis(ax: Any, axis: Any, names: list[str] | None = None) -> None:
+    """Label the horizontal axis, and its ticks with whole numbers or names.
+
+    Parameters
+    ----------
+    ax : `~matplotlib.axes.Axes`
+        Axes with all that is drawn.
+    axis : ProfileAxis
+        Axis of the profile.
+    names : list of str, optional
+        Names of its bins.
+    """
+    ax.set_xlabel(axis_label(axis))
+    if names is not None:
+        if not axis.unit:
+            ax.set_xlabel("")  # an index says nothing beside the names
+        _set_names(ax, np.asarray(axis.ref, dtype=float), names)
+    elif axis.name == "region-index":
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _set_names(ax: Any, at: NDArray[np.float64], names: list[str]) -> None:
+    """Names as tick labels that do not overlap: upright, slanted or vertical, and small enough."""
+    labelled = np.flatnonzero(np.array(names, dtype=str) != "")
+    at, names = at[labelled], [names[k] for k in labelled]
+    low, high = ax.get_xlim()
+    width = ax.get_window_extent().width * 72 / ax.figure.dpi
+    position = (at - low) / (high - low) * width  # in points
+    kept = _spaced(position, _LINE * _SMALLEST)
+    at, position, names = at[kept], position[kept], [names[k] for k in kept]
+    ax.set_xticks(at, names)
+    labels = ax.get_xticklabels()
+    spacing = float(np.diff(position).min()) if len(position) > 1 else width
+    size = labels[0].get_fontsize() if labels else _SMALLEST
+    longest = max((label.get_window_extent().width for label in labels), default=0.0)
+    if longest * 72 / ax.figure.dpi < 0.9 * spacing:
+        return
+    slanted = spacing * np.sin(np.deg2rad(_SLANT)) >= _LINE * size
+    style = {"rotation": _SLANT if slanted else 90.0, "rotation_mode": "anchor", "ha": "right"}
+    for label in labels:
+        label.set(va="top" if slanted else "center", fontsize=min(size, spacing / _LINE), **style)
+
+
+def _spaced(position: NDArray[np.float64], least: float) -> list[int]:
+    """Indices, from left to right, of positions that are at least so far apart."""
+    kept: list[int] = []
+    for k in np.argsort(position, kind="stable"):
+        if not kept or position[k] - position[kept[-1]] >= least:
+            kept.append(int(k))
+    return kept
