@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -173,3 +174,23 @@ class SkyModel:
             f"  spectral_model={self.spectral_model!r},\n"
             f"  spatial_model={self.spatial_model!r})"
         )
+
+
+def model_list(models: Any) -> list[SkyModel]:
+    """One model or several, as a list.
+
+    Raises
+    ------
+    ValueError
+        If `models` is neither a SkyModel nor an iterable of these.
+    """
+    remedy = "give a SkyModel(spectral_model=..., spatial_model=...) or a list of these"
+    if isinstance(models, SkyModel):
+        return [models]
+    if isinstance(models, str | bytes) or not isinstance(models, Iterable):
+        raise ValueError(f"models is a {type(models).__name__}; {remedy}")
+    found = list(models)
+    for index, model in enumerate(found):
+        if not isinstance(model, SkyModel):
+            raise ValueError(f"models[{index}] is a {type(model).__name__}; {remedy}")
+    return found

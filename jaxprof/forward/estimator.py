@@ -16,6 +16,7 @@ from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.energy_groups import same_edges, snap_energy_edges
 from jaxprof.estimator import FluxProfileEstimator
 from jaxprof.forward.components import Components
+from jaxprof.forward.expectation import with_models_as_counts
 from jaxprof.forward.fitting import fit_groups
 from jaxprof.forward.guards import nearest_bins
 from jaxprof.forward.options import (
@@ -138,7 +139,11 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     its range (five from the reference, for an index) has no error.
     """
 
+    guard_bins: int | Sequence[Any]
+    background: Any
     sources: list[SkyModel]
+    free_spectral_parameters: tuple[str, ...]
+    template: Any
     spectral_models: list[Any] | None = None  # of the bins, where they differ
     smoothness: float
     oversampling: int
@@ -326,7 +331,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
             One for each energy group: what `jaxprof.core.fit_joint` takes, in JAX's default
             precision.
         """
-        datasets = dataset_list(datasets)
+        datasets = [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
         with jax.enable_x64(True):
             response = self._checked(datasets, response)
             made = reducer(datasets, response, self._groups(datasets), self)(merge=merge)
@@ -378,7 +383,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         UserWarning
             For regions that lie wholly off the map.
         """
-        datasets = dataset_list(datasets)
+        datasets = [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
         with jax.enable_x64(True):
             response = self._checked(datasets, response)
             if response.other_spectrum:

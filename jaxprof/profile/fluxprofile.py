@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from astropy.table import Table
 
+from jaxprof.attributes import KnownAttributes
 from jaxprof.core.data import Data
+from jaxprof.gti import gti_table
 from jaxprof.profile.access import QuantityAccess, describe
 from jaxprof.profile.checks import (
+    FIXED,
     check_data,
     check_edges,
     check_goodness,
     check_models,
     check_nuisance,
     check_reference,
+    check_threshold,
+    refuse_fixed,
     selected_indices,
 )
 from jaxprof.profile.figures import ProfileFigures
 from jaxprof.profile.joint import JointAccess, cut_groups, cut_matrices
 from jaxprof.profile.limits import map_data, upper_limits_from_data, upper_limits_from_scan
 from jaxprof.profile.quantities import (
+    Array,
     bin_references,
     check_quantities,
     check_sed_type,
@@ -33,7 +39,7 @@ from jaxprof.profile.quantities import (
 from jaxprof.regions import ProfileAxis
 
 
-class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
+class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
     """Norms and fluxes of the bins of a profile, in energy groups.
 
     Every quantity is an attribute. Those without a unit are arrays, fluxes and
@@ -71,9 +77,9 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
     n_sigma, n_sigma_ul, n_sigma_sensitivity : float
         Numbers of standard deviations of errors, upper limits and sensitivities.
     sqrt_ts_threshold_ul : float
-        ``is_ul`` is true where ``sqrt_ts`` is below it. May be set later.
-    gti : `~astropy.table.Table`, optional
-        Good time intervals.
+        ``is_ul`` is true where ``sqrt_ts`` is below it, unless it is set itself.
+    gti : `~astropy.table.Table` or GTI of gammapy, optional
+        Good time intervals; see `jaxprof.gti.gti_table`.
     sed_type_init : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}
         What tables, files and figures show if not told otherwise.
     likelihood_data : ProfileData, OnOffData or a tuple of these, optional
@@ -99,9 +105,42 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
     ValueError
         For arrays of a wrong shape, edges that are not increasing, an unknown name or
         sed type, or neither a model nor reference fluxes.
+    AttributeError
+        Later, if an attribute is set that a profile does not have, or that other values follow
+        from: quantities, ``n_sigma_ul``.
+
+    Notes
+    -----
+    ``sqrt_ts_threshold_ul``, ``is_ul``, ``gti``, ``meta``, ``sed_type_init`` and names may be set
+    later, and tables, files, figures and slices follow.
     """
 
+    axis: ProfileAxis
+    energy_edges: Array
+    shape: tuple[int, int]
+    quantities: dict[str, Array]
+    reference_model: Any
+    regions: list[Any] | None
+    dataset_names: tuple[str, ...]
+    n_sigma: float
+    n_sigma_ul: float
+    n_sigma_sensitivity: float
     sqrt_ts_threshold_ul: float
+    gti: Table | None
+    sed_type_init: str
+    likelihood_data: Data | None
+    meta: dict[str, Any]
+    reference_models: list[Any] | None
+    nuisance: Table | None
+    goodness: Table | None
+    reference: dict[str, Array]
+    _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        "gti": gti_table,
+        "sed_type_init": check_sed_type,
+        "sqrt_ts_threshold_ul": check_threshold,
+        "dataset_names": tuple,
+        "meta": lambda meta: dict(meta or {}),
+    }
 
     def __init__(
         self,
@@ -116,7 +155,7 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         n_sigma_ul: float = 2,
         n_sigma_sensitivity: float = 5,
         sqrt_ts_threshold_ul: float = 2,
-        gti: Table | None = None,
+        gti: Any = None,
         sed_type_init: str = "likelihood",
         likelihood_data: Data | None = None,
         meta: Mapping[str, Any] | None = None,
@@ -133,15 +172,15 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         self.regions = None if regions is None else list(regions)
         if self.regions is not None and len(self.regions) != len(axis):
             raise ValueError(f"regions are {len(self.regions)}; give one a bin, {len(axis)}")
-        self.dataset_names = tuple(dataset_names)
+        self.dataset_names = dataset_names
         self.n_sigma = n_sigma
         self.n_sigma_ul = n_sigma_ul
         self.n_sigma_sensitivity = n_sigma_sensitivity
         self.sqrt_ts_threshold_ul = sqrt_ts_threshold_ul
         self.gti = gti
-        self.sed_type_init = check_sed_type(sed_type_init)
+        self.sed_type_init = sed_type_init
         self.likelihood_data = check_data(likelihood_data, self.shape)
-        self.meta = dict(meta or {})
+        self.meta = meta
         self.reference_models = check_models(reference_models, len(axis))
         self.nuisance = check_nuisance(nuisance, self.shape[1])
         self.goodness = check_goodness(goodness, self.shape[1])
@@ -153,6 +192,19 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
             self.reference = reference_fluxes(reference_model, self.energy_edges)
         else:
             raise ValueError("give reference_model, or the fluxes at norm one as reference")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what may be set; the message says what to do for what may not."""
+        refuse_fixed(name, vars(self))
+        changed = name in vars(self)
+        super().__setattr__(name, value)
+        if changed and name == "sqrt_ts_threshold_ul":
+            # What was set last holds, the rule or the mask, as in gammapy.
+            self.is_ul = None
+
+    @classmethod
+    def _options(cls) -> tuple[str, ...]:
+        return (*(name for name in super()._options() if name not in FIXED), "is_ul")
 
     # Changed copies
 

@@ -21,9 +21,11 @@ from jaxprof.profile.quantities import (
     UNITS,
     Array,
     bin_references,
+    check_is_ul,
     check_sed_type,
     reference_fluxes,
     unit,
+    value,
     with_e2dnde,
 )
 from jaxprof.profile.table import column, regions_from_ds9
@@ -242,6 +244,12 @@ def _quantities(table: Table, sed_type: str, reference: dict[str, Array]) -> dic
         stored["status"] = np.vectorize(labels.__getitem__, otypes=[int])(words)
     else:
         stored["status"] = _inferred_status(stored)
+    if "is_ul" in table.colnames:
+        is_ul = check_is_ul(column(table, "is_ul").reshape(shape), shape)
+        # Kept where it says more than the rule does.
+        rule = value("is_ul", stored, reference, table.meta.get("SQRTTSUL", 2))
+        if rule is None or not np.array_equal(is_ul, rule):
+            stored["is_ul"] = is_ul
     return stored
 
 
