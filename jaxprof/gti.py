@@ -161,4 +161,6 @@ def joined_gti(tables: Sequence[Table | None]) -> Table | None:
             start, stop = (np.round(np.asarray(table[name]) + shift, 6) for name in COLUMNS)
             table = _with_columns(table, start, stop, {})
         moved.append(table)
-    return unique(vstack(moved, metadata_conflicts="silent"), keys=list(COLUMNS))
+    found = unique(vstack(moved, metadata_conflicts="silent"), keys=list(COLUMNS))
+    found.meta = dict(known[0].meta)
+    return found
