@@ -97,13 +97,13 @@ def _from_numbers(table: Table) -> Table:
     reference = _reference(table.meta)
     if reference is None:
         raise ValueError(f"gti has no reference time in its meta; {_REMEDY}")
-    values = []
+    values: list[Any] = []
     for name in COLUMNS:
         column = table[name]
         unit = column.unit or table.meta.get("TIMEUNIT", "s")
         try:
-            data = np.ma.filled(np.ma.asarray(getattr(column, "value", column), float), np.nan)
-            values.append(data * u.Unit(unit).to("s"))
+            data: Any = np.ma.asarray(getattr(column, "value", column), float)
+            values.append(np.ma.filled(data, np.nan) * u.Unit(unit).to("s"))
         except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"gti: column {name} is not a time: {error}; {_REMEDY}") from error
     meta: dict[str, Any] = {"TIMEUNIT": "s", "TIMESYS": table.meta.get("TIMESYS", "TT")}
@@ -115,14 +115,14 @@ def _from_numbers(table: Table) -> Table:
     else:
         whole = float(table.meta["MJDREF"])
         meta |= {"MJDREFI": int(whole), "MJDREFF": whole - int(whole)}
-    return _with_columns(table, *values, meta)
+    return _with_columns(table, values[0], values[1], meta)
 
 
 def _reference(meta: dict[str, Any]) -> Time | None:
     """Reference time of a table's meta; None if it has none."""
     if "MJDREFI" not in meta and "MJDREF" not in meta:
         return None
-    whole = meta.get("MJDREFI", meta.get("MJDREF"))
+    whole: Any = meta.get("MJDREFI", meta.get("MJDREF"))
     part = meta.get("MJDREFF", 0.0) if "MJDREFI" in meta else 0.0
     scale = str(meta.get("TIMESYS", "TT")).strip().lower()
     try:
@@ -155,7 +155,9 @@ def joined_gti(tables: Sequence[Table | None]) -> Table | None:
     first = _reference(known[0].meta)
     moved = []
     for table in known:
-        shift = (_reference(table.meta) - first).to_value("s")
+        own = _reference(table.meta)
+        assert own is not None and first is not None
+        shift = (own - first).to_value("s")
         if shift != 0:
             # To the microsecond, which the sum keeps: the same interval must stay the same.
             start, stop = (np.round(np.asarray(table[name]) + shift, 6) for name in COLUMNS)

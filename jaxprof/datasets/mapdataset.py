@@ -363,13 +363,14 @@ class MapDataset(KnownAttributes):
         return f"{type(self).__name__}({', '.join([repr(self.name), *parts])})"
 
 
-def _refused(part: str, value: Any) -> None:
-    """Raise for what On-Off data have no place for."""
+def _refused(part: str, value: Any) -> Any:
+    """Nothing, None or an empty list; raise for what On-Off data have no place for."""
     if value is not None and value != []:
         raise ValueError(
             f"{part} of an On-Off dataset: its background is measured in the Off counts, and "
             "nothing can join it; give other sources to ForwardFoldingProfileEstimator as sources="
         )
+    return value
 
 
 class MapDatasetOnOff(MapDataset):
@@ -401,7 +402,7 @@ class MapDatasetOnOff(MapDataset):
         **MapDataset._checks,
         "background": partial(_refused, "background"),
         "npred_sources": partial(_refused, "npred_sources"),
-        "models": lambda models: _refused("models", _models(models)) or [],
+        "models": lambda models: _refused("models", _models(models)),
     }
     stat_type = "wstat"
     _counts_like = (*MAPS_ON_OFF, "mask_safe", "mask_fit")

@@ -172,7 +172,7 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         self.regions = None if regions is None else list(regions)
         if self.regions is not None and len(self.regions) != len(axis):
             raise ValueError(f"regions are {len(self.regions)}; give one a bin, {len(axis)}")
-        self.dataset_names = dataset_names
+        self.dataset_names = tuple(dataset_names)
         self.n_sigma = n_sigma
         self.n_sigma_ul = n_sigma_ul
         self.n_sigma_sensitivity = n_sigma_sensitivity
@@ -180,7 +180,7 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         self.gti = gti
         self.sed_type_init = sed_type_init
         self.likelihood_data = check_data(likelihood_data, self.shape)
-        self.meta = meta
+        self.meta = dict(meta or {})
         self.reference_models = check_models(reference_models, len(axis))
         self.nuisance = check_nuisance(nuisance, self.shape[1])
         self.goodness = check_goodness(goodness, self.shape[1])
@@ -393,6 +393,7 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         format: str = "profile",
         reference_model: Any = None,
         sed_type: str | None = None,
+        n_sigma_ul: float | None = None,
     ) -> FluxProfile:
         """Read a profile that this package or gammapy wrote.
 
@@ -407,6 +408,9 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
             than "likelihood".
         sed_type : str, optional
             What the norms are taken from. By default as the file says, or what it has.
+        n_sigma_ul : float, optional
+            Number of standard deviations of the upper limits. Our files tell it, and those with
+            UL_CONF; gammapy's profiles do not: of these it is 2 unless given.
 
         Returns
         -------
@@ -419,8 +423,13 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         """
         from jaxprof.io.fluxprofile import read_profile
 
-        options = {"format": format, "reference_model": reference_model, "sed_type": sed_type}
-        return read_profile(filename, **options)
+        return read_profile(
+            filename,
+            format=format,
+            reference_model=reference_model,
+            sed_type=sed_type,
+            n_sigma_ul=n_sigma_ul,
+        )
 
     def __str__(self) -> str:
         return describe(self)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
+from scipy.stats import norm as normal
 
 from jaxprof.core.data import Data, Status
 from jaxprof.core.spectral import spectral_model_from_dict
@@ -44,6 +45,7 @@ def profile_from_table(
     *,
     sed_type: str | None = None,
     reference_model: Any = None,
+    n_sigma_ul: float | None = None,
     gti: Table | None = None,
     likelihood_data: Data | None = None,
     nuisance: Table | None = None,
@@ -61,6 +63,8 @@ def profile_from_table(
         What the norms are taken from.
     reference_model : SpectralModel, or a list of these, one a bin, optional
         Needed where the table has no ``ref_`` columns.
+    n_sigma_ul : float, optional
+        Number of standard deviations of the upper limits, for tables that do not tell it.
     gti, likelihood_data, nuisance, goodness
         As for `~jaxprof.profile.FluxProfile`.
 
@@ -104,7 +108,7 @@ def profile_from_table(
         regions=None if regions is None else regions_from_ds9(list(regions)),
         dataset_names=_json(meta, "DSNAMES", []),
         n_sigma=meta.get("N_SIGMA", 1),
-        n_sigma_ul=meta.get("NSIGMAUL", 2),
+        n_sigma_ul=_n_sigma_ul(meta, n_sigma_ul),
         n_sigma_sensitivity=meta.get("NSIGMASE", 5),
         sqrt_ts_threshold_ul=meta.get("SQRTTSUL", 2),
         sed_type_init=sed_type_init,
@@ -115,6 +119,24 @@ def profile_from_table(
         nuisance=nuisance,
         goodness=goodness,
     )
+
+
+def _n_sigma_ul(meta: dict[str, Any], given: float | None) -> float:
+    """Level of the upper limits: as the table says by NSIGMAUL or UL_CONF, as given, or two."""
+    found = meta.get("NSIGMAUL")
+    if found is None and "UL_CONF" in meta:
+        conf = meta["UL_CONF"]
+        if not isinstance(conf, int | float) or not 0 < conf < 1:
+            raise ValueError(f"UL_CONF in the header must be in (0, 1), got {conf!r}")
+        # Two-sided; the rounding is that of the confidence.
+        found = float(np.round(normal.isf(0.5 * (1 - conf)), 6))
+    if given is None:
+        return 2 if found is None else found
+    if not isinstance(given, int | float | np.number) or not 0 < given < np.inf:
+        raise ValueError(f"n_sigma_ul must be a positive number, got {given!r}")
+    if found is not None and not np.isclose(found, given, rtol=1e-3):
+        raise ValueError(f"n_sigma_ul={given}, but the limits in the table are those of {found}")
+    return given
 
 
 def _json(meta: dict[str, Any], key: str, default: Any) -> Any:
