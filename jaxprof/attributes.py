@@ -29,7 +29,8 @@ class KnownAttributes:
     """Base of the classes whose attributes are declared, and checked when they are set.
 
     Declared is what the class or a base annotates in its body, ``name: type``, gives a value there,
-    or makes a property with a setter. Subclasses declare attributes of their own in the same way.
+    makes a property with a setter, or has among its ``_options()``. Subclasses declare attributes
+    of their own in the same way.
     """
 
     _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
@@ -43,7 +44,7 @@ class KnownAttributes:
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute that the class has; its check says what is kept, or raises."""
         cls = type(self)
-        if not _is_declared(cls, name):
+        if name not in cls._options() and not _is_declared(cls, name):
             raise AttributeError(unknown_attribute(cls, name, self._word, cls._options()))
         check = self._checks.get(name)
         super().__setattr__(name, value if check is None else check(value))

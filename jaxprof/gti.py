@@ -74,7 +74,9 @@ def _with_columns(table: Table, start: Any, stop: Any, meta: dict[str, Any]) -> 
     found = Table(table, copy=True) if isinstance(table, QTable) else table.copy()
     for name, values in zip(COLUMNS, (start, stop), strict=True):
         found[name] = Column(np.asarray(values, dtype=float), unit="s")
-    found.meta.update(meta)
+    # What a file can keep, but not the checksums of the one that this comes from.
+    kept = {k: v for k, v in found.meta.items() if isinstance(v, str | int | float | list)}
+    found.meta = {k: v for k, v in kept.items() if k not in ("CHECKSUM", "DATASUM")} | meta
     return found
 
 

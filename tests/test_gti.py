@@ -82,6 +82,9 @@ def test_numbers_keep_their_reference():
         assert found.meta["TIMEUNIT"] == "s" and found.meta["TIMESYS"] == "TT"
         assert not isinstance(found, QTable)
     assert gti_table(numbers(MJDREFI=1))["STOP"].unit == u.s
+    # Neither checksums of the file that it comes from nor values that no file keeps.
+    other = gti_table(numbers(MJDREFI=1, CHECKSUM="x", DATASUM="y", CLOCKAPP=fits.card.Undefined()))
+    assert not {"CHECKSUM", "DATASUM", "CLOCKAPP"} & set(other.meta)
     assert len(gti_table(table_of_times()[:0])) == 0
 
 

@@ -92,11 +92,12 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     free_spectral_parameters : list of str
         The same for any parameters of the spectral model, such as ``["alpha", "beta"]``.
     template : SpatialModel, WcsNDMap or list of these, optional
-        Surface brightness within the bins; by default it is uniform. In a list a bin may have
-        a PointSpatialModel: uniform emission does not describe a bin that holds a bright point, and
-        its neighbours would make up for it by norms that alternate in sign. Where no emission can
-        be negative, ``norm={"min": 0}`` prevents that too. Guard bins have the template that all
-        bins share, and uniform emission with a list.
+        Surface brightness within the bins; by default it is uniform. A cube with a brightness for
+        each energy is folded energy by energy; the flux of a bin at each of them stays that of its
+        spectrum. In a list a bin may have a PointSpatialModel: uniform emission does not describe a
+        bin that holds a bright point, and its neighbours would make up for it by norms that
+        alternate in sign. Where no emission can be negative, ``norm={"min": 0}`` prevents that too.
+        Guard bins have the template that all bins share, and uniform emission with a list.
     smoothness : float
         Strength of a penalty ``smoothness * sum((x[j-1] - 2 x[j] + x[j+1])**2)`` that is added to
         the statistic. It pulls norms towards a line through their neighbours: the errors get
