@@ -80,8 +80,9 @@ class MapDataset(KnownAttributes):
 
     Notes
     -----
-    Parts are attributes, which may be set later. ``models`` is a list, empty without any. Each run of
-    an estimator folds them again; for many runs, set ``npred_sources`` to their `predicted_counts`.
+    Parts are attributes, which may be set later. ``models`` is a list, empty without any. Each run
+    of an estimator folds them again; for many runs, set ``npred_sources`` to what
+    `predicted_counts` gives for them.
     """
 
     counts: WcsNDMap | None
