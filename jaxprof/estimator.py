@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 import astropy.units as u
 import jax
 import numpy as np
-from astropy.table import Table, unique, vstack
 from numpy.typing import NDArray
 
 from jaxprof import core
+from jaxprof.attributes import KnownAttributes
 from jaxprof.core import NormFit, OnOffData
 from jaxprof.core.data import Status, blocks
 from jaxprof.core.spectral import PowerLawSpectralModel
 from jaxprof.core.statistics import wstat_rates
+from jaxprof.gti import joined_gti
 from jaxprof.options import (
     NormParameter,
     checked_energy_edges,
@@ -58,7 +59,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 """What makes of each option what the estimator works with, or raises."""
 
 
-class FluxProfileEstimator:
+class FluxProfileEstimator(KnownAttributes):
     """Estimate the flux in each of a list of sky regions and in groups of energies.
 
     For each region and energy group the norm of a reference spectrum is fitted to the counts with a
@@ -136,6 +137,7 @@ class FluxProfileEstimator:
     reference_solid_angle: str
     # Subclasses may have other rules for the same options, or more options.
     _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = _CHECKS
+    _word: ClassVar[str] = "option"
 
     def __init__(
         self,
@@ -179,16 +181,6 @@ class FluxProfileEstimator:
         for name, value in options.items():
             setattr(self, name, value)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; an option is checked, when it is changed later too."""
-        if name not in self._options() and not hasattr(type(self), name):
-            raise AttributeError(
-                f"{type(self).__name__} has no option {name!r}; it takes "
-                f"{', '.join(self._options())}"
-            )
-        check = self._checks.get(name)
-        super().__setattr__(name, value if check is None else check(value))
-
     @classmethod
     def _options(cls) -> tuple[str, ...]:
         return tuple(_CHECKS)
@@ -228,9 +220,12 @@ class FluxProfileEstimator:
             ``reduction.data`` is what `jaxprof.core.fit_norms` takes, for a likelihood of one's
             own.
         """
+        # That package has an estimator which stands on this one.
+        from jaxprof.forward.expectation import with_models_as_counts
+
         with jax.enable_x64(True):
             return reduce_datasets(
-                dataset_list(datasets),
+                [with_models_as_counts(dataset) for dataset in dataset_list(datasets)],
                 self.regions,
                 self.spectral_model,
                 self.energy_edges,
@@ -325,15 +320,6 @@ class FluxProfileEstimator:
         arrays["solid_angle"] = reduction.solid_angle
         arrays["region_solid_angle"] = reduction.region_solid_angle
         return arrays
-
-
-def joined_gti(tables: list[Table | None]) -> Table | None:
-    """Good time intervals of all datasets, as far as they share a time reference."""
-    known = [table for table in tables if table is not None]
-    if not known:
-        return None
-    same = [table for table in known if table.meta == known[0].meta]
-    return unique(vstack(same, metadata_conflicts="silent")) if len(same) > 1 else known[0]
 
 
 def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:

@@ -353,7 +353,8 @@ def test_existing_files_stay(tmp_path, ending):
 
 
 def test_nothing_is_left_of_a_write_that_fails(tmp_path):
-    p = make_profile(gti="not a table")
+    p = make_profile()
+    p.nuisance = "not a table"
     for ending in ENDINGS:
         with pytest.raises((AttributeError, ValueError, TypeError)):
             p.write(tmp_path / f"p{ending}")

@@ -8,12 +8,14 @@ arrays with a batch axis, gradients or placeholders.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from jaxprof.core._units import check, is_concrete, to_value
+from jaxprof.core._units import check, is_concrete, is_quantity, to_value
 
 T = TypeVar("T", bound="Model")
 M = TypeVar("M", bound=type)
@@ -58,6 +60,35 @@ def register_model(cls: M) -> M:
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
+
+
+def in_double_precision(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of a model's method: numbers that are no JAX arrays are computed with in float64.
+
+    JAX would cut them to float32 without a word where float64 is not enabled: 1e-40 would become
+    zero. JAX arrays, traced ones too, and numpy arrays of lower precision are followed.
+    """
+
+    @wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        leaves = [*jax.tree.leaves(self), *args, *kwargs.values()]
+        single = any(
+            isinstance(leaf, jax.Array)
+            or (
+                isinstance(leaf, np.ndarray | np.generic) and leaf.dtype in (np.float16, np.float32)
+            )
+            for leaf in leaves
+            if not is_quantity(leaf)
+        )
+        if single or jax.dtypes.canonicalize_dtype(np.float64) == np.float64:
+            return method(self, *args, **kwargs)
+        # Also while something else is traced: these numbers are known.
+        with jax.enable_x64(True), jax.ensure_compile_time_eval():
+            result = method(self, *args, **kwargs)
+        # As numpy arrays, which JAX takes like any other.
+        return jax.tree.map(lambda x: np.asarray(x) if isinstance(x, jax.Array) else x, result)
+
+    return call
 
 
 def format_value(value: Any, unit: str = "") -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from jaxprof.core import spatial_functions as functions
-from jaxprof.core._models import Model, parameter, register_model, static
+from jaxprof.core._models import Model, in_double_precision, parameter, register_model, static
 from jaxprof.core._units import attach, check, is_concrete, is_quantity, to_value
 from jaxprof.core.compilation import jit_by_size
 
@@ -31,13 +31,18 @@ def _angles(value: Any, name: str) -> Any:
 
 
 class SpatialModel(Model):
-    """Base of the spatial models: surface brightness at positions on the sky."""
+    """Base of the spatial models: surface brightness at positions on the sky.
+
+    Quantities, Python numbers and numpy arrays of float64 are computed with in float64 even where
+    JAX has it disabled; results then are numpy arrays.
+    """
 
     tag: ClassVar[str]
 
     def _brightness(self, lon: Array, lat: Array) -> Array:
         raise NotImplementedError
 
+    @in_double_precision
     def __call__(self, lon: Any, lat: Any) -> Any:
         """Surface brightness.
 

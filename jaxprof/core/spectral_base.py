@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxprof.core._models import Model, parameter, register_model, static
+from jaxprof.core._models import Model, in_double_precision, parameter, register_model, static
 from jaxprof.core._units import (
     DNDE,
     EFLUX,
@@ -52,7 +52,9 @@ class SpectralModel(Model):
     Models are frozen and are JAX pytrees whose leaves are the parameters: `jax.grad`,
     `jax.jit` and `jax.vmap` take them as arguments. Parameters given as Python numbers are
     weakly typed, so results follow the dtype of the energies. Parameters may also be
-    arrays that broadcast with the energies.
+    arrays that broadcast with the energies. Quantities, Python numbers and numpy arrays of
+    float64 are computed with in float64 even where JAX has it disabled; results then are numpy
+    arrays.
 
     A subclass defines ``tag`` and ``_dnde(energy)``, and ``_moment(low, high, order)`` where
     there is a closed form.
@@ -74,6 +76,7 @@ class SpectralModel(Model):
         """Energies [TeV] where the derivative jumps; quadratures of products split there."""
         return ()
 
+    @in_double_precision
     def __call__(self, energy: Any) -> Any:
         """Differential flux.
 
@@ -95,6 +98,7 @@ class SpectralModel(Model):
         result = _evaluate(self, _energies(energy, "energy"))
         return attach(result, DNDE, energy) if is_quantity(energy) else result
 
+    @in_double_precision
     def _integrated(self, energy_min: Any, energy_max: Any, order: int, unit: str) -> Any:
         low, high = _energies(energy_min, "energy_min"), _energies(energy_max, "energy_max")
         if is_concrete(low) and is_concrete(high) and np.any(np.asarray(high) < np.asarray(low)):
@@ -130,6 +134,7 @@ class SpectralModel(Model):
         """Energy flux between two energies [TeV cm-2 s-1]; arguments as `integral`."""
         return self._integrated(energy_min, energy_max, 1, EFLUX)
 
+    @in_double_precision
     def bin_fluxes(self, energy_min: Any, energy_max: Any) -> dict[str, Array]:
         """All fluxes of energy bins in one compiled call.
 

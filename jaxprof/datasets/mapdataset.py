@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import uuid
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from jaxprof.attributes import KnownAttributes
 from jaxprof.datasets.checks import (
     check_exposure_pixels,
     check_plain_numbers,
@@ -18,8 +21,10 @@ from jaxprof.datasets.checks import (
 )
 from jaxprof.datasets.folding import exposure_on_counts, true_energies_in_use
 from jaxprof.datasets.summary import dataset_summary
+from jaxprof.gti import gti_table
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
 from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.models import SkyModel, model_list
 from jaxprof.user_warning import warn_user
 
 EXPOSURE_UNIT = u.Unit("cm2 s")
@@ -29,7 +34,17 @@ OFF_ROUNDING = 1e-5
 MAPS_ON_OFF = ("counts", "counts_off", "acceptance", "acceptance_off")
 
 
-class MapDataset:
+def _as_mask(mask: WcsNDMap | None) -> WcsNDMap | None:
+    if mask is None or mask.is_mask:
+        return mask
+    return WcsNDMap(mask.geom, mask.data != 0)
+
+
+def _models(models: Any) -> list[SkyModel]:
+    return [] if models is None else model_list(models)
+
+
+class MapDataset(KnownAttributes):
     """Counts cube with background model, exposure and instrument responses.
 
     Any part may be missing; `check` tells what a profile needs.
@@ -50,21 +65,51 @@ class MapDataset:
         Point spread function, per true or per reconstructed energy.
     mask_safe, mask_fit : WcsNDMap, optional
         True where the data may be used, as `counts`; both must be.
-    gti : `~astropy.table.Table`, optional
-        Good time intervals, kept for writing.
+    gti : `~astropy.table.Table` or GTI of gammapy, optional
+        Good time intervals, kept for writing; see `jaxprof.gti.gti_table`.
     meta_table : `~astropy.table.Table`, optional
         A row per observation, kept for writing.
     name : str, optional
         Default: eight random characters.
     npred_sources : WcsNDMap, optional
         Predicted counts of other sources, as `counts`; they join the background.
+    models : SkyModel or iterable of SkyModel, optional
+        Other sources, which join the background as well: the estimators fold them through exposure,
+        PSF and energy dispersion (`predicted_counts`), and the profile is that of the rest. Their
+        attribute ``free`` does not matter. They are not written to files.
 
     Raises
     ------
     ValueError
-        If pixels, axes or units of the parts do not fit together.
+        If pixels, axes or units of the parts do not fit together, or a part is not one.
+    AttributeError
+        Later, if an attribute is set that a dataset does not have.
+
+    Notes
+    -----
+    Parts are attributes, which may be set later. ``models`` is a list, empty without any. Each run
+    of an estimator folds them again; for many runs, set ``npred_sources`` to what
+    `predicted_counts` gives for them.
     """
 
+    counts: WcsNDMap | None
+    background: WcsNDMap | None
+    exposure: WcsNDMap | None
+    edisp: EDispKernelMap | EDispMap | None
+    psf: PSFMap | None
+    mask_safe: WcsNDMap | None
+    mask_fit: WcsNDMap | None
+    gti: Table | None
+    meta_table: Table | None
+    npred_sources: WcsNDMap | None
+    models: list[SkyModel]
+    _name: str
+    _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        "mask_safe": _as_mask,
+        "mask_fit": _as_mask,
+        "gti": gti_table,
+        "models": _models,
+    }
     stat_type = "cash"
     _counts_like: tuple[str, ...] = (
         "counts",
@@ -84,21 +129,23 @@ class MapDataset:
         psf: PSFMap | None = None,
         mask_safe: WcsNDMap | None = None,
         mask_fit: WcsNDMap | None = None,
-        gti: Table | None = None,
+        gti: Any = None,
         meta_table: Table | None = None,
         name: str | None = None,
         npred_sources: WcsNDMap | None = None,
+        models: Any = None,
     ) -> None:
         self.counts = counts
         self.background = background
         self.exposure = exposure
         self.edisp = edisp
         self.psf = psf
-        self.mask_safe = _as_mask(mask_safe)
-        self.mask_fit = _as_mask(mask_fit)
+        self.mask_safe = mask_safe
+        self.mask_fit = mask_fit
         self.gti = gti
         self.meta_table = meta_table
         self.npred_sources = npred_sources
+        self.models = models
         self._name = str(name) if name else uuid.uuid4().hex[:8]
         self._check_geometry()
 
@@ -143,12 +190,13 @@ class MapDataset:
         return mask
 
     def npred_background(self) -> WcsNDMap:
-        """Predicted counts of the background and of other sources.
+        """Predicted counts of `background` and `npred_sources`.
 
         Returns
         -------
         npred : WcsNDMap
-            In float64, as the counts; zeros if the dataset has neither.
+            In float64, as the counts; zeros if the dataset has neither. Without `models`, whose
+            counts are ``predicted_counts(dataset, dataset.models)``.
         """
         total = np.zeros(self.geom.data_shape)
         for part in (self.background, self.npred_sources):
@@ -317,9 +365,21 @@ class MapDataset:
         ValueError
             For another extension, or if the dataset has `npred_sources`, for which the format
             has no place.
+
+        Warns
+        -----
+        UserWarning
+            If the dataset has `models`: the file is without them, as gammapy's are, which keeps
+            models in files of their own. Set them again on what is read.
         """
         from jaxprof.io.mapdataset import write_map_dataset
 
+        if self.models:
+            names = ", ".join(repr(model.name) for model in self.models)
+            warn_user(
+                f"dataset {self.name!r} is written without its models {names}, for which the file "
+                "format has no place; set them again on the dataset that is read"
+            )
         write_map_dataset(self, path, overwrite=overwrite)
 
     def __str__(self) -> str:
@@ -327,7 +387,19 @@ class MapDataset:
 
     def __repr__(self) -> str:
         parts = [part for part in self._counts_like if getattr(self, part) is not None]
-        return f"{type(self).__name__}({self.name!r}, {', '.join(parts)})"
+        if self.models:
+            parts.append(f"models={[model.name for model in self.models]}")
+        return f"{type(self).__name__}({', '.join([repr(self.name), *parts])})"
+
+
+def _refused(part: str, value: Any) -> Any:
+    """Nothing, None or an empty list; raise for what On-Off data have no place for."""
+    if value is not None and value != []:
+        raise ValueError(
+            f"{part} of an On-Off dataset: its background is measured in the Off counts, and "
+            "nothing can join it; give other sources to ForwardFoldingProfileEstimator as sources="
+        )
+    return value
 
 
 class MapDatasetOnOff(MapDataset):
@@ -345,9 +417,22 @@ class MapDatasetOnOff(MapDataset):
     Raises
     ------
     ValueError
-        If pixels, axes or units of the parts do not fit together.
+        If pixels, axes or units of the parts do not fit together, or a part is not one. Also for
+        ``background``, ``npred_sources`` and ``models`` that are set later: all of the background
+        is what the Off counts tell.
+    AttributeError
+        Later, if an attribute is set that a dataset does not have.
     """
 
+    counts_off: WcsNDMap | None
+    acceptance: WcsNDMap | None
+    acceptance_off: WcsNDMap | None
+    _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        **MapDataset._checks,
+        "background": partial(_refused, "background"),
+        "npred_sources": partial(_refused, "npred_sources"),
+        "models": lambda models: _refused("models", _models(models)),
+    }
     stat_type = "wstat"
     _counts_like = (*MAPS_ON_OFF, "mask_safe", "mask_fit")
 
@@ -363,7 +448,7 @@ class MapDatasetOnOff(MapDataset):
         psf: PSFMap | None = None,
         mask_safe: WcsNDMap | None = None,
         mask_fit: WcsNDMap | None = None,
-        gti: Table | None = None,
+        gti: Any = None,
         meta_table: Table | None = None,
         name: str | None = None,
     ) -> None:
@@ -437,9 +522,3 @@ class MapDatasetOnOff(MapDataset):
         """
         self._require("counts_off", "acceptance", "acceptance_off")
         super().check()
-
-
-def _as_mask(mask: WcsNDMap | None) -> WcsNDMap | None:
-    if mask is None or mask.is_mask:
-        return mask
-    return WcsNDMap(mask.geom, mask.data != 0)

@@ -38,6 +38,7 @@ def dataset_summary(dataset: MapDataset) -> str:
             "Energy dispersion": _class_name(dataset.edisp),
             "Point spread function": _class_name(dataset.psf),
             "Fit statistic type": dataset.stat_type,
+            "Models": ", ".join(m.name for m in dataset.models) or "none",
         }
     )
     title = type(dataset).__name__

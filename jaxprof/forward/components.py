@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from jaxprof.core.spatial import PointSpatialModel
 from jaxprof.datasets import MapDataset
 from jaxprof.forward.compact import compact_emission
+from jaxprof.forward.cubes import cube_emission, cube_templates, resolved
 from jaxprof.forward.emission import (
     Emission,
     coarse_emission,
@@ -88,6 +89,7 @@ def component_emissions(components: Components, dataset: MapDataset) -> list[Emi
     if isinstance(template, list | tuple) and len(template) == len(components.regions):
         # A template for each bin leaves the guard bins even.
         template = [*template, *[None] * len(components.guards)]
+    template, cubes = cube_templates(template, components.models[: len(regions)], dataset)
     factor = 1 if components.oversampling == 1 else subpixels(dataset, components.subpixels)
     fine = geom.upsample(factor)
     sampling = (
@@ -103,7 +105,7 @@ def component_emissions(components: Components, dataset: MapDataset) -> list[Emi
     for index, model in points.items():
         # A bin whose flux is a point's: the region tells its counts and solid angle only.
         found[index] = replace(source_emission(model, geom), solid_angle=found[index].solid_angle)
-    coarse = [_coarse(emission, factor) for emission in found]
+    coarse = resolved([_coarse(emission, factor) for emission in found], cubes, geom)
     return [*coarse, *source_emissions(components.sources, dataset, factor)]
 
 
@@ -136,9 +138,10 @@ def source_emissions(
     """
     geom = dataset.geom.to_image()
     fine = geom.upsample(factor)
+    cubes = [cube_emission(s.spatial_model, s.spectral_model, dataset) for s in sources]
     found = []
-    for source in sources:
-        model = source.spatial_model
+    for source, cube in zip(sources, cubes, strict=True):
+        model = source.spatial_model if cube is None else cube.mean
         own = geom if isinstance(model, PointSpatialModel) else fine
         try:
             emission = compact_emission(model, geom)
@@ -147,7 +150,7 @@ def source_emissions(
         except ValueError as error:
             raise ValueError(f"{name}: {source.name!r}: {error}") from error
         found.append(_coarse(emission, factor))
-    return found
+    return resolved(found, cubes, geom)
 
 
 def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> None:

@@ -46,6 +46,8 @@ class Emission:
         Shares of the n x n parts of each pixel, rows first; their sum is ``weights``.
     cloud : tuple of (dx, dy, share), or None
         For a source smaller than a pixel the points that stand for it, from ``offset``.
+    by_energy : ndarray, shape (T, h, w), or None
+        Shares at each true energy of a dataset over ``weights``, for template cubes.
     """
 
     y0: int
@@ -56,6 +58,7 @@ class Emission:
     offset: tuple[float, float] | None = None
     parts: NDArray[np.float64] | None = None
     cloud: tuple[tuple[float, float, float], ...] | None = None
+    by_energy: NDArray[np.float64] | None = None
 
     def centroids(self) -> NDArray[np.float64] | None:
         """Mean position (dy, dx) of the emission in each pixel, in pixels from its centre.

@@ -16,6 +16,7 @@ from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.energy_groups import same_edges, snap_energy_edges, warn_moved_edges
 from jaxprof.estimator import FluxProfileEstimator
 from jaxprof.forward.components import Components
+from jaxprof.forward.expectation import with_models_as_counts
 from jaxprof.forward.fitting import fit_groups
 from jaxprof.forward.guards import nearest_bins
 from jaxprof.forward.options import (
@@ -88,11 +89,12 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     free_spectral_parameters : list of str
         The same for any parameters of the spectral model, such as ``["alpha", "beta"]``.
     template : SpatialModel, WcsNDMap or list of these, optional
-        Surface brightness within the bins; by default it is uniform. In a list a bin may have
-        a PointSpatialModel: uniform emission does not describe a bin that holds a bright point, and
-        its neighbours would make up for it by norms that alternate in sign. Where no emission can
-        be negative, ``norm={"min": 0}`` prevents that too. Guard bins have the template that all
-        bins share, and uniform emission with a list.
+        Surface brightness within the bins; by default it is uniform. A cube with a brightness for
+        each energy is folded energy by energy; the flux of a bin at each of them stays that of its
+        spectrum. In a list a bin may have a PointSpatialModel: uniform emission does not describe a
+        bin that holds a bright point, and its neighbours would make up for it by norms that
+        alternate in sign. Where no emission can be negative, ``norm={"min": 0}`` prevents that too.
+        Guard bins have the template that all bins share, and uniform emission with a list.
     smoothness : float
         Strength of a penalty ``smoothness * sum((x[j-1] - 2 x[j] + x[j+1])**2)`` that is added to
         the statistic. It pulls norms towards a line through their neighbours: the errors get
@@ -138,7 +140,11 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     its range (five from the reference, for an index) has no error.
     """
 
+    guard_bins: int | Sequence[Any]
+    background: Any
     sources: list[SkyModel]
+    free_spectral_parameters: tuple[str, ...]
+    template: Any
     spectral_models: list[Any] | None = None  # of the bins, where they differ
     smoothness: float
     oversampling: int
@@ -328,7 +334,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
             One for each energy group: what `jaxprof.core.fit_joint` takes, in JAX's default
             precision.
         """
-        datasets = dataset_list(datasets)
+        datasets = [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
         with jax.enable_x64(True):
             response = self._checked(datasets, response)
             made = reducer(datasets, response, self._groups(datasets), self)(merge=merge)
@@ -383,7 +389,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
             For regions off the map of a dataset or with another solid angle there, for energy edges
             that are moved by more than a third of a bin or cut, and for fits that fail.
         """
-        datasets = dataset_list(datasets)
+        datasets = [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
         with jax.enable_x64(True):
             response = self._checked(datasets, response)
             if response.other_spectrum:

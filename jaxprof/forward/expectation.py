@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from jaxprof.forward.kernels import missing_psf, subpixels
 from jaxprof.forward.slots import templates_at
 from jaxprof.forward.windows import Folding, check_energies
 from jaxprof.maps import WcsNDMap
-from jaxprof.models import SkyModel
+from jaxprof.models import SkyModel, model_list
 
 Dataset = TypeVar("Dataset", bound=MapDataset)
 
@@ -35,7 +35,8 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
         neither do the masks, but for this: at energies that they leave out altogether, what is
         wrong with PSF or energy dispersion counts as zero.
     models : SkyModel or iterable of SkyModel
-        What the sky consists of; the sum of several. Their attribute ``free`` does not matter.
+        What the sky consists of; the sum of several. Their attribute ``free`` does not matter, and
+        neither does ``dataset.models``, which may be given here.
 
     Returns
     -------
@@ -57,7 +58,7 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
         raise ValueError(
             f"dataset is a {type(dataset).__name__}; give a MapDataset (of several, one at a time)"
         )
-    sky = _model_list(models)
+    sky = model_list(models)
     if dataset.psf is None:
         raise missing_psf(dataset)
     geom, _ = dataset.geom, dataset.energy_axis_true
@@ -97,15 +98,16 @@ def expected_dataset(dataset: Dataset, models: SkyModel | Iterable[SkyModel]) ->
     dataset : MapDataset or MapDatasetOnOff
         With exposure and PSF.
     models : SkyModel or iterable of SkyModel
-        All that is not in the background or in ``npred_sources``; without any, the counts are the
-        background's.
+        All that is not in the background, in ``npred_sources`` or in ``dataset.models``; without
+        any, the counts are theirs.
 
     Returns
     -------
     MapDataset or MapDatasetOnOff
-        Of the class and name of `dataset`, with which it shares all maps but the counts. These, in
-        float64, are those of the background, of ``npred_sources`` and of the models; the
-        background of On-Off data is ``alpha`` times the Off counts, zero where a pixel has no
+        Of the class and name of `dataset`, with which it shares all maps but the counts, and the
+        models. The counts, in float64, are those of the background, of ``npred_sources``, of
+        ``dataset.models`` and of `models`: a profile has those of `models`. The background of
+        On-Off data is ``alpha`` times the Off counts, zero where a pixel has no
         acceptance.
 
     Raises
@@ -115,7 +117,7 @@ def expected_dataset(dataset: Dataset, models: SkyModel | Iterable[SkyModel]) ->
         negative inside the masks for instance, because a model has a negative flux.
     """
     predicted = predicted_counts(dataset, models)
-    background = dataset.npred_background().data
+    background = with_models_as_counts(dataset).npred_background().data
     if isinstance(dataset, MapDatasetOnOff):
         # Off maps made by a convolution may have rounding below zero, which counts must not have.
         background = np.maximum(background, 0.0)
@@ -125,15 +127,44 @@ def expected_dataset(dataset: Dataset, models: SkyModel | Iterable[SkyModel]) ->
     return expected
 
 
-def _model_list(models: Any) -> list[SkyModel]:
-    """One model or several, as a list."""
-    remedy = "give a SkyModel(spectral_model=..., spatial_model=...) or a list of these"
-    if isinstance(models, SkyModel):
-        return [models]
-    if isinstance(models, str | bytes) or not isinstance(models, Iterable):
-        raise ValueError(f"models is a {type(models).__name__}; {remedy}")
-    found = list(models)
-    for index, model in enumerate(found):
-        if not isinstance(model, SkyModel):
-            raise ValueError(f"models[{index}] is a {type(model).__name__}; {remedy}")
+def with_models_as_counts(dataset: Dataset) -> Dataset:
+    """The dataset with the expected counts of its models among its ``npred_sources``.
+
+    Parameters
+    ----------
+    dataset : MapDataset or MapDatasetOnOff
+        With exposure and PSF, if it has models.
+
+    Returns
+    -------
+    MapDataset or MapDatasetOnOff
+        The dataset itself if it has no models. Otherwise a copy without any, which shares all else.
+
+    Raises
+    ------
+    ValueError
+        As for `predicted_counts`, and for models that predict negative counts inside the mask.
+    """
+    if not dataset.models:
+        return dataset
+    name = f"models of dataset {dataset.name!r}"
+    if dataset.psf is None:
+        raise ValueError(
+            f"{name} cannot be folded, as it has no psf: set dataset.psf (PSFMap.from_gauss makes "
+            "a Gaussian one), or give the counts of the models as npred_sources"
+        )
+    try:
+        total = predicted_counts(dataset, dataset.models)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if dataset.npred_sources is not None:
+        total.data += dataset.npred_sources.data
+    negative = (total.data < 0) & dataset.mask
+    if negative.any():
+        raise ValueError(
+            f"{name} predict negative counts, down to {total.data[negative].min():.4g}, in "
+            f"{np.count_nonzero(negative)} bins inside the mask; give models of positive flux"
+        )
+    found = copy.copy(dataset)
+    found.npred_sources, found.models = total, []
     return found

@@ -72,6 +72,8 @@ def exposures(dataset: MapDataset, chunk: Sequence[Emission]) -> Array:
                 values[row[known], column[known]] = between[known]
         seen = np.where(np.isfinite(seen) & (emission.weights > 0), seen, 0.0)
         images[index, :, :h, :w] = seen * factor * emission.weights
+        if emission.by_energy is not None:
+            images[index, :, :h, :w] *= emission.by_energy
     return images
 
 

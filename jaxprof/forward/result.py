@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from jaxprof.core.data import Status
 from jaxprof.datasets import MapDataset
-from jaxprof.estimator import joined_gti
 from jaxprof.forward.fitting import GroupResult
 from jaxprof.forward.parameters import background_options
 from jaxprof.forward.prediction import Prediction, predict
 from jaxprof.forward.problem import coverage, seen
 from jaxprof.forward.response import ForwardResponse, emission_sizes
 from jaxprof.forward.summary import goodness_table, nuisance_table
+from jaxprof.gti import joined_gti
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import reference_fluxes
 from jaxprof.region_checks import solid_angle_of_pixels

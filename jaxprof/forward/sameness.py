@@ -78,10 +78,15 @@ def _same(old: Any, new: Any) -> bool:
             [old.spectral_model, old.spatial_model], [new.spectral_model, new.spatial_model]
         )
     if isinstance(old, TemplateSpatialModel):
-        return _same(old.image, new.image)
+        cubes = [() if c is None else (c.log_nodes, c.planes) for c in (old.cube, new.cube)]
+        return (
+            _same(old.image, new.image)
+            and len(cubes[0]) == len(cubes[1])
+            and all(map(np.array_equal, *cubes))
+        )
     if hasattr(old, "geom"):
         same_data = np.array_equal(old.data, new.data)
-        return same_data and old.geom.is_allclose_image(new.geom)
+        return same_data and old.geom == new.geom
     if hasattr(old, "parameters"):
         return _same_model(old, new)
     try:

@@ -257,6 +257,7 @@ def read_profile(
     format: str = "profile",
     reference_model: Any = None,
     sed_type: str | None = None,
+    n_sigma_ul: float | None = None,
 ) -> FluxProfile:
     """Read a profile that this package or gammapy wrote.
 
@@ -270,6 +271,8 @@ def read_profile(
         Needed for files without reference fluxes.
     sed_type : str, optional
         What the norms are taken from.
+    n_sigma_ul : float, optional
+        Number of standard deviations of the upper limits, for files that do not tell it.
 
     Returns
     -------
@@ -298,6 +301,7 @@ def read_profile(
             table,
             sed_type=sed_type,
             reference_model=reference_model,
+            n_sigma_ul=n_sigma_ul,
             likelihood_data=likelihood,
             **extras,
         )

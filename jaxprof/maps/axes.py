@@ -265,6 +265,25 @@ class MapAxis:
         atol = 1e-9 * float(self._edges[-1] - self._edges[0])
         return bool(np.allclose(self._edges, theirs, rtol=rtol, atol=atol))
 
+    def __eq__(self, other: object) -> bool:
+        """Whether another axis is the same: name, scale, kind, and edges and centres to 1e-6.
+
+        As in gammapy, axes in other units may be equal.
+        """
+        if not isinstance(other, MapAxis):
+            return NotImplemented
+        if (self._interp, self._node_type) != (other.interp, other.node_type):
+            return False
+        if not self.is_allclose(other):
+            return False
+        atol = 1e-9 * float(self._edges[-1] - self._edges[0])
+        theirs = other.center.to_value(self._unit)
+        return bool(np.allclose(self._center, theirs, rtol=1e-6, atol=atol))
+
+    def __hash__(self) -> int:
+        # What equal axes have in common exactly.
+        return hash((self._name, self.nbin))
+
     def __repr__(self) -> str:
         low, high = self._edges[[0, -1]]
         unit = self._unit.to_string()

@@ -334,6 +334,16 @@ class WcsGeom:
             ) from None
         return rows, columns
 
+    def __eq__(self, other: object) -> bool:
+        """Whether another geometry has the same pixels (`is_allclose_image`) and equal axes."""
+        if not isinstance(other, WcsGeom):
+            return NotImplemented
+        return self.axes == other.axes and self.is_allclose_image(other)
+
+    def __hash__(self) -> int:
+        # What equal geometries have in common exactly.
+        return hash((self.npix_shape, tuple(self.axes)))
+
     def __repr__(self) -> str:
         center = self.center_skydir.spherical
         lines = {

@@ -120,6 +120,27 @@ class QuantityAccess:
         return ProfileQuantity(name, data, quantities_.unit(name), self)
 
     @property
+    def is_ul(self) -> Array:
+        """Whether tables and figures show an upper limit in place of the value, shape (B, G).
+
+        True where ``sqrt_ts`` is below ``sqrt_ts_threshold_ul``, or what it is set to: an array of
+        booleans (B, G). None brings back the rule.
+        """
+        data = self._data("is_ul")
+        if data is None:
+            # Then __getattr__ is called, which says what there is.
+            raise AttributeError("is_ul")
+        return data
+
+    @is_ul.setter
+    def is_ul(self, mask: Any) -> None:
+        others = {name: array for name, array in self.quantities.items() if name != "is_ul"}
+        if mask is not None:
+            others["is_ul"] = quantities_.check_is_ul(mask, self.quantities["norm"].shape)
+        # A new dict: a shallow copy of the profile stays as it is.
+        self.__dict__["quantities"] = others
+
+    @property
     def energy_min(self) -> u.Quantity:
         """Lower edges of the energy groups, shape (G,)."""
         return self.energy_edges[:, 0] * u.TeV

@@ -9,7 +9,7 @@ from astropy.table import Table
 
 from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.profile.limits import map_data
-from jaxprof.profile.quantities import Array
+from jaxprof.profile.quantities import Array, names
 
 #: Columns of the table of parameters that were fitted along with the norms.
 NUISANCE = {
@@ -29,6 +29,49 @@ GOODNESS = {
     "n_free": int,
     "z": float,
 }
+
+_SCALED = "in the profile would stay those of {old}; estimate again with another {name}"
+_MADE_OF = "what follows from it would stay as it is; make a new FluxProfile"
+#: Attributes of a profile that cannot be set later, and why.
+FIXED = {
+    "n_sigma": f"errors {_SCALED}",
+    "n_sigma_ul": "upper limits in the profile would stay those of {old}; "
+    "profile.recompute_ul(n_sigma_ul=...) is a profile with others",
+    "n_sigma_sensitivity": f"sensitivities {_SCALED}",
+    "shape": _MADE_OF,
+    "energy_edges": _MADE_OF,
+    "quantities": _MADE_OF,
+    "reference": _MADE_OF,
+    "reference_model": _MADE_OF,
+    "reference_models": _MADE_OF,
+}
+
+
+def refuse_fixed(name: str, state: dict[str, Any]) -> None:
+    """Raise an AttributeError for an attribute of a profile that other values follow from.
+
+    Parameters
+    ----------
+    name : str
+        The attribute that is to be set.
+    state : dict
+        The attributes that the profile has already.
+    """
+    if name in FIXED and name in state:
+        reason = FIXED[name].format(name=name, old=f"{name}={state[name]}")
+    elif name != "is_ul" and name in names(state.get("quantities", {})):
+        reason = "it is one of its quantities, and others follow from it; make a new FluxProfile"
+    else:
+        return
+    raise AttributeError(f"{name} of a profile cannot be set: {reason}")
+
+
+def check_threshold(value: Any) -> float:
+    """A number that ``sqrt_ts`` is compared with."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or np.isnan(value):
+        raise ValueError(f"sqrt_ts_threshold_ul must be a number, got {value!r}")
+    return value
 
 
 def check_edges(energy_edges: Any) -> Array:

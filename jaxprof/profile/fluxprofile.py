@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from astropy.table import Table
 
+from jaxprof.attributes import KnownAttributes
 from jaxprof.core.data import Data
+from jaxprof.gti import gti_table
 from jaxprof.profile.access import QuantityAccess, describe
 from jaxprof.profile.checks import (
+    FIXED,
     check_data,
     check_edges,
     check_goodness,
     check_models,
     check_nuisance,
     check_reference,
+    check_threshold,
+    refuse_fixed,
     selected_indices,
 )
 from jaxprof.profile.figures import ProfileFigures
@@ -25,6 +30,7 @@ from jaxprof.profile.joint import JointAccess, cut_groups, cut_matrices
 from jaxprof.profile.limits import map_data, upper_limits_from_data, upper_limits_from_scan
 from jaxprof.profile.quantities import (
     PER_BIN,
+    Array,
     bin_references,
     check_quantities,
     check_sed_type,
@@ -36,7 +42,7 @@ from jaxprof.profile.quantities import (
 from jaxprof.regions import ProfileAxis
 
 
-class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
+class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
     """Norms and fluxes of the bins of a profile, in energy groups.
 
     Every quantity is an attribute. Those without a unit are arrays, fluxes and
@@ -76,9 +82,9 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
     n_sigma, n_sigma_ul, n_sigma_sensitivity : float
         Numbers of standard deviations of errors, upper limits and sensitivities.
     sqrt_ts_threshold_ul : float
-        ``is_ul`` is true where ``sqrt_ts`` is below it. May be set later.
-    gti : `~astropy.table.Table`, optional
-        Good time intervals.
+        ``is_ul`` is true where ``sqrt_ts`` is below it, unless it is set itself.
+    gti : `~astropy.table.Table` or GTI of gammapy, optional
+        Good time intervals; see `jaxprof.gti.gti_table`.
     sed_type_init : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}
         What tables, files and figures show if not told otherwise.
     likelihood_data : ProfileData, OnOffData or a tuple of these, optional
@@ -107,9 +113,42 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
     ValueError
         For arrays of a wrong shape, edges that are not increasing, an unknown name or
         sed type, or neither a model nor reference fluxes.
+    AttributeError
+        Later, if an attribute is set that a profile does not have, or that other values follow
+        from: quantities, ``n_sigma_ul``.
+
+    Notes
+    -----
+    ``sqrt_ts_threshold_ul``, ``is_ul``, ``gti``, ``meta``, ``sed_type_init`` and names may be set
+    later, and tables, files, figures and slices follow.
     """
 
+    axis: ProfileAxis
+    energy_edges: Array
+    shape: tuple[int, int]
+    quantities: dict[str, Array]
+    reference_model: Any
+    regions: list[Any] | None
+    dataset_names: tuple[str, ...]
+    n_sigma: float
+    n_sigma_ul: float
+    n_sigma_sensitivity: float
     sqrt_ts_threshold_ul: float
+    gti: Table | None
+    sed_type_init: str
+    likelihood_data: Data | None
+    meta: dict[str, Any]
+    reference_models: list[Any] | None
+    nuisance: Table | None
+    goodness: Table | None
+    reference: dict[str, Array]
+    _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        "gti": gti_table,
+        "sed_type_init": check_sed_type,
+        "sqrt_ts_threshold_ul": check_threshold,
+        "dataset_names": tuple,
+        "meta": lambda meta: dict(meta or {}),
+    }
 
     def __init__(
         self,
@@ -124,7 +163,7 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         n_sigma_ul: float = 2,
         n_sigma_sensitivity: float = 5,
         sqrt_ts_threshold_ul: float = 2,
-        gti: Table | None = None,
+        gti: Any = None,
         sed_type_init: str = "likelihood",
         likelihood_data: Data | None = None,
         meta: Mapping[str, Any] | None = None,
@@ -148,7 +187,7 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         self.n_sigma_sensitivity = n_sigma_sensitivity
         self.sqrt_ts_threshold_ul = sqrt_ts_threshold_ul
         self.gti = gti
-        self.sed_type_init = check_sed_type(sed_type_init)
+        self.sed_type_init = sed_type_init
         self.likelihood_data = check_data(likelihood_data, self.shape)
         self.meta = dict(meta or {})
         self.reference_models = check_models(reference_models, len(axis))
@@ -163,6 +202,19 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
             self.reference = reference_fluxes(reference_model, self.energy_edges)
         else:
             raise ValueError("give reference_model, or the fluxes at norm one as reference")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what may be set; the message says what to do for what may not."""
+        refuse_fixed(name, vars(self))
+        changed = name in vars(self)
+        super().__setattr__(name, value)
+        if changed and name == "sqrt_ts_threshold_ul":
+            # What was set last holds, the rule or the mask, as in gammapy.
+            self.is_ul = None
+
+    @classmethod
+    def _options(cls) -> tuple[str, ...]:
+        return (*(name for name in super()._options() if name not in FIXED), "is_ul")
 
     # Changed copies
 
@@ -351,6 +403,7 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         format: str = "profile",
         reference_model: Any = None,
         sed_type: str | None = None,
+        n_sigma_ul: float | None = None,
     ) -> FluxProfile:
         """Read a profile that this package or gammapy wrote.
 
@@ -365,6 +418,9 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
             than "likelihood".
         sed_type : str, optional
             What the norms are taken from. By default as the file says, or what it has.
+        n_sigma_ul : float, optional
+            Number of standard deviations of the upper limits. Our files tell it, and those with
+            UL_CONF; gammapy's profiles do not: of these it is 2 unless given.
 
         Returns
         -------
@@ -377,8 +433,13 @@ class FluxProfile(JointAccess, ProfileFigures, QuantityAccess):
         """
         from jaxprof.io.fluxprofile import read_profile
 
-        options = {"format": format, "reference_model": reference_model, "sed_type": sed_type}
-        return read_profile(filename, **options)
+        return read_profile(
+            filename,
+            format=format,
+            reference_model=reference_model,
+            sed_type=sed_type,
+            n_sigma_ul=n_sigma_ul,
+        )
 
     def __str__(self) -> str:
         return describe(self)

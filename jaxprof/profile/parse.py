@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
+from scipy.stats import norm as normal
 
 from jaxprof.core.data import Data, Status
 from jaxprof.core.spectral import spectral_model_from_dict
@@ -28,9 +29,11 @@ from jaxprof.profile.quantities import (
     UNITS,
     Array,
     bin_references,
+    check_is_ul,
     check_sed_type,
     reference_fluxes,
     unit,
+    value,
     with_e2dnde,
 )
 from jaxprof.profile.table import column, regions_from_ds9
@@ -50,6 +53,7 @@ def profile_from_table(
     *,
     sed_type: str | None = None,
     reference_model: Any = None,
+    n_sigma_ul: float | None = None,
     gti: Table | None = None,
     likelihood_data: Data | None = None,
     nuisance: Table | None = None,
@@ -67,6 +71,8 @@ def profile_from_table(
         What the norms are taken from.
     reference_model : SpectralModel, or a list of these, one a bin, optional
         Needed where the table has no ``ref_`` columns.
+    n_sigma_ul : float, optional
+        Number of standard deviations of the upper limits, for tables that do not tell it.
     gti, likelihood_data, nuisance, goodness
         As for `~jaxprof.profile.FluxProfile`.
 
@@ -111,7 +117,7 @@ def profile_from_table(
         regions=None if regions is None else regions_from_ds9(list(regions), stored.get("name")),
         dataset_names=_names(meta),
         n_sigma=meta_number(meta, "N_SIGMA", 1),
-        n_sigma_ul=meta_number(meta, "NSIGMAUL", 2),
+        n_sigma_ul=_n_sigma_ul(meta, n_sigma_ul),
         n_sigma_sensitivity=meta_number(meta, "NSIGMASE", 5),
         sqrt_ts_threshold_ul=meta_number(meta, "SQRTTSUL", 2, positive=False),
         sed_type_init=sed_type_init,
@@ -130,6 +136,24 @@ def _names(meta: dict[str, Any]) -> list[str]:
     if not all(isinstance(name, str) for name in names):
         raise ValueError("DSNAMES in the header must be a list of text")
     return names
+
+
+def _n_sigma_ul(meta: dict[str, Any], given: float | None) -> float:
+    """Level of the upper limits: as the table says by NSIGMAUL or UL_CONF, as given, or two."""
+    found = meta_number(meta, "NSIGMAUL", 2) if "NSIGMAUL" in meta else None
+    if found is None and "UL_CONF" in meta:
+        conf = meta["UL_CONF"]
+        if not isinstance(conf, int | float) or not 0 < conf < 1:
+            raise ValueError(f"UL_CONF in the header must be in (0, 1), got {conf!r}")
+        # Two-sided; the rounding is that of the confidence.
+        found = float(np.round(normal.isf(0.5 * (1 - conf)), 6))
+    if given is None:
+        return 2 if found is None else found
+    if not isinstance(given, int | float | np.number) or not 0 < given < np.inf:
+        raise ValueError(f"n_sigma_ul must be a positive number, got {given!r}")
+    if found is not None and not np.isclose(found, given, rtol=1e-3):
+        raise ValueError(f"n_sigma_ul={given}, but the limits in the table are those of {found}")
+    return given
 
 
 def _model(text: str) -> Any:
@@ -261,6 +285,12 @@ def _quantities(table: Table, sed_type: str, reference: dict[str, Array]) -> dic
         stored["status"] = np.vectorize(labels.__getitem__, otypes=[int])(words)
     else:
         stored["status"] = _inferred_status(stored)
+    if "is_ul" in table.colnames:
+        is_ul = check_is_ul(column(table, "is_ul").reshape(shape), shape)
+        # Kept where it says more than the rule does.
+        rule = value("is_ul", stored, reference, table.meta.get("SQRTTSUL", 2))
+        if rule is None or not np.array_equal(is_ul, rule):
+            stored["is_ul"] = is_ul
     return stored
 
 

@@ -146,8 +146,11 @@ def check_quantities(quantities: Mapping[str, Any], shape: tuple[int, int]) -> d
         raise ValueError(f"quantities must have 'norm'; they have {sorted(quantities)}")
     stored: dict[str, Array] = {}
     for name, value in quantities.items():
-        if name in {*_FLUX_NAMES, *_REF_NAMES, *NEEDED, "is_ul", "ts_scan"}:
+        if name in {*_FLUX_NAMES, *_REF_NAMES, *NEEDED, "ts_scan"}:
             raise ValueError(f"quantity {name!r} is derived from others; leave it out")
+        if name == "is_ul":
+            stored[name] = check_is_ul(value, shape)
+            continue
         array = np.asarray(value)
         _check_shape(name, array, shape)
         if name == "success":
@@ -177,6 +180,17 @@ def check_quantities(quantities: Mapping[str, Any], shape: tuple[int, int]) -> d
         raise ValueError(f"status must be one of {[int(s) for s in Status]} (see Status)")
     stored.setdefault("success", stored["status"] <= Status.BOUNDARY)
     return stored
+
+
+def check_is_ul(mask: Any, shape: tuple[int, ...]) -> Array:
+    """A copy of a mask of upper limits; ValueError unless it is booleans of this shape."""
+    array = np.array(mask)
+    if array.dtype != bool or array.shape != shape:
+        raise ValueError(
+            f"is_ul must be booleans of the shape (bins, energy groups) = {shape}, got "
+            f"{array.dtype} of shape {array.shape}"
+        )
+    return array
 
 
 def _check_shape(name: str, array: Array, shape: tuple[int, int]) -> None:

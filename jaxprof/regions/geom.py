@@ -75,6 +75,13 @@ class RegionGeom:
     def __iter__(self) -> Iterator[SkyRegion]:
         return iter(self.regions)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether another one has equal regions, in the same order."""
+        return self.regions == other.regions if isinstance(other, RegionGeom) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((RegionGeom, len(self.regions)))
+
     def __str__(self) -> str:
         names = [type(region).__name__ for region in self.regions]
         kinds = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
@@ -180,6 +187,21 @@ class ProfileAxis:
 
     def __len__(self) -> int:
         return len(self.ref)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another axis has the same name and, to 1e-6 of the axis, the same bins."""
+        if not isinstance(other, ProfileAxis):
+            return NotImplemented
+        if (self.name, len(self)) != (other.name, len(other)):
+            return False
+        atol = 1e-6 * float(np.max(self.max) - np.min(self.min))
+        return all(
+            np.allclose(getattr(self, part), getattr(other, part), rtol=0, atol=atol)
+            for part in ("min", "max", "ref")
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, len(self)))
 
 
 def profile_axis(regions: Any) -> ProfileAxis:
