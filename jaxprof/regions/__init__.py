@@ -18,3 +18,4 @@ from jaxprof.regions.makers import (
 from jaxprof.regions.makers import make_sector_sky_regions as make_sector_sky_regions
 from jaxprof.regions.pixels import RegionPixels as RegionPixels
 from jaxprof.regions.pixels import region_pixels as region_pixels
+from jaxprof.regions.solid_angles import region_solid_angles as region_solid_angles

@@ -40,6 +40,13 @@ from regions import (
 
 Array: TypeAlias = np.ndarray[Any, Any]
 _RECT_LIKE = {RectangleSkyRegion: RectanglePixelRegion, EllipseSkyRegion: EllipsePixelRegion}
+_SIMPLE = {
+    CircleSkyRegion,
+    CircleAnnulusSkyRegion,
+    EllipseSkyRegion,
+    PolygonSkyRegion,
+    RectangleSkyRegion,
+}
 _FAST = (*_RECT_LIKE, CircleSkyRegion, CircleAnnulusSkyRegion)
 
 
@@ -74,6 +81,8 @@ def region_list(regions: Any) -> list[SkyRegion]:
     if not items:
         raise ValueError("regions is empty; give at least one sky region")
     for i, item in enumerate(items):
+        if type(item) in _SIMPLE and item.meta.get("include", True) is True:
+            continue
         for leaf in _leaves(item):
             _check_region(i, leaf)
     return items

@@ -1,0 +1,141 @@
+"""Outlines of shapes on the sphere, as smooth arcs that keep the inside on their left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from jaxprof.regions.shapes import BOX, ROUND, SkyShapes
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Arc:
+    """A smooth curve on the unit sphere.
+
+    Attributes
+    ----------
+    points : callable
+        Unit vectors (n, 3) at parameters (n,) from 0 to 1.
+    velocity : callable
+        Their derivatives with respect to the parameter, (n, 3).
+    scale : float
+        Size of the shape that it bounds [rad].
+    """
+
+    points: Callable[[Array], Array]
+    velocity: Callable[[Array], Array]
+    scale: float
+
+    def left(self, t: Array) -> Array:
+        """Unit vectors (n, 3) along the sphere to the left of the curve."""
+        across = np.cross(self.points(t), self.velocity(t))
+        length = np.linalg.norm(across, axis=1, keepdims=True)
+        return across / np.where(length > 0, length, 1.0)
+
+
+def outline_arcs(shapes: SkyShapes, index: int) -> list[Arc]:
+    """Arcs around a shape, holes included, in order; none for a shape without area.
+
+    They run counter-clockwise as seen from outside the sphere, and around holes clockwise;
+    those of polygons run as the vertices do.
+    """
+    axes, size, hole = shapes.axes[index], shapes.size[index], shapes.hole[index]
+    kind = shapes.kind[index]
+    if kind not in (ROUND, BOX):
+        vertices = shapes.vertices[shapes.first[index] : shapes.first[index + 1]]
+        scale = float(min(shapes.cap[index], 1.0))
+        arcs = [
+            _great_circle(a, b, scale)
+            for a, b in zip(vertices, np.roll(vertices, -1, 0), strict=True)
+        ]
+        return [arc for arc in arcs if arc is not None]
+    make = _ellipse if kind == ROUND else _box
+    outer = make(axes, size, 1) if size.all() else []
+    inner = make(axes, hole, -1) if hole.all() else []
+    return [*outer, *inner]
+
+
+def _ellipse(axes: Array, semi: Array, sense: int) -> list[Arc]:
+    """One closed arc by the eccentric angle; radii end at the opposite point."""
+    a, b = np.minimum(semi, np.pi)
+    u, v, c = axes
+
+    def parts(t: Array) -> tuple[Array, ...]:
+        turn = sense * 2 * np.pi * t
+        x, y = a * np.cos(turn), b * np.sin(turn)
+        dx, dy = -a * np.sin(turn) * sense * 2 * np.pi, b * np.cos(turn) * sense * 2 * np.pi
+        return x, y, np.hypot(x, y), dx, dy
+
+    def points(t: Array) -> Array:
+        x, y, rho, _, _ = parts(t)
+        s = np.sin(rho) / rho
+        return np.cos(rho)[:, None] * c + (s * x)[:, None] * u + (s * y)[:, None] * v
+
+    def velocity(t: Array) -> Array:
+        x, y, rho, dx, dy = parts(t)
+        s, along = np.sin(rho) / rho, (x * dx + y * dy) / rho
+        ds = (np.cos(rho) - s) / rho * along
+        return (
+            (-np.sin(rho) * along)[:, None] * c
+            + (ds * x + s * dx)[:, None] * u
+            + (ds * y + s * dy)[:, None] * v
+        )
+
+    return [Arc(points, velocity, float(min(a, b, 1.0)))]
+
+
+def _box(axes: Array, half: Array, sense: int) -> list[Arc]:
+    """Four sides in the sky-offset frame of the centre."""
+    w, h = min(half[0], np.pi), min(half[1], np.pi / 2)
+    corners = np.array([(-w, -h), (w, -h), (w, h), (-w, h)])[::sense]
+    scale = float(min(w, h, 1.0))
+    return [
+        _side(axes, start, end - start, scale)
+        for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True)
+    ]
+
+
+def _side(axes: Array, start: Array, span: Array, scale: float) -> Arc:
+    u, v, c = axes
+
+    def points(t: Array) -> Array:
+        lon, lat = start[0] + span[0] * t, start[1] + span[1] * t
+        cos = np.cos(lat)
+        return (
+            (cos * np.sin(lon))[:, None] * u
+            + np.sin(lat)[:, None] * v
+            + (cos * np.cos(lon))[:, None] * c
+        )
+
+    def velocity(t: Array) -> Array:
+        lon, lat = start[0] + span[0] * t, start[1] + span[1] * t
+        cos, sin = np.cos(lat), np.sin(lat)
+        return (
+            (cos * np.cos(lon) * span[0] - sin * np.sin(lon) * span[1])[:, None] * u
+            + (cos * span[1])[:, None] * v
+            + (-cos * np.sin(lon) * span[0] - sin * np.cos(lon) * span[1])[:, None] * c
+        )
+
+    return Arc(points, velocity, scale)
+
+
+def _great_circle(a: Array, b: Array, scale: float) -> Arc | None:
+    """The shorter arc from one vertex to the next; None where they coincide."""
+    across = np.cross(a, b)
+    length = np.arctan2(np.linalg.norm(across), a @ b)
+    if not length > 0 or not across.any():
+        return None
+    ahead = np.cross(across / np.linalg.norm(across), a)
+
+    def points(t: Array) -> Array:
+        return np.cos(length * t)[:, None] * a + np.sin(length * t)[:, None] * ahead
+
+    def velocity(t: Array) -> Array:
+        return length * (np.cos(length * t)[:, None] * ahead - np.sin(length * t)[:, None] * a)
+
+    return Arc(points, velocity, scale)
