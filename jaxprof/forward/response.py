@@ -17,7 +17,7 @@ from jaxprof.forward.sameness import changed_component, dataset_prints
 from jaxprof.forward.slots import Cells, cell_sums, component_lists, make_cells, reaching
 from jaxprof.forward.windows import Folding, Windows
 from jaxprof.pixel_sums import check_uncut, member_pixels
-from jaxprof.regions import region_pixels
+from jaxprof.regions.pixels import region_members
 
 Array = NDArray[Any]
 
@@ -232,13 +232,12 @@ def dataset_response(
     true = dataset.energy_axis_true.edges_tev()
     windows = folding.windows(components.flux(true), per_true_energy=per_true_energy)
     regions = [*components.regions, *components.guards]
-    pixels = region_pixels(regions, dataset.geom)
-    members = member_pixels(pixels)
+    members = member_pixels(region_members(regions, dataset.geom), dataset.geom.npix_shape)
     warn_bins_off_map(emissions[: components.n_bins], dataset)
     usable = usable_mask(dataset)
     if mask_policy == "strict":
         check_uncut(usable[bins, members.y, members.x], members, dataset.name)
-    cells = make_cells(pixels, dataset.geom.npix_shape)
+    cells = make_cells(members, dataset.geom.npix_shape)
     mask = usable[:, cells.y, cells.x] & cells.used
     lists = reaching(windows, cells)
     return DatasetResponse(

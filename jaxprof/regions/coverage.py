@@ -27,7 +27,7 @@ from regions import (
     RectanglePixelRegion,
 )
 
-from jaxprof.regions.pixels import BLOCK, check_box, contains, region_box
+from jaxprof.regions.pixels import BLOCK
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Outlines: TypeAlias = list[tuple[int, Array]]  # sign and vertices (n, 2) of closed polygons
@@ -233,3 +233,66 @@ def _ellipse(center: PixCoord, width: float, height: float, turn: float) -> Arra
 def _placed(points: Array, center: PixCoord, turn: float) -> Array:
     cos, sin = np.cos(turn), np.sin(turn)
     return points @ np.array([[cos, sin], [-sin, cos]]) + (center.x, center.y)
+
+
+def check_box(index: int, box: tuple[int, int, int, int], limit: int) -> None:
+    """Raise for a box around a region that holds more than `limit` pixels."""
+    x0, x1, y0, y1 = box
+    if (x1 - x0) * (y1 - y0) > limit:
+        raise ValueError(
+            f"regions[{index}] spans {x1 - x0:.3g} x {y1 - y0:.3g} pixels of the map's grid, "
+            f"more than the {limit:.3g} allowed: it covers too much of the sky or lies too far "
+            "off the map for the projection; use a smaller region or a map with larger pixels"
+        )
+
+
+def contains(region: PixelRegion, x: Array, y: Array) -> Array:
+    """Membership of pixel positions, as the package decides it.
+
+    Boxes repeat the package's arithmetic on plain arrays, operation by operation: its
+    Quantities take three times as long.
+
+    Parameters
+    ----------
+    region : PixelRegion
+        Any pixel region.
+    x, y : ndarray
+        Positions in pixels; they broadcast.
+
+    Returns
+    -------
+    ndarray of bool
+        In the broadcast shape.
+    """
+    if type(region) is not RectanglePixelRegion:
+        grid_x, grid_y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        return region.contains(PixCoord(grid_x.copy(), grid_y.copy()))  # it needs real arrays
+    turn = region.angle.to_value(u.rad)
+    cos, sin = np.cos(turn), np.sin(turn)
+    dx, dy = x - region.center.x, y - region.center.y
+    along, across = cos * dx + sin * dy, sin * dx - cos * dy
+    return (np.abs(along) < region.width * 0.5) & (np.abs(across) < region.height * 0.5)
+
+
+def region_box(region: PixelRegion) -> tuple[int, int, int, int] | None:
+    """Pixel ranges (x0, x1, y0, y1) around a region; None for one that is nowhere."""
+    if isinstance(region, CompoundPixelRegion):
+        boxes = [region_box(part) for part in (region.region1, region.region2)]
+        known = [box for box in boxes if box is not None]
+        if not known:
+            return None
+        x0, x1, y0, y1 = zip(*known, strict=True)
+        return min(x0), max(x1), min(y0), max(y1)
+    center = getattr(region, "center", None)
+    if center is not None and not np.isfinite(center.x + center.y):
+        return None
+    if type(region) is RectanglePixelRegion:
+        turn = region.angle.to_value(u.rad)
+        cos, sin = abs(np.cos(turn)), abs(np.sin(turn))
+        dx = 0.5 * (region.width * cos + region.height * sin)
+        dy = 0.5 * (region.width * sin + region.height * cos)
+        x0, x1 = np.floor(region.center.x - dx), np.ceil(region.center.x + dx)
+        y0, y1 = np.floor(region.center.y - dy), np.ceil(region.center.y + dy)
+        return int(x0), int(x1) + 1, int(y0), int(y1) + 1
+    box = region.bounding_box
+    return box.ixmin, box.ixmax, box.iymin, box.iymax
