@@ -16,9 +16,10 @@ from jaxprof.forward.brightness import mean_brightness, pixel_place
 from jaxprof.forward.quadrature import adaptive_shares, even_shares, extent, window
 from jaxprof.maps import WcsGeom, WcsNDMap
 from jaxprof.models import TemplateSpatialModel
-from jaxprof.regions.conversion import region_list, to_pixel_regions
+from jaxprof.regions.conversion import region_list
 from jaxprof.regions.coverage import pixel_coverage
 from jaxprof.regions.geom import region_centers
+from jaxprof.regions.on_grid import grid_regions
 from jaxprof.regions.pixels import RegionPixels, box_limit, pixel_solid_angles, region_pixels
 
 Array = NDArray[Any]
@@ -119,7 +120,7 @@ def region_emissions(
     A pixel's share is the part of it that lies within the region, times its solid angle,
     times the mean brightness of the template within that part, over the sum of these
     products. The parts are exact areas for boxes, circles, ellipses, annuli and polygons
-    (`pixel_coverage`), as the `regions` package places these on the map's pixel grid.
+    (`pixel_coverage`), whose outlines on the sphere are projected onto the pixel grid.
 
     Parameters
     ----------
@@ -151,7 +152,7 @@ def region_emissions(
     items = region_list(regions)
     n_sub = _positive_int(oversampling, "oversampling")
     templates = _templates(template, len(items))
-    pixel_regions = to_pixel_regions(items, geom.wcs)
+    pixel_regions = grid_regions(items, geom)
     # Regions may be in any frame; all else happens in that of the map.
     centers = region_centers(items).transform_to(wcs_to_celestial_frame(geom.wcs))
     limit = box_limit(geom)
