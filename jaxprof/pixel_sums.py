@@ -8,36 +8,37 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
-from jaxprof.regions.pixels import RegionPixels
+from jaxprof.regions.pixels import Membership
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class MemberPixels:
-    """The on-map pixels of all regions in one list.
+    """The on-map pixels of all regions, each pixel once, and which regions they belong to.
 
     Attributes
     ----------
-    y, x : ndarray of int, shape (P,)
-        Pixel indices.
-    region : ndarray of int, shape (P,)
-        Index of the region that each pixel belongs to, increasing.
-    solid_angle : ndarray, shape (P,)
+    y, x : ndarray of int, shape (U,)
+        Indices of the pixels that belong to any region.
+    solid_angle : ndarray, shape (U,)
         Solid angle of each pixel [sr].
+    belongs : csr_array, shape (B, U)
+        One where a pixel belongs to a region.
     whole_solid_angle : ndarray, shape (B,)
-        Solid angle of each region, its pixels off the map included [sr].
-    n_off_map : ndarray, shape (B,)
-        Number of each region's pixels that are off the map.
+        Solid angle of each region, its part off the map included [sr].
+    off_map : ndarray of bool, shape (B,)
+        Regions with a part off the map.
     """
 
     y: Array
     x: Array
-    region: Array
     solid_angle: Array
+    belongs: Any
     whole_solid_angle: Array
-    n_off_map: Array
+    off_map: Array
 
     @property
     def n_regions(self) -> int:
@@ -47,43 +48,62 @@ class MemberPixels:
     @property
     def n_pixels(self) -> Array:
         """Number of on-map pixels of each region, shape (B,)."""
-        return np.bincount(self.region, minlength=self.n_regions)
+        return np.diff(self.belongs.indptr)
+
+    @property
+    def region(self) -> Array:
+        """Index of the region of each of the P pairs of a region and a pixel, increasing."""
+        return np.repeat(np.arange(self.n_regions), self.n_pixels)
+
+    def expanded(self, values: Array) -> Array:
+        """Values of pixels, shape (..., U), for each pair of a region and a pixel, (..., P)."""
+        return values[..., self.belongs.indices]
 
     def total(self, values: Array) -> Array:
-        """Sum values, shape (..., P), over the pixels of each region, to (..., B)."""
-        flat = values.reshape(math.prod(values.shape[:-1]), len(self.region))
-        sums = [np.bincount(self.region, weights=row, minlength=self.n_regions) for row in flat]
-        return np.array(sums).reshape(*values.shape[:-1], self.n_regions)
+        """Sum values of pixels, shape (..., U), over each region, to (..., B)."""
+        flat = values.reshape(math.prod(values.shape[:-1]), len(self.y))
+        sums = self.belongs @ np.ascontiguousarray(flat.T, dtype=np.float64)
+        return np.ascontiguousarray(sums.T).reshape(*values.shape[:-1], self.n_regions)
 
     def padded(self, values: Array) -> Array:
         """Values (E, P) as (B, E, P_max), zero where a region has fewer pixels than the largest."""
-        counts = self.n_pixels
-        position = np.arange(len(self.region)) - np.repeat(np.cumsum(counts) - counts, counts)
+        counts, region = self.n_pixels, self.region
+        position = np.arange(len(region)) - np.repeat(np.cumsum(counts) - counts, counts)
         shape = (self.n_regions, len(values), max(counts.max(initial=0), 1))
         padded = np.zeros(shape, values.dtype)
-        padded[self.region, :, position] = values.T
+        padded[region, :, position] = values.T
         return padded
 
 
-def member_pixels(pixels: list[RegionPixels]) -> MemberPixels:
-    """Gather the pixels of each region in one list."""
-    region = np.repeat(np.arange(len(pixels)), [len(p) for p in pixels])
-    inside = np.concatenate([p.inside for p in pixels])
-    solid_angle = np.concatenate([p.solid_angle for p in pixels])
+def member_pixels(members: Membership, shape: tuple[int, int]) -> MemberPixels:
+    """Gather the pixels of all regions on a map of a shape (ny, nx)."""
+    n_regions = len(members.lost)
+    flat = members.y.astype(np.int64) * shape[1] + members.x
+    used = np.zeros(shape[0] * shape[1], bool)
+    used[flat] = True
+    union = np.flatnonzero(used)
+    column = np.zeros(len(used), np.int32)
+    column[union] = np.arange(len(union), dtype=np.int32)
+    first = np.searchsorted(members.region, np.arange(n_regions + 1))
+    ones = np.ones(len(flat))
+    belongs = csr_array((ones, column[flat], first), shape=(n_regions, len(union)))
+    y, x = np.divmod(union, shape[1])
+    solid_angle = members.solid_angles[y, x]
+    off = np.bincount(members.off_region, members.off_solid_angle, n_regions) + members.lost
     return MemberPixels(
-        y=np.concatenate([p.y for p in pixels])[inside],
-        x=np.concatenate([p.x for p in pixels])[inside],
-        region=region[inside],
-        solid_angle=solid_angle[inside],
-        whole_solid_angle=np.bincount(region, weights=solid_angle, minlength=len(pixels)),
-        n_off_map=np.bincount(region, weights=~inside, minlength=len(pixels)),
+        y=y,
+        x=x,
+        solid_angle=solid_angle,
+        belongs=belongs,
+        whole_solid_angle=belongs @ solid_angle + off,
+        off_map=(np.bincount(members.off_region, minlength=n_regions) > 0) | (members.lost > 0),
     )
 
 
 def check_uncut(mask: Array, pixels: MemberPixels, name: str) -> None:
-    """Raise for regions that leave the map or that a mask (E, P) cuts at some energy."""
+    """Raise for regions that leave the map or that a mask (E, U) cuts at some energy."""
     used = pixels.total(mask.astype(float))
-    cut = (pixels.n_off_map > 0) | np.any((used > 0) & (used < pixels.n_pixels), axis=0)
+    cut = pixels.off_map | np.any((used > 0) & (used < pixels.n_pixels), axis=0)
     if cut.any():
         names = ", ".join(map(str, np.flatnonzero(cut)))
         raise ValueError(

@@ -27,7 +27,8 @@ from jaxprof.region_checks import (
     warn_solid_angles,
     warn_unseen,
 )
-from jaxprof.regions import region_centers, region_pixels, region_solid_angles
+from jaxprof.regions import region_centers, region_solid_angles
+from jaxprof.regions.pixels import region_members
 from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
@@ -160,37 +161,39 @@ def _signal(
     # What is left of NaN is at true energies that reach no energy in use.
     exposure = np.where(np.isfinite(exposure), exposure, 0.0)
     whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, 1.0)
-    weight = pixels.solid_angle / whole[pixels.region]
     if mask_policy == "mean-exposure":
         mean = (pixels.total(exposure) / np.maximum(pixels.n_pixels, 1)).T[:, :, np.newaxis]
         npred = np.asarray(fold_flux(flux, np.broadcast_to(mean, kernels.shape), kernels))
         if not per_pixel:
             return npred
         # The region's prediction ignores the mask: its pixels share it by exposure.
-        shape = _per_pixel(flux, exposure * weight, kernels, pixels) * mask
-        total = pixels.total(shape)
+        shape = _per_pixel(flux, exposure * pixels.solid_angle, kernels, pixels)
+        shape *= pixels.expanded(mask)
+        total = np.stack([np.bincount(pixels.region, row, len(kernels)) for row in shape])
         scale = np.divide(npred.T, total, out=np.zeros_like(total), where=total > 0)
         return shape * scale[:, pixels.region]
     if per_pixel:
-        return _per_pixel(flux, exposure * weight, kernels, pixels) * mask
+        folded = _per_pixel(flux, exposure * pixels.solid_angle, kernels, pixels)
+        return folded * pixels.expanded(mask) / whole[pixels.region]
     # Energies with the same mask share their exposure; mostly there is just one mask.
     sums: dict[bytes, Array] = {}
     packed = [row.tobytes() for row in np.packbits(mask, axis=1)]
     for key, row in zip(packed, mask, strict=True):
         if key not in sums:
-            sums[key] = pixels.total(exposure * weight * row)
+            sums[key] = pixels.total(exposure * (pixels.solid_angle * row)) / whole
     effective = np.stack([sums[key] for key in packed]).transpose(2, 1, 0)
     return np.asarray(fold_flux(flux, effective, kernels))
 
 
 def _check_whole_exposure(exposure: Array, pixels: MemberPixels, name: str) -> None:
-    """Raise for exposures (T, P) that cannot be averaged; inside the mask they were checked."""
+    """Raise for exposures (T, U) that cannot be averaged; inside the mask they were checked."""
     # NaN fails the comparison too.
     bad = ~((exposure >= 0) & (exposure < np.inf))
     if bad.any():
         energy, pixel = np.argwhere(bad)[0]
         first = (int(energy), int(pixels.y[pixel]), int(pixels.x[pixel]))
-        regions = ", ".join(map(str, np.unique(pixels.region[bad.any(axis=0)])))
+        touched = np.unique(pixels.region[pixels.expanded(bad.any(axis=0))])
+        regions = ", ".join(map(str, touched))
         raise ValueError(
             f"exposure of dataset {name!r} is NaN, infinite or negative in masked pixels of the "
             f"regions {regions} (counted from 0), first at (energy, y, x) = {first}; "
@@ -200,11 +203,11 @@ def _check_whole_exposure(exposure: Array, pixels: MemberPixels, name: str) -> N
 
 
 def _per_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixels) -> Array:
-    """Fold the flux through each pixel's exposure (T, P) and its region's kernel, to (E, P)."""
-    folded = np.empty((kernels.shape[2], exposure.shape[1]))
-    bounds = np.searchsorted(pixels.region, np.arange(len(kernels) + 1))
+    """Fold the flux through each pixel's exposure (T, U) and its region's kernel, to (E, P)."""
+    bounds, own = pixels.belongs.indptr, pixels.belongs.indices
+    folded = np.empty((kernels.shape[2], len(own)))
     for kernel, low, high in zip(kernels, bounds[:-1], bounds[1:], strict=True):
-        folded[:, low:high] = (kernel * flux[:, np.newaxis]).T @ exposure[:, low:high]
+        folded[:, low:high] = (kernel * flux[:, np.newaxis]).T @ exposure[:, own[low:high]]
     return folded
 
 
@@ -269,9 +272,9 @@ def _reduce_dataset(
         signal = signal * (share[pixels.region] if per_pixel else share[:, np.newaxis])
     if per_pixel:
         names = ("n_on", "n_off", "alpha") if on_off else ("counts", "background")
-        grids = {name: pixels.padded(values[name]) for name in names}
+        grids = {name: pixels.padded(pixels.expanded(values[name])) for name in names}
         grids["npred_ref"] = pixels.padded(signal)
-        slot_mask = pixels.padded(mask)
+        slot_mask = pixels.padded(pixels.expanded(mask))
     else:
         if on_off:
             sums = _on_off_sums(values, mask, pixels)
@@ -373,7 +376,7 @@ def reduce_datasets(
     for index, dataset in enumerate(datasets):
         dataset.check()
         if pixels is None or not dataset.geom.is_allclose_image(datasets[index - 1].geom):
-            pixels = member_pixels(region_pixels(regions, dataset.geom))
+            pixels = member_pixels(region_members(regions, dataset.geom), dataset.geom.npix_shape)
             sights.append(visibility(dataset.name, regions, pixels, dataset.geom))
         else:
             sights.append(replace(sights[-1], name=dataset.name))

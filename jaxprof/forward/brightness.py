@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from jaxprof.maps import WcsGeom
 from jaxprof.models import TemplateSpatialModel
-from jaxprof.regions.pixels import BLOCK, contains
+from jaxprof.regions.coverage import contains
+from jaxprof.regions.pixels import BLOCK
 
 Array = NDArray[Any]
 _CHUNK = 1 << 14  # positions for one call of a model, which is compiled for this size alone

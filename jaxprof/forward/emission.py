@@ -16,10 +16,11 @@ from jaxprof.forward.brightness import mean_brightness, pixel_place
 from jaxprof.forward.quadrature import adaptive_shares, even_shares, extent, window
 from jaxprof.maps import WcsGeom, WcsNDMap
 from jaxprof.models import TemplateSpatialModel
-from jaxprof.regions.conversion import region_list, to_pixel_regions
+from jaxprof.regions.conversion import region_list
 from jaxprof.regions.coverage import pixel_coverage
 from jaxprof.regions.geom import region_centers
-from jaxprof.regions.pixels import box_limit, pixel_solid_angles, region_members
+from jaxprof.regions.on_grid import grid_regions
+from jaxprof.regions.pixels import RegionPixels, box_limit, pixel_solid_angles, region_pixels
 
 Array = NDArray[Any]
 
@@ -122,7 +123,7 @@ def region_emissions(
     A pixel's share is the part of it that lies within the region, times its solid angle,
     times the mean brightness of the template within that part, over the sum of these
     products. The parts are exact areas for boxes, circles, ellipses, annuli and polygons
-    (`pixel_coverage`), as the `regions` package places these on the map's pixel grid.
+    (`pixel_coverage`), whose outlines on the sphere are projected onto the pixel grid.
 
     Parameters
     ----------
@@ -154,14 +155,14 @@ def region_emissions(
     items = region_list(regions)
     n_sub = _positive_int(oversampling, "oversampling")
     templates = _templates(template, len(items))
-    pixel_regions = to_pixel_regions(items, geom.wcs)
+    pixel_regions = grid_regions(items, geom)
     # Regions may be in any frame; all else happens in that of the map.
     centers = region_centers(items).transform_to(wcs_to_celestial_frame(geom.wcs))
     limit = box_limit(geom)
-    parts = [
-        _centres_within(i, region, limit) if n_sub == 1 else pixel_coverage(i, region, limit, n_sub)
-        for i, region in enumerate(pixel_regions)
-    ]
+    if n_sub == 1:
+        parts = [_centres_within(own) for own in region_pixels(items, geom)]
+    else:
+        parts = [pixel_coverage(i, region, limit, n_sub) for i, region in enumerate(pixel_regions)]
     placed = [
         part or _nearest_pixel(region_center, geom)
         for part, region_center in zip(parts, centers, strict=True)
@@ -341,9 +342,9 @@ def _template_emission(
     return Emission(box[2], box[0], weights, middle, np.nan)
 
 
-def _centres_within(index: int, region: Any, limit: int) -> tuple[int, int, Array] | None:
+def _centres_within(pixels: RegionPixels) -> tuple[int, int, Array] | None:
     """Coverage 0 or 1 by the membership of the pixel centres; None without any."""
-    y, x = region_members(index, region, limit)
+    y, x = pixels.y, pixels.x
     if len(y) == 0:
         return None
     y0, x0 = int(y.min()), int(x.min())

@@ -19,7 +19,8 @@ from jaxprof.forward.slots import Cells, cell_sums, component_lists, make_cells,
 from jaxprof.forward.windows import Folding, Windows, check_energies
 from jaxprof.pixel_sums import check_uncut, member_pixels
 from jaxprof.region_checks import Visibility, warn_solid_angles
-from jaxprof.regions import region_pixels, region_solid_angles
+from jaxprof.regions import region_solid_angles
+from jaxprof.regions.pixels import region_members
 
 Array = NDArray[Any]
 
@@ -272,13 +273,12 @@ def dataset_response(
     true = dataset.energy_axis_true.edges_tev()
     windows = folding.windows(components.flux(true), per_true_energy=per_true_energy)
     regions = [*components.regions, *components.guards]
-    pixels = region_pixels(regions, dataset.geom)
-    members = member_pixels(pixels)
+    members = member_pixels(region_members(regions, dataset.geom), dataset.geom.npix_shape)
     warn_bins_off_map(emissions[: components.n_bins], dataset)
     usable = usable_mask(dataset)
     if mask_policy == "strict":
         check_uncut(usable[bins, members.y, members.x], members, dataset.name)
-    cells = make_cells(pixels, dataset.geom.npix_shape)
+    cells = make_cells(members, dataset.geom.npix_shape)
     mask = usable[:, cells.y, cells.x] & cells.used
     check_energies(folding, energies_in_use(mask, bins))
     lists = reaching(windows, cells)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from jaxprof.core.compilation import jit_quickly
 from jaxprof.forward.windows import Windows
-from jaxprof.regions.pixels import RegionPixels
+from jaxprof.pixel_sums import MemberPixels
 
 Array = NDArray[Any]
 
@@ -50,13 +50,13 @@ class Cells:
     members: Array
 
 
-def make_cells(pixels: Sequence[RegionPixels], shape: tuple[int, int]) -> Cells:
+def make_cells(pixels: MemberPixels, shape: tuple[int, int]) -> Cells:
     """Sort the pixels on the map by the regions they belong to.
 
     Parameters
     ----------
-    pixels : sequence of RegionPixels
-        Pixels of each region.
+    pixels : MemberPixels
+        Pixels of the regions.
     shape : tuple of int
         Shape (ny, nx) of the map.
 
@@ -64,13 +64,10 @@ def make_cells(pixels: Sequence[RegionPixels], shape: tuple[int, int]) -> Cells:
     -------
     Cells
     """
-    flat = [np.ravel_multi_index((p.y[p.inside], p.x[p.inside]), shape) for p in pixels]
-    union = np.unique(np.concatenate(flat)) if flat else np.empty(0, int)
+    union = np.ravel_multi_index((pixels.y, pixels.x), shape)
     if not len(union):
         raise ValueError("regions: none of them holds the centre of a pixel on the map")
-    belongs = np.zeros((len(union), len(pixels)), bool)
-    for number, own in enumerate(flat):
-        belongs[np.searchsorted(union, own), number] = True
+    belongs = pixels.belongs.astype(bool).toarray().T
     packed = np.packbits(belongs, axis=1)
     _, first, cell = np.unique(packed, axis=0, return_index=True, return_inverse=True)
     # In the order of the regions, so that neighbours stay neighbours.

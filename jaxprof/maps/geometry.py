@@ -18,6 +18,8 @@ from jaxprof.maps.axes import MapAxis
 
 SAME_PIXEL = 2e-3
 """Distance in pixels up to which two positions are one: headers are rounded."""
+_BENT = 3e-4  # part of a pixel's area by which the bends of its edges may change it
+_RIM_DEPTH = 6  # pixels on the rim of a projection are resolved to this power of one half
 
 
 def _degrees_pair(value: Any, what: str) -> NDArray[np.float64]:
@@ -273,9 +275,18 @@ class WcsGeom:
         if self._solid_angle is None:
             ny, nx = self.npix_shape
             y, x = np.indices((ny + 1, nx + 1)) - 0.5
-            v = self._unit_vectors(x, y)
-            area = _quadrangle_area(v[:-1, :-1], v[:-1, 1:], v[1:, 1:], v[1:, :-1])
-            self._solid_angle = u.Quantity(area, "sr")
+            corner = self._unit_vectors(x, y)
+            along = self._unit_vectors(x[:, :-1] + 0.5, y[:, :-1])
+            across = self._unit_vectors(x[:-1], y[:-1] + 0.5)
+            # What every edge adds as it bends, once for the two pixels on its sides.
+            below = _triangle_area(corner[:, :-1], along, corner[:, 1:])
+            left = _triangle_area(corner[:-1], across, corner[1:])
+            area = _quadrangle_area(
+                corner[:-1, :-1], corner[:-1, 1:], corner[1:, 1:], corner[1:, :-1]
+            )
+            bent = np.stack([below[:-1], -below[1:], left[:, 1:], -left[:, :-1]])
+            area = _extrapolated(area, bent)
+            self._solid_angle = u.Quantity(self._completed(area, *np.indices(area.shape)), "sr")
         return self._solid_angle.copy()
 
     def pixel_solid_angle(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
@@ -289,15 +300,68 @@ class WcsGeom:
         Returns
         -------
         solid_angle : ndarray
-            In sr, in the broadcast shape: the area of the spherical quadrangle with the
-            pixel's corners, the sum of two spherical triangles (Van Oosterom & Strackee
-            1983, IEEE Trans. Biomed. Eng. 30, 125). Zero where the projection is not
-            defined.
+            In sr, in the broadcast shape. The area of the spherical polygon with the pixel's
+            corners and the middles of its edges as vertices, and that of the quadrangle of
+            the corners, extrapolated to edges as the projection bends them (Richardson);
+            the areas are sums of spherical triangles (Van Oosterom & Strackee 1983, IEEE
+            Trans. Biomed. Eng. 30, 125). Where edges bend much, the pixel is cut into smaller
+            ones. Of a pixel on the rim of the projection only the part on the sky counts;
+            zero where there is none.
         """
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
-        corner_x = np.stack([x - 0.5, x + 0.5, x + 0.5, x - 0.5])
-        corner_y = np.stack([y - 0.5, y - 0.5, y + 0.5, y + 0.5])
-        return _quadrangle_area(*self._unit_vectors(corner_x, corner_y))
+        area = self._cell_area(x, y, 0.5)
+        return self._completed(area, y, x)
+
+    def _cell_area(
+        self, x: NDArray[Any], y: NDArray[Any], half: float, last: bool = False
+    ) -> NDArray[np.float64]:
+        """Areas [sr] of squares around pixel positions; NaN where they are not known."""
+        corner_x = np.stack([x - half, x + half, x + half, x - half])
+        corner_y = np.stack([y - half, y - half, y + half, y + half])
+        middle_x = np.stack([x, x + half, x, x - half])
+        middle_y = np.stack([y - half, y, y + half, y])
+        corner = self._unit_vectors(corner_x, corner_y)
+        bent = _triangle_area(
+            corner, self._unit_vectors(middle_x, middle_y), np.roll(corner, -1, axis=0)
+        )
+        return _extrapolated(_quadrangle_area(*corner), bent, last)
+
+    def _completed(
+        self, area: NDArray[Any], y: NDArray[Any], x: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Areas with the NaN replaced, on the rim by that of the part on the sky.
+
+        The pixels are cut into four again and again where the rim runs through them or their
+        edges bend.
+        """
+        area = np.array(area, dtype=np.float64)
+        rim = np.flatnonzero(np.isnan(area))
+        out = area.ravel()
+        out[rim] = 0.0
+        cx, cy = (np.ravel(v)[rim].astype(float) for v in (x, y))
+        half, whole = 0.5, np.zeros(len(out))
+        for depth in range(_RIM_DEPTH + 1):
+            step = np.array([0.0, -half, half, half, -half])[:, None]
+            rise = np.array([0.0, -half, -half, half, half])[:, None]
+            on_sky = np.isfinite(self._unit_vectors(cx + step, cy + rise)[..., 0])
+            if depth == _RIM_DEPTH:
+                # The last squares count by their centres, as large as the others of the pixel.
+                part = np.bincount(rim[on_sky[0]], minlength=len(out)) * (2 * half) ** 2
+                known = whole > 0
+                out[known] *= 1 + part[known] / whole[known]
+                break
+            full = on_sky.all(axis=0)
+            size = np.full(len(rim), np.nan)
+            size[full] = self._cell_area(cx[full], cy[full], half, depth == _RIM_DEPTH - 1)
+            full = np.isfinite(size)
+            out += np.bincount(rim[full], size[full], minlength=len(out))
+            whole += np.bincount(rim[full], minlength=len(out)) * (2 * half) ** 2
+            mixed = on_sky.any(axis=0) & ~full
+            half /= 2
+            rim = np.repeat(rim[mixed], 4)
+            cx = (cx[mixed][:, None] + half * np.array([-1, 1, -1, 1])).ravel()
+            cy = (cy[mixed][:, None] + half * np.array([-1, -1, 1, 1])).ravel()
+        return out.reshape(area.shape)
 
     def _unit_vectors(self, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
         """Cartesian unit vectors of pixel positions; NaN off the projection."""
@@ -360,9 +424,21 @@ class WcsGeom:
 def _quadrangle_area(
     a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], d: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Area of spherical quadrangles from their corners' unit vectors, 0 where undefined."""
-    area = np.abs(_triangle_area(a, b, c) + _triangle_area(a, c, d))
-    return np.where(np.isfinite(area), area, 0.0)
+    """Signed area of spherical quadrangles from their corners' unit vectors."""
+    return _triangle_area(a, b, c) + _triangle_area(a, c, d)
+
+
+def _extrapolated(
+    area: NDArray[Any], bent: NDArray[Any], last: bool = False
+) -> NDArray[np.float64]:
+    """Areas from those of quadrangles and what the middle of each edge adds to them, (4, ...).
+
+    NaN where that is too much for an accuracy of 1e-6, unless it is the `last` resort.
+    """
+    added, size = bent.sum(axis=0), np.abs(area)
+    with np.errstate(invalid="ignore"):
+        rough = (np.abs(added) > _BENT * size) | (np.abs(bent).sum(axis=0) > 30 * _BENT * size)
+    return np.where(rough & (not last), np.nan, np.abs(area + 4 / 3 * added))
 
 
 def _triangle_area(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> NDArray[np.float64]:

@@ -27,15 +27,16 @@ from regions import (
     RectanglePixelRegion,
 )
 
-from jaxprof.regions.pixels import BLOCK, check_box, contains, region_box
+from jaxprof.regions.on_grid import GridRegion, Outlines
+from jaxprof.regions.pixels import BLOCK
 
 Array: TypeAlias = np.ndarray[Any, Any]
-Outlines: TypeAlias = list[tuple[int, Array]]  # sign and vertices (n, 2) of closed polygons
+Region: TypeAlias = PixelRegion | GridRegion
 _TINY = 1e-13  # of a pixel: rounding of the sums along a row
 
 
 def pixel_coverage(
-    index: int, region: PixelRegion, limit: int, oversampling: int = 10
+    index: int, region: Region, limit: int, oversampling: int = 10
 ) -> tuple[int, int, Array] | None:
     """Part of every pixel of the unbounded grid that lies within a region.
 
@@ -43,8 +44,8 @@ def pixel_coverage(
     ----------
     index : int
         Index of the region, for errors.
-    region : PixelRegion
-        As `to_pixel_regions` makes them.
+    region : PixelRegion or GridRegion
+        Any pixel region, or a sky region on the grid of a map.
     limit : int
         Largest number of pixels of the box around the region.
     oversampling : int
@@ -86,12 +87,13 @@ def _lattice(n: int) -> tuple[Array, Array]:
     return (0.5 + k * (np.sqrt(5) - 1) / 2) % 1 - 0.5, (k + 0.5) / n - 0.5
 
 
-def _coverage(region: PixelRegion, box: tuple[int, int, int, int], oversampling: int) -> Array:
+def _coverage(region: Region, box: tuple[int, int, int, int], oversampling: int) -> Array:
     x0, x1, y0, y1 = box
     shape = (y1 - y0, x1 - x0)
-    if isinstance(region, CompoundPixelRegion):
-        parts = [_coverage(part, box, oversampling) for part in (region.region1, region.region2)]
-        coverage = _combined(region.operator, *parts)
+    compound = _parts(region)
+    if compound is not None:
+        operator, *both = compound
+        coverage = _combined(operator, *(_coverage(part, box, oversampling) for part in both))
         return _sampled(region, coverage, x0, y0, oversampling)
     center = getattr(region, "center", None)
     if center is not None and not np.isfinite(center.x + center.y):
@@ -111,6 +113,15 @@ def _coverage(region: PixelRegion, box: tuple[int, int, int, int], oversampling:
     return _sampled(region, np.full(shape, np.nan), x0, y0, oversampling)
 
 
+def _parts(region: Region) -> tuple[Any, Region, Region] | None:
+    """Operator and parts of a compound region; None for a simple one."""
+    if isinstance(region, GridRegion):
+        return region.parts
+    if isinstance(region, CompoundPixelRegion):
+        return region.operator, region.region1, region.region2
+    return None
+
+
 def _combined(operator: Any, first: Array, second: Array) -> Array:
     """Coverage by a compound region from that by its parts; NaN where both are in part."""
     out = np.full(first.shape, np.nan)
@@ -126,7 +137,7 @@ def _combined(operator: Any, first: Array, second: Array) -> Array:
     return out
 
 
-def _sampled(region: PixelRegion, coverage: Array, x0: int, y0: int, oversampling: int) -> Array:
+def _sampled(region: Region, coverage: Array, x0: int, y0: int, oversampling: int) -> Array:
     """Fill the NaN of a coverage with the part of the sub-pixels that are in the region."""
     iy, ix = np.nonzero(np.isnan(coverage))
     dy, dx = _lattice(oversampling**2)
@@ -186,8 +197,10 @@ def polygon_coverage(vertices: Array, shape: tuple[int, int]) -> Array:
     return area if area.sum() >= 0 else -area
 
 
-def _outlines(region: PixelRegion) -> Outlines | None:
+def _outlines(region: Region) -> Outlines | None:
     """Outlines of a simple region, holes with the sign -1; None if they are not known."""
+    if isinstance(region, GridRegion):
+        return region.outlines()
     kind = type(region)
     if isinstance(region, PolygonPixelRegion):
         return [(1, np.stack([region.vertices.x, region.vertices.y], axis=-1).astype(float))]
@@ -233,3 +246,84 @@ def _ellipse(center: PixCoord, width: float, height: float, turn: float) -> Arra
 def _placed(points: Array, center: PixCoord, turn: float) -> Array:
     cos, sin = np.cos(turn), np.sin(turn)
     return points @ np.array([[cos, sin], [-sin, cos]]) + (center.x, center.y)
+
+
+def check_box(index: int, box: tuple[int, int, int, int], limit: int) -> None:
+    """Raise for a box around a region that holds more than `limit` pixels."""
+    x0, x1, y0, y1 = box
+    if (x1 - x0) * (y1 - y0) > limit:
+        raise ValueError(
+            f"regions[{index}] spans {x1 - x0:.3g} x {y1 - y0:.3g} pixels of the map's grid, "
+            f"more than the {limit:.3g} allowed: it covers too much of the sky or lies too far "
+            "off the map for the projection; use a smaller region or a map with larger pixels"
+        )
+
+
+def contains(region: Region, x: Array, y: Array) -> Array:
+    """Membership of pixel positions, as the package decides it.
+
+    Boxes repeat the package's arithmetic on plain arrays, operation by operation: its
+    Quantities take three times as long.
+
+    Parameters
+    ----------
+    region : PixelRegion or GridRegion
+        Any region.
+    x, y : ndarray
+        Positions in pixels; they broadcast.
+
+    Returns
+    -------
+    ndarray of bool
+        In the broadcast shape.
+    """
+    if isinstance(region, GridRegion):
+        return region.contains(x, y)
+    if type(region) is not RectanglePixelRegion:
+        grid_x, grid_y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        return region.contains(PixCoord(grid_x.copy(), grid_y.copy()))  # it needs real arrays
+    turn = region.angle.to_value(u.rad)
+    cos, sin = np.cos(turn), np.sin(turn)
+    dx, dy = x - region.center.x, y - region.center.y
+    along, across = cos * dx + sin * dy, sin * dx - cos * dy
+    return (np.abs(along) < region.width * 0.5) & (np.abs(across) < region.height * 0.5)
+
+
+def region_box(region: Region) -> tuple[int, int, int, int] | None:
+    """Pixel ranges (x0, x1, y0, y1) around a region; None for one that is nowhere."""
+    compound = _parts(region)
+    if compound is not None:
+        boxes = [region_box(part) for part in compound[1:]]
+        known = [box for box in boxes if box is not None]
+        if not known:
+            return None
+        x0, x1, y0, y1 = zip(*known, strict=True)
+        return min(x0), max(x1), min(y0), max(y1)
+    if isinstance(region, GridRegion):
+        return _grid_box(region)
+    center = getattr(region, "center", None)
+    if center is not None and not np.isfinite(center.x + center.y):
+        return None
+    if type(region) is RectanglePixelRegion:
+        turn = region.angle.to_value(u.rad)
+        cos, sin = abs(np.cos(turn)), abs(np.sin(turn))
+        dx = 0.5 * (region.width * cos + region.height * sin)
+        dy = 0.5 * (region.width * sin + region.height * cos)
+        x0, x1 = np.floor(region.center.x - dx), np.ceil(region.center.x + dx)
+        y0, y1 = np.floor(region.center.y - dy), np.ceil(region.center.y + dy)
+        return int(x0), int(x1) + 1, int(y0), int(y1) + 1
+    box = region.bounding_box
+    return box.ixmin, box.ixmax, box.iymin, box.iymax
+
+
+def _grid_box(region: GridRegion) -> tuple[int, int, int, int] | None:
+    """Pixel ranges around the outlines of a simple region; the map where these are torn."""
+    outlines = region.outlines()
+    if outlines is None:
+        ny, nx = region.geom.npix_shape
+        return 0, nx, 0, ny
+    if not outlines:
+        return None
+    low = np.floor(np.min([v.min(axis=0) for _, v in outlines], axis=0)).astype(int)
+    high = np.ceil(np.max([v.max(axis=0) for _, v in outlines], axis=0)).astype(int)
+    return int(low[0]), int(high[0]) + 1, int(low[1]), int(high[1]) + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -98,7 +99,7 @@ def _in_polygon(shapes: SkyShapes, which: Array, points: Array) -> Array:
     """Parity of the crossings from each point outwards, to the point opposite to the centre."""
     crossings = np.zeros(len(which), dtype=np.intp)
     local = local_coordinates(shapes, which, points)
-    for pair, edge in polygon_pairs(shapes, which, local, 0.0):
+    for pair, edge, _ in polygon_pairs(shapes, which, local, 0.0):
         crossed = _crossed(local[pair], edge)
         crossings += np.bincount(pair[crossed], minlength=len(which))
     return (crossings % 2 == 1) ^ shapes.inverted[which]
@@ -120,7 +121,7 @@ def _crossed(point: Array, edge: tuple[Array, Array]) -> Array:
 
 def polygon_pairs(
     shapes: SkyShapes, which: Array, local: Array, margin: float
-) -> Iterator[tuple[Array, tuple[Array, Array]]]:
+) -> Iterator[tuple[Array, tuple[Array, Array], Array]]:
     """Points and the edges of their polygons at the same azimuth around the centre, in blocks.
 
     Parameters
@@ -140,6 +141,8 @@ def polygon_pairs(
         Indices of points.
     edge : tuple of two ndarray, shape (Q, 3)
         Ends of an edge, in the axes of the polygon.
+    first : ndarray of int, shape (Q,)
+        Index of the first vertex of the edge.
     """
     polygons, rank = np.unique(which, return_inverse=True)
     ends = edge_ends(shapes.first, polygons)
@@ -160,7 +163,8 @@ def polygon_pairs(
             n = number[block]
             chosen = np.repeat(edges[block], n)
             offset = np.arange(len(chosen)) - np.repeat(np.cumsum(n) - n, n)
-            yield order[np.repeat(left[block], n) + offset], (a[chosen], b[chosen])
+            pair = order[np.repeat(left[block], n) + offset]
+            yield pair, (a[chosen], b[chosen]), begin[chosen]
 
 
 def _azimuths(a: Array, b: Array, margin: float) -> Iterator[tuple[Array, Array, Array]]:
@@ -201,3 +205,125 @@ def combine(node: Node, value: Callable[[int], Any]) -> Any:
         operator, first, second = node
         return operator(combine(first, value), combine(second, value))
     return value(node)
+
+
+@dataclass(frozen=True)
+class NearEdges:
+    """Points close to straight edges of shapes, a record for each edge.
+
+    Attributes
+    ----------
+    pair : ndarray of int, shape (Q,)
+        Index of the pair of a shape and a point.
+    edge : ndarray of int, shape (Q,)
+        Number of the edge: 0 to 3 for the sides of a rectangle, 4 to 7 for those of its hole,
+        the index of its first vertex for that of a polygon.
+    away : ndarray, shape (Q,)
+        Distance from it [rad].
+    length : ndarray, shape (Q,)
+        Length of the edge [rad].
+    normal : ndarray, shape (Q, 3)
+        Direction along the sphere out of the shape, at the edge.
+    """
+
+    pair: Array
+    edge: Array
+    away: Array
+    length: Array
+    normal: Array
+
+
+def near_straight_edges(shapes: SkyShapes, which: Array, points: Array, margin: Array) -> NearEdges:
+    """Points close to the edges of rectangles and polygons.
+
+    Parameters
+    ----------
+    shapes : SkyShapes
+        The shapes.
+    which : ndarray of int, shape (P,)
+        Index of the shape for each point.
+    points : ndarray, shape (P, 3)
+        Unit vectors.
+    margin : ndarray, shape (P,)
+        What counts as close [rad].
+
+    Returns
+    -------
+    NearEdges
+    """
+    found = [NearEdges(*(np.empty(0, np.intp),) * 2, *(np.empty(0),) * 2, np.empty((0, 3)))]
+    boxes = np.flatnonzero(shapes.kind[which] == BOX)
+    if len(boxes):
+        own = which[boxes]
+        local = local_coordinates(shapes, own, points[boxes])
+        for half, sense, number in ((shapes.size, 1.0, 0), (shapes.hole, -1.0, 4)):
+            near = _near_box(local, half[own], margin[boxes])
+            normal = np.einsum("pk,pki->pi", near.normal, shapes.axes[own[near.pair]])
+            edge = near.edge + number
+            found.append(NearEdges(boxes[near.pair], edge, near.away, near.length, sense * normal))
+    polygons = np.flatnonzero(shapes.kind[which] == POLYGON)
+    if len(polygons):
+        own, close = which[polygons], margin[polygons]
+        local = local_coordinates(shapes, own, points[polygons])
+        for pair, (a, b), edge in polygon_pairs(shapes, own, local, float(close.max())):
+            near = _near_arc(local[pair], a, b, close[pair])
+            index = own[pair[near.pair]]
+            sign = np.where(shapes.inverted[index], 1.0, -1.0) * np.sign(shapes.area[index])
+            normal = np.einsum("pk,pki->pi", near.normal, shapes.axes[index])
+            found.append(
+                NearEdges(
+                    polygons[pair[near.pair]],
+                    edge[near.pair],
+                    near.away,
+                    near.length,
+                    sign[:, None] * normal,
+                )
+            )
+    return joined_edges(found)
+
+
+def joined_edges(parts: list[NearEdges]) -> NearEdges:
+    """Records of several calls, one after the other."""
+    return NearEdges(
+        *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(NearEdges))
+    )
+
+
+def _near_box(local: Array, half: Array, margin: Array) -> NearEdges:
+    """Points close to the sides of boxes, with the directions out of these in local axes."""
+    x, y, z = local.T
+    lon, lat = np.arctan2(x, z), np.arctan2(y, np.hypot(x, z))
+    # Distances inwards from the sides; beyond a corner there is nothing to be close to.
+    in_width = (half[:, 0] - np.abs(lon)) * np.cos(lat)
+    in_height = half[:, 1] - np.abs(lat)
+    beside = (in_width > -margin) & (in_height > -margin) & (half > 0).all(axis=1)
+    east = np.flatnonzero(beside & (in_width < margin))
+    north = np.flatnonzero(beside & (in_height < margin))
+    out_east = np.stack([np.cos(lon[east]), 0 * lon[east], -np.sin(lon[east])], axis=1)
+    lo, la = lon[north], lat[north]
+    out_north = np.stack([-np.sin(la) * np.sin(lo), np.cos(la), -np.sin(la) * np.cos(lo)], axis=1)
+    return NearEdges(
+        np.concatenate([east, north]),
+        np.concatenate([lon[east] > 0, 2 + (la > 0)]).astype(np.intp),
+        np.abs(np.concatenate([in_width[east], in_height[north]])),
+        2 * np.concatenate([half[east, 1], half[north, 0]]),
+        np.concatenate([np.sign(lon[east])[:, None] * out_east, np.sign(la)[:, None] * out_north]),
+    )
+
+
+def _near_arc(points: Array, a: Array, b: Array, margin: Array) -> NearEdges:
+    """Points close to great-circle arcs, with the directions to the left of these."""
+    normal = np.cross(a, b)
+    sine = np.linalg.norm(normal, axis=1)
+    away = np.abs(np.sum(normal * points, axis=1))
+    found = np.flatnonzero((away < margin * sine) & (sine > 0))
+    a, b, points, margin, sine = a[found], b[found], points[found], margin[found], sine[found]
+    normal = normal[found] / sine[:, None]
+    # Not farther along the arc than its ends.
+    ahead_a = np.sum(np.cross(normal, a) * points, axis=1)
+    ahead_b = np.sum(np.cross(normal, b) * points, axis=1)
+    on_arc = (ahead_a > -margin) & (ahead_b < margin) & (np.sum(points * (a + b), axis=1) > 0)
+    length = np.arctan2(sine, np.sum(a * b, axis=1))
+    away = away[found] / sine
+    pair = found[on_arc]
+    return NearEdges(pair, pair, away[on_arc], length[on_arc], normal[on_arc])

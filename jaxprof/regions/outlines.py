@@ -139,3 +139,43 @@ def _great_circle(a: Array, b: Array, scale: float) -> Arc | None:
         return length * (np.cos(length * t)[:, None] * ahead - np.sin(length * t)[:, None] * a)
 
     return Arc(points, velocity, scale)
+
+
+def outline_loops(shapes: SkyShapes, index: int, unit: float) -> list[tuple[int, Array]]:
+    """Closed polygons on the sphere that follow the outlines of a shape.
+
+    Parameters
+    ----------
+    shapes : SkyShapes
+        The shapes.
+    index : int
+        One of them.
+    unit : float
+        Side of a pixel [rad]; polygons depart from the outlines by about 1e-4 of it.
+
+    Returns
+    -------
+    list of (int, ndarray)
+        1 for an outline and -1 for that of a hole, with unit vectors (n, 3). Ellipses become
+        polygons of the same area.
+    """
+    if shapes.kind[index] == ROUND:
+        loops = []
+        for sign, semi in ((1, shapes.size[index]), (-1, shapes.hole[index])):
+            if semi.all():
+                n = int(np.clip(np.ceil(222 * np.sqrt(2 * semi.max() / unit)), 64, 20_000))
+                same_area = np.sqrt((2 * np.pi / n) / np.sin(2 * np.pi / n))
+                (arc,) = _ellipse(shapes.axes[index], semi * same_area, 1)
+                loops.append((sign, arc.points((np.arange(n) + 0.5) / n)))
+        return loops
+    arcs = outline_arcs(shapes, index)
+    points = []
+    for arc in arcs:
+        length = float(np.linalg.norm(arc.velocity(np.zeros(1))))
+        n = int(np.clip(np.ceil(70 * length / np.sqrt(unit)), 1, 20_000))
+        points.append(arc.points(np.arange(n) / n))
+    if not points:
+        return []
+    if shapes.kind[index] == BOX and len(points) == 8:
+        return [(1, np.concatenate(points[:4])), (-1, np.concatenate(points[4:]))]
+    return [(1, np.concatenate(points))]

@@ -1,23 +1,45 @@
 """Sky regions on a map: which pixels belong to a region, and how large they are.
 
-A pixel belongs to a region when its centre does, by the `regions` package on the map's
-WCS (0.11 or 0.12; see `region_conversion`).
+A pixel belongs to a region when its centre does, on the sphere: the projection of the map
+says where the centres of pixels are, and nothing else. Borders are half open, so that regions
+that share an edge share no pixel and lose none, whatever the rounding:
+
+- round borders: a centre on a common circle or ellipse belongs to the outer region;
+- straight edges: all centres are moved by 1e-9 deg in one direction before they are tested;
+- rows and grids of boxes do not meet exactly on a sphere. A centre within 1e-3 of a pixel of
+  edges of two regions that face each other is moved by more, so that one of them gets it; so
+  are the centres of a row that an edge runs along that closely.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-import astropy.units as u
 import numpy as np
-from regions import CompoundPixelRegion, PixCoord, PixelRegion, RectanglePixelRegion
+from astropy.wcs.utils import wcs_to_celestial_frame
 
-from jaxprof.regions.conversion import to_pixel_regions
+from jaxprof.regions.beyond import Beyond, pixels_beyond
+from jaxprof.regions.grid import SkyPixels, candidates, map_pixels, moved
+from jaxprof.regions.membership import (
+    NearEdges,
+    combine,
+    joined_edges,
+    near_straight_edges,
+    within,
+)
+from jaxprof.regions.shapes import ROUND, Node, SkyShapes, sky_shapes
+from jaxprof.regions.solid_angles import shape_solid_angles
 
 Array: TypeAlias = np.ndarray[Any, Any]
-_MAX_BOX = 10_000_000  # pixels in a bounding box, or four times the map where that is more
 BLOCK = 1_000_000  # pixels tested at a time, which bounds the memory
+_MOVE = np.deg2rad(1e-9)  # rad; generic displacement of pixel centres
+# In pixels: how close to edges that face each other, or that run along centres, a centre is
+# settled by a larger displacement, and that displacement.
+_CLOSE, _SETTLE = 1e-3, 3e-3
+_NEAR = 4.5e-3  # in pixels: how far from an edge the displacement may matter
+_OFF_MAP = 100_000  # pixels by which a map is continued, besides four times its own number
+_MAX_BOX = 10_000_000  # pixels in a bounding box, or four times the map where that is more
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,25 +54,62 @@ class RegionPixels:
         True where the pixel is on the map.
     solid_angle : ndarray of float64, shape (n,)
         Solid angle of every pixel [sr].
+    lost : float
+        Solid angle [sr] of the part of the region that no pixel of the grid shows, such as
+        one on the other side of the sky of a TAN map. Zero for a region all of whose sky is
+        on pixels.
     """
 
     y: Array
     x: Array
     inside: Array
     solid_angle: Array
+    lost: float = 0.0
 
     def __len__(self) -> int:
         return len(self.x)
 
 
+@dataclass(frozen=True, eq=False)
+class Membership:
+    """Pixels of all regions on a map.
+
+    Attributes
+    ----------
+    region : ndarray of int, shape (P,)
+        Index of a region, increasing.
+    y, x : ndarray of int, shape (P,)
+        A pixel on the map that belongs to it; row-major for each region.
+    off_region, off_y, off_x : ndarray of int, shape (Q,)
+        The same for pixels off the map.
+    off_solid_angle : ndarray, shape (Q,)
+        Solid angle of these [sr].
+    lost : ndarray, shape (B,)
+        Solid angle [sr] of regions that no pixel of the grid shows, or zero; see
+        `RegionPixels`.
+    solid_angles : ndarray, shape (ny, nx)
+        Solid angles of the map's pixels [sr].
+    """
+
+    region: Array
+    y: Array
+    x: Array
+    off_region: Array
+    off_y: Array
+    off_x: Array
+    off_solid_angle: Array
+    lost: Array
+    solid_angles: Array
+
+
 def region_pixels(regions: Any, geom: Any) -> list[RegionPixels]:
     """Find the pixels of every region on a map.
 
-    Membership is ``region.to_pixel(wcs).contains(pixel centre)`` of the installed
-    `regions` package, for regions expressed in the frame of the map
-    (`regions_to_frame`). A region whose centre the map cannot show, such as one on the
-    other side of the sky of a TAN map, has no pixels. The map's grid is not periodic: a
-    region across the seam of an all-sky map continues off the map.
+    A pixel belongs to a region when its centre does, decided on the sphere, the same on every
+    projection; see the module's docstring for centres on borders and `sky_shapes` for what
+    the shapes are. The grid continues off the map as far as the projection goes; a pixel
+    there counts if its sky is on no other pixel. Part of a pixel on the rim of a projection
+    whose centre is off the sky counts as off the map.
 
     Parameters
     ----------
@@ -68,21 +127,41 @@ def region_pixels(regions: Any, geom: Any) -> list[RegionPixels]:
     Raises
     ------
     ValueError
-        For what `region_list` refuses, and where a region covers an absurd number of
-        pixels, crosses the edge of the projection, or sits where the projection is
-        singular. The message gives the index of the region.
+        For what `region_list` refuses, and for shapes that are not known or not finite. The
+        message gives the index of the region.
     """
-    pixel_regions = to_pixel_regions(regions, geom.wcs)
-    ny, nx = geom.npix_shape
-    limit = box_limit(geom)
-    found = [region_members(i, region, limit) for i, region in enumerate(pixel_regions)]
-    y = np.concatenate([pixels[0] for pixels in found])
-    x = np.concatenate([pixels[1] for pixels in found])
-    inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
-    solid_angle = pixel_solid_angles(geom, y, x)
-    cuts = np.cumsum([len(pixels[0]) for pixels in found])[:-1]
-    parts = (np.split(values, cuts) for values in (y, x, inside, solid_angle))
-    return [RegionPixels(*columns) for columns in zip(*parts, strict=True)]
+    members = region_members(regions, geom)
+    n = len(members.lost)
+    region = np.concatenate([members.region, members.off_region])
+    y = np.concatenate([members.y, members.off_y]).astype(np.int64)
+    x = np.concatenate([members.x, members.off_x]).astype(np.int64)
+    inside = np.arange(len(region)) < len(members.region)
+    size = np.concatenate([members.solid_angles[members.y, members.x], members.off_solid_angle])
+    order = np.lexsort((x, y, region))
+    cuts = np.searchsorted(region[order], np.arange(1, n))
+    parts = (np.split(values[order], cuts) for values in (y, x, inside, size))
+    columns = zip(*parts, strict=True)
+    return [RegionPixels(*c, float(v)) for c, v in zip(columns, members.lost, strict=True)]
+
+
+def region_members(regions: Any, geom: Any) -> Membership:
+    """Pixels of all regions on a map as flat arrays; see `region_pixels`."""
+    shapes = sky_shapes(regions, wcs_to_celestial_frame(geom.wcs))
+    pixels = map_pixels(geom.wcs, geom.npix_shape)
+    sizes = geom.solid_angle().to_value("sr")
+    side = np.minimum(np.sqrt(sizes), geom.pixel_scales.to_value("rad").min())
+    which, pixel = shape_members(shapes, pixels, side[pixels.y, pixels.x])
+    region, pixel = _combined(shapes, which, pixel, len(pixels))
+    beyond = pixels_beyond(shapes, geom, pixels, _OFF_MAP + 4 * len(pixels))
+    off_which, off_pixel = _members_beyond(shapes, beyond)
+    off_region, off_pixel = _combined(shapes, off_which, off_pixel, len(beyond.pixels))
+    off_y, off_x = beyond.pixels.y[off_pixel], beyond.pixels.x[off_pixel]
+    off_size = geom.pixel_solid_angle(off_x, off_y)
+    y, x = pixels.y[pixel], pixels.x[pixel]
+    shown = np.bincount(region, sizes[y, x], len(shapes.nodes))
+    shown = shown + np.bincount(off_region, off_size, len(shapes.nodes))
+    lost = _lost(shapes, beyond.unshown, shown, 4 * np.pi - float(sizes.sum()))
+    return Membership(region, y, x, off_region, off_y, off_x, off_size, lost, sizes)
 
 
 def pixel_solid_angles(geom: Any, y: Array, x: Array) -> Array:
@@ -103,81 +182,160 @@ def box_limit(geom: Any) -> int:
     return max(_MAX_BOX, 4 * ny * nx)
 
 
-def region_members(index: int, region: PixelRegion, limit: int) -> tuple[Array, Array]:
-    """Indices (y, x) of all pixels of the unbounded grid whose centre is in the region."""
-    box = region_box(region)
-    if box is None:
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    check_box(index, box, limit)
-    x0, x1, y0, y1 = box
-    xs, ys = np.arange(x0, x1), np.arange(y0, y1)
-    rows = max(1, BLOCK // max(len(xs), 1))
-    found_y, found_x = [], []
-    for start in range(0, len(ys), rows):
-        iy, ix = np.nonzero(contains(region, xs[None, :], ys[start : start + rows, None]))
-        found_y.append(ys[start + iy])
-        found_x.append(xs[ix])
-    return np.concatenate(found_y), np.concatenate(found_x)
-
-
-def check_box(index: int, box: tuple[int, int, int, int], limit: int) -> None:
-    """Raise for a box around a region that holds more than `limit` pixels."""
-    x0, x1, y0, y1 = box
-    if (x1 - x0) * (y1 - y0) > limit:
-        raise ValueError(
-            f"regions[{index}] spans {x1 - x0:.3g} x {y1 - y0:.3g} pixels of the map's grid, "
-            f"more than the {limit:.3g} allowed: it covers too much of the sky or lies too far "
-            "off the map for the projection; use a smaller region or a map with larger pixels"
-        )
-
-
-def contains(region: PixelRegion, x: Array, y: Array) -> Array:
-    """Membership of pixel positions, as the package decides it.
-
-    Boxes repeat the package's arithmetic on plain arrays, operation by operation: its
-    Quantities take three times as long.
+def shape_members(shapes: SkyShapes, pixels: SkyPixels, side: Array) -> tuple[Array, Array]:
+    """Pixels whose centre is in each shape.
 
     Parameters
     ----------
-    region : PixelRegion
-        Any pixel region.
-    x, y : ndarray
-        Positions in pixels; they broadcast.
+    shapes : SkyShapes
+        The shapes.
+    pixels : SkyPixels
+        Pixels of a map.
+    side : ndarray, shape (N,)
+        Length of the shorter side of each pixel [rad], roughly.
 
     Returns
     -------
-    ndarray of bool
-        In the broadcast shape.
+    which, pixel : ndarray of int, shape (P,)
+        Indices of shapes and of pixels that belong to them, sorted.
     """
-    if type(region) is not RectanglePixelRegion:
-        grid_x, grid_y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
-        return region.contains(PixCoord(grid_x.copy(), grid_y.copy()))  # it needs real arrays
-    turn = region.angle.to_value(u.rad)
-    cos, sin = np.cos(turn), np.sin(turn)
-    dx, dy = x - region.center.x, y - region.center.y
-    along, across = cos * dx + sin * dy, sin * dx - cos * dy
-    return (np.abs(along) < region.width * 0.5) & (np.abs(across) < region.height * 0.5)
+    straight = moved(pixels.vectors, _MOVE)
+    settle = bool(np.any(shapes.kind != ROUND))
+    kept: list[tuple[Array, Array]] = []
+    close: list[NearEdges] = []
+    reach = shapes.cap + 0.01 * side.max(initial=0.0)
+    for which, pixel in candidates(pixels, shapes.axes[:, 2], reach):
+        points = pixels.vectors[pixel]
+        inside = within(shapes, which, points, straight[pixel])
+        order = np.lexsort((pixel[inside], which[inside]))
+        kept.append((which[inside][order].astype(np.int32), pixel[inside][order].astype(np.int32)))
+        if settle:
+            near = near_straight_edges(shapes, which, points, _NEAR * side[pixel])
+            pair = which[near.pair] * np.int64(len(pixels)) + pixel[near.pair]
+            close.append(replace(near, pair=pair))
+    if not kept:
+        return np.empty(0, np.int32), np.empty(0, np.int32)
+    which, pixel = (np.concatenate(part) for part in zip(*kept, strict=True))
+    if len(kept) > 1 and np.any(np.diff(pixel)[np.diff(which) == 0] < 0):
+        order = np.lexsort((pixel, which))  # a shape of more than one block
+        which, pixel = which[order], pixel[order]
+    if close:
+        which, pixel = _settled(shapes, pixels, side, which, pixel, joined_edges(close))
+    return which, pixel
 
 
-def region_box(region: PixelRegion) -> tuple[int, int, int, int] | None:
-    """Pixel ranges (x0, x1, y0, y1) around a region; None for one that is nowhere."""
-    if isinstance(region, CompoundPixelRegion):
-        boxes = [region_box(part) for part in (region.region1, region.region2)]
-        known = [box for box in boxes if box is not None]
-        if not known:
-            return None
-        x0, x1, y0, y1 = zip(*known, strict=True)
-        return min(x0), max(x1), min(y0), max(y1)
-    center = getattr(region, "center", None)
-    if center is not None and not np.isfinite(center.x + center.y):
-        return None
-    if type(region) is RectanglePixelRegion:
-        turn = region.angle.to_value(u.rad)
-        cos, sin = abs(np.cos(turn)), abs(np.sin(turn))
-        dx = 0.5 * (region.width * cos + region.height * sin)
-        dy = 0.5 * (region.width * sin + region.height * cos)
-        x0, x1 = np.floor(region.center.x - dx), np.ceil(region.center.x + dx)
-        y0, y1 = np.floor(region.center.y - dy), np.ceil(region.center.y + dy)
-        return int(x0), int(x1) + 1, int(y0), int(y1) + 1
-    box = region.bounding_box
-    return box.ixmin, box.ixmax, box.iymin, box.iymax
+def _settled(
+    shapes: SkyShapes, pixels: SkyPixels, side: Array, which: Array, pixel: Array, near: NearEdges
+) -> tuple[Array, Array]:
+    """Members once the pixels on edges are settled; `near` has ``which * N + pixel`` as pair."""
+    near_which, near_pixel = np.divmod(near.pair, len(pixels))
+    close = near.away < _CLOSE * side[near_pixel]
+    chosen = np.zeros(len(pixels), bool)
+    chosen[
+        near_pixel[close][_face_to_face(near_which[close], near_pixel[close], near.normal[close])]
+    ] = True
+    chosen[near_pixel[_along_pixels(near, near_which, side[near_pixel])]] = True
+    key = np.unique(near.pair[chosen[near_pixel]])
+    if not len(key):
+        return which, pixel
+    own_which, own_pixel = np.divmod(key, len(pixels))
+    points = pixels.vectors[own_pixel]
+    # Far enough to leave the gap between the edges, whichever of them the centre is close to.
+    inside = within(shapes, own_which, points, moved(points, _SETTLE * side[own_pixel]))
+    before = which * np.int64(len(pixels)) + pixel
+    where = np.minimum(np.searchsorted(before, key), max(len(before) - 1, 0))
+    member = before[where] == key if len(before) else np.zeros(len(key), bool)
+    out = np.delete(before, where[member & ~inside])
+    added = key[inside & ~member]
+    out = np.insert(out, np.searchsorted(out, added), added)
+    own, member_pixel = np.divmod(out, len(pixels))
+    return own.astype(np.int32), member_pixel.astype(np.int32)
+
+
+def _face_to_face(which: Array, pixel: Array, normal: Array) -> Array:
+    """Which records are of pixels between edges of different shapes that face each other.
+
+    There the directions out of the shapes are opposite. Each is compared with the first at the
+    pixel, and with the one most across to that.
+    """
+    order = np.argsort(pixel, kind="stable")
+    _, start, group = np.unique(pixel[order], return_index=True, return_inverse=True)
+    group = group.reshape(-1)
+    own, out = which[order], normal[order]
+    faces = np.zeros(len(start), bool)
+    reference = start
+    for _ in range(2):
+        along = np.sum(out * out[reference][group], axis=1)
+        opposite = (along < -0.7) & (own != own[reference][group])
+        faces |= np.bincount(group, opposite, len(start)) > 0
+        reference = np.lexsort((np.abs(along), group))[start]
+    chosen = np.zeros(len(pixel), bool)
+    chosen[order] = faces[group]
+    return chosen
+
+
+def _along_pixels(near: NearEdges, which: Array, side: Array) -> Array:
+    """Which records are of edges that run along a row of pixel centres.
+
+    Three centres and three in ten of those that the edge passes are no accident.
+    """
+    close = np.flatnonzero(near.away < _CLOSE * side)
+    key = np.stack([which[close], near.edge[close]], axis=1)
+    _, edge, count = np.unique(key, axis=0, return_inverse=True, return_counts=True)
+    number = count[edge.reshape(-1)]
+    return close[(number >= 3) & (number * side[close] >= 0.3 * near.length[close])]
+
+
+def _combined(shapes: SkyShapes, which: Array, pixel: Array, n: int) -> tuple[Array, Array]:
+    """Pixels of regions from those of their shapes, by set logic."""
+    if shapes.simple:
+        return which, pixel
+    cuts = np.searchsorted(which, np.arange(len(shapes) + 1))
+    members = [_node_members(node, pixel, cuts, n) for node in shapes.nodes]
+    region = np.repeat(np.arange(len(members)), [len(own) for own in members])
+    return region, np.concatenate(members)
+
+
+def _node_members(node: Node, pixel: Array, cuts: Array, n: int) -> Array:
+    if isinstance(node, int):
+        return pixel[cuts[node] : cuts[node + 1]]
+    own = {leaf: pixel[cuts[leaf] : cuts[leaf + 1]] for leaf in _leaves(node)}
+    everything = np.arange(n) if holds_outside(node) else np.unique(np.concatenate([*own.values()]))
+    masks = {leaf: np.isin(everything, part) for leaf, part in own.items()}
+    return everything[np.asarray(combine(node, masks.__getitem__), bool)]
+
+
+def _leaves(node: Node) -> list[int]:
+    return [node] if isinstance(node, int) else [*_leaves(node[1]), *_leaves(node[2])]
+
+
+def holds_outside(node: Node) -> bool:
+    """Whether a region holds what is outside all of its shapes."""
+    return bool(np.any(combine(node, lambda _: np.zeros(1, bool))))
+
+
+def _members_beyond(shapes: SkyShapes, beyond: Beyond) -> tuple[Array, Array]:
+    """Members off the map, of the shapes that may leave it."""
+    chosen = np.flatnonzero(beyond.leaves)
+    out: list[tuple[Array, Array]] = [(np.empty(0, np.intp), np.empty(0, np.intp))]
+    straight = moved(beyond.pixels.vectors, _MOVE)
+    for own, pixel in candidates(beyond.pixels, shapes.axes[chosen, 2], shapes.cap[chosen]):
+        which = chosen[own]
+        inside = within(shapes, which, beyond.pixels.vectors[pixel], straight[pixel])
+        out.append((which[inside], pixel[inside]))
+    which, pixel = (np.concatenate(part) for part in zip(*out, strict=True))
+    order = np.lexsort((pixel, which))
+    return which[order], pixel[order]
+
+
+def _lost(shapes: SkyShapes, unshown: Array, shown: Array, missing_sky: float) -> Array:
+    """Solid angle [sr] that no pixel shows, of the regions with shapes that are not shown."""
+    lost = np.zeros(len(shapes.nodes))
+    chosen = np.zeros(len(lost), bool)
+    chosen[shapes.region[unshown]] = True
+    if not shapes.simple and missing_sky > 1e-6:
+        chosen |= [not isinstance(node, int) and holds_outside(node) for node in shapes.nodes]
+    if chosen.any():
+        exact = shape_solid_angles(shapes, np.flatnonzero(chosen))
+        lost[chosen] = np.maximum(exact - shown[chosen], 0.0)
+    return lost

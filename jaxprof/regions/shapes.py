@@ -1,7 +1,8 @@
 """Sky regions as arrays: the shapes of many regions as unit vectors, axes and sizes.
 
-The meaning of each shape on the sphere, with angles counted from the longitude axis of the
-frame of its centre towards north:
+The meaning of each shape on the sphere. An angle turns width and height counter-clockwise as
+seen on the sky, where east is to the left of north: the height points to the position angle of
+that value, in the frame of the centre.
 
 - circle, annulus: the separation from the centre is below the radius (at least the inner and
   below the outer one);
@@ -271,7 +272,7 @@ def _center_axes(lon: Array, lat: Array, angle: Array, frames: FrameGroups, fram
     center = unit_vectors(lon, lat)
     east, north = local_axes(lon, lat)
     cos, sin = np.cos(angle)[:, np.newaxis], np.sin(angle)[:, np.newaxis]
-    axes = np.stack([cos * east + sin * north, cos * north - sin * east, center], axis=1)
+    axes = np.stack([cos * east - sin * north, cos * north + sin * east, center], axis=1)
     for members, own in frames:
         if own.is_equivalent_frame(frame):
             continue

@@ -46,11 +46,12 @@ def region_solid_angles(regions: Any) -> Array:
     return shape_solid_angles(sky_shapes(regions, ICRS()))
 
 
-def shape_solid_angles(shapes: SkyShapes) -> Array:
-    """Solid angles [sr] of the regions that shapes make up, shape (B,)."""
+def shape_solid_angles(shapes: SkyShapes, chosen: Array | None = None) -> Array:
+    """Solid angles [sr] of the regions that shapes make up, of all or of chosen ones."""
     own = _simple_areas(shapes)
+    nodes = shapes.nodes if chosen is None else [shapes.nodes[i] for i in chosen]
     return np.array(
-        [own[node] if isinstance(node, int) else _compound(shapes, node) for node in shapes.nodes]
+        [own[node] if isinstance(node, int) else _compound(shapes, node) for node in nodes]
     )
 
 
