@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from jaxprof import core
 from jaxprof.core import NormFit, OnOffData
+from jaxprof.core.compilation import jit_quickly
 from jaxprof.core.data import Status, blocks
 from jaxprof.core.spectral import PowerLawSpectralModel
 from jaxprof.core.statistics import wstat_rates
@@ -34,6 +35,8 @@ from jaxprof.reduce import LIKELIHOODS, MASK_POLICIES, Reduction, reduce_dataset
 from jaxprof.regions import profile_axis
 
 Array = NDArray[Any]
+
+_wstat_rates = jit_quickly()(wstat_rates)
 
 
 def _spectral_model(model: Any) -> Any:
@@ -329,7 +332,7 @@ def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:
             counts = block.n_on
             n_off = np.where(block.mask, block.n_off, 0.0)
             alpha = np.where(block.mask, block.alpha, 1.0)
-            off, on, _ = jax.jit(wstat_rates)(
+            off, on, _ = _wstat_rates(
                 np.where(block.mask, counts, 0.0), n_off, alpha, signal
             )
             background, total = alpha * np.array(off), np.array(on)

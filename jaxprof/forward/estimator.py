@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -397,4 +396,4 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
 
 def _in_default_precision(array: Any) -> Any:
     """An array in float64 if the caller has enabled it; traced ones are as they are."""
-    return array if isinstance(array, jax.core.Tracer) else jnp.asarray(np.asarray(array))
+    return array if isinstance(array, jax.core.Tracer) else jax.device_put(np.asarray(array))

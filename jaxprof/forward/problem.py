@@ -179,7 +179,8 @@ def joint_data(
         )
         for found, group in zip(blocks, groups, strict=True)
     ]
-    return jax.tree.map(jnp.asarray, made)
+    # Not jnp.asarray, which compiles a program for every shape.
+    return jax.tree.map(jax.device_put, made)
 
 
 def _precision(
