@@ -96,7 +96,7 @@ def cash_difference(
     change = (norm - norm0) * npred_ref
     # At a kink of the minimum (norm0) a prediction is zero but for rounding. It then stays zero for
     # derivatives too; at norm a prediction of zero can only grow.
-    rounding = 4 * jnp.finfo(rate.dtype).eps * background
+    rounding = 4 * jnp.finfo(rate.dtype).eps * jnp.abs(background)
     counted, counted0 = rate >= 0, rate0 > rounding
     linear = jnp.where(
         counted & counted0, change, jnp.where(counted, rate, 0.0) - jnp.where(counted0, rate0, 0.0)
