@@ -332,9 +332,7 @@ def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:
             counts = block.n_on
             n_off = np.where(block.mask, block.n_off, 0.0)
             alpha = np.where(block.mask, block.alpha, 1.0)
-            off, on, _ = _wstat_rates(
-                np.where(block.mask, counts, 0.0), n_off, alpha, signal
-            )
+            off, on, _ = _wstat_rates(np.where(block.mask, counts, 0.0), n_off, alpha, signal)
             background, total = alpha * np.array(off), np.array(on)
         else:
             counts = block.counts

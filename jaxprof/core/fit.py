@@ -79,7 +79,9 @@ def _minimise(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]
         return jnp.where(ends, origin + jnp.exp(jnp.where(ends, v, 0.0)), v)
 
     def unknown(x: jax.Array) -> jax.Array:
-        return jnp.where(ends, jnp.log(jnp.maximum(x - origin, nearest)), x)
+        inside = ~ends | (x > origin)
+        distance = jnp.where(ends & inside, x - origin, 1.0)
+        return jnp.where(inside, jnp.where(ends, jnp.log(distance), x), -jnp.inf)
 
     def score(v: jax.Array) -> jax.Array:
         # The score has a pole where the domain starts; times the distance from it, it has none.
@@ -95,7 +97,7 @@ def _minimise(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]
     guess = sum(jnp.sum(jnp.where(b.npred_ref > 0, _excess(b), 0.0)) for b in data) / signal
     v, converged = increasing_root(score_and_slope, unknown(guess), unknown(low), unknown(high))
     kinks = likelihood.kinks(data)
-    positions = jnp.where(ends & (kinks <= origin), jnp.inf, unknown(kinks))
+    positions = unknown(kinks)
     slot = jnp.argmin(jnp.abs(positions - v))
     # The score's rounding grows with the counts: in float32 it passes the tolerance at 1e6 of them.
     rounding = 8.0 * jnp.finfo(v.dtype).eps * jnp.where(ends, 1.0, jnp.sqrt(variance))
