@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -248,7 +247,9 @@ def _finish(
     data, fit, bins = start.data, start.fit, np.arange(n_bins)
     own = jax.tree.map(np.asarray, fit)
     values: dict[str, Any] = {"ts": start.ts}
-    sides, rises, names = [], [], []
+    sides: list[float] = []
+    rises: list[float] = []
+    names: list[str] = []
     if "errn-errp" in wanted:
         sides += [-1.0, 1.0]
         rises += [options.n_sigma**2] * 2
@@ -258,18 +259,18 @@ def _finish(
         rises.append(options.n_sigma_ul**2)
         names.append("norm_ul")
     if names:
-        found = joint_limits(
-            data, fit, bins, jnp.asarray(sides), jnp.asarray(rises, jnp.result_type(float))
-        )
+        # An upper limit may be the bound of its norm.
+        closed = [name == "norm_ul" for name in names]
+        found = joint_limits(data, fit, bins, *map(np.asarray, (sides, rises, closed)))
         values |= dict(zip(names, np.array(found).T, strict=True))
         if "norm_ul" in values:
             values["norm_ul"] = values["norm_ul"] + own.values[norm_positions(data)][:n_bins]
     if "scan" in wanted:
-        norms = jnp.asarray(options.norm.values())
+        norms = options.norm.values()
         values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
     if even is not None:
         values["norm_sensitivity"] = joint_sensitivity(
-            even, fit, bins, jnp.asarray(float(options.n_sigma_sensitivity))
+            even, fit, bins, np.asarray(float(options.n_sigma_sensitivity))
         )
     best = _best(data, own)
     at_one = best.copy()
