@@ -224,8 +224,8 @@ def joint_scan(
         Its fit.
     components : array of int, shape (M,)
         Which components.
-    values : array, shape (V,)
-        Norms.
+    values : array, shape (V,) or (M, V)
+        Norms, the same for all components or a row for each.
 
     Returns
     -------
@@ -247,9 +247,9 @@ def joint_scan(
         fitted = fit.converged & jnp.isfinite(fit.values[parameter])
         return jnp.where(fitted, profiled, jnp.nan), jnp.where(fitted, fixed, jnp.nan)
 
-    grid = (jnp.repeat(components, len(values)), jnp.tile(values, len(components)))
+    shape = (len(components), values.shape[-1])
+    grid = (jnp.repeat(components, shape[1]), jnp.broadcast_to(values, shape).ravel())
     profiled, conditional = jax.lax.map(one, grid)
-    shape = (len(components), len(values))
     return profiled.reshape(shape), conditional.reshape(shape)
 
 

@@ -24,6 +24,7 @@ from jaxprof.forward.refine import (
     norm_positions,
 )
 from jaxprof.forward.response import ForwardResponse
+from jaxprof.forward.scaling import Units, units_of
 
 if TYPE_CHECKING:
     from jaxprof.forward.estimator import ForwardFoldingProfileEstimator
@@ -46,6 +47,9 @@ class GroupResult:
         What was fitted.
     fit : JointFit
         The fit, as numpy arrays.
+    errors : ndarray, shape (Z,)
+        One standard deviation of each parameter, NaN where it has none: also where the covariance
+        overflows.
     coefficients, coefficients_one : list of ndarray, shape (C, Q)
         Coefficients of the templates of each dataset, as fitted (NaN if the fit failed) and at norm
         one.
@@ -58,6 +62,7 @@ class GroupResult:
     group: Group
     data: JointData
     fit: JointFit
+    errors: Array
     coefficients: list[Array]
     coefficients_one: list[Array]
     values: dict[str, Array] = field(default_factory=dict)
@@ -65,12 +70,17 @@ class GroupResult:
 
 @dataclass(frozen=True)
 class _Started:
-    """A fit of one group with its test statistics, before the optional quantities."""
+    """A fit of one group with its test statistics, before the optional quantities.
 
+    Of the ``plain`` data; ``data``, fit and the ``points`` with a norm of zero are in ``units``.
+    """
+
+    plain: JointData
     data: JointData
     fit: JointFit
     ts: Array
     points: Array
+    units: Units
 
 
 def fit_groups(
@@ -171,8 +181,10 @@ def _warn(response: ForwardResponse, groups: Sequence[Group], started: dict[int,
 
 
 def _start(data: JointData, n_bins: int, with_ts: Array) -> _Started:
-    fit, ts, points = fit_joint_ts(data, np.arange(n_bins), with_ts)
-    return _Started(data, fit, np.asarray(ts), np.asarray(points))
+    units = units_of(data)
+    own = units.data(data)
+    fit, ts, points = fit_joint_ts(own, np.arange(n_bins), with_ts)
+    return _Started(data, own, fit, np.asarray(ts), np.asarray(points), units)
 
 
 def _best(data: JointData, fit: JointFit) -> Array:
@@ -200,6 +212,7 @@ def _sent_out(
     norms = fit.values[at]
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.diagonal(fit.covariance)[at])
+    unit = start.units.values[at]
     shifts = [-norms]
     if "errn-errp" in wanted:
         shifts += [-options.n_sigma * error, options.n_sigma * error]
@@ -207,7 +220,7 @@ def _sent_out(
         shifts.append(options.n_sigma_ul * error)
     if "scan" in wanted:
         values = options.norm.values()
-        shifts += [values.min() - norms, values.max() - norms]
+        shifts += [values.min() / unit - norms, values.max() / unit - norms]
     points = [
         _best(start.data, fit)[np.newaxis],
         start.points[np.all(np.isfinite(start.points), axis=1)],
@@ -220,8 +233,8 @@ def _sent_out(
         negative = negative_pixels(
             dataset,
             own,
-            start.data,
-            np.concatenate(points),
+            start.plain,
+            np.concatenate(points) * start.units.values,
             group.bins[number],
             number=number,
             summed=options.sum_over_energy_groups,
@@ -249,6 +262,8 @@ def _finish(
     values: dict[str, Any] = {"ts": start.ts}
     sides: list[float] = []
     rises: list[float] = []
+    at = norm_positions(data)
+    units = start.units.values[at][:n_bins]
     names: list[str] = []
     if "errn-errp" in wanted:
         sides += [-1.0, 1.0]
@@ -262,25 +277,31 @@ def _finish(
         # An upper limit may be the bound of its norm.
         closed = [name == "norm_ul" for name in names]
         found = joint_limits(data, fit, bins, *map(np.asarray, (sides, rises, closed)))
-        values |= dict(zip(names, np.array(found).T, strict=True))
+        values |= dict(zip(names, np.array(found).T * units, strict=True))
         if "norm_ul" in values:
-            values["norm_ul"] = values["norm_ul"] + own.values[norm_positions(data)][:n_bins]
+            values["norm_ul"] = values["norm_ul"] + own.values[at][:n_bins] * units
     if "scan" in wanted:
-        norms = options.norm.values()
+        norms = options.norm.values() / units[:, np.newaxis]
         values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
     if even is not None:
-        values["norm_sensitivity"] = joint_sensitivity(
-            even, fit, bins, np.asarray(float(options.n_sigma_sensitivity))
+        values["norm_sensitivity"] = units * np.asarray(
+            joint_sensitivity(
+                start.units.data(even), fit, bins, np.asarray(float(options.n_sigma_sensitivity))
+            )
         )
-    best = _best(data, own)
+    best = _best(data, own) * start.units.values
     at_one = best.copy()
-    at_one[norm_positions(data)] = 1.0
-    pairs = [coefficients_at(data, np.stack([best, at_one]), k) for k in range(n_datasets)]
+    at_one[at] = 1.0
+    pairs = [coefficients_at(start.plain, np.stack([best, at_one]), k) for k in range(n_datasets)]
     lost = 0.0 if own.converged else np.nan
+    variance = np.diagonal(own.covariance)
+    with np.errstate(invalid="ignore"):
+        errors = np.sqrt(np.where(variance > 0, variance, np.nan)) * start.units.values
     return GroupResult(
         group=group,
-        data=data,
-        fit=own,
+        data=start.plain,
+        fit=start.units.fit(own),
+        errors=errors,
         # A fit that failed predicts nothing.
         coefficients=[fitted + lost for fitted, _ in pairs],
         coefficients_one=[one for _, one in pairs],

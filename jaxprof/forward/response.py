@@ -18,6 +18,7 @@ from jaxprof.forward.sameness import changed_component, dataset_prints
 from jaxprof.forward.slots import Cells, cell_sums, component_lists, make_cells, reaching
 from jaxprof.forward.windows import Folding, Windows, check_energies
 from jaxprof.pixel_sums import check_uncut, member_pixels
+from jaxprof.reduce import check_expected
 from jaxprof.regions import region_pixels
 
 Array = NDArray[Any]
@@ -248,7 +249,11 @@ def dataset_response(
     emissions = component_emissions(components, dataset)
     folding = Folding(dataset, emissions)
     true = dataset.energy_axis_true.edges_tev()
-    windows = folding.windows(components.flux(true), per_true_energy=per_true_energy)
+    flux = components.flux(true)
+    assert dataset.exposure is not None
+    exposure = dataset.exposure.data * dataset.exposure.unit.to("cm2 s")
+    check_expected(flux, exposure, dataset.name)
+    windows = folding.windows(flux, per_true_energy=per_true_energy)
     regions = [*components.regions, *components.guards]
     pixels = region_pixels(regions, dataset.geom)
     members = member_pixels(pixels)
