@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from jaxprof import core
 from jaxprof.core import NormFit, OnOffData
 from jaxprof.core.compilation import jit_quickly
-from jaxprof.core.data import Status, blocks
+from jaxprof.core.data import Data, Status, blocks
 from jaxprof.core.spectral import PowerLawSpectralModel
-from jaxprof.core.statistics import wstat_rates
+from jaxprof.core.statistics import TRUNCATION, wstat_rates
 from jaxprof.options import (
     NormParameter,
     checked_energy_edges,
@@ -112,6 +113,15 @@ class FluxProfileEstimator:
     Notes
     -----
     Options are attributes. Those assigned later are checked and completed as those given at first.
+
+    A norm may be negative, and then its upper limit may be too, where counts are far below their
+    background: it is the end of an interval around the norm, and no limit on a flux. With
+    ``norm={"min": 0}`` it is above zero. Limits end at bounds of the norm: ``norm_ul`` is the bound
+    where that comes first, and ``norm_errn`` or ``norm_errp`` is NaN then.
+
+    Where the background is zero, any count is infinitely significant: ``ts`` compares with a floor
+    of 1e-25 expected counts, as gammapy's does, and ``norm_sensitivity`` is NaN, with a warning.
+    With On-Off data and no OFF counts it is that of an unknown background, and needs no floor.
     """
 
     regions: list[Any]
@@ -253,7 +263,8 @@ class FluxProfileEstimator:
         Warns
         -----
         UserWarning
-            For regions that lie wholly off the map; their ``success`` is False.
+            For regions that lie wholly off the map; their ``success`` is False. For sensitivities
+            without any background.
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):
@@ -292,8 +303,9 @@ class FluxProfileEstimator:
             if "ul" in wanted:
                 quantities["norm_ul"] = limits.norm_ul
         if "sensitivity" in wanted:
-            quantities["norm_sensitivity"] = core.sensitivity(
-                data, n_sigma=self.n_sigma_sensitivity
+            found = core.sensitivity(data, n_sigma=self.n_sigma_sensitivity)
+            quantities["norm_sensitivity"] = np.where(
+                _without_background(data), np.nan, np.array(found)
             )
         arrays = {name: np.array(value) for name, value in quantities.items()}
         status = np.array(fit.status)
@@ -309,6 +321,29 @@ class FluxProfileEstimator:
         arrays["coverage"] = reduction.coverage
         arrays["solid_angle"] = reduction.solid_angle
         return arrays
+
+
+def _without_background(data: Data) -> Array:
+    """Bins and groups (B, G) where some energy or pixel expects nothing without a signal.
+
+    A count there is infinitely significant. In ``ts`` that of a floor stands for it (see
+    `jaxprof.core.cash`), but a sensitivity would be nothing but the floor. One warning says so.
+    """
+    empty = np.zeros(blocks(data)[0].npred_ref.shape[:2], bool)
+    for block in blocks(data):
+        if not isinstance(block, OnOffData):
+            floored = np.asarray(block.background) <= TRUNCATION
+            empty |= np.any(block.mask & (block.npred_ref > 0) & floored, axis=2)
+    if empty.any():
+        bins = ", ".join(map(str, np.flatnonzero(empty.any(axis=1))))
+        warnings.warn(
+            f"the background is zero at some energies or pixels of bin {bins}: a single count "
+            "there is infinitely significant. norm_sensitivity is NaN; ts compares with a floor of "
+            f"{TRUNCATION:g} expected counts, and is no significance if there are counts",
+            UserWarning,
+            stacklevel=4,
+        )
+    return empty
 
 
 def joined_gti(tables: list[Table | None]) -> Table | None:

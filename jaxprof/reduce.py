@@ -120,7 +120,7 @@ def reference_flux(model: Any, edges: Array) -> Array:
     if not np.all(np.isfinite(flux)):
         raise refused(
             ~np.isfinite(flux),
-            "has a flux that is NaN or overflows; give one of another amplitude or reference:",
+            "has a flux that is NaN or overflows (give one of another amplitude or reference)",
         )
     # Differences of spectra may be zero but for rounding.
     negative = flux < -NEGLIGIBLE * np.max(np.abs(flux))

@@ -64,8 +64,8 @@ def _norm_bracket(data: Blocks) -> tuple[jax.Array, jax.Array]:
 def _minimise(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Minimiser of a scaled problem, whether it is a kink, the kink's slot, and convergence.
 
-    The minimiser carries no derivatives. Where slots with counts end the domain, the unknown is the logarithm of the distance from
-    there: counts may be of any size.
+    The minimiser carries no derivatives. Where slots with counts end the domain, the unknown is the
+    logarithm of the distance from there: counts may be of any size.
     """
     variance, _, signal = likelihood.totals(data)
     start = likelihood.domain_start(data)

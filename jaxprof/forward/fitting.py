@@ -142,10 +142,29 @@ def fit_groups(
     _warn(response, groups, started)
     # The sensitivity must not depend on where the observed counts happen to be.
     even = make(merge=False) if "sensitivity" in wanted else [None] * len(groups)
-    return [
+    results = [
         _finish(started[number], group, n_bins, len(datasets), even[number], options, wanted)
         for number, group in enumerate(groups)
     ]
+    if "sensitivity" in wanted:
+        _warn_sensitivity(results, n_bins)
+    return results
+
+
+def _warn_sensitivity(results: Sequence[GroupResult], n_bins: int) -> None:
+    """Name the fitted bins that have no sensitivity."""
+    for result in results:
+        norms = result.fit.values[norm_positions(result.data)][:n_bins]
+        lost = np.isfinite(norms) & np.isnan(result.values["norm_sensitivity"])
+        if lost.any():
+            low, high = result.group.edges
+            warnings.warn(
+                f"the joint fit from {low:.4g} to {high:.4g} TeV: norm_sensitivity of bin "
+                f"{', '.join(map(str, np.flatnonzero(lost)))} is NaN: other norms make up for a "
+                "signal there, or nothing is expected without it, so that a single count is "
+                "infinitely significant",
+                stacklevel=4,
+            )
 
 
 def _warn(response: ForwardResponse, groups: Sequence[Group], started: dict[int, _Started]) -> None:
