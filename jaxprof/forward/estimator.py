@@ -99,7 +99,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         Strength of a penalty ``smoothness * sum((x[j-1] - 2 x[j] + x[j+1])**2)`` that is added to
         the statistic. It pulls norms towards a line through their neighbours: the errors get
         smaller, but peaks and edges are flattened, and errors do not include this bias. By default
-        none.
+        none. So strong a penalty that rounding loses the counts is refused by `run`.
     oversampling : int
         Sub-pixels along each side of a pixel where a template or a compound region needs them; with
         1 a pixel belongs to a region when its centre does.
@@ -128,8 +128,9 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     No prediction of a pixel and energy (of a sum, if sums are fitted) is negative: norms of bins
     that are over-subtracted go down to where one vanishes. ``status`` then is "boundary" for all
     bins that reach the pixel; their errors are those of the counts alone, and ``norm_errn``,
-    ``norm_errp`` and ``norm_ul`` know the boundary. `FluxProfileEstimator` cuts predictions at zero
-    instead; in a joint fit, bins could then cancel each other where there are no counts at no cost.
+    ``norm_errp`` and ``norm_ul`` know the boundary, and bounds of the norm as those of
+    `FluxProfileEstimator` do. That estimator cuts predictions at zero instead; in a joint fit, bins
+    could then cancel each other where there are no counts at no cost.
 
     Penalties and constraints are part of what ``ts`` and scans compare; ``stat`` is without them,
     and ``stat_null`` is ``stat + ts``. A bin that no pixel in use lies in is "fully masked": it has
