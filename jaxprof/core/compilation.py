@@ -91,7 +91,7 @@ _programs = _Programs()
 def _signature(leaves: list[Any], structure: Any) -> Hashable:
     """What a function is compiled for: structure, shapes and dtypes of its arguments."""
     shapes = ((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
-    return structure, jax.config.jax_enable_x64, tuple(shapes)
+    return structure, jax.config.read("jax_enable_x64"), tuple(shapes)
 
 
 def _choice(
