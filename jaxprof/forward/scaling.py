@@ -48,7 +48,7 @@ class Units:
             spectra = replace(spectra, scale=norms)
         with np.errstate(over="ignore", invalid="ignore"):
             precision = np.asarray(data.precision) * np.outer(self.values, self.values)
-        changed = {
+        changed: dict[str, Any] = {
             name: np.asarray(getattr(data, name)) / self.values
             for name in ("start", "lower", "upper", "penalty_start")
         }
