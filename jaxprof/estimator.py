@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from jaxprof import core
 from jaxprof.attributes import KnownAttributes
 from jaxprof.core import NormFit, OnOffData
-from jaxprof.core.data import Status, blocks
+from jaxprof.core.compilation import jit_quickly
+from jaxprof.core.data import Data, Status, blocks
 from jaxprof.core.spectral import PowerLawSpectralModel
-from jaxprof.core.statistics import wstat_rates
+from jaxprof.core.statistics import TRUNCATION, wstat_rates
 from jaxprof.gti import joined_gti
 from jaxprof.options import (
     NormParameter,
@@ -34,8 +35,11 @@ from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce import LIKELIHOODS, MASK_POLICIES, Reduction, reduce_datasets
 from jaxprof.regions import profile_axis
+from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
+
+_wstat_rates = jit_quickly()(wstat_rates)
 
 
 def _spectral_model(model: Any) -> Any:
@@ -121,6 +125,15 @@ class FluxProfileEstimator(KnownAttributes):
     Notes
     -----
     Options are attributes. Those assigned later are checked and completed as those given at first.
+
+    A norm may be negative, and then its upper limit may be too, where counts are far below their
+    background: it is the end of an interval around the norm, and no limit on a flux. With
+    ``norm={"min": 0}`` it is above zero. Limits end at bounds of the norm: ``norm_ul`` is the bound
+    where that comes first, and ``norm_errn`` or ``norm_errp`` is NaN then.
+
+    Where the background is zero, any count is infinitely significant: ``ts`` compares with a floor
+    of 1e-25 expected counts, as gammapy's does, and ``norm_sensitivity`` is NaN, with a warning.
+    With On-Off data and no OFF counts it is that of an unknown background, and needs no floor.
     """
 
     regions: list[Any]
@@ -261,8 +274,9 @@ class FluxProfileEstimator(KnownAttributes):
         -----
         UserWarning
             For regions that a dataset does not see (those that none sees have ``success`` False),
-            for regions whose solid angle differs by more than 20 % from that of their pixels, and
-            for energy edges that are moved by more than a third of a bin or cut.
+            for regions whose solid angle differs by more than 20 % from that of their pixels, for
+            energy edges that are moved by more than a third of a bin or cut, and for sensitivities
+            without any background.
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):
@@ -302,8 +316,9 @@ class FluxProfileEstimator(KnownAttributes):
             if "ul" in wanted:
                 quantities["norm_ul"] = limits.norm_ul
         if "sensitivity" in wanted:
-            quantities["norm_sensitivity"] = core.sensitivity(
-                data, n_sigma=self.n_sigma_sensitivity
+            found = core.sensitivity(data, n_sigma=self.n_sigma_sensitivity)
+            quantities["norm_sensitivity"] = np.where(
+                _without_background(data), np.nan, np.array(found)
             )
         arrays = {name: np.array(value) for name, value in quantities.items()}
         status = np.array(fit.status)
@@ -322,6 +337,27 @@ class FluxProfileEstimator(KnownAttributes):
         return arrays
 
 
+def _without_background(data: Data) -> Array:
+    """Bins and groups (B, G) where some energy or pixel expects nothing without a signal.
+
+    A count there is infinitely significant. In ``ts`` that of a floor stands for it (see
+    `jaxprof.core.cash`), but a sensitivity would be nothing but the floor. One warning says so.
+    """
+    empty = np.zeros(blocks(data)[0].npred_ref.shape[:2], bool)
+    for block in blocks(data):
+        if not isinstance(block, OnOffData):
+            floored = np.asarray(block.background) <= TRUNCATION
+            empty |= np.any(block.mask & (block.npred_ref > 0) & floored, axis=2)
+    if empty.any():
+        bins = ", ".join(map(str, np.flatnonzero(empty.any(axis=1))))
+        warn_user(
+            f"the background is zero at some energies or pixels of bin {bins}: a single count "
+            "there is infinitely significant. norm_sensitivity is NaN; ts compares with a floor of "
+            f"{TRUNCATION:g} expected counts, and is no significance if there are counts"
+        )
+    return empty
+
+
 def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:
     """Observed and predicted counts, (B, G) for one dataset and (B, G, D) for several."""
     n_datasets = len(reduction.dataset_names)
@@ -334,9 +370,7 @@ def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:
             counts = block.n_on
             n_off = np.where(block.mask, block.n_off, 0.0)
             alpha = np.where(block.mask, block.alpha, 1.0)
-            off, on, _ = jax.jit(wstat_rates)(
-                np.where(block.mask, counts, 0.0), n_off, alpha, signal
-            )
+            off, on, _ = _wstat_rates(np.where(block.mask, counts, 0.0), n_off, alpha, signal)
             background, total = alpha * np.array(off), np.array(on)
         else:
             counts = block.counts

@@ -39,6 +39,11 @@ _FEW_PIXELS = (
     "Fluxes are those of the pixels; reference_solid_angle='region' makes them those of the regions"
 )
 
+NEGLIGIBLE = 1e-12
+"""Part of the largest flux of a spectrum below which a negative one is rounding."""
+OVERFLOW = 1e300
+"""Expected counts at norm one that double precision has no room to add up."""
+
 
 @dataclass(frozen=True)
 class Reduction:
@@ -116,15 +121,45 @@ def reference_flux(model: Any, edges: Array) -> Array:
     Raises
     ------
     ValueError
-        If it has none.
+        If it has none, is negative, or is not a number anywhere.
     """
     flux = np.asarray(model.integral(edges[:-1], edges[1:]))
+
+    def refused(bad: Array, what: str) -> ValueError:
+        first, last = np.flatnonzero(bad)[[0, -1]]
+        return ValueError(
+            f"spectral_model: {type(model).__name__} {what} from {edges[first]:.4g} to "
+            f"{edges[last + 1]:.4g} TeV"
+        )
+
+    if not np.all(np.isfinite(flux)):
+        raise refused(
+            ~np.isfinite(flux),
+            "has a flux that is NaN or overflows (give one of another amplitude or reference)",
+        )
+    # Differences of spectra may be zero but for rounding.
+    negative = flux < -NEGLIGIBLE * np.max(np.abs(flux))
+    if np.any(negative):
+        raise refused(negative, "is negative, which no flux can be,")
+    flux = np.maximum(flux, 0.0)
     if not np.any(flux > 0):
         raise ValueError(
             f"spectral_model: {type(model).__name__} has no flux from {edges[0]:.4g} to "
             f"{edges[-1]:.4g} TeV, which a norm could multiply; give one of positive flux"
         )
     return flux
+
+
+def check_expected(flux: Array, exposure: Array, name: str) -> None:
+    """Raise a ValueError for expected counts that overflow, of reference fluxes and an exposure."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        most = np.max(flux) * np.max(exposure, initial=0.0, where=np.isfinite(exposure))
+    if most > OVERFLOW:
+        raise ValueError(
+            f"spectral_model: a flux of {np.max(flux):.3g} cm-2 s-1 and the exposure of dataset "
+            f"{name!r} make more than {OVERFLOW:g} expected counts at norm one; give a spectrum of "
+            "another amplitude"
+        )
 
 
 def _signal(
@@ -149,6 +184,7 @@ def _signal(
     visible = mask.any(axis=0) if mask_policy != "mean-exposure" else np.ones(mask.shape[1], bool)
     exposure = exposure_map.data[:, pixels.y, pixels.x].astype(np.float64) * factor
     exposure = np.where(visible, exposure, 0.0)
+    check_expected(flux, exposure, dataset.name)
     if mask_policy == "mean-exposure":
         _check_whole_exposure(exposure, pixels, dataset.name)
     if faults.any():

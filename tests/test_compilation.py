@@ -1,5 +1,7 @@
 """Compilation: the same values however compiled, with any version of the compiler."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,3 +65,45 @@ def test_decorators_keep_name_and_docstring():
 def test_errors_of_the_function_come_through(compiled):
     with pytest.raises(TypeError, match="power|unsupported|exponent"):
         compiled(X, "two")
+
+
+def n_maps():
+    """Memory maps of this process."""
+    return len(Path("/proc/self/maps").read_text().splitlines())
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux")
+def test_memory_maps_do_not_grow_with_the_number_of_shapes(monkeypatch):
+    """A process may have 65530 of them; JAX alone keeps every shape's for ever."""
+    monkeypatch.setattr(compilation, "KEPT", 4)
+    grown = jit_by_size(
+        lambda x: jnp.sort(jnp.cumsum(jnp.sin(x))) @ jnp.linalg.inv(jnp.outer(x, x))
+    )
+    maps = []
+    for n in range(2, 17):
+        grown(np.ones(n))
+        maps.append(n_maps())
+    assert maps[3] > maps[0]
+    assert maps[-1] - maps[3] <= 0.5 * (maps[3] - maps[0])
+
+
+def test_the_programs_used_last_are_kept(monkeypatch):
+    monkeypatch.setattr(compilation, "KEPT", 3)
+    traced = []
+
+    @jit_by_size
+    def counted(x):
+        traced.append(x.size)
+        return x + 1
+
+    for size in (1, 2, 3, 1, 2, 3):
+        assert_allclose(counted(np.zeros(size)), 1.0)
+    assert traced == [1, 2, 3]
+    for size in (1, 4, 1, 3, 2):
+        counted(np.zeros(size))
+    # 2 made room for 4, and comes again at the end.
+    assert traced == [1, 2, 3, 4, 2]
+    # Other functions have their programs among the same number.
+    jit_quickly()(lambda x: x * 2)(np.zeros(1))
+    counted(np.zeros(1))
+    assert traced == [1, 2, 3, 4, 2, 1]

@@ -4,12 +4,17 @@ The first call of a function compiles it, which for many profiles is most of the
 on code that is no faster here: its newer emitters of fused loops take half of the time (those
 before them compile the same loops, where a version still has them), and the last of its levels of
 optimisation another sixth.
+
+Compiled programs are kept for the next call, but not all of them for ever: each takes some dozens
+to hundreds of memory maps, of which a process may have 65530 on Linux, and JAX itself drops none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from functools import cache, partial, wraps
+from threading import Lock
 from typing import Any
 
 import jax
@@ -17,6 +22,9 @@ import numpy as np
 
 SMALL = 50_000
 """Number of array elements below which running is faster than compiling, however compiled."""
+KEPT = 128
+"""Programs, one for each function and shape of its arguments, that are kept: those used last. A
+joint fit has about twelve."""
 
 
 def jit_by_size(
@@ -57,28 +65,63 @@ def _compiler_options(level: int) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if _known(name, value)}
 
 
+class _Programs:
+    """Jitted functions, one for each key; the one that was used longest ago makes room."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            found = self._kept[key] = make()
+            old = [self._kept.popitem(last=False)[1] for _ in range(len(self._kept) - KEPT)]
+        for program in old:
+            # Without this JAX keeps the compiled code, and its memory maps, for ever.
+            program.clear_cache()
+        return found
+
+
+_programs = _Programs()
+
+
+def _signature(leaves: list[Any], structure: Any) -> Hashable:
+    """What a function is compiled for: structure, shapes and dtypes of its arguments."""
+    shapes = ((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
+    return structure, jax.config.read("jax_enable_x64"), tuple(shapes)
+
+
 def _choice(
     function: Callable, static_argnames: str | tuple[str, ...], *, by_size: bool
 ) -> Callable:
-    plain = jax.jit(function, static_argnames=static_argnames)
+    def compiled(signature: Hashable, level: int | None) -> Any:
+        def make() -> Any:
+            # JAX finds compiled code by the function: one of its own can be forgotten alone.
+            @wraps(function)
+            def own(*args: Any, **kwargs: Any) -> Any:
+                return function(*args, **kwargs)
 
-    @cache
-    def at_level(level: int) -> Callable:
-        options = _compiler_options(level)
-        return jax.jit(function, static_argnames=static_argnames, compiler_options=options)
+            options = None if level is None else _compiler_options(level)
+            return jax.jit(own, static_argnames=static_argnames, compiler_options=options)
+
+        return _programs.get((function, level, signature), make)
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        leaves = jax.tree.leaves((args, kwargs))
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        signature = _signature(leaves, structure)
         if jax.default_backend() == "cpu" and not any(
             isinstance(leaf, jax.core.Tracer) for leaf in leaves
         ):
             small = not by_size or sum(np.size(leaf) for leaf in leaves) < SMALL
             try:
-                return at_level(0 if small else 1)(*args, **kwargs)
+                return compiled(signature, 0 if small else 1)(*args, **kwargs)
             except ValueError:
                 # Inside somebody's jit, with constants for arguments, no options are allowed.
                 pass
-        return plain(*args, **kwargs)
+        return compiled(signature, None)(*args, **kwargs)
 
     return call

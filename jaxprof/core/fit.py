@@ -23,13 +23,6 @@ from .likelihood import Blocks
 from .solve import differentiable_root, increasing_root, tolerance
 
 
-def _scaled(data: Blocks, unit: jax.Array) -> Blocks:
-    """The same problem with the norm counted in ``unit``."""
-    return tuple(
-        type(block)(**{**vars(block), "npred_ref": block.npred_ref * unit}) for block in data
-    )
-
-
 def _fittable(data: Blocks, valid: jax.Array) -> Blocks:
     """Replace a problem without a solution by a harmless one: no NaN enters derivatives."""
     replaced = []
@@ -69,35 +62,53 @@ def _norm_bracket(data: Blocks) -> tuple[jax.Array, jax.Array]:
 
 
 def _minimise(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Minimiser (without derivatives), whether it is a kink, the kink's slot, convergence."""
+    """Minimiser of a scaled problem, whether it is a kink, the kink's slot, and convergence.
+
+    The minimiser carries no derivatives. Where slots with counts end the domain, the unknown is the
+    logarithm of the distance from there: counts may be of any size.
+    """
     variance, _, signal = likelihood.totals(data)
-    unit = (jnp.sqrt(variance) + 1.0) / signal
-    scaled = _scaled(data, unit)
-    start = likelihood.domain_start(scaled)
+    start = likelihood.domain_start(data)
+    ends = jnp.isfinite(start)
+    origin = jnp.where(ends, start, 0.0)
+    # No score of other slots is above their signal.
+    nearest = likelihood.pole_counts(data) / signal
 
-    def score(x: jax.Array) -> jax.Array:
+    def place(v: jax.Array) -> jax.Array:
+        return jnp.where(ends, origin + jnp.exp(jnp.where(ends, v, 0.0)), v)
+
+    def unknown(x: jax.Array) -> jax.Array:
+        inside = ~ends | (x > origin)
+        distance = jnp.where(ends & inside, x - origin, 1.0)
+        return jnp.where(inside, jnp.where(ends, jnp.log(distance), x), -jnp.inf)
+
+    def score(v: jax.Array) -> jax.Array:
         # The score has a pole where the domain starts; times the distance from it, it has none.
-        return likelihood.score(scaled, x) * jnp.where(jnp.isfinite(start), x - start, 1.0)
+        x = place(v)
+        return likelihood.score(data, x) * jnp.where(ends, x - origin, 1.0)
 
-    def score_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.jvp(score, (x,), (jnp.ones_like(x),))
+    def score_and_slope(v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.jvp(score, (v,), (jnp.ones_like(v),))
 
-    low, high = _norm_bracket(scaled)
-    guess = sum(jnp.sum(jnp.where(b.npred_ref > 0, _excess(b), 0.0)) for b in data)
-    x, converged = increasing_root(score_and_slope, guess / (signal * unit), low, high)
-    positions = likelihood.kinks(scaled)
-    slot = jnp.argmin(jnp.abs(positions - x))
+    low, high = _norm_bracket(data)
+    low = jnp.where(ends, origin + nearest, low)
+    high = jnp.maximum(low, high)
+    guess = sum(jnp.sum(jnp.where(b.npred_ref > 0, _excess(b), 0.0)) for b in data) / signal
+    v, converged = increasing_root(score_and_slope, unknown(guess), unknown(low), unknown(high))
+    kinks = likelihood.kinks(data)
+    positions = unknown(kinks)
+    slot = jnp.argmin(jnp.abs(positions - v))
     # The score's rounding grows with the counts: in float32 it passes the tolerance at 1e6 of them.
-    rounding = 8.0 * jnp.finfo(x.dtype).eps * jnp.sqrt(variance)
-    width = (4.0 * tolerance(x.dtype) + rounding) * (1.0 + jnp.abs(x))
-    near = jnp.abs(positions[slot] - x) <= width
-    centre = jnp.where(near, positions[slot], x)
+    rounding = 8.0 * jnp.finfo(v.dtype).eps * jnp.where(ends, 1.0, jnp.sqrt(variance))
+    width = (4.0 * tolerance(v.dtype) + rounding) * (1.0 + jnp.abs(v))
+    near = jnp.abs(positions[slot] - v) <= width
+    centre = jnp.where(near, positions[slot], v)
     # One evaluation on both sides tells whether the score changes its sign here at all.
-    sides = jax.vmap(lambda z: likelihood.score(scaled, z))(centre + width * jnp.asarray([-1, 1]))
+    sides = jax.vmap(score)(centre + width * jnp.asarray([-1, 1]))
     crosses = (sides[0] <= 0) & (sides[1] >= 0)
     # The kink is known exactly; the iteration only tells which one.
-    norm = jnp.where(near & crosses, likelihood.kinks(data)[slot], x * unit)
-    return norm, near & crosses, slot, converged & crosses
+    x = jnp.where(near & crosses, kinks[slot], place(v))
+    return x, near & crosses, slot, converged & crosses
 
 
 def _excess(block: Block) -> jax.Array:
@@ -112,17 +123,21 @@ def _fit_bin(data: Blocks, norm_min: jax.Array, norm_max: jax.Array) -> NormFit:
     has_signal = jnp.any(jnp.concatenate([block.npred_ref > 0 for block in data]))
     valid = has_slots & has_signal
     safe = _fittable(data, valid)
-    start, is_kink, slot, converged = _minimise(jax.tree.map(jax.lax.stop_gradient, safe))
+    own = likelihood.scaled(safe)
+    start, is_kink, slot, converged = _minimise(jax.tree.map(jax.lax.stop_gradient, own.data))
 
     def residual(x: jax.Array) -> jax.Array:
-        at_kink = likelihood.kink_residual(safe, x, slot)
-        return jnp.where(is_kink, at_kink, likelihood.score(safe, x))
+        at_kink = likelihood.kink_residual(own.data, x, slot)
+        return jnp.where(is_kink, at_kink, likelihood.score(own.data, x))
 
-    free = differentiable_root(residual, start)
+    x = differentiable_root(residual, start)
+    kink = jax.lax.stop_gradient(likelihood.kinks(safe)[slot])
+    free = jnp.where(is_kink, kink + own.unit * (x - start), own.norm(x))
     norm = jnp.clip(free, norm_min, norm_max)
     bounded = (free < norm_min) | (free > norm_max)
+    x = jnp.where(bounded, own.at(norm), x)
     _, counts, _ = likelihood.totals(safe)
-    curvature = likelihood.curvature(safe, norm)
+    curvature = likelihood.curvature(own.data, x)
     regular = ~is_kink & ~bounded & (curvature > 0)
     status = jnp.where(bounded | is_kink, Status.BOUNDARY, Status.OK)
     status = jnp.where(counts > 0, status, Status.ZERO_COUNTS)
@@ -131,19 +146,20 @@ def _fit_bin(data: Blocks, norm_min: jax.Array, norm_max: jax.Array) -> NormFit:
     status = jnp.where(has_slots, status, Status.FULLY_MASKED)
     found = valid & converged
     zero = jnp.zeros_like(norm)
-    stats = jax.vmap(lambda x: likelihood.stat(safe, x))(jnp.stack([norm, zero]))
 
     def where_found(value: jax.Array) -> jax.Array:
         return jnp.where(found, value, jnp.nan)
 
-    error = 1.0 / jnp.sqrt(jnp.where(regular, curvature, 1.0))
+    error = own.unit / jnp.sqrt(jnp.where(regular, curvature, 1.0))
     return NormFit(
         norm=where_found(norm),
         norm_err=jnp.where(found & regular, error, jnp.nan),
-        stat=where_found(stats[0]),
-        stat_null=where_found(stats[1]),
-        ts=where_found(likelihood.difference(safe, zero, norm)),
+        stat=where_found(likelihood.stat(own.data, x)),
+        stat_null=where_found(likelihood.stat(safe, zero)),
+        ts=where_found(likelihood.difference(own.data, own.at(zero), x)),
         status=status.astype(jnp.int32),
+        norm_min=norm_min,
+        norm_max=norm_max,
     )
 
 

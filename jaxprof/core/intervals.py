@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import likelihood
 from .compilation import jit_by_size
@@ -24,6 +26,9 @@ from .data import (
 from .likelihood import Blocks
 from .solve import differentiable_root, increasing_root
 
+NEWTON_STEPS = 4
+"""Steps by which a fitted norm gets back the digits that a large background takes from it."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +38,12 @@ class Limits:
     Attributes
     ----------
     norm_errn, norm_errp : array
-        Distances from the norm down and up to where the statistic has risen by ``n_sigma**2``.
-        ``norm_errn`` is NaN where it never does: cash data without counts, or a norm on its lower
-        bound.
+        Distances from the norm down and up to where the statistic has risen by ``n_sigma**2``;
+        NaN where it never does: where a bound of the norm comes first, and downwards for cash data
+        without counts.
     norm_ul : array
-        The upper norm at which the statistic has risen by ``n_sigma_ul**2``; finite wherever there
-        is exposure.
+        The upper norm at which the statistic has risen by ``n_sigma_ul**2``, or the upper bound of
+        the norm where that comes first; finite wherever there is exposure.
     """
 
     norm_errn: Any
@@ -108,51 +113,87 @@ def _limit_without_counts(data: list[ProfileData], rise: jax.Array) -> jax.Array
     return x
 
 
-def _limits_bin(
-    data: Blocks, norm: jax.Array, status: jax.Array, rise: jax.Array, rise_ul: jax.Array
-) -> Limits:
-    fitted = status <= Status.BOUNDARY
+def _refined(own: likelihood.Scaled, fit: NormFit) -> jax.Array:
+    """The scaled norm of a fit, with the digits that the norm itself has no room for.
+
+    Next to a large background the norm is a small difference from where the domain starts. Close
+    to that, the score times the distance is almost a straight line: some Newton steps find the
+    minimum again, and kinks are known.
+    """
+    at = own.at(fit.norm)
+    data, x = jax.tree.map(jax.lax.stop_gradient, (own.data, at))
+    _, counts, signal = likelihood.totals(data)
+    start = likelihood.domain_start(data)
+    nearest = likelihood.pole_counts(data) / signal
+
+    def score(x: jax.Array) -> jax.Array:
+        return likelihood.score(data, x) * (x - start)
+
+    def step(_: int, x: jax.Array) -> jax.Array:
+        value, slope = jax.jvp(score, (x,), (jnp.ones_like(x),))
+        new = x - value / jnp.where(slope > 0, slope, 1.0)
+        return jnp.maximum(jnp.where(slope > 0, new, x), start + nearest)
+
+    regular = (fit.status == Status.OK) & jnp.isfinite(start) & (counts > 0)
+    exact = jax.lax.fori_loop(0, NEWTON_STEPS, step, jnp.where(regular, x, 1.0))
+    kinks = likelihood.kinks(data)
+    kink = kinks[jnp.argmin(jnp.abs(kinks - x))]
+    rounding = 8 * jnp.finfo(x.dtype).eps * (jnp.abs(x) + jnp.abs(own.origin / own.unit))
+    near = jnp.abs(kink - x) <= rounding
+    return at + jnp.where(regular, exact - x, jnp.where(near, kink - x, 0.0))
+
+
+def _limits_bin(data: Blocks, fit: NormFit, rise: jax.Array, rise_ul: jax.Array) -> Limits:
+    fitted = fit.status <= Status.BOUNDARY
     safe = jax.tree.map(lambda a: a if a.dtype == bool else jnp.where(fitted, a, 1.0), data)
-    at = jnp.where(fitted, norm, 1.0)
+    norm = jnp.where(fitted, fit.norm, 1.0)
+    own = likelihood.scaled(safe)
+    at = _refined(own, dataclasses.replace(fit, norm=norm))
     sides = jnp.asarray([-1.0, 1.0, 1.0], norm.dtype)
     rises = jnp.stack([rise, rise, rise_ul])
-    fixed, fixed_at = jax.tree.map(jax.lax.stop_gradient, (safe, at))
+    fixed, fixed_at = jax.tree.map(jax.lax.stop_gradient, (own.data, at))
     distances = jax.vmap(lambda side, r: _distance(fixed, fixed_at, side, r))(sides, rises)
     roots = fixed_at + sides * distances
     cash_blocks = [block for block in fixed if isinstance(block, ProfileData)]
+    flat = jnp.asarray(False)
     if len(cash_blocks) == len(data):
         # Without counts the norm is that of the slot with the most background for its signal. It
         # may be so far below the limit that the distance has too few digits left.
-        flat = (status == Status.ZERO_COUNTS) & (fixed_at <= jnp.min(likelihood.kinks(fixed)))
+        flat = (fit.status == Status.ZERO_COUNTS) & (fixed_at <= jnp.min(likelihood.kinks(fixed)))
         upper_roots = jax.vmap(lambda r: _limit_without_counts(cash_blocks, r))(rises)
         roots = jnp.where(flat & (sides > 0), upper_roots, roots)
 
-    def limit(r: jax.Array, root: jax.Array) -> jax.Array:
-        def residual(x: jax.Array) -> jax.Array:
-            return likelihood.difference(safe, x, at) - r
+    def limit(of: Blocks, best: jax.Array, r: jax.Array, root: jax.Array) -> jax.Array:
+        return differentiable_root(lambda x: likelihood.difference(of, x, best) - r, root)
 
-        return differentiable_root(residual, root)
-
-    low, high, upper = jax.vmap(limit)(rises, roots)
+    low, high, upper = jax.vmap(lambda r, root: limit(own.data, at, r, root))(rises, roots)
+    norm_ul = own.norm(upper)
+    if len(cash_blocks) == len(data):
+        # The limit itself, counted from zero, may be much closer to that than to the norm.
+        plain = likelihood.scaled(safe, shifted=False)
+        blocks = [jax.tree.map(jax.lax.stop_gradient, block) for block in plain.data]
+        root = _limit_without_counts(blocks, rise_ul)
+        alone = plain.norm(limit(plain.data, plain.at(norm), rise_ul, root))
+        norm_ul = jnp.where(flat, alone, norm_ul)
     # Left of its largest minimiser a bounded norm is not allowed, and cash without counts is flat.
     falls = likelihood.score(fixed, fixed_at - 1e-3 * distances[1]) < 0
-    # At an upper bound of the norm the statistic still falls: the bound is the limit.
-    capped = (status == Status.BOUNDARY) & (likelihood.score(fixed, fixed_at) < 0)
+    below, above = own.norm(low) < fit.norm_min, own.norm(high) > fit.norm_max
+    # At an upper bound of the norm the statistic still falls.
+    capped = (fit.status == Status.BOUNDARY) & (likelihood.score(fixed, fixed_at) < 0)
+    norm_ul = jnp.where(capped, norm, jnp.minimum(norm_ul, fit.norm_max))
     return Limits(
-        norm_errn=jnp.where(fitted & falls, at - low, jnp.nan),
-        norm_errp=jnp.where(fitted & ~capped, high - at, jnp.nan),
-        norm_ul=jnp.where(fitted, jnp.where(capped, at, upper), jnp.nan),
+        norm_errn=jnp.where(fitted & falls & ~below, own.unit * (at - low), jnp.nan),
+        norm_errp=jnp.where(fitted & ~capped & ~above, own.unit * (high - at), jnp.nan),
+        norm_ul=jnp.where(fitted, norm_ul, jnp.nan),
     )
 
 
 @jit_by_size
-def _limits(
-    data: Blocks, norm: jax.Array, status: jax.Array, rise: jax.Array, rise_ul: jax.Array
-) -> Limits:
-    def limits_bin(block: Blocks, at: jax.Array, outcome: jax.Array) -> Limits:
-        return _limits_bin(block, at, outcome, rise, rise_ul)
+def _limits(data: Blocks, fit: NormFit, rise: jax.Array, rise_ul: jax.Array) -> Limits:
+    def limits_bin(block: Blocks, own: NormFit) -> Limits:
+        return _limits_bin(block, own, rise, rise_ul)
 
-    return over_bins(limits_bin)(neutral(data), norm, status)
+    return over_bins(limits_bin)(neutral(data), fit)
 
 
 def _check_n_sigma(name: str, value: float) -> None:
@@ -187,14 +228,33 @@ def limits(data: Data, fit: NormFit, *, n_sigma: float = 1, n_sigma_ul: float = 
     Notes
     -----
     A limit is where ``stat(norm) - stat_min = n_sigma**2`` (Wilks 1938, Ann. Math. Stat. 9, 60).
-    The difference is summed term by term with ``log1p``.
+    The difference is summed term by term with ``log1p``. Bounds of the norm are those of the fit.
+
+    A norm that may be negative may have an upper limit below zero, where counts fluctuate far below
+    their background: it is the edge of the interval above, and no limit on a flux that cannot be
+    negative. ``fit_norms(data, norm_min=0)`` gives that.
     """
     _check_n_sigma("n_sigma", n_sigma)
     _check_n_sigma("n_sigma_ul", n_sigma_ul)
     prepared = prepare(data)
     dtype = float_dtype(prepared)
     rise, rise_ul = (jnp.asarray(n**2, dtype) for n in (n_sigma, n_sigma_ul))
-    return _limits(prepared, jnp.asarray(fit.norm, dtype), fit.status, rise, rise_ul)
+    return _limits(prepared, _completed(fit, dtype), rise, rise_ul)
+
+
+def _completed(fit: NormFit, dtype: Any) -> NormFit:
+    """What limits need of a fit, as arrays of one shape."""
+
+    def bound(value: Any, none: float) -> Any:
+        return jnp.full(np.shape(fit.norm), none, dtype) if value is None else value
+
+    return NormFit(
+        norm=jnp.asarray(fit.norm, dtype),
+        status=fit.status,
+        norm_min=bound(fit.norm_min, -np.inf),
+        norm_max=bound(fit.norm_max, np.inf),
+        **dict.fromkeys(("norm_err", "stat", "stat_null", "ts")),
+    )
 
 
 def _asimov_ts(data: Blocks, norm: jax.Array) -> jax.Array:
@@ -213,7 +273,8 @@ def _asimov_ts(data: Blocks, norm: jax.Array) -> jax.Array:
 def _sensitivity_bin(data: Blocks, ts: jax.Array) -> jax.Array:
     has_signal = jnp.any(jnp.concatenate([block.npred_ref > 0 for block in data]))
     safe = jax.tree.map(lambda a: a if a.dtype == bool else jnp.where(has_signal, a, 1.0), data)
-    fixed = jax.tree.map(jax.lax.stop_gradient, safe)
+    own = likelihood.scaled(safe, shifted=False)
+    fixed = jax.tree.map(jax.lax.stop_gradient, own.data)
     background = sum(
         jnp.sum(
             jnp.where(
@@ -239,8 +300,8 @@ def _sensitivity_bin(data: Blocks, ts: jax.Array) -> jax.Array:
     # TS is convex in the norm: a Newton step never stops short of the root.
     high = jnp.maximum(one, one - value / jnp.where(slope > 0, slope, 1.0)) * (1.0 + 1e-3)
     y, converged = increasing_root(excess_ts, one, jnp.zeros_like(one), high)
-    norm = differentiable_root(lambda x: _asimov_ts(safe, x) - ts, y * unit)
-    return jnp.where(has_signal & converged, norm, jnp.nan)
+    x = differentiable_root(lambda x: _asimov_ts(own.data, x) - ts, y * unit)
+    return jnp.where(has_signal & converged, own.norm(x), jnp.nan)
 
 
 @jit_by_size
@@ -263,8 +324,9 @@ def sensitivity(data: Data, *, n_sigma: float = 5) -> jax.Array:
     norm_sensitivity : array, shape (B, G)
         The norm whose Asimov data set (counts equal to their prediction) has ``TS = n_sigma**2``;
         NaN where there is no exposure. For On-Off data the background
-        is ``alpha n_off`` as observed. Without any background only the floor of the
-        prediction under the null hypothesis (see `jaxprof.core.cash`) makes it finite.
+        is ``alpha n_off`` as observed. Where a slot of cash data has no background, only the floor
+        of the prediction under the null hypothesis (see `jaxprof.core.cash`) makes it finite, and
+        it is a number of that floor; `FluxProfileEstimator` gives NaN and warns.
 
     Raises
     ------

@@ -98,6 +98,8 @@ class FreeSpectra:
         Flux of the other components in the true energies of each data set.
     names : tuple of str
         Free parameters.
+    scale : array, shape (C,), optional
+        What all fluxes of each component are multiplied by: the unit of its norm.
     """
 
     models: Any
@@ -105,6 +107,7 @@ class FreeSpectra:
     group_edges: Any
     fixed_flux: tuple[Any, ...]
     names: tuple[str, ...] = field(metadata={"static": True})
+    scale: Any = None
 
 
 @jax.tree_util.register_dataclass

@@ -24,6 +24,9 @@ STEP = 1e-6
 """Last step of a search, in units of that length, in double precision: the next one would be about
 its square."""
 
+NEAR_BOUND = 3.0
+"""In units of that length, how near the bound of a norm is tried first."""
+
 RAISED = 0.1
 """How far Asimov data's fit begins from their truth, on the way to a point well inside."""
 
@@ -119,11 +122,18 @@ def _limit(
     component: jax.Array,
     side: jax.Array,
     target: jax.Array,
+    closed: jax.Array,
 ) -> jax.Array:
-    """Distance from a norm, down (side -1) or up (+1), to where the statistic has risen."""
+    """Distance from a norm, down (side -1) or up (+1), to where the statistic has risen.
+
+    Nothing is evaluated beyond the norm's own bound. If that comes first, it is the limit where
+    ``closed`` says so; otherwise there is none.
+    """
     parameter = component * (1 + data.n_shape)
     norm = at_fit(data, fit)[parameter]
     unit = _unit(data, fit, parameter, target)
+    bound = jnp.where(side > 0, data.upper[parameter], data.lower[parameter])
+    room = side * (bound - norm)
 
     def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
         value, slope = rise(data, fit, inside, parameter, norm + side * unit * y)
@@ -131,10 +141,16 @@ def _limit(
 
     one = jnp.ones_like(norm)
     far = _far(fit, component) * one
-    y, converged = increasing_root(excess, one, jnp.zeros_like(norm), far, _last_step(norm))
+    end = jnp.minimum(far, room / unit)
+    # If the bound is near, it is tried first: a statistic that has not risen there ends the search.
+    start = jnp.where(end < NEAR_BOUND, end, one)
+    y, converged = increasing_root(
+        excess, start, jnp.zeros_like(norm), end, _last_step(norm), to_end=True
+    )
+    at_bound = converged & (end < far) & (y >= end)
     # No rise far away: there is no limit. A wall at the minimum itself: none on this side.
-    exists = converged & (y < 0.9 * far) & (y > 1e-6)
-    return jnp.where(exists, unit * y, jnp.nan)
+    exists = converged & (y < 0.9 * far) & (y > 1e-6) & ~at_bound
+    return jnp.where(exists, unit * y, jnp.where(at_bound & closed, room, jnp.nan))
 
 
 @jit_by_size
@@ -144,6 +160,7 @@ def joint_limits(
     components: jax.Array,
     sides: jax.Array,
     targets: jax.Array,
+    closed: bool | jax.Array = False,
 ) -> jax.Array:
     """Distances from norms to where the profiled statistic has risen.
 
@@ -159,6 +176,9 @@ def joint_limits(
         -1 for the way down and +1 for the way up.
     targets : array, shape (L,)
         Rise of the statistic, the square of the number of standard deviations.
+    closed : bool or array of bool, shape (L,)
+        Whether the norm's own bound is the limit where it comes first, as it is for upper limits.
+        By default there is none then.
 
     Returns
     -------
@@ -173,10 +193,12 @@ def joint_limits(
     data, fit = jax.tree.map(jax.lax.stop_gradient, (data, fit))
 
     inside = interior(data)
+    ends = jnp.broadcast_to(closed, sides.shape)
 
     def one(pair: jax.Array) -> jax.Array:
         component, number = pair[0], pair[1]
-        found = _limit(data, fit, inside, component, sides[number], targets[number])
+        side, target, end = sides[number], targets[number], ends[number]
+        found = _limit(data, fit, inside, component, side, target, end)
         fitted = fit.converged & jnp.isfinite(fit.values[component * (1 + data.n_shape)])
         return jnp.where(fitted, found, jnp.nan)
 
@@ -202,8 +224,8 @@ def joint_scan(
         Its fit.
     components : array of int, shape (M,)
         Which components.
-    values : array, shape (V,)
-        Norms.
+    values : array, shape (V,) or (M, V)
+        Norms, the same for all components or a row for each.
 
     Returns
     -------
@@ -225,9 +247,9 @@ def joint_scan(
         fitted = fit.converged & jnp.isfinite(fit.values[parameter])
         return jnp.where(fitted, profiled, jnp.nan), jnp.where(fitted, fixed, jnp.nan)
 
-    grid = (jnp.repeat(components, len(values)), jnp.tile(values, len(components)))
+    shape = (len(components), values.shape[-1])
+    grid = (jnp.repeat(components, shape[1]), jnp.broadcast_to(values, shape).ravel())
     profiled, conditional = jax.lax.map(one, grid)
-    shape = (len(components), len(values))
     return profiled.reshape(shape), conditional.reshape(shape)
 
 

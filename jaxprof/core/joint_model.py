@@ -59,6 +59,8 @@ def _component(data: JointData, values: jax.Array, index: jax.Array, dataset: in
     if fixed_flux.shape[0]:
         other = fixed_flux[jnp.maximum(index - n_free, 0)]
         flux = jnp.where(index < n_free, flux, other)
+    if spectra.scale is not None:
+        flux = flux * spectra.scale[index]
     return values[0] * flux
 
 

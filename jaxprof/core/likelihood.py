@@ -6,13 +6,84 @@ All functions take the prepared blocks of one bin and group (arrays over slots, 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from . import statistics
-from .data import Block, OnOffData
+from .data import Block, OnOffData, ProfileData
 
 Blocks = tuple[Block, ...]
+
+
+class Scaled(NamedTuple):
+    """The same problem with the norm counted in ``unit`` from ``origin``.
+
+    There numbers are of order one whatever the amplitude of the spectrum, and predictions close to
+    zero keep their digits however large the background is. ``origin`` and ``unit`` (a power of two)
+    carry no derivatives.
+    """
+
+    data: Blocks
+    origin: jax.Array
+    unit: jax.Array
+
+    def norm(self, x: jax.Array) -> jax.Array:
+        """The norm at a scaled one."""
+        return self.origin + self.unit * x
+
+    def at(self, norm: jax.Array) -> jax.Array:
+        """The scaled norm at a norm."""
+        return (norm - self.origin) / self.unit
+
+
+def scaled(data: Blocks, *, shifted: bool = True) -> Scaled:
+    """Scale a problem, see `Scaled`.
+
+    Cash data begin where the prediction of a slot with counts reaches zero or, without counts, at
+    the first kink: the background there is what remains of it. With ``shifted=False`` norms keep
+    their origin.
+    """
+    fixed = jax.tree.map(jax.lax.stop_gradient, data)
+    variance, counts, signal = totals(fixed)
+    size = jnp.sqrt(variance) + 1.0
+    start = domain_start(fixed)
+    origin = jnp.zeros_like(signal)
+    if all(isinstance(block, ProfileData) for block in data):
+        # No minimum is further from the start of the domain (see `_norm_bracket` of `fit`).
+        size = jnp.where(counts > 0, counts, size)
+        counted = sum(jnp.sum(jnp.where(b.counts > 0, b.npred_ref, 0.0)) for b in fixed)
+        signal = jnp.where(counts > 0, counted, signal)
+        if shifted:
+            first = jnp.min(kinks(fixed))
+            origin = jnp.where(jnp.isfinite(start), start, jnp.where(counts > 0, 0.0, first))
+            origin = jnp.where(jnp.isfinite(origin), origin, 0.0)
+    unit = _power_of_two(size / jnp.where(signal > 0, signal, 1.0))
+    blocks = []
+    for block in data:
+        changed = {"npred_ref": block.npred_ref * unit}
+        if isinstance(block, ProfileData):
+            changed["background"] = _from(origin, block)
+        blocks.append(type(block)(**{**vars(block), **changed}))
+    return Scaled(tuple(blocks), origin, unit)
+
+
+def _power_of_two(value: jax.Array) -> jax.Array:
+    """The power of two next to a positive number: to scale with it rounds nothing."""
+    _, exponent = jnp.frexp(value)
+    return jnp.ldexp(jnp.ones_like(value), exponent)
+
+
+def _from(origin: jax.Array, block: ProfileData) -> jax.Array:
+    """Predictions at ``origin``, which a sum would round as their background is rounded."""
+    background, signal = block.background, block.npred_ref
+    fixed, rate = jax.lax.stop_gradient((background, signal))
+    has_signal = rate > 0
+    kink = -fixed / jnp.where(has_signal, rate, 1.0)
+    value = jnp.where(has_signal & (origin != 0), rate * (origin - kink), fixed)
+    # Zeros with the derivatives of the sum.
+    return value + (background - fixed) + origin * (signal - rate)
 
 
 def stat(data: Blocks, norm: jax.Array) -> jax.Array:

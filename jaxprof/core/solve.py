@@ -36,6 +36,8 @@ def increasing_root(
     low: jax.Array,
     high: jax.Array,
     tol: float | None = None,
+    *,
+    to_end: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
     """Root of an increasing function between two ends, by Newton steps guarded by bisection.
 
@@ -52,6 +54,9 @@ def increasing_root(
         that steps of order one matter.
     tol : float, optional
         Step below which the iteration stops, `tolerance` unless told.
+    to_end : bool
+        Whether a step beyond the upper end goes there instead: for functions that may be below zero
+        there still, and have no root.
 
     Returns
     -------
@@ -68,6 +73,8 @@ def increasing_root(
         low = jnp.where(value > 0, low, x)
         high = jnp.where(value > 0, x, high)
         newton = x - value / jnp.where(slope > 0, slope, 1.0)
+        if to_end:
+            newton = jnp.minimum(newton, high)
         # Rounding makes the last steps erratic: below the tolerance they need not shrink.
         shrinks = jnp.abs(newton - x) <= jnp.maximum(0.5 * step, tol)
         usable = (slope > 0) & (newton >= low) & (newton <= high) & shrinks

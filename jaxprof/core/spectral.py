@@ -303,6 +303,9 @@ class SuperExpCutoffPowerLaw4FGLDR3SpectralModel(SpectralModel):
 class TemplateSpectralModel(SpectralModel):
     """Table of differential fluxes, linear in log-log, also beyond its ends.
 
+    Zeros count as the smallest normal number. The flux is zero beyond an end whose last two values
+    are not both positive.
+
     Parameters
     ----------
     energy : array_like or Quantity

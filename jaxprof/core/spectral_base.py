@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -42,7 +43,8 @@ _BY_NAME: dict[str, type[SpectralModel]] = {}
 
 def _energies(value: Any, name: str) -> Any:
     value = check(to_value(value, "TeV", name=name), "positive", name=name)
-    array = jnp.asarray(value)
+    # Not jnp.asarray, which compiles a program for every shape.
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 

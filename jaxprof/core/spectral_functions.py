@@ -63,9 +63,15 @@ def exprel(x: Real) -> Array:
     return _stable_exponential(x, 1)
 
 
+def _times_exp(amplitude: Real, x: Real) -> Array:
+    """Return ``amplitude * exp(x)``, also where only the product is a number of the dtype."""
+    half = jnp.exp(0.5 * jnp.asarray(x))
+    return amplitude * half * half
+
+
 def power_law(energy: Real, index: Real, amplitude: Real, reference: Real) -> Array:
     r"""Return :math:`\phi_0 (E/E_0)^{-\Gamma}`."""
-    return amplitude * jnp.exp(-index * jnp.log(energy / reference))
+    return _times_exp(amplitude, -index * jnp.log(energy / reference))
 
 
 def power_law_integral(
@@ -81,12 +87,15 @@ def power_law_integral(
 
     With :math:`k = n + 1 - \Gamma`, :math:`u = \ln(E/E_0)` and :math:`w` the width of the bin
     in :math:`\ln E` it is :math:`\phi_0 E_0^{n+1} e^{k u_1} w\, (e^{kw} - 1)/(kw)`, which has
-    no special case at :math:`k = 0`.
+    no special case at :math:`k = 0`. It is counted from the end with the higher values, where the
+    last factor is at most one.
     """
     k = (1.0 + order) - index
     width = jnp.log(energy_max / energy_min)
-    lower = jnp.exp(k * jnp.log(energy_min / reference))
-    return amplitude * reference ** (1 + order) * lower * width * exprel(k * width)
+    rises = k > 0
+    highest = k * jnp.log(jnp.where(rises, energy_max, energy_min) / reference)
+    share = width * exprel(jnp.where(rises, -1.0, 1.0) * k * width)
+    return _times_exp(amplitude * reference ** (1 + order) * share, highest)
 
 
 def power_law_2_amplitude(
@@ -233,15 +242,28 @@ def _log_values(values: Real) -> Array:
 def template(energy: Real, nodes: Real, values: Real) -> Array:
     """Interpolate ``values`` (n,) at ``nodes`` (n,) linearly in log-log.
 
-    Outside the nodes the first and the last segment go on as power laws, as in gammapy.
-    Zeros count as the smallest normal number of the dtype.
+    Outside the nodes the first and the last segment go on as power laws, as in gammapy. Zeros count
+    as the smallest normal number of the dtype: next to one, the flux falls within a small part of
+    the segment. A first or last segment with a zero at either node does not go on: no power law
+    connects these, and the flux is zero beyond.
     """
     log_nodes, log_values = jnp.log(nodes), _log_values(values)
-    log_energy = jnp.log(jnp.asarray(energy))
+    low, high = _template_range(jnp.asarray(nodes), values)
+    energy = jnp.asarray(energy)
+    inside = (energy >= low) & (energy <= high)
+    log_energy = jnp.log(jnp.where(inside, energy, nodes[0]))
     segment = jnp.searchsorted(log_nodes[1:-1], log_energy, side="right")
     slope = jnp.diff(log_values) / jnp.diff(log_nodes)
     result = jnp.exp(log_values[segment] + slope[segment] * (log_energy - log_nodes[segment]))
-    return jnp.where(result <= 2 * jnp.finfo(result.dtype).tiny, 0.0, result)
+    return jnp.where(inside & (result > 2 * jnp.finfo(result.dtype).tiny), result, 0.0)
+
+
+def _template_range(nodes: Array, values: Real) -> tuple[Array, Array]:
+    """Energies that a template goes from and up to, see `template`."""
+    positive = jnp.asarray(values) > 0
+    low = jnp.where(positive[0] & positive[1], 0.0, nodes[0])
+    high = jnp.where(positive[-2] & positive[-1], jnp.inf, nodes[-1])
+    return low.astype(nodes.dtype), high.astype(nodes.dtype)
 
 
 def template_integral(
@@ -256,9 +278,10 @@ def template_integral(
     nodes = jnp.asarray(nodes)
     slope = jnp.diff(_log_values(values)) / jnp.diff(jnp.log(nodes))
     amplitude = jnp.maximum(values, jnp.finfo(nodes.dtype).tiny)[:-1]
-    # the outer segments have no outer end
-    start = jnp.concatenate([jnp.zeros_like(nodes[:1]), nodes[1:-1]])
-    stop = jnp.concatenate([nodes[1:-1], jnp.full_like(nodes[:1], jnp.inf)])
+    # without zeros the outer segments have no outer end
+    low, high = _template_range(nodes, values)
+    start = jnp.concatenate([low[None], nodes[1:-1]])
+    stop = jnp.concatenate([nodes[1:-1], high[None]])
 
     def segment(start: Array, stop: Array, slope: Array, amplitude: Array, node: Array) -> Array:
         # A bin that misses the segment gets zero width at one of its ends: far outside,

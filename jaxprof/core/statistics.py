@@ -96,7 +96,7 @@ def cash_difference(
     change = (norm - norm0) * npred_ref
     # At a kink of the minimum (norm0) a prediction is zero but for rounding. It then stays zero for
     # derivatives too; at norm a prediction of zero can only grow.
-    rounding = 4 * jnp.finfo(rate.dtype).eps * background
+    rounding = 4 * jnp.finfo(rate.dtype).eps * jnp.abs(background)
     counted, counted0 = rate >= 0, rate0 > rounding
     linear = jnp.where(
         counted & counted0, change, jnp.where(counted, rate, 0.0) - jnp.where(counted0, rate0, 0.0)
@@ -221,7 +221,10 @@ def wstat_difference(
 
     The changes of the profiled rates follow from that of ``D^2``, which factors: the OFF rate
     changes by ``step (2 n_off - (1 + alpha) (off + off0)) / (D + D0)``, and the ON rate
-    by ``step ((1 + alpha) (on + on0) - 2 alpha n_on) / (D + D0)``.
+    by ``step ((1 + alpha) (on + on0) - 2 alpha n_on) / (D + D0)``. Where there are ON and OFF
+    counts, the slopes by the two rates are ``e0 = 1 - n_on / on0`` and ``-alpha e0``: what is of
+    the first order adds up to ``e0 step``, and what is left is positive,
+    ``n (r - ln(1 + r))`` with the relative change ``r`` of each rate. Nothing cancels then.
     """
     signal, signal0 = norm * npred_ref, norm0 * npred_ref
     off, on, root = wstat_rates(n_on, n_off, alpha, signal)
@@ -231,12 +234,38 @@ def wstat_difference(
     factor = jnp.where(roots > 0, step / jnp.where(roots > 0, roots, 1.0), 0.0)
     off_change = factor * (2 * n_off - (1 + alpha) * (off + off0))
     on_change = factor * ((1 + alpha) * (on + on0) - 2 * alpha * n_on)
-    return 2.0 * (
+    plain = (
         on_change
         + off_change
         - _log_ratio(n_on, on, on0, on_change)
         - _log_ratio(n_off, off, off0, off_change)
     )
+    both = (n_on > 0) & (n_off > 0) & (on0 > TRUNCATION) & (off0 > TRUNCATION)
+    safe_on, safe_off = jnp.where(both, on0, 1.0), jnp.where(both, off0, 1.0)
+    on_relative = jnp.where(both, on_change, 0.0) / safe_on
+    off_relative = jnp.where(both, off_change, 0.0) / safe_off
+    close = both & (on_relative > -0.5) & (off_relative > -0.5)
+    on_relative, off_relative = (jnp.where(close, r, 0.0) for r in (on_relative, off_relative))
+    split = step * (1.0 - n_on / safe_on)
+    split = split + n_on * _minus_log1p(on_relative) + n_off * _minus_log1p(off_relative)
+    return 2.0 * jnp.where(close, split, plain)
+
+
+def _minus_log1p(x: jax.Array) -> jax.Array:
+    """``x - ln(1 + x)`` for ``x > -1``, accurate for small ones: ``x^2 / 2`` to leading order.
+
+    With ``t = x / (2 + x)`` it is ``x t - 2 (atanh(t) - t)``, and its second part a series.
+    """
+    small = jnp.abs(x) < 0.3
+    near = jnp.where(small, x, 0.0)
+    t = near / (2.0 + near)
+    square = t * t
+    series = jnp.zeros_like(t)
+    # t is 0.18 at most: the first term that is left out is below 1e-16 of the sum.
+    for power in range(21, 1, -2):
+        series = 1.0 / power + square * series
+    far = jnp.where(small, 1.0, x)
+    return jnp.where(small, near * t - 2.0 * t * square * series, far - jnp.log1p(far))
 
 
 def wstat_score(

@@ -75,9 +75,16 @@ class Components:
         table = {}
         # Also while something else is traced, such as the width of the PSF.
         with jax.ensure_compile_time_eval():
-            for model in self.models:
-                if id(model) not in table:
+            for index, model in enumerate(self.models):
+                if id(model) in table:
+                    continue
+                try:
                     table[id(model)] = reference_flux(model, edges)
+                except ValueError as error:
+                    if index < self.n_regions:
+                        raise
+                    name = self.sources[index - self.n_regions].name
+                    raise ValueError(f"sources: {name!r}: {error}") from error
         return np.array([table[id(model)] for model in self.models])
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -99,7 +98,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         Strength of a penalty ``smoothness * sum((x[j-1] - 2 x[j] + x[j+1])**2)`` that is added to
         the statistic. It pulls norms towards a line through their neighbours: the errors get
         smaller, but peaks and edges are flattened, and errors do not include this bias. By default
-        none.
+        none. So strong a penalty that rounding loses the counts is refused by `run`.
     oversampling : int
         Sub-pixels along each side of a pixel where a template or a compound region needs them; with
         1 a pixel belongs to a region when its centre does.
@@ -128,8 +127,9 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     No prediction of a pixel and energy (of a sum, if sums are fitted) is negative: norms of bins
     that are over-subtracted go down to where one vanishes. ``status`` then is "boundary" for all
     bins that reach the pixel; their errors are those of the counts alone, and ``norm_errn``,
-    ``norm_errp`` and ``norm_ul`` know the boundary. `FluxProfileEstimator` cuts predictions at zero
-    instead; in a joint fit, bins could then cancel each other where there are no counts at no cost.
+    ``norm_errp`` and ``norm_ul`` know the boundary, and bounds of the norm as those of
+    `FluxProfileEstimator` do. That estimator cuts predictions at zero instead; in a joint fit, bins
+    could then cancel each other where there are no counts at no cost.
 
     Fluxes are those of the regions: emission is spread over the parts of pixels within them (whole
     ones with ``oversampling=1``), of which ``solid_angle`` is the sum.
@@ -406,4 +406,4 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
 
 def _in_default_precision(array: Any) -> Any:
     """An array in float64 if the caller has enabled it; traced ones are as they are."""
-    return array if isinstance(array, jax.core.Tracer) else jnp.asarray(np.asarray(array))
+    return array if isinstance(array, jax.core.Tracer) else jax.device_put(np.asarray(array))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +23,7 @@ from jaxprof.forward.refine import (
     norm_positions,
 )
 from jaxprof.forward.response import ForwardResponse
+from jaxprof.forward.scaling import Units, units_of
 from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ class GroupResult:
         What was fitted.
     fit : JointFit
         The fit, as numpy arrays.
+    errors : ndarray, shape (Z,)
+        One standard deviation of each parameter, NaN where it has none: also where the covariance
+        overflows.
     coefficients, coefficients_one : list of ndarray, shape (C, Q)
         Coefficients of the templates of each dataset, as fitted (NaN if the fit failed) and at norm
         one.
@@ -59,6 +62,7 @@ class GroupResult:
     group: Group
     data: JointData
     fit: JointFit
+    errors: Array
     coefficients: list[Array]
     coefficients_one: list[Array]
     values: dict[str, Array] = field(default_factory=dict)
@@ -66,12 +70,17 @@ class GroupResult:
 
 @dataclass(frozen=True)
 class _Started:
-    """A fit of one group with its test statistics, before the optional quantities."""
+    """A fit of one group with its test statistics, before the optional quantities.
 
+    Of the ``plain`` data; ``data``, fit and the ``points`` with a norm of zero are in ``units``.
+    """
+
+    plain: JointData
     data: JointData
     fit: JointFit
     ts: Array
     points: Array
+    units: Units
 
 
 def fit_groups(
@@ -133,10 +142,28 @@ def fit_groups(
     _warn(response, groups, started)
     # The sensitivity must not depend on where the observed counts happen to be.
     even = make(merge=False) if "sensitivity" in wanted else [None] * len(groups)
-    return [
+    results = [
         _finish(started[number], group, n_bins, len(datasets), even[number], options, wanted)
         for number, group in enumerate(groups)
     ]
+    if "sensitivity" in wanted:
+        _warn_sensitivity(results, n_bins)
+    return results
+
+
+def _warn_sensitivity(results: Sequence[GroupResult], n_bins: int) -> None:
+    """Name the fitted bins that have no sensitivity."""
+    for result in results:
+        norms = result.fit.values[norm_positions(result.data)][:n_bins]
+        lost = np.isfinite(norms) & np.isnan(result.values["norm_sensitivity"])
+        if lost.any():
+            low, high = result.group.edges
+            warn_user(
+                f"the joint fit from {low:.4g} to {high:.4g} TeV: norm_sensitivity of bin "
+                f"{', '.join(map(str, np.flatnonzero(lost)))} is NaN: other norms make up for a "
+                "signal there, or nothing is expected without it, so that a single count is "
+                "infinitely significant",
+            )
 
 
 def _warn(response: ForwardResponse, groups: Sequence[Group], started: dict[int, _Started]) -> None:
@@ -169,8 +196,10 @@ def _warn(response: ForwardResponse, groups: Sequence[Group], started: dict[int,
 
 
 def _start(data: JointData, n_bins: int, with_ts: Array) -> _Started:
-    fit, ts, points = fit_joint_ts(data, np.arange(n_bins), with_ts)
-    return _Started(data, fit, np.asarray(ts), np.asarray(points))
+    units = units_of(data)
+    own = units.data(data)
+    fit, ts, points = fit_joint_ts(own, np.arange(n_bins), with_ts)
+    return _Started(data, own, fit, np.asarray(ts), np.asarray(points), units)
 
 
 def _best(data: JointData, fit: JointFit) -> Array:
@@ -198,6 +227,7 @@ def _sent_out(
     norms = fit.values[at]
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.diagonal(fit.covariance)[at])
+    unit = start.units.values[at]
     shifts = [-norms]
     if "errn-errp" in wanted:
         shifts += [-options.n_sigma * error, options.n_sigma * error]
@@ -205,7 +235,7 @@ def _sent_out(
         shifts.append(options.n_sigma_ul * error)
     if "scan" in wanted:
         values = options.norm.values()
-        shifts += [values.min() - norms, values.max() - norms]
+        shifts += [values.min() / unit - norms, values.max() / unit - norms]
     points = [
         _best(start.data, fit)[np.newaxis],
         start.points[np.all(np.isfinite(start.points), axis=1)],
@@ -218,8 +248,8 @@ def _sent_out(
         negative = negative_pixels(
             dataset,
             own,
-            start.data,
-            np.concatenate(points),
+            start.plain,
+            np.concatenate(points) * start.units.values,
             group.bins[number],
             number=number,
             summed=options.sum_over_energy_groups,
@@ -245,7 +275,11 @@ def _finish(
     data, fit, bins = start.data, start.fit, np.arange(n_bins)
     own = jax.tree.map(np.asarray, fit)
     values: dict[str, Any] = {"ts": start.ts}
-    sides, rises, names = [], [], []
+    sides: list[float] = []
+    rises: list[float] = []
+    at = norm_positions(data)
+    units = start.units.values[at][:n_bins]
+    names: list[str] = []
     if "errn-errp" in wanted:
         sides += [-1.0, 1.0]
         rises += [options.n_sigma**2] * 2
@@ -255,28 +289,34 @@ def _finish(
         rises.append(options.n_sigma_ul**2)
         names.append("norm_ul")
     if names:
-        found = joint_limits(
-            data, fit, bins, jnp.asarray(sides), jnp.asarray(rises, jnp.result_type(float))
-        )
-        values |= dict(zip(names, np.array(found).T, strict=True))
+        # An upper limit may be the bound of its norm.
+        closed = [name == "norm_ul" for name in names]
+        found = joint_limits(data, fit, bins, *map(np.asarray, (sides, rises, closed)))
+        values |= dict(zip(names, np.array(found).T * units, strict=True))
         if "norm_ul" in values:
-            values["norm_ul"] = values["norm_ul"] + own.values[norm_positions(data)][:n_bins]
+            values["norm_ul"] = values["norm_ul"] + own.values[at][:n_bins] * units
     if "scan" in wanted:
-        norms = jnp.asarray(options.norm.values())
+        norms = options.norm.values() / units[:, np.newaxis]
         values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
     if even is not None:
-        values["norm_sensitivity"] = joint_sensitivity(
-            even, fit, bins, jnp.asarray(float(options.n_sigma_sensitivity))
+        values["norm_sensitivity"] = units * np.asarray(
+            joint_sensitivity(
+                start.units.data(even), fit, bins, np.asarray(float(options.n_sigma_sensitivity))
+            )
         )
-    best = _best(data, own)
+    best = _best(data, own) * start.units.values
     at_one = best.copy()
-    at_one[norm_positions(data)] = 1.0
-    pairs = [coefficients_at(data, np.stack([best, at_one]), k) for k in range(n_datasets)]
+    at_one[at] = 1.0
+    pairs = [coefficients_at(start.plain, np.stack([best, at_one]), k) for k in range(n_datasets)]
     lost = 0.0 if own.converged else np.nan
+    variance = np.diagonal(own.covariance)
+    with np.errstate(invalid="ignore"):
+        errors = np.sqrt(np.where(variance > 0, variance, np.nan)) * start.units.values
     return GroupResult(
         group=group,
-        data=data,
-        fit=own,
+        data=start.plain,
+        fit=start.units.fit(own),
+        errors=errors,
         # A fit that failed predicts nothing.
         coefficients=[fitted + lost for fitted, _ in pairs],
         coefficients_one=[one for _, one in pairs],

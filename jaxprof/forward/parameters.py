@@ -19,6 +19,8 @@ Array = NDArray[Any]
 SHAPE_RANGE = {"index": 5.0, "alpha": 5.0, "beta": 5.0}
 #: Largest spectral parameters, where they cannot be negative.
 SHAPE_MAX = {"lambda_": 1e3}
+#: Smallest width of a Gaussian constraint: below it, "fixed" is the same and is exact.
+NARROWEST = 1e-9
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,10 @@ class BackgroundOption:
         for name in ("norm", "tilt"):
             value = getattr(self, name)
             number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if not (value in ("fixed", "free") if not number else 0 < value < np.inf):
+            if not (value in ("fixed", "free") if not number else NARROWEST <= value < np.inf):
                 raise ValueError(
                     f"background {name} must be 'fixed', 'free' or the positive width of a "
-                    f"Gaussian constraint, got {value!r}"
+                    f"Gaussian constraint of at least {NARROWEST:g}, got {value!r}"
                 )
 
     @property

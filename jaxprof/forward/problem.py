@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
+STIFF = 1e10
+"""How many times what the counts tell of a norm a smoothness may be."""
+
 SEEN = 0.5
 """Bins without a pixel's centre are seen if this part of their flux starts in pixels in use."""
 
@@ -179,7 +182,8 @@ def joint_data(
         )
         for found, group in zip(blocks, groups, strict=True)
     ]
-    return jax.tree.map(jnp.asarray, made)
+    # Not jnp.asarray, which compiles a program for every shape.
+    return jax.tree.map(jax.device_put, made)
 
 
 def _precision(
@@ -189,6 +193,7 @@ def _precision(
     if not parameters.smoothness:
         return parameters.precision
     seen = np.zeros(len(components), bool)
+    expected, counts = np.zeros(len(components)), 0.0
     for block in blocks:
         if isinstance(block.templates, jax.core.Tracer):
             # Which components it reaches is not known while the response is differentiated.
@@ -196,6 +201,17 @@ def _precision(
             continue
         signal = np.einsum("nkqs,ns->nk", np.asarray(block.templates), np.asarray(block.mask))
         seen[np.asarray(block.components)[signal > 0]] = True
+        np.add.at(expected, np.asarray(block.components), signal)
+        counts += np.sum(getattr(block, "n_on", getattr(block, "counts", 0.0)))
+    if expected.any() and not n_shape:
+        # The counts tell about this much of a norm, the square of one over its error.
+        told = np.max(expected) ** 2 / (1.0 + float(counts))
+        if parameters.smoothness > STIFF * told:
+            raise ValueError(
+                f"smoothness={parameters.smoothness:g} leaves nothing of the counts but a straight "
+                f"line, and these are lost by rounding; give less than {STIFF * told:.1g}, about "
+                f"{told:.1g} being as strong as the counts"
+            )
     norms = np.arange(components.n_bins) * (1 + n_shape)
     precision = parameters.precision.copy()
     curved = smoothness_matrix(seen[: components.n_bins])

@@ -18,6 +18,7 @@ from jaxprof.forward.sameness import changed_component, dataset_prints
 from jaxprof.forward.slots import Cells, cell_sums, component_lists, make_cells, reaching
 from jaxprof.forward.windows import Folding, Windows, check_energies
 from jaxprof.pixel_sums import check_uncut, member_pixels
+from jaxprof.reduce import check_expected
 from jaxprof.region_checks import Visibility, warn_solid_angles
 from jaxprof.regions import region_solid_angles
 from jaxprof.regions.pixels import region_members
@@ -271,7 +272,11 @@ def dataset_response(
     emissions = component_emissions(components, dataset)
     folding = Folding(dataset, emissions)
     true = dataset.energy_axis_true.edges_tev()
-    windows = folding.windows(components.flux(true), per_true_energy=per_true_energy)
+    flux = components.flux(true)
+    assert dataset.exposure is not None
+    exposure = dataset.exposure.data * dataset.exposure.unit.to("cm2 s")
+    check_expected(flux, exposure, dataset.name)
+    windows = folding.windows(flux, per_true_energy=per_true_energy)
     regions = [*components.regions, *components.guards]
     members = member_pixels(region_members(regions, dataset.geom), dataset.geom.npix_shape)
     warn_bins_off_map(emissions[: components.n_bins], dataset)

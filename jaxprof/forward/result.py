@@ -93,18 +93,15 @@ def _quantities(
 
     norm = per_group([r.fit.values[norms] for r in results])
     covariance = per_group([r.fit.covariance[np.ix_(norms, norms)] for r in results])
-    variance = np.stack([np.diagonal(r.fit.covariance)[norms] for r in results], axis=1)
     stat = per_group([np.full(n_bins, r.fit.stat) for r in results])
     ts = per_group([r.values["ts"] for r in results])
     predictions = [predict(datasets, response, r) for r in results]
     status = per_group([r.fit.status[:n_bins] for r in results])
     groups = [result.group for result in results]
     status = _refined(status, predictions, seen(datasets, response, groups))
-    with np.errstate(invalid="ignore"):
-        error = np.sqrt(np.where(variance > 0, variance, np.nan))
     quantities: dict[str, Array] = {
         "norm": norm,
-        "norm_err": error * options.n_sigma,
+        "norm_err": per_group([r.errors[norms] for r in results]) * options.n_sigma,
         "norm_covariance": covariance,
         "stat": np.where(np.isfinite(norm), stat, np.nan),
         "stat_null": stat + ts,
@@ -127,9 +124,8 @@ def _quantities(
                 for r in results
             ]
         )
-        own = np.stack([np.diagonal(r.fit.covariance)[norms + position] for r in results], axis=1)
-        with np.errstate(invalid="ignore"):
-            quantities[f"{name}_err"] = np.sqrt(np.where(own > 0, own, np.nan)) * options.n_sigma
+        own = per_group([r.errors[norms + position] for r in results])
+        quantities[f"{name}_err"] = own * options.n_sigma
     quantities |= _counts(datasets, predictions)
     quantities["response"] = per_group([p.response for p in predictions])
     quantities["success"] = status <= Status.BOUNDARY

@@ -65,8 +65,7 @@ def nuisance_table(
 def _fitted(result: GroupResult, at: int) -> tuple[float, float, bool]:
     """Value and error of a parameter, and whether it was fixed."""
     fixed = not np.asarray(result.data.free)[at]
-    variance = result.fit.covariance[at, at]
-    error = np.sqrt(variance) if variance > 0 and not fixed else np.nan
+    error = np.nan if fixed else result.errors[at]
     found = result.fit.values[at] if fixed or result.fit.converged else np.nan
     return float(found), float(error), bool(fixed)
 

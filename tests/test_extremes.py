@@ -1,0 +1,170 @@
+"""Estimators at the ends of what numbers can hold, and what they refuse by name."""
+
+import astropy.units as u
+import mpmath
+import numpy as np
+import pytest
+from forward_factory import MODEL, dataset_of, rings, sky_image
+from numpy.testing import assert_allclose, assert_array_equal
+
+import jaxprof
+from jaxprof import (
+    FluxProfileEstimator,
+    ForwardFoldingProfileEstimator,
+    PowerLawSpectralModel,
+    TemplateSpectralModel,
+)
+
+ESTIMATORS = [FluxProfileEstimator, ForwardFoldingProfileEstimator]
+
+
+def dataset(background=0.5):
+    """Poisson counts of a disk behind a PSF, and an even background."""
+    image = sky_image(lambda x, y: (np.hypot(x, y) < 0.4) * 1.0, 0.1)
+    made = dataset_of(image, 0.1, sigma=0.1, background=background, n_photons=200, n_energy=1)
+    made.counts.data = np.random.default_rng(3).poisson(made.counts.data).astype(float)
+    return made
+
+
+def run(cls, made, model=MODEL, **options):
+    options = {"energy_edges": [1, 10] * u.TeV, "selection_optional": "all", **options}
+    return cls(rings(2, 0.3), spectral_model=model, **options).run(made)
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_amplitudes_and_exposures_of_any_size(cls):
+    names = ("norm", "norm_err", "norm_errn", "norm_errp", "norm_ul", "norm_sensitivity")
+    # A scan is at the norms that it is given.
+    selection = ("errn-errp", "ul", "sensitivity")
+    expected = run(cls, dataset(), selection_optional=selection)
+    for amplitude, exposure in ((1e-250, 1.0), (1e250, 1.0), (1.0, 1e-200), (1.0, 1e200)):
+        made = dataset()
+        made.exposure.data = made.exposure.data * exposure
+        model = MODEL.replace(amplitude=MODEL.amplitude * amplitude)
+        found = run(cls, made, model, selection_optional=selection)
+        for name in names:
+            scaled = getattr(found, name) * (amplitude * exposure)
+            assert np.isfinite(scaled).all()
+            assert_allclose(scaled, getattr(expected, name), rtol=1e-9)
+        for name in ("flux", "flux_err", "flux_ul", "eflux", "dnde"):
+            one, other = getattr(found, name), getattr(expected, name)
+            assert_allclose(one.value * exposure, other.value, rtol=1e-9)
+        assert_allclose(found.ts, expected.ts, rtol=1e-9)
+        assert_allclose(found.npred_excess, expected.npred_excess, rtol=1e-9)
+        assert_array_equal(found.status, expected.status)
+
+
+@pytest.mark.parametrize("index", [-200.0, -60.0, 60.0, 200.0])
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_indices_of_any_size(cls, index):
+    """All photons are at one end of the only energy, whose flux alone the result knows."""
+    flat, steep = (run(cls, dataset(), PowerLawSpectralModel(index=i)) for i in (2.0, index))
+    assert_allclose(steep.flux.value, flat.flux.value, rtol=1e-9)
+    assert_allclose(steep.flux_ul.value, flat.flux_ul.value, rtol=1e-9)
+    assert_allclose(steep.ts, flat.ts, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("index", "amplitude", "reference"),
+    [
+        (-200.0, 1e-12, 1.0),
+        (-200.0, 1e-250, 1e-3),
+        (200.0, 1e-250, 0.01),
+        (200.0, 1e250, 0.001),
+        (2.3, 1e250, 1.0),
+        (1.0 + 1e-9, 1e-250, 1.0),
+    ],
+)
+def test_integrals_of_power_laws(index, amplitude, reference):
+    model = PowerLawSpectralModel(index=index, amplitude=amplitude, reference=reference)
+    with mpmath.workdps(50):
+        power = 1 - mpmath.mpf(index)
+        start, stop = (mpmath.mpf(e) / mpmath.mpf(reference) for e in (0.01, 0.5))
+        area = mpmath.mpf(amplitude) * reference * (stop**power - start**power) / power
+        at = mpmath.mpf(amplitude) * start ** -mpmath.mpf(index)
+    assert_allclose(model.integral(0.01, 0.5), float(area), rtol=1e-12)
+    assert_allclose(model(0.01), float(at), rtol=1e-12)
+
+
+@pytest.mark.parametrize("values", [[1.0, 0, 0, 1.0], [0, 1.0, 2.0, 0], [0, 0, 1.0, 2.0]])
+def test_template_spectra_with_zeros(values):
+    """No flux beyond an end with a zero; elsewhere as if the other points were alone."""
+    energy = np.array([0.01, 0.02, 0.05, 0.09])
+    model = TemplateSpectralModel(energy=energy, values=1e-12 * np.array(values))
+    assert_allclose(model(energy), 1e-12 * np.array(values), rtol=1e-9, atol=1e-40)
+    beyond = np.array([0.005, 0.0099, 0.0901, 0.2, 1e3])
+    goes_on = (beyond > 0.05) & (values[2] > 0) & (values[3] > 0)
+    assert_array_equal(np.asarray(model(beyond)) > 0, goes_on)
+    edges = np.geomspace(0.001, 0.085, 40)
+    parts = np.asarray(model.integral(edges[:-1], edges[1:]))
+    assert np.all(np.isfinite(parts)) and np.all(parts >= 0)
+    assert_allclose(parts.sum(), model.integral(0.001, 0.085), rtol=1e-9)
+    # A power law between two positive values; next to a zero nothing but a spike of a few percent.
+    whole = 0.0
+    for e1, e2, f1, f2 in zip(energy, energy[1:], values, values[1:], strict=False):
+        if f1 > 0 and f2 > 0:
+            stop = min(e2, 0.085)
+            slope = np.log(f2 / f1) / np.log(e2 / e1) + 1
+            whole += f1 * e1 / slope * ((stop / e1) ** slope - 1)
+    assert_allclose(parts.sum(), 1e-12 * whole, rtol=2e-2, atol=1e-12 * 1e-4)
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (PowerLawSpectralModel(index=2) - 2 * PowerLawSpectralModel(index=2.5), "is negative"),
+        (PowerLawSpectralModel(amplitude=1e300), "overflow|more than 1e.300"),
+        (PowerLawSpectralModel(amplitude=1e290), "more than 1e.300 expected counts"),
+        (PowerLawSpectralModel(index=-200, reference=1e-3), "overflows"),
+        (PowerLawSpectralModel(index=200, reference=1e-3), "has no flux"),
+    ],
+)
+def test_spectra_that_no_norm_can_multiply(cls, model, message):
+    with pytest.raises(ValueError, match=f"^spectral_model: .*({message})"):
+        run(cls, dataset(), model)
+
+
+def test_sources_are_named():
+    source = jaxprof.SkyModel(
+        spectral_model=PowerLawSpectralModel(index=2) - 2 * PowerLawSpectralModel(index=2.5),
+        spatial_model=jaxprof.PointSpatialModel(lon_0="0.5 deg", lat_0="0.5 deg"),
+        name="odd",
+    )
+    with pytest.raises(ValueError, match="^sources: 'odd': spectral_model: .*is negative"):
+        run(ForwardFoldingProfileEstimator, dataset(), sources=[source])
+
+
+def test_options_that_leave_nothing_of_the_counts():
+    with pytest.raises(ValueError, match="background norm must be .* at least 1e-09, got 1e-300"):
+        ForwardFoldingProfileEstimator(rings(2, 0.3), background=1e-300)
+    with pytest.raises(ValueError, match=r"smoothness=1e\+300 .* straight line"):
+        ForwardFoldingProfileEstimator(
+            rings(4, 0.2), spectral_model=MODEL, energy_edges=[1, 10] * u.TeV, smoothness=1e300
+        ).run(dataset())
+
+
+def test_no_background_is_said():
+    """Without any, a sensitivity would be that of the floor of 1e-25 counts."""
+    with pytest.warns(UserWarning, match="background is zero .* bin 0, 1: .*NaN") as caught:
+        found = run(FluxProfileEstimator, dataset(background=0.0))
+    assert caught[0].filename == __file__
+    assert np.isnan(found.norm_sensitivity).all()
+    assert np.isfinite(found.norm_ul).all() and np.isfinite(found.ts).all()
+    # Nothing is said of what does not rest on the floor.
+    run(FluxProfileEstimator, dataset(background=0.0), selection_optional="ul")
+    assert np.isfinite(run(FluxProfileEstimator, dataset()).norm_sensitivity).all()
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_limits_of_both_estimators_end_at_the_bounds(cls):
+    free = run(cls, dataset())
+    assert (free.norm > 0).all()
+    high = int(np.argmax(free.norm[:, 0]))
+    bound = float(free.norm[high, 0] + 0.5 * free.norm_errp[high, 0])
+    bounded = run(cls, dataset(), norm={"min": 0.0, "max": bound})
+    assert_allclose(bounded.norm, free.norm, rtol=1e-6)
+    assert_allclose(bounded.norm_ul[high, 0], bound, rtol=1e-14)
+    assert np.isnan(bounded.norm_errp[high, 0]) and np.isfinite(free.norm_errp[high, 0])
+    assert (bounded.norm_ul <= bound).all()
+    assert_allclose(bounded.norm_errn[high], free.norm_errn[high], rtol=1e-6)
