@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,7 @@ from jaxprof.profile.quantities import (
 )
 from jaxprof.profile.table import column, regions_from_ds9
 from jaxprof.regions import ProfileAxis
+from jaxprof.user_warning import warn_user
 
 _FLUX_COLUMNS = {f"{sed}{suffix}" for sed in UNITS for suffix in SUFFIXES}
 _FRAME = {f"{axis}_{edge}" for axis in "xe" for edge in ("min", "max", "ref")}
@@ -135,11 +135,7 @@ def _model(text: str) -> Any:
     try:
         return spectral_model_from_dict(data)
     except (ValueError, KeyError, AttributeError) as error:
-        warnings.warn(
-            f"the reference model of the file is not known here, its fluxes are: {error}",
-            UserWarning,
-            stacklevel=5,
-        )
+        warn_user(f"the reference model of the file is not known here, its fluxes are: {error}")
         return None
     except Exception as error:
         raise ValueError(
