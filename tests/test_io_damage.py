@@ -357,6 +357,17 @@ def test_marks_must_not_be_missing(base, key):
         read(base)
 
 
+def test_sums_taken_out_on_purpose(base):
+    with fits.open(base) as hdulist:
+        for hdu in hdulist:
+            hdu.header.remove("CHECKSUM")
+            hdu.header.remove("DATASUM")
+        hdulist["COUNTS"].data[0, 0, 0] = 77
+        del hdulist["MASK_SAFE"]
+        hdulist.writeto(base, overwrite=True)
+    assert read(base).counts.data[0, 0, 0] == 77
+
+
 def test_what_is_wrong_comes_before_the_checksum(base):
     with fits.open(base) as hdulist:
         hdulist["EXPOSURE"].header["BUNIT"] = "furlong"
@@ -602,7 +613,7 @@ def great_power(lines):
     ("change", "message"),
     [
         (alias_bomb, "YAML alias"),
-        (deep, "nested"),
+        (deep, "nest"),
         (great_power, r"10\*\*99999999 deg' is no unit"),
     ],
 )

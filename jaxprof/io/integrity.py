@@ -6,7 +6,8 @@
   NHDU and HDU1, HDU2, ... are the number of the HDUs and their names.
 - ECSV: TEXTCRC in the meta is the CRC-32 of all lines, itself taken for zero.
 
-Files without these marks, such as gammapy's, are read as they are.
+Files without these marks, such as gammapy's, are read as they are, and so are those from which all
+sums were taken out.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def damage(contents: memoryview, parts: list[Part]) -> str | None:
         None if nothing does, or the file has no marks.
     """
     number = parts[0].header.get("NHDU", 0)
-    marked = number != 0
+    # Nobody but who means to takes the sums out of all HDUs.
+    summed = any(key in part.header for part in parts for key in ("CHECKSUM", "DATASUM"))
+    marked = number != 0 and summed
     found = _missing_hdus(parts, number) if marked else None
     foreign = not marked and not any("DATACRC" in part.header for part in parts)
     for part in parts:

@@ -161,9 +161,7 @@ def _model(text: str) -> Any:
     try:
         return spectral_model_from_dict(data)
     except (ValueError, KeyError, AttributeError) as error:
-        warn_user(
-            f"the reference model of the file is not known here, its fluxes are: {error}",
-        )
+        warn_user(f"the reference model of the file is not known here, its fluxes are: {error}")
         return None
     except Exception as error:
         raise ValueError(
