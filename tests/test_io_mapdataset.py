@@ -13,6 +13,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
+from astropy.wcs import WCS
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.io.paths import atomic_write, existing_file, expand_path
@@ -481,3 +482,18 @@ def test_paths_expand(tmp_path, monkeypatch):
         pass
     with pytest.raises(OSError, match="nothing was written"), atomic_write(tmp_path / "b"):
         pass
+
+
+def test_every_parameter_of_a_projection_is_read(tmp_path):
+    # PVi_m is parameter m of axis i: ZPN has up to 20 of the latitude.
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["GLON-ZPN", "GLAT-ZPN"]
+    wcs.wcs.crpix, wcs.wcs.cdelt, wcs.wcs.crval = [3, 3], [-0.5, 0.5], [0, 0]
+    wcs.wcs.set_pv([(2, 1, 1.0), (2, 3, 20.0)])
+    axis = MapAxis.from_edges([1, 2], unit="TeV", name="energy")
+    geom = WcsGeom(wcs, (6, 6), [axis])
+    path = tmp_path / "zpn.fits"
+    MapDataset(counts=WcsNDMap(geom, np.ones(geom.data_shape))).write(path)
+    read = MapDataset.read(path).counts.geom.wcs
+    np.testing.assert_allclose(read.wcs_pix2world(0, 0, 0), wcs.wcs_pix2world(0, 0, 0), rtol=1e-12)
+    assert abs(wcs.wcs_pix2world(0, 0, 0)[1] + 1.0) > 0.001  # the parameter matters

@@ -227,7 +227,9 @@ def _celestial_wcs(hdu: Any, cache: dict[Any, WCS] | None) -> WCS:
     cards = []
     for key, value in hdu.header.items():
         stem = key.rstrip("0123456789_")
-        axes = [part[:1] for part in key[len(stem) :].split("_")]
+        axes = key[len(stem) :].split("_")
+        if stem == "PV":  # PVi_m is parameter m of axis i
+            axes = axes[:1]
         if key in _WCS_NAMES or (stem in _WCS_KEYS and all(axis in ("1", "2") for axis in axes)):
             _check_card(hdu.name, key, value, stem)
             cards.append((key, value))
