@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxprof.datasets.mapdataset import MapDataset as MapDataset
-from jaxprof.datasets.mapdataset import MapDatasetOnOff as MapDatasetOnOff
+from jaxprof.datasets.onoff import MapDatasetOnOff as MapDatasetOnOff
 
 
 def __getattr__(name: str) -> Any:
