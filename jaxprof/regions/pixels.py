@@ -139,9 +139,8 @@ def region_pixels(regions: Any, geom: Any) -> list[RegionPixels]:
     size = np.concatenate([members.solid_angles[members.y, members.x], members.off_solid_angle])
     order = np.lexsort((x, y, region))
     cuts = np.searchsorted(region[order], np.arange(1, n))
-    parts = (np.split(values[order], cuts) for values in (y, x, inside, size))
-    columns = zip(*parts, strict=True)
-    return [RegionPixels(*c, float(v)) for c, v in zip(columns, members.lost, strict=True)]
+    ys, xs, on, sizes = (np.split(values[order], cuts) for values in (y, x, inside, size))
+    return [RegionPixels(ys[i], xs[i], on[i], sizes[i], float(members.lost[i])) for i in range(n)]
 
 
 def region_members(regions: Any, geom: Any) -> Membership:
