@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from jaxprof.regions.membership import blocks
 from jaxprof.regions.pixels import Membership
 
 Array = NDArray[Any]
+_BLOCK = 4_000_000  # pairs of a region and a pixel that are summed at a time
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class MemberPixels:
     def total(self, values: Array) -> Array:
         """Sum values of pixels, shape (..., U), over each region, to (..., B)."""
         flat = values.reshape(math.prod(values.shape[:-1]), len(self.y))
-        sums = self.belongs @ np.ascontiguousarray(flat.T, dtype=np.float64)
+        sums = _sums(self.belongs, np.ascontiguousarray(flat.T, dtype=np.float64))
         return np.ascontiguousarray(sums.T).reshape(*values.shape[:-1], self.n_regions)
 
     def padded(self, values: Array) -> Array:
@@ -75,18 +77,22 @@ class MemberPixels:
         return padded
 
 
+def _sums(belongs: Any, values: Array) -> Array:
+    """Product of the matrix (B, U) with values (U, E), by blocks of rows to bound the memory."""
+    rows = [belongs[part] @ values for part in blocks(np.diff(belongs.indptr), _BLOCK)]
+    return np.concatenate(rows) if rows else np.zeros((0, values.shape[1]))
+
+
 def member_pixels(members: Membership, shape: tuple[int, int]) -> MemberPixels:
     """Gather the pixels of all regions on a map of a shape (ny, nx)."""
     n_regions = len(members.lost)
-    flat = members.y.astype(np.int64) * shape[1] + members.x
     used = np.zeros(shape[0] * shape[1], bool)
-    used[flat] = True
+    used[members.pixel] = True
     union = np.flatnonzero(used)
     column = np.zeros(len(used), np.int32)
     column[union] = np.arange(len(union), dtype=np.int32)
-    first = np.searchsorted(members.region, np.arange(n_regions + 1))
-    ones = np.ones(len(flat))
-    belongs = csr_array((ones, column[flat], first), shape=(n_regions, len(union)))
+    ones = np.ones(len(members.pixel), np.int8)
+    belongs = csr_array((ones, column[members.pixel], members.first), (n_regions, len(union)))
     y, x = np.divmod(union, shape[1])
     solid_angle = members.solid_angles[y, x]
     off = np.bincount(members.off_region, members.off_solid_angle, n_regions) + members.lost
@@ -95,7 +101,7 @@ def member_pixels(members: Membership, shape: tuple[int, int]) -> MemberPixels:
         x=x,
         solid_angle=solid_angle,
         belongs=belongs,
-        whole_solid_angle=belongs @ solid_angle + off,
+        whole_solid_angle=_sums(belongs, solid_angle[:, np.newaxis])[:, 0] + off,
         off_map=(np.bincount(members.off_region, minlength=n_regions) > 0) | (members.lost > 0),
     )
 

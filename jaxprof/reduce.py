@@ -228,7 +228,7 @@ def _check_whole_exposure(exposure: Array, pixels: MemberPixels, name: str) -> N
     if bad.any():
         energy, pixel = np.argwhere(bad)[0]
         first = (int(energy), int(pixels.y[pixel]), int(pixels.x[pixel]))
-        touched = np.unique(pixels.region[pixels.expanded(bad.any(axis=0))])
+        touched = np.unique(pixels.region[pixels.expanded(np.asarray(bad.any(axis=0)))])
         regions = ", ".join(map(str, touched))
         raise ValueError(
             f"exposure of dataset {name!r} is NaN, infinite or negative in masked pixels of the "

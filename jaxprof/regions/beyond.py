@@ -165,7 +165,7 @@ def _pixel_boxes(shapes: SkyShapes, chosen: Array, wcs: Any) -> tuple[Array, Arr
         # What lies between the points may bulge out a little.
         pad = 2 + 0.05 * (high - low)
         boxes[some, 0, axis], boxes[some, 1, axis] = low - pad, high + pad
-    return boxes, missing
+    return boxes, np.asarray(missing)
 
 
 def _blocks_of(boxes: Array, shape: tuple[int, int], limit: int) -> tuple[Array, Array, Array]:

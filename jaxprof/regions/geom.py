@@ -15,11 +15,13 @@ from regions import (
     CircleSkyRegion,
     CompoundSkyRegion,
     EllipseSkyRegion,
+    PolygonSkyRegion,
     RectangleSkyRegion,
     SkyRegion,
 )
 
 from jaxprof.regions.conversion import region_list, stack_coords
+from jaxprof.regions.sphere import mean_directions
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -135,7 +137,11 @@ def region_centers(regions: Any) -> SkyCoord:
     SkyCoord, shape (n,)
         In the frame of the first region.
     """
-    coords = [_center(region) for region in region_list(regions)]
+    items = region_list(regions)
+    if not any(isinstance(region, CompoundSkyRegion) for region in items):
+        positions = [r.vertices if isinstance(r, PolygonSkyRegion) else r.center for r in items]
+        return mean_directions(positions, positions[0].frame.replicate_without_data())
+    coords = [_center(region) for region in items]
     return stack_coords(coords, coords[0].frame.replicate_without_data())
 
 

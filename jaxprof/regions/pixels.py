@@ -76,12 +76,13 @@ class Membership:
 
     Attributes
     ----------
-    region : ndarray of int, shape (P,)
-        Index of a region, increasing.
-    y, x : ndarray of int, shape (P,)
-        A pixel on the map that belongs to it; row-major for each region.
+    pixel : ndarray of int32, shape (P,)
+        Pixels on the map, as indices of the flat map: those of region i, in order, are at
+        ``first[i]:first[i + 1]``. There may be many more than the map has pixels.
+    first : ndarray of int, shape (B + 1,)
+        Where they begin.
     off_region, off_y, off_x : ndarray of int, shape (Q,)
-        The same for pixels off the map.
+        Index of a region and of a pixel off the map that belongs to it.
     off_solid_angle : ndarray, shape (Q,)
         Solid angle of these [sr].
     lost : ndarray, shape (B,)
@@ -91,9 +92,8 @@ class Membership:
         Solid angles of the map's pixels [sr].
     """
 
-    region: Array
-    y: Array
-    x: Array
+    pixel: Array
+    first: Array
     off_region: Array
     off_y: Array
     off_x: Array
@@ -132,16 +132,17 @@ def region_pixels(regions: Any, geom: Any) -> list[RegionPixels]:
     """
     members = region_members(regions, geom)
     n = len(members.lost)
-    region = np.concatenate([members.region, members.off_region])
-    y = np.concatenate([members.y, members.off_y]).astype(np.int64)
-    x = np.concatenate([members.x, members.off_x]).astype(np.int64)
-    inside = np.arange(len(region)) < len(members.region)
-    size = np.concatenate([members.solid_angles[members.y, members.x], members.off_solid_angle])
+    own = np.repeat(np.arange(n), np.diff(members.first))
+    own_y, own_x = np.divmod(members.pixel, geom.npix_shape[1])
+    region = np.concatenate([own, members.off_region])
+    y = np.concatenate([own_y, members.off_y]).astype(np.int64)
+    x = np.concatenate([own_x, members.off_x]).astype(np.int64)
+    inside = np.arange(len(region)) < len(own)
+    size = np.concatenate([members.solid_angles[own_y, own_x], members.off_solid_angle])
     order = np.lexsort((x, y, region))
     cuts = np.searchsorted(region[order], np.arange(1, n))
-    parts = (np.split(values[order], cuts) for values in (y, x, inside, size))
-    columns = zip(*parts, strict=True)
-    return [RegionPixels(*c, float(v)) for c, v in zip(columns, members.lost, strict=True)]
+    ys, xs, on, sizes = (np.split(values[order], cuts) for values in (y, x, inside, size))
+    return [RegionPixels(ys[i], xs[i], on[i], sizes[i], float(members.lost[i])) for i in range(n)]
 
 
 def region_members(regions: Any, geom: Any) -> Membership:
@@ -150,18 +151,25 @@ def region_members(regions: Any, geom: Any) -> Membership:
     pixels = map_pixels(geom.wcs, geom.npix_shape)
     sizes = geom.solid_angle().to_value("sr")
     side = np.minimum(np.sqrt(sizes), geom.pixel_scales.to_value("rad").min())
-    which, pixel = shape_members(shapes, pixels, side[pixels.y, pixels.x])
-    region, pixel = _combined(shapes, which, pixel, len(pixels))
+    region, pixel = _combined(
+        shapes, *shape_members(shapes, pixels, side[pixels.y, pixels.x]), len(pixels)
+    )
+    first = np.searchsorted(region, np.arange(len(shapes.nodes) + 1))
+    del region
+    flat = np.ravel_multi_index((pixels.y, pixels.x), geom.npix_shape).astype(np.int32)
+    pixel = flat[pixel]
     beyond = pixels_beyond(shapes, geom, pixels, _OFF_MAP + 4 * len(pixels))
     off_which, off_pixel = _members_beyond(shapes, beyond)
     off_region, off_pixel = _combined(shapes, off_which, off_pixel, len(beyond.pixels))
     off_y, off_x = beyond.pixels.y[off_pixel], beyond.pixels.x[off_pixel]
     off_size = geom.pixel_solid_angle(off_x, off_y)
-    y, x = pixels.y[pixel], pixels.x[pixel]
-    shown = np.bincount(region, sizes[y, x], len(shapes.nodes))
-    shown = shown + np.bincount(off_region, off_size, len(shapes.nodes))
-    lost = _lost(shapes, beyond.unshown, shown, 4 * np.pi - float(sizes.sum()))
-    return Membership(region, y, x, off_region, off_y, off_x, off_size, lost, sizes)
+    lost = np.zeros(len(shapes.nodes))
+    chosen = _not_shown(shapes, beyond.unshown, 4 * np.pi - float(sizes.sum()))
+    if len(chosen):
+        off = np.bincount(off_region, off_size, len(lost))[chosen]
+        on = np.array([sizes.ravel()[pixel[first[i] : first[i + 1]]].sum() for i in chosen])
+        lost[chosen] = np.maximum(shape_solid_angles(shapes, chosen) - on - off, 0.0)
+    return Membership(pixel, first, off_region, off_y, off_x, off_size, lost, sizes)
 
 
 def pixel_solid_angles(geom: Any, y: Array, x: Array) -> Array:
@@ -201,24 +209,34 @@ def shape_members(shapes: SkyShapes, pixels: SkyPixels, side: Array) -> tuple[Ar
     """
     straight = moved(pixels.vectors, _MOVE)
     settle = bool(np.any(shapes.kind != ROUND))
-    kept: list[tuple[Array, Array]] = []
+    owners: list[Array] = []
+    kept: list[Array] = []
     close: list[NearEdges] = []
+    split: list[int] = []  # shapes of more than one block
+    last = -1
     reach = shapes.cap + 0.01 * side.max(initial=0.0)
     for which, pixel in candidates(pixels, shapes.axes[:, 2], reach):
         points = pixels.vectors[pixel]
         inside = within(shapes, which, points, straight[pixel])
         order = np.lexsort((pixel[inside], which[inside]))
-        kept.append((which[inside][order].astype(np.int32), pixel[inside][order].astype(np.int32)))
+        owners.append(which[inside][order].astype(np.int32))
+        kept.append(pixel[inside][order].astype(np.int32))
+        if len(which):
+            split += [last] if which[0] == last else []
+            last = int(which[-1])
         if settle:
             near = near_straight_edges(shapes, which, points, _NEAR * side[pixel])
             pair = which[near.pair] * np.int64(len(pixels)) + pixel[near.pair]
             close.append(replace(near, pair=pair))
     if not kept:
         return np.empty(0, np.int32), np.empty(0, np.int32)
-    which, pixel = (np.concatenate(part) for part in zip(*kept, strict=True))
-    if len(kept) > 1 and np.any(np.diff(pixel)[np.diff(which) == 0] < 0):
-        order = np.lexsort((pixel, which))  # a shape of more than one block
-        which, pixel = which[order], pixel[order]
+    which = np.concatenate(owners)
+    owners.clear()
+    pixel = np.concatenate(kept)
+    kept.clear()
+    for index in set(split):
+        own = slice(*np.searchsorted(which, [index, index + 1]))
+        pixel[own] = np.sort(pixel[own])
     if close:
         which, pixel = _settled(shapes, pixels, side, which, pixel, joined_edges(close))
     return which, pixel
@@ -328,14 +346,10 @@ def _members_beyond(shapes: SkyShapes, beyond: Beyond) -> tuple[Array, Array]:
     return which[order], pixel[order]
 
 
-def _lost(shapes: SkyShapes, unshown: Array, shown: Array, missing_sky: float) -> Array:
-    """Solid angle [sr] that no pixel shows, of the regions with shapes that are not shown."""
-    lost = np.zeros(len(shapes.nodes))
-    chosen = np.zeros(len(lost), bool)
+def _not_shown(shapes: SkyShapes, unshown: Array, missing_sky: float) -> Array:
+    """Indices of the regions with parts that the grid does not show."""
+    chosen = np.zeros(len(shapes.nodes), bool)
     chosen[shapes.region[unshown]] = True
     if not shapes.simple and missing_sky > 1e-6:
         chosen |= [not isinstance(node, int) and holds_outside(node) for node in shapes.nodes]
-    if chosen.any():
-        exact = shape_solid_angles(shapes, np.flatnonzero(chosen))
-        lost[chosen] = np.maximum(exact - shown[chosen], 0.0)
-    return lost
+    return np.flatnonzero(chosen)

@@ -110,3 +110,28 @@ def transformed(vectors: Array, own: Any, frame: Any) -> Array:
     data = CartesianRepresentation(vectors.T).represent_as(UnitSphericalRepresentation)
     moved = SkyCoord(own.realize_frame(data)).transform_to(frame)
     return moved.data.represent_as(UnitSphericalRepresentation).to_cartesian().xyz.value.T
+
+
+def mean_directions(coords: list[SkyCoord], frame: Any) -> SkyCoord:
+    """Mean direction of each of many coordinates, scalars or arrays in any frames.
+
+    Parameters
+    ----------
+    coords : list of SkyCoord
+        Scalars or arrays of one axis.
+    frame : astropy frame
+        Frame of the result.
+
+    Returns
+    -------
+    SkyCoord, shape (len(coords),)
+    """
+    lon, lat, count, frames = read_coords(coords)
+    single = len(count) == len(lon)
+    vectors = unit_vectors(lon, lat)
+    same = all(own.is_equivalent_frame(frame) for _, own in frames)
+    for members, own in frames:
+        vectors[members] = transformed(vectors[members], own, frame)
+    if not (single and same):  # positions in the frame already stay as they are, to the last bit
+        lon, lat = lonlat(np.add.reduceat(vectors, np.cumsum(count) - count, axis=0))
+    return SkyCoord(lon * u.rad, lat * u.rad, frame=frame)
