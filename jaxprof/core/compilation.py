@@ -22,9 +22,9 @@ import numpy as np
 
 SMALL = 50_000
 """Number of array elements below which running is faster than compiling, however compiled."""
-KEPT = 128
+KEPT = 64
 """Programs, one for each function and shape of its arguments, that are kept: those used last. A
-joint fit has about twelve."""
+joint fit has about twelve, and each takes some ten megabytes."""
 
 
 def jit_by_size(
