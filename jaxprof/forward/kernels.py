@@ -10,7 +10,6 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.wcs.utils import pixel_to_skycoord
 from numpy.typing import NDArray
-from scipy.signal import convolve2d
 
 from jaxprof.core.moments import degree_of, orders
 from jaxprof.core.psf import psf_moments
@@ -294,13 +293,17 @@ def sufficient_degree(emission: Emission, kernels: Array) -> int:
 
     ``kernels`` are the `narrowest_moments`. The more even emission is, the fewer it takes.
     """
-    n = len(emission.moments)
+    n, h, w = emission.moments.shape
     degrees = np.array([a + b for a, b in orders(degree_of(n))])
-    peak = convolve2d(emission.weights, kernels[0]).max()
-    left = np.zeros(np.add(emission.weights.shape, 2))
-    for degree in range(degrees[-1], 0, -1):
-        for index in np.flatnonzero(degrees == degree):
-            left += convolve2d(np.abs(emission.moments[index]), np.abs(kernels[index]))
-        if left.max() > TRUNCATION * peak:
-            return int(degree)
-    return 0
+    sizes = np.abs(kernels[:n])
+    # First what all of the emission gives, then what is left out beyond each degree.
+    kept = degrees >= np.arange(degrees[-1] + 1)[:, np.newaxis]
+    kept[0] = degrees == 0
+    moments = np.abs(emission.moments).reshape(n, -1)
+    sums = np.zeros((len(kept), h + 2, w + 2))
+    for row in range(3):
+        for column in range(3):
+            added = (kept * sizes[:, row, column]) @ moments
+            sums[:, row : row + h, column : column + w] += added.reshape(-1, h, w)
+    largest = sums.max(axis=(1, 2))
+    return int(np.count_nonzero(largest[1:] > TRUNCATION * largest[0]))
