@@ -10,7 +10,8 @@ from scipy import signal
 from scipy.special import ndtr
 
 from jaxprof import MapDataset
-from jaxprof.core.psf import containment, convolve, psf_image, psf_kernel
+from jaxprof.core.moments import legendre, orders, point_moments
+from jaxprof.core.psf import containment, convolve, psf_image, psf_kernel, psf_moments
 
 SQUARE = np.diag([-0.05, 0.05])
 SKEW = np.array([[-0.05, 0.012], [0.004, 0.04]])
@@ -193,21 +194,36 @@ def test_no_density_gives_no_photons():
     assert kernel[0].sum() > 0.9 and np.all(kernel[1] == 0)
 
 
-@pytest.mark.parametrize("n", [2, 3, 4])
-def test_parts_of_a_pixel_make_up_the_pixel(n):
+@pytest.mark.parametrize(("sigma", "degree"), [(0.3, 8), (1.0, 4), (4.0, 2)])
+def test_moments_have_the_closed_form(sigma, degree):
+    """Products of Legendre coefficients of the probability as a function of the position."""
+    half = int(np.ceil(3 * sigma)) + 1
+    found = psf_moments(*gaussian(sigma * 0.05), SQUARE, half, degree)[:, 0]
+    nodes, weights = np.polynomial.legendre.leggauss(30)
+    pixel = np.arange(-half, half + 1)[:, np.newaxis]
+    start = 0.5 * nodes
+    inside = ndtr((pixel + 0.5 - start) / sigma) - ndtr((pixel - 0.5 - start) / sigma)
+    number = 2 * np.arange(degree + 1) + 1
+    line = (inside * 0.5 * weights) @ legendre(degree, start).T * number
+    for image, (a, b) in zip(found, orders(degree), strict=True):
+        exact = np.outer(line[:, b], line[:, a])
+        assert np.abs(image - exact).max() < 2.5e-3 * found[0].max()
+
+
+def test_moments_make_up_the_image_of_a_point():
     rad, density = king()
-    parts = [
-        [psf_kernel(rad, density, SKEW, 30, part=(n, column, row)) for column in range(n)]
-        for row in range(n)
-    ]
-    whole = psf_kernel(rad, density, SKEW, 30)
-    assert np.all(distance(np.mean(parts, axis=(0, 1)), whole) < 1e-3)
-    # The last column is to the right, the last row at the top.
-    x = np.arange(-30, 31)
-    shift = 0.5 - 0.5 / n
-    right = parts[0][n - 1][1] / whole[1].sum()
-    np.testing.assert_allclose(right.sum(axis=0) @ x, shift, atol=2e-3)
-    np.testing.assert_allclose(right.sum(axis=1) @ x, -shift, atol=2e-3)
+    point = (0.27, -0.31)
+    kernels = psf_moments(rad, density, SKEW, 8, 8)
+    image = psf_image(rad, density, SKEW, point, 8)
+    peak = image.max(axis=(1, 2))
+    for energy, degree, limit in ((0, 8, 1e-2), (1, 4, 3e-3)):
+        n = len(orders(degree))
+        summed = np.tensordot(point_moments(*point, degree), kernels[:n, energy], axes=1)
+        # The first PSF is of less than half a pixel: the series has not yet converged.
+        assert np.abs(summed - image[energy]).max() < limit * peak[energy]
+    np.testing.assert_allclose(kernels[0], psf_kernel(rad, density, SKEW, 8), atol=1e-14)
+    with pytest.raises(ValueError, match="degree must be zero or more"):
+        psf_moments(rad, density, SKEW, 8, -1)
 
 
 # --- scale and derivatives
@@ -345,8 +361,6 @@ def test_convolution_is_differentiable():
         ({"matrix": np.eye(3)}, "matrix must be 2 x 2"),
         ({"half": -1}, "half must be"),
         ({"scale": 0.0}, "scale must be positive"),
-        ({"part": (2, 2, 0)}, r"part must be \(n, column, row\)"),
-        ({"part": (0, 0, 0)}, r"part must be \(n, column, row\)"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):

@@ -7,7 +7,16 @@ anywhere in its pixel is found in the pixel at :math:`\Delta` with the probabili
     A_\Delta(r) = \frac{1}{2 \pi} \oint \Lambda(\Delta_x - u_x)\, \Lambda(\Delta_y - u_y)\, d\varphi
 
 where :math:`u` is the point at the distance r and the angle :math:`\varphi`, in pixels, and
-:math:`\Lambda(x) = \max(1 - |x|, 0)` the overlap of two pixels. The integral over r is cut into
+:math:`\Lambda(x) = \max(1 - |x|, 0)` the overlap of two pixels. Emission that is not even in its
+pixel has moments there (`jaxprof.core.moments`), and
+
+.. math:: K_{ab}(\Delta) = (2 a + 1) (2 b + 1) \int P_a(2 x)\, P_b(2 y)\, k_\Delta(x, y)\, dx\, dy
+
+is what each of them adds to the pixel at :math:`\Delta`: the terms of the Legendre series of
+:math:`k_\Delta(x, y)`, the probability for a photon that starts at the place x, y of its pixel.
+They have the same form, with integrals of Legendre polynomials for :math:`\Lambda`.
+
+The integral over r is cut into
 panels, narrow ones near the centre. The mass of a panel has a closed form, so that the kernel is
 normalised whatever the table, and derivatives by its width are right at an abrupt end; quadrature
 only distributes the mass within a panel. For a point the mass of a panel is spread by the exact
@@ -113,8 +122,9 @@ def _pixelised(
     half: int,
     scale: Any,
     offset: tuple[float, float],
-    width: float,
+    degree: int | None,
 ) -> Any:
+    """Images (orders, T, 2 half + 1, 2 half + 1); of a point for a degree of None."""
     matrix = np.asarray(matrix, float)
     traced = [isinstance(value, jax.core.Tracer) for value in (rad, scale, density)]
     _check(rad, density, matrix, half, scale, *traced[:2])
@@ -124,7 +134,7 @@ def _pixelised(
     limit = np.inf if any(traced[:2]) else float(np.max(rad)) * scale
     pixels = tuple(matrix.ravel().tolist())
     start = (float(offset[0]), float(offset[1]))
-    edges, rings, weights, shares = rings_on_pixels(pixels, int(half), start, width, limit)
+    edges, rings, weights, shares = rings_on_pixels(pixels, int(half), start, degree, limit)
 
     dtype = jnp.result_type(float)
     rad, density = _from_zero(xp.asarray(rad, dtype), xp.asarray(density, dtype), xp)
@@ -152,7 +162,7 @@ def _pixelised(
         terms = on_rings.T[shares.indices] * shares.data.astype(dtype)[:, None]
         image = jax.ops.segment_sum(terms, rows, shares.shape[0], indices_are_sorted=True).T
     side = 2 * half + 1
-    return image.reshape(-1, side, side)
+    return xp.moveaxis(image.reshape(len(part), -1, side, side), 1, 0)
 
 
 def psf_kernel(
@@ -162,7 +172,6 @@ def psf_kernel(
     half: int,
     *,
     scale: Any = 1.0,
-    part: tuple[int, int, int] = (1, 0, 0),
 ) -> Any:
     """Probability that a photon from a pixel is found in a pixel nearby.
 
@@ -178,9 +187,6 @@ def psf_kernel(
         Pixels on each side of the central one. What falls beyond is lost.
     scale : float, optional
         Widens the PSF: ``density(r / scale) / scale**2``; may be traced.
-    part : tuple of int
-        ``(n, column, row)``: the photon starts in this one of the n x n parts of the pixel. By
-        default it may start anywhere in it.
 
     Returns
     -------
@@ -195,11 +201,35 @@ def psf_kernel(
     ValueError
         For a table, a matrix or a number that makes no sense.
     """
-    n, column, row = part
-    if n < 1 or not (0 <= column < n and 0 <= row < n):
-        raise ValueError(f"part must be (n, column, row) with column and row below n, got {part}")
-    middle = ((column + 0.5) / n - 0.5, (row + 0.5) / n - 0.5)
-    return _pixelised(rad, density, matrix, half, scale, middle, 1 / n)
+    return _pixelised(rad, density, matrix, half, scale, (0.0, 0.0), 0)[0]
+
+
+def psf_moments(
+    rad: Any, density: Any, matrix: Any, half: int, degree: int, *, scale: Any = 1.0
+) -> Any:
+    """What each moment of the emission within a pixel adds to the pixels nearby.
+
+    Parameters
+    ----------
+    rad, density, matrix, half, scale
+        As for `psf_kernel`.
+    degree : int
+        Largest total degree of the moments.
+
+    Returns
+    -------
+    kernels : array, shape (orders, T, 2 half + 1, 2 half + 1)
+        ``K_ab`` of the module's formula in the order of `jaxprof.core.moments.orders`; the first is
+        `psf_kernel`, the others sum to zero on an infinite grid.
+
+    Raises
+    ------
+    ValueError
+        As for `psf_kernel`, and for a degree below zero.
+    """
+    if degree < 0:
+        raise ValueError(f"degree must be zero or more, got {degree}")
+    return _pixelised(rad, density, matrix, half, scale, (0.0, 0.0), degree)
 
 
 def psf_image(
@@ -225,7 +255,7 @@ def psf_image(
     image : array, shape (T, 2 half + 1, 2 half + 1)
         Normalised as the kernel is.
     """
-    return _pixelised(rad, density, matrix, half, scale, offset, 0.0)
+    return _pixelised(rad, density, matrix, half, scale, offset, None)[0]
 
 
 def convolve(images: Any, kernels: Any) -> jax.Array:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array, hstack
+from scipy.sparse import csr_array, hstack, vstack
+
+from .moments import legendre_integrals, orders
 
 Array = NDArray[Any]
 
@@ -15,19 +17,25 @@ CORE = 2.0 ** -np.arange(12.0, 2, -1)
 """Edges of the innermost panels, in pixels. Within the first the photon has not moved."""
 NEAR, NEAR_STEP, FAR_STEP = 3.0, 0.125, 0.5
 """Up to where, in pixels, panels are narrow; widths of the narrow and of the wide ones."""
-NEAR_ARC, FAR_ARC, MIN_ARCS = 0.1, 0.125, 64
+FINE, POINT_FINE = 2, 8
+"""Parts of each narrow panel, for emission from a pixel and from a point."""
+NEAR_ARC, FAR_ARC, MIN_ARCS = 0.05, 0.0625, 128
 """Distance of samples along a ring, in pixels; least number of them."""
-FINEST = 2
-"""Factor by which narrow panels and arcs are finer for a source much smaller than a pixel."""
-POINT_FINE, POINT_PANELS = 8, 50
-"""The same for a point; and its wide panels, of which a distance has so many."""
+POINT_PANELS = 50
+"""Wide panels of a point: so many to a distance."""
+DENSE = 1 << 20
+"""Shares of rings in pixels that are held at a time before they become sparse."""
 BATCH = 32
 """Discs whose areas on the pixels are held at a time."""
 
 
 @lru_cache(maxsize=16)
 def rings_on_pixels(
-    pixels: tuple[float, ...], half: int, offset: tuple[float, float], width: float, limit: float
+    pixels: tuple[float, ...],
+    half: int,
+    offset: tuple[float, float],
+    degree: int | None,
+    limit: float,
 ) -> tuple[Array, Array, Array, Any]:
     """Rings around a source and where they lie on the pixels.
 
@@ -38,9 +46,10 @@ def rings_on_pixels(
     half
         Pixels on each side of the central one.
     offset
-        Middle of the source, in pixels from the centre of the central pixel.
-    width
-        Side of the square that the source is, in pixels; zero for a point.
+        Position of a point source, in pixels from the centre of the central pixel.
+    degree
+        Of the moments of the emission within the central pixel (zero for emission that is even);
+        None for a point.
     limit
         Radius where the PSF has ended [deg].
 
@@ -53,30 +62,29 @@ def rings_on_pixels(
         panel, in its middle.
     weights : ndarray, shape (Q,)
         Quadrature weights in a panel.
-    shares : sparse array, shape (pixels, P * Q)
-        Part of a ring (for a point, of a panel) that falls in a pixel, ``A`` of the module's
-        formula.
+    shares : sparse array, shape (orders * pixels, P * Q)
+        Part of a ring (for a point, of a panel) that falls in a pixel, ``A`` of the formulas in
+        `jaxprof.core.psf`, for each of the moments.
     """
     matrix = np.reshape(pixels, (2, 2))
     size = np.linalg.svd(matrix, compute_uv=False).min()
     sides = half + 1 + np.abs(offset)
     corners = matrix @ np.array([[sides[0], sides[0]], [sides[1], -sides[1]]])
     end = min(np.hypot(*corners).max(), limit) / size
-    # The smaller the source, the more abrupt are the borders of the pixels.
-    fine = int(min(round(1 / width), FINEST)) if width else POINT_FINE
+    fine = POINT_FINE if degree is None else FINE
     near = np.arange(CORE[-1], min(end, NEAR) + NEAR_STEP, NEAR_STEP)
     near = np.concatenate([CORE[:-1], near])
     near = np.interp(np.arange(fine * (len(near) - 1) + 1) / fine, np.arange(len(near)), near)
     edges = np.concatenate([[0.0], near])
     while edges[-1] < end:
-        step = FAR_STEP if width else np.clip(edges[-1] / POINT_PANELS, NEAR_STEP, FAR_STEP)
-        edges = np.append(edges, edges[-1] + step)
+        point_step = np.clip(edges[-1] / POINT_PANELS, NEAR_STEP, FAR_STEP)
+        edges = np.append(edges, edges[-1] + (point_step if degree is None else FAR_STEP))
     turn = np.linalg.inv(matrix) * size
-    if width:
+    if degree is not None:
         nodes, weights = np.polynomial.legendre.leggauss(3)
         rings = edges[:-1, None] + np.diff(edges)[:, None] * 0.5 * (nodes + 1)
         rings[0] = 0.0
-        shares = _samples(rings.ravel(), turn, np.array(offset), width, fine, half)
+        shares = _samples(rings.ravel(), turn, degree, half)
     else:
         weights = np.ones(1)
         rings = 0.5 * (edges[:-1] + edges[1:])[:, None]
@@ -84,37 +92,55 @@ def rings_on_pixels(
     return edges * size, rings * size, weights, shares
 
 
-def _samples(
-    radius: Array, turn: Array, offset: Array, width: float, fine: int, half: int
-) -> csr_array:
-    """Shares of rings around a square source in the pixels, from samples along each ring.
+def _samples(radius: Array, turn: Array, degree: int, half: int) -> csr_array:
+    """Shares of rings around the central pixel in all pixels, from samples along each ring.
 
     ``turn`` takes positions on a ring to pixels.
     """
-    arc = np.where(radius < NEAR, NEAR_ARC / fine, FAR_ARC)
-    number = 8 * np.ceil(np.maximum(2 * np.pi * radius / arc, MIN_ARCS * fine) / 8).astype(int)
+    arc = np.where(radius < NEAR, NEAR_ARC, FAR_ARC)
+    number = 4 * np.ceil(np.maximum(2 * np.pi * radius / arc, MIN_ARCS) / 8).astype(int)
     number[:3] = 1
-    ring = np.repeat(np.arange(len(radius)), number)
+    size = (2 * half + 1) ** 2
+    step = max(1, DENSE // size)
+    found = []
+    for start in range(0, len(radius), step):
+        part = slice(start, start + step)
+        found.append(_dense_shares(radius[part], number[part], turn, degree, half))
+    return vstack([hstack(blocks) for blocks in zip(*found, strict=True)], format="csr")
+
+
+def _dense_shares(
+    radius: Array, number: Array, turn: Array, degree: int, half: int
+) -> list[csr_array]:
+    """Shares (pixels, rings) for each of the moments, from samples on half of each ring.
+
+    The other half mirrors it: moments of odd total degree change their sign there.
+    """
+    side, n_rings = 2 * half + 1, len(radius)
+    ring = np.repeat(np.arange(n_rings), number)
     step = np.arange(len(ring)) - np.repeat(np.cumsum(number) - number, number)
-    angle = (step + 0.5) * (2 * np.pi / number[ring])
-    u = turn @ (np.array([np.cos(angle), np.sin(angle)]) * radius[ring])
-    pixel, share = [], []
-    for position in u + offset[:, None]:
-        low = np.floor(position)
-        upper = np.clip((position - low - 0.5) / width + 0.5, 0.0, 1.0)
-        pixel.append((low.astype(int) + half, low.astype(int) + half + 1))
-        share.append((1.0 - upper, upper))
-    side = 2 * half + 1
-    entries = []
-    for x, weight_x in zip(pixel[0], share[0], strict=True):
-        for y, weight_y in zip(pixel[1], share[1], strict=True):
-            weight = weight_x * weight_y / number[ring]
-            kept = (x >= 0) & (x < side) & (y >= 0) & (y < side) & (weight > 0)
-            entries.append((weight[kept], (y * side + x)[kept], ring[kept]))
-    value, row, column = (np.concatenate(part) for part in zip(*entries, strict=True))
-    shares = coo_array((value, (row, column)), shape=(side**2, len(radius))).tocsr()
-    shares.sum_duplicates()
-    return shares
+    angle = (step + 0.5) * (np.pi / number[ring])
+    position = turn @ (np.array([np.cos(angle), np.sin(angle)]) * radius[ring])
+    low = np.floor(position)
+    # What starts below 1/2 - (position - low) stays in the pixel `low`, the rest is in the next.
+    stays = legendre_integrals(degree, 0.5 - (position - low))
+    stays *= (2 * np.arange(degree + 1) + 1)[:, None, None]
+    goes = (np.arange(degree + 1) == 0)[:, None, None] - stays
+    low = low.astype(int) + half
+    pieces = []
+    for up, share_y in enumerate((stays[:, 1], goes[:, 1])):
+        for right, share_x in enumerate((stays[:, 0], goes[:, 0])):
+            x, y = low[0] + right, low[1] + up
+            kept = np.flatnonzero((x >= 0) & (x < side) & (y >= 0) & (y < side))
+            at = (y[kept] * side + x[kept]) * n_rings + ring[kept]
+            pieces.append((at, share_x[:, kept], 0.5 * share_y[:, kept] / number[ring[kept]]))
+    at, share_x, share_y = (np.concatenate(part, axis=-1) for part in zip(*pieces, strict=True))
+    found = []
+    for a, b in orders(degree):
+        dense = np.bincount(at, share_x[a] * share_y[b], side**2 * n_rings)
+        dense = dense.reshape(side**2, n_rings)
+        found.append(csr_array(dense + (-1) ** (a + b) * dense[::-1]))
+    return found
 
 
 def _areas(edges: Array, turn: Array, offset: Array, half: int) -> csr_array:

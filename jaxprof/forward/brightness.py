@@ -10,6 +10,7 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
+from jaxprof.core.moments import legendre_integrals, orders
 from jaxprof.maps import WcsGeom
 from jaxprof.models import TemplateSpatialModel
 from jaxprof.regions.coverage import contains
@@ -84,16 +85,17 @@ def evaluate(function: Any, lon: Array, lat: Array) -> NDArray[np.float64]:
     return out
 
 
-def mean_brightness(
+def brightness_moments(
     model: Any,
     geom: WcsGeom,
     y: Array,
     x: Array,
     n_sub: int,
+    degree: int = 0,
     region: Any = None,
-    coverage: Array | None = None,
+    parts: Array | None = None,
 ) -> NDArray[np.float64]:
-    """Mean surface brightness of pixels, or of the parts of them within a region.
+    """Moments of the surface brightness of pixels, or of the parts of them within a region.
 
     Parameters
     ----------
@@ -106,41 +108,70 @@ def mean_brightness(
     n_sub : int
         Sub-pixels along each side of a pixel. Their positions are interpolated linearly
         between the corners of the pixel on the unit sphere.
+    degree : int
+        Largest total degree of the moments.
     region : PixelRegion, optional
-        Only sub-pixels within it count, in pixels it covers in part (all of them, where it
-        holds none).
-    coverage : ndarray, shape (n,), optional
-        Part of each pixel within the region.
+        Only sub-pixels within it count, in pixels it covers in part.
+    parts : ndarray, shape (orders, n), optional
+        Moments of the part of each pixel within the region, to which the weights of the sub-pixels
+        that count are adjusted.
 
     Returns
     -------
-    ndarray, shape (n,)
-        In sr-1. Zero where a corner is off the projection.
+    ndarray, shape (orders, n)
+        In sr-1: the first is the mean over the pixel, with zero outside of the region. Zero where a
+        corner is off the projection.
     """
     steps = (np.arange(n_sub) + 0.5) / n_sub - 0.5
     dy, dx = (d.ravel() for d in np.meshgrid(steps, steps, indexing="ij"))
     corner_y, corner_x = np.array([-0.5, -0.5, 0.5, 0.5]), np.array([-0.5, 0.5, -0.5, 0.5])
     bilinear = (0.5 + 2 * corner_y[:, None] * dy) * (0.5 + 2 * corner_x[:, None] * dx)
-    out = np.empty(len(y))
+    basis = _sub_pixel_moments(n_sub, degree)
+    out = np.empty((len(basis), len(y)))
     step = max(1, BLOCK // (4 * len(dy)))
     for start in range(0, len(y), step):
-        part = slice(start, start + step)
+        chunk = slice(start, start + step)
         lon, lat = model_positions(
             model,
             geom,
-            (y[part, None] + corner_y).ravel(),
-            (x[part, None] + corner_x).ravel(),
+            (y[chunk, None] + corner_y).ravel(),
+            (x[chunk, None] + corner_x).ravel(),
         )
         lon, lat = np.deg2rad(lon), np.deg2rad(lat)
         corners = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
-        places = corners.reshape(3, -1, 4) @ bilinear
-        sub_lon = np.rad2deg(np.arctan2(places[1], places[0])).ravel()
-        sub_lat = np.rad2deg(np.arctan2(places[2], np.hypot(places[0], places[1]))).ravel()
+        points = corners.reshape(3, -1, 4) @ bilinear
+        sub_lon = np.rad2deg(np.arctan2(points[1], points[0])).ravel()
+        sub_lat = np.rad2deg(np.arctan2(points[2], np.hypot(points[0], points[1]))).ravel()
         values = brightness(model, sub_lon, sub_lat).reshape(-1, len(dy))
-        weights = np.ones(values.shape)
-        if region is not None and coverage is not None:
-            cut = np.flatnonzero(coverage[part] < 1)
-            inside = contains(region, x[part][cut, None] + dx, y[part][cut, None] + dy)
-            weights[cut] = np.where(inside.any(axis=1, keepdims=True), inside, 1.0)
-        out[part] = np.sum(values * weights, axis=1) / np.sum(weights, axis=1)
+        if region is not None and parts is not None:
+            cut = np.flatnonzero(parts[0, chunk] < 1)
+            inside = contains(region, x[chunk][cut, None] + dx, y[chunk][cut, None] + dy)
+            values[cut] *= _adjusted(inside, basis, parts[:, chunk][:, cut])
+        out[:, chunk] = basis @ values.T
     return out
+
+
+def _sub_pixel_moments(n: int, degree: int) -> NDArray[np.float64]:
+    """Integrals of the Legendre polynomials over n x n sub-pixels, shape (orders, n * n)."""
+    each = np.diff(legendre_integrals(degree, np.arange(n + 1) / n - 0.5), axis=1)
+    return np.stack([np.outer(each[b], each[a]).ravel() for a, b in orders(degree)])
+
+
+def _adjusted(inside: Array, basis: Array, parts: Array) -> NDArray[np.float64]:
+    """Weights (n, sub-pixels) of sub-pixels, near one inside, with the moments of ``parts``.
+
+    These are those of the first two degrees. Where no sub-pixel is inside all of them count alike.
+    """
+    inside = np.where(inside.any(axis=1, keepdims=True), inside, True)
+    weights = inside * (parts[0] / (inside @ basis[0]))[:, np.newaxis]
+    n = min(len(basis), len(orders(2))) - 1
+    functions = basis[1 : 1 + n] / basis[0]
+    mean = (weights @ basis[1 : 1 + n].T) / parts[0][:, np.newaxis]
+    deviation = functions - mean[:, :, np.newaxis]
+    spread = np.einsum("ns,nis,njs->nij", weights * basis[0], deviation, deviation)
+    missing = parts[1 : 1 + n].T - parts[0][:, np.newaxis] * mean
+    # Few sub-pixels cannot have all moments; those along a line have none across.
+    spread += 1e-6 * parts[0][:, np.newaxis, np.newaxis] * np.eye(n)
+    change = np.linalg.solve(spread, missing[..., np.newaxis])[..., 0]
+    weights *= np.maximum(1 + np.einsum("ni,nis->ns", change, deviation), 0.0)
+    return weights * (parts[0] / (weights @ basis[0]))[:, np.newaxis]

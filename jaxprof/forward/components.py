@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 
 from jaxprof.core.spatial import PointSpatialModel
 from jaxprof.datasets import MapDataset
-from jaxprof.forward.compact import compact_emission
 from jaxprof.forward.cubes import cube_emission, cube_templates, resolved
 from jaxprof.forward.emission import (
     Emission,
-    coarse_emission,
     region_emissions,
     source_emission,
 )
-from jaxprof.forward.kernels import psf_margin, subpixels
+from jaxprof.forward.kernels import moment_degree, psf_margin
 from jaxprof.models import SkyModel
 from jaxprof.reduce import reference_flux
 from jaxprof.region_checks import listed
@@ -46,7 +44,7 @@ class Components:
     oversampling : int
         Sub-pixels along each side of a pixel, see `region_emissions`.
     subpixels : int or None
-        Parts along each side of a pixel that emission is spread over, see `subpixels`.
+        Degrees of the moments of emission within its pixel, see `moment_degree`.
     """
 
     regions: list[Any]
@@ -97,34 +95,23 @@ def component_emissions(components: Components, dataset: MapDataset) -> list[Emi
         # A template for each bin leaves the guard bins even.
         template = [*template, *[None] * len(components.guards)]
     template, cubes = cube_templates(template, components.models[: len(regions)], dataset)
-    factor = 1 if components.oversampling == 1 else subpixels(dataset, components.subpixels)
-    fine = geom.upsample(factor)
-    sampling = (
-        max(1, components.oversampling // factor)
-        if factor == 1
-        else max(2, components.oversampling // factor)
-    )
+    degree = moment_degree(dataset, components.subpixels)
     points: dict[int, Any] = {}
     if isinstance(template, list | tuple):
         points = {i: m for i, m in enumerate(template) if isinstance(m, PointSpatialModel)}
         template = [None if i in points else m for i, m in enumerate(template)]
-    found = region_emissions(regions, fine, template=template, oversampling=sampling)
+    found = region_emissions(
+        regions, geom, template=template, oversampling=components.oversampling, degree=degree
+    )
     for index, model in points.items():
         # A bin whose flux is a point's: the region tells its counts and solid angle only.
         found[index] = replace(source_emission(model, geom), solid_angle=found[index].solid_angle)
-    coarse = resolved([_coarse(emission, factor) for emission in found], cubes, geom)
-    return [*coarse, *source_emissions(components.sources, dataset, factor)]
-
-
-def _coarse(emission: Emission, factor: int) -> Emission:
-    """Emission on the pixels of the map, from that on finer ones; points know their place."""
-    if factor == 1 or emission.offset is not None:
-        return emission
-    return coarse_emission(emission, factor)
+    found = resolved(found, cubes, geom)
+    return [*found, *source_emissions(components.sources, dataset, degree)]
 
 
 def source_emissions(
-    sources: Sequence[SkyModel], dataset: MapDataset, factor: int, *, name: str = "sources"
+    sources: Sequence[SkyModel], dataset: MapDataset, degree: int, *, name: str = "sources"
 ) -> list[Emission]:
     """Where the flux of each source starts, as far as its photons can reach the map.
 
@@ -134,8 +121,8 @@ def source_emissions(
         The sources.
     dataset : MapDataset
         With its PSF.
-    factor : int
-        Parts along each side of a pixel, see `subpixels`.
+    degree : int
+        Largest degree of the moments of emission within its pixel, see `moment_degree`.
     name : str
         What errors call the sources.
 
@@ -144,19 +131,15 @@ def source_emissions(
     list of Emission
     """
     geom = dataset.geom.to_image()
-    fine = geom.upsample(factor)
+    margin = psf_margin(dataset, geom)
     cubes = [cube_emission(s.spatial_model, s.spectral_model, dataset) for s in sources]
     found = []
     for source, cube in zip(sources, cubes, strict=True):
         model = source.spatial_model if cube is None else cube.mean
-        own = geom if isinstance(model, PointSpatialModel) else fine
         try:
-            emission = compact_emission(model, geom)
-            if emission is None:
-                emission = source_emission(model, own, margin=psf_margin(dataset, own))
+            found.append(source_emission(model, geom, margin=margin, degree=degree))
         except ValueError as error:
             raise ValueError(f"{name}: {source.name!r}: {error}") from error
-        found.append(_coarse(emission, factor))
     return resolved(found, cubes, geom)
 
 

@@ -11,13 +11,14 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
+from jaxprof.core.moments import orders, point_moments
 from jaxprof.core.spatial import ConstantSpatialModel, PointSpatialModel, SpatialModel
-from jaxprof.forward.brightness import mean_brightness, pixel_place
-from jaxprof.forward.quadrature import adaptive_shares, even_shares, extent, window
+from jaxprof.forward.brightness import brightness_moments, pixel_place
+from jaxprof.forward.quadrature import adaptive_moments, even_moments, extent, window
 from jaxprof.maps import WcsGeom, WcsNDMap
 from jaxprof.models import TemplateSpatialModel
 from jaxprof.regions.conversion import region_list
-from jaxprof.regions.coverage import pixel_coverage
+from jaxprof.regions.coverage import pixel_moments
 from jaxprof.regions.geom import region_centers
 from jaxprof.regions.on_grid import grid_regions
 from jaxprof.regions.pixels import RegionPixels, box_limit, pixel_solid_angles, region_pixels
@@ -32,34 +33,38 @@ class Emission:
     Attributes
     ----------
     y0, x0 : int
-        Pixel of ``weights[0, 0]``; it may be off the map, also negative.
-    weights : ndarray, shape (h, w)
-        Shares. They sum to one over the unbounded grid: pixels off the map count. A single
-        zero stands for a component that has no place on the map's projection.
+        Pixel of ``moments[:, 0, 0]``; it may be off the map, also negative.
+    moments : ndarray, shape (orders, h, w)
+        Legendre moments of the emission within each pixel (`jaxprof.core.moments`). The first are
+        the shares of the pixels. They sum to one over the unbounded grid: pixels off the map count.
+        A single zero stands for a component that is not on the map's projection.
     center : SkyCoord
         Scalar; where the responses are taken.
     solid_angle : float
         Of the whole region [sr]; NaN for sources.
     offset : tuple of float, or None
-        For a source smaller than a pixel its position (dx, dy), in pixels from the centre of the
-        pixel ``(y0, x0)``; the weights then are ``[[1.0]]``. None for anything larger.
-    parts : ndarray, shape (n, n, h, w), or None
-        Shares of the n x n parts of each pixel, rows first; their sum is ``weights``.
-    cloud : tuple of (dx, dy, share), or None
-        For a source smaller than a pixel the points that stand for it, from ``offset``.
+        For a point source its position (dx, dy), in pixels from the centre of the pixel
+        ``(y0, x0)``; the moments then are ``[[[1.0]]]``. None for anything else.
     by_energy : ndarray, shape (T, h, w), or None
         Shares at each true energy of a dataset over ``weights``, for template cubes.
     """
 
     y0: int
     x0: int
-    weights: NDArray[np.float64]
+    moments: NDArray[np.float64]
     center: SkyCoord
     solid_angle: float
     offset: tuple[float, float] | None = None
-    parts: NDArray[np.float64] | None = None
-    cloud: tuple[tuple[float, float, float], ...] | None = None
     by_energy: NDArray[np.float64] | None = None
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Shares of the pixels, shape (h, w)."""
+        return self.moments[0]
+
+    def ratios(self) -> NDArray[np.float64]:
+        """Moments beyond the first, for a share of one, shape (orders - 1, h, w)."""
+        return self.moments[1:] / np.where(self.weights > 0, self.weights, 1.0)
 
     def centroids(self) -> NDArray[np.float64] | None:
         """Mean position (dy, dx) of the emission in each pixel, in pixels from its centre.
@@ -68,62 +73,20 @@ class Emission:
         """
         if self.offset is not None:
             return np.array(self.offset[::-1]).reshape(2, 1, 1)
-        if self.parts is None:
+        if len(self.moments) == 1:
             return None
-        n = len(self.parts)
-        middle = (np.arange(n) + 0.5) / n - 0.5
-        moments = np.stack(
-            [
-                np.einsum("a,abhw->hw", middle, self.parts),
-                np.einsum("b,abhw->hw", middle, self.parts),
-            ]
-        )
-        return moments / np.where(self.weights > 0, self.weights, 1.0)
-
-
-def coarse_emission(fine: Emission, factor: int) -> Emission:
-    """Emission on pixels of ``factor`` x ``factor`` finer ones, which become its parts.
-
-    Parameters
-    ----------
-    fine : Emission
-        On the grid of `WcsGeom.upsample`; extended.
-    factor : int
-        Number of finer pixels along each side of a pixel.
-
-    Returns
-    -------
-    Emission
-    """
-    y0, x0 = fine.y0 // factor, fine.x0 // factor
-    top, left = fine.y0 - y0 * factor, fine.x0 - x0 * factor
-    h, w = (
-        -(-(size + shift) // factor)
-        for size, shift in zip(fine.weights.shape, (top, left), strict=True)
-    )
-    padded = np.zeros((h * factor, w * factor))
-    padded[top : top + fine.weights.shape[0], left : left + fine.weights.shape[1]] = fine.weights
-    parts = padded.reshape(h, factor, w, factor).transpose(1, 3, 0, 2)
-    return Emission(
-        y0,
-        x0,
-        parts.sum(axis=(0, 1)),
-        fine.center,
-        fine.solid_angle,
-        None,
-        np.ascontiguousarray(parts),
-    )
+        return 0.5 * self.ratios()[1::-1]
 
 
 def region_emissions(
-    regions: Any, geom: WcsGeom, *, template: Any = None, oversampling: int = 10
+    regions: Any, geom: WcsGeom, *, template: Any = None, oversampling: int = 10, degree: int = 0
 ) -> list[Emission]:
     """Spread flux over regions, evenly or as a template does.
 
     A pixel's share is the part of it that lies within the region, times its solid angle,
     times the mean brightness of the template within that part, over the sum of these
-    products. The parts are exact areas for boxes, circles, ellipses, annuli and polygons
-    (`pixel_coverage`), whose outlines on the sphere are projected onto the pixel grid.
+    products. Areas and moments of the parts are exact for boxes, circles, ellipses, annuli and
+    polygons (`pixel_moments`), whose outlines on the sphere are projected onto the pixel grid.
 
     Parameters
     ----------
@@ -137,13 +100,15 @@ def region_emissions(
     oversampling : int
         Sub-pixels along each side of a pixel, for templates and for the pixels of compound
         regions where outlines of their parts meet. With 1 a pixel belongs to a region when
-        its centre does, as in `region_pixels`, whatever the shape.
+        its centre does, as in `region_pixels`, whatever the shape, and emission is even in it.
+    degree : int
+        Largest total degree of the moments.
 
     Returns
     -------
     list of Emission
-        One per region. Regions too small for any area (or with ``oversampling=1`` without
-        any pixel centre) put all their flux into the pixel that holds their centre; regions
+        One per region. Regions too small for any area are points (with ``oversampling=1`` those
+        without any pixel centre put all their flux into the pixel that holds their centre); regions
         that the projection cannot show have a single weight of zero.
 
     Raises
@@ -154,6 +119,8 @@ def region_emissions(
     """
     items = region_list(regions)
     n_sub = _positive_int(oversampling, "oversampling")
+    if n_sub == 1:
+        degree = 0
     templates = _templates(template, len(items))
     pixel_regions = grid_regions(items, geom)
     # Regions may be in any frame; all else happens in that of the map.
@@ -162,34 +129,38 @@ def region_emissions(
     if n_sub == 1:
         parts = [_centres_within(own) for own in region_pixels(items, geom)]
     else:
-        parts = [pixel_coverage(i, region, limit, n_sub) for i, region in enumerate(pixel_regions)]
+        parts = [
+            pixel_moments(i, region, limit, n_sub, degree) for i, region in enumerate(pixel_regions)
+        ]
     placed = [
-        part or _nearest_pixel(region_center, geom)
+        part or _nearest_pixel(region_center, geom, degree)
         for part, region_center in zip(parts, centers, strict=True)
     ]
-    where = [np.nonzero(coverage) for _, _, coverage in placed]
+    where = [np.nonzero(moments[0]) for _, _, moments in placed]
     y = [y0 + iy for (y0, _, _), (iy, _) in zip(placed, where, strict=True)]
     x = [x0 + ix for (_, x0, _), (_, ix) in zip(placed, where, strict=True)]
     sizes = pixel_solid_angles(geom, np.concatenate(y), np.concatenate(x))
     pieces = np.split(sizes, np.cumsum([len(column) for column in x])[:-1])
     out = []
-    for i, ((y0, x0, coverage), inside) in enumerate(zip(placed, where, strict=True)):
-        share = coverage[inside] * pieces[i]
-        solid_angle = float(share.sum())
+    for i, ((y0, x0, moments), inside) in enumerate(zip(placed, where, strict=True)):
+        own = moments[:, inside[0], inside[1]]
+        solid_angle = float(np.sum(own[0] * pieces[i]))
         if templates[i] is not None and solid_angle > 0:
-            region = None if parts[i] is None else pixel_regions[i]
-            share *= mean_brightness(
-                templates[i], geom, y[i], x[i], n_sub, region, coverage[inside]
-            )
-            if not share.sum() > 0:
+            if parts[i] is None:
+                own = own * brightness_moments(templates[i], geom, y[i], x[i], n_sub)
+            else:
+                own = brightness_moments(
+                    templates[i], geom, y[i], x[i], n_sub, degree, pixel_regions[i], own
+                )
+            if not own[0].sum() > 0:
                 raise ValueError(
                     f"template is zero all over regions[{i}]; give one that covers the region, "
                     "or a list of templates with None for an even brightness there"
                 )
-        weights = np.zeros(coverage.shape)
+        shares = np.zeros((len(orders(degree)), *moments.shape[1:]))
         if solid_angle > 0:
-            weights[inside] = share / share.sum()
-        out.append(Emission(y0, x0, weights, centers[i], solid_angle))
+            shares[:, inside[0], inside[1]] = own * pieces[i] / np.sum(own[0] * pieces[i])
+        out.append(Emission(y0, x0, shares, centers[i], solid_angle))
     return out
 
 
@@ -199,6 +170,7 @@ def source_emission(
     *,
     oversampling: int | None = None,
     margin: int | None = None,
+    degree: int = 0,
 ) -> Emission:
     """Spread the flux of a source over pixels.
 
@@ -217,11 +189,13 @@ def source_emission(
     margin : int, optional
         Pixels off the map that are kept on each side; what is further out is lost. By
         default as many as hold all but 1e-6 of the flux (a template: all of it).
+    degree : int
+        Largest total degree of the moments.
 
     Returns
     -------
     Emission
-        The weights sum to one, or less where `margin` cuts the source.
+        The shares sum to one, or less where `margin` cuts the source.
 
     Raises
     ------
@@ -242,24 +216,29 @@ def source_emission(
     ny, nx = geom.npix_shape
     if isinstance(spatial_model, ConstantSpatialModel):
         size = geom.solid_angle().to_value("sr")
-        return Emission(0, 0, size / size.sum(), geom.center_skydir, np.nan)
+        return Emission(0, 0, (size / size.sum())[np.newaxis], geom.center_skydir, np.nan)
     if isinstance(spatial_model, TemplateSpatialModel):
-        return _template_emission(spatial_model, geom, n_sub, kept)
-    center, place = _source_place(spatial_model, geom)
+        return _template_emission(spatial_model, geom, n_sub, kept, degree)
+    center, position = _source_place(spatial_model, geom)
     if isinstance(spatial_model, PointSpatialModel):
-        x0, y0 = (int(np.ceil(p - 0.5)) for p in place)
-        return Emission(y0, x0, np.ones((1, 1)), center, np.nan, (place[0] - x0, place[1] - y0))
+        x0, y0 = (int(np.ceil(p - 0.5)) for p in position)
+        offset = (position[0] - x0, position[1] - y0)
+        return Emission(y0, x0, np.ones((1, 1, 1)), center, np.nan, offset)
     sizes = extent(spatial_model)
     box, cut = _cut(window(center, sizes.radius, geom), geom, kept)
     if box is None:
-        return Emission(0, 0, np.zeros((1, 1)), center, np.nan)
+        return Emission(0, 0, np.zeros((1, 1, 1)), center, np.nan)
     if n_sub is None:
-        weights = adaptive_shares(spatial_model, geom, box, place, sizes)
+        moments = adaptive_moments(spatial_model, geom, box, position, sizes, degree)
     else:
-        weights = even_shares(spatial_model, geom, box, n_sub)
-    if not cut and weights.sum() > 0:
-        weights /= weights.sum()
-    return Emission(box[2], box[0], weights, center, np.nan)
+        moments = even_moments(spatial_model, geom, box, n_sub, degree)
+    return Emission(box[2], box[0], moments if cut else _normalised(moments), center, np.nan)
+
+
+def _normalised(moments: Array) -> Array:
+    """Moments whose shares sum to one, unless all are zero."""
+    total = moments[0].sum()
+    return moments / total if total > 0 else moments
 
 
 def _source_place(model: Any, geom: WcsGeom) -> tuple[SkyCoord, tuple[float, float]]:
@@ -310,7 +289,7 @@ def _cut(
 
 
 def _template_emission(
-    model: TemplateSpatialModel, geom: WcsGeom, n_sub: int | None, margin: int | None
+    model: TemplateSpatialModel, geom: WcsGeom, n_sub: int | None, margin: int | None, degree: int
 ) -> Emission:
     own = model.image.geom
     ny, nx = own.npix_shape
@@ -331,34 +310,32 @@ def _template_emission(
     box, cut = _cut(box, geom, margin)
     middle = own.center_skydir.transform_to(wcs_to_celestial_frame(geom.wcs))
     if box is None:
-        return Emission(0, 0, np.zeros((1, 1)), middle, np.nan)
+        return Emission(0, 0, np.zeros((1, 1, 1)), middle, np.nan)
     if n_sub is None:
         ratio = np.max(geom.pixel_scales.to_value("deg")) / np.min(own.pixel_scales.to_value("deg"))
         n_sub = int(np.clip(np.ceil(2 * ratio), 2, 10))
-    weights = even_shares(model, geom, box, n_sub)
-    total = weights.sum()
-    if not cut and total > 0:
-        weights /= total
-    return Emission(box[2], box[0], weights, middle, np.nan)
+    moments = even_moments(model, geom, box, n_sub, degree)
+    return Emission(box[2], box[0], moments if cut else _normalised(moments), middle, np.nan)
 
 
 def _centres_within(pixels: RegionPixels) -> tuple[int, int, Array] | None:
-    """Coverage 0 or 1 by the membership of the pixel centres; None without any."""
+    """Moments of whole pixels by the membership of their centres; None without any."""
     y, x = pixels.y, pixels.x
     if len(y) == 0:
         return None
     y0, x0 = int(y.min()), int(x.min())
-    coverage = np.zeros((int(y.max()) - y0 + 1, int(x.max()) - x0 + 1))
-    coverage[y - y0, x - x0] = 1.0
-    return y0, x0, coverage
+    moments = np.zeros((1, int(y.max()) - y0 + 1, int(x.max()) - x0 + 1))
+    moments[0, y - y0, x - x0] = 1.0
+    return y0, x0, moments
 
 
-def _nearest_pixel(center: SkyCoord, geom: WcsGeom) -> tuple[int, int, Array]:
-    """All of a tiny region in the pixel of its centre; nothing where there is none."""
+def _nearest_pixel(center: SkyCoord, geom: WcsGeom, degree: int) -> tuple[int, int, Array]:
+    """All of a tiny region at its centre; nothing where there is none."""
     x, y = pixel_place(center, geom)
     if not np.isfinite(x + y):
-        return 0, 0, np.zeros((1, 1))
-    return int(np.ceil(y - 0.5)), int(np.ceil(x - 0.5)), np.ones((1, 1))
+        return 0, 0, np.zeros((1, 1, 1))
+    x0, y0 = int(np.ceil(x - 0.5)), int(np.ceil(y - 0.5))
+    return y0, x0, point_moments(x - x0, y - y0, degree).reshape(-1, 1, 1)
 
 
 def _templates(template: Any, n: int) -> list[Any]:

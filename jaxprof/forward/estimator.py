@@ -103,8 +103,9 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         Sub-pixels along each side of a pixel where a template or a compound region needs them; with
         1 a pixel belongs to a region when its centre does.
     subpixels : int, optional
-        Parts along each side of a pixel, 1 to 4, that emission is spread over before the PSF. By
-        default as many as the width of the PSF asks for, three at most.
+        How well the PSF knows where in a pixel emission starts: 1 spreads it evenly over the pixel,
+        2 knows its mean position there, 3 and 4 its moments of second and third degree as well. By
+        default as many as the PSF asks for, such that templates are good to 0.2 % of their peak.
     spectrum : SpectralModel, optional
         The older name of ``spectral_model``.
 
@@ -118,11 +119,10 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     Notes
     -----
     Point-spread function and energy dispersion that change over the sky are averaged over the
-    photons of each component; how they change within one is not folded. Emission of bins is spread
-    evenly over parts of pixels (see ``subpixels``), which makes it wider by as much: counts next to
-    the edge of a bin of a few pixels are good to a percent of the largest, at the rim of a template
-    map that does not fall to zero there to three percent. Sources smaller than a pixel do not get
-    wider.
+    photons of each component; how they change within one is not folded. Where in a pixel
+    emission starts is known by its moments, for bins and sources of any size: behind a PSF of a
+    standard deviation of 0.3 pixels or more templates are good to 0.2 % of their peak. Template
+    maps are as good as their own pixels and ``oversampling`` allow.
 
     No prediction of a pixel and energy (of a sum, if sums are fitted) is negative: norms of bins
     that are over-subtracted go down to where one vanishes. ``status`` then is "boundary" for all

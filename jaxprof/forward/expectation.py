@@ -12,7 +12,7 @@ import numpy as np
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.datasets.folding import dataset_to_fold
 from jaxprof.forward.components import source_emissions
-from jaxprof.forward.kernels import missing_psf, subpixels
+from jaxprof.forward.kernels import missing_psf, moment_degree
 from jaxprof.forward.slots import templates_at
 from jaxprof.forward.windows import Folding, check_energies
 from jaxprof.maps import WcsNDMap
@@ -67,12 +67,12 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
     used = np.asarray(dataset.mask.any(axis=(1, 2)))
     total = np.zeros(geom.data_shape)
     y, x = (index.reshape(1, -1) for index in np.indices(geom.npix_shape))
-    factor = subpixels(dataset, None)
+    degree = moment_degree(dataset, None)
     with jax.enable_x64(True):
         # One model and one energy at a time: all together may be many times as large as the map.
         for model in sky:
             flux = np.asarray(model.spectral_model.integral(true[:-1], true[1:]))
-            emissions = source_emissions([model], dataset, factor, name="models")
+            emissions = source_emissions([model], dataset, degree, name="models")
             folding = Folding(dataset, emissions)
             check_energies(folding, used)
             windows = folding.windows(flux[np.newaxis])

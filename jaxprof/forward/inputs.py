@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from jaxprof.core.moments import orders
 from jaxprof.datasets import MapDataset
 from jaxprof.forward.emission import Emission
+from jaxprof.forward.kernels import sufficient_degree
 
 Array = NDArray[Any]
 
@@ -24,8 +26,8 @@ class FoldingInput:
     ----------
     images : ndarray, shape (C, T, h, w)
         Exposure [cm2 s] times share of the flux, on the emission's own pixels.
-    details : ndarray, shape (C, n * n, T, h, w), or None
-        How much more starts in each part of a pixel than if all of it did evenly.
+    ratios : ndarray, shape (C, orders - 1, h, w), or None
+        Moments of the emission within each pixel, for a share of one; None if all is even.
     kernel : ndarray of int, shape (C,)
         Index into the list of kernels.
     edisp : ndarray, shape (C, T, E)
@@ -37,7 +39,7 @@ class FoldingInput:
     """
 
     images: Array
-    details: Array | None
+    ratios: Array | None
     kernel: Array
     edisp: Array
     y0: Array
@@ -88,22 +90,35 @@ def pixels_off_map(emission: Emission, shape: tuple[int, int]) -> int:
     return max(0, *(max(-start, over) for start, over in ends))
 
 
-def uneven_parts(images: Array, chunk: Sequence[Emission]) -> Array | None:
-    """Images (C, n * n, T, h, w) of the parts of pixels, less their mean; None if all are even."""
-    n = max((len(e.parts) for e in chunk if e.parts is not None), default=1)
-    if n == 1:
+def uneven_ratios(
+    shape: tuple[int, ...], chunk: Sequence[Emission], kernels: Array
+) -> Array | None:
+    """Moments beyond the first of some components, for a share of one.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the components' images, (h, w).
+    chunk : sequence of Emission
+        The components.
+    kernels : ndarray, shape (orders, 3, 3)
+        The `narrowest_moments`, which tell what can be left out.
+
+    Returns
+    -------
+    ndarray, shape (C, orders - 1, h, w), or None
+        None if no component is uneven within its pixels.
+    """
+    degree = max(sufficient_degree(emission, kernels) for emission in chunk)
+    if degree == 0:
         return None
-    found = np.zeros((len(chunk), n * n, *images.shape[1:]))
+    n = len(orders(degree)) - 1
+    found = np.zeros((len(chunk), n, *shape))
     for index, emission in enumerate(chunk):
-        if emission.parts is None:
-            continue
+        ratios = emission.ratios()[:n]
         h, w = emission.weights.shape
-        parts = emission.parts.reshape(n * n, h, w)
-        whole = np.where(emission.weights > 0, emission.weights, 1.0)
-        excess = parts / whole - np.where(emission.weights > 0, 1.0 / n**2, 0.0)
-        excess[np.abs(excess) < 1e-9] = 0.0
-        found[index, :, :, :h, :w] = excess[:, np.newaxis] * images[index, :, :h, :w]
-    return found if found.any() else None
+        found[index, : len(ratios), :h, :w] = np.where(np.abs(ratios) < 1e-9, 0.0, ratios)
+    return found
 
 
 def chunks(emissions: Sequence[Emission]) -> list[slice]:

@@ -11,6 +11,8 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs.utils import pixel_to_skycoord
 from numpy.typing import NDArray
 
+from jaxprof.core.moments import degree_of, orders
+from jaxprof.core.psf import psf_moments
 from jaxprof.datasets import MapDataset
 from jaxprof.forward.emission import Emission
 from jaxprof.forward.places import mean_response
@@ -38,16 +40,13 @@ class Kernel:
     matrix : ndarray, shape (2, 2)
         From pixels to the tangent plane [deg].
     offset : tuple of float or None
-        Position of a point source within its pixel; None for emission from the whole pixel.
-    cloud : tuple of (dx, dy, share), or None
-        Points around that position that make up the source.
+        Position of a point source within its pixel; None for anything else.
     """
 
     rad: Array
     density: Array
     matrix: Array
     offset: tuple[float, float] | None
-    cloud: tuple[tuple[float, float, float], ...] | None = None
 
 
 def pixel_matrices(geom: WcsGeom, positions: SkyCoord) -> Array:
@@ -209,7 +208,7 @@ def distinct_kernels(
         size = np.abs(matrix).max()
         for number, known in enumerate(kernels):
             if (
-                (known.offset, known.cloud) == (emission.offset, emission.cloud)
+                known.offset == emission.offset
                 and np.abs(known.matrix - matrix).max() < SAME_SCALE * size
                 and np.array_equal(known.density, tables[index])
             ):
@@ -217,7 +216,7 @@ def distinct_kernels(
                 break
         else:
             which[index] = len(kernels)
-            kernels.append(Kernel(rad, tables[index], matrix, emission.offset, emission.cloud))
+            kernels.append(Kernel(rad, tables[index], matrix, emission.offset))
     return kernels, which, problems
 
 
@@ -236,18 +235,75 @@ def psf_radius(dataset: MapDataset, fraction: float = 0.68) -> Array:
     return np.where(inside[:, -1] > 0, radius, 0.0)
 
 
-def subpixels(dataset: MapDataset, wanted: int | None) -> int:
-    """Parts along each side of a pixel that emission is spread over.
+DEGREE_MAX = 8
+"""Largest degree of the moments of emission within its pixel."""
+POINT_TRUNCATION, TRUNCATION = 2e-3, 1e-3
+"""What moments left out may add to a pixel, as a part of the largest of a template.
 
-    By default such that a part is below a tenth of the PSF's 68 % radius, three at most: a disk in
-    rings of the PSF's width and of two pixels then has its flux to 0.3 %.
+The first is for the next degree of a point in the corner of a pixel, where the series does worst.
+The second is for all that a component could do without.
+"""
+
+
+def needed_degrees(kernels: Array) -> Array:
+    """Degrees (T,) up to which each PSF needs its moments; ``kernels`` are (orders, T, h, w)."""
+    largest = degree_of(len(kernels))
+    total = np.array([a + b for a, b in orders(largest)])
+    peak = kernels[0].max(axis=(1, 2))
+    found = np.full(len(peak), largest)
+    for degree in range(largest - 1, -1, -1):
+        following = np.abs(kernels[total == degree + 1]).sum(axis=0).max(axis=(1, 2))
+        found[following <= POINT_TRUNCATION * peak] = degree
+    return found
+
+
+def center_moments(dataset: MapDataset) -> Array:
+    """Kernels (orders, T, 3, 3) of all moments within the nearest pixels, at the map's centre."""
+    geom = dataset.geom.to_image()
+    center = SkyCoord([geom.center_skydir])
+    rad, density, _ = psf_tables(dataset, center)
+    (matrix,) = pixel_matrices(geom, center)
+    return np.asarray(psf_moments(rad, density[0], matrix, 1, DEGREE_MAX + 1))
+
+
+def narrowest_moments(dataset: MapDataset) -> Array:
+    """Those (orders, 3, 3) of the energy at which most stays in its pixel."""
+    kernels = center_moments(dataset)
+    return kernels[:, np.argmax(kernels[0, :, 1, 1])]
+
+
+def moment_degree(dataset: MapDataset, wanted: int | None) -> int:
+    """Largest degree of the moments of emission within its pixel that are followed.
+
+    Parameters
+    ----------
+    dataset : MapDataset
+        With its PSF.
+    wanted : int or None
+        Number of degrees, see the option ``subpixels`` of the estimator. By default as many as the
+        PSF of any energy at the map's centre asks for, see `POINT_TRUNCATION`.
     """
     if wanted is not None:
-        return wanted
-    radius = psf_radius(dataset)
-    radius = radius[radius > 0].min(initial=np.inf)
-    pixel = dataset.geom.pixel_scales.to_value("deg").max()
-    if radius < 0.05 * pixel:
-        # Nothing leaves its pixel: where it started in it does not matter.
-        return 1
-    return int(np.clip(np.ceil(10 * pixel / radius), 1, 3))
+        return wanted - 1
+    return min(int(needed_degrees(center_moments(dataset)).max(initial=0)), DEGREE_MAX)
+
+
+def sufficient_degree(emission: Emission, kernels: Array) -> int:
+    """Degree of the moments beyond which they add less than `TRUNCATION` to a component.
+
+    ``kernels`` are the `narrowest_moments`. The more even emission is, the fewer it takes.
+    """
+    n, h, w = emission.moments.shape
+    degrees = np.array([a + b for a, b in orders(degree_of(n))])
+    sizes = np.abs(kernels[:n])
+    # First what all of the emission gives, then what is left out beyond each degree.
+    kept = degrees >= np.arange(degrees[-1] + 1)[:, np.newaxis]
+    kept[0] = degrees == 0
+    moments = np.abs(emission.moments).reshape(n, -1)
+    sums = np.zeros((len(kept), h + 2, w + 2))
+    for row in range(3):
+        for column in range(3):
+            added = (kept * sizes[:, row, column]) @ moments
+            sums[:, row : row + h, column : column + w] += added.reshape(-1, h, w)
+    largest = sums.max(axis=(1, 2))
+    return int(np.count_nonzero(largest[1:] > TRUNCATION * largest[0]))

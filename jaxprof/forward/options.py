@@ -167,7 +167,7 @@ def not_negative(name: str, value: float) -> float:
 
 
 def checked_subpixels(value: int | None) -> int | None:
-    """A number of parts, or None."""
+    """A number of degrees of the moments within a pixel, or None."""
     integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if value is not None and not (integer and 1 <= value <= 4):
         raise ValueError(

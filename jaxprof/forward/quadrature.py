@@ -14,14 +14,16 @@ from scipy.special import gammaincinv
 
 from jaxprof.core import spatial_functions as functions
 from jaxprof.core.compilation import jit_by_size
+from jaxprof.core.moments import point_moments
 from jaxprof.core.spatial import (
     DiskSpatialModel,
     GaussianSpatialModel,
     GeneralizedGaussianSpatialModel,
     ShellSpatialModel,
 )
-from jaxprof.forward.brightness import brightness, evaluate, mean_brightness, model_positions
+from jaxprof.forward.brightness import brightness, brightness_moments, evaluate, model_positions
 from jaxprof.maps import WcsGeom
+from jaxprof.regions.pixels import BLOCK
 
 Array = NDArray[Any]
 _LOST = 1e-6  # of the flux may lie outside the window of a source
@@ -110,28 +112,29 @@ def window(center: SkyCoord, radius: float, geom: WcsGeom) -> tuple[int, int, in
     return low_x, math.ceil(x.max() + pad_x) + 1, low_y, math.ceil(y.max() + pad_y) + 1
 
 
-def even_shares(
-    model: Any, geom: WcsGeom, box: tuple[int, int, int, int], n_sub: int
+def even_moments(
+    model: Any, geom: WcsGeom, box: tuple[int, int, int, int], n_sub: int, degree: int = 0
 ) -> NDArray[np.float64]:
-    """Share of the flux per pixel by n_sub x n_sub sub-pixels, shape (y1 - y0, x1 - x0)."""
+    """Moments of the flux in each pixel by n_sub x n_sub sub-pixels, (orders, y1 - y0, x1 - x0)."""
     x0, x1, y0, y1 = box
     y, x = (d.ravel() for d in np.mgrid[y0:y1, x0:x1])
-    share = mean_brightness(model, geom, y, x, n_sub) * geom.pixel_solid_angle(x, y)
-    return share.reshape(y1 - y0, x1 - x0)
+    moments = brightness_moments(model, geom, y, x, n_sub, degree) * geom.pixel_solid_angle(x, y)
+    return moments.reshape(-1, y1 - y0, x1 - x0)
 
 
-def adaptive_shares(
+def adaptive_moments(
     model: Any,
     geom: WcsGeom,
     box: tuple[int, int, int, int],
-    place: tuple[float, float],
+    position: tuple[float, float],
     sizes: Extent,
+    degree: int = 0,
 ) -> NDArray[np.float64]:
-    """Share of the flux per pixel, by cells that are halved where the brightness varies.
+    """Moments of the flux in each pixel, by cells that are halved where the brightness varies.
 
     Cells start as the pixels. One is split in four until these agree with it to 3e-8 of the
     flux; their sum is then extrapolated, as the error of the mid-point rule falls by four.
-    Cells on an edge are split in any case: five places may well lie on the same side of it.
+    Cells on an edge are split in any case: five positions may well lie on the same side of it.
 
     Parameters
     ----------
@@ -141,42 +144,55 @@ def adaptive_shares(
         Geometry of the map.
     box : tuple of int
         Pixel ranges (x0, x1, y0, y1).
-    place : tuple of float
+    position : tuple of float
         Pixel position (x, y) of the source's centre.
     sizes : Extent
         Of the source.
+    degree : int
+        Largest total degree of the moments.
 
     Returns
     -------
-    ndarray, shape (y1 - y0, x1 - x0)
+    ndarray, shape (orders, y1 - y0, x1 - x0)
     """
     x0, x1, y0, y1 = box
     iy, ix = (d.ravel() for d in np.mgrid[y0:y1, x0:x1])
     solid_angle = geom.pixel_solid_angle(ix, iy)
-    small, large = sorted(_pixel_sides(place, geom))
+    small, large = sorted(_pixel_sides(position, geom))
     core, feature = sizes.core / small, sizes.feature / large
     smooth = sizes.smooth / large
     edge = min(_EDGE_CELL * max(sizes.edges, default=0.0) / large, _EDGE_PIXEL)
+    # The extrapolated sum is exact for polynomials of the third degree.
+    coarsest = min(1.0, 4 / (degree + 1))
+    total = np.zeros((len(point_moments(0.0, 0.0, degree)), len(ix)))
 
     def flux(pixel: Array, x: Array, y: Array, side: float) -> Array:
-        lon, lat = model_positions(model, geom, y + place[1], x + place[0])
+        lon, lat = model_positions(model, geom, y + position[1], x + position[0])
         return brightness(model, lon, lat) * solid_angle[pixel] * side**2
 
-    total = np.zeros(len(ix))
+    def add(pixel: Array, x: Array, y: Array, values: Array) -> None:
+        for start in range(0, len(pixel), BLOCK):
+            chunk = slice(start, start + BLOCK)
+            own = pixel[chunk]
+            dx, dy = x[chunk] + position[0] - ix[own], y[chunk] + position[1] - iy[own]
+            for order, basis in zip(total, point_moments(dx, dy, degree), strict=True):
+                order += np.bincount(own, basis * values[chunk], len(ix))
+
     pixel = np.arange(len(ix))
     # Offsets from the source, not pixel positions: those of tiny cells keep their digits.
-    x, y, side = ix - place[0], iy - place[1], 1.0
+    x, y, side = ix - position[0], iy - position[1], 1.0
     values = flux(pixel, x, y, side)
     level = 0
     while len(pixel):
         near = np.hypot(x, y) - side < core
         must = near & (side > feature)
+        must |= (values > 0) & (side > coarsest)
         for radius in sizes.edges:
             if side > edge:
-                lon, lat = model_positions(model, geom, y + place[1], x + place[0])
+                lon, lat = model_positions(model, geom, y + position[1], x + position[0])
                 must |= _edge_distance(model, radius, lon, lat) < 0.75 * side * large
         if side <= smooth:
-            total += np.bincount(pixel, values, len(total))
+            add(pixel, x, y, values)
             break
         quarter = side / 4
         child_x = np.stack([x - quarter, x + quarter, x - quarter, x + quarter], axis=1)
@@ -189,13 +205,16 @@ def adaptive_shares(
             level += 1
         if level > _LEVELS or 4 * np.count_nonzero(~done) > _MAX_CELLS:
             done[:] = True
-        better = np.maximum(sums + (sums - values) / 3, 0.0)
-        total += np.bincount(pixel[done], better[done], len(total))
+        # Next to an edge the extrapolation may fall below zero: there is nothing then.
+        better = done & (sums + (sums - values) / 3 > 0)
+        fine = 4 / 3 * parts[better].ravel()
+        add(np.repeat(pixel[better], 4), child_x[better].ravel(), child_y[better].ravel(), fine)
+        add(pixel[better], x[better], y[better], -values[better] / 3)
         left = ~done
         pixel = np.repeat(pixel[left], 4)
         x, y, values = child_x[left].ravel(), child_y[left].ravel(), parts[left].ravel()
         side /= 2
-    return total.reshape(y1 - y0, x1 - x0)
+    return total.reshape(-1, y1 - y0, x1 - x0)
 
 
 def _edge_distance(model: Any, radius: float, lon: Array, lat: Array) -> NDArray[np.float64]:
@@ -208,9 +227,9 @@ def _edge_distance(model: Any, radius: float, lon: Array, lat: Array) -> NDArray
     return np.rad2deg(distance) * math.sqrt(1 - e**2)
 
 
-def _pixel_sides(place: tuple[float, float], geom: WcsGeom) -> tuple[float, float]:
+def _pixel_sides(position: tuple[float, float], geom: WcsGeom) -> tuple[float, float]:
     """Angles [deg] that one pixel spans along x and along y at a pixel position."""
-    x, y = place
+    x, y = position
     points = [(x - 0.5, y), (x + 0.5, y), (x, y - 0.5), (x, y + 0.5)]
     lon, lat = (np.deg2rad(c) for c in geom.wcs.all_pix2world(*np.array(points).T, 0))
     v = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)

@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
 from jaxprof.core.compilation import jit_by_size
-from jaxprof.core.psf import convolve, psf_image, psf_kernel
+from jaxprof.core.moments import degree_of, orders
+from jaxprof.core.psf import convolve, psf_image, psf_kernel, psf_moments
 from jaxprof.datasets import MapDataset
 from jaxprof.forward.emission import Emission
-from jaxprof.forward.inputs import FoldingInput, chunks, exposures, pixels_off_map, uneven_parts
+from jaxprof.forward.inputs import FoldingInput, chunks, exposures, pixels_off_map, uneven_ratios
 from jaxprof.forward.kernels import (
     distinct_kernels,
     missing_psf,
+    narrowest_moments,
+    needed_degrees,
     psf_radius,
     reach,
 )
@@ -101,6 +104,7 @@ class Folding:
         self.farthest = max(geom.npix_shape) + max(
             pixels_off_map(e, geom.npix_shape) for e in emissions
         )
+        narrowest = narrowest_moments(dataset)
         parts = chunks(emissions)
         images = [exposures(dataset, emissions[part]) for part in parts]
         each = [image for chunk in images for image in chunk]
@@ -116,7 +120,7 @@ class Folding:
             self.inputs.append(
                 FoldingInput(
                     images=photons,
-                    details=uneven_parts(photons, chunk),
+                    ratios=uneven_ratios(photons.shape[2:], chunk, narrowest),
                     kernel=which[part],
                     edisp=edisp[part],
                     y0=np.array([emission.y0 for emission in chunk]),
@@ -139,35 +143,22 @@ class Folding:
             if kernel.offset is None:
                 made.append(psf_kernel(*arguments, half, scale=psf_scale))
             else:
-                x, y = kernel.offset
-                cloud = kernel.cloud or ((0.0, 0.0, 1.0),)
-                made.append(
-                    sum(
-                        share * psf_image(*arguments, (x + dx, y + dy), half, scale=psf_scale)
-                        for dx, dy, share in cloud
-                    )
-                )
+                made.append(psf_image(*arguments, kernel.offset, half, scale=psf_scale))
         return made
 
-    def part_kernels(self, number: int, n: int, near: int, psf_scale: Any = 1.0) -> Any:
-        """Kernels of the n x n parts of a pixel, (n * n, T, 2 near + 1, 2 near + 1).
+    def moment_kernels(self, number: int, degree: int, near: int, psf_scale: Any = 1.0) -> Any:
+        """Kernels of the moments within a pixel, (orders - 1, T, 2 near + 1, 2 near + 1).
 
         Where in its pixel a photon starts matters nearby only.
         """
         kernel = self.kernels[number]
-        made = [
-            psf_kernel(
-                kernel.rad,
-                kernel.density,
-                kernel.matrix,
-                near,
-                scale=psf_scale,
-                part=(n, column, row),
-            )
-            for row in range(n)
-            for column in range(n)
-        ]
-        return (jnp if any(isinstance(m, jax.Array) for m in made) else np).stack(made)
+        arguments = (kernel.rad, kernel.density, kernel.matrix)
+        found = psf_moments(*arguments, near, degree, scale=psf_scale)
+        known = found if isinstance(found, np.ndarray) else psf_moments(*arguments, near, degree)
+        # What is beyond the degrees that a wide PSF needs is the noise of its quadrature.
+        total = np.array([a + b for a, b in orders(degree)])
+        kept = total[:, np.newaxis] <= needed_degrees(known)
+        return (found * kept[:, :, np.newaxis, np.newaxis])[1:]
 
     def windows(
         self,
@@ -234,15 +225,15 @@ class Folding:
         used, own = np.unique(which, return_inverse=True)
         shared = len(used) == 1
         kernel = kernels[used[0]] if shared else jnp.stack([kernels[k] for k in used])[own]
-        details, near = None, None
-        if part.details is not None:
-            details = part.details[rows]
-            n_parts = int(np.sqrt(details.shape[1]))
-            tables = [self.part_kernels(int(k), n_parts, half_near, psf_scale) for k in used]
+        ratios, near = None, None
+        if part.ratios is not None:
+            ratios = part.ratios[rows]
+            degree = degree_of(1 + ratios.shape[1])
+            tables = [self.moment_kernels(int(k), degree, half_near, psf_scale) for k in used]
             near = tables[0] if shared else jnp.moveaxis(jnp.stack(tables)[own], 1, 0)
         return _fold(
             part.images[rows],
-            details,
+            ratios,
             kernel,
             near,
             # Indexing outside of compiled code would be compiled on its own.
@@ -285,22 +276,27 @@ def _equal_pieces(n: int) -> list[Array]:
     return [np.minimum(np.arange(i * size, (i + 1) * size), n - 1) for i in range(number)]
 
 
-def _spread(images: Any, details: Any, kernel: Any, near: Any) -> Any:
-    """Images (C, T, h, w) after the PSF; ``details`` (C, parts, T, h, w) add what pixels hide."""
+def _spread(images: Any, ratios: Any, kernel: Any, near: Any) -> Any:
+    """Images (C, T, h, w) after the PSF.
+
+    The ``ratios`` (C, n, h, w) tell where in its pixel the emission starts; their kernels ``near``
+    have the shape (n, T, k, k), or (n, C, T, k, k).
+    """
     spread = convolve(images, kernel if kernel.ndim == 4 else kernel[None])
-    if details is None:
+    if ratios is None:
         return spread
     height, width = (size + near.shape[-1] - 1 for size in images.shape[-2:])
     fine = (next_fast_len(height, real=True), next_fast_len(width, real=True))
 
     def add(total: Any, pair: tuple[Any, Any]) -> tuple[Any, None]:
-        detail, own = pair
+        ratio, own = pair
         own = own if own.ndim == 4 else own[None]
+        detail = images * ratio[:, None]
         return total + jnp.fft.rfft2(detail, fine) * jnp.fft.rfft2(own, fine), None
 
     shape = (*images.shape[:2], fine[0], fine[1] // 2 + 1)
     start = jnp.zeros(shape, jnp.result_type(images, jnp.complex64))
-    product, _ = jax.lax.scan(add, start, (jnp.swapaxes(details, 0, 1), near))
+    product, _ = jax.lax.scan(add, start, (jnp.swapaxes(ratios, 0, 1), near))
     extra = jnp.fft.irfft2(product, fine)[..., :height, :width]
     edge = (kernel.shape[-1] - near.shape[-1]) // 2
     inner = (slice(edge, edge + height), slice(edge, edge + width))
@@ -312,7 +308,7 @@ def _spread(images: Any, details: Any, kernel: Any, near: Any) -> Any:
 @jit_by_size(static_argnames=("per_true_energy", "reco_psf"))
 def _fold(
     images: Any,
-    details: Any,
+    ratios: Any,
     kernel: Any,
     near: Any,
     flux: Any,
@@ -334,22 +330,16 @@ def _fold(
             def one(values: Any) -> Any:
                 return values.reshape(n * n_true, *values.shape[2:])
 
-            before = one(mixed(images))
-            parts = None
-            if details is not None:
-                parts = edisp[:, None, :, :, None, None] * details[:, :, :, None]
-                parts = jnp.moveaxis(parts, 2, 1)
-                parts = parts.reshape(n * n_true, *parts.shape[2:])
             own = kernel if kernel.ndim == 3 else jnp.repeat(kernel, n_true, axis=0)
-            if near is not None and near.ndim == 5:
-                near = jnp.repeat(near, n_true, axis=1)
-            spread = _spread(before, parts, own, near)
+            if ratios is not None:
+                ratios = jnp.repeat(ratios, n_true, axis=0)
+                near = near if near.ndim == 4 else jnp.repeat(near, n_true, axis=1)
+            spread = _spread(one(mixed(images)), ratios, own, near)
             return spread.reshape(n, n_true, *spread.shape[1:])
         mix = flux[:, :, None] * edisp
         before = jnp.einsum("cte,cthw->cehw", mix, images)
-        parts = None if details is None else jnp.einsum("cte,cpthw->cpehw", mix, details)
-        return _spread(before, parts, kernel, near)[:, None]
-    spread = _spread(images, details, kernel, near)
+        return _spread(before, ratios, kernel, near)[:, None]
+    spread = _spread(images, ratios, kernel, near)
     if per_true_energy:
         return spread[:, :, None]
     mix = jnp.swapaxes(flux[:, :, None] * edisp, 1, 2)

@@ -1,11 +1,13 @@
-"""The part of every pixel that lies within a region.
+"""The part of every pixel that lies within a region, and how that lies in the pixel.
 
 Outlines are polygons, and the area that a polygon shares with every pixel is exact: its
 edges are cut where they cross the lines between pixels, and every piece adds the area to its
 right (the signed-area accumulation of font rasterisers, here from Green's theorem: the area
 is the integral of x dy along the outline). Circles and ellipses become polygons of the same
 area. Sub-sampling is left for what has no outline: pixels where the outlines of a compound
-region's parts meet, and polygons that cross themselves.
+region's parts meet, and polygons that cross themselves. The moments of the part within the pixel
+(`jaxprof.core.moments`) follow in the same way; an array of moments has them on its first axis, the
+area first.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from regions import (
     RectanglePixelRegion,
 )
 
+from jaxprof.core.moments import legendre, legendre_integrals, orders, point_moments
 from jaxprof.regions.on_grid import GridRegion, Outlines
 from jaxprof.regions.pixels import BLOCK
 
@@ -35,10 +38,10 @@ Region: TypeAlias = PixelRegion | GridRegion
 _TINY = 1e-13  # of a pixel: rounding of the sums along a row
 
 
-def pixel_coverage(
-    index: int, region: Region, limit: int, oversampling: int = 10
+def pixel_moments(
+    index: int, region: Region, limit: int, oversampling: int = 10, degree: int = 0
 ) -> tuple[int, int, Array] | None:
-    """Part of every pixel of the unbounded grid that lies within a region.
+    """Area and moments of the part of every pixel of the unbounded grid within a region.
 
     Parameters
     ----------
@@ -49,16 +52,19 @@ def pixel_coverage(
     limit : int
         Largest number of pixels of the box around the region.
     oversampling : int
-        The root of the number of places tested where areas are not exact: in compound
+        The root of the number of positions tested where areas are not exact: in compound
         regions where outlines of their parts meet in a pixel, in polygons that cross
         themselves, and in shapes without known outline.
+    degree : int
+        Largest total degree of the moments.
 
     Returns
     -------
-    (y0, x0, coverage) or None
-        Indices of the first pixel, negative off the map, and values in [0, 1], shape
-        ``(h, w)``, whose outer rows and columns are not empty. None for a region without
-        area or place on the map.
+    (y0, x0, moments) or None
+        Indices of the first pixel, negative off the map, and integrals of the Legendre polynomials
+        over the part within the region, shape ``(orders, h, w)``; ``moments[0]`` is its area, in
+        [0, 1]. Outer rows and columns are not empty. None for a region without area or not on the
+        map.
 
     Raises
     ------
@@ -69,12 +75,24 @@ def pixel_coverage(
     if box is None:
         return None
     check_box(index, box, limit)
-    coverage = _coverage(region, box, oversampling)
-    rows, columns = np.flatnonzero(coverage.any(axis=1)), np.flatnonzero(coverage.any(axis=0))
+    moments = _moments(region, box, oversampling, degree)
+    inside = moments[0] > 0
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if len(rows) == 0:
         return None
     y, x = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    return box[2] + int(rows[0]), box[0] + int(columns[0]), coverage[y, x]
+    return box[2] + int(rows[0]), box[0] + int(columns[0]), moments[:, y, x]
+
+
+def pixel_coverage(
+    index: int, region: Region, limit: int, oversampling: int = 10
+) -> tuple[int, int, Array] | None:
+    """Part of every pixel of the unbounded grid that lies within a region, shape ``(h, w)``.
+
+    Parameters, errors and the rest of what is returned are those of `pixel_moments`.
+    """
+    found = pixel_moments(index, region, limit, oversampling)
+    return None if found is None else (found[0], found[1], found[2][0])
 
 
 def _lattice(n: int) -> tuple[Array, Array]:
@@ -87,30 +105,31 @@ def _lattice(n: int) -> tuple[Array, Array]:
     return (0.5 + k * (np.sqrt(5) - 1) / 2) % 1 - 0.5, (k + 0.5) / n - 0.5
 
 
-def _coverage(region: Region, box: tuple[int, int, int, int], oversampling: int) -> Array:
+def _moments(
+    region: Region, box: tuple[int, int, int, int], oversampling: int, degree: int
+) -> Array:
+    """Moments on the pixels of a box (x0, x1, y0, y1)."""
     x0, x1, y0, y1 = box
-    shape = (y1 - y0, x1 - x0)
+    shape = (len(orders(degree)), y1 - y0, x1 - x0)
     compound = _parts(region)
     if compound is not None:
         operator, *both = compound
-        coverage = _combined(operator, *(_coverage(part, box, oversampling) for part in both))
-        return _sampled(region, coverage, x0, y0, oversampling)
+        moments = _combined(operator, *(_moments(part, box, oversampling, degree) for part in both))
+        return _sampled(region, moments, x0, y0, oversampling, degree)
     center = getattr(region, "center", None)
     if center is not None and not np.isfinite(center.x + center.y):
         return np.zeros(shape)  # a part of a compound region that the map cannot show
     outlines = _outlines(region)
     if outlines is not None:
-        coverage = np.zeros(shape)
+        moments = np.zeros(shape)
         for sign, vertices in outlines:
-            coverage += sign * polygon_coverage(vertices - (x0 - 0.5, y0 - 0.5), shape)
-        coverage = np.where(coverage < _TINY, np.where(coverage < -1e-6, np.nan, 0.0), coverage)
-        coverage = np.where(
-            coverage > 1 - _TINY, np.where(coverage > 1 + 1e-6, np.nan, 1.0), coverage
-        )
-        if not np.isnan(coverage).any():
-            return coverage
+            moments += sign * polygon_moments(vertices - (x0 - 0.5, y0 - 0.5), shape[1:], degree)
+        coverage = moments[0]
+        if coverage.min(initial=0.0) > -1e-6 and coverage.max(initial=0.0) < 1 + 1e-6:
+            moments = np.where(coverage < _TINY, 0.0, moments)
+            return np.where(coverage > 1 - _TINY, _whole(len(moments)), moments)
         # Wound twice or backwards: the polygon crosses itself, the package's rule decides.
-    return _sampled(region, np.full(shape, np.nan), x0, y0, oversampling)
+    return _sampled(region, np.full(shape, np.nan), x0, y0, oversampling, degree)
 
 
 def _parts(region: Region) -> tuple[Any, Region, Region] | None:
@@ -122,36 +141,50 @@ def _parts(region: Region) -> tuple[Any, Region, Region] | None:
     return None
 
 
+def _whole(n: int) -> Array:
+    """Moments of a whole pixel."""
+    return (np.arange(n) == 0).astype(float)[:, np.newaxis, np.newaxis]
+
+
 def _combined(operator: Any, first: Array, second: Array) -> Array:
-    """Coverage by a compound region from that by its parts; NaN where both are in part."""
+    """Moments of a compound region from those of its parts; NaN where both are in part."""
     out = np.full(first.shape, np.nan)
-    true, false = np.ones(first.shape, bool), np.zeros(first.shape, bool)
-    for part, other, swap in ((first, second, False), (second, first, True)):
+    true, false = np.ones(first.shape[1:], bool), np.zeros(first.shape[1:], bool)
+    for part, other, swap in ((first, second[0], False), (second, first[0], True)):
         known = (other == 0) | (other == 1)
         whole = other == 1
         inside = operator(whole, true) if swap else operator(true, whole)
         outside = operator(whole, false) if swap else operator(false, whole)
         # The result where the part holds and where it does not, in these shares.
-        value = np.where(inside, part, 0.0) + np.where(outside, 1 - part, 0.0)
+        value = np.where(inside, part, 0.0) + np.where(outside, _whole(len(part)) - part, 0.0)
         out = np.where(known & np.isnan(out), value, out)
     return out
 
 
-def _sampled(region: Region, coverage: Array, x0: int, y0: int, oversampling: int) -> Array:
-    """Fill the NaN of a coverage with the part of the sub-pixels that are in the region."""
-    iy, ix = np.nonzero(np.isnan(coverage))
+def _sampled(
+    region: Region, moments: Array, x0: int, y0: int, oversampling: int, degree: int
+) -> Array:
+    """Fill the NaN of moments with those of the sampled positions that are in the region."""
+    iy, ix = np.nonzero(np.isnan(moments[0]))
     dy, dx = _lattice(oversampling**2)
-    out = coverage.copy()
+    basis = point_moments(dx, dy, degree) / len(dx)
+    out = moments.copy()
     step = max(1, BLOCK // len(dy))
     for start in range(0, len(iy), step):
         y, x = iy[start : start + step], ix[start : start + step]
         inside = contains(region, (x0 + x)[:, None] + dx, (y0 + y)[:, None] + dy)
-        out[y, x] = inside.mean(axis=1)
+        found = basis @ inside.T.astype(float)
+        out[:, y, x] = np.where(inside.all(axis=1), _whole(len(out))[:, 0], found)
     return out
 
 
 def polygon_coverage(vertices: Array, shape: tuple[int, int]) -> Array:
-    """Area that a polygon shares with the unit cells of a grid.
+    """Area that a polygon shares with the unit cells of a grid, see `polygon_moments`."""
+    return polygon_moments(vertices, shape, 0)[0]
+
+
+def polygon_moments(vertices: Array, shape: tuple[int, int], degree: int) -> Array:
+    """Moments of what a polygon shares with the unit cells of a grid.
 
     Parameters
     ----------
@@ -160,41 +193,62 @@ def polygon_coverage(vertices: Array, shape: tuple[int, int]) -> Array:
         of them lie on the grid.
     shape : tuple of int
         Rows and columns of the grid.
+    degree : int
+        Largest total degree of the moments.
 
     Returns
     -------
-    ndarray, shape `shape`
-        Times the number of turns of the outline around each place; positive for a polygon
-        of either sense.
+    ndarray, shape (orders, `shape`)
+        Integrals of the Legendre polynomials, the area first, times the number of turns of the
+        outline around each position; the area is positive for a polygon of either sense.
     """
+    ny, nx = shape
+    start, end = _pieces(vertices)
+    middle = 0.5 * (start + end)
+    column = np.clip(np.floor(middle[:, 0]).astype(np.int64), 0, nx - 1)
+    row = np.clip(np.floor(middle[:, 1]).astype(np.int64), 0, ny - 1)
+    # The integral of x dy along the outline, and of its likes, is exact with Gauss-Legendre nodes.
+    nodes, weights = np.polynomial.legendre.leggauss((degree + 3) // 2)
+    share = 0.5 * (1 + nodes[:, np.newaxis])
+    x = start[:, 0] + share * (end - start)[:, 0] - column - 0.5
+    y = start[:, 1] + share * (end - start)[:, 1] - row - 0.5
+    rise = 0.5 * weights[:, np.newaxis] * (end - start)[:, 1]
+    # A piece covers the cell's part to its right, and the cells further right over their whole
+    # width, where all polynomials of x but the first integrate to zero.
+    whole = (np.arange(degree + 1) == 0)[:, np.newaxis, np.newaxis]
+    right = whole - legendre_integrals(degree, x)
+    up = legendre(degree, y) * rise
+    flat, size = row * (nx + 1) + column, ny * (nx + 1)
+    found = np.empty((len(orders(degree)), ny, nx))
+    for index, (a, b) in enumerate(orders(degree)):
+        own = (right[a] * up[b]).sum(axis=0)
+        total = np.bincount(flat, own, size)
+        if a == 0:
+            total += np.bincount(flat + 1, up[b].sum(axis=0) - own, size)
+            total = np.cumsum(total.reshape(ny, nx + 1), axis=1)
+        found[index] = total.reshape(ny, nx + 1)[:, :nx]
+    return found if found[0].sum() >= 0 else -found
+
+
+def _pieces(vertices: Array) -> tuple[Array, Array]:
+    """Both ends (n, 2) of the edges of a polygon, cut where they cross the lines of the grid."""
     start, end = vertices, np.roll(vertices, -1, axis=0)
     n = len(start)
-    edge, place = [np.arange(n), np.arange(n)], [np.zeros(n), np.ones(n)]
-    for axis in (0, 1):  # where every edge crosses the lines between columns, and rows
+    edge, position = [np.arange(n), np.arange(n)], [np.zeros(n), np.ones(n)]
+    for axis in (0, 1):  # the lines between columns, and between rows
         a, b = start[:, axis], end[:, axis]
         low = np.floor(np.minimum(a, b)).astype(np.int64) + 1
         count = np.maximum(np.ceil(np.maximum(a, b)).astype(np.int64) - low, 0)
         which = np.repeat(np.arange(n), count)
         line = low[which] + np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
         edge.append(which)
-        place.append((line - a[which]) / (b - a)[which])
-    edges, places = np.concatenate(edge), np.clip(np.concatenate(place), 0.0, 1.0)
-    order = np.lexsort((places, edges))
-    edges, places = edges[order], places[order]
-    points = start[edges] + places[:, None] * (end - start)[edges]
+        position.append((line - a[which]) / (b - a)[which])
+    edges, positions = np.concatenate(edge), np.clip(np.concatenate(position), 0.0, 1.0)
+    order = np.lexsort((positions, edges))
+    edges, positions = edges[order], positions[order]
+    points = start[edges] + positions[:, None] * (end - start)[edges]
     same = edges[1:] == edges[:-1]
-    middle = 0.5 * (points[1:] + points[:-1])[same]
-    rise = np.diff(points[:, 1])[same]
-    ny, nx = shape
-    column = np.clip(np.floor(middle[:, 0]).astype(np.int64), 0, nx - 1)
-    row = np.clip(np.floor(middle[:, 1]).astype(np.int64), 0, ny - 1)
-    # A piece covers the cell's part to its right, and the whole of the cells further right.
-    left = middle[:, 0] - column
-    flat = row * (nx + 1) + column
-    size = ny * (nx + 1)
-    total = np.bincount(flat, rise * (1 - left), size) + np.bincount(flat + 1, rise * left, size)
-    area = np.cumsum(total.reshape(ny, nx + 1), axis=1)[:, :nx]
-    return area if area.sum() >= 0 else -area
+    return points[:-1][same], points[1:][same]
 
 
 def _outlines(region: Region) -> Outlines | None:
