@@ -21,6 +21,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 _SAMPLES = 1024  # places on an arc that tell where the outline of a region begins and ends
 _SIDE = 1e-7  # of a shape's size: how far off an arc its two sides are looked at
 _SINC_NODES = 256
+_PAIRS = 1_000_000  # of edges, compared at a time
 
 
 def region_solid_angles(regions: Any) -> Array:
@@ -70,12 +71,11 @@ def _simple_areas(shapes: SkyShapes) -> Array:
     )
     # cos(inner) - cos(outer) without cancellation
     area[rings] = 4 * np.pi * np.sin(0.5 * (outer + inner)) * np.sin(0.5 * (outer - inner))
-    polygons = shapes.kind == POLYGON
+    polygons = np.flatnonzero(shapes.kind == POLYGON)
     enclosed = np.abs(shapes.area[polygons])
     area[polygons] = np.where(enclosed > 2 * np.pi, 4 * np.pi - enclosed, enclosed)
-    for index in np.flatnonzero(polygons):
-        if _crosses_itself(shapes.vertices[shapes.first[index] : shapes.first[index + 1]]):
-            area[index] = _compound(shapes, int(index))
+    for index in _self_crossing(shapes, polygons):
+        area[index] = _compound(shapes, int(index))
     return area
 
 
@@ -98,22 +98,34 @@ def _box_area(half: Array) -> Array:
     return 4 * np.minimum(half[:, 0], np.pi) * np.sin(np.minimum(half[:, 1], np.pi / 2))
 
 
-def _crosses_itself(vertices: Array) -> bool:
-    """Whether two edges of a polygon cross each other."""
-    a, b = vertices, np.roll(vertices, -1, axis=0)
-    if len(a) < 4:
-        return False
+def _self_crossing(shapes: SkyShapes, polygons: Array) -> Array:
+    """Those of some polygons that cross themselves, those of as many vertices at a time."""
+    count = np.diff(shapes.first)[polygons]
+    crossing = np.zeros(len(polygons), bool)
+    for n in np.unique(count[count > 3]):
+        alike = np.flatnonzero(count == n)
+        step = max(1, _PAIRS // int(n) ** 2)
+        for begin in range(0, len(alike), step):
+            block = alike[begin : begin + step]
+            first = shapes.first[polygons[block]]
+            crossing[block] = _cross_themselves(shapes.vertices[first[:, None] + np.arange(n)])
+    return polygons[crossing]
+
+
+def _cross_themselves(vertices: Array) -> Array:
+    """Whether two edges of polygons (K, n, 3) cross each other, shape (K,)."""
+    a, b = vertices, np.roll(vertices, -1, axis=1)
     normal = np.cross(a, b)
-    side_a, side_b = normal @ a.T, normal @ b.T  # (edge, edge): sides of its plane
-    tiny = 1e-14 * np.linalg.norm(normal, axis=1)[:, np.newaxis]
+    # (K, edge, edge): on which side of an edge's plane the ends of another are.
+    side_a, side_b = normal @ a.swapaxes(1, 2), normal @ b.swapaxes(1, 2)
+    tiny = 1e-14 * np.linalg.norm(normal, axis=2)[:, :, np.newaxis]
     parts = (side_a * side_b < 0) & (np.abs(side_a) > tiny) & (np.abs(side_b) > tiny)
-    both = parts & parts.T
+    polygon, i, j = np.nonzero(np.triu(parts & parts.swapaxes(1, 2), 1))
     # Arcs also have to meet on the same side of the sphere.
-    i, j = np.nonzero(np.triu(both, 1))
-    middle_i, middle_j = a[i] + b[i], a[j] + b[j]
-    line = np.cross(normal[i], normal[j])
+    line = np.cross(normal[polygon, i], normal[polygon, j])
+    middle_i, middle_j = ((a + b)[polygon, edge] for edge in (i, j))
     same = np.sum(line * middle_i, axis=1) * np.sum(line * middle_j, axis=1) > 0
-    return bool(same.any())
+    return np.bincount(polygon[same], minlength=len(vertices)) > 0
 
 
 def _compound(shapes: SkyShapes, node: Node) -> float:
