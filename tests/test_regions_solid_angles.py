@@ -129,6 +129,34 @@ def test_compounds_by_closed_forms():
     assert_allclose(region_solid_angles(regions), list(expected.values()), rtol=1e-9)
 
 
+@pytest.mark.parametrize("width", [0.3, 0.002, 1e-4])
+def test_a_strip_much_narrower_than_what_it_crosses(width):
+    radius = np.deg2rad(5)
+    shared = quad(
+        lambda lon: 2 * np.sin(np.arccos(np.cos(radius) / np.cos(lon))),
+        *(-np.deg2rad(width) / 2, np.deg2rad(width) / 2),
+        epsrel=1e-12,
+    )[0]
+    center = gal(179.99, 71)
+    circle = CircleSkyRegion(center, 5 * DEG)
+    strip = RectangleSkyRegion(center, width * DEG, 20 * DEG, 33 * DEG)
+    ring = CircleAnnulusSkyRegion(center, 6 * DEG, 7 * DEG)
+    regions = [circle & strip, circle | strip, strip ^ circle, ((circle & strip) | ring) ^ circle]
+    both = cap(5) + box(width, 20)
+    assert_allclose(
+        region_solid_angles(regions),
+        [shared, both - shared, both - 2 * shared, cap(7) - cap(6) + cap(5) - shared],
+        rtol=1e-6,
+    )
+
+
+def test_compounds_are_the_same_alone_and_among_others():
+    shapes = [SIMPLE[name][0] for name in sorted(SIMPLE)]
+    pairs = [a ^ b for a, b in zip(shapes, shapes[1:], strict=False)]
+    alone = [region_solid_angles([pair])[0] for pair in pairs]
+    assert_allclose(region_solid_angles([*pairs, *shapes])[: len(pairs)], alone, rtol=1e-12)
+
+
 def test_compounds_whose_borders_coincide():
     twice = pair(operator.or_, distance=0.0)
     nothing = pair(operator.xor, distance=0.0)

@@ -23,12 +23,15 @@ class Arc:
         Unit vectors (n, 3) at parameters (n,) from 0 to 1.
     velocity : callable
         Their derivatives with respect to the parameter, (n, 3).
+    parameter : callable
+        Parameters (n,) of unit vectors (n, 3) that are on the curve; anything for others.
     scale : float
         Size of the shape that it bounds [rad].
     """
 
     points: Callable[[Array], Array]
     velocity: Callable[[Array], Array]
+    parameter: Callable[[Array], Array]
     scale: float
 
     def left(self, t: Array) -> Array:
@@ -86,7 +89,14 @@ def _ellipse(axes: Array, semi: Array, sense: int) -> list[Arc]:
             + (ds * y + s * dy)[:, None] * v
         )
 
-    return [Arc(points, velocity, float(min(a, b, 1.0)))]
+    def parameter(points: Array) -> Array:
+        x, y, z = points @ u, points @ v, points @ c
+        across = np.hypot(x, y)
+        rho = np.arctan2(across, z) / np.where(across > 0, across, 1.0)
+        turn = np.arctan2(rho * y / b, rho * x / a)
+        return sense * turn / (2 * np.pi) % 1
+
+    return [Arc(points, velocity, parameter, float(min(a, b, 1.0)))]
 
 
 def _box(axes: Array, half: Array, sense: int) -> list[Arc]:
@@ -121,7 +131,12 @@ def _side(axes: Array, start: Array, span: Array, scale: float) -> Arc:
             + (-cos * np.sin(lon) * span[0] - sin * np.cos(lon) * span[1])[:, None] * c
         )
 
-    return Arc(points, velocity, scale)
+    def parameter(points: Array) -> Array:
+        x, y, z = points @ u, points @ v, points @ c
+        lon, lat = np.arctan2(x, z), np.arctan2(y, np.hypot(x, z))
+        return ((lon - start[0]) * span[0] + (lat - start[1]) * span[1]) / (span @ span)
+
+    return Arc(points, velocity, parameter, scale)
 
 
 def _great_circle(a: Array, b: Array, scale: float) -> Arc | None:
@@ -138,7 +153,10 @@ def _great_circle(a: Array, b: Array, scale: float) -> Arc | None:
     def velocity(t: Array) -> Array:
         return length * (np.cos(length * t)[:, None] * ahead - np.sin(length * t)[:, None] * a)
 
-    return Arc(points, velocity, scale)
+    def parameter(points: Array) -> Array:
+        return np.arctan2(points @ ahead, points @ a) / length
+
+    return Arc(points, velocity, parameter, scale)
 
 
 def outline_loops(shapes: SkyShapes, index: int, unit: float) -> list[tuple[int, Array]]:

@@ -7,21 +7,26 @@ the sphere), over those parts of the outlines of the shapes that border the regi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from astropy.coordinates import ICRS
 from scipy.special import roots_legendre
 
-from jaxprof.regions.membership import combine, within
+from jaxprof.regions.membership import blocks, combine, within
 from jaxprof.regions.outlines import Arc, outline_arcs
 from jaxprof.regions.shapes import BOX, POLYGON, ROUND, Node, SkyShapes, sky_shapes
 
 Array: TypeAlias = np.ndarray[Any, Any]
-_SAMPLES = 1024  # places on an arc that tell where the outline of a region begins and ends
+_SAMPLES = 512  # positions on an arc that tell where the outline of a region begins and ends
+_PARTS, _ROUNDS = 16, 6  # into which the interval of such a change is cut, and how often
 _SIDE = 1e-7  # of a shape's size: how far off an arc its two sides are looked at
 _SINC_NODES = 256
+_SAME = 1e-6  # of a shape's size: what counts as the same position
 _PAIRS = 1_000_000  # of edges, compared at a time
+_POINTS = 500_000  # tested at a time, which bounds the memory
 
 
 def region_solid_angles(regions: Any) -> Array:
@@ -51,9 +56,11 @@ def shape_solid_angles(shapes: SkyShapes, chosen: Array | None = None) -> Array:
     """Solid angles [sr] of the regions that shapes make up, of all or of chosen ones."""
     own = _simple_areas(shapes)
     nodes = shapes.nodes if chosen is None else [shapes.nodes[i] for i in chosen]
-    return np.array(
-        [own[node] if isinstance(node, int) else _compound(shapes, node) for node in nodes]
-    )
+    simple = np.array([isinstance(node, int) for node in nodes], bool)
+    areas = np.zeros(len(nodes))
+    areas[simple] = own[[node for node in nodes if isinstance(node, int)]]
+    areas[~simple] = _compounds(shapes, [node for node in nodes if not isinstance(node, int)])
+    return areas
 
 
 def _simple_areas(shapes: SkyShapes) -> Array:
@@ -74,8 +81,8 @@ def _simple_areas(shapes: SkyShapes) -> Array:
     polygons = np.flatnonzero(shapes.kind == POLYGON)
     enclosed = np.abs(shapes.area[polygons])
     area[polygons] = np.where(enclosed > 2 * np.pi, 4 * np.pi - enclosed, enclosed)
-    for index in _self_crossing(shapes, polygons):
-        area[index] = _compound(shapes, int(index))
+    crossing = _self_crossing(shapes, polygons)
+    area[crossing] = _compounds(shapes, crossing.tolist())
     return area
 
 
@@ -128,75 +135,189 @@ def _cross_themselves(vertices: Array) -> Array:
     return np.bincount(polygon[same], minlength=len(vertices)) > 0
 
 
-def _compound(shapes: SkyShapes, node: Node) -> float:
-    """Solid angle [sr] of a region by the integral along its outline."""
-    leaves = sorted(set(_leaves(node)))
-    arcs = [arc for leaf in leaves for arc in outline_arcs(shapes, leaf)]
-    pole = shapes.axes[leaves[0], 2]
-    if len(leaves) > 1:
-        mean = shapes.axes[leaves, 2].mean(axis=0)
-        length = np.linalg.norm(mean)
-        pole = mean / length if length > 0.1 else pole
-    total = sum(_along(shapes, node, leaves, arc, pole) for arc in arcs)
-    opposite = _region_within(shapes, node, leaves, -pole[np.newaxis])[0][0]
-    return float(total + 4 * np.pi * opposite)
+def _compounds(shapes: SkyShapes, nodes: list[Node]) -> Array:
+    """Solid angles [sr] of regions by the integrals along their outlines."""
+    if not nodes:
+        return np.empty(0)
+    leaves = [np.array(sorted(set(_leaves(node)))) for node in nodes]
+    poles = np.array([_pole(shapes.axes[own, 2]) for own in leaves])
+    arcs = [[arc for leaf in own for arc in outline_arcs(shapes, leaf)] for own in leaves]
+    owner = np.repeat(np.arange(len(nodes)), [len(own) for own in arcs])
+    border = _Border(shapes, nodes, leaves, [arc for own in arcs for arc in own], owner)
+    crossings = [
+        _crossings(border, np.arange(block.start, block.stop))
+        for block in blocks(_SAMPLES * border.n_leaves[owner], _POINTS)
+    ]
+    total = np.zeros(len(nodes))
+    if crossings:
+        arc, t = (np.concatenate(part) for part in zip(*crossings, strict=True))
+        total = _along(border, *_on_all_arcs(border, arc, t), poles)
+    opposite, _ = border.within(np.arange(len(nodes)), -poles)
+    return total + 4 * np.pi * opposite
+
+
+def _pole(centers: Array) -> Array:
+    """Direction around which a region is integrated, of the centres (L, 3) of its shapes."""
+    mean = centers.mean(axis=0)
+    length = np.linalg.norm(mean)
+    return np.asarray(mean / length if length > 0.1 else centers[0])
 
 
 def _leaves(node: Node) -> list[int]:
     return [node] if isinstance(node, int) else [*_leaves(node[1]), *_leaves(node[2])]
 
 
-def _region_within(
-    shapes: SkyShapes, node: Node, leaves: list[int], points: Array
-) -> tuple[Array, Array]:
-    """Whether points (P, 3) are in a region, and in each of its shapes, (L, P)."""
-    which = np.repeat(leaves, len(points))
-    inside = within(shapes, which, np.tile(points, (len(leaves), 1)), tolerance=0.0)
-    inside = inside.reshape(len(leaves), -1)
-    rows = dict(zip(leaves, inside, strict=True))
-    return np.asarray(combine(node, rows.__getitem__), dtype=bool), inside
+def _runs(numbers: Array) -> Iterator[tuple[int, slice]]:
+    """Equal numbers that follow each other, and where they are."""
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    for start, stop in zip(starts, np.append(starts, len(numbers))[1:], strict=True):
+        yield int(numbers[start]), slice(int(start), int(stop))
 
 
-def _along(shapes: SkyShapes, node: Node, leaves: list[int], arc: Arc, pole: Array) -> float:
-    """Integral along those parts of an arc that border the region."""
+@dataclass(frozen=True, eq=False)
+class _Border:
+    """Outlines of the shapes of some regions: where they border the regions themselves.
 
-    def border(t: Array) -> Array:
-        """+1 where the region is to the left, -1 to the right, over arcs that coincide."""
-        place, across = arc.points(t), arc.left(t)
-        left, left_own = _region_within(shapes, node, leaves, place + arc.scale * _SIDE * across)
-        right, right_own = _region_within(shapes, node, leaves, place - arc.scale * _SIDE * across)
-        shared = np.maximum((left_own != right_own).sum(axis=0), 1)
-        return (left.astype(float) - right) / shared
+    Attributes
+    ----------
+    shapes : SkyShapes
+        The shapes.
+    nodes : list
+        The regions.
+    leaves : list of ndarray of int
+        Indices of the shapes of each region.
+    arcs : list of Arc
+        Outlines of the shapes, those of a region after those of the one before.
+    owner : ndarray of int, shape (len(arcs),)
+        Index of the region of each arc.
+    """
 
+    shapes: SkyShapes
+    nodes: list[Node]
+    leaves: list[Array]
+    arcs: list[Arc]
+    owner: Array
+
+    @property
+    def n_leaves(self) -> Array:
+        """Number of shapes of each region."""
+        return np.array([len(own) for own in self.leaves])
+
+    @property
+    def scales(self) -> Array:
+        """Sizes of the shapes that the arcs bound [rad]."""
+        return np.array([arc.scale for arc in self.arcs])
+
+    def within(self, region: Array, points: Array) -> tuple[Array, list[Array]]:
+        """Whether points (M, 3) are in regions (M,), and in each shape of these.
+
+        The regions are in order. The second value has an array (L, m) for each that occurs.
+        """
+        which, rows = [], []
+        for number, part in _runs(region):
+            n = part.stop - part.start
+            which.append(np.repeat(self.leaves[number], n))
+            rows.append(np.tile(np.arange(part.start, part.stop), len(self.leaves[number])))
+        flat = within(self.shapes, np.concatenate(which), points[np.concatenate(rows)], tolerance=0)
+        inside = np.empty(len(region), bool)
+        own: list[Array] = []
+        begin = 0
+        for number, part in _runs(region):
+            leaves = self.leaves[number]
+            size = len(leaves) * (part.stop - part.start)
+            own.append(flat[begin : begin + size].reshape(len(leaves), -1))
+            values = dict(zip(leaves.tolist(), own[-1], strict=True))
+            inside[part] = combine(self.nodes[number], values.__getitem__)
+            begin += size
+        return inside, own
+
+    def side(self, arc: Array, t: Array) -> Array:
+        """+1 where the region is to the left of arcs, -1 to the right, over arcs that coincide.
+
+        `arc` (M,) is in order, `t` are positions on them.
+        """
+        points, across = np.empty((len(t), 3)), np.empty((len(t), 3))
+        for number, part in _runs(arc):
+            own = self.arcs[number]
+            points[part] = own.points(t[part])
+            across[part] = own.scale * _SIDE * own.left(t[part])
+        region = self.owner[arc]
+        left, left_own = self.within(region, points + across)
+        right, right_own = self.within(region, points - across)
+        shared = [(a != b).sum(axis=0) for a, b in zip(left_own, right_own, strict=True)]
+        return (left.astype(float) - right) / np.maximum(np.concatenate(shared), 1)
+
+
+def _crossings(border: _Border, chosen: Array) -> tuple[Array, Array]:
+    """Where arcs begin or end to border their regions: arcs (K,) and positions on them."""
     t = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
-    value = border(t)
-    if not value.any():
-        return 0.0
-    step = np.flatnonzero(np.diff(value))
+    arc = np.repeat(chosen, _SAMPLES)
+    value = border.side(arc, np.tile(t, len(chosen))).reshape(len(chosen), _SAMPLES)
+    row, step = np.nonzero(np.diff(value, axis=1))
     low, high = t[step], t[step + 1]
-    start = value[step]
-    for _ in range(45 if len(step) else 0):
-        middle = 0.5 * (low + high)
-        before = border(middle) == start
-        low, high = np.where(before, middle, low), np.where(before, high, middle)
-    cuts = np.concatenate([[0.0], 0.5 * (low + high), [1.0]])
-    signs = value[np.concatenate([[0], step + 1])]
-    return float(
-        sum(
-            sign * _integral(arc, *span, pole)
-            for sign, span in zip(signs, zip(cuts[:-1], cuts[1:], strict=True), strict=True)
-            if sign
-        )
-    )
+    start = value[row, step]
+    share = np.arange(1, _PARTS) / _PARTS
+    for _ in range(_ROUNDS if len(row) else 0):
+        # Each interval is cut into parts; the first whose end is beyond the change is kept.
+        ends = low[:, np.newaxis] + (high - low)[:, np.newaxis] * share
+        where = np.repeat(chosen[row], _PARTS - 1)
+        before = border.side(where, ends.ravel()).reshape(ends.shape) == start[:, np.newaxis]
+        ends = np.column_stack([low, ends, high])
+        part = np.argmin(np.column_stack([before, np.zeros(len(row), bool)]), axis=1)
+        index = np.arange(len(row))
+        low, high = ends[index, part], ends[index, part + 1]
+    return chosen[row], 0.5 * (low + high)
 
 
-def _integral(arc: Arc, low: float, high: float, pole: Array) -> float:
-    """Integral of ``(1 - cos theta) dphi`` around a pole along a part of an arc."""
+def _on_all_arcs(border: _Border, arc: Array, t: Array) -> tuple[Array, Array]:
+    """Crossings on every arc of their regions that passes them, sorted, and the ends of all arcs.
+
+    An arc may cross a narrow shape between two of its samples; the outline of that shape, whose
+    own samples are closer together, knows where.
+    """
+    n = len(border.arcs)
+    arcs, positions = [np.tile(np.arange(n), 2), arc], [np.repeat([0.0, 1.0], n), t]
+    points = [border.arcs[number].points(t[part]) for number, part in _runs(arc)]
+    found = np.concatenate(points) if points else np.empty((0, 3))
+    for region in np.unique(border.owner[arc]):
+        here = np.flatnonzero(border.owner[arc] == region)
+        for number in np.flatnonzero(border.owner == region):
+            other = border.arcs[number]
+            near = _SAME * np.maximum(border.scales[arc[here]], other.scale)
+            at = other.parameter(found[here])
+            on = np.linalg.norm(other.points(at) - found[here], axis=1) < near
+            speed = np.linalg.norm(other.velocity(at), axis=1)
+            known = np.append(t[arc == number], [0.0, 1.0])
+            away = np.abs(at[:, np.newaxis] - known).min(axis=1) * speed
+            on &= (at > 0) & (at < 1) & (away > near)
+            positions.append(at[on])
+            arcs.append(np.full(on.sum(), number))
+    arc, t = np.concatenate(arcs), np.concatenate(positions)
+    order = np.lexsort((t, arc))
+    return arc[order], t[order]
+
+
+def _along(border: _Border, arc: Array, cuts: Array, poles: Array) -> Array:
+    """Integrals along those parts of arcs, between cuts (K,), that border their regions, (R,)."""
+    same = arc[1:] == arc[:-1]
+    owner = arc[1:][same]
+    signs = border.side(owner, (0.5 * (cuts[1:] + cuts[:-1]))[same])
+    total = np.zeros(len(border.nodes))
+    for number, part in _runs(owner):
+        if signs[part].any():
+            region = border.owner[number]
+            own = cuts[arc == number]
+            total[region] += signs[part] @ _integrals(border.arcs[number], own, poles[region])
+    return total
+
+
+def _integrals(arc: Arc, cuts: Array, pole: Array) -> Array:
+    """Integrals of ``(1 - cos theta) dphi`` around a pole between positions on an arc."""
     node, weight = roots_legendre(20)
-    edges = np.linspace(low, high, 9)
-    half = 0.5 * np.diff(edges)[:, np.newaxis]
-    t = (edges[:-1, np.newaxis] + half * (1 + node)).ravel()
-    point, speed = arc.points(t), arc.velocity(t)
+    edges = cuts[:-1, np.newaxis] + np.diff(cuts)[:, np.newaxis] * np.linspace(0, 1, 9)
+    half = 0.5 * np.diff(edges, axis=1)[..., np.newaxis]
+    t = edges[:, :-1, np.newaxis] + half * (1 + node)
+    point, speed = arc.points(t.ravel()), arc.velocity(t.ravel())
     # (1 - cos theta) dphi = pole . (r x dr) / (1 + pole . r)
     value = np.cross(point, speed) @ pole / (1 + point @ pole)
-    return float(np.sum((half * weight).ravel() * value))
+    return np.asarray((half * weight * value.reshape(t.shape)).sum(axis=(1, 2)))
