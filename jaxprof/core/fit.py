@@ -158,8 +158,6 @@ def _fit_bin(data: Blocks, norm_min: jax.Array, norm_max: jax.Array) -> NormFit:
         stat_null=where_found(likelihood.stat(safe, zero)),
         ts=where_found(likelihood.difference(own.data, own.at(zero), x)),
         status=status.astype(jnp.int32),
-        norm_min=norm_min,
-        norm_max=norm_max,
     )
 
 

@@ -16,8 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from jaxprof.maps.axes import MapAxis
 from jaxprof.maps.solid_angles import map_solid_angles, pixel_solid_angles
 
-SAME_PIXEL = 2e-3
+SAME_PIXEL = 1e-3
 """Distance in pixels up to which two positions are one: headers are rounded."""
+EQUAL_PIXEL = 1e-6
+"""The same for geometries that are equal."""
 
 
 def _degrees_pair(value: Any, what: str) -> NDArray[np.float64]:
@@ -194,6 +196,10 @@ class WcsGeom:
 
         Positions are compared, not headers: those may say the same in different words.
         """
+        return self._same_pixels(other, SAME_PIXEL)
+
+    def _same_pixels(self, other: WcsGeom, tolerance: float) -> bool:
+        """Whether pixels are at the same positions, to a part of a pixel."""
         if self.npix_shape != other.npix_shape:
             return False
         if self.wcs is other.wcs:
@@ -210,7 +216,7 @@ class WcsGeom:
         known = np.isfinite(distance)
         size = float(self.pixel_scales.to_value("deg").min())
         same = np.isfinite(a).all(axis=0) == np.isfinite(b).all(axis=0)
-        return bool(np.all(same) and np.all(distance[known] < SAME_PIXEL * size))
+        return bool(np.all(same) and np.all(distance[known] < tolerance * size))
 
     def is_allclose(self, other: WcsGeom) -> bool:
         """Whether another geometry has the same pixels and the same axes."""
@@ -319,10 +325,10 @@ class WcsGeom:
         return rows, columns
 
     def __eq__(self, other: object) -> bool:
-        """Whether another geometry has the same pixels (`is_allclose_image`) and equal axes."""
+        """Whether another geometry has equal axes, and the same pixels to 1e-6 of one."""
         if not isinstance(other, WcsGeom):
             return NotImplemented
-        return self.axes == other.axes and self.is_allclose_image(other)
+        return self.axes == other.axes and self._same_pixels(other, EQUAL_PIXEL)
 
     def __hash__(self) -> int:
         # What equal geometries have in common exactly.
