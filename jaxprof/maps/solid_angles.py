@@ -9,7 +9,7 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import ArrayLike, NDArray
 
-_BENT = 3e-4  # part of a pixel's area by which the bends of its edges may change it
+_BULGE = 3e-4  # part of a pixel's area by which the bends of its edges may change it
 _RIM_DEPTH = 6  # pixels on the rim of a projection are resolved to this power of one half
 
 
@@ -24,8 +24,8 @@ def map_solid_angles(wcs: WCS, shape: tuple[int, int]) -> NDArray[np.float64]:
     below = _triangle_area(corner[:, :-1], along, corner[:, 1:])
     left = _triangle_area(corner[:-1], across, corner[1:])
     area = _quadrangle_area(corner[:-1, :-1], corner[:-1, 1:], corner[1:, 1:], corner[1:, :-1])
-    bent = np.stack([below[:-1], -below[1:], left[:, 1:], -left[:, :-1]])
-    area = _extrapolated(area, bent)
+    bulge = np.stack([below[:-1], -below[1:], left[:, 1:], -left[:, :-1]])
+    area = _extrapolated(area, bulge)
     return _completed(wcs, area, *np.indices(area.shape))
 
 
@@ -64,10 +64,10 @@ def _cell_area(
     middle_x = np.stack([x, x + half, x, x - half])
     middle_y = np.stack([y - half, y, y + half, y])
     corner = _unit_vectors(wcs, corner_x, corner_y)
-    bent = _triangle_area(
+    bulge = _triangle_area(
         corner, _unit_vectors(wcs, middle_x, middle_y), np.roll(corner, -1, axis=0)
     )
-    return _extrapolated(_quadrangle_area(*corner), bent, last)
+    return _extrapolated(_quadrangle_area(*corner), bulge, last)
 
 
 def _completed(
@@ -124,15 +124,15 @@ def _quadrangle_area(
 
 
 def _extrapolated(
-    area: NDArray[Any], bent: NDArray[Any], last: bool = False
+    area: NDArray[Any], bulge: NDArray[Any], last: bool = False
 ) -> NDArray[np.float64]:
     """Areas from those of quadrangles and what the middle of each edge adds to them, (4, ...).
 
     NaN where that is too much for an accuracy of 1e-6, unless it is the `last` resort.
     """
-    added, size = bent.sum(axis=0), np.abs(area)
+    added, size = bulge.sum(axis=0), np.abs(area)
     with np.errstate(invalid="ignore"):
-        rough = (np.abs(added) > _BENT * size) | (np.abs(bent).sum(axis=0) > 30 * _BENT * size)
+        rough = (np.abs(added) > _BULGE * size) | (np.abs(bulge).sum(axis=0) > 30 * _BULGE * size)
     return np.where(rough & (not last), np.nan, np.abs(area + 4 / 3 * added))
 
 
