@@ -334,10 +334,10 @@ def sensitivity(data: Data, *, n_sigma: float = 5) -> jax.Array:
     -------
     norm_sensitivity : array, shape (B, G)
         The norm whose Asimov data set (counts equal to their prediction) has ``TS = n_sigma**2``;
-        NaN where there is no exposure. For On-Off data the background
-        is ``alpha n_off`` as observed. Where a counts bin of cash data has no background, only the floor
-        of the prediction under the null hypothesis (see `jaxprof.core.cash`) makes it finite, and
-        it is a number of that floor; `FluxProfileEstimator` gives NaN and warns.
+        NaN where there is no exposure. For On-Off data the background is ``alpha n_off`` as
+        observed. Where a counts bin of cash data has no background, only the floor of the
+        prediction under the null hypothesis (see `jaxprof.core.cash`) makes it finite, and it is a
+        number of that floor; `FluxProfileEstimator` gives NaN and warns.
 
     Raises
     ------
