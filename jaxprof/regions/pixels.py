@@ -35,9 +35,10 @@ Array: TypeAlias = np.ndarray[Any, Any]
 BLOCK = 1_000_000  # pixels tested at a time, which bounds the memory
 _MOVE = np.deg2rad(1e-9)  # rad; generic displacement of pixel centres
 # In pixels: how close to edges that face each other, or that run along centres, a centre is
-# settled by a larger displacement, and that displacement.
-_CLOSE, _SETTLE = 1e-3, 3e-3
-_NEAR = 4.5e-3  # in pixels: how far from an edge the displacement may matter
+# settled by a larger displacement, and that displacement. Equal boxes on a grid are neighbours on
+# the equator only: away from there they overlap.
+_FACING, _ALONG, _SETTLE = 1e-2, 1e-3, 3e-2
+_NEAR = 4.5e-2  # in pixels: how far from an edge the displacement may matter
 _OFF_MAP = 100_000  # pixels by which a map is continued, besides four times its own number
 _MAX_BOX = 10_000_000  # pixels in a bounding box, or four times the map where that is more
 
@@ -247,7 +248,7 @@ def _settled(
 ) -> tuple[Array, Array]:
     """Members once the pixels on edges are settled; `near` has ``which * N + pixel`` as pair."""
     near_which, near_pixel = np.divmod(near.pair, len(pixels))
-    close = near.away < _CLOSE * side[near_pixel]
+    close = near.away < _FACING * side[near_pixel]
     chosen = np.zeros(len(pixels), bool)
     chosen[
         near_pixel[close][_face_to_face(near_which[close], near_pixel[close], near.normal[close])]
@@ -297,7 +298,7 @@ def _along_pixels(near: NearEdges, which: Array, side: Array) -> Array:
 
     Three centres and three in ten of those that the edge passes are no accident.
     """
-    close = np.flatnonzero(near.away < _CLOSE * side)
+    close = np.flatnonzero(near.away < _ALONG * side)
     key = np.stack([which[close], near.edge[close]], axis=1)
     _, edge, count = np.unique(key, axis=0, return_inverse=True, return_counts=True)
     number = count[edge.reshape(-1)]
