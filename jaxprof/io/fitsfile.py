@@ -14,7 +14,7 @@ from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
 
 from jaxprof.io.blocks import fits_parts
-from jaxprof.io.contents import UNPACK, open_regular, unpacked
+from jaxprof.io.contents import UNPACK, Unpacked, expansion_limit, open_regular, unpacked
 from jaxprof.io.errors import description, naming
 from jaxprof.io.integrity import MARKS, damage
 from jaxprof.io.paths import existing_file
@@ -60,10 +60,12 @@ def _open(file: Path) -> tuple[fits.HDUList, str | None]:
     """HDUs of a file, and what shows that it is damaged."""
     with open_regular(file) as packed:
         stream, limit = unpacked(packed, file.name)
-        name = "the end of the file" if stream is packed else f"what gzip may expand to ({UNPACK})"
-        parts = fits_parts(stream, limit, name)
+        gzipped = isinstance(stream, Unpacked)
+        name = f"what gzip may expand to ({UNPACK})" if gzipped else "the end of the file"
+        parts = fits_parts(stream, limit, name, limit if gzipped else expansion_limit(limit))
         stream.seek(0)
-        raw = stream.read(limit)
+        # The buffer itself, not a copy.
+        raw = stream.getvalue() if isinstance(stream, Unpacked) else stream.read(limit)
     complaint = damage(memoryview(raw), parts)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -21,6 +21,7 @@ import numpy as np
 from astropy.io import fits
 
 from jaxprof.io.blocks import MAX_HDUS, Part, fits_parts
+from jaxprof.io.contents import expansion_limit
 
 #: Keywords of the header that say nothing about the contents.
 MARKS = ("CHECKSUM", "DATASUM", "DATACRC")
@@ -41,6 +42,11 @@ def write_fits(hdus: list[Any], path: str | os.PathLike[str]) -> None:
         The primary HDU first. The marks are added to their headers.
     path : str or path-like
         Must not exist.
+
+    Raises
+    ------
+    ValueError
+        If the path ends in ".gz", and the data shrink so much that no reader would unpack them.
     """
     primary = hdus[0].header
     primary["NHDU"] = (len(hdus), "number of HDUs of this file")
@@ -59,6 +65,12 @@ def write_fits(hdus: list[Any], path: str | os.PathLike[str]) -> None:
             hdu.header["DATACRC"] = (mark, "CRC-32 of the data; their DATASUM")
     os.remove(draft)
     hdulist.writeto(path, checksum=True)
+    packed = os.path.getsize(path)
+    if size > expansion_limit(packed):
+        raise ValueError(
+            f"{size} bytes gzip to {packed}, which is not read again: too much would come out of "
+            "so few; write the file without .gz"
+        )
 
 
 def damage(contents: memoryview, parts: list[Part]) -> str | None:
