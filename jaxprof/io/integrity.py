@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def write_fits(hdus: list[Any], path: str | os.PathLike[str]) -> None:
     hdus : list of HDU
         The primary HDU first. The marks are added to their headers.
     path : str or path-like
-        Must not exist.
+        Must not exist. A file called "draft" is written beside it and removed.
 
     Raises
     ------
@@ -53,8 +54,8 @@ def write_fits(hdus: list[Any], path: str | os.PathLike[str]) -> None:
     for number, hdu in enumerate(hdus, start=1):
         primary[f"HDU{number}"] = hdu.name or "PRIMARY"
     hdulist = fits.HDUList(hdus)
-    # Only what was written shows the bytes of the data; this ending means "not gzipped".
-    draft = f"{os.fspath(path)}.draft"
+    # Only what was written shows the bytes of the data; this name means "not gzipped".
+    draft = Path(path).with_name("draft")
     hdulist.writeto(draft)
     size = os.path.getsize(draft)
     with open(draft, "rb") as stream:
