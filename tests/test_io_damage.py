@@ -510,6 +510,18 @@ def test_tables_that_claim_too_many_columns(unmarked, tmp_path, n_fields):
         read(path)
 
 
+@pytest.mark.parametrize(("name", "n_rows"), [("base.fits", 10**9), ("prof.fits", 10**18)])
+def test_rows_without_bytes(unmarked, tmp_path, name, n_rows):
+    cards = [("XTENSION", "'BINTABLE'"), ("BITPIX", 8), ("NAXIS", 2), ("NAXIS1", 0)]
+    cards += [("NAXIS2", n_rows), ("PCOUNT", 0), ("GCOUNT", 1), ("TFIELDS", 1)]
+    cards += [("TTYPE1", "'START'"), ("TFORM1", "'0D'"), ("EXTNAME", "'GTI'")]
+    head = "".join(f"{key:8}= {value}".ljust(CARD) for key, value in cards) + "END"
+    path = tmp_path / name
+    path.write_bytes(unmarked[name] + head.ljust(BLOCK).encode())
+    with pytest.raises(ValueError, match=rf"{name}: .*NAXIS2 is {n_rows}, but rows of no bytes"):
+        read(path)
+
+
 def gzipped_zeros(path, head, n_mega):
     packer = zlib.compressobj(6, zlib.DEFLATED, 31)
     with open(path, "wb") as stream:

@@ -153,6 +153,9 @@ def _data_size(header: fits.Header) -> int:
 def _check_table(header: fits.Header, axes: list[int]) -> None:
     if len(axes) != 2:
         raise ValueError(f"NAXIS is {len(axes)}, a table has 2 axes")
+    if axes[1] > 0 and axes[0] == 0:
+        # They take no room in the file, but may be as many as one likes.
+        raise ValueError(f"NAXIS2 is {axes[1]}, but rows of no bytes (NAXIS1 is 0) hold nothing")
     n_fields = _integer(header, "TFIELDS", 0, MAX_AXES)
     missing = [f"TFORM{i}" for i in range(1, n_fields + 1) if f"TFORM{i}" not in header]
     if missing:
