@@ -522,6 +522,28 @@ def test_rows_without_bytes(unmarked, tmp_path, name, n_rows):
         read(path)
 
 
+def test_rows_that_share_one_array(originals, tmp_path):
+    # With 200 000 rows and numbers instead of 2000, 3 MB of file would take 320 GB of memory.
+    n = 2000
+    with fits.open(io.BytesIO(originals["prof.fits"])) as hdulist:
+        hdus = [hdu for hdu in hdulist if hdu.name != "LIKELIHOOD"]
+        arrays = np.empty(n, dtype=object)
+        arrays[:] = [np.zeros(1)] * n
+        column = fits.Column("counts", f"PD({n})", array=arrays)
+        hdus.append(fits.BinTableHDU.from_columns([column], name="LIKELIHOOD"))
+        for hdu in hdus:
+            for key in MARKS:
+                hdu.header.remove(key, ignore_missing=True)
+        fits.HDUList(hdus).writeto(tmp_path / "prof.fits")
+    raw = (tmp_path / "prof.fits").read_bytes()
+    rows = b"".join(np.array([1, 8 * i], ">i4").tobytes() for i in range(n))
+    assert raw.count(rows) == 1
+    shared = np.tile(np.array([n, 0], ">i4"), n).tobytes()
+    (tmp_path / "prof.fits").write_bytes(raw.replace(rows, shared))
+    with pytest.raises(ValueError, match="HDU LIKELIHOOD: the arrays of column 'counts'"):
+        read(tmp_path / "prof.fits")
+
+
 def gzipped_zeros(path, head, n_mega):
     packer = zlib.compressobj(6, zlib.DEFLATED, 31)
     with open(path, "wb") as stream:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
@@ -104,4 +105,21 @@ def read_table(hdulist: fits.HDUList, name: str, *, mask_invalid: bool = True) -
     with naming(f"HDU {name}"):
         if not isinstance(hdulist[name], fits.BinTableHDU | fits.TableHDU):
             raise ValueError("this is no table")
+        _check_heap(hdulist[name])
         return Table.read(hdulist[name], mask_invalid=mask_invalid)
+
+
+def _check_heap(hdu: fits.BinTableHDU | fits.TableHDU) -> None:
+    """Raise ValueError if arrays of variable length are longer than what is there for all.
+
+    Any number of rows may point at the same bytes, and each would get a copy.
+    """
+    for column in hdu.columns if isinstance(hdu, fits.BinTableHDU) else ():
+        if "P" in str(column.format) or "Q" in str(column.format):
+            lengths = np.asarray(hdu.data.view(np.ndarray)[column.name])[..., 0]
+            n_bytes = hdu.header["PCOUNT"]
+            if lengths.sum(dtype=np.float64) > n_bytes:
+                raise ValueError(
+                    f"the arrays of column {column.name!r} are longer than the {n_bytes} bytes "
+                    "that they share"
+                )
