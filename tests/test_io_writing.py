@@ -407,6 +407,8 @@ def test_the_longest_name(tmp_path):
         (tmp_path / name).write_text("")  # Some file systems take less.
         dataset().write(tmp_path / name, overwrite=True)
         assert MapDataset.read(tmp_path / name).name == "number 1"
+    dataset().write(tmp_path / f"{249 * 'd'}.fits", overwrite=True)
+    assert len(names(tmp_path)) == 2
 
 
 def test_writing_in_the_current_folder(tmp_path, monkeypatch):

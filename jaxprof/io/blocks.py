@@ -44,7 +44,12 @@ class Part(NamedTuple):
     end: int
 
 
-def fits_parts(stream: BinaryIO, limit: int, limit_name: str = "the end of the file") -> list[Part]:
+def fits_parts(
+    stream: BinaryIO,
+    limit: int,
+    limit_name: str = "the end of the file",
+    image_limit: int | None = None,
+) -> list[Part]:
     """Find the HDUs of a FITS file.
 
     Parameters
@@ -55,6 +60,9 @@ def fits_parts(stream: BinaryIO, limit: int, limit_name: str = "the end of the f
         How long the file can be.
     limit_name : str
         What that is, for messages.
+    image_limit : int, optional
+        How many bytes all compressed images of the file may become; the `expansion_limit` of the
+        length by default.
 
     Returns
     -------
@@ -70,6 +78,7 @@ def fits_parts(stream: BinaryIO, limit: int, limit_name: str = "the end of the f
     if stream.read(9) != b"SIMPLE  =":
         raise ValueError("not a FITS file (it does not begin with SIMPLE)")
     parts: list[Part] = []
+    room = expansion_limit(limit) if image_limit is None else image_limit
     while (part := _part(stream, parts[-1].end if parts else 0, len(parts))) is not None:
         name = part.name or len(parts)
         if part.end > limit:
@@ -79,6 +88,12 @@ def fits_parts(stream: BinaryIO, limit: int, limit_name: str = "the end of the f
             )
         if len(parts) == MAX_HDUS:
             raise ValueError(f"there are more than {MAX_HDUS} HDUs")
+        room -= _compressed_image_size(part)
+        if room < 0:
+            raise ValueError(
+                f"the compressed images up to HDU {name} would become {-room} bytes more than such "
+                "a file can hold"
+            )
         parts.append(part)
     size = stream.seek(0, os.SEEK_END)
     if size != parts[-1].end:
@@ -132,27 +147,32 @@ def _data_size(header: fits.Header) -> int:
         axes = axes[1:]
     pcount = _integer(header, "PCOUNT", 0, default=0)
     gcount = _integer(header, "GCOUNT", 1, default=1)
-    size = abs(bitpix) // 8 * gcount * (pcount + (math.prod(axes) if axes else 0))
-    if header.get("ZIMAGE") is True:
-        _check_compressed_image(header, size)
-    return size
+    return abs(bitpix) // 8 * gcount * (pcount + (math.prod(axes) if axes else 0))
 
 
 def _check_table(header: fits.Header, axes: list[int]) -> None:
     if len(axes) != 2:
         raise ValueError(f"NAXIS is {len(axes)}, a table has 2 axes")
+    if axes[1] > 0 and axes[0] == 0:
+        # They take no room in the file, but may be as many as one likes.
+        raise ValueError(f"NAXIS2 is {axes[1]}, but rows of no bytes (NAXIS1 is 0) hold nothing")
     n_fields = _integer(header, "TFIELDS", 0, MAX_AXES)
     missing = [f"TFORM{i}" for i in range(1, n_fields + 1) if f"TFORM{i}" not in header]
     if missing:
         raise ValueError(f"TFIELDS is {n_fields}, but {missing[0]} is missing")
 
 
-def _check_compressed_image(header: fits.Header, size: int) -> None:
-    n_axes = _integer(header, "ZNAXIS", 0, MAX_AXES)
-    axes = [_integer(header, f"ZNAXIS{i}", 0) for i in range(1, n_axes + 1)]
-    claimed = abs(_integer(header, "ZBITPIX", -64, 64)) // 8 * math.prod(axes)
-    if claimed > expansion_limit(size):
-        raise ValueError(f"{size} bytes of a compressed image cannot hold {claimed} bytes")
+def _compressed_image_size(part: Part) -> int:
+    """Number of bytes of what is in a compressed image, 0 for another HDU."""
+    header = part.header
+    if header.get("ZIMAGE") is not True:
+        return 0
+    try:
+        n_axes = _integer(header, "ZNAXIS", 0, MAX_AXES)
+        axes = [_integer(header, f"ZNAXIS{i}", 0) for i in range(1, n_axes + 1)]
+        return abs(_integer(header, "ZBITPIX", -64, 64)) // 8 * math.prod(axes)
+    except ValueError as error:
+        raise ValueError(f"the header of HDU {part.name} is damaged: {error}") from error
 
 
 def _integer(

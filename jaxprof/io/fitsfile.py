@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
 
 from jaxprof.io.blocks import fits_parts
-from jaxprof.io.contents import UNPACK, open_regular, unpacked
+from jaxprof.io.contents import UNPACK, Unpacked, expansion_limit, open_regular, unpacked
 from jaxprof.io.errors import description, naming
 from jaxprof.io.integrity import MARKS, damage
 from jaxprof.io.paths import existing_file
@@ -60,10 +61,12 @@ def _open(file: Path) -> tuple[fits.HDUList, str | None]:
     """HDUs of a file, and what shows that it is damaged."""
     with open_regular(file) as packed:
         stream, limit = unpacked(packed, file.name)
-        name = "the end of the file" if stream is packed else f"what gzip may expand to ({UNPACK})"
-        parts = fits_parts(stream, limit, name)
+        gzipped = isinstance(stream, Unpacked)
+        name = f"what gzip may expand to ({UNPACK})" if gzipped else "the end of the file"
+        parts = fits_parts(stream, limit, name, limit if gzipped else expansion_limit(limit))
         stream.seek(0)
-        raw = stream.read(limit)
+        # The buffer itself, not a copy.
+        raw = stream.getvalue() if isinstance(stream, Unpacked) else stream.read(limit)
     complaint = damage(memoryview(raw), parts)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -102,4 +105,21 @@ def read_table(hdulist: fits.HDUList, name: str, *, mask_invalid: bool = True) -
     with naming(f"HDU {name}"):
         if not isinstance(hdulist[name], fits.BinTableHDU | fits.TableHDU):
             raise ValueError("this is no table")
+        _check_heap(hdulist[name])
         return Table.read(hdulist[name], mask_invalid=mask_invalid)
+
+
+def _check_heap(hdu: fits.BinTableHDU | fits.TableHDU) -> None:
+    """Raise ValueError if arrays of variable length are longer than what is there for all.
+
+    Any number of rows may point at the same bytes, and each would get a copy.
+    """
+    for column in hdu.columns if isinstance(hdu, fits.BinTableHDU) else ():
+        if "P" in str(column.format) or "Q" in str(column.format):
+            lengths = np.asarray(hdu.data.view(np.ndarray)[column.name])[..., 0]
+            n_bytes = hdu.header["PCOUNT"]
+            if lengths.sum(dtype=np.float64) > n_bytes:
+                raise ValueError(
+                    f"the arrays of column {column.name!r} are longer than the {n_bytes} bytes "
+                    "that they share"
+                )

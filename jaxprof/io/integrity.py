@@ -15,12 +15,14 @@ from __future__ import annotations
 import os
 import re
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
 
 from jaxprof.io.blocks import MAX_HDUS, Part, fits_parts
+from jaxprof.io.contents import expansion_limit
 
 #: Keywords of the header that say nothing about the contents.
 MARKS = ("CHECKSUM", "DATASUM", "DATACRC")
@@ -40,15 +42,20 @@ def write_fits(hdus: list[Any], path: str | os.PathLike[str]) -> None:
     hdus : list of HDU
         The primary HDU first. The marks are added to their headers.
     path : str or path-like
-        Must not exist.
+        Must not exist. A file called "draft" is written beside it and removed.
+
+    Raises
+    ------
+    ValueError
+        If the path ends in ".gz", and the data shrink so much that no reader would unpack them.
     """
     primary = hdus[0].header
     primary["NHDU"] = (len(hdus), "number of HDUs of this file")
     for number, hdu in enumerate(hdus, start=1):
         primary[f"HDU{number}"] = hdu.name or "PRIMARY"
     hdulist = fits.HDUList(hdus)
-    # Only what was written shows the bytes of the data; this ending means "not gzipped".
-    draft = f"{os.fspath(path)}.draft"
+    # Only what was written shows the bytes of the data; this name means "not gzipped".
+    draft = Path(path).with_name("draft")
     hdulist.writeto(draft)
     size = os.path.getsize(draft)
     with open(draft, "rb") as stream:
@@ -59,6 +66,12 @@ def write_fits(hdus: list[Any], path: str | os.PathLike[str]) -> None:
             hdu.header["DATACRC"] = (mark, "CRC-32 of the data; their DATASUM")
     os.remove(draft)
     hdulist.writeto(path, checksum=True)
+    packed = os.path.getsize(path)
+    if size > expansion_limit(packed):
+        raise ValueError(
+            f"{size} bytes gzip to {packed}, which is not read again: too much would come out of "
+            "so few; write the file without .gz"
+        )
 
 
 def damage(contents: memoryview, parts: list[Part]) -> str | None:
