@@ -310,7 +310,14 @@ class FluxProfileEstimator(KnownAttributes):
         }
         wanted = set(self.selection_optional)
         if wanted & {"errn-errp", "ul"}:
-            limits = core.limits(data, fit, n_sigma=self.n_sigma, n_sigma_ul=self.n_sigma_ul)
+            limits = core.limits(
+                data,
+                fit,
+                n_sigma=self.n_sigma,
+                n_sigma_ul=self.n_sigma_ul,
+                norm_min=norm_min,
+                norm_max=norm_max,
+            )
             if "errn-errp" in wanted:
                 quantities |= {"norm_errn": limits.norm_errn, "norm_errp": limits.norm_errp}
             if "ul" in wanted:

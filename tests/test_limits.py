@@ -102,7 +102,7 @@ def test_limits_of_bins_alone_are_roots_or_bounds(on_off):
         data = OnOffData(n_on=counts, n_off=off, alpha=background / 3, npred_ref=reference)
     low, high = 0.3, 1.6
     fit = fit_norms(data, norm_min=low, norm_max=high)
-    found = limits(data, fit)
+    found = limits(data, fit, norm_min=low, norm_max=high)
     free = limits(data, fit_norms(data))
     norm = np.asarray(fit.norm)
 
@@ -140,7 +140,7 @@ def test_a_norm_on_its_bound():
         npred_ref=np.ones((2, 1, 1)),
     )
     fit = fit_norms(data, norm_min=0.0, norm_max=4.0)
-    found = limits(data, fit)
+    found = limits(data, fit, norm_min=0.0, norm_max=4.0)
     assert_array_equal(fit.norm, [[4.0], [0.0]])
     assert np.isnan(found.norm_errp[0, 0]) and np.isnan(found.norm_errn[1, 0])
     assert found.norm_ul[0, 0] == 4.0
@@ -197,7 +197,7 @@ def test_results_scale_with_the_reference(on_off, factor):
             ratio = np.full(shape, 0.4)
             data = OnOffData(n_on=counts, n_off=counts[::-1], alpha=ratio, npred_ref=signal)
         fit = fit_norms(data, norm_max=2.5 / factor)
-        found = limits(data, fit)
+        found = limits(data, fit, norm_max=2.5 / factor)
         norms = [fit.norm, fit.norm_err, *vars(found).values(), sensitivity(data)]
         return [np.asarray(a) * factor for a in norms] + [fit.stat, fit.stat_null, fit.ts]
 

@@ -115,8 +115,6 @@ class NormFit:
         ``stat_null - stat``, summed without cancellation.
     status : array of int
         `Status` of each fit.
-    norm_min, norm_max : array or None
-        Bounds of the norm, infinite (or None) where there are none.
     """
 
     norm: Any
@@ -125,8 +123,6 @@ class NormFit:
     stat_null: Any
     ts: Any
     status: Any
-    norm_min: Any = None
-    norm_max: Any = None
 
 
 def blocks(data: Data) -> tuple[Block, ...]:

@@ -62,16 +62,16 @@ def _norm_bracket(data: Blocks) -> tuple[jax.Array, jax.Array]:
 
 
 def _minimise(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Minimiser of a scaled problem, whether it is a kink, the kink's slot, and convergence.
+    """Minimiser of a scaled problem, whether it is a kink, the kink's counts bin, and convergence.
 
-    The minimiser carries no derivatives. Where slots with counts end the domain, the unknown is the
+    The minimiser carries no derivatives. Where bins with counts end the domain, the unknown is the
     logarithm of the distance from there: counts may be of any size.
     """
     variance, _, signal = likelihood.totals(data)
     start = likelihood.domain_start(data)
     ends = jnp.isfinite(start)
     origin = jnp.where(ends, start, 0.0)
-    # No score of other slots is above their signal.
+    # No score of other counts bins is above their signal.
     nearest = likelihood.pole_counts(data) / signal
 
     def place(v: jax.Array) -> jax.Array:
@@ -158,8 +158,6 @@ def _fit_bin(data: Blocks, norm_min: jax.Array, norm_max: jax.Array) -> NormFit:
         stat_null=where_found(likelihood.stat(safe, zero)),
         ts=where_found(likelihood.difference(own.data, own.at(zero), x)),
         status=status.astype(jnp.int32),
-        norm_min=norm_min,
-        norm_max=norm_max,
     )
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from . import likelihood
 from .compilation import jit_by_size
@@ -113,6 +112,15 @@ def _limit_without_counts(data: list[ProfileData], rise: jax.Array) -> jax.Array
     return x
 
 
+class _Asked(NamedTuple):
+    """Rises of the statistic, and bounds of the norm."""
+
+    rise: jax.Array
+    rise_ul: jax.Array
+    norm_min: jax.Array
+    norm_max: jax.Array
+
+
 def _refined(own: likelihood.Scaled, fit: NormFit) -> jax.Array:
     """The scaled norm of a fit, with the digits that the norm itself has no room for.
 
@@ -143,14 +151,14 @@ def _refined(own: likelihood.Scaled, fit: NormFit) -> jax.Array:
     return at + jnp.where(regular, exact - x, jnp.where(near, kink - x, 0.0))
 
 
-def _limits_bin(data: Blocks, fit: NormFit, rise: jax.Array, rise_ul: jax.Array) -> Limits:
+def _limits_bin(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
     fitted = fit.status <= Status.BOUNDARY
     safe = jax.tree.map(lambda a: a if a.dtype == bool else jnp.where(fitted, a, 1.0), data)
     norm = jnp.where(fitted, fit.norm, 1.0)
     own = likelihood.scaled(safe)
     at = _refined(own, dataclasses.replace(fit, norm=norm))
     sides = jnp.asarray([-1.0, 1.0, 1.0], norm.dtype)
-    rises = jnp.stack([rise, rise, rise_ul])
+    rises = jnp.stack([asked.rise, asked.rise, asked.rise_ul])
     fixed, fixed_at = jax.tree.map(jax.lax.stop_gradient, (own.data, at))
     distances = jax.vmap(lambda side, r: _distance(fixed, fixed_at, side, r))(sides, rises)
     roots = fixed_at + sides * distances
@@ -172,15 +180,15 @@ def _limits_bin(data: Blocks, fit: NormFit, rise: jax.Array, rise_ul: jax.Array)
         # The limit itself, counted from zero, may be much closer to that than to the norm.
         plain = likelihood.scaled(safe, shifted=False)
         blocks = [jax.tree.map(jax.lax.stop_gradient, block) for block in plain.data]
-        root = _limit_without_counts(blocks, rise_ul)
-        alone = plain.norm(limit(plain.data, plain.at(norm), rise_ul, root))
+        root = _limit_without_counts(blocks, asked.rise_ul)
+        alone = plain.norm(limit(plain.data, plain.at(norm), asked.rise_ul, root))
         norm_ul = jnp.where(flat, alone, norm_ul)
     # Left of its largest minimiser a bounded norm is not allowed, and cash without counts is flat.
     falls = likelihood.score(fixed, fixed_at - 1e-3 * distances[1]) < 0
-    below, above = own.norm(low) < fit.norm_min, own.norm(high) > fit.norm_max
+    below, above = own.norm(low) < asked.norm_min, own.norm(high) > asked.norm_max
     # At an upper bound of the norm the statistic still falls.
     capped = (fit.status == Status.BOUNDARY) & (likelihood.score(fixed, fixed_at) < 0)
-    norm_ul = jnp.where(capped, norm, jnp.minimum(norm_ul, fit.norm_max))
+    norm_ul = jnp.where(capped, norm, jnp.minimum(norm_ul, asked.norm_max))
     return Limits(
         norm_errn=jnp.where(fitted & falls & ~below, own.unit * (at - low), jnp.nan),
         norm_errp=jnp.where(fitted & ~capped & ~above, own.unit * (high - at), jnp.nan),
@@ -189,9 +197,9 @@ def _limits_bin(data: Blocks, fit: NormFit, rise: jax.Array, rise_ul: jax.Array)
 
 
 @jit_by_size
-def _limits(data: Blocks, fit: NormFit, rise: jax.Array, rise_ul: jax.Array) -> Limits:
+def _limits(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
     def limits_bin(block: Blocks, own: NormFit) -> Limits:
-        return _limits_bin(block, own, rise, rise_ul)
+        return _limits_bin(block, own, asked)
 
     return over_bins(limits_bin)(neutral(data), fit)
 
@@ -201,7 +209,15 @@ def _check_n_sigma(name: str, value: float) -> None:
         raise ValueError(f"{name} must be positive, got {value}")
 
 
-def limits(data: Data, fit: NormFit, *, n_sigma: float = 1, n_sigma_ul: float = 2) -> Limits:
+def limits(
+    data: Data,
+    fit: NormFit,
+    *,
+    n_sigma: float = 1,
+    n_sigma_ul: float = 2,
+    norm_min: float | None = None,
+    norm_max: float | None = None,
+) -> Limits:
     """Asymmetric errors and upper limits of fitted norms.
 
     Parameters
@@ -214,6 +230,8 @@ def limits(data: Data, fit: NormFit, *, n_sigma: float = 1, n_sigma_ul: float = 
         Number of standard deviations of ``norm_errn`` and ``norm_errp``.
     n_sigma_ul : float
         Number of standard deviations of the upper limit: 2 gives 95.45 % for a two-sided interval.
+    norm_min, norm_max : float, optional
+        Bounds of the norm, those that `fit_norms` had; None for no bound.
 
     Returns
     -------
@@ -228,33 +246,26 @@ def limits(data: Data, fit: NormFit, *, n_sigma: float = 1, n_sigma_ul: float = 
     Notes
     -----
     A limit is where ``stat(norm) - stat_min = n_sigma**2`` (Wilks 1938, Ann. Math. Stat. 9, 60).
-    The difference is summed term by term with ``log1p``. Bounds of the norm are those of the fit.
+    The difference is summed term by term with ``log1p``.
 
     A norm that may be negative may have an upper limit below zero, where counts fluctuate far below
     their background: it is the edge of the interval above, and no limit on a flux that cannot be
-    negative. ``fit_norms(data, norm_min=0)`` gives that.
+    negative. Fits and limits with ``norm_min=0`` give that.
     """
     _check_n_sigma("n_sigma", n_sigma)
     _check_n_sigma("n_sigma_ul", n_sigma_ul)
     prepared = prepare(data)
     dtype = float_dtype(prepared)
-    rise, rise_ul = (jnp.asarray(n**2, dtype) for n in (n_sigma, n_sigma_ul))
-    return _limits(prepared, _completed(fit, dtype), rise, rise_ul)
-
-
-def _completed(fit: NormFit, dtype: Any) -> NormFit:
-    """What limits need of a fit, as arrays of one shape."""
-
-    def bound(value: Any, none: float) -> Any:
-        return jnp.full(np.shape(fit.norm), none, dtype) if value is None else value
-
-    return NormFit(
+    low = -jnp.inf if norm_min is None else norm_min
+    high = jnp.inf if norm_max is None else norm_max
+    asked = _Asked(*(jnp.asarray(v, dtype) for v in (n_sigma**2, n_sigma_ul**2, low, high)))
+    # Only these are used of the fit: another dtype, or None, may be in the others.
+    own = NormFit(
         norm=jnp.asarray(fit.norm, dtype),
         status=fit.status,
-        norm_min=bound(fit.norm_min, -np.inf),
-        norm_max=bound(fit.norm_max, np.inf),
         **dict.fromkeys(("norm_err", "stat", "stat_null", "ts")),
     )
+    return _limits(prepared, own, asked)
 
 
 def _asimov_ts(data: Blocks, norm: jax.Array) -> jax.Array:
@@ -323,10 +334,10 @@ def sensitivity(data: Data, *, n_sigma: float = 5) -> jax.Array:
     -------
     norm_sensitivity : array, shape (B, G)
         The norm whose Asimov data set (counts equal to their prediction) has ``TS = n_sigma**2``;
-        NaN where there is no exposure. For On-Off data the background
-        is ``alpha n_off`` as observed. Where a slot of cash data has no background, only the floor
-        of the prediction under the null hypothesis (see `jaxprof.core.cash`) makes it finite, and
-        it is a number of that floor; `FluxProfileEstimator` gives NaN and warns.
+        NaN where there is no exposure. For On-Off data the background is ``alpha n_off`` as
+        observed. Where a counts bin of cash data has no background, only the floor of the
+        prediction under the null hypothesis (see `jaxprof.core.cash`) makes it finite, and it is a
+        number of that floor; `FluxProfileEstimator` gives NaN and warns.
 
     Raises
     ------

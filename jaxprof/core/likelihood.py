@@ -41,7 +41,7 @@ class Scaled(NamedTuple):
 def scaled(data: Blocks, *, shifted: bool = True) -> Scaled:
     """Scale a problem, see `Scaled`.
 
-    Cash data begin where the prediction of a slot with counts reaches zero or, without counts, at
+    Cash data begin where the prediction of a bin with counts reaches zero or, without counts, at
     the first kink: the background there is what remains of it. With ``shifted=False`` norms keep
     their origin.
     """

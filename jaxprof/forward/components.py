@@ -20,8 +20,8 @@ from jaxprof.forward.emission import (
 )
 from jaxprof.forward.kernels import moment_degree, psf_margin
 from jaxprof.models import SkyModel
-from jaxprof.reduce import reference_flux
 from jaxprof.region_checks import listed
+from jaxprof.signal import reference_flux
 from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]

@@ -279,14 +279,19 @@ def coverage(
             y0, x0 = max(emission.y0, 0), max(emission.x0, 0)
             y1, x1 = min(emission.y0 + h, ny), min(emission.x0 + w, nx)
             if y1 > y0 and x1 > x0:
-                inner = emission.weights[
-                    y0 - emission.y0 : y1 - emission.y0, x0 - emission.x0 : x1 - emission.x0
-                ]
-                share[index] = (usable[:, y0:y1, x0:x1] * inner).sum(axis=(1, 2))
+                used = np.zeros((n_e, h, w))
+                at = (
+                    slice(y0 - emission.y0, y1 - emission.y0),
+                    slice(x0 - emission.x0, x1 - emission.x0),
+                )
+                used[:, *at] = usable[:, y0:y1, x0:x1]
+                # Over a sum in the same order: exactly one if nothing is cut.
+                whole = (np.ones_like(used) * emission.weights).sum(axis=(1, 2))
+                share[index] = (used * emission.weights).sum(axis=(1, 2)) / whole
         parts.append(
             np.stack([share[:, group.bins[number]].mean(axis=1) for group in groups], axis=1)
         )
-    return np.minimum(np.mean(parts, axis=0), 1.0)
+    return np.mean(parts, axis=0)
 
 
 def seen(

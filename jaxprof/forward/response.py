@@ -18,10 +18,10 @@ from jaxprof.forward.sameness import changed_component, dataset_prints
 from jaxprof.forward.slots import Cells, cell_sums, component_lists, make_cells, reaching
 from jaxprof.forward.windows import Folding, Windows, check_energies
 from jaxprof.pixel_sums import check_uncut, member_pixels
-from jaxprof.reduce import check_expected
 from jaxprof.region_checks import Visibility, warn_solid_angles
 from jaxprof.regions import region_solid_angles
 from jaxprof.regions.pixels import region_members
+from jaxprof.signal import check_expected
 
 Array = NDArray[Any]
 

@@ -34,7 +34,7 @@ from jaxprof.forward.kernels import (
 from jaxprof.forward.places import mean_response
 from jaxprof.irf import RecoPSFMap
 from jaxprof.maps import WcsGeom
-from jaxprof.reduce import edisp_error, edisp_kernels
+from jaxprof.signal import edisp_error, edisp_kernels
 
 Array = NDArray[Any]
 

@@ -6,10 +6,13 @@ import contextlib
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jaxprof.io.transaction import transaction
+
+_ONE_WRITER = threading.RLock()
 
 
 def expand_path(path: str | os.PathLike[str]) -> Path:
@@ -122,7 +125,8 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = False) -> It
     exists = _is_regular(final, given)
     if exists and not overwrite:
         raise FileExistsError(f"{given} exists already; overwrite=True replaces it")
-    with transaction(final, overwrite=overwrite) as folder:
+    # astropy parses formats with ast, which threads of CPython 3.11 cannot do at the same time.
+    with _ONE_WRITER, transaction(final, overwrite=overwrite) as folder:
         # Writers choose the format from the extension, and know .gz in lower case only.
         temporary = folder / given.with_suffix(given.suffix.lower()).name
         yield temporary

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,11 +14,12 @@ from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales, wcs_to
 from numpy.typing import ArrayLike, NDArray
 
 from jaxprof.maps.axes import MapAxis
+from jaxprof.maps.solid_angles import map_solid_angles, pixel_solid_angles
 
-SAME_PIXEL = 2e-3
+SAME_PIXEL = 1e-3
 """Distance in pixels up to which two positions are one: headers are rounded."""
-_BENT = 3e-4  # part of a pixel's area by which the bends of its edges may change it
-_RIM_DEPTH = 6  # pixels on the rim of a projection are resolved to this power of one half
+EQUAL_PIXEL = 1e-6
+"""The same for geometries that are equal."""
 
 
 def _degrees_pair(value: Any, what: str) -> NDArray[np.float64]:
@@ -196,6 +196,10 @@ class WcsGeom:
 
         Positions are compared, not headers: those may say the same in different words.
         """
+        return self._same_pixels(other, SAME_PIXEL)
+
+    def _same_pixels(self, other: WcsGeom, tolerance: float) -> bool:
+        """Whether pixels are at the same positions, to a part of a pixel."""
         if self.npix_shape != other.npix_shape:
             return False
         if self.wcs is other.wcs:
@@ -212,7 +216,7 @@ class WcsGeom:
         known = np.isfinite(distance)
         size = float(self.pixel_scales.to_value("deg").min())
         same = np.isfinite(a).all(axis=0) == np.isfinite(b).all(axis=0)
-        return bool(np.all(same) and np.all(distance[known] < SAME_PIXEL * size))
+        return bool(np.all(same) and np.all(distance[known] < tolerance * size))
 
     def is_allclose(self, other: WcsGeom) -> bool:
         """Whether another geometry has the same pixels and the same axes."""
@@ -273,24 +277,11 @@ class WcsGeom:
     def solid_angle(self) -> u.Quantity:
         """Solid angles of the pixels in sr, shape ``(ny, nx)``; see `pixel_solid_angle`."""
         if self._solid_angle is None:
-            ny, nx = self.npix_shape
-            y, x = np.indices((ny + 1, nx + 1)) - 0.5
-            corner = self._unit_vectors(x, y)
-            along = self._unit_vectors(x[:, :-1] + 0.5, y[:, :-1])
-            across = self._unit_vectors(x[:-1], y[:-1] + 0.5)
-            # What every edge adds as it bends, once for the two pixels on its sides.
-            below = _triangle_area(corner[:, :-1], along, corner[:, 1:])
-            left = _triangle_area(corner[:-1], across, corner[1:])
-            area = _quadrangle_area(
-                corner[:-1, :-1], corner[:-1, 1:], corner[1:, 1:], corner[1:, :-1]
-            )
-            bent = np.stack([below[:-1], -below[1:], left[:, 1:], -left[:, :-1]])
-            area = _extrapolated(area, bent)
-            self._solid_angle = u.Quantity(self._completed(area, *np.indices(area.shape)), "sr")
+            self._solid_angle = u.Quantity(map_solid_angles(self.wcs, self.npix_shape), "sr")
         return self._solid_angle.copy()
 
     def pixel_solid_angle(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-        """Solid angles of any pixels, on the map or off it.
+        """Solid angles of any pixels, on the map or off it; see `pixel_solid_angles`.
 
         Parameters
         ----------
@@ -300,75 +291,10 @@ class WcsGeom:
         Returns
         -------
         solid_angle : ndarray
-            In sr, in the broadcast shape. The area of the spherical polygon with the pixel's
-            corners and the middles of its edges as vertices, and that of the quadrangle of
-            the corners, extrapolated to edges as the projection bends them (Richardson);
-            the areas are sums of spherical triangles (Van Oosterom & Strackee 1983, IEEE
-            Trans. Biomed. Eng. 30, 125). Where edges bend much, the pixel is cut into smaller
-            ones. Of a pixel on the rim of the projection only the part on the sky counts;
-            zero where there is none.
+            In sr, in the broadcast shape. Of a pixel on the rim of the projection only the part on
+            the sky counts; zero where there is none.
         """
-        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
-        area = self._cell_area(x, y, 0.5)
-        return self._completed(area, y, x)
-
-    def _cell_area(
-        self, x: NDArray[Any], y: NDArray[Any], half: float, last: bool = False
-    ) -> NDArray[np.float64]:
-        """Areas [sr] of squares around pixel positions; NaN where they are not known."""
-        corner_x = np.stack([x - half, x + half, x + half, x - half])
-        corner_y = np.stack([y - half, y - half, y + half, y + half])
-        middle_x = np.stack([x, x + half, x, x - half])
-        middle_y = np.stack([y - half, y, y + half, y])
-        corner = self._unit_vectors(corner_x, corner_y)
-        bent = _triangle_area(
-            corner, self._unit_vectors(middle_x, middle_y), np.roll(corner, -1, axis=0)
-        )
-        return _extrapolated(_quadrangle_area(*corner), bent, last)
-
-    def _completed(
-        self, area: NDArray[Any], y: NDArray[Any], x: NDArray[Any]
-    ) -> NDArray[np.float64]:
-        """Areas with the NaN replaced, on the rim by that of the part on the sky.
-
-        The pixels are cut into four again and again where the rim runs through them or their
-        edges bend.
-        """
-        area = np.array(area, dtype=np.float64)
-        rim = np.flatnonzero(np.isnan(area))
-        out = area.ravel()
-        out[rim] = 0.0
-        cx, cy = (np.ravel(v)[rim].astype(float) for v in (x, y))
-        half, whole = 0.5, np.zeros(len(out))
-        for depth in range(_RIM_DEPTH + 1):
-            step = np.array([0.0, -half, half, half, -half])[:, None]
-            rise = np.array([0.0, -half, -half, half, half])[:, None]
-            on_sky = np.isfinite(self._unit_vectors(cx + step, cy + rise)[..., 0])
-            if depth == _RIM_DEPTH:
-                # The last squares count by their centres, as large as the others of the pixel.
-                part = np.bincount(rim[on_sky[0]], minlength=len(out)) * (2 * half) ** 2
-                known = whole > 0
-                out[known] *= 1 + part[known] / whole[known]
-                break
-            full = on_sky.all(axis=0)
-            size = np.full(len(rim), np.nan)
-            size[full] = self._cell_area(cx[full], cy[full], half, depth == _RIM_DEPTH - 1)
-            full = np.isfinite(size)
-            out += np.bincount(rim[full], size[full], minlength=len(out))
-            whole += np.bincount(rim[full], minlength=len(out)) * (2 * half) ** 2
-            mixed = on_sky.any(axis=0) & ~full
-            half /= 2
-            rim = np.repeat(rim[mixed], 4)
-            cx = (cx[mixed][:, None] + half * np.array([-1, 1, -1, 1])).ravel()
-            cy = (cy[mixed][:, None] + half * np.array([-1, -1, 1, 1])).ravel()
-        return out.reshape(area.shape)
-
-    def _unit_vectors(self, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
-        """Cartesian unit vectors of pixel positions; NaN off the projection."""
-        lon, lat = self.wcs.all_pix2world(x.ravel(), y.ravel(), 0)
-        lon, lat = np.deg2rad(lon), np.deg2rad(lat)
-        v = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
-        return v.reshape(*x.shape, 3)
+        return pixel_solid_angles(self.wcs, x, y)
 
     def cutout_slices(self, position: SkyCoord, width: Any) -> tuple[slice, slice]:
         """Slices (y, x) of the part of the map around a position.
@@ -399,10 +325,10 @@ class WcsGeom:
         return rows, columns
 
     def __eq__(self, other: object) -> bool:
-        """Whether another geometry has the same pixels (`is_allclose_image`) and equal axes."""
+        """Whether another geometry has equal axes, and the same pixels to 1e-6 of one."""
         if not isinstance(other, WcsGeom):
             return NotImplemented
-        return self.axes == other.axes and self.is_allclose_image(other)
+        return self.axes == other.axes and self._same_pixels(other, EQUAL_PIXEL)
 
     def __hash__(self) -> int:
         # What equal geometries have in common exactly.
@@ -419,32 +345,3 @@ class WcsGeom:
             "width": f"{self.width[0]:.4g} x {self.width[1]:.4g}",
         }
         return "WcsGeom\n\n" + "\n".join(f"  {key:<10s} : {value}" for key, value in lines.items())
-
-
-def _quadrangle_area(
-    a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], d: NDArray[Any]
-) -> NDArray[np.float64]:
-    """Signed area of spherical quadrangles from their corners' unit vectors."""
-    return _triangle_area(a, b, c) + _triangle_area(a, c, d)
-
-
-def _extrapolated(
-    area: NDArray[Any], bent: NDArray[Any], last: bool = False
-) -> NDArray[np.float64]:
-    """Areas from those of quadrangles and what the middle of each edge adds to them, (4, ...).
-
-    NaN where that is too much for an accuracy of 1e-6, unless it is the `last` resort.
-    """
-    added, size = bent.sum(axis=0), np.abs(area)
-    with np.errstate(invalid="ignore"):
-        rough = (np.abs(added) > _BENT * size) | (np.abs(bent).sum(axis=0) > 30 * _BENT * size)
-    return np.where(rough & (not last), np.nan, np.abs(area + 4 / 3 * added))
-
-
-def _triangle_area(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> NDArray[np.float64]:
-    # Differences before the product: the triple product of three nearly equal unit
-    # vectors would lose the digits that a small pixel needs.
-    triple = np.sum(a * np.cross(b - a, c - a), axis=-1)
-    pairs = itertools.combinations((a, b, c), 2)
-    denominator = 1 + sum(np.sum(p * q, axis=-1) for p, q in pairs)
-    return 2 * np.arctan2(triple, denominator)

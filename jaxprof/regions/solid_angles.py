@@ -18,7 +18,7 @@ from jaxprof.regions.outlines import Arc, outline_arcs
 from jaxprof.regions.shapes import BOX, POLYGON, ROUND, Node, SkyShapes, sky_shapes
 
 Array: TypeAlias = np.ndarray[Any, Any]
-_SAMPLES = 1024  # places on an arc that tell where the outline of a region begins and ends
+_SAMPLES = 1024  # points on an arc that tell where the outline of a region begins and ends
 _SIDE = 1e-7  # of a shape's size: how far off an arc its two sides are looked at
 _SINC_NODES = 256
 _PAIRS = 1_000_000  # of edges, compared at a time
