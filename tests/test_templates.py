@@ -196,6 +196,23 @@ def test_shapes_behind_a_gaussian(sigma, position):
         assert np.abs(found - right).max() < TOLERANCE * right.max(), k
 
 
+def test_sources_behind_a_wide_psf():
+    """What moments do adds up over many pixels there; even a point needs little of them."""
+    sigma, (x, y) = 5.0, (6.66, 7.45)
+    dataset = dataset_of(*gaussian(sigma))
+    geom, degree = dataset.geom.to_image(), moment_degree(dataset, None)
+    center = SkyCoord.from_pixel(x, y, geom.wcs)
+    place = {"lon_0": center.l.deg, "lat_0": center.b.deg, "frame": "galactic"}
+    widths = (0.05, 1.0, 1.9, 2.1, 3.0)
+    models = [GaussianSpatialModel(sigma=width * SIZE, **place) for width in widths]
+    models.append(DiskSpatialModel(r_0=0.05 * SIZE, edge_width=0, **place))
+    for width, model in zip((*widths, 0.025), models, strict=True):
+        # One at a time: those that are folded together have the moments of the least even.
+        (found,) = folded(dataset, [source_emission(model, geom, degree=degree)])
+        right = convolved_gaussians(x, y, np.hypot(sigma, width))
+        assert np.abs(found - right).max() < TOLERANCE * right.max(), width
+
+
 @pytest.mark.parametrize("sigma", [0.2, 0.6])
 def test_shapes_behind_a_king_function(sigma):
     rad, density = king(sigma)

@@ -19,8 +19,9 @@ NEAR, NEAR_STEP, FAR_STEP = 3.0, 0.125, 0.5
 """Up to where, in pixels, panels are narrow; widths of the narrow and of the wide ones."""
 FINE, POINT_FINE = 2, 8
 """Parts of each narrow panel, for emission from a pixel and from a point."""
-NEAR_ARC, FAR_ARC, MIN_ARCS = 0.05, 0.0625, 128
-"""Distance of samples along a ring, in pixels; least number of them."""
+NEAR_ARC, FAR_ARC, MOMENT_ARC, MIN_ARCS = 0.05, 0.0625, 0.03, 128
+"""Distance of samples along a ring, in pixels; that for moments, which change faster within a
+pixel; least number of them."""
 POINT_PANELS = 50
 """Wide panels of a point: so many to a distance."""
 DENSE = 1 << 20
@@ -97,7 +98,7 @@ def _samples(radius: Array, turn: Array, degree: int, half: int) -> csr_array:
 
     ``turn`` takes positions on a ring to pixels.
     """
-    arc = np.where(radius < NEAR, NEAR_ARC, FAR_ARC)
+    arc = MOMENT_ARC if degree else np.where(radius < NEAR, NEAR_ARC, FAR_ARC)
     number = 4 * np.ceil(np.maximum(2 * np.pi * radius / arc, MIN_ARCS) / 8).astype(int)
     number[:3] = 1
     size = (2 * half + 1) ** 2

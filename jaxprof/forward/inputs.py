@@ -101,7 +101,7 @@ def uneven_ratios(
         Of the components' images, (h, w).
     chunk : sequence of Emission
         The components.
-    kernels : ndarray, shape (orders, 3, 3)
+    kernels : ndarray, shape (orders, k, k)
         The `narrowest_moments`, which tell what can be left out.
 
     Returns

@@ -10,9 +10,10 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.wcs.utils import pixel_to_skycoord
 from numpy.typing import NDArray
+from scipy.fft import irfft2, next_fast_len, rfft2
 
 from jaxprof.core.moments import degree_of, orders
-from jaxprof.core.psf import psf_moments
+from jaxprof.core.psf import psf_kernel, psf_moments
 from jaxprof.datasets import MapDataset
 from jaxprof.forward.emission import Emission
 from jaxprof.forward.places import mean_response
@@ -266,10 +267,19 @@ def center_moments(dataset: MapDataset) -> Array:
     return np.asarray(psf_moments(rad, density[0], matrix, 1, DEGREE_MAX + 1))
 
 
-def narrowest_moments(dataset: MapDataset) -> Array:
-    """Those (orders, 3, 3) of the energy at which most stays in its pixel."""
-    kernels = center_moments(dataset)
-    return kernels[:, np.argmax(kernels[0, :, 1, 1])]
+def narrowest_moments(dataset: MapDataset, degree: int) -> Array:
+    """Those (orders, k, k) of the energy at which most stays in its pixel, as far as they matter.
+
+    That is twice the radius of 68 %: the wider the PSF, the more pixels add up to what moments do.
+    """
+    geom = dataset.geom.to_image()
+    center = SkyCoord([geom.center_skydir])
+    rad, density, _ = psf_tables(dataset, center)
+    (matrix,) = pixel_matrices(geom, center)
+    narrowest = np.argmax(psf_kernel(rad, density[0], matrix, 0)[:, 0, 0])
+    radius = psf_radius(dataset)[narrowest] / np.linalg.svd(matrix, compute_uv=False).min()
+    half = min(int(np.ceil(2 * radius)) + 1, max(geom.npix_shape))
+    return np.asarray(psf_moments(rad, density[0, [narrowest]], matrix, half, degree))[:, 0]
 
 
 def moment_degree(dataset: MapDataset, wanted: int | None) -> int:
@@ -294,16 +304,14 @@ def sufficient_degree(emission: Emission, kernels: Array) -> int:
     ``kernels`` are the `narrowest_moments`. The more even emission is, the fewer it takes.
     """
     n, h, w = emission.moments.shape
-    degrees = np.array([a + b for a, b in orders(degree_of(n))])
-    sizes = np.abs(kernels[:n])
-    # First what all of the emission gives, then what is left out beyond each degree.
-    kept = degrees >= np.arange(degrees[-1] + 1)[:, np.newaxis]
-    kept[0] = degrees == 0
-    moments = np.abs(emission.moments).reshape(n, -1)
-    sums = np.zeros((len(kept), h + 2, w + 2))
-    for row in range(3):
-        for column in range(3):
-            added = (kept * sizes[:, row, column]) @ moments
-            sums[:, row : row + h, column : column + w] += added.reshape(-1, h, w)
-    largest = sums.max(axis=(1, 2))
-    return int(np.count_nonzero(largest[1:] > TRUNCATION * largest[0]))
+    total = np.array([a + b for a, b in orders(degree_of(n))])
+    if n == 1:
+        return 0
+    full = h + kernels.shape[1] - 1, w + kernels.shape[2] - 1
+    fine = [next_fast_len(size, real=True) for size in full]
+    product = rfft2(emission.moments, fine) * rfft2(kernels[:n], fine)
+    by_degree = np.add.reduceat(product, np.flatnonzero(np.diff(total, prepend=-1)))
+    added = np.abs(irfft2(by_degree, fine)[:, : full[0], : full[1]])
+    # What is left out beyond each degree.
+    beyond = np.cumsum(added[:0:-1], axis=0).max(axis=(1, 2))
+    return int(np.count_nonzero(beyond > TRUNCATION * added[0].max()))

@@ -104,7 +104,8 @@ class Folding:
         self.farthest = max(geom.npix_shape) + max(
             pixels_off_map(e, geom.npix_shape) for e in emissions
         )
-        narrowest = narrowest_moments(dataset)
+        degree = max(degree_of(len(emission.moments)) for emission in emissions)
+        narrowest = narrowest_moments(dataset, degree)
         parts = chunks(emissions)
         images = [exposures(dataset, emissions[part]) for part in parts]
         each = [image for chunk in images for image in chunk]
