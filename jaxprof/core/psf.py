@@ -220,7 +220,7 @@ def psf_moments(
     -------
     kernels : array, shape (orders, T, 2 half + 1, 2 half + 1)
         ``K_ab`` of the module's formula in the order of `jaxprof.core.moments.orders`; the first is
-        `psf_kernel`, the others sum to zero on an infinite grid.
+        that of `psf_kernel`, by finer samples; the others sum to zero on an infinite grid.
 
     Raises
     ------

@@ -233,6 +233,27 @@ class NearEdges:
     normal: Array
 
 
+def beside_boxes(shapes: SkyShapes, which: Array, points: Array, margin: float) -> Array:
+    """Points that may lie in a box, or in a shape of another kind.
+
+    The cap around a narrow box holds many times its pixels: two products leave them out.
+    ``margin`` [rad] is added to each side.
+    """
+    found = np.ones(len(which), bool)
+    box = shapes.kind == BOX
+    if not box.any():
+        return found
+    for axis in (1, 0):
+        # A side at 90 deg or more from the centre cuts nothing off.
+        end = np.sin(np.minimum(shapes.size[:, axis] + margin, 0.5 * np.pi)) + 1e-12
+        limit = np.where(box & (end < 1), end, np.inf)
+        index = np.flatnonzero(found)
+        own = which[index]
+        along = np.einsum("pi,pi->p", points[index], shapes.axes[own, axis])
+        found[index] = np.abs(along) <= limit[own]
+    return found
+
+
 def near_straight_edges(shapes: SkyShapes, which: Array, points: Array, margin: Array) -> NearEdges:
     """Points close to the edges of rectangles and polygons.
 

@@ -23,6 +23,7 @@ from jaxprof.regions.beyond import Beyond, pixels_beyond
 from jaxprof.regions.grid import SkyPixels, candidates, map_pixels, moved
 from jaxprof.regions.membership import (
     NearEdges,
+    beside_boxes,
     combine,
     joined_edges,
     near_straight_edges,
@@ -217,6 +218,8 @@ def shape_members(shapes: SkyShapes, pixels: SkyPixels, side: Array) -> tuple[Ar
     last = -1
     reach = shapes.cap + 0.01 * side.max(initial=0.0)
     for which, pixel in candidates(pixels, shapes.axes[:, 2], reach):
+        around = beside_boxes(shapes, which, pixels.vectors[pixel], 0.01 * side.max())
+        which, pixel = which[around], pixel[around]
         points = pixels.vectors[pixel]
         inside = within(shapes, which, points, straight[pixel])
         order = np.lexsort((pixel[inside], which[inside]))
