@@ -301,17 +301,28 @@ def moment_degree(dataset: MapDataset, wanted: int | None) -> int:
 def sufficient_degree(emission: Emission, kernels: Array) -> int:
     """Degree of the moments beyond which they add less than `TRUNCATION` to a component.
 
-    ``kernels`` are the `narrowest_moments`. The more even emission is, the fewer it takes.
+    ``kernels`` are the `narrowest_moments`. The more even emission is, the fewer it takes. What is
+    left out is bounded, without regard to signs, from the pixels around, where a PSF changes most;
+    from all that it reaches it is summed as it is.
     """
-    n, h, w = emission.moments.shape
-    total = np.array([a + b for a, b in orders(degree_of(n))])
+    n, middle = len(emission.moments), kernels.shape[-1] // 2
     if n == 1:
         return 0
-    full = h + kernels.shape[1] - 1, w + kernels.shape[2] - 1
+    around = kernels[:n, middle - 1 : middle + 2, middle - 1 : middle + 2]
+    left_out = np.maximum(
+        _left_out(emission.moments, kernels[:n]),
+        _left_out(np.abs(emission.moments), np.abs(around)),
+    )
+    return int(np.count_nonzero(left_out > TRUNCATION))
+
+
+def _left_out(moments: Array, kernels: Array) -> Array:
+    """Largest part of a template's peak that moments beyond each degree add, shape (degrees,)."""
+    total = np.array([a + b for a, b in orders(degree_of(len(moments)))])
+    full = [m + k - 1 for m, k in zip(moments.shape[1:], kernels.shape[1:], strict=True)]
     fine = [next_fast_len(size, real=True) for size in full]
-    product = rfft2(emission.moments, fine) * rfft2(kernels[:n], fine)
+    product = rfft2(moments, fine) * rfft2(kernels, fine)
     by_degree = np.add.reduceat(product, np.flatnonzero(np.diff(total, prepend=-1)))
     added = np.abs(irfft2(by_degree, fine)[:, : full[0], : full[1]])
-    # What is left out beyond each degree.
-    beyond = np.cumsum(added[:0:-1], axis=0).max(axis=(1, 2))
-    return int(np.count_nonzero(beyond > TRUNCATION * added[0].max()))
+    beyond = np.cumsum(added[:0:-1], axis=0)[::-1].max(axis=(1, 2))
+    return beyond / added[0].max()

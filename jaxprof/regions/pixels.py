@@ -38,8 +38,8 @@ _MOVE = np.deg2rad(1e-9)  # rad; generic displacement of pixel centres
 # In pixels: how close to edges that face each other, or that run along centres, a centre is
 # settled by a larger displacement, and that displacement. Equal boxes on a grid are neighbours on
 # the equator only: away from there they overlap.
-_FACING, _ALONG, _SETTLE = 1e-2, 1e-3, 3e-2
-_NEAR = 4.5e-2  # in pixels: how far from an edge the displacement may matter
+_FACING, _ALONG, _SETTLE = 4e-3, 1e-3, 1.5e-2
+_NEAR = 2.3e-2  # in pixels: how far from an edge the displacement may matter
 _OFF_MAP = 100_000  # pixels by which a map is continued, besides four times its own number
 _MAX_BOX = 10_000_000  # pixels in a bounding box, or four times the map where that is more
 
