@@ -22,7 +22,7 @@ import numpy as np
 
 SMALL = 50_000
 """Number of array elements below which running is faster than compiling, however compiled."""
-KEPT = 64
+KEPT = 128
 """Programs, one for each function and shape of its arguments, that are kept: those used last. A
 joint fit has about twelve, and each takes some ten megabytes."""
 
