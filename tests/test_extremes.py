@@ -31,6 +31,7 @@ def run(cls, made, model=MODEL, **options):
     return cls(rings(2, 0.3), spectral_model=model, **options).run(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", ESTIMATORS)
 def test_amplitudes_and_exposures_of_any_size(cls):
     names = ("norm", "norm_err", "norm_errn", "norm_errp", "norm_ul", "norm_sensitivity")
@@ -54,7 +55,7 @@ def test_amplitudes_and_exposures_of_any_size(cls):
         assert_array_equal(found.status, expected.status)
 
 
-@pytest.mark.parametrize("index", [-200.0, -60.0, 60.0, 200.0])
+@pytest.mark.parametrize("index", [-200.0, 200.0])
 @pytest.mark.parametrize("cls", ESTIMATORS)
 def test_indices_of_any_size(cls, index):
     """All photons are at one end of the only energy, whose flux alone the result knows."""

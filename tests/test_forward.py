@@ -44,7 +44,7 @@ def estimate(dataset, regions, **options):
 
 
 @pytest.mark.parametrize("likelihood", ["pixel", "region"])
-@pytest.mark.parametrize("binsz", [0.02, 0.05])
+@pytest.mark.parametrize("binsz", [pytest.param(0.02, marks=pytest.mark.slow), 0.05])
 def test_disk_in_rings(binsz, likelihood):
     """A disk of two rings, blurred by a PSF as wide as a ring."""
     image = sky_image(lambda x, y: np.hypot(x, y) < 0.2, binsz)
@@ -378,6 +378,7 @@ def test_smoothness_is_a_known_penalty():
     assert np.all(smooth.norm_err < free.norm_err)
 
 
+@pytest.mark.slow
 def test_written_and_read_again(tmp_path):
     image = sky_image(lambda x, y: np.hypot(x, y) < 0.2, 0.05)
     dataset = dataset_of(gaussian_image(image, 0.1, 0.05), 0.05, sigma=0.1, background=2.0)

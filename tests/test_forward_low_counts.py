@@ -90,6 +90,7 @@ def test_test_statistics_and_limits_know_the_pixels_too():
         assert_allclose(rise(profile.norm[k, 0] + profile.norm_errp[k, 0]), 1.0, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_free_indices_converge_at_low_counts():
     for seed in range(6):
         profile = estimator(free_index=True).run(few(seed, background=0.05))

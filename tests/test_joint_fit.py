@@ -364,6 +364,7 @@ def test_negative_norms_are_made_up_for_by_others_without_counts():
     assert_allclose(lower, 0.5, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_limits_of_what_only_walls_tell_apart():
     """Twice the same component for the counts, one of which has a pixel without counts more."""
     templates = np.array([[1.0, 0, 0], [1, 1e-7, 1]])[:, None]
@@ -463,6 +464,7 @@ def test_derivatives_by_on_off_counts_of_zero(n_on, n_off):
     assert_allclose(found[argument][1], difference, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_free_spectra_of_data_sets_with_other_true_energies():
     """Each data set has templates in true energies of its own, and the same truth."""
     index, group = np.array([2.2, 2.5]), np.array([1.0, 10.0])
@@ -600,6 +602,7 @@ def slope_of(own, number):
     return stencil(lambda by: reference(changed(own, number, by)))
 
 
+@pytest.mark.slow
 def test_derivatives_of_mapped_and_looped_toys():
     own = constrained(one())
     data = own.joint(TILES, SIZE)

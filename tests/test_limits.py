@@ -206,6 +206,7 @@ def test_results_scale_with_the_reference(on_off, factor):
         assert_allclose(other, one, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [1.0, 0.1, 1e-3])
 @pytest.mark.parametrize("excess", [-2.0, 1.0, 3.0, 10.0])
 def test_on_off_data_of_many_counts_in_single_precision(alpha, excess):

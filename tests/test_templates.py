@@ -243,6 +243,7 @@ def test_shapes_behind_a_king_function(sigma):
         assert np.abs(found - right).max() < TOLERANCE * right.max(), k
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.3])
 def test_no_jump_in_the_size(sigma):
     """Predictions are smooth functions of the size, from a point to pixels."""
@@ -277,6 +278,7 @@ def vectors(geom, x, y):
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
 
 
+@pytest.mark.slow
 def test_off_the_equator():
     """By true separations: from sub-pixels of the emission to 3 x 3 nodes in each pixel."""
     sigma = 0.8
