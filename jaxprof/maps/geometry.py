@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from jaxprof.maps.solid_angles import map_solid_angles, pixel_solid_angles
 
 SAME_PIXEL = 1e-3
 """Distance in pixels up to which two positions are one: headers are rounded."""
+KEEP_BELOW = 1_000_000
+"""Pixels of a map whose derived arrays, some tens of bytes a pixel, are kept."""
 EQUAL_PIXEL = 1e-6
 """The same for geometries that are equal."""
 
@@ -60,6 +63,7 @@ class WcsGeom:
         self.npix_shape = (int(shape[0]), int(shape[1]))
         self.axes = list(axes)
         self._solid_angle: u.Quantity | None = None
+        self._kept: dict[str, Any] = {}
 
     @classmethod
     def create(
@@ -273,6 +277,28 @@ class WcsGeom:
             np.where(inside, x, 0).astype(np.int64),
             inside,
         )
+
+    def kept(self, name: str, make: Callable[[], Any]) -> Any:
+        """What is derived from the pixels, made once and kept with them unless they are many.
+
+        Parameters
+        ----------
+        name : str
+            What it is.
+        make : callable
+            Makes it, from the WCS and the shape of the map alone.
+
+        Returns
+        -------
+        object
+            What `make` returned, now or earlier.
+        """
+        found = self._kept.get(name)
+        if found is None:
+            found = make()
+            if math.prod(self.npix_shape) < KEEP_BELOW:
+                self._kept[name] = found
+        return found
 
     def solid_angle(self) -> u.Quantity:
         """Solid angles of the pixels in sr, shape ``(ny, nx)``; see `pixel_solid_angle`."""

@@ -85,6 +85,8 @@ def _completed(
     cx, cy = (np.ravel(v)[rim].astype(float) for v in (x, y))
     half, whole = 0.5, np.zeros(len(out))
     for depth in range(_RIM_DEPTH + 1):
+        if not len(rim):
+            break
         step = np.array([0.0, -half, half, half, -half])[:, None]
         rise = np.array([0.0, -half, -half, half, half])[:, None]
         on_sky = np.isfinite(_unit_vectors(wcs, cx + step, cy + rise)[..., 0])

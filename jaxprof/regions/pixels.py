@@ -150,7 +150,7 @@ def region_pixels(regions: Any, geom: Any) -> list[RegionPixels]:
 def region_members(regions: Any, geom: Any) -> Membership:
     """Pixels of all regions on a map as flat arrays; see `region_pixels`."""
     shapes = sky_shapes(regions, wcs_to_celestial_frame(geom.wcs))
-    pixels = map_pixels(geom.wcs, geom.npix_shape)
+    pixels = geom.kept("sky pixels", lambda: map_pixels(geom.wcs, geom.npix_shape))
     sizes = geom.solid_angle().to_value("sr")
     side = np.minimum(np.sqrt(sizes), geom.pixel_scales.to_value("rad").min())
     region, pixel = _combined(

@@ -111,15 +111,15 @@ class SkyShapes:
         return all(isinstance(node, int) for node in self.nodes)
 
 
-def sky_shapes(regions: Any, frame: Any) -> SkyShapes:
+def sky_shapes(regions: Any, frame: Any = None) -> SkyShapes:
     """Turn sky regions into arrays.
 
     Parameters
     ----------
     regions : SkyRegion, Regions, RegionGeom or iterable of SkyRegion
         Sky regions in any frames, compound ones included.
-    frame : astropy frame
-        Frame of the unit vectors.
+    frame : astropy frame, optional
+        Frame of the unit vectors; by default that of the first region.
 
     Returns
     -------
@@ -139,6 +139,8 @@ def sky_shapes(regions: Any, frame: Any) -> SkyShapes:
     angle = np.array(parts.angle, dtype=float)
     _check_sizes(sizes, angle, region)
     lon, lat, count, frames = read_coords(parts.coords)
+    if frame is None:
+        frame = frames[0][1]
     _check_positions(lon, lat, np.repeat(region, count))
 
     centred = kind != POLYGON

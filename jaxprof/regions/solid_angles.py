@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from astropy.coordinates import ICRS
 from scipy.special import roots_legendre
 
 from jaxprof.regions.membership import blocks, combine, within
@@ -49,7 +48,7 @@ def region_solid_angles(regions: Any) -> Array:
     ValueError
         For what `region_list` refuses, unknown shapes, and sizes that are not finite.
     """
-    return shape_solid_angles(sky_shapes(regions, ICRS()))
+    return shape_solid_angles(sky_shapes(regions))
 
 
 def shape_solid_angles(shapes: SkyShapes, chosen: Array | None = None) -> Array:
