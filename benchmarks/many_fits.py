@@ -55,7 +55,7 @@ def main() -> None:
     jax.config.update("jax_enable_x64", options.dtype == "float64")
 
     from jaxprof.core import fit_norms, limits
-    from jaxprof.core.data import Status
+    from jaxprof.likelihood.data import Status
 
     device = jax.devices()[0]
     load = f"load average {os.getloadavg()[0]:.2f} on {os.cpu_count()} CPU cores"

@@ -7,7 +7,7 @@ from regions import CircleAnnulusSkyRegion, CircleSkyRegion
 from scipy.special import ndtr
 
 import jaxprof
-from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
 CENTER = SkyCoord("0d", "0d", frame="galactic")
 MODEL = jaxprof.PowerLawSpectralModel(index=2.3, amplitude="1e-12 cm-2 s-1 TeV-1")

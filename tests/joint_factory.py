@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import brentq
 
-from jaxprof.core.joint_data import FreeSpectra, JointBlock, JointData, JointOnOffBlock
-from jaxprof.core.spectral import PowerLawSpectralModel
+from jaxprof.likelihood.joint_data import FreeSpectra, JointBlock, JointData, JointOnOffBlock
+from jaxprof.models.spectral import PowerLawSpectralModel
 
 
 @dataclass(frozen=True)

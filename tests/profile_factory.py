@@ -8,10 +8,10 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from jaxprof import core
-from jaxprof.core.data import Status
-from jaxprof.core.spectral import PowerLawSpectralModel
+from jaxprof.likelihood.data import Status
+from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.profile import FluxProfile
-from jaxprof.regions import make_concentric_annulus_sky_regions, profile_axis
+from jaxprof.sky.regions import make_concentric_annulus_sky_regions, profile_axis
 
 EDGES = np.array([[0.01, 0.1], [0.2, 0.5]])  # TeV, with a gap
 SCAN = np.linspace(-1, 9, 41)

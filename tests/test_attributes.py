@@ -10,7 +10,7 @@ from profile_factory import make_joint_profile, make_profile
 
 from jaxprof import FluxProfile, FluxProfileEstimator, ForwardFoldingProfileEstimator, MapDataset
 from jaxprof.datasets import MapDatasetOnOff
-from jaxprof.maps import WcsNDMap
+from jaxprof.sky import WcsNDMap
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from regions import CircleSkyRegion, Regions
 
 from jaxprof import FluxProfile, PowerLawSpectralModel
 from jaxprof.plotting import plot_parameter, plot_profile, plot_quantity
-from jaxprof.regions import profile_axis, region_name
+from jaxprof.sky.regions import profile_axis, region_name
 
 NAMES = [
     "Crab",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from jaxprof.core import compilation
-from jaxprof.core.compilation import jit_by_size, jit_quickly
+from jaxprof import compilation
+from jaxprof.compilation import jit_by_size, jit_quickly
 
 X = np.linspace(0.1, 2.0, 7)
 

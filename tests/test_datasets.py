@@ -8,7 +8,7 @@ from astropy import units as u
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.irf import EDispKernelMap
-from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
 RECO = MapAxis.from_energy_bounds("10 GeV", "500 GeV", 3)
 TRUE = MapAxis.from_energy_bounds("8 GeV", "600 GeV", 4, name="energy_true")

@@ -207,7 +207,7 @@ def test_error_is_the_norms_variance():
 def test_spectral_index_derivative():
     """From the spectral index through the response and the fit to the norm."""
     from jaxprof import PowerLawSpectralModel
-    from jaxprof.core.response import fold_flux
+    from jaxprof.reduce.fold import fold_flux
 
     edges = np.geomspace(0.01, 0.5, 6)
     edisp, exposure = jnp.eye(5), jnp.full((5, 5), 3e11)

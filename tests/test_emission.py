@@ -39,9 +39,9 @@ from jaxprof import (
     make_orthogonal_rectangle_sky_regions,
     make_sector_sky_regions,
 )
-from jaxprof.forward.emission import region_emissions, source_emission
-from jaxprof.regions import region_pixels
-from jaxprof.regions.coverage import pixel_coverage, polygon_coverage
+from jaxprof.reduce.joint.emission import region_emissions, source_emission
+from jaxprof.sky.regions import region_pixels
+from jaxprof.sky.regions.coverage import pixel_coverage, polygon_coverage
 
 SIZE = 0.05  # deg, of a pixel of GEOM
 

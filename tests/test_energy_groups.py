@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_region_messages import boxes, dataset
 
 from jaxprof import FluxProfileEstimator, ForwardFoldingProfileEstimator, MapAxis
-from jaxprof.energy_groups import snap_energy_edges, warn_moved_edges
+from jaxprof.reduce.energy_groups import snap_energy_edges, warn_moved_edges
 
 AXIS = MapAxis.from_edges([10, 20, 40, 80, 160] * u.GeV, name="energy", interp="log")
 

@@ -9,7 +9,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from jaxprof import MapAxis, MapDataset, RegionGeom, WcsGeom, make_concentric_annulus_sky_regions
-from jaxprof.regions import profile_axis
+from jaxprof.sky.regions import profile_axis
 
 EDGES = np.geomspace(0.01, 10, 7)
 

@@ -27,7 +27,7 @@ from jaxprof import (
 )
 from jaxprof.core import OnOffData, ProfileData, Status, fit_norms
 from jaxprof.datasets import simulate_galactic_centre
-from jaxprof.regions import region_pixels
+from jaxprof.sky.regions import region_pixels
 
 GC = SkyCoord(0 * u.deg, 0 * u.deg, frame="galactic")
 EDGES = [10, 70, 500] * u.GeV

@@ -32,8 +32,8 @@ from jaxprof import (
     make_orthogonal_rectangle_sky_regions,
 )
 from jaxprof.core import fit_joint
-from jaxprof.core.data import Status
-from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.likelihood.data import Status
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
 EDGES = [1, 10] * u.TeV
 

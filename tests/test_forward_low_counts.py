@@ -12,7 +12,7 @@ from forward_factory import MODEL, dataset_of, estimator, gaussian_image, sky_im
 from numpy.testing import assert_allclose
 from regions import CircleSkyRegion, RectangleSkyRegion
 
-import jaxprof.forward.fitting as fitting
+import jaxprof.estimators.fitting as fitting
 from jaxprof import (
     FluxProfileEstimator,
     MapDatasetOnOff,
@@ -21,10 +21,11 @@ from jaxprof import (
     SkyModel,
     make_orthogonal_rectangle_sky_regions,
 )
-from jaxprof.core import Status, fit_joint, joint_fit
-from jaxprof.core.joint_fit import fit_joint_ts
-from jaxprof.forward.prediction import pixel_signal
-from jaxprof.maps import WcsNDMap
+from jaxprof.core import Status, fit_joint
+from jaxprof.estimators.prediction import pixel_signal
+from jaxprof.inference import joint_fit
+from jaxprof.inference.joint_fit import fit_joint_ts
+from jaxprof.sky import WcsNDMap
 
 EDGES = [1, 10] * u.TeV
 BINSZ = 0.1

@@ -26,9 +26,9 @@ from jaxprof import (
     make_orthogonal_rectangle_sky_regions,
 )
 from jaxprof.core import fit_joint
-from jaxprof.forward.components import source_emissions
-from jaxprof.forward.guards import guard_regions, nearest_bins
-from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.reduce.joint.components import source_emissions
+from jaxprof.reduce.joint.guards import guard_regions, nearest_bins
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
 EDGES = [1, 10] * u.TeV
 BINSZ = 0.1

@@ -11,7 +11,7 @@ from forward_factory import MODEL, dataset_of, gaussian_image, rings, sky_image
 
 from jaxprof import ForwardFoldingProfileEstimator
 from jaxprof.core import fit_joint
-from jaxprof.core.joint_fit import interior, rise
+from jaxprof.inference.joint_fit import interior, rise
 
 N_TOYS = 1500
 N_BINS = 4

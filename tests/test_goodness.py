@@ -4,8 +4,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from jaxprof.core import goodness
-from jaxprof.core.goodness import LARGE, SMALL, cash_expectation
+from jaxprof.likelihood import goodness
+from jaxprof.likelihood.goodness import LARGE, SMALL, cash_expectation
 
 SIZE = 256
 compiled = jax.jit(cash_expectation)

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from profile_factory import make_profile
 
 from jaxprof import FluxProfile, MapDataset
-from jaxprof.gti import gti_table, joined_gti
+from jaxprof.datasets.gti import gti_table, joined_gti
 
 # Two intervals of one hour and of five seconds; UTC was 66.184 s behind TT then.
 STARTS = ["2010-01-01T00:00:00", "2010-03-04T05:06:07.125"]

@@ -20,7 +20,7 @@ from jaxprof import (
     make_orthogonal_rectangle_sky_regions,
     make_sector_sky_regions,
 )
-from jaxprof.forward.guards import guard_regions
+from jaxprof.reduce.joint.guards import guard_regions
 
 
 def gal(lon, lat):

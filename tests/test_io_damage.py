@@ -19,12 +19,12 @@ from astropy.io import fits
 from astropy.table import Table
 from profile_factory import assert_same_profile, make_profile
 
-from jaxprof.core.spectral import PowerLawSpectralModel
 from jaxprof.datasets import MapDataset
 from jaxprof.io import contents
 from jaxprof.irf import EDispKernelMap
-from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.profile import FluxProfile
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
 BLOCK, CARD = 2880, 80
 MARKS = ("CHECKSUM", "DATASUM", "DATACRC", "NHDU")

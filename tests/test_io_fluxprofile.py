@@ -18,14 +18,14 @@ from profile_factory import (
 )
 from regions import CircleSkyRegion
 
-from jaxprof.core.data import ProfileData, Status
-from jaxprof.core.spectral import (
+from jaxprof.likelihood.data import ProfileData, Status
+from jaxprof.models.spectral import (
     LogParabolaSpectralModel,
     PowerLawSpectralModel,
     spectral_model_from_dict,
 )
 from jaxprof.profile import FluxProfile
-from jaxprof.regions import ProfileAxis
+from jaxprof.sky.regions import ProfileAxis
 
 SEDS = ("likelihood", "dnde", "e2dnde", "flux", "eflux")
 ENDINGS = (".fits", ".fits.gz", ".ecsv")

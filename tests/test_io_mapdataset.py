@@ -18,7 +18,7 @@ from astropy.wcs import WCS
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.io.paths import atomic_write, existing_file, expand_path
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap, RecoPSFMap
-from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
 RECO = MapAxis.from_energy_bounds("1e7 keV", "5e8 keV", 3)
 # Nodes for the exposure, as Fermi's tools make them, in another unit.

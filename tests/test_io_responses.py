@@ -13,7 +13,7 @@ import jaxprof
 from jaxprof import EDispKernelMap, FluxProfileEstimator, MapAxis, MapDataset, PSFMap, WcsGeom
 from jaxprof.io.fitsmaps import map_to_hdus
 from jaxprof.irf.kernel import psf_from_kernel
-from jaxprof.maps import WcsNDMap
+from jaxprof.sky import WcsNDMap
 
 RECO = MapAxis.from_energy_bounds(1, 10, 4, unit="TeV")
 TRUE = MapAxis.from_energy_bounds(0.5, 20, 3, unit="TeV", name="energy_true")
@@ -404,7 +404,7 @@ def test_a_file_of_an_old_version(cases_dir):
     dataset = MapDataset.read(cases_dir / "data" / "gammapy_0.1x_gc_example.fits")
     assert_allclose(dataset.edisp.data, np.diag([0.9999791, 1, 1]), rtol=1e-7)
     rad = dataset.psf.rad_axis.center.to_value("deg")
-    image = jaxprof.core.psf.psf_image(rad, dataset.psf.data, np.diag([-0.1, 0.1]), (0, 0), 2)
+    image = jaxprof.irf.psf_kernel.psf_image(rad, dataset.psf.data, np.diag([-0.1, 0.1]), (0, 0), 2)
     # The middle row of each energy, as it stands in the file.
     middle = [
         [0.0071486337, 0.11493696, 0.30688432, 0.11493696, 0.0071486337],

@@ -13,9 +13,9 @@ from regions import CircleSkyRegion
 
 from jaxprof.datasets import MapDataset
 from jaxprof.io.asciitext import ascii_table, ascii_text
-from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
 from jaxprof.profile import FluxProfile
-from jaxprof.regions import ProfileAxis
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.sky.regions import ProfileAxis
 
 AXIS = MapAxis.from_edges([1.0, 10.0], name="energy", unit="TeV", interp="log")
 GEOM = WcsGeom.create(skydir=(83.63, 22.01), npix=(5, 4), binsz=0.1, axes=[AXIS])

@@ -20,8 +20,8 @@ from profile_factory import make_profile
 from jaxprof.datasets import MapDataset
 from jaxprof.io import transaction as module
 from jaxprof.io.paths import atomic_write
-from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
 from jaxprof.profile import FluxProfile
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
 AXIS = MapAxis.from_edges([1.0, 3.0, 10.0], name="energy", unit="TeV", interp="log")
 GEOM = WcsGeom.create(skydir=(83.63, 22.01), npix=(5, 4), binsz=0.1, axes=[AXIS])

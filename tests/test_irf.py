@@ -14,7 +14,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap, RecoPSFMap
-from jaxprof.maps import MapAxis, WcsGeom
+from jaxprof.sky import MapAxis, WcsGeom
 
 TRUE = MapAxis.from_energy_bounds("1 TeV", "10 TeV", 3, name="energy_true")
 RECO = MapAxis.from_energy_bounds("800 GeV", "12000 GeV", 4)

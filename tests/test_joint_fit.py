@@ -13,9 +13,9 @@ from scipy.optimize import brentq, linprog, nnls
 
 from jaxprof.core import OnOffData, ProfileData, Status, fit_norms, scan, wstat
 from jaxprof.core import limits as norm_limits
-from jaxprof.core.joint_data import JointBlock, JointData
-from jaxprof.core.joint_fit import fit_joint, fit_joint_ts
-from jaxprof.core.joint_intervals import joint_limits, joint_scan, joint_sensitivity, joint_ts
+from jaxprof.inference.joint_fit import fit_joint, fit_joint_ts
+from jaxprof.inference.joint_intervals import joint_limits, joint_scan, joint_sensitivity, joint_ts
+from jaxprof.likelihood.joint_data import JointBlock, JointData
 
 C, TILES, SIZE = 8, 3, 32
 """Problems share these shapes, and so compiled programs: one data set, or all three."""

@@ -10,7 +10,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
 CRAB = SkyCoord(83.63, 22.01, unit="deg", frame="icrs")
 

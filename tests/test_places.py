@@ -5,10 +5,10 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jaxprof.forward.emission import Emission
-from jaxprof.forward.places import mean_response
 from jaxprof.irf import PSFMap, RecoPSFMap
-from jaxprof.maps import MapAxis, WcsGeom
+from jaxprof.reduce.joint.averages import mean_response
+from jaxprof.reduce.joint.emission import Emission
+from jaxprof.sky import MapAxis, WcsGeom
 
 TRUE = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=3, name="energy_true")
 RECO = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=2, name="energy")

@@ -12,7 +12,6 @@ from regions import (
     RectangleSkyRegion,
 )
 
-from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
 from jaxprof.plotting import (
     plot_map,
     plot_profile,
@@ -31,7 +30,8 @@ from jaxprof.plotting.style import (
     update_legend,
 )
 from jaxprof.profile import FluxProfile
-from jaxprof.regions import ProfileAxis
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.sky.regions import ProfileAxis
 
 
 @pytest.fixture(autouse=True)

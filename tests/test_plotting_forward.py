@@ -5,10 +5,10 @@ from matplotlib import pyplot as plt
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.colors import LogNorm, to_rgb
 
-from jaxprof.core.spectral import PowerLawSpectralModel
+from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.plotting import plot_comparison, plot_correlation, plot_leakage, plot_parameter
 from jaxprof.profile import FluxProfile
-from jaxprof.regions import ProfileAxis
+from jaxprof.sky.regions import ProfileAxis
 
 EDGES = [(0.01, 0.1), (0.1, 2.0)]
 REF = np.array([2e-9, 3e-11])  # cm-2 s-1

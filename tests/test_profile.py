@@ -9,10 +9,10 @@ from profile_factory import EDGES, assert_same_profile, make_data, make_profile
 from scipy.optimize import brentq
 
 from jaxprof import core
-from jaxprof.core.data import Status
-from jaxprof.core.spectral import LogParabolaSpectralModel, PowerLawSpectralModel
+from jaxprof.likelihood.data import Status
+from jaxprof.models.spectral import LogParabolaSpectralModel, PowerLawSpectralModel
 from jaxprof.profile import FluxProfile
-from jaxprof.regions import ProfileAxis
+from jaxprof.sky.regions import ProfileAxis
 
 SEDS = ("dnde", "e2dnde", "flux", "eflux")
 

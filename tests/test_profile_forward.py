@@ -18,14 +18,14 @@ from profile_factory import (
     make_nuisance,
 )
 
-from jaxprof.core.data import Status
-from jaxprof.core.spectral import (
+from jaxprof.likelihood.data import Status
+from jaxprof.models.spectral import (
     ExpCutoffPowerLawSpectralModel,
     LogParabolaSpectralModel,
     PowerLawSpectralModel,
 )
 from jaxprof.profile import FluxProfile
-from jaxprof.regions import ProfileAxis
+from jaxprof.sky.regions import ProfileAxis
 
 ENDINGS = (".fits", ".fits.gz", ".ecsv")
 INDICES = (2.0, 2.3, 3.0, 1.5, 2.3)

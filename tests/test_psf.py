@@ -10,8 +10,8 @@ from scipy import signal
 from scipy.special import ndtr
 
 from jaxprof import MapDataset
-from jaxprof.core.moments import legendre, orders, point_moments
-from jaxprof.core.psf import containment, convolve, psf_image, psf_kernel, psf_moments
+from jaxprof.irf.psf_kernel import containment, convolve, psf_image, psf_kernel, psf_moments
+from jaxprof.sky.moments import legendre, orders, point_moments
 
 SQUARE = np.diag([-0.05, 0.05])
 SKEW = np.array([[-0.05, 0.012], [0.004, 0.04]])

@@ -12,7 +12,7 @@ from regions import Regions
 
 from jaxprof import FluxProfileEstimator, MapDataset
 from jaxprof.core import ProfileData, Status, fit_norms, limits, scan, sensitivity
-from jaxprof.core.spectral_base import spectral_model_from_dict
+from jaxprof.models.spectral_base import spectral_model_from_dict
 
 CASES = [
     "01a_seed_linear_gp13",

@@ -18,7 +18,7 @@ from regions import (
 )
 
 from jaxprof import FluxProfileEstimator, RegionGeom
-from jaxprof.regions import region_centers
+from jaxprof.sky.regions import region_centers
 
 DS9 = """# Region file format: DS9
 icrs

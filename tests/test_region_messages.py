@@ -18,7 +18,7 @@ from jaxprof import (
     WcsGeom,
     WcsNDMap,
 )
-from jaxprof.region_checks import listed, touches_map
+from jaxprof.reduce.region_checks import listed, touches_map
 
 EDGES = [10, 100] * u.GeV
 

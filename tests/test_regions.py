@@ -27,8 +27,8 @@ from regions import (
 )
 from sphere_reference import members
 
-from jaxprof.maps import WcsGeom
-from jaxprof.regions import (
+from jaxprof.sky import WcsGeom
+from jaxprof.sky.regions import (
     RegionGeom,
     make_concentric_annulus_sky_regions,
     make_grid_rectangle_sky_regions,

@@ -22,8 +22,8 @@ from regions import (
 )
 from sphere_reference import members
 
-from jaxprof.maps import WcsGeom
-from jaxprof.regions import (
+from jaxprof.sky import WcsGeom
+from jaxprof.sky.regions import (
     make_grid_rectangle_sky_regions,
     make_sector_sky_regions,
     region_pixels,

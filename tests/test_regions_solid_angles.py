@@ -21,7 +21,7 @@ from regions import (
 )
 from scipy.integrate import quad
 
-from jaxprof.regions import region_solid_angles
+from jaxprof.sky.regions import region_solid_angles
 
 
 def gal(lon, lat):

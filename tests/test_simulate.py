@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import integrate, stats
 
-from jaxprof.core.spectral import PowerLaw2SpectralModel
 from jaxprof.datasets import MapDataset
+from jaxprof.models.spectral import PowerLaw2SpectralModel
 from jaxprof.simulate import SimulatedSource, simulate_galactic_centre
 
 

@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import integrate
 
-from jaxprof.core import spatial as sm
-from jaxprof.core import spatial_functions as functions
+from jaxprof.models import spatial as sm
+from jaxprof.models import spatial_functions as functions
 
 LON, LAT = np.array([0.1, 0.3, -0.5]), np.array([0.2, 0.45, -0.1])
 CENTRE = {"lon_0": 0.1, "lat_0": 0.3}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from jaxprof.core import spectral as sp
-from jaxprof.core import spectral_functions as functions
+from jaxprof.models import spectral as sp
+from jaxprof.models import spectral_functions as functions
 
 A = 2e-12
 ENERGIES = np.array([0.02, 0.3, 2.0, 30.0])

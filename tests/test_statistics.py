@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize_scalar
 
 from jaxprof.core import cash, wstat
-from jaxprof.core.statistics import (
+from jaxprof.likelihood.statistics import (
     cash_difference,
     cash_score,
     wstat_difference,

@@ -23,7 +23,7 @@ from jaxprof import (
     expected_dataset,
     predicted_counts,
 )
-from jaxprof.template_cube import BinMeans, TemplateCube
+from jaxprof.sky.template_cube import BinMeans, TemplateCube
 
 BINSZ, NPIX, FINE, SIGMA = 0.1, 24, 4, 0.12
 MODEL = PowerLawSpectralModel(index=2.2, amplitude=1e-12)

@@ -31,12 +31,12 @@ from jaxprof import (
     WcsGeom,
     WcsNDMap,
 )
-from jaxprof.core.moments import point_moments
 from jaxprof.datasets.folding import dataset_to_fold
-from jaxprof.forward.emission import region_emissions, source_emission
-from jaxprof.forward.kernels import moment_degree, sufficient_degree
-from jaxprof.forward.windows import Folding
-from jaxprof.regions.coverage import polygon_moments
+from jaxprof.reduce.joint.emission import region_emissions, source_emission
+from jaxprof.reduce.joint.folding import Folding
+from jaxprof.reduce.joint.kernels import moment_degree, sufficient_degree
+from jaxprof.sky.moments import point_moments
+from jaxprof.sky.regions.coverage import polygon_moments
 
 SIZE = 0.1  # deg, of a pixel
 NPIX = 15

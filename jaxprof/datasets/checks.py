@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from astropy import units as u
 
-from jaxprof.maps import WcsGeom
+from jaxprof.sky import WcsGeom
 
 #: Units of plain numbers: counts may say what they count.
 COUNT_UNITS = (u.dimensionless_unscaled, u.ct, u.ph)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.irf import EDispKernelMap
-from jaxprof.maps import MapAxis, WcsNDMap
+from jaxprof.sky import MapAxis, WcsNDMap
 
 if TYPE_CHECKING:
     from jaxprof.datasets import MapDataset

@@ -19,11 +19,11 @@ from jaxprof.datasets.checks import (
     check_same_geom,
 )
 from jaxprof.datasets.folding import exposure_on_counts, true_energies_in_use
+from jaxprof.datasets.gti import gti_table
 from jaxprof.datasets.summary import dataset_summary
-from jaxprof.gti import gti_table
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
-from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
-from jaxprof.models import SkyModel, model_list
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.sky.models import SkyModel, model_list
 from jaxprof.user_warning import warn_user
 
 EXPOSURE_UNIT = u.Unit("cm2 s")
@@ -62,7 +62,7 @@ class MapDataset(KnownAttributes):
     mask_safe, mask_fit : WcsNDMap, optional
         True where the data may be used, as `counts`; both must be.
     gti : `~astropy.table.Table` or GTI of gammapy, optional
-        Good time intervals, kept for writing; see `jaxprof.gti.gti_table`.
+        Good time intervals, kept for writing; see `jaxprof.datasets.gti.gti_table`.
     meta_table : `~astropy.table.Table`, optional
         A row per observation, kept for writing.
     name : str, optional

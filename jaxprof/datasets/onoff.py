@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jaxprof.datasets.mapdataset import MapDataset, models_or_none
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
-from jaxprof.maps import WcsNDMap
+from jaxprof.sky import WcsNDMap
 from jaxprof.user_warning import warn_user
 
 #: Part of a map's maximum below which values of Off maps are rounding: ring backgrounds come

@@ -8,7 +8,7 @@ import numpy as np
 from astropy import units as u
 from numpy.typing import NDArray
 
-from jaxprof.maps import MapAxis
+from jaxprof.sky import MapAxis
 
 if TYPE_CHECKING:
     from jaxprof.datasets import MapDataset

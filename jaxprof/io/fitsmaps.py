@@ -16,7 +16,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
 # The cards that define a celestial image. Dates and the like are left out: they change
 # nothing about the pixels and make astropy warn.

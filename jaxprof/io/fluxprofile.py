@@ -24,7 +24,7 @@ each, or fitted indices), files have the columns of every sed type, so that
 told; others it computes from these and its own model. The header names "dnde" unless another
 was asked for: gammapy cannot read "likelihood" of such files.
 
-Columns of the likelihood data are named as in `jaxprof.core.data`, (G, E) arrays; the number of the
+Columns of the likelihood data are named as in `jaxprof.likelihood.data`, (G, E) arrays; the number of the
 block stands before the name if several are fitted jointly (``2_counts``).
 """
 
@@ -42,7 +42,6 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Column, Table
 
-from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.io.asciitext import ascii_table, ascii_warning
 from jaxprof.io.contents import open_regular
 from jaxprof.io.ecsvheader import check_header
@@ -50,6 +49,7 @@ from jaxprof.io.errors import description, naming
 from jaxprof.io.fitsfile import fits_file, read_table
 from jaxprof.io.integrity import mark_text, sealed_text, text_damage, write_fits
 from jaxprof.io.paths import atomic_write, existing_file, expand_path, known_extension
+from jaxprof.likelihood.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.profile.quantities import SED_TYPES, check_sed_type
 from jaxprof.profile.table import check_format, profile_to_table
 from jaxprof.user_warning import warn_user

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from jaxprof.io.fitsmaps import bins_axis, column_unit, read_map
 from jaxprof.irf import EDispKernelMap, PSFMap
 from jaxprof.irf.kernel import psf_from_kernel
-from jaxprof.maps import WcsNDMap
+from jaxprof.sky import WcsNDMap
 from jaxprof.user_warning import warn_user
 
 EDISP, PSF = "EDISP_MATRIX", "PSF_KERNEL"

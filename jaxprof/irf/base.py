@@ -10,8 +10,8 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from numpy.typing import ArrayLike, NDArray
 
-from jaxprof.maps.axes import MapAxis
-from jaxprof.maps.geometry import WcsGeom
+from jaxprof.sky.axes import MapAxis
+from jaxprof.sky.geometry import WcsGeom
 
 log = logging.getLogger(__name__)
 

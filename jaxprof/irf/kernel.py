@@ -12,8 +12,8 @@ from scipy.optimize import nnls
 from scipy.special import ndtr
 
 from jaxprof.irf.psf import PSFMap
-from jaxprof.maps.axes import MapAxis
-from jaxprof.maps.geometry import WcsGeom
+from jaxprof.sky.axes import MapAxis
+from jaxprof.sky.geometry import WcsGeom
 
 N_WIDTHS = 120
 """Gaussians whose sum is fitted, up to one as wide as the kernel."""

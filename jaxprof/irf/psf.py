@@ -14,8 +14,8 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import ArrayLike, NDArray
 
 from jaxprof.irf.base import IRFMap
-from jaxprof.maps.axes import MapAxis
-from jaxprof.maps.geometry import WcsGeom
+from jaxprof.sky.axes import MapAxis
+from jaxprof.sky.geometry import WcsGeom
 
 
 class PSFMap(IRFMap):

@@ -14,8 +14,8 @@ from scipy import special
 
 from jaxprof.irf.base import IRFMap as IRFMap
 from jaxprof.irf.checks import ROUNDING
-from jaxprof.maps.axes import MapAxis
-from jaxprof.maps.geometry import WcsGeom
+from jaxprof.sky.axes import MapAxis
+from jaxprof.sky.geometry import WcsGeom
 
 # Smaller elements of a kernel are rounding noise of the cumulative integral.
 KERNEL_THRESHOLD = 1e-8

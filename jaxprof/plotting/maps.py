@@ -21,10 +21,10 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from regions import CompoundSkyRegion
 
-from jaxprof.maps.geometry import WcsGeom
 from jaxprof.plotting.style import unit_label
-from jaxprof.regions import region_centers
-from jaxprof.regions.conversion import region_list
+from jaxprof.sky.geometry import WcsGeom
+from jaxprof.sky.regions import region_centers
+from jaxprof.sky.regions.conversion import region_list
 
 _STRETCHES = {
     "linear": LinearStretch,

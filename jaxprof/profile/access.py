@@ -7,7 +7,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 
-from jaxprof.core.data import Data, Status, blocks
+from jaxprof.likelihood.data import Data, Status, blocks
 from jaxprof.profile import quantities as quantities_
 from jaxprof.profile.quantities import Array
 

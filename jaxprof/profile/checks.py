@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
-from jaxprof.core.data import Data, OnOffData, ProfileData, blocks
+from jaxprof.likelihood.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.profile.limits import map_data
 from jaxprof.profile.quantities import Array, names
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jaxprof.profile.quantities import Array, check_sed_type
-from jaxprof.regions import ProfileAxis
+from jaxprof.sky.regions import ProfileAxis
 
 
 class ProfileFigures:

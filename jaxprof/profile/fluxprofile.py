@@ -10,8 +10,8 @@ import numpy as np
 from astropy.table import Table
 
 from jaxprof.attributes import KnownAttributes
-from jaxprof.core.data import Data
-from jaxprof.gti import gti_table
+from jaxprof.datasets.gti import gti_table
+from jaxprof.likelihood.data import Data
 from jaxprof.profile.access import QuantityAccess, describe
 from jaxprof.profile.checks import (
     FIXED,
@@ -39,7 +39,7 @@ from jaxprof.profile.quantities import (
     with_e2dnde,
     with_names,
 )
-from jaxprof.regions import ProfileAxis
+from jaxprof.sky.regions import ProfileAxis
 
 
 class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
@@ -57,7 +57,7 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
     quantities : mapping of str to array
         First axes (B, G), bins and energy groups. ``norm`` is needed; known are
         ``norm_err``, ``norm_errn``, ``norm_errp``, ``norm_ul``, ``norm_sensitivity``, ``ts``,
-        ``stat``, ``stat_null``, ``success``, ``status`` (`~jaxprof.core.data.Status`),
+        ``stat``, ``stat_null``, ``success``, ``status`` (`~jaxprof.likelihood.data.Status`),
         ``coverage``; ``stat_scan`` and ``norm_scan`` (B, G, N); ``counts``, ``npred``,
         ``npred_excess``, ``npred_background`` and ``npred_excess_ref`` (the excess at norm
         one), (B, G) or with several data sets (B, G, D); ``solid_angle`` of the pixels of the
@@ -84,7 +84,7 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
     sqrt_ts_threshold_ul : float
         ``is_ul`` is true where ``sqrt_ts`` is below it, unless it is set itself.
     gti : `~astropy.table.Table` or GTI of gammapy, optional
-        Good time intervals; see `jaxprof.gti.gti_table`.
+        Good time intervals; see `jaxprof.datasets.gti.gti_table`.
     sed_type_init : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}
         What tables, files and figures show if not told otherwise.
     likelihood_data : ProfileData, OnOffData or a tuple of these, optional

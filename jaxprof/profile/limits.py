@@ -10,8 +10,8 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
 
-from jaxprof.core.data import Data, NormFit, OnOffData, ProfileData, Status
-from jaxprof.core.intervals import limits
+from jaxprof.inference.intervals import limits
+from jaxprof.likelihood.data import Data, NormFit, OnOffData, ProfileData, Status
 from jaxprof.profile.quantities import Array
 
 
@@ -48,7 +48,7 @@ def upper_limits_from_data(data: Data, norm: Array, status: Array, n_sigma_ul: f
     norm : ndarray, shape (B, G)
         Fitted norms.
     status : ndarray of int, shape (B, G)
-        `~jaxprof.core.data.Status` of each fit.
+        `~jaxprof.likelihood.data.Status` of each fit.
     n_sigma_ul : float
         Number of standard deviations.
 

@@ -8,8 +8,8 @@ import numpy as np
 from astropy.table import Table
 from scipy.stats import norm as normal
 
-from jaxprof.core.data import Data, Status
-from jaxprof.core.spectral import spectral_model_from_dict
+from jaxprof.likelihood.data import Data, Status
+from jaxprof.models.spectral import spectral_model_from_dict
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.checks import check_models
 from jaxprof.profile.file_checks import (
@@ -37,7 +37,7 @@ from jaxprof.profile.quantities import (
     with_e2dnde,
 )
 from jaxprof.profile.table import column, regions_from_ds9
-from jaxprof.regions import ProfileAxis
+from jaxprof.sky.regions import ProfileAxis
 from jaxprof.user_warning import warn_user
 
 _FLUX_COLUMNS = {f"{sed}{suffix}" for sed in UNITS for suffix in SUFFIXES}

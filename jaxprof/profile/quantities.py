@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from jaxprof.core.data import Status
-from jaxprof.core.spectral import SpectralModel
-from jaxprof.regions import region_name
+from jaxprof.likelihood.data import Status
+from jaxprof.models.spectral import SpectralModel
+from jaxprof.sky.regions import region_name
 
 Array: TypeAlias = np.ndarray[Any, Any]
 

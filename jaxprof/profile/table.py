@@ -40,7 +40,7 @@ from astropy.table import Column, Table
 from regions import Regions, SkyRegion
 from scipy.stats import norm as normal
 
-from jaxprof.core.data import Status
+from jaxprof.likelihood.data import Status
 from jaxprof.profile.quantities import (
     PER_BIN,
     PER_DATASET,

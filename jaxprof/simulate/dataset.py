@@ -18,10 +18,9 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from scipy import signal
 
-from jaxprof.core._units import check, to_value
 from jaxprof.datasets import MapDataset
 from jaxprof.irf import EDispKernelMap, PSFMap
-from jaxprof.maps import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.models.units import check, to_value
 from jaxprof.simulate.sky import (
     PSF_RADIUS,
     bin_integrals,
@@ -37,6 +36,7 @@ from jaxprof.simulate.sky import (
     source_images,
 )
 from jaxprof.simulate.sky import SimulatedSource as SimulatedSource
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
 
 @dataclass(frozen=True)

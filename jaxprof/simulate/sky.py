@@ -42,12 +42,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal, special
 
-from jaxprof.core.spectral import (
+from jaxprof.models.spectral import (
     ExpCutoffPowerLawSpectralModel,
     PowerLaw2SpectralModel,
     SpectralModel,
 )
-from jaxprof.maps import WcsGeom
+from jaxprof.sky import WcsGeom
 
 DIFFUSE_INDEX = 2.5
 # Surface-brightness components of the plane: intensity at l = b = 0 between 10 and 500 GeV

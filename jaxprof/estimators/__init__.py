@@ -1,0 +1,1 @@
+"""Estimators: configuration and run()."""

@@ -1,0 +1,176 @@
+"""Checks of the options of the forward-folding estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.estimators.options import checked_spectral_model, one_of, switch
+from jaxprof.models.spatial import PointSpatialModel
+from jaxprof.profile.quantities import SOLID_ANGLES
+from jaxprof.reduce.joint.emission import template_model
+from jaxprof.reduce.joint.guards import guard_regions
+from jaxprof.reduce.joint.parameters import BackgroundOption, background_option
+from jaxprof.sky.models import SkyModel
+from jaxprof.sky.regions import region_list
+
+
+def bin_models(models: list[Any] | None, n_bins: int) -> list[Any] | None:
+    """One checked model a bin, or None for the same everywhere."""
+    if models is None:
+        return None
+    if len(models) != n_bins:
+        raise ValueError(
+            f"spectral_model is a list of {len(models)}; give one for each of the {n_bins} regions"
+        )
+    return [checked_spectral_model(model) for model in models]
+
+
+def source_list(sources: Any) -> list[SkyModel]:
+    """The sources as a list, with different names."""
+    found = [sources] if isinstance(sources, SkyModel) else list(sources or ())
+    for source in found:
+        if not isinstance(source, SkyModel):
+            raise ValueError(
+                f"sources must be SkyModel objects, found {type(source).__name__}; make one with "
+                "SkyModel(spectral_model=..., spatial_model=...)"
+            )
+    names = [source.name for source in found]
+    if len(set(names)) != len(names):
+        raise ValueError(f"sources must have different names, got {names}; set name=")
+    return found
+
+
+def guard_list(guard_bins: Any, regions: list[Any]) -> list[Any]:
+    """Guard bins as regions, from their number at each end or as they were given."""
+    if isinstance(guard_bins, int | np.integer) and not isinstance(guard_bins, bool):
+        if guard_bins < 0:
+            raise ValueError(f"guard_bins must not be negative, got {guard_bins}")
+        return guard_regions(regions, int(guard_bins)) if guard_bins else []
+    if not isinstance(guard_bins, str) and hasattr(guard_bins, "__len__"):
+        return region_list(guard_bins) if len(guard_bins) else []
+    raise ValueError(
+        "guard_bins must be the number of bins beyond each end or a list of sky regions, got "
+        f"{guard_bins!r}"
+    )
+
+
+def checked_template(template: Any) -> Any:
+    """Something that tells the brightness within bins; points may be in lists only."""
+    many = isinstance(template, list | tuple)
+    for number, item in enumerate(template if many else [template]):
+        if not (many and isinstance(item, PointSpatialModel)):
+            template_model(item, f"template[{number}]" if many else "template")
+    return template
+
+
+def check_backgrounds(
+    datasets: Sequence[MapDataset], options: Sequence[BackgroundOption], summed: bool
+) -> None:
+    """Raise a ValueError for backgrounds that are to be fitted and cannot be."""
+    for dataset, option in zip(datasets, options, strict=True):
+        if option.is_fixed:
+            continue
+        if isinstance(dataset, MapDatasetOnOff):
+            raise ValueError(
+                f"background of the On-Off dataset {dataset.name!r} cannot be fitted: it is "
+                "measured in the OFF counts; give 'fixed' for it"
+            )
+        if dataset.background is None:
+            raise ValueError(
+                f"background of dataset {dataset.name!r} cannot be fitted: it has none; give "
+                "'fixed' for it"
+            )
+        if option.tilt != "fixed" and summed:
+            raise ValueError(
+                "background tilt cannot be fitted with sum_over_energy_groups=True, which leaves "
+                "one energy; give tilt='fixed'"
+            )
+
+
+def checked_background(option: Any) -> Any:
+    """Something that `background_options` takes, whatever the datasets are called."""
+    named = isinstance(option, Mapping) and not set(option) <= {"norm", "tilt"}
+    items = option.values() if named else option if isinstance(option, list | tuple) else [option]
+    for item in items:
+        background_option(item)
+    return option
+
+
+def checked_oversampling(value: Any) -> int:
+    """A number of sub-pixels."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"oversampling must be an integer of one or more, got {value!r}")
+    return int(value)
+
+
+def free_names(free_index: bool, names: Sequence[str], models: list[Any]) -> tuple[str, ...]:
+    """Names of the spectral parameters to fit, checked against the models."""
+    switch("free_index", free_index)
+    if not isinstance(names, str | list | tuple) or not all(isinstance(n, str) for n in names):
+        raise ValueError(f"free_spectral_parameters must be a list of names, got {names!r}")
+    found = [names] if isinstance(names, str) else list(names)
+    if free_index and "index" not in found:
+        found.insert(0, "index")
+    if found and len({type(model) for model in models}) > 1:
+        raise ValueError(
+            "spectral_model: free spectral parameters need models of one class in all bins"
+        )
+    for name in found:
+        if name not in getattr(models[0], "parameters", {}) or name in ("amplitude", "reference"):
+            known = [
+                n
+                for n in getattr(models[0], "parameters", {})
+                if n not in ("amplitude", "reference")
+            ]
+            raise ValueError(
+                f"free_spectral_parameters: {type(models[0]).__name__} has no parameter {name!r} "
+                f"to fit; it has {', '.join(map(repr, known)) or 'none'}"
+            )
+    return tuple(found)
+
+
+def check_free_energies(names: Sequence[str], n_energies: Sequence[int], summed: bool) -> None:
+    """Raise a ValueError for spectral parameters that no energies could tell.
+
+    ``n_energies`` counts the reconstructed energies of each group.
+    """
+    if names and (summed or min(n_energies) < 2):
+        group = 0 if summed else int(np.argmin(n_energies))
+        cause = "sum_over_energy_groups=True" if summed else f"energy group {group}"
+        raise ValueError(
+            f"free_spectral_parameters: {cause} leaves one energy, which does not tell "
+            f"{', '.join(map(repr, names))}; give groups of two or more energy bins, or fix it"
+        )
+
+
+def checked_reference(value: str) -> str:
+    """The solid angle that fluxes refer to: that which emission is spread over."""
+    if one_of("reference_solid_angle", value, tuple(SOLID_ANGLES)) == "region":
+        raise ValueError(
+            "reference_solid_angle='region' is an option of FluxProfileEstimator: "
+            "ForwardFoldingProfileEstimator spreads emission over the parts of pixels that lie in "
+            "a region, so its fluxes are those of the regions already; leave it at 'pixels'"
+        )
+    return value
+
+
+def not_negative(name: str, value: float) -> float:
+    """A number that is not negative."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not 0 <= value < np.inf:
+        raise ValueError(f"{name} must be a number that is not negative, got {value!r}")
+    return float(value)
+
+
+def checked_subpixels(value: int | None) -> int | None:
+    """A number of degrees of the moments within a pixel, or None."""
+    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if value is not None and not (integer and 1 <= value <= 4):
+        raise ValueError(
+            f"subpixels must be 1, 2, 3 or 4, or None for a good choice, got {value!r}"
+        )
+    return None if value is None else int(value)

@@ -1,0 +1,200 @@
+"""Options of the estimators and their checks: each error names the option and what would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.datasets import MapDataset
+from jaxprof.sky.regions import region_list
+
+Array = NDArray[Any]
+
+SELECTIONS = ("errn-errp", "ul", "scan", "sensitivity")
+
+
+@dataclass(slots=True)
+class NormParameter:
+    """The norm: its bounds, and the values at which the likelihood is scanned.
+
+    Parameters
+    ----------
+    min, max : float
+        Bounds; NaN (the default) leaves the norm free, so that it may be negative.
+    scan_min, scan_max : float
+        Ends of the default scan.
+    scan_n_values : int
+        Number of values of the default scan.
+    scan_values : array, optional
+        The values themselves; by default ``scan_n_values`` of them, spaced evenly in log norm from
+        ``scan_min`` to ``scan_max`` (evenly in norm if ``interp="lin"``).
+    interp : {"log", "lin"}
+        Spacing of the default scan.
+    """
+
+    min: float = np.nan
+    max: float = np.nan
+    scan_min: float = 0.2
+    scan_max: float = 5.0
+    scan_n_values: int = 11
+    scan_values: Any = None
+    interp: str = "log"
+
+    def values(self) -> Array:
+        """Values of the scan, shape (N,)."""
+        if self.scan_values is not None:
+            values = np.asarray(self.scan_values, float)
+            if values.ndim != 1 or not len(values) or not np.all(np.isfinite(values)):
+                raise ValueError(
+                    f"norm.scan_values must be a list of finite numbers, got {self.scan_values!r}"
+                )
+            return values
+        if self.interp not in ("log", "lin"):
+            raise ValueError(f"norm.interp must be 'log' or 'lin', got {self.interp!r}")
+        start = 0.0 if self.interp == "log" else -np.inf
+        if not start < self.scan_min < self.scan_max < np.inf:
+            raise ValueError(
+                "norm.scan_min must be below norm.scan_max, and both positive with interp='log', "
+                f"got {self.scan_min} and {self.scan_max}"
+            )
+        count = self.scan_n_values
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+            raise ValueError(f"norm.scan_n_values must be a positive integer, got {count!r}")
+        space = np.geomspace if self.interp == "log" else np.linspace
+        return space(self.scan_min, self.scan_max, count)
+
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Bounds as `jaxprof.core.fit_norms` takes them; None for no bound."""
+        for name, value in (("min", self.min), ("max", self.max)):
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+                raise ValueError(
+                    f"norm.{name} must be a number, or NaN for no bound, got {value!r}"
+                )
+        low, high = (None if np.isnan(value) else float(value) for value in (self.min, self.max))
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"norm.min must be below norm.max, got {low} and {high}")
+        return low, high
+
+
+def dataset_list(datasets: Any) -> list[MapDataset]:
+    """One dataset or several, as a list."""
+    found = [datasets] if isinstance(datasets, MapDataset) else datasets
+    if isinstance(found, str | bytes) or not isinstance(found, Iterable):
+        raise TypeError(
+            f"datasets must be MapDataset or a list of these, not {type(datasets).__name__}"
+        )
+    found = list(found)
+    for dataset in found:
+        if not isinstance(dataset, MapDataset):
+            raise TypeError(
+                f"datasets must be MapDataset or a list of these, found {type(dataset).__name__}; "
+                "read a file with MapDataset.read(path)"
+            )
+    if not found:
+        raise ValueError("datasets is empty")
+    if len({id(dataset) for dataset in found}) < len(found):
+        raise ValueError("datasets has the same dataset twice: its counts would count twice")
+    return found
+
+
+def profile_regions(regions: Any) -> list[Any]:
+    """The regions of a profile, at least two."""
+    if regions is None:
+        raise ValueError(
+            "regions: a profile needs some; see make_orthogonal_rectangle_sky_regions and "
+            "make_concentric_annulus_sky_regions"
+        )
+    found = region_list(regions)
+    if len(found) < 2:
+        raise ValueError(f"regions: a profile needs at least two regions, got {len(found)}")
+    return found
+
+
+def checked_energy_edges(energy_edges: Any) -> u.Quantity:
+    """Energy edges with a unit, increasing."""
+    try:
+        edges = u.Quantity(energy_edges)
+        values = edges.to_value("TeV")
+    except (TypeError, ValueError, u.UnitConversionError) as error:
+        raise ValueError(
+            f"energy_edges must be energies with a unit, such as [10, 2000] * u.GeV: {error}"
+        ) from error
+    if (
+        values.ndim != 1
+        or len(values) < 2
+        or not np.all(values > 0)
+        or not np.all(np.diff(values) > 0)
+    ):
+        raise ValueError(f"energy_edges must be two or more increasing energies, got {edges}")
+    return edges
+
+
+def checked_spectral_model(model: Any) -> Any:
+    """Something that can be folded through the response."""
+    if isinstance(model, type) or not callable(model) or not hasattr(model, "integral"):
+        raise ValueError(
+            f"spectral_model must be a spectral model such as PowerLawSpectralModel(index=2.3), "
+            f"not {model.__name__ if isinstance(model, type) else type(model).__name__}"
+        )
+    return model
+
+
+def norm_parameter(norm: Any) -> NormParameter:
+    """The norm from what the user gave for it."""
+    names = [field.name for field in fields(NormParameter)]
+    if isinstance(norm, Mapping) and set(norm) <= set(names):
+        norm = NormParameter(**norm)
+    norm = NormParameter() if norm is None else norm
+    if not isinstance(norm, NormParameter):
+        raise ValueError(
+            f"norm must be a NormParameter or a dict of {', '.join(names)}, got {norm!r}"
+        )
+    norm.bounds()
+    norm.values()
+    return norm
+
+
+def positive(name: str, value: float) -> float:
+    """A positive number."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | np.number)
+        or not 0 < value < np.inf
+    ):
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+    return value
+
+
+def optional_selection(selection: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Names of the optional quantities, in a fixed order."""
+    if selection is None:
+        return ()
+    wanted = [selection] if isinstance(selection, str) else list(selection)
+    if "all" in wanted:
+        return SELECTIONS
+    unknown = [name for name in wanted if name not in SELECTIONS]
+    if unknown:
+        raise ValueError(
+            f"selection_optional: unknown {', '.join(map(repr, unknown))}; "
+            f"choose from {', '.join(map(repr, SELECTIONS))} or 'all'"
+        )
+    return tuple(name for name in SELECTIONS if name in wanted)
+
+
+def switch(name: str, value: bool) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def one_of(name: str, value: str, valid: tuple[str, ...]) -> str:
+    """A value that the option takes."""
+    if value not in valid:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}")
+    return value

@@ -1,0 +1,214 @@
+"""Predicted counts of a joint fit: per bin, and pixel by pixel for the goodness of fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.compilation import jit_quickly
+from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.likelihood.goodness import cash_expectation
+from jaxprof.likelihood.statistics import wstat_rates
+from jaxprof.reduce.joint.counts import cell_values, log_energies
+from jaxprof.reduce.joint.response import DatasetResponse, ForwardResponse
+
+if TYPE_CHECKING:
+    from jaxprof.estimators.fitting import GroupResult
+
+Array = NDArray[Any]
+
+
+_expectation = jit_quickly()(cash_expectation)
+_rates = jit_quickly()(wstat_rates)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Counts of one energy group in the pixels of each bin.
+
+    Attributes
+    ----------
+    counts, npred, npred_background : ndarray, shape (B, D)
+        Observed, predicted in all, and of the background (with fixed sources of the dataset).
+    npred_excess, npred_excess_ref : ndarray, shape (B, D)
+        Counts that a bin's own emission makes anywhere in the fit, as fitted and at norm one.
+    npred_guard, npred_other, npred_leaked : ndarray, shape (B, D)
+        Predicted counts in a bin from guard bins, from other sources and from other bins.
+    response : ndarray, shape (B, B)
+        Counts in the pixels of a bin (first axis) from the emission of another at norm one.
+    n_slots : ndarray, shape (B,)
+        Number of pixels in use, summed over energies and datasets.
+    goodness : dict of float
+        ``stat``, ``expected``, ``variance`` and ``n_slots`` of the whole fit.
+    """
+
+    counts: Array
+    npred: Array
+    npred_background: Array
+    npred_excess: Array
+    npred_excess_ref: Array
+    npred_guard: Array
+    npred_other: Array
+    npred_leaked: Array
+    response: Array
+    n_slots: Array
+    goodness: dict[str, float]
+
+
+def background_factor(result: GroupResult, number: int, log_energy: Array) -> Array:
+    """Fitted norm and tilt of a dataset's background, as a factor per energy."""
+    data = result.data
+    if not data.n_nuisance:
+        return np.ones_like(log_energy)
+    norm, tilt = result.fit.values[data.nuisance_start + 2 * number :][:2]
+    factor = norm * np.exp(-tilt * log_energy)
+    return factor if result.fit.converged else np.full_like(factor, np.nan)
+
+
+def pixel_signal(own: DatasetResponse, coefficients: Array, bins: slice) -> Array:
+    """Predicted counts of all components in the pixels of the cells, (E, N, P)."""
+    cells = own.cells
+    ny, nx = cells.y.max() + 1, cells.x.max() + 1
+    cube = np.zeros((len(own.mask[bins]), ny, nx))
+    for part in own.windows:
+        values = np.asarray(part.values)
+        for index in range(len(part)):
+            factor = coefficients[part.first + index]
+            y0, x0 = int(part.y0[index]), int(part.x0[index])
+            height, width = values.shape[-2:]
+            y = slice(max(y0, 0), min(y0 + height, ny))
+            x = slice(max(x0, 0), min(x0 + width, nx))
+            if y.start >= y.stop or x.start >= x.stop:
+                continue
+            inner = values[index][..., y.start - y0 : y.stop - y0, x.start - x0 : x.stop - x0]
+            if part.edisp is None:
+                image = np.einsum("q,qehw->ehw", factor, inner[:, bins])
+            else:
+                mixed = factor[:, np.newaxis] * np.asarray(part.edisp)[index][:, bins]
+                image = np.einsum("qe,qhw->ehw", mixed, inner[:, 0])
+            cube[:, y, x] += image
+    return np.where(own.mask[bins], cube[:, cells.y, cells.x], 0.0)
+
+
+def predict(
+    datasets: Sequence[MapDataset], response: ForwardResponse, result: GroupResult
+) -> Prediction:
+    """Predicted counts of a fitted group.
+
+    Parameters
+    ----------
+    datasets : sequence of MapDataset
+        What was fitted.
+    response : ForwardResponse
+        Their response.
+    result : GroupResult
+        The fit.
+
+    Returns
+    -------
+    Prediction
+    """
+    components = response.components
+    n_bins, n_regions = components.n_bins, components.n_regions
+    columns: dict[str, list[Array]] = {}
+    matrix = np.zeros((n_bins, n_bins))
+    n_slots = np.zeros(n_bins)
+    goodness = dict.fromkeys(("stat", "expected", "variance", "n_slots"), 0.0)
+    for number, (dataset, own) in enumerate(zip(datasets, response.datasets, strict=True)):
+        bins = result.group.bins[number]
+        sums = own.per_component(len(components))[..., bins]
+        fitted = np.einsum("cq,ncqe->nce", result.coefficients[number], sums)
+        at_one = np.einsum("cq,ncqe->nc", result.coefficients_one[number], sums)
+        members = own.cells.members[:, :n_bins].astype(float)
+        counts, background, on = _observed(dataset, own, result, number, fitted.sum(axis=1))
+        signal = fitted.sum(axis=2)
+        own_signal = np.einsum("nb,nb->b", members, signal[:, :n_bins])
+        total = on if on is not None else background + signal.sum(axis=1)
+        values = {
+            "counts": members.T @ counts,
+            "npred": members.T @ total,
+            "npred_background": members.T @ background,
+            "npred_excess": signal[:, :n_bins].sum(axis=0),
+            "npred_excess_ref": at_one[:, :n_bins].sum(axis=0),
+            "npred_guard": members.T @ signal[:, n_bins:n_regions].sum(axis=1),
+            "npred_other": members.T @ signal[:, n_regions:].sum(axis=1),
+            "npred_leaked": members.T @ signal[:, :n_bins].sum(axis=1) - own_signal,
+        }
+        for name, value in values.items():
+            columns.setdefault(name, []).append(value)
+        matrix += members.T @ at_one[:, :n_bins]
+        n_slots += members.T @ own.mask[bins].sum(axis=(0, 2))
+        part = _goodness(dataset, own, result, number)
+        goodness = {name: goodness[name] + part[name] for name in goodness}
+    stacked = {name: np.stack(parts, axis=-1) for name, parts in columns.items()}
+    return Prediction(**stacked, response=matrix, n_slots=n_slots, goodness=goodness)
+
+
+def _observed(
+    dataset: MapDataset, own: DatasetResponse, result: GroupResult, number: int, signal: Array
+) -> tuple[Array, Array, Array | None]:
+    """Counts and background of each cell, and for On-Off data the ON rate; ``signal`` is (N, E)."""
+    bins = result.group.bins[number]
+    if isinstance(dataset, MapDatasetOnOff):
+        block = next(b for b in result.data.blocks if hasattr(b, "n_on") and b.dataset == number)
+        n_e = signal.shape[1] if not len(block.n_on[0]) == 1 else 1
+        on, off, alpha = (np.asarray(a)[:, :n_e] for a in (block.n_on, block.n_off, block.alpha))
+        if n_e != signal.shape[1]:
+            signal = signal.sum(axis=1, keepdims=True)
+        rate_off, rate_on, _ = _rates(on, off, alpha, signal)
+        return (
+            on.sum(axis=1),
+            (alpha * np.asarray(rate_off)).sum(axis=1),
+            np.asarray(rate_on).sum(axis=1),
+        )
+    assert dataset.counts is not None
+    counts = cell_values(dataset.counts.data, own, bins).sum(axis=(0, 2))
+    return counts, _background(dataset, own, result, number).sum(axis=(0, 2)), None
+
+
+def _background(
+    dataset: MapDataset, own: DatasetResponse, result: GroupResult, number: int
+) -> Array:
+    """Background and fixed counts in the pixels of the cells, (E, N, P)."""
+    bins = result.group.bins[number]
+    factor = background_factor(result, number, log_energies(dataset, bins))
+    total = np.zeros(own.mask[bins].shape)
+    if dataset.background is not None:
+        total += factor[:, np.newaxis, np.newaxis] * cell_values(dataset.background.data, own, bins)
+    if dataset.npred_sources is not None:
+        total += cell_values(dataset.npred_sources.data, own, bins)
+    return total
+
+
+def _goodness(
+    dataset: MapDataset, own: DatasetResponse, result: GroupResult, number: int
+) -> dict[str, float]:
+    """Cash statistic with its saturated term, its expectation and variance.
+
+    Over the pixels, whatever the likelihood: that is what the eye sees. On-Off data have no
+    prediction of their background: NaN.
+    """
+    bins = result.group.bins[number]
+    mask = own.mask[bins]
+    if isinstance(dataset, MapDatasetOnOff):
+        none = dict.fromkeys(("stat", "expected", "variance"), np.nan)
+        return {**none, "n_slots": float(mask.sum())}
+    assert dataset.counts is not None
+    counts = cell_values(dataset.counts.data, own, bins)[mask]
+    npred = _background(dataset, own, result, number)
+    npred = npred + pixel_signal(own, result.coefficients[number], bins)
+    # Rounding, and pixels of a cell without counts, may lie below zero.
+    npred = np.maximum(npred[mask], 1e-25)
+    ratio = np.where(counts > 0, counts, 1.0) / npred
+    terms = npred - counts + np.where(counts > 0, counts * np.log(ratio), 0.0)
+    mean, variance = _expectation(npred)
+    return {
+        "stat": float(2 * terms.sum()),
+        "expected": float(np.asarray(mean).sum()),
+        "variance": float(np.asarray(variance).sum()),
+        "n_slots": float(mask.sum()),
+    }

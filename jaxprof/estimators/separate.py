@@ -1,0 +1,407 @@
+"""The estimator that users configure and run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+import astropy.units as u
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof import core
+from jaxprof.attributes import KnownAttributes
+from jaxprof.compilation import jit_quickly
+from jaxprof.datasets.gti import joined_gti
+from jaxprof.estimators.options import (
+    NormParameter,
+    checked_energy_edges,
+    checked_spectral_model,
+    dataset_list,
+    norm_parameter,
+    one_of,
+    optional_selection,
+    positive,
+    profile_regions,
+    switch,
+)
+from jaxprof.likelihood.data import Data, NormFit, OnOffData, Status, blocks
+from jaxprof.likelihood.statistics import TRUNCATION, wstat_rates
+from jaxprof.models.spectral import PowerLawSpectralModel
+from jaxprof.profile import FluxProfile
+from jaxprof.profile.quantities import SOLID_ANGLES
+from jaxprof.reduce.separate import LIKELIHOODS, MASK_POLICIES, Reduction, reduce_datasets
+from jaxprof.sky.regions import profile_axis
+from jaxprof.user_warning import warn_user
+
+Array = NDArray[Any]
+
+_wstat_rates = jit_quickly()(wstat_rates)
+
+
+def _spectral_model(model: Any) -> Any:
+    return PowerLawSpectralModel() if model is None else checked_spectral_model(model)
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "regions": profile_regions,
+    "spectral_model": _spectral_model,
+    "energy_edges": checked_energy_edges,
+    "n_sigma": partial(positive, "n_sigma"),
+    "n_sigma_ul": partial(positive, "n_sigma_ul"),
+    "n_sigma_sensitivity": partial(positive, "n_sigma_sensitivity"),
+    "selection_optional": optional_selection,
+    "sum_over_energy_groups": partial(switch, "sum_over_energy_groups"),
+    "norm": norm_parameter,
+    "mask_policy": partial(one_of, "mask_policy", valid=MASK_POLICIES),
+    "likelihood": partial(one_of, "likelihood", valid=LIKELIHOODS),
+    "reference_solid_angle": partial(one_of, "reference_solid_angle", valid=tuple(SOLID_ANGLES)),
+}
+"""What makes of each option what the estimator works with, or raises."""
+
+
+class FluxProfileEstimator(KnownAttributes):
+    """Estimate the flux in each of a list of sky regions and in groups of energies.
+
+    For each region and energy group the norm of a reference spectrum is fitted to the counts with a
+    Poisson likelihood. All of them are solved at once.
+
+    Parameters
+    ----------
+    regions : list of SkyRegion, regions.Regions or RegionGeom
+        Bins of the profile, at least two. Text labels of DS9 files are left out, with a warning;
+        names of regions, ``text={...}`` there, become the quantity ``name`` of the profile.
+    spectral_model : SpectralModel, optional
+        Reference spectrum, by default a power law of index 2. ``spectrum`` is the older name.
+    energy_edges : Quantity, shape (G + 1,)
+        Edges of the energy groups; they snap to the nearest edges of the data's reconstructed axis,
+        with a warning where that moves one by more than a third of a bin or cuts it at the end of
+        the data. By default 1 to 10 TeV.
+    n_sigma : float
+        Number of standard deviations of ``norm_err``, ``norm_errn`` and ``norm_errp``.
+    n_sigma_ul : float
+        Number of standard deviations of the upper limits (2: 95.45 %, two-sided).
+    n_sigma_sensitivity : float
+        Significance of the sensitivity.
+    selection_optional : list of str or "all", optional
+        Quantities beyond ``norm`` and ``norm_err``: any of ``"errn-errp"``, ``"ul"``, ``"scan"``,
+        ``"sensitivity"``.
+    sum_over_energy_groups : bool
+        Whether the energies of a group are summed before the fit. By default each
+        reconstructed energy is a term of the likelihood.
+    norm : NormParameter or dict, optional
+        Bounds and scan values of the norm.
+    mask_policy : {"coverage", "mean-exposure", "strict"}
+        What happens where a mask or the map's edge cuts a region. ``"coverage"`` (the default)
+        takes the exposure that the unmasked part saw, so that the norm is that of the whole
+        region's flux. ``"mean-exposure"`` takes the mean exposure over the region's pixels
+        whatever the mask, as gammapy 1.x does, which makes the norm of a cut region too low.
+        ``"strict"`` refuses cut regions, as gammapy 2.1 does.
+    likelihood : {"region", "pixel"}
+        Whether the pixels of a region are summed, or each is a Poisson term with its own
+        background. With On-Off data pixels need many OFF counts each, otherwise the norms are
+        biased; a warning says so.
+    reference_solid_angle : {"pixels", "region"}
+        What the fluxes are those of: the pixels whose centres lie in the region (the default, as in
+        gammapy), or the region itself, if its emission is even. The two solid angles,
+        ``profile.solid_angle`` and ``profile.region_solid_angle``, differ where a region is a few
+        pixels wide. With ``"region"`` norms and fluxes are larger by their ratio, whatever
+        `mask_policy` and `likelihood`: the pixels have their share of the region's flux. The
+        surface brightness is the same either way.
+    spectrum : SpectralModel, optional
+        The older name of ``spectral_model``.
+
+    Raises
+    ------
+    TypeError
+        For an unknown option.
+    ValueError
+        For fewer than two regions, energy edges that are not increasing energies, or values that an
+        option does not take.
+
+    Notes
+    -----
+    Options are attributes. Those assigned later are checked and completed as those given at first.
+
+    A norm may be negative, and then its upper limit may be too, where counts are far below their
+    background: it is the end of an interval around the norm, and no limit on a flux. With
+    ``norm={"min": 0}`` it is above zero. Limits end at bounds of the norm: ``norm_ul`` is the bound
+    where that comes first, and ``norm_errn`` or ``norm_errp`` is NaN then.
+
+    Where the background is zero, any count is infinitely significant: ``ts`` compares with a floor
+    of 1e-25 expected counts, as gammapy's does, and ``norm_sensitivity`` is NaN, with a warning.
+    With On-Off data and no OFF counts it is that of an unknown background, and needs no floor.
+    """
+
+    regions: list[Any]
+    spectral_model: Any
+    energy_edges: u.Quantity
+    n_sigma: float
+    n_sigma_ul: float
+    n_sigma_sensitivity: float
+    selection_optional: tuple[str, ...]
+    sum_over_energy_groups: bool
+    norm: NormParameter
+    mask_policy: str
+    likelihood: str
+    reference_solid_angle: str
+    # Subclasses may have other rules for the same options, or more options.
+    _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = _CHECKS
+    _word: ClassVar[str] = "option"
+
+    def __init__(
+        self,
+        regions: Any = None,
+        *,
+        spectral_model: Any = None,
+        energy_edges: u.Quantity = (1.0, 10.0) * u.TeV,
+        n_sigma: float = 1,
+        n_sigma_ul: float = 2,
+        n_sigma_sensitivity: float = 5,
+        selection_optional: str | Iterable[str] | None = None,
+        sum_over_energy_groups: bool = False,
+        norm: NormParameter | Mapping[str, Any] | None = None,
+        mask_policy: str = "coverage",
+        likelihood: str = "region",
+        reference_solid_angle: str = "pixels",
+        spectrum: Any = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} has no option {', '.join(map(repr, unknown))}; it takes "
+                f"{', '.join(self._options())}"
+            )
+        if spectral_model is not None and spectrum is not None:
+            raise ValueError("give spectral_model or spectrum (its older name), not both")
+        options = {
+            "regions": regions,
+            "spectral_model": spectral_model if spectral_model is not None else spectrum,
+            "energy_edges": energy_edges,
+            "n_sigma": n_sigma,
+            "n_sigma_ul": n_sigma_ul,
+            "n_sigma_sensitivity": n_sigma_sensitivity,
+            "selection_optional": selection_optional,
+            "sum_over_energy_groups": sum_over_energy_groups,
+            "norm": norm,
+            "mask_policy": mask_policy,
+            "likelihood": likelihood,
+            "reference_solid_angle": reference_solid_angle,
+        }
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    @classmethod
+    def _options(cls) -> tuple[str, ...]:
+        return tuple(_CHECKS)
+
+    @property
+    def spectrum(self) -> Any:
+        """The older name of ``spectral_model``."""
+        return self.spectral_model
+
+    @spectrum.setter
+    def spectrum(self, model: Any) -> None:
+        self.spectral_model = model
+
+    def __str__(self) -> str:
+        shown = {
+            **{name: getattr(self, name) for name in self._options()},
+            "regions": f"{len(self.regions)} {type(self.regions[0]).__name__}, ...",
+            "selection_optional": list(self.selection_optional),
+        }
+        width = max(map(len, shown)) + 1
+        lines = [f"{name:{width}}: {shown[name]}" for name in sorted(shown)]
+        return "\n".join([type(self).__name__, "-" * len(type(self).__name__), "", *lines])
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self.regions)} regions>"
+
+    def reduce(self, datasets: Any) -> Reduction:
+        """Reduce datasets to the arrays of the fits, without fitting.
+
+        Parameters
+        ----------
+        datasets : MapDataset, MapDatasetOnOff or a list of these
+
+        Returns
+        -------
+        Reduction
+            ``reduction.data`` is what `jaxprof.core.fit_norms` takes, for a likelihood of one's
+            own.
+        """
+        # That package has an estimator which stands on this one.
+        from jaxprof.reduce.joint.expectation import with_models_as_counts
+
+        with jax.enable_x64(True):
+            return reduce_datasets(
+                [with_models_as_counts(dataset) for dataset in dataset_list(datasets)],
+                self.regions,
+                self.spectral_model,
+                self.energy_edges,
+                mask_policy=self.mask_policy,
+                likelihood=self.likelihood,
+                sum_over_energy_groups=self.sum_over_energy_groups,
+                reference_solid_angle=self.reference_solid_angle,
+            )
+
+    def run(self, datasets: Any) -> FluxProfile:
+        """Estimate the flux profile.
+
+        The computation is in float64 whatever the global setting of JAX.
+
+        Parameters
+        ----------
+        datasets : MapDataset, MapDatasetOnOff or a list of these
+            Several datasets are fitted jointly, with a shared norm per region and energy group.
+
+        Returns
+        -------
+        FluxProfile
+
+        Raises
+        ------
+        TypeError
+            For anything but datasets.
+        ValueError
+            If a dataset has no counts or exposure, has invalid values inside its mask, an energy
+            dispersion that is none at energies in use, or energies that do not fit the edges.
+
+        Warns
+        -----
+        UserWarning
+            For regions that a dataset does not see (those that none sees have ``success`` False),
+            for regions whose solid angle differs by more than 20 % from that of their pixels, for
+            energy edges that are moved by more than a third of a bin or cut, and for sensitivities
+            without any background.
+        """
+        datasets = dataset_list(datasets)
+        with jax.enable_x64(True):
+            reduction = self.reduce(datasets)
+            quantities = self._quantities(reduction)
+        return FluxProfile(
+            quantities,
+            axis=profile_axis(self.regions),
+            energy_edges=reduction.energy_edges,
+            reference_model=self.spectral_model,
+            regions=self.regions,
+            dataset_names=reduction.dataset_names,
+            n_sigma=self.n_sigma,
+            n_sigma_ul=self.n_sigma_ul,
+            n_sigma_sensitivity=self.n_sigma_sensitivity,
+            gti=joined_gti([dataset.gti for dataset in datasets]),
+            likelihood_data=reduction.data,
+            reference_solid_angle=self.reference_solid_angle,
+        )
+
+    def _quantities(self, reduction: Reduction) -> dict[str, Array]:
+        data = reduction.data
+        norm_min, norm_max = self.norm.bounds()
+        fit = core.fit_norms(data, norm_min=norm_min, norm_max=norm_max)
+        quantities = {
+            "norm": fit.norm,
+            "norm_err": np.array(fit.norm_err) * self.n_sigma,
+            "stat": fit.stat,
+            "stat_null": fit.stat_null,
+            "ts": fit.ts,
+        }
+        wanted = set(self.selection_optional)
+        if wanted & {"errn-errp", "ul"}:
+            limits = core.limits(
+                data,
+                fit,
+                n_sigma=self.n_sigma,
+                n_sigma_ul=self.n_sigma_ul,
+                norm_min=norm_min,
+                norm_max=norm_max,
+            )
+            if "errn-errp" in wanted:
+                quantities |= {"norm_errn": limits.norm_errn, "norm_errp": limits.norm_errp}
+            if "ul" in wanted:
+                quantities["norm_ul"] = limits.norm_ul
+        if "sensitivity" in wanted:
+            found = core.sensitivity(data, n_sigma=self.n_sigma_sensitivity)
+            quantities["norm_sensitivity"] = np.where(
+                _without_background(data), np.nan, np.array(found)
+            )
+        arrays = {name: np.array(value) for name, value in quantities.items()}
+        status = np.array(fit.status)
+        if "scan" in wanted:
+            values = self.norm.values()
+            scan = np.array(core.scan(data, values))
+            scan[status == Status.FULLY_MASKED] = np.nan
+            arrays["stat_scan"] = scan
+            arrays["norm_scan"] = np.broadcast_to(values, scan.shape).copy()
+        arrays |= _predictions(reduction, fit)
+        arrays["success"] = status <= Status.BOUNDARY
+        arrays["status"] = status
+        arrays["coverage"] = reduction.coverage
+        arrays["solid_angle"] = reduction.solid_angle
+        arrays["region_solid_angle"] = reduction.region_solid_angle
+        return arrays
+
+
+def _without_background(data: Data) -> Array:
+    """Bins and groups (B, G) where some energy or pixel expects nothing without a signal.
+
+    A count there is infinitely significant. In ``ts`` that of a floor stands for it (see
+    `jaxprof.core.cash`), but a sensitivity would be nothing but the floor. One warning says so.
+    """
+    empty = np.zeros(blocks(data)[0].npred_ref.shape[:2], bool)
+    for block in blocks(data):
+        if not isinstance(block, OnOffData):
+            floored = np.asarray(block.background) <= TRUNCATION
+            empty |= np.any(block.mask & (block.npred_ref > 0) & floored, axis=2)
+    if empty.any():
+        bins = ", ".join(map(str, np.flatnonzero(empty.any(axis=1))))
+        warn_user(
+            f"the background is zero at some energies or pixels of bin {bins}: a single count "
+            "there is infinitely significant. norm_sensitivity is NaN; ts compares with a floor of "
+            f"{TRUNCATION:g} expected counts, and is no significance if there are counts"
+        )
+    return empty
+
+
+def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:
+    """Observed and predicted counts, (B, G) for one dataset and (B, G, D) for several."""
+    n_datasets = len(reduction.dataset_names)
+    norm = np.array(fit.norm)[:, :, np.newaxis]
+    observed, backgrounds, signals, references = [], [], [], []
+    for block in blocks(reduction.data):
+        reference = np.where(block.mask, block.npred_ref, 0.0)
+        signal = norm * reference
+        if isinstance(block, OnOffData):
+            counts = block.n_on
+            n_off = np.where(block.mask, block.n_off, 0.0)
+            alpha = np.where(block.mask, block.alpha, 1.0)
+            off, on, _ = _wstat_rates(np.where(block.mask, counts, 0.0), n_off, alpha, signal)
+            background, total = alpha * np.array(off), np.array(on)
+        else:
+            counts = block.counts
+            background = block.background
+            total = np.maximum(background + signal, 0.0)
+        observed.append(np.where(block.mask, counts, 0.0))
+        backgrounds.append(np.where(block.mask, background, 0.0))
+        signals.append(np.where(block.mask, total, 0.0))
+        references.append(reference)
+    owner = reduction.slot_dataset
+
+    def per_dataset(parts: list[Array]) -> Array:
+        values = np.concatenate(parts, axis=2)
+        sums = [values[:, :, owner == index].sum(axis=2) for index in range(n_datasets)]
+        return sums[0] if n_datasets == 1 else np.stack(sums, axis=-1)
+
+    reference, background = per_dataset(references), per_dataset(backgrounds)
+    # Where everything is masked there is no background either, rather than one of zero.
+    background[np.array(fit.status) == Status.FULLY_MASKED] = np.nan
+    scale = np.array(fit.norm) if n_datasets == 1 else norm
+    return {
+        "counts": per_dataset(observed),
+        # A fit that failed predicts nothing, not even a background.
+        "npred": np.where(np.isfinite(scale), per_dataset(signals), np.nan),
+        "npred_excess": scale * reference,
+        "npred_background": background,
+        "npred_excess_ref": reference,
+    }

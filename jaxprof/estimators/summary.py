@@ -1,0 +1,99 @@
+"""Tables of a joint fit: nuisance parameters, and the goodness of fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+
+from jaxprof.estimators.fitting import GroupResult
+from jaxprof.estimators.prediction import Prediction
+from jaxprof.reduce.joint.components import Components
+from jaxprof.reduce.joint.parameters import BackgroundOption
+
+
+def nuisance_table(
+    components: Components,
+    results: Sequence[GroupResult],
+    names: Sequence[str],
+    backgrounds: Sequence[BackgroundOption],
+) -> Table | None:
+    """Everything that was fitted along, a row for each group and parameter.
+
+    Parameters
+    ----------
+    components : Components
+        What was fitted.
+    results : sequence of GroupResult
+        One for each group.
+    names : sequence of str
+        Names of the datasets.
+    backgrounds : sequence of BackgroundOption
+        One for each dataset.
+
+    Returns
+    -------
+    Table or None
+        Columns ``group``, ``dataset``, ``parameter``, ``value``, ``error`` (one standard
+        deviation, NaN if fixed) and ``fixed``; None if there is nothing to tell.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for group, result in enumerate(results):
+        data = result.data
+        labels = []
+        for index in range(components.n_bins, len(components)):
+            if index < components.n_regions:
+                label = f"norm of guard bin {index - components.n_bins}"
+            else:
+                label = f"norm of {components.sources[index - components.n_regions].name}"
+            labels.append(("", label, index * (1 + data.n_shape)))
+        if data.n_nuisance:
+            for number, (name, option) in enumerate(zip(names, backgrounds, strict=True)):
+                at = data.nuisance_start + 2 * number
+                labels.append((name, "background norm", at))
+                if option.tilt != "fixed":
+                    labels.append((name, "background tilt", at + 1))
+        rows += [(group, *label, *_fitted(result, at)) for *label, at in labels]
+    if not rows:
+        return None
+    columns = ("group", "dataset", "parameter", "value", "error", "fixed")
+    return Table(rows=rows, names=columns)
+
+
+def _fitted(result: GroupResult, at: int) -> tuple[float, float, bool]:
+    """Value and error of a parameter, and whether it was fixed."""
+    fixed = not np.asarray(result.data.free)[at]
+    error = np.nan if fixed else result.errors[at]
+    found = result.fit.values[at] if fixed or result.fit.converged else np.nan
+    return float(found), float(error), bool(fixed)
+
+
+def goodness_table(results: Sequence[GroupResult], predictions: Sequence[Prediction]) -> Table:
+    """Cash statistic against its expectation, a row for each group.
+
+    Parameters
+    ----------
+    results : sequence of GroupResult
+        One for each group.
+    predictions : sequence of Prediction
+        One for each group.
+
+    Returns
+    -------
+    Table
+        Columns ``stat`` (with the saturated term, over all pixels of the fit), ``expected`` and
+        ``std`` of it if the fitted prediction is true, ``n_slots``, ``n_free`` and
+        ``z = (stat - expected) / std``. Fitting lowers ``stat`` by about ``n_free`` where counts
+        are many.
+    """
+    rows = []
+    for result, prediction in zip(results, predictions, strict=True):
+        found = prediction.goodness
+        std = np.sqrt(found["variance"])
+        z = (found["stat"] - found["expected"]) / std if std > 0 else np.nan
+        n_free = int(np.sum(np.asarray(result.data.free)))
+        n_slots = found["n_slots"]
+        rows.append((found["stat"], found["expected"], std, n_slots, n_free, z))
+    return Table(rows=rows, names=("stat", "expected", "std", "n_slots", "n_free", "z"))

@@ -1,0 +1,1 @@
+"""Fits, test statistics, limits, scans and sensitivities."""

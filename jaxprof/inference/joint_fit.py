@@ -1,0 +1,350 @@
+"""Joint fits of many norms, their covariance, and fits with one norm held."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxprof.compilation import jit_by_size
+from jaxprof.inference.implicit import rooted
+from jaxprof.inference.interior_point import STEPS, minimise
+from jaxprof.inference.newton_step import is_linear
+from jaxprof.inference.start import barrier_at, component_signal, positive_start, units
+from jaxprof.likelihood.data import Status
+from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit
+from jaxprof.likelihood.joint_model import (
+    Barrier,
+    Curvature,
+    derivatives,
+    difference,
+    gradient,
+    predictions,
+    stat,
+)
+from jaxprof.solvers.linear import factor_solve, scaled_factor
+
+INFLATION = 1e6
+"""Variance over that with all other parameters known, above which a norm is degenerate."""
+HIGH = 1e10
+"""How many times norms may be raised to make all predictions positive."""
+RAISES = 20
+"""In how many steps."""
+LEAST = 0.01
+"""Counts that a norm is raised from, at least."""
+AT_BOUNDARY = 0.5
+"""Share of a norm's curvature from the barrier above which it sits on the boundary."""
+
+
+def _still(data: JointData) -> JointData:
+    return jax.tree.map(jax.lax.stop_gradient, data)
+
+
+def usable(data: JointData) -> jax.Array:
+    """Free parameters that some slot feels: those of components without signal are held; (Z,)."""
+    free = data.free
+    seen = jnp.repeat(component_signal(_still(data)) > 0, 1 + data.n_shape)
+    return free.at[: data.nuisance_start].set(free[: data.nuisance_start] & seen)
+
+
+INWARDS = 0.3
+"""How far a fit with a norm held begins from the best one, on the way to a point well inside."""
+
+Interior = tuple[jax.Array, Barrier]
+"""A point with positive predictions, and the barrier that is scaled by these."""
+
+
+def interior(data: JointData) -> Interior:
+    """Where minimisations start, and what keeps them inside the domain; without derivatives."""
+    still = _still(data)
+    start = jnp.clip(positive_start(still), still.lower, still.upper)
+    return start, barrier_at(still, start)
+
+
+def _inside(
+    data: JointData, free: jax.Array, start: jax.Array
+) -> tuple[JointData, jax.Array, jax.Array, jax.Array]:
+    """The problem in the slots that something predicts, a point inside, and whether there is one.
+
+    Slots that nothing predicts cost the same whatever the free norms, however high: they have no
+    say. If predictions are not positive at ``start``, all free norms are raised. The last value
+    tells whether bounds and what is held let no prediction be negative.
+    """
+    norms = free & jnp.zeros(free.size, bool).at[data.norm_index].set(True)
+    base = jnp.maximum(start, LEAST * units(data))
+
+    def raised(factor: float | jax.Array) -> jax.Array:
+        return jnp.where(norms, jnp.clip(factor * base, data.lower, data.upper), start)
+
+    blocks, fits = [], [jnp.asarray(True)]
+    for block, npred in zip(data.blocks, predictions(data, raised(HIGH)), strict=True):
+        if isinstance(block, JointBlock):
+            fits.append(jnp.all(~block.mask | (npred >= 0)))
+            block = JointBlock(**{**vars(block), "mask": block.mask & (npred > 0)})
+        blocks.append(block)
+    problem = JointData(**{**vars(data), "blocks": tuple(blocks)})
+    allowed = jnp.all(jnp.stack(fits))
+
+    def good(z: jax.Array) -> jax.Array:
+        pairs = zip(problem.blocks, predictions(problem, z), strict=True)
+        fits = [jnp.all(~b.mask | (t > 0)) for b, t in pairs if isinstance(b, JointBlock)]
+        return jnp.all(jnp.asarray(fits)) if fits else jnp.asarray(True)
+
+    def higher(carry: tuple) -> tuple:
+        step, _, _ = carry
+        z = jnp.where(step < 0, start, raised(HIGH ** (jnp.maximum(step, 0.0) / RAISES)))
+        return step + 1, z, good(z)
+
+    begin = (-jnp.ones((), start.dtype), start, jnp.asarray(False))
+    _, z, possible = jax.lax.while_loop(
+        lambda carry: ~carry[2] & (carry[0] <= RAISES), higher, begin
+    )
+    return problem, z, possible, allowed
+
+
+def _masked_as(data: JointData, other: JointData) -> JointData:
+    """The data with the masks of others."""
+    pairs = zip(data.blocks, other.blocks, strict=True)
+    blocks = [type(block)(**{**vars(block), "mask": own.mask}) for block, own in pairs]
+    return JointData(**{**vars(data), "blocks": tuple(blocks)})
+
+
+def _of_component(data: JointData, flags: jax.Array) -> jax.Array:
+    """Whether any parameter of each component has a flag, (C,)."""
+    return flags[: data.nuisance_start].reshape(-1, 1 + data.n_shape).any(axis=1)
+
+
+def _counts_alone(
+    data: JointData, curvature: Curvature, active: jax.Array
+) -> tuple[jax.Array, tuple, jax.Array, jax.Array]:
+    """Curvature without that of the walls, its factor, the parameters that it tells, whether held.
+
+    What remains is that of the counts. For a model that is not linear it need not be positive where
+    walls hold the minimum (the last value): then that of the linearised model is given, which is
+    the expected one.
+    """
+
+    def of(matrix: jax.Array) -> tuple[jax.Array, tuple, jax.Array]:
+        told = active & (jnp.diagonal(matrix) > 0)
+        return matrix, scaled_factor(matrix, told), told
+
+    observed = of(curvature.bare)
+    if is_linear(data):
+        return *observed, jnp.asarray(False)
+    expected = of(curvature.expected)
+    good = jnp.all(jnp.isfinite(observed[1][0])) & ~jnp.any(expected[2] & ~observed[2])
+    return *jax.tree.map(lambda a, b: jnp.where(good, a, b), observed, expected), ~good
+
+
+def _described(
+    data: JointData, z: jax.Array, converged: jax.Array, free: jax.Array, barrier: Barrier
+) -> JointFit:
+    """Covariance, statistic and status at a minimum."""
+    still = _still(data)
+    first, curvature = derivatives(data, z, barrier)
+    bounded = (z <= data.lower) | (z >= data.upper)
+    n_own = 1 + data.n_shape
+    # Also of a spectral parameter at the end of its range, which has no error then.
+    own = _of_component(data, free & bounded)
+    active = free & ~bounded
+    whole = jnp.diagonal(curvature.gauss)
+    share = curvature.barrier / jnp.where(whole > 0, whole, 1.0)
+    at_boundary = active & ((share > AT_BOUNDARY) | (whole <= 0))
+    matrix, factor, told, held = _counts_alone(data, curvature, active)
+    diagonal = jnp.diagonal(matrix)
+    covariance = jax.vmap(lambda y: factor_solve(factor, y))(jnp.eye(z.size, dtype=z.dtype))
+    both = told[:, None] & told[None, :]
+    covariance = jnp.where(both, 0.5 * (covariance + covariance.T), 0.0)
+    inflation = jnp.diagonal(covariance) * diagonal
+    lost = free & (bounded | ~told)
+    covariance = jnp.where(lost[:, None] | lost[None, :], jnp.nan, covariance)
+    at = data.norm_index
+    seen = component_signal(still) > 0
+    status = jnp.where(inflation[at] > INFLATION, Status.DEGENERATE, Status.OK)
+    # What a wall holds alone, where the counts would have it go on, has no error either.
+    own = own | held | _of_component(data, active & ~(jnp.diagonal(covariance) > 0))
+    status = jnp.where(own | at_boundary[at], Status.BOUNDARY, status)
+    status = jnp.where(converged, status, Status.NOT_CONVERGED)
+    status = jnp.where(seen, status, Status.NO_EXPOSURE)
+    norms = jnp.where(seen & converged, z[at], jnp.nan)
+    unseen = jnp.repeat(~seen, n_own)
+    none = jnp.zeros(z.size, bool).at[: data.nuisance_start].set(unseen)
+    covariance = jnp.where(none[:, None] | none[None, :], jnp.nan, covariance)
+    return JointFit(
+        values=z.at[at].set(norms),
+        covariance=jnp.where(converged, covariance, jnp.nan),
+        stat=jnp.where(converged, stat(data, z), jnp.nan),
+        status=status.astype(jnp.int32),
+        converged=converged,
+    )
+
+
+def _fit(data: JointData) -> JointFit:
+    still = _still(data)
+    start, barrier = interior(data)
+    free = usable(data)
+    problem, point, possible, allowed = _inside(still, free, start)
+    z, converged = minimise(problem, point, free, barrier, point)
+    z = rooted(_masked_as(data, problem), z, free, barrier, data.start)
+    return _described(data, z, converged & possible & allowed, free, barrier)
+
+
+@jit_by_size
+def fit_joint(data: JointData) -> JointFit:
+    """Fit all norms and other free parameters of one energy group together.
+
+    Parameters
+    ----------
+    data : JointData
+        Slots, templates, bounds and penalties. Map over toys with `jax.vmap`.
+
+    Returns
+    -------
+    fit : JointFit
+        Values, covariance, statistic and status. Values, covariance and statistic can be
+        differentiated by the arrays of the data in both modes and to any order.
+
+    Notes
+    -----
+    The covariance is the inverse of half the second derivatives of statistic and penalty at the
+    minimum (the observed Fisher information).
+    """
+    return _fit(data)
+
+
+@jit_by_size
+def fit_joint_ts(
+    data: JointData, components: jax.Array, with_ts: bool | jax.Array = True
+) -> tuple[JointFit, jax.Array, jax.Array]:
+    """Joint fit and the test statistic of each norm against zero, without derivatives.
+
+    Equal to `fit_joint` followed by `joint_ts`, and compiled in half the time: the same
+    minimisation serves both.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    components : array of int, shape (M,)
+        Which components.
+    with_ts : bool or array of bool, shape (M,)
+        Which test statistics are wanted this time; without them, the same compiled code takes
+        the time of the fit alone.
+
+    Returns
+    -------
+    fit : JointFit
+        The fit.
+    ts : array, shape (M,)
+        Rise of the statistic from the minimum to the best fit with the norm held at zero. Where
+        that fit did not reach its tolerance, the rise at its last point, an upper bound; NaN where
+        none was possible or wanted.
+    points : array, shape (M, Z)
+        These fits; NaN where none was found to the tolerance.
+    """
+    data = _still(data)
+    start, barrier = interior(data)
+    usual = usable(data)
+
+    def one(best: jax.Array, which: tuple) -> tuple[jax.Array, tuple]:
+        component, wanted = which
+        # The first fit holds nothing; the next ones start from it.
+        first = component < 0
+        parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
+        free = usual & (first | (jnp.arange(usual.size) != parameter))
+        held = start.at[parameter].set(jnp.where(first, start[parameter], 0.0))
+        problem, point, possible, allowed = _inside(data, free, held)
+        possible = possible & (~first | allowed)
+        begin = jnp.where(first, point, _at(data, free, best, parameter, point))
+        steps = jnp.where(wanted, STEPS, 0)
+        z, converged = minimise(problem, begin, free, barrier, point, steps)
+        return jnp.where(first, z, best), (z, converged & possible, possible)
+
+    wanted = jnp.broadcast_to(with_ts, components.shape)
+    everything = (
+        jnp.concatenate([jnp.array([-1]), components]),
+        jnp.concatenate([jnp.array([True]), wanted]),
+    )
+    _, (points, converged, possible) = jax.lax.scan(one, start, everything)
+    fit = _described(data, points[0], converged[0], usual, barrier)
+    rises = jax.lax.map(lambda z: difference(data, z, points[0]), points[1:])
+    status = fit.status[components]
+    known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
+    found = wanted & converged[0] & known & possible[1:] & jnp.isfinite(rises)
+    held = jnp.where(converged[1:, None], points[1:], jnp.nan)
+    return fit, jnp.where(found, jnp.maximum(rises, 0.0), jnp.nan), held
+
+
+def at_fit(data: JointData, fit: JointFit) -> jax.Array:
+    """Fitted values, with those of components without signal set to zero again; (Z,)."""
+    return jnp.where(jnp.isfinite(fit.values), fit.values, data.start)
+
+
+def fit_held(
+    data: JointData, fit: JointFit, inside: Interior, parameter: jax.Array, value: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Fit with one parameter held at a value and all others optimised again.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    fit : JointFit
+        Its fit.
+    inside : Interior
+        What `interior` gives for the data.
+    parameter : array of int, shape ()
+        Position of the parameter.
+    value : array, shape ()
+        Where it is held.
+
+    Returns
+    -------
+    z : array, shape (Z,)
+        The minimiser.
+    converged : array of bool, shape ()
+        Whether it was found.
+    possible : array of bool, shape ()
+        False where no values of the others make all predictions positive.
+    """
+    start, barrier = inside
+    best = jax.lax.stop_gradient(at_fit(data, fit))
+    free = usable(data).at[parameter].set(False)
+    still = jax.lax.stop_gradient(value)
+    problem, point, possible, _ = _inside(_still(data), free, start.at[parameter].set(still))
+    begin = _at(data, free, best, parameter, point)
+    z, converged = minimise(problem, begin, free, barrier, point)
+    target = begin.at[parameter].set(value)
+    z = rooted(_masked_as(data, problem), z, free, barrier, target)
+    return z, converged & possible, possible
+
+
+def _at(
+    data: JointData, free: jax.Array, best: jax.Array, parameter: jax.Array, inner: jax.Array
+) -> jax.Array:
+    """Where a fit with one parameter held starts: between the best fit and a point well inside."""
+    elsewhere = jnp.where(free, best, data.start).at[parameter].set(inner[parameter])
+    return elsewhere + INWARDS * (inner - elsewhere)
+
+
+def rise(
+    data: JointData, fit: JointFit, inside: Interior, parameter: jax.Array, value: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """How far the profiled statistic rises above its minimum where one parameter is held.
+
+    Parameters
+    ----------
+    data, fit, inside, parameter, value
+        As for `fit_held`.
+
+    Returns
+    -------
+    rise : array, shape ()
+        Infinite where no values of the other parameters make all predictions positive. Where a
+        minimisation does not reach its tolerance, the rise at its last point.
+    slope : array, shape ()
+        Its derivative by the value.
+    """
+    z, _, possible = fit_held(data, fit, inside, parameter, value)
+    slope = 2.0 * gradient(data, z, inside[1])[parameter]
+    found = difference(data, z, at_fit(data, fit))
+    return jnp.where(possible, found, jnp.inf), jnp.where(possible, slope, 0.0)

@@ -1,0 +1,1 @@
+"""What is compared with the counts: terms, predicted counts, statistics without cancellation."""

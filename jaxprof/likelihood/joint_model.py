@@ -1,0 +1,347 @@
+"""The statistic of a joint fit, its gradient and its curvature, as functions of the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxprof.likelihood import statistics
+from jaxprof.likelihood.joint_data import JointBlock, JointData, JointOnOffBlock
+
+SMALL = 0.01
+"""Slots of fewer expected counts have the barrier of this many: lower ones are lost by rounding."""
+
+
+class Barrier(NamedTuple):
+    """What keeps predictions positive where there are no counts: ``width`` times ``scales`` counts.
+
+    ``scales`` has shape (N, S) for each block. For On-Off data, of which the profiled rates are
+    never negative, it rounds the statistic off: without ON or OFF counts this has straight pieces
+    and kinks.
+    """
+
+    width: jax.Array
+    scales: tuple[jax.Array, ...]
+
+
+def coefficients(data: JointData, z: jax.Array, dataset: int = 0) -> jax.Array:
+    """Coefficients of the templates of a data set, shape (C, Q)."""
+    if data.spectra is None:
+        return _component_values(data, z)
+    return jax.vmap(lambda p, c: _component(data, p, c, dataset))(
+        _component_values(data, z), jnp.arange(data.n_components)
+    )
+
+
+def _axis_of(data: JointData, block: JointBlock | JointOnOffBlock) -> int:
+    """Data set whose true energies the coefficients of a block count; one for all without them."""
+    return 0 if data.spectra is None else block.dataset
+
+
+def _component_values(data: JointData, z: jax.Array) -> jax.Array:
+    return z[: data.nuisance_start].reshape(data.n_components, 1 + data.n_shape)
+
+
+def _component(data: JointData, values: jax.Array, index: jax.Array, dataset: int) -> jax.Array:
+    """Coefficients (Q,) of one component from its norm and its spectral parameters."""
+    spectra = data.spectra
+    n_free = jax.tree.leaves(spectra.models)[0].shape[0]
+    at = jnp.minimum(index, n_free - 1)
+    model = jax.tree.map(lambda leaf: leaf[at], spectra.models)
+    changed = model.replace(**dict(zip(spectra.names, values[1:], strict=True)))
+    low, high = spectra.group_edges
+    edges, fixed_flux = spectra.edges[dataset], spectra.fixed_flux[dataset]
+    flux = changed.integral(edges[:-1], edges[1:])
+    flux = flux * (model.integral(low, high) / changed.integral(low, high))
+    if fixed_flux.shape[0]:
+        other = fixed_flux[jnp.maximum(index - n_free, 0)]
+        flux = jnp.where(index < n_free, flux, other)
+    if spectra.scale is not None:
+        flux = flux * spectra.scale[index]
+    return values[0] * flux
+
+
+def signals(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
+    """Predicted counts of all components, (N, S) for each block."""
+    phi = {axis: coefficients(data, z, axis) for axis in _axes(data)}
+    return tuple(
+        jnp.einsum("nkq,nkqs->ns", phi[_axis_of(data, block)][block.components], block.templates)
+        for block in data.blocks
+    )
+
+
+def _axes(data: JointData) -> list[int]:
+    """All values of `_axis_of`."""
+    return sorted({_axis_of(data, block) for block in data.blocks})
+
+
+def summed_signals(data: JointData, z: jax.Array) -> jax.Array:
+    """Counts that each component predicts, over all unmasked slots; (C,)."""
+    total = jnp.zeros(data.n_components, z.dtype)
+    for block in data.blocks:
+        phi = coefficients(data, z, _axis_of(data, block))
+        sums = jnp.einsum("nkqs,ns->nkq", block.templates, block.mask.astype(z.dtype))
+        total = total.at[block.components].add(jnp.sum(sums * phi[block.components], axis=-1))
+    return total
+
+
+def _nuisance(data: JointData, z: jax.Array, dataset: int) -> tuple[jax.Array, jax.Array]:
+    if not data.n_nuisance:
+        return jnp.ones_like(z[0]), jnp.zeros_like(z[0])
+    at = data.nuisance_start + 2 * dataset
+    return z[at], z[at + 1]
+
+
+def backgrounds(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
+    """Predicted background of each block, (N, S); zero for On-Off data, which profile it."""
+    found = []
+    for block in data.blocks:
+        if isinstance(block, JointOnOffBlock):
+            found.append(jnp.zeros_like(block.offset))
+        else:
+            norm, tilt = _nuisance(data, z, block.dataset)
+            found.append(norm * jnp.exp(-tilt * block.log_energy) * block.background)
+    return tuple(found)
+
+
+def predictions(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
+    """Predicted counts (for On-Off data those of the signal), (N, S) for each block."""
+    parts = zip(data.blocks, backgrounds(data, z), signals(data, z), strict=True)
+    return tuple(background + block.offset + signal for block, background, signal in parts)
+
+
+def _penalty(data: JointData, z: jax.Array) -> jax.Array:
+    step = z - data.penalty_start
+    return step @ data.precision @ step
+
+
+def _rounded_off(block: JointOnOffBlock, added: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """ON and OFF counts with a little of them where there are none."""
+    on, off = block.n_on, block.n_off
+    # Sums, so that the derivatives by counts of zero are there.
+    few_on, few_off = jnp.where(on > 0, 0.0, added), jnp.where(off > 0, 0.0, added / block.alpha)
+    return on + few_on, off + few_off
+
+
+def barrier_scales(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
+    """What the barrier is relative to: about the predictions at ``z``, (N, S) for each block."""
+    scales = []
+    for block, npred in zip(data.blocks, predictions(data, z), strict=True):
+        if isinstance(block, JointOnOffBlock):
+            npred = jnp.abs(npred) + block.alpha * block.n_off
+        scales.append(jnp.maximum(npred, SMALL))
+    return tuple(scales)
+
+
+def _slot_derivatives(
+    block: JointBlock | JointOnOffBlock, npred: jax.Array, added: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """First and second derivative of half the statistic by the prediction of a slot.
+
+    The third array is the part of the second derivative that comes from the barrier, which adds so
+    many counts where there are none.
+    """
+    if isinstance(block, JointOnOffBlock):
+        ones = jnp.ones_like(npred)
+
+        def derivatives_of(n_on: jax.Array, n_off: jax.Array) -> tuple[jax.Array, jax.Array]:
+            def score_at(signal: jax.Array) -> jax.Array:
+                return statistics.wstat_score(n_on, n_off, block.alpha, ones, signal)
+
+            return jax.jvp(score_at, (npred,), (ones,))
+
+        score, curvature = derivatives_of(*_rounded_off(block, added))
+        _, bare = derivatives_of(block.n_on, block.n_off)
+        parts = (score, curvature, jnp.maximum(curvature - bare, 0.0))
+        score, curvature, wall = (jnp.where(block.mask, part, 0.0) for part in parts)
+        return score, curvature, wall
+    positive = npred > 0
+    safe = jnp.where(positive, npred, 1.0)
+    empty = block.mask & ~(block.counts > 0)
+    ratio = jnp.where(positive, (block.counts + jnp.where(empty, added, 0.0)) / safe, 0.0)
+    score = jnp.where(block.mask, 1.0 - ratio, 0.0)
+    wall = jnp.where(empty & positive, added / safe**2, 0.0)
+    seen = jnp.where(block.mask & positive, block.counts / safe**2, 0.0)
+    return score, seen + wall, wall
+
+
+class Curvature(NamedTuple):
+    """Second derivatives of half the statistic and penalty behind a barrier.
+
+    ``full`` is all of it, ``gauss`` that without the second derivatives of the model, ``bare`` is
+    ``full`` without the barrier, ``expected`` is ``gauss`` without it, and ``barrier`` the diagonal
+    of what comes from it.
+    """
+
+    full: jax.Array
+    gauss: jax.Array
+    bare: jax.Array
+    expected: jax.Array
+    barrier: jax.Array
+
+
+def gradient(data: JointData, z: jax.Array, barrier: Barrier) -> jax.Array:
+    """Gradient of half the statistic and penalty behind a barrier, shape (Z,)."""
+    scores = tuple(score for score, _, _ in _all_slot_derivatives(data, z, barrier))
+    return projected(data, z, scores)
+
+
+def derivatives(data: JointData, z: jax.Array, barrier: Barrier) -> tuple[jax.Array, Curvature]:
+    """Gradient (Z,) and second derivatives (Z, Z) of half the statistic behind a barrier."""
+    slots = _all_slot_derivatives(data, z, barrier)
+    scores = tuple(score for score, _, _ in slots)
+    gauss = squared(data, z, tuple(curvature for _, curvature, _ in slots))
+    expected = squared(data, z, tuple(curvature - wall for _, curvature, wall in slots))
+    second = bent(data, z, scores)
+    walls = jnp.diagonal(gauss - expected)
+    curvature = Curvature(gauss + second, gauss, expected + second, expected, walls)
+    return projected(data, z, scores), curvature
+
+
+def _all_slot_derivatives(data: JointData, z: jax.Array, barrier: Barrier) -> list[tuple]:
+    parts = zip(data.blocks, predictions(data, z), barrier.scales, strict=True)
+    return [_slot_derivatives(block, npred, barrier.width * scale) for block, npred, scale in parts]
+
+
+PerSlot = tuple[jax.Array, ...]
+"""A value for each slot, (N, S) for each block; zero for the slots that are not in use."""
+
+
+def _own_derivatives(data: JointData, z: jax.Array, derivative: Callable) -> dict[int, jax.Array]:
+    """Derivatives of the coefficients of each component by its own parameters, (C, Q, ...)."""
+    values, indices = _component_values(data, z), jnp.arange(data.n_components)
+
+    def of_axis(axis: int) -> jax.Array:
+        function = derivative(lambda p, c: _component(data, p, c, axis))
+        return jax.vmap(function)(values, indices)
+
+    return {axis: of_axis(axis) for axis in _axes(data)}
+
+
+def _slopes(data: JointData, z: jax.Array) -> dict[int, jax.Array]:
+    if data.spectra is None:
+        return {0: jnp.ones((data.n_components, 1, 1), z.dtype)}
+    return _own_derivatives(data, z, jax.jacfwd)
+
+
+def _on_coefficients(data: JointData, values: PerSlot) -> dict[int, jax.Array]:
+    """Sums over the slots of a value times the templates, (C, Q) for each data set."""
+    total: dict[int, jax.Array] = {}
+    for block, value in zip(data.blocks, values, strict=True):
+        axis = _axis_of(data, block)
+        on_tile = jnp.einsum("ns,nkqs->nkq", value, block.templates)
+        shape = (data.n_components, on_tile.shape[-1])
+        before = total.get(axis, jnp.zeros(shape, on_tile.dtype))
+        total[axis] = before.at[block.components].add(on_tile)
+    return total
+
+
+def _nuisance_rows(data: JointData, z: jax.Array, block: JointBlock) -> tuple[jax.Array, jax.Array]:
+    """Derivatives of the background of a block by its norm and its tilt, (N, S) each."""
+    norm, tilt = _nuisance(data, z, block.dataset)
+    per_norm = jnp.exp(-tilt * block.log_energy) * block.background
+    return per_norm, -norm * block.log_energy * per_norm
+
+
+def _has_nuisance(data: JointData, block: JointBlock | JointOnOffBlock) -> bool:
+    return data.n_nuisance > 0 and isinstance(block, JointBlock)
+
+
+def projected(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
+    """Sum over the slots of a value times the derivatives of the prediction, and the penalty's.
+
+    Shape (Z,).
+    """
+    total = data.precision @ (z - data.penalty_start)
+    sums = _on_coefficients(data, values)
+    for axis, own in _slopes(data, z).items():
+        per_parameter = jnp.einsum("cqa,cq->ca", own, sums[axis]).reshape(-1)
+        total = total.at[: data.nuisance_start].add(per_parameter)
+    for block, value in zip(data.blocks, values, strict=True):
+        if _has_nuisance(data, block):
+            at = data.nuisance_start + 2 * block.dataset
+            per_norm, per_tilt = _nuisance_rows(data, z, block)
+            total = total.at[at].add(jnp.sum(value * per_norm))
+            total = total.at[at + 1].add(jnp.sum(value * per_tilt))
+    return total
+
+
+def squared(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
+    """Sum over the slots of a value times the square of the derivatives, and the penalty's.
+
+    Shape (Z, Z).
+    """
+    n_own = 1 + data.n_shape
+    total = data.precision
+    slopes = _slopes(data, z)
+    for block, value in zip(data.blocks, values, strict=True):
+        where = block.components[:, :, None] * n_own + jnp.arange(n_own)[None, None]
+        where = where.reshape(len(block.components), -1)
+        if data.spectra is None:
+            rows = block.templates[:, :, 0]
+        else:
+            own = slopes[_axis_of(data, block)][block.components]
+            rows = jnp.einsum("nkqa,nkqs->nkas", own, block.templates)
+            rows = rows.reshape(rows.shape[0], -1, rows.shape[-1])
+        if _has_nuisance(data, block):
+            at = data.nuisance_start + 2 * block.dataset
+            per_norm, per_tilt = _nuisance_rows(data, z, block)
+            rows = jnp.concatenate([rows, per_norm[:, None], per_tilt[:, None]], axis=1)
+            both = jnp.broadcast_to(at + jnp.arange(2), (len(where), 2))
+            where = jnp.concatenate([where, both], axis=1)
+        local = jnp.einsum("nks,nls->nkl", rows * value[:, None], rows)
+        total = total.at[where[:, :, None], where[:, None, :]].add(local)
+    return total
+
+
+def bent(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
+    """Sum over the slots of a value times the second derivatives of the prediction, (Z, Z)."""
+    total = jnp.zeros_like(data.precision)
+    for block, value in zip(data.blocks, values, strict=True):
+        if _has_nuisance(data, block):
+            at = data.nuisance_start + 2 * block.dataset
+            per_norm, per_tilt = _nuisance_rows(data, z, block)
+            cross = jnp.sum(value * -block.log_energy * per_norm)
+            total = total.at[at, at + 1].add(cross).at[at + 1, at].add(cross)
+            twice = jnp.sum(value * -block.log_energy * per_tilt)
+            total = total.at[at + 1, at + 1].add(twice)
+    if data.spectra is not None:
+        n_own = 1 + data.n_shape
+        own = jnp.arange(data.n_components)[:, None] * n_own + jnp.arange(n_own)[None]
+        where = own[:, :, None]
+        sums = _on_coefficients(data, values)
+        for axis, bends in _own_derivatives(data, z, jax.hessian).items():
+            second = jnp.einsum("cqab,cq->cab", bends, sums[axis])
+            total = total.at[where, where.swapaxes(1, 2)].add(second)
+    return total
+
+
+def stat(data: JointData, z: jax.Array) -> jax.Array:
+    """Fit statistic without the penalty: the sum of cash or wstat over the unmasked slots."""
+    total = jnp.zeros_like(z[0])
+    for block, npred in zip(data.blocks, predictions(data, z), strict=True):
+        if isinstance(block, JointOnOffBlock):
+            terms = statistics.wstat(block.n_on, block.n_off, block.alpha, npred)
+        else:
+            terms = statistics.cash(block.counts, npred)
+        total += jnp.sum(jnp.where(block.mask, terms, 0.0))
+    return total
+
+
+def difference(data: JointData, z: jax.Array, z0: jax.Array) -> jax.Array:
+    """Statistic and penalty at ``z`` minus those at ``z0``, without cancellation."""
+    step = z - z0
+    total = step @ data.precision @ (z + z0 - 2 * data.penalty_start)
+    for block, at, at0 in zip(
+        data.blocks, predictions(data, z), predictions(data, z0), strict=True
+    ):
+        one, zero = jnp.ones_like(at), jnp.zeros_like(at)
+        if isinstance(block, JointOnOffBlock):
+            terms = statistics.wstat_difference(block.n_on, block.n_off, block.alpha, one, at, at0)
+        else:
+            terms = statistics.cash_difference(block.counts, at0, at - at0, one, zero)
+        total += jnp.sum(jnp.where(block.mask, terms, 0.0))
+    return total

@@ -1,0 +1,241 @@
+"""The fit statistic of one bin and group as a function of its norm.
+
+All functions take the prepared blocks of one bin and group (arrays over slots, see
+`jaxprof.likelihood.data.prepare`) and a scalar norm. The statistic is convex in the norm.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxprof.likelihood import statistics
+from jaxprof.likelihood.data import Block, OnOffData, ProfileData
+
+Blocks = tuple[Block, ...]
+
+
+class Scaled(NamedTuple):
+    """The same problem with the norm counted in ``unit`` from ``origin``.
+
+    There numbers are of order one whatever the amplitude of the spectrum, and predictions close to
+    zero keep their digits however large the background is. ``origin`` and ``unit`` (a power of two)
+    carry no derivatives.
+    """
+
+    data: Blocks
+    origin: jax.Array
+    unit: jax.Array
+
+    def norm(self, x: jax.Array) -> jax.Array:
+        """The norm at a scaled one."""
+        return self.origin + self.unit * x
+
+    def at(self, norm: jax.Array) -> jax.Array:
+        """The scaled norm at a norm."""
+        return (norm - self.origin) / self.unit
+
+
+def scaled(data: Blocks, *, shifted: bool = True) -> Scaled:
+    """Scale a problem, see `Scaled`.
+
+    Cash data begin where the prediction of a bin with counts reaches zero or, without counts, at
+    the first kink: the background there is what remains of it. With ``shifted=False`` norms keep
+    their origin.
+    """
+    fixed = jax.tree.map(jax.lax.stop_gradient, data)
+    variance, counts, signal = totals(fixed)
+    size = jnp.sqrt(variance) + 1.0
+    start = domain_start(fixed)
+    origin = jnp.zeros_like(signal)
+    if all(isinstance(block, ProfileData) for block in data):
+        # No minimum is further from the start of the domain (see `_norm_bracket` of `fit`).
+        size = jnp.where(counts > 0, counts, size)
+        counted = sum(jnp.sum(jnp.where(b.counts > 0, b.npred_ref, 0.0)) for b in fixed)
+        signal = jnp.where(counts > 0, counted, signal)
+        if shifted:
+            first = jnp.min(kinks(fixed))
+            origin = jnp.where(jnp.isfinite(start), start, jnp.where(counts > 0, 0.0, first))
+            origin = jnp.where(jnp.isfinite(origin), origin, 0.0)
+    unit = _power_of_two(size / jnp.where(signal > 0, signal, 1.0))
+    blocks = []
+    for block in data:
+        changed = {"npred_ref": block.npred_ref * unit}
+        if isinstance(block, ProfileData):
+            changed["background"] = _from(origin, block)
+        blocks.append(type(block)(**{**vars(block), **changed}))
+    return Scaled(tuple(blocks), origin, unit)
+
+
+def _power_of_two(value: jax.Array) -> jax.Array:
+    """The power of two next to a positive number: to scale with it rounds nothing."""
+    _, exponent = jnp.frexp(value)
+    return jnp.ldexp(jnp.ones_like(value), exponent)
+
+
+def _from(origin: jax.Array, block: ProfileData) -> jax.Array:
+    """Predictions at ``origin``, which a sum would round as their background is rounded."""
+    background, signal = block.background, block.npred_ref
+    fixed, rate = jax.lax.stop_gradient((background, signal))
+    has_signal = rate > 0
+    kink = -fixed / jnp.where(has_signal, rate, 1.0)
+    value = jnp.where(has_signal & (origin != 0), rate * (origin - kink), fixed)
+    # Zeros with the derivatives of the sum.
+    return value + (background - fixed) + origin * (signal - rate)
+
+
+def stat(data: Blocks, norm: jax.Array) -> jax.Array:
+    """Fit statistic: the sum of cash or wstat over the unmasked slots."""
+    total = jnp.zeros_like(norm)
+    for block in data:
+        if isinstance(block, OnOffData):
+            terms = statistics.wstat(block.n_on, block.n_off, block.alpha, norm * block.npred_ref)
+        else:
+            terms = statistics.cash(block.counts, block.background + norm * block.npred_ref)
+        total += jnp.sum(jnp.where(block.mask, terms, 0.0))
+    return total
+
+
+def difference(data: Blocks, norm: jax.Array, norm0: jax.Array) -> jax.Array:
+    """``stat(norm) - stat(norm0)``, summed term by term without cancellation."""
+    total = jnp.zeros_like(norm)
+    for block in data:
+        if isinstance(block, OnOffData):
+            terms = statistics.wstat_difference(
+                block.n_on, block.n_off, block.alpha, block.npred_ref, norm, norm0
+            )
+        else:
+            terms = statistics.cash_difference(
+                block.counts, block.background, block.npred_ref, norm, norm0
+            )
+        total += jnp.sum(terms)
+    return total
+
+
+def score(data: Blocks, norm: jax.Array, skip: jax.Array | None = None) -> jax.Array:
+    """Half the derivative of the statistic by the norm (the right-hand one at a kink).
+
+    ``skip`` is the index of a slot, counted through all blocks, to leave out.
+    """
+    total = jnp.zeros_like(norm)
+    offset = 0
+    for block in data:
+        if isinstance(block, OnOffData):
+            terms = statistics.wstat_score(
+                block.n_on, block.n_off, block.alpha, block.npred_ref, norm
+            )
+        else:
+            terms = statistics.cash_score(block.counts, block.background, block.npred_ref, norm)
+        if skip is not None:
+            terms = jnp.where(jnp.arange(terms.size) + offset == skip, 0.0, terms)
+        offset += terms.size
+        total += jnp.sum(terms)
+    return total
+
+
+def curvature(data: Blocks, norm: jax.Array) -> jax.Array:
+    """Half the second derivative of the statistic by the norm, from automatic differentiation."""
+    return jax.jvp(lambda x: score(data, x), (norm,), (jnp.ones_like(norm),))[1]
+
+
+def domain_start(data: Blocks) -> jax.Array:
+    """Norm above which every slot with counts has a positive prediction; ``-inf`` without any.
+
+    On-Off data never bound the norm: their profiled background makes up for it.
+    """
+    start = jnp.asarray(-jnp.inf, data[0].npred_ref.dtype)
+    for block in data:
+        if not isinstance(block, OnOffData):
+            kink = statistics.cash_kink(block.counts, block.background, block.npred_ref)
+            bounds = (block.counts > 0) & (block.npred_ref > 0)
+            start = jnp.maximum(start, jnp.max(jnp.where(bounds, kink, -jnp.inf), initial=-jnp.inf))
+    return start
+
+
+def pole_counts(data: Blocks) -> jax.Array:
+    """Counts in the slots that end the domain, those with a prediction of zero there; else one."""
+    start = domain_start(data)
+    total = jnp.zeros_like(start)
+    for block in data:
+        if not isinstance(block, OnOffData):
+            kink = statistics.cash_kink(block.counts, block.background, block.npred_ref)
+            total += jnp.sum(jnp.where(kink == start, block.counts, 0.0))
+    return jnp.where(total > 0, total, 1.0)
+
+
+def kinks(data: Blocks) -> jax.Array:
+    """Norm at the kink of every slot, through all blocks; ``inf`` for slots that have none."""
+    positions = []
+    for block in data:
+        if isinstance(block, OnOffData):
+            has_kink = (block.n_on <= 0) & (block.n_off <= 0) & (block.npred_ref > 0)
+            positions.append(jnp.where(has_kink, 0.0, jnp.inf))
+        else:
+            kink = statistics.cash_kink(block.counts, block.background, block.npred_ref)
+            positions.append(jnp.where(block.counts > 0, jnp.inf, kink))
+    return jnp.concatenate(positions)
+
+
+def slot_minima(data: Blocks) -> jax.Array:
+    """Norm at which each slot alone is described best: its excess over its expected signal.
+
+    ``nan`` for slots without expected signal. The minimum of the sum lies between their extremes.
+    """
+    values = []
+    for block in data:
+        if isinstance(block, OnOffData):
+            excess = block.n_on - block.alpha * block.n_off
+        else:
+            excess = block.counts - block.background
+        has_signal = block.npred_ref > 0
+        values.append(
+            jnp.where(has_signal, excess / jnp.where(has_signal, block.npred_ref, 1.0), jnp.nan)
+        )
+    return jnp.concatenate(values)
+
+
+def totals(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Sums over the slots with expected signal: variance of the counts, counts, expected signal."""
+    variance = counts = signal = jnp.zeros((), data[0].npred_ref.dtype)
+    for block in data:
+        used = block.npred_ref > 0
+        if isinstance(block, OnOffData):
+            n_on, extra = block.n_on, block.alpha**2 * block.n_off
+            # An OFF count constrains the norm as an ON count does: zero counts means neither.
+            found = block.n_on + block.n_off
+        else:
+            n_on = found = block.counts
+            extra = jnp.zeros_like(n_on)
+        variance += jnp.sum(jnp.where(used, n_on + extra, 0.0))
+        counts += jnp.sum(jnp.where(used, found, 0.0))
+        signal += jnp.sum(jnp.where(used, block.npred_ref, 0.0))
+    return variance, counts, signal
+
+
+def kink_residual(data: Blocks, norm: jax.Array, slot: jax.Array) -> jax.Array:
+    """A smooth equation for the norm near the kink of ``slot``; zero at the minimum.
+
+    With ``g`` the score of all other slots, the slot's own term ``s (1 - n / mu)`` is solved for
+    its prediction: ``mu = n s / (s + g)``, which holds at ``n = 0`` too and whose derivatives are
+    those of the fitted norm for ``n >= 0``. An On-Off slot without counts has its kink at no
+    signal and two branches: ``m = n_on s / (s + g) - alpha n_off s / (s - alpha g)`` to first
+    order in each.
+    """
+    rest = score(data, norm, skip=slot)
+    total = jnp.zeros_like(norm)
+    offset = 0
+    for block in data:
+        size = block.npred_ref.size
+        chosen = jnp.arange(size) + offset == slot
+        s = jnp.where(chosen, block.npred_ref, 1.0)
+        right = jnp.where(s + rest > 0, s + rest, s)
+        if isinstance(block, OnOffData):
+            left = jnp.where(s - block.alpha * rest > 0, s - block.alpha * rest, s)
+            terms = norm * s - block.n_on * s / right + block.alpha * block.n_off * s / left
+        else:
+            terms = block.background + norm * s - block.counts * s / right
+        total += jnp.sum(jnp.where(chosen, terms, 0.0))
+        offset += size
+    return total

@@ -1,0 +1,1 @@
+"""Spectral and spatial models: pure functions of their parameters, as pytrees."""

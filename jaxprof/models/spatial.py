@@ -1,0 +1,270 @@
+"""Spatial models: surface brightness on the sky as JAX pytrees, with gammapy's names.
+
+Plain numbers are degrees; quantities and strings such as ``"5 arcmin"`` are converted. The
+functions, their norms and their conventions are in `jaxprof.models.spatial_functions`.
+Positions are angles in the model's own ``frame``: nothing is transformed here.
+
+Parameters are keyword only, as in gammapy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxprof.compilation import jit_by_size
+from jaxprof.models import spatial_functions as functions
+from jaxprof.models.base import Model, in_double_precision, parameter, register_model, static
+from jaxprof.models.units import attach, check, is_concrete, is_quantity, to_value
+
+_model = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+_evaluate = jit_by_size(lambda model, lon, lat: model._brightness(lon, lat))
+
+
+def _angles(value: Any, name: str) -> Any:
+    array = jnp.asarray(check(to_value(value, "deg", name=name), "real", name=name))
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+class SpatialModel(Model):
+    """Base of the spatial models: surface brightness at positions on the sky.
+
+    Quantities, Python numbers and numpy arrays of float64 are computed with in float64 even where
+    JAX has it disabled; results then are numpy arrays.
+    """
+
+    tag: ClassVar[str]
+
+    def _brightness(self, lon: Array, lat: Array) -> Array:
+        raise NotImplementedError
+
+    @in_double_precision
+    def __call__(self, lon: Any, lat: Any) -> Any:
+        """Surface brightness.
+
+        Parameters
+        ----------
+        lon, lat : array_like or Quantity
+            Positions in the frame of the model, in deg if plain, broadcast.
+
+        Returns
+        -------
+        jax.Array or Quantity
+            In sr-1; a quantity if ``lon`` or ``lat`` is one.
+
+        Raises
+        ------
+        ValueError
+            If a concrete position is not finite or has a wrong unit.
+        """
+        result = _evaluate(self, _angles(lon, "lon"), _angles(lat, "lat"))
+        for position in (lon, lat):
+            if is_quantity(position):
+                return attach(result, "sr-1", position)
+        return result
+
+
+@register_model
+@_model
+class PointSpatialModel(SpatialModel):
+    """Point source. It has no finite surface brightness: use `pixel_fraction`.
+
+    Parameters
+    ----------
+    lon_0, lat_0 : float or Quantity, optional
+        Position [deg].
+    frame : str, optional
+        Frame of the position.
+    """
+
+    tag: ClassVar[str] = "point"
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+
+    def __call__(self, lon: Any, lat: Any) -> Any:
+        """Refuse: a point source has no surface brightness.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+        """
+        raise NotImplementedError(
+            "a point source has no finite surface brightness; PointSpatialModel.pixel_fraction "
+            "gives its share of each pixel"
+        )
+
+    def pixel_fraction(self, x: Any, y: Any, x_0: Any, y_0: Any) -> Array:
+        """Share of the source in each pixel, see `spatial_functions.point_pixel_fraction`.
+
+        Parameters
+        ----------
+        x, y : array_like
+            Pixel indices.
+        x_0, y_0 : array_like
+            Pixel position of (lon_0, lat_0): the map's WCS knows it, the model does not.
+
+        Returns
+        -------
+        jax.Array
+            Dimensionless; sums to one over all pixels.
+        """
+        return functions.point_pixel_fraction(x, y, x_0, y_0)
+
+
+@register_model
+@_model
+class GaussianSpatialModel(SpatialModel):
+    """Gaussian on the sphere, round or elongated.
+
+    Parameters
+    ----------
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    sigma : float or Quantity, optional
+        Standard deviation along the major axis [deg].
+    e : float, optional
+        Eccentricity, in [0, 1).
+    phi : float or Quantity, optional
+        Position angle of the major axis, from north through east [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "gauss"
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    sigma: Any = parameter(1.0, unit="deg", kind="positive")
+    e: Any = parameter(0.0, kind="fraction")
+    phi: Any = parameter(0.0, unit="deg")
+    frame: str = static("icrs")
+
+    def _brightness(self, lon: Array, lat: Array) -> Array:
+        return functions.gaussian(lon, lat, **self.parameters)
+
+
+@register_model
+@_model
+class GeneralizedGaussianSpatialModel(SpatialModel):
+    """Generalised Gaussian: between a disk (eta -> 0), a Gaussian (1/2) and a Laplace (1).
+
+    Parameters
+    ----------
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    r_0 : float or Quantity, optional
+        Major semiaxis [deg]. The norm is that of the flat sky: keep it to a few degrees.
+    eta : float, optional
+        Shape, > 0.
+    e : float, optional
+        Eccentricity, in [0, 1).
+    phi : float or Quantity, optional
+        Position angle of the major axis, from north through east [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "gauss-general"
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    r_0: Any = parameter(1.0, unit="deg", kind="positive")
+    eta: Any = parameter(0.5, kind="positive")
+    e: Any = parameter(0.0, kind="fraction")
+    phi: Any = parameter(0.0, unit="deg")
+    frame: str = static("icrs")
+
+    def _brightness(self, lon: Array, lat: Array) -> Array:
+        return functions.generalized_gaussian(lon, lat, **self.parameters)
+
+
+@register_model
+@_model
+class DiskSpatialModel(SpatialModel):
+    """Uniform disk or ellipse with a smooth edge.
+
+    Parameters
+    ----------
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    r_0 : float or Quantity, optional
+        Radius or major semiaxis [deg].
+    e : float, optional
+        Eccentricity, in [0, 1).
+    phi : float or Quantity, optional
+        Position angle of the major axis, from north through east [deg].
+    edge_width : float, optional
+        Width over which the edge falls from 95 % to 5 %, as a fraction of the radius.
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "disk"
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    r_0: Any = parameter(1.0, unit="deg", kind="positive")
+    e: Any = parameter(0.0, kind="fraction")
+    phi: Any = parameter(0.0, unit="deg")
+    edge_width: Any = parameter(0.01, kind="nonnegative")
+    frame: str = static("icrs")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if is_concrete(self.edge_width) and np.any(np.asarray(self.edge_width) > 1):
+            raise ValueError(f"edge_width must be in [0, 1], got {self.edge_width}")
+
+    def _brightness(self, lon: Array, lat: Array) -> Array:
+        return functions.disk(lon, lat, **self.parameters)
+
+
+@register_model
+@_model
+class ShellSpatialModel(SpatialModel):
+    """Projection of a uniformly emitting spherical shell.
+
+    Parameters
+    ----------
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    radius : float or Quantity, optional
+        Inner radius [deg].
+    width : float or Quantity, optional
+        Outer minus inner radius [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "shell"
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    radius: Any = parameter(1.0, unit="deg", kind="nonnegative")
+    width: Any = parameter(0.2, unit="deg", kind="positive")
+    frame: str = static("icrs")
+
+    def _brightness(self, lon: Array, lat: Array) -> Array:
+        return functions.shell(lon, lat, **self.parameters)
+
+
+@register_model
+@_model
+class ConstantSpatialModel(SpatialModel):
+    """The same brightness everywhere; 1 / (4 pi) normalises it to the whole sky.
+
+    Parameters
+    ----------
+    value : float or Quantity, optional
+        Brightness [sr-1].
+    frame : str, optional
+        Has no effect; for symmetry with the other models.
+    """
+
+    tag: ClassVar[str] = "const"
+    value: Any = parameter(1.0, unit="sr-1")
+    frame: str = static("icrs")
+
+    def _brightness(self, lon: Array, lat: Array) -> Array:
+        return functions.constant(lon, lat, **self.parameters)

@@ -1,0 +1,363 @@
+"""What all spectral models share, and the two models that their arithmetic makes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxprof.compilation import jit_by_size
+from jaxprof.models.base import Model, in_double_precision, parameter, register_model, static
+from jaxprof.models.spectral_functions import integrate_log_energy
+from jaxprof.models.units import (
+    DNDE,
+    EFLUX,
+    FLUX,
+    attach,
+    check,
+    is_concrete,
+    is_quantity,
+    to_value,
+)
+
+# One compiled program per kind of model, dtype and shape; parameter values are arguments.
+_evaluate = jit_by_size(lambda model, energy: model._dnde(energy))
+_evaluate_bins = jit_by_size(
+    lambda model, low, high: (
+        model._dnde(jnp.sqrt(low * high)),
+        model._moment(low, high, 0),
+        model._moment(low, high, 1),
+    )
+)
+_integrate = jit_by_size(
+    lambda model, low, high, order: model._moment(low, high, order), static_argnames="order"
+)
+
+#: Model classes by class name and by tag, filled when a class is defined.
+_BY_NAME: dict[str, type[SpectralModel]] = {}
+
+
+def _energies(value: Any, name: str) -> Any:
+    value = check(to_value(value, "TeV", name=name), "positive", name=name)
+    # Not jnp.asarray, which compiles a program for every shape.
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+class SpectralModel(Model):
+    """Base of the spectral models: a differential flux of energy, and its integrals.
+
+    Models are frozen and are JAX pytrees whose leaves are the parameters: `jax.grad`,
+    `jax.jit` and `jax.vmap` take them as arguments. Parameters given as Python numbers are
+    weakly typed, so results follow the dtype of the energies. Parameters may also be
+    arrays that broadcast with the energies. Quantities, Python numbers and numpy arrays of
+    float64 are computed with in float64 even where JAX has it disabled; results then are numpy
+    arrays.
+
+    A subclass defines ``tag`` and ``_dnde(energy)``, and ``_moment(low, high, order)`` where
+    there is a closed form.
+    """
+
+    tag: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _BY_NAME.update({cls.__name__: cls, cls.tag: cls})
+
+    def _dnde(self, energy: Array) -> Array:
+        raise NotImplementedError
+
+    def _moment(self, low: Array, high: Array, order: int) -> Array:
+        return integrate_log_energy(self._dnde, low, high, order=order, breaks=self._breaks())
+
+    def _breaks(self) -> tuple[Any, ...]:
+        """Energies [TeV] where the derivative jumps; quadratures of products split there."""
+        return ()
+
+    @in_double_precision
+    def __call__(self, energy: Any) -> Any:
+        """Differential flux.
+
+        Parameters
+        ----------
+        energy : array_like or Quantity
+            Energies, in TeV if plain; > 0.
+
+        Returns
+        -------
+        jax.Array or Quantity
+            dN/dE in cm-2 s-1 TeV-1, of the class of ``energy`` if that is a quantity.
+
+        Raises
+        ------
+        ValueError
+            If a concrete energy is not finite and > 0, or has a wrong unit.
+        """
+        result = _evaluate(self, _energies(energy, "energy"))
+        return attach(result, DNDE, energy) if is_quantity(energy) else result
+
+    @in_double_precision
+    def _integrated(self, energy_min: Any, energy_max: Any, order: int, unit: str) -> Any:
+        low, high = _energies(energy_min, "energy_min"), _energies(energy_max, "energy_max")
+        if is_concrete(low) and is_concrete(high) and np.any(np.asarray(high) < np.asarray(low)):
+            raise ValueError(f"energy_max={energy_max} must not be below energy_min={energy_min}")
+        result = _integrate(self, low, high, order)
+        for energy in (energy_min, energy_max):
+            if is_quantity(energy):
+                return attach(result, unit, energy)
+        return result
+
+    def integral(self, energy_min: Any, energy_max: Any) -> Any:
+        """Flux between two energies [cm-2 s-1].
+
+        Parameters
+        ----------
+        energy_min, energy_max : array_like or Quantity
+            Bin edges, in TeV if plain, broadcast against each other.
+
+        Returns
+        -------
+        jax.Array or Quantity
+            In closed form where there is one, otherwise by Gauss-Legendre quadrature in
+            log energy with a relative error below 1e-10 (float64) for smooth spectra.
+
+        Raises
+        ------
+        ValueError
+            If concrete energies are not finite, not > 0, or the wrong way round.
+        """
+        return self._integrated(energy_min, energy_max, 0, FLUX)
+
+    def energy_flux(self, energy_min: Any, energy_max: Any) -> Any:
+        """Energy flux between two energies [TeV cm-2 s-1]; arguments as `integral`."""
+        return self._integrated(energy_min, energy_max, 1, EFLUX)
+
+    @in_double_precision
+    def bin_fluxes(self, energy_min: Any, energy_max: Any) -> dict[str, Array]:
+        """All fluxes of energy bins in one compiled call.
+
+        Parameters
+        ----------
+        energy_min, energy_max : array_like
+            Bin edges [TeV].
+
+        Returns
+        -------
+        dict of jax.Array
+            "dnde" [cm-2 s-1 TeV-1] at the geometric mean of the edges, "flux" [cm-2 s-1] and
+            "eflux" [TeV cm-2 s-1] between them.
+        """
+        low, high = _energies(energy_min, "energy_min"), _energies(energy_max, "energy_max")
+        return dict(zip(("dnde", "flux", "eflux"), _evaluate_bins(self, low, high), strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dict of numbers and strings, in the layout of gammapy's YAML model files."""
+        return {"spectral": self._spectral_dict()}
+
+    def _spectral_dict(self) -> dict[str, Any]:
+        return {"type": type(self).__name__, "parameters": self._parameter_dicts()}
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> SpectralModel:
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        units = {f.name: f.metadata["unit"] for f in fields if "kind" in f.metadata}
+        values = {}
+        for item in data.get("parameters", []):
+            name = item["name"]
+            if name not in units:
+                raise ValueError(f"{cls.__name__} has no parameter {name!r}; it has {list(units)}")
+            values[name] = read_number(item, "value", units[name], name=name)
+        return cls(**values)
+
+    def __add__(self, other: Any) -> CompoundSpectralModel:
+        return CompoundSpectralModel(self, _as_model(other), "add")
+
+    def __radd__(self, other: Any) -> CompoundSpectralModel:
+        return CompoundSpectralModel(_as_model(other), self, "add")
+
+    def __sub__(self, other: Any) -> CompoundSpectralModel:
+        return CompoundSpectralModel(self, _as_model(other), "sub")
+
+    def __rsub__(self, other: Any) -> CompoundSpectralModel:
+        return CompoundSpectralModel(_as_model(other), self, "sub")
+
+    def __mul__(self, other: Any) -> CompoundSpectralModel:
+        return CompoundSpectralModel(self, _as_factor(other), "mul")
+
+    def __rmul__(self, other: Any) -> CompoundSpectralModel:
+        return CompoundSpectralModel(_as_factor(other), self, "mul")
+
+    # Quantities and arrays on the left must leave the arithmetic to the model.
+    __array_ufunc__ = None
+    __array_priority__ = 1e6
+
+
+def _as_model(value: Any) -> SpectralModel:
+    return value if isinstance(value, SpectralModel) else ConstantSpectralModel(const=value)
+
+
+def _as_factor(value: Any) -> SpectralModel:
+    if isinstance(value, SpectralModel):
+        return value
+    return ConstantSpectralModel(const=value, unit="")
+
+
+@register_model
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ConstantSpectralModel(SpectralModel):
+    """The same differential flux at all energies.
+
+    Parameters
+    ----------
+    const : float or Quantity, optional
+        The constant [``unit``].
+    unit : {"cm-2 s-1 TeV-1", ""}, optional
+        ``""`` makes it a dimensionless factor; ``2 * model`` makes such a constant.
+    """
+
+    tag: ClassVar[str] = "const"
+    const: Any = parameter(1e-12, unit=DNDE)
+    unit: str = static(DNDE)
+
+    def __post_init__(self) -> None:
+        if self.unit not in (DNDE, ""):
+            raise ValueError(f"unit must be {DNDE!r} or '', got {self.unit!r}")
+        super().__post_init__()
+
+    def _unit(self, field: dataclasses.Field[Any]) -> str:
+        return self.unit
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> ConstantSpectralModel:
+        items = data.get("parameters", [])
+        if items and not items[0].get("unit"):
+            return cls(const=items[0]["value"], unit="")
+        return super()._from_dict(data)  # type: ignore[return-value]
+
+    def _dnde(self, energy: Array) -> Array:
+        return self.const * jnp.ones_like(energy)
+
+    def _moment(self, low: Array, high: Array, order: int) -> Array:
+        # the factored form keeps the digits of narrow bins
+        return self.const * (high - low) * (1.0 if order == 0 else (high + low) / 2)
+
+
+@register_model
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class CompoundSpectralModel(SpectralModel):
+    """Sum, difference or product of two spectral models: ``m1 + m2``, ``m1 - m2``, ``m1 * m2``.
+
+    Numbers take part: ``2 * m`` scales, ``m + 1e-13`` adds a constant flux.
+
+    Parameters
+    ----------
+    model1, model2 : SpectralModel
+        The components, subtrees of the pytree. In a product one of them is read as a
+        dimensionless function of energy: the plain numbers are multiplied and the result
+        is again taken in cm-2 s-1 TeV-1.
+    operator : {"add", "sub", "mul"}
+        What to do with them.
+    """
+
+    tag: ClassVar[str] = "compound"
+    model1: SpectralModel
+    model2: SpectralModel
+    operator: str = static("add")
+
+    def __post_init__(self) -> None:
+        for name in ("model1", "model2"):
+            if not isinstance(getattr(self, name), SpectralModel):
+                raise ValueError(f"{name} must be a spectral model, got {getattr(self, name)!r}")
+        if self.operator not in ("add", "sub", "mul"):
+            raise ValueError(f"operator must be 'add', 'sub' or 'mul', got {self.operator!r}")
+
+    def _combine(self, first: Any, second: Any) -> Any:
+        if self.operator == "mul":
+            return first * second
+        return first + second if self.operator == "add" else first - second
+
+    def _dnde(self, energy: Array) -> Array:
+        return self._combine(self.model1._dnde(energy), self.model2._dnde(energy))
+
+    def _moment(self, low: Array, high: Array, order: int) -> Array:
+        if self.operator != "mul":
+            first = self.model1._moment(low, high, order)
+            return self._combine(first, self.model2._moment(low, high, order))
+        for factor, model in ((self.model1, self.model2), (self.model2, self.model1)):
+            if isinstance(factor, ConstantSpectralModel):
+                return factor.const * model._moment(low, high, order)
+        return super()._moment(low, high, order)
+
+    def _breaks(self) -> tuple[Any, ...]:
+        return self.model1._breaks() + self.model2._breaks()
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Parameter values named ``model1.<name>`` and ``model2.<name>``."""
+        return {
+            f"{side}.{name}": value
+            for side in ("model1", "model2")
+            for name, value in getattr(self, side).parameters.items()
+        }
+
+    def _spectral_dict(self) -> dict[str, Any]:
+        return {
+            "type": type(self).__name__,
+            "model1": self.model1._spectral_dict(),
+            "model2": self.model2._spectral_dict(),
+            "operator": self.operator,
+        }
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> CompoundSpectralModel:
+        model1, model2 = (spectral_model_from_dict(data[key]) for key in ("model1", "model2"))
+        return cls(model1, model2, data["operator"])
+
+    def __repr__(self) -> str:
+        symbol = {"add": "+", "sub": "-", "mul": "*"}[self.operator]
+        return f"({self.model1!r} {symbol} {self.model2!r})"
+
+
+def read_number(data: dict[str, Any], key: str, own_unit: str, *, name: str) -> Any:
+    """Return ``data[key]``, as a quantity if ``data["unit"]`` is not ``own_unit``."""
+    value, unit = data[key], data.get("unit", own_unit)
+    if unit == own_unit:
+        return value
+    # Another unit can only be read with astropy, which dicts of our own never need.
+    from astropy.units import Quantity
+
+    try:
+        return Quantity(value, unit)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} has a value or unit that cannot be read: {data}") from error
+
+
+def spectral_model_from_dict(data: dict[str, Any]) -> SpectralModel:
+    """Make a model of the dict that `SpectralModel.to_dict` or gammapy's ``to_dict`` wrote.
+
+    Parameters
+    ----------
+    data : dict
+        ``{"spectral": {"type": ..., "parameters": [{"name", "value", "unit"}, ...]}}`` or the
+        inner dict. ``type`` is a class name or a tag. Missing parameters take their
+        defaults, missing units are those of the class; errors, limits and links are dropped.
+
+    Returns
+    -------
+    SpectralModel
+        A model of one of the classes of `jaxprof.models.spectral`.
+
+    Raises
+    ------
+    ValueError
+        If the type or a parameter is unknown, or a unit is wrong.
+    """
+    data = data.get("spectral", data)
+    cls = _BY_NAME.get(str(data.get("type")))
+    if cls is None:
+        raise ValueError(f"type is {data.get('type')!r}; known models are {sorted(_BY_NAME)}")
+    return cls._from_dict(data)

@@ -1,0 +1,1 @@
+"""From datasets, regions and energy groups to the arrays of a likelihood."""

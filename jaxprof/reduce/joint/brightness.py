@@ -1,0 +1,177 @@
+"""Surface brightness of spatial models at positions on a map's pixel grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.wcs.utils import wcs_to_celestial_frame
+from numpy.typing import NDArray
+
+from jaxprof.sky import WcsGeom
+from jaxprof.sky.models import TemplateSpatialModel
+from jaxprof.sky.moments import legendre_integrals, orders
+from jaxprof.sky.regions.coverage import contains
+from jaxprof.sky.regions.pixels import BLOCK
+
+Array = NDArray[Any]
+_CHUNK = 1 << 14  # positions for one call of a model, which is compiled for this size alone
+
+
+def sky_frame(model: Any) -> Any:
+    """Frame, as astropy takes it, of the positions that a spatial model is given."""
+    if isinstance(model, TemplateSpatialModel):
+        return wcs_to_celestial_frame(model.image.geom.wcs)
+    return model.frame
+
+
+def pixel_place(coord: SkyCoord, geom: WcsGeom) -> tuple[float, float]:
+    """Pixel position (x, y) of a scalar coordinate; NaN off the projection."""
+    # Without distortions, mode="wcs" keeps positions off the projection as NaN.
+    mode = "all" if geom.wcs.has_distortion else "wcs"
+    x, y = coord.to_pixel(geom.wcs, mode=mode)
+    return float(x), float(y)
+
+
+def model_positions(model: Any, geom: WcsGeom, y: Array, x: Array) -> tuple[Array, Array]:
+    """Sky positions of pixel positions, in the frame of a model.
+
+    Parameters
+    ----------
+    model : SpatialModel or TemplateSpatialModel
+        Its frame is used.
+    geom : WcsGeom
+        Geometry of the map.
+    y, x : ndarray, shape (n,)
+        Positions in pixels.
+
+    Returns
+    -------
+    lon, lat : ndarray, shape (n,)
+        In deg; NaN off the projection.
+    """
+    lon, lat = geom.wcs.all_pix2world(x, y, 0)
+    coords = SkyCoord(lon, lat, unit="deg", frame=wcs_to_celestial_frame(geom.wcs))
+    own = SkyCoord(0, 0, unit="deg", frame=sky_frame(model))
+    if coords.is_equivalent_frame(own.frame):
+        return np.asarray(lon), np.asarray(lat)
+    moved = coords.transform_to(own.frame).spherical
+    return moved.lon.deg, moved.lat.deg
+
+
+def brightness(model: Any, lon: Array, lat: Array) -> NDArray[np.float64]:
+    """Surface brightness [sr-1] at positions [deg] of shape (n,); zero where they are NaN."""
+    if isinstance(model, TemplateSpatialModel):
+        return model(lon, lat)
+    return evaluate(model, lon, lat)
+
+
+def evaluate(function: Any, lon: Array, lat: Array) -> NDArray[np.float64]:
+    """Values of a JAX function of positions, shape (n,); zero where these are NaN.
+
+    In float64 whatever the caller's JAX settings.
+    """
+    out = np.zeros(len(lon))
+    known = np.flatnonzero(np.isfinite(lon + lat))
+    with jax.enable_x64(True):
+        for start in range(0, len(known), _CHUNK):
+            chosen = known[start : start + _CHUNK]
+            # Always the same number of positions: another one would be compiled again.
+            padded = np.resize(chosen, _CHUNK)
+            values = np.asarray(function(lon[padded], lat[padded]), dtype=np.float64)
+            out[chosen] = values[: len(chosen)]
+    return out
+
+
+def brightness_moments(
+    model: Any,
+    geom: WcsGeom,
+    y: Array,
+    x: Array,
+    n_sub: int,
+    degree: int = 0,
+    region: Any = None,
+    parts: Array | None = None,
+) -> NDArray[np.float64]:
+    """Moments of the surface brightness of pixels, or of the parts of them within a region.
+
+    Parameters
+    ----------
+    model : SpatialModel or TemplateSpatialModel
+        Surface brightness.
+    geom : WcsGeom
+        Geometry of the map.
+    y, x : ndarray of int, shape (n,)
+        Pixel indices, on the map or off it.
+    n_sub : int
+        Sub-pixels along each side of a pixel. Their positions are interpolated linearly
+        between the corners of the pixel on the unit sphere.
+    degree : int
+        Largest total degree of the moments.
+    region : PixelRegion, optional
+        Only sub-pixels within it count, in pixels it covers in part.
+    parts : ndarray, shape (orders, n), optional
+        Moments of the part of each pixel within the region, to which the weights of the sub-pixels
+        that count are adjusted.
+
+    Returns
+    -------
+    ndarray, shape (orders, n)
+        In sr-1: the first is the mean over the pixel, with zero outside of the region. Zero where a
+        corner is off the projection.
+    """
+    steps = (np.arange(n_sub) + 0.5) / n_sub - 0.5
+    dy, dx = (d.ravel() for d in np.meshgrid(steps, steps, indexing="ij"))
+    corner_y, corner_x = np.array([-0.5, -0.5, 0.5, 0.5]), np.array([-0.5, 0.5, -0.5, 0.5])
+    bilinear = (0.5 + 2 * corner_y[:, None] * dy) * (0.5 + 2 * corner_x[:, None] * dx)
+    basis = _sub_pixel_moments(n_sub, degree)
+    out = np.empty((len(basis), len(y)))
+    step = max(1, BLOCK // (4 * len(dy)))
+    for start in range(0, len(y), step):
+        chunk = slice(start, start + step)
+        lon, lat = model_positions(
+            model,
+            geom,
+            (y[chunk, None] + corner_y).ravel(),
+            (x[chunk, None] + corner_x).ravel(),
+        )
+        lon, lat = np.deg2rad(lon), np.deg2rad(lat)
+        corners = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+        points = corners.reshape(3, -1, 4) @ bilinear
+        sub_lon = np.rad2deg(np.arctan2(points[1], points[0])).ravel()
+        sub_lat = np.rad2deg(np.arctan2(points[2], np.hypot(points[0], points[1]))).ravel()
+        values = brightness(model, sub_lon, sub_lat).reshape(-1, len(dy))
+        if region is not None and parts is not None:
+            cut = np.flatnonzero(parts[0, chunk] < 1)
+            inside = contains(region, x[chunk][cut, None] + dx, y[chunk][cut, None] + dy)
+            values[cut] *= _adjusted(inside, basis, parts[:, chunk][:, cut])
+        out[:, chunk] = basis @ values.T
+    return out
+
+
+def _sub_pixel_moments(n: int, degree: int) -> NDArray[np.float64]:
+    """Integrals of the Legendre polynomials over n x n sub-pixels, shape (orders, n * n)."""
+    each = np.diff(legendre_integrals(degree, np.arange(n + 1) / n - 0.5), axis=1)
+    return np.stack([np.outer(each[b], each[a]).ravel() for a, b in orders(degree)])
+
+
+def _adjusted(inside: Array, basis: Array, parts: Array) -> NDArray[np.float64]:
+    """Weights (n, sub-pixels) of sub-pixels, near one inside, with the moments of ``parts``.
+
+    These are those of the first two degrees. Where no sub-pixel is inside all of them count alike.
+    """
+    inside = np.where(inside.any(axis=1, keepdims=True), inside, True)
+    weights = inside * (parts[0] / (inside @ basis[0]))[:, np.newaxis]
+    n = min(len(basis), len(orders(2))) - 1
+    functions = basis[1 : 1 + n] / basis[0]
+    mean = (weights @ basis[1 : 1 + n].T) / parts[0][:, np.newaxis]
+    deviation = functions - mean[:, :, np.newaxis]
+    spread = np.einsum("ns,nis,njs->nij", weights * basis[0], deviation, deviation)
+    missing = parts[1 : 1 + n].T - parts[0][:, np.newaxis] * mean
+    # Few sub-pixels cannot have all moments; those along a line have none across.
+    spread += 1e-6 * parts[0][:, np.newaxis, np.newaxis] * np.eye(n)
+    change = np.linalg.solve(spread, missing[..., np.newaxis])[..., 0]
+    weights *= np.maximum(1 + np.einsum("ni,nis->ns", change, deviation), 0.0)
+    return weights * (parts[0] / (weights @ basis[0]))[:, np.newaxis]

@@ -1,0 +1,155 @@
+"""The components of a joint fit, and where the flux of each starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.datasets import MapDataset
+from jaxprof.models.spatial import PointSpatialModel
+from jaxprof.reduce.joint.cubes import cube_emission, cube_templates, resolved
+from jaxprof.reduce.joint.emission import Emission, region_emissions, source_emission
+from jaxprof.reduce.joint.kernels import moment_degree, psf_margin
+from jaxprof.reduce.region_checks import listed
+from jaxprof.reduce.signal import reference_flux
+from jaxprof.sky.models import SkyModel
+from jaxprof.user_warning import warn_user
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Components:
+    """What is fitted together: the bins of the profile, then guard bins, then other sources.
+
+    Attributes
+    ----------
+    regions, guards : list of SkyRegion
+        Bins of the profile, and beyond them.
+    sources : list of SkyModel
+        Other sources.
+    models : list of SpectralModel
+        Spectrum at norm one of each bin, guard bin and source.
+    template : SpatialModel, WcsNDMap, list of these, or None
+        Surface brightness within the bins and guard bins.
+    oversampling : int
+        Sub-pixels along each side of a pixel, see `region_emissions`.
+    subpixels : int or None
+        Degrees of the moments of emission within its pixel, see `moment_degree`.
+    """
+
+    regions: list[Any]
+    guards: list[Any]
+    sources: list[Any]
+    models: list[Any]
+    template: Any
+    oversampling: int
+    subpixels: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins of the profile."""
+        return len(self.regions)
+
+    @property
+    def n_regions(self) -> int:
+        """Number of bins and guard bins."""
+        return len(self.regions) + len(self.guards)
+
+    def flux(self, edges: Array) -> Array:
+        """Flux of each component in bins of true energy, (C, T) [cm-2 s-1]; edges in TeV."""
+        table = {}
+        # Also while something else is traced, such as the width of the PSF.
+        with jax.ensure_compile_time_eval():
+            for index, model in enumerate(self.models):
+                if id(model) in table:
+                    continue
+                try:
+                    table[id(model)] = reference_flux(model, edges)
+                except ValueError as error:
+                    if index < self.n_regions:
+                        raise
+                    name = self.sources[index - self.n_regions].name
+                    raise ValueError(f"sources: {name!r}: {error}") from error
+        return np.array([table[id(model)] for model in self.models])
+
+
+def component_emissions(components: Components, dataset: MapDataset) -> list[Emission]:
+    """Where the flux of each component starts, on the map of a dataset."""
+    geom = dataset.geom.to_image()
+    regions = [*components.regions, *components.guards]
+    template = components.template
+    if isinstance(template, list | tuple) and len(template) == len(components.regions):
+        # A template for each bin leaves the guard bins even.
+        template = [*template, *[None] * len(components.guards)]
+    template, cubes = cube_templates(template, components.models[: len(regions)], dataset)
+    degree = moment_degree(dataset, components.subpixels)
+    points: dict[int, Any] = {}
+    if isinstance(template, list | tuple):
+        points = {i: m for i, m in enumerate(template) if isinstance(m, PointSpatialModel)}
+        template = [None if i in points else m for i, m in enumerate(template)]
+    found = region_emissions(
+        regions, geom, template=template, oversampling=components.oversampling, degree=degree
+    )
+    for index, model in points.items():
+        # A bin whose flux is a point's: the region tells its counts and solid angle only.
+        found[index] = replace(source_emission(model, geom), solid_angle=found[index].solid_angle)
+    found = resolved(found, cubes, geom)
+    return [*found, *source_emissions(components.sources, dataset, degree)]
+
+
+def source_emissions(
+    sources: Sequence[SkyModel], dataset: MapDataset, degree: int, *, name: str = "sources"
+) -> list[Emission]:
+    """Where the flux of each source starts, as far as its photons can reach the map.
+
+    Parameters
+    ----------
+    sources : sequence of SkyModel
+        The sources.
+    dataset : MapDataset
+        With its PSF.
+    degree : int
+        Largest degree of the moments of emission within its pixel, see `moment_degree`.
+    name : str
+        What errors call the sources.
+
+    Returns
+    -------
+    list of Emission
+    """
+    geom = dataset.geom.to_image()
+    margin = psf_margin(dataset, geom)
+    cubes = [cube_emission(s.spatial_model, s.spectral_model, dataset) for s in sources]
+    found = []
+    for source, cube in zip(sources, cubes, strict=True):
+        model = source.spatial_model if cube is None else cube.mean
+        try:
+            found.append(source_emission(model, geom, margin=margin, degree=degree))
+        except ValueError as error:
+            raise ValueError(f"{name}: {source.name!r}: {error}") from error
+    return resolved(found, cubes, geom)
+
+
+def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> None:
+    """Warn of bins that lie wholly off the map."""
+    ny, nx = dataset.geom.npix_shape
+    lost = []
+    for index, emission in enumerate(emissions):
+        h, w = emission.weights.shape
+        on_map = emission.y0 < ny and emission.x0 < nx and emission.y0 > -h and emission.x0 > -w
+        if not on_map or not emission.weights.any():
+            lost.append(index)
+    if lost:
+        warn_user(
+            f"{listed(np.array(lost), len(emissions))}: off the map of dataset {dataset.name!r}, "
+            "where all that is known of them is what leaks into the map"
+        )

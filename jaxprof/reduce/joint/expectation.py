@@ -1,0 +1,170 @@
+"""Expected counts of models of the sky, and datasets that hold exactly these."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import TypeVar
+
+import jax
+import numpy as np
+
+from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.datasets.folding import dataset_to_fold
+from jaxprof.reduce.joint.bins import templates_at
+from jaxprof.reduce.joint.components import source_emissions
+from jaxprof.reduce.joint.folding import Folding, check_energies
+from jaxprof.reduce.joint.kernels import missing_psf, moment_degree
+from jaxprof.sky import WcsNDMap
+from jaxprof.sky.models import SkyModel, model_list
+
+Dataset = TypeVar("Dataset", bound=MapDataset)
+
+
+def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel]) -> WcsNDMap:
+    """Counts that a model of the sky is expected to give, without any background.
+
+    Each model is folded as `ForwardFoldingProfileEstimator` folds its bins and sources, through
+    exposure, point-spread function and energy dispersion; the latter two are those at the centre of
+    the model. Where the exposure is not finite it counts as zero.
+
+    Parameters
+    ----------
+    dataset : MapDataset
+        With exposure, PSF and the pixels of its counts; the counts themselves do not matter, and
+        neither do the masks, but for this: at energies that they leave out altogether, what is
+        wrong with PSF or energy dispersion counts as zero.
+    models : SkyModel or iterable of SkyModel
+        What the sky consists of; the sum of several. Their attribute ``free`` does not matter, and
+        neither does ``dataset.models``, which may be given here.
+
+    Returns
+    -------
+    WcsNDMap
+        As the counts of the dataset, in float64; zeros without any model. Negative where models of
+        negative flux outweigh the others.
+
+    Raises
+    ------
+    ValueError
+        If the dataset has no PSF, exposure or pixels, its PSF or energy dispersion is none where
+        it is used, the models are none, or the map's projection cannot show one of them.
+
+    See Also
+    --------
+    expected_dataset : A dataset with these counts, to be estimated like the data.
+    """
+    if not isinstance(dataset, MapDataset):
+        raise ValueError(
+            f"dataset is a {type(dataset).__name__}; give a MapDataset (of several, one at a time)"
+        )
+    sky = model_list(models)
+    if dataset.psf is None:
+        raise missing_psf(dataset)
+    geom, _ = dataset.geom, dataset.energy_axis_true
+    dataset = dataset_to_fold(dataset)
+    true = dataset.energy_axis_true.edges_tev()
+    used = np.asarray(dataset.mask.any(axis=(1, 2)))
+    total = np.zeros(geom.data_shape)
+    y, x = (index.reshape(1, -1) for index in np.indices(geom.npix_shape))
+    degree = moment_degree(dataset, None)
+    with jax.enable_x64(True):
+        # One model and one energy at a time: all together may be many times as large as the map.
+        for model in sky:
+            flux = np.asarray(model.spectral_model.integral(true[:-1], true[1:]))
+            emissions = source_emissions([model], dataset, degree, name="models")
+            folding = Folding(dataset, emissions)
+            check_energies(folding, used)
+            windows = folding.windows(flux[np.newaxis])
+            only = [np.zeros((1, 1), int)]
+            for k, image in enumerate(total):
+                energy = np.full(y.shape, k)
+                found = templates_at(windows, only, energy, y, x, np.ones(y.shape, bool))
+                image += np.asarray(found).reshape(image.shape)
+    return WcsNDMap(geom, total)
+
+
+def expected_dataset(dataset: Dataset, models: SkyModel | Iterable[SkyModel]) -> Dataset:
+    """The dataset with the counts that a model of the sky is expected to give (Asimov data).
+
+    An estimator folds the model into the bins of a profile as it does the data:
+    ``estimator.run(expected_dataset(dataset, models))`` is the curve that the points of
+    ``estimator.run(dataset)`` scatter around if the model is right. That holds for
+    `ForwardFoldingProfileEstimator` and for `FluxProfileEstimator`, whose curve is blurred by the
+    point-spread function as its points are.
+
+    Parameters
+    ----------
+    dataset : MapDataset or MapDatasetOnOff
+        With exposure and PSF.
+    models : SkyModel or iterable of SkyModel
+        All that is not in the background, in ``npred_sources`` or in ``dataset.models``; without
+        any, the counts are theirs.
+
+    Returns
+    -------
+    MapDataset or MapDatasetOnOff
+        Of the class and name of `dataset`, with which it shares all maps but the counts, and the
+        models. The counts, in float64, are those of the background, of ``npred_sources``, of
+        ``dataset.models`` and of `models`: a profile has those of `models`. The background of
+        On-Off data is ``alpha`` times the Off counts, zero where a pixel has no
+        acceptance.
+
+    Raises
+    ------
+    ValueError
+        As for `predicted_counts`; and as for `MapDataset.check`, if the expected counts are
+        negative inside the masks for instance, because a model has a negative flux.
+    """
+    predicted = predicted_counts(dataset, models)
+    background = with_models_as_counts(dataset).npred_background().data
+    if isinstance(dataset, MapDatasetOnOff):
+        # Off maps made by a convolution may have rounding below zero, which counts must not have.
+        background = np.maximum(background, 0.0)
+    expected = copy.copy(dataset)
+    expected.counts = WcsNDMap(predicted.geom, background + predicted.data)
+    expected.check()
+    return expected
+
+
+def with_models_as_counts(dataset: Dataset) -> Dataset:
+    """The dataset with the expected counts of its models among its ``npred_sources``.
+
+    Parameters
+    ----------
+    dataset : MapDataset or MapDatasetOnOff
+        With exposure and PSF, if it has models.
+
+    Returns
+    -------
+    MapDataset or MapDatasetOnOff
+        The dataset itself if it has no models. Otherwise a copy without any, which shares all else.
+
+    Raises
+    ------
+    ValueError
+        As for `predicted_counts`, and for models that predict negative counts inside the mask.
+    """
+    if not dataset.models:
+        return dataset
+    name = f"models of dataset {dataset.name!r}"
+    if dataset.psf is None:
+        raise ValueError(
+            f"{name} cannot be folded, as it has no psf: set dataset.psf (PSFMap.from_gauss makes "
+            "a Gaussian one), or give the counts of the models as npred_sources"
+        )
+    try:
+        total = predicted_counts(dataset, dataset.models)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if dataset.npred_sources is not None:
+        total.data += dataset.npred_sources.data
+    negative = (total.data < 0) & dataset.mask
+    if negative.any():
+        raise ValueError(
+            f"{name} predict negative counts, down to {total.data[negative].min():.4g}, in "
+            f"{np.count_nonzero(negative)} bins inside the mask; give models of positive flux"
+        )
+    found = copy.copy(dataset)
+    found.npred_sources, found.models = total, []
+    return found

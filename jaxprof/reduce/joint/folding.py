@@ -1,0 +1,354 @@
+"""Emission folded through exposure, point-spread function and energy dispersion.
+
+Each component is folded on a window of its own, as large as its emission and the reach of the
+PSF; components of similar size share an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from astropy.coordinates import SkyCoord
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+
+from jaxprof.compilation import jit_by_size
+from jaxprof.datasets import MapDataset
+from jaxprof.irf import RecoPSFMap
+from jaxprof.irf.psf_kernel import convolve, psf_image, psf_kernel, psf_moments
+from jaxprof.reduce.joint.averages import mean_response
+from jaxprof.reduce.joint.emission import Emission
+from jaxprof.reduce.joint.inputs import (
+    FoldingInput,
+    chunks,
+    exposures,
+    pixels_off_map,
+    uneven_ratios,
+)
+from jaxprof.reduce.joint.kernels import (
+    distinct_kernels,
+    missing_psf,
+    narrowest_moments,
+    needed_degrees,
+    psf_radius,
+    reach,
+)
+from jaxprof.reduce.signal import edisp_error, edisp_kernels
+from jaxprof.sky import WcsGeom
+from jaxprof.sky.moments import degree_of, orders
+
+Array = NDArray[Any]
+
+CHUNK = 64
+"""Components that are folded at a time."""
+WIDEST = 1.5
+"""How much wider the PSF may get by a factor that is traced, unless told otherwise."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Templates of some components on windows of one size.
+
+    Attributes
+    ----------
+    values : array, shape (C, Q, R, H, W)
+        Predicted counts per coefficient. Either ``R`` counts reconstructed energies; or it is one,
+        ``Q`` counts true energies and ``edisp`` is still to be applied.
+    edisp : array, shape (C, Q, E), or None
+        Energy dispersion that is to be applied.
+    y0, x0 : array of int, shape (C,)
+        Pixel of the map at the lower left of each window.
+    first : int
+        Index of the first component; the others follow.
+    """
+
+    values: Any
+    edisp: Any
+    y0: Any
+    x0: Any
+    first: int = field(default=0, metadata={"static": True})
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+
+class Folding:
+    """All components of a dataset, ready to be folded for any spectrum and PSF width.
+
+    Parameters
+    ----------
+    dataset : MapDataset
+        With exposure and PSF, as `dataset_to_fold` gives it.
+    emissions : sequence of Emission
+        One for each component.
+
+    Attributes
+    ----------
+    problems : dict of int to str
+        What is wrong with the responses, by the reconstructed energy whose prediction it spoils;
+        see `check_energies`.
+
+    Raises
+    ------
+    ValueError
+        If the dataset has no PSF, or responses of a kind that is not known.
+    """
+
+    def __init__(self, dataset: MapDataset, emissions: Sequence[Emission]) -> None:
+        if dataset.psf is None:
+            raise missing_psf(dataset)
+        self.reco_psf = isinstance(dataset.psf, RecoPSFMap)
+        geom = dataset.geom.to_image()
+        self.radius = 2 * psf_radius(dataset).max() / geom.pixel_scales.to_value("deg").min()
+        # Nothing travels further than from where it starts across the map.
+        self.farthest = max(geom.npix_shape) + max(
+            pixels_off_map(e, geom.npix_shape) for e in emissions
+        )
+        degree = max(degree_of(len(emission.moments)) for emission in emissions)
+        narrowest = narrowest_moments(dataset, degree)
+        parts = chunks(emissions)
+        images = [exposures(dataset, emissions[part]) for part in parts]
+        each = [image for chunk in images for image in chunk]
+        self.kernels, which, psf_problems = distinct_kernels(dataset, geom, emissions, each)
+        edisp, self.problems = _edisp(dataset, geom, emissions, each)
+        for energy, problem in psf_problems.items():
+            reached = [energy] if self.reco_psf else np.flatnonzero(edisp[:, energy].any(axis=0))
+            for k in reached:
+                self.problems.setdefault(int(k), problem)
+        self.inputs: list[FoldingInput] = []
+        for part, photons in zip(parts, images, strict=True):
+            chunk = emissions[part]
+            self.inputs.append(
+                FoldingInput(
+                    images=photons,
+                    ratios=uneven_ratios(photons.shape[2:], chunk, narrowest),
+                    kernel=which[part],
+                    edisp=edisp[part],
+                    y0=np.array([emission.y0 for emission in chunk]),
+                    x0=np.array([emission.x0 for emission in chunk]),
+                    first=part.start,
+                )
+            )
+
+    def halves(self, widest: float = 1.0) -> tuple[int, int]:
+        """Pixels to where the PSF has ended, and to where it matters where in a pixel it began."""
+        half = max(reach(k.rad, k.density, k.matrix, widest) for k in self.kernels)
+        half = min(half, self.farthest)
+        return half, min(int(np.ceil(self.radius * widest)) + 2, half)
+
+    def kernel_images(self, half: int, psf_scale: Any = 1.0) -> list[Any]:
+        """Kernels (T, 2 half + 1, 2 half + 1) with the PSF widened by a factor."""
+        made = []
+        for kernel in self.kernels:
+            arguments = (kernel.rad, kernel.density, kernel.matrix)
+            if kernel.offset is None:
+                made.append(psf_kernel(*arguments, half, scale=psf_scale))
+            else:
+                made.append(psf_image(*arguments, kernel.offset, half, scale=psf_scale))
+        return made
+
+    def moment_kernels(self, number: int, degree: int, near: int, psf_scale: Any = 1.0) -> Any:
+        """Kernels of the moments within a pixel, (orders - 1, T, 2 near + 1, 2 near + 1).
+
+        Where in its pixel a photon starts matters nearby only.
+        """
+        kernel = self.kernels[number]
+        arguments = (kernel.rad, kernel.density, kernel.matrix)
+        found = psf_moments(*arguments, near, degree, scale=psf_scale)
+        known = found if isinstance(found, np.ndarray) else psf_moments(*arguments, near, degree)
+        # What is beyond the degrees that a wide PSF needs is the noise of its quadrature.
+        total = np.array([a + b for a, b in orders(degree)])
+        kept = total[:, np.newaxis] <= needed_degrees(known)
+        return (found * kept[:, :, np.newaxis, np.newaxis])[1:]
+
+    def windows(
+        self,
+        flux: Any,
+        *,
+        psf_scale: Any = 1.0,
+        widest: float | None = None,
+        per_true_energy: bool = False,
+    ) -> list[Windows]:
+        """Fold all components.
+
+        Parameters
+        ----------
+        flux : array, shape (C, T)
+            Flux in the true energies at norm one [cm-2 s-1]. Not used if ``per_true_energy``.
+        psf_scale : float
+            Factor by which the PSF is widened; may be traced.
+        widest : float, optional
+            Largest factor that the windows are to have room for; by default ``psf_scale``, or
+            `WIDEST` if that is traced.
+        per_true_energy : bool
+            Whether to keep the true energies apart, for spectra with free parameters.
+
+        Returns
+        -------
+        list of Windows
+        """
+        if widest is None:
+            widest = WIDEST if isinstance(psf_scale, jax.core.Tracer) else float(psf_scale)
+        half, near = self.halves(max(widest, 1.0))
+        kernels = self.kernel_images(half, psf_scale)
+        found = []
+        for part in self.inputs:
+            pieces = [
+                self._fold_some(part, rows, kernels, near, flux, psf_scale, per_true_energy)
+                for rows in _equal_pieces(len(part.kernel))
+            ]
+            n = len(part.kernel)
+            values = pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)[:n]
+            pending = per_true_energy and not self.reco_psf
+            found.append(
+                Windows(
+                    values=values,
+                    edisp=part.edisp if pending else None,
+                    y0=part.y0 - half,
+                    x0=part.x0 - half,
+                    first=part.first,
+                )
+            )
+        return found
+
+    def _fold_some(
+        self,
+        part: FoldingInput,
+        rows: Array,
+        kernels: list[Any],
+        half_near: int,
+        flux: Any,
+        psf_scale: Any,
+        per_true_energy: bool,
+    ) -> Any:
+        """Values of `Windows` for some components of a part."""
+        which = part.kernel[rows]
+        used, own = np.unique(which, return_inverse=True)
+        shared = len(used) == 1
+        kernel = kernels[used[0]] if shared else jnp.stack([kernels[k] for k in used])[own]
+        ratios, near = None, None
+        if part.ratios is not None:
+            ratios = part.ratios[rows]
+            degree = degree_of(1 + ratios.shape[1])
+            tables = [self.moment_kernels(int(k), degree, half_near, psf_scale) for k in used]
+            near = tables[0] if shared else jnp.moveaxis(jnp.stack(tables)[own], 1, 0)
+        return _fold(
+            part.images[rows],
+            ratios,
+            kernel,
+            near,
+            # Indexing outside of compiled code would be compiled on its own.
+            (flux if isinstance(flux, np.ndarray) else jnp.asarray(flux))[part.first + rows],
+            part.edisp[rows],
+            per_true_energy=per_true_energy,
+            reco_psf=self.reco_psf,
+        )
+
+
+def check_energies(folding: Folding, used: Array) -> None:
+    """Raise a ValueError if the response at an energy in use, (E,), is none."""
+    for energy, problem in sorted(folding.problems.items()):
+        if used[energy]:
+            raise ValueError(problem)
+
+
+def _edisp(
+    dataset: MapDataset, geom: WcsGeom, emissions: Sequence[Emission], images: Sequence[Array]
+) -> tuple[Array, dict[int, str]]:
+    """Energy dispersion (C, T, E) of the components; what is wrong, by reconstructed energy."""
+    problems: dict[int, str] = {}
+
+    def response(positions: SkyCoord, photons: Array) -> Array:
+        cleaned, faults = edisp_kernels(dataset, positions)
+        faults = np.where(photons[:, :, np.newaxis], faults, 0)
+        for k in np.flatnonzero(faults.any(axis=(0, 1))):
+            own = np.where(np.arange(faults.shape[2]) == k, faults, 0)
+            problems.setdefault(int(k), edisp_error(dataset, own))
+        return cleaned
+
+    assert dataset.edisp is not None
+    return mean_response(dataset.edisp, geom, emissions, images, response), problems
+
+
+def _equal_pieces(n: int) -> list[Array]:
+    """Indices in pieces of one length, `CHUNK` at most; the last repeats its end."""
+    number = -(-n // CHUNK)
+    size = -(-n // number)
+    return [np.minimum(np.arange(i * size, (i + 1) * size), n - 1) for i in range(number)]
+
+
+def _spread(images: Any, ratios: Any, kernel: Any, near: Any) -> Any:
+    """Images (C, T, h, w) after the PSF.
+
+    The ``ratios`` (C, n, h, w) tell where in its pixel the emission starts; their kernels ``near``
+    have the shape (n, T, k, k), or (n, C, T, k, k).
+    """
+    spread = convolve(images, kernel if kernel.ndim == 4 else kernel[None])
+    if ratios is None:
+        return spread
+    height, width = (size + near.shape[-1] - 1 for size in images.shape[-2:])
+    fine = (next_fast_len(height, real=True), next_fast_len(width, real=True))
+
+    def add(total: Any, pair: tuple[Any, Any]) -> tuple[Any, None]:
+        ratio, own = pair
+        own = own if own.ndim == 4 else own[None]
+        detail = images * ratio[:, None]
+        return total + jnp.fft.rfft2(detail, fine) * jnp.fft.rfft2(own, fine), None
+
+    shape = (*images.shape[:2], fine[0], fine[1] // 2 + 1)
+    start = jnp.zeros(shape, jnp.result_type(images, jnp.complex64))
+    product, _ = jax.lax.scan(add, start, (jnp.swapaxes(ratios, 0, 1), near))
+    extra = jnp.fft.irfft2(product, fine)[..., :height, :width]
+    edge = (kernel.shape[-1] - near.shape[-1]) // 2
+    inner = (slice(edge, edge + height), slice(edge, edge + width))
+    corrected = spread.at[..., inner[0], inner[1]].add(extra)
+    floor = 64 * jnp.finfo(spread.dtype).eps * spread.max(axis=(-2, -1), keepdims=True)
+    return jnp.where(corrected > floor, corrected, 0.0)
+
+
+@jit_by_size(static_argnames=("per_true_energy", "reco_psf"))
+def _fold(
+    images: Any,
+    ratios: Any,
+    kernel: Any,
+    near: Any,
+    flux: Any,
+    edisp: Any,
+    *,
+    per_true_energy: bool,
+    reco_psf: bool,
+) -> Any:
+    """Values (C, Q, R, H, W) of `Windows`."""
+    if reco_psf:
+        # The PSF is in reconstructed energy: the dispersion comes first.
+        if per_true_energy:
+            # One true energy after the other, as if each were a component of its own.
+            n, n_true = images.shape[:2]
+
+            def mixed(values: Any) -> Any:
+                return edisp[..., None, None] * values[..., None, :, :]
+
+            def one(values: Any) -> Any:
+                return values.reshape(n * n_true, *values.shape[2:])
+
+            own = kernel if kernel.ndim == 3 else jnp.repeat(kernel, n_true, axis=0)
+            if ratios is not None:
+                ratios = jnp.repeat(ratios, n_true, axis=0)
+                near = near if near.ndim == 4 else jnp.repeat(near, n_true, axis=1)
+            spread = _spread(one(mixed(images)), ratios, own, near)
+            return spread.reshape(n, n_true, *spread.shape[1:])
+        mix = flux[:, :, None] * edisp
+        before = jnp.einsum("cte,cthw->cehw", mix, images)
+        return _spread(before, ratios, kernel, near)[:, None]
+    spread = _spread(images, ratios, kernel, near)
+    if per_true_energy:
+        return spread[:, :, None]
+    mix = jnp.swapaxes(flux[:, :, None] * edisp, 1, 2)
+    flat = mix @ spread.reshape(*spread.shape[:2], -1)
+    return flat.reshape(flat.shape[0], 1, flat.shape[1], *spread.shape[2:])

@@ -1,0 +1,150 @@
+"""Pixels that must not share a slot: those whose prediction would be negative.
+
+Pixels of a cell without counts share one slot, because the likelihood knows only the sum of their
+predictions as long as none is negative. The fit keeps that sum positive, and so at low counts a
+single pixel may end below zero, at a gain that does not exist. Such pixels get slots of their own,
+and the fit is repeated until there are none: an active-set method for constraints that are hardly
+ever met.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.compilation import jit_quickly
+from jaxprof.datasets import MapDataset
+from jaxprof.estimators.prediction import pixel_signal
+from jaxprof.likelihood.joint_data import JointData, JointFit
+from jaxprof.likelihood.joint_model import coefficients
+from jaxprof.reduce.joint.bins import tile_pixels
+from jaxprof.reduce.joint.counts import log_energies, slot_values, tile_templates
+from jaxprof.reduce.joint.response import DatasetResponse
+
+Array = NDArray[Any]
+
+ROUNDING = 1e-9
+"""Part of the positive terms of a prediction below which it is zero but for rounding."""
+
+
+@jit_quickly("dataset")
+def _free_coefficients(data: JointData, points: Any, dataset: int) -> Any:
+    return jax.vmap(lambda z: coefficients(data, z, dataset))(points)
+
+
+def coefficients_at(data: JointData, points: Array, dataset: int) -> Array:
+    """Coefficients (M, C, Q) of the templates of a dataset at some points (M, Z)."""
+    if data.spectra is None:
+        return points[:, : data.n_components, np.newaxis]
+    return np.asarray(_free_coefficients(data, jnp.asarray(points), dataset))
+
+
+def norm_positions(data: JointData) -> Array:
+    """`JointData.norm_index` outside of compiled code, (C,)."""
+    return np.arange(data.n_components) * (1 + data.n_shape)
+
+
+def held_points(data: JointData, fit: JointFit, shifts: Array) -> Array:
+    """About where the other parameters go where each norm is moved, (M * L, Z).
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    fit : JointFit
+        Its fit, as numpy arrays.
+    shifts : ndarray, shape (M, L)
+        Distances that the first M norms are moved by; NaN leaves one out.
+
+    Returns
+    -------
+    points : ndarray
+        By the covariance at the minimum, which is exact for a parabola. Norms without a variance
+        are left out.
+    """
+    at = norm_positions(data)[: len(shifts)]
+    best = np.where(np.isfinite(fit.values), fit.values, np.asarray(data.start))
+    columns = fit.covariance[:, at]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slopes = columns / np.diagonal(fit.covariance)[at]
+    # Parameters that are held, or on a boundary, have no covariance: they stay.
+    slopes = np.where(np.isfinite(slopes), slopes, 0.0)
+    points = best + shifts[:, :, np.newaxis] * slopes.T[:, np.newaxis]
+    low, high = np.asarray(data.lower), np.asarray(data.upper)
+    points = np.clip(points.reshape(-1, best.size), low, high)
+    return points[np.all(np.isfinite(points), axis=1)]
+
+
+def negative_pixels(
+    dataset: MapDataset,
+    response: DatasetResponse,
+    data: JointData,
+    points: Array,
+    bins: slice,
+    *,
+    number: int,
+    summed: bool,
+) -> Array:
+    """Pixels without counts whose prediction is negative at any of some points.
+
+    Parameters
+    ----------
+    dataset : MapDataset
+        With a predicted background.
+    response : DatasetResponse
+        Its response.
+    data : JointData
+        What was fitted.
+    points : ndarray, shape (M, Z)
+        Parameters: the minimum, and minima with one norm held.
+    bins : slice
+        Reconstructed energies of the group.
+    number : int
+        Index of the dataset.
+    summed : bool
+        Whether the energies are summed.
+
+    Returns
+    -------
+    negative : ndarray of bool, shape (E, N, P), or (1, N, P)
+    """
+    (counts, background, offset), mask = slot_values(dataset, response, bins, summed)
+    factors = _background_factors(data, points, number, log_energies(dataset, bins), summed)
+    phi = coefficients_at(data, points, number)
+    # No prediction of any point is below that of the lowest coefficients.
+    lowest = pixel_signal(response, np.minimum(phi.min(axis=0), 0.0), bins)
+    if summed:
+        lowest = lowest.sum(axis=0, keepdims=True)
+    fixed = background * factors.min(axis=0)[:, np.newaxis, np.newaxis] + offset
+    suspects = mask & (counts == 0) & (fixed + lowest < 0)
+    if not suspects.any():
+        return suspects
+    tiles = tile_pixels(suspects)
+    templates = np.asarray(
+        tile_templates(response, tiles, bins.start, response.mask[bins] if summed else None)
+    )
+    own = phi[:, response.components[tiles.cell]]
+    signal = np.einsum("mnkq,nkqs->mns", own, templates, optimize=True)
+    positive = np.einsum("mnkq,nkqs->mns", np.maximum(own, 0.0), templates, optimize=True)
+    at = (tiles.energy, tiles.cell[:, np.newaxis], tiles.pixel)
+    rest = background[at] * factors[:, tiles.energy] + offset[at]
+    found = tiles.used & np.any(signal + rest < -ROUNDING * (positive + rest), axis=0)
+    negative = np.zeros_like(suspects)
+    where = tuple(np.broadcast_to(index, found.shape)[found] for index in at)
+    negative[where] = True
+    return negative
+
+
+def _background_factors(
+    data: JointData, points: Array, number: int, log_energy: Array, summed: bool
+) -> Array:
+    """Norm and tilt of the background at each point and energy, (M, E)."""
+    log_energy = np.zeros(1) if summed else log_energy
+    if not data.n_nuisance:
+        return np.ones((len(points), len(log_energy)))
+    norm, tilt = points[:, data.nuisance_start + 2 * number :][:, :2].T
+    return norm[:, np.newaxis] * np.exp(-tilt[:, np.newaxis] * log_energy)

@@ -1,0 +1,302 @@
+"""The response of a joint fit: all that does not depend on counts and background."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.datasets.folding import dataset_to_fold
+from jaxprof.reduce.joint.bins import Cells, cell_sums, component_lists, make_cells, reaching
+from jaxprof.reduce.joint.components import Components, component_emissions, warn_bins_off_map
+from jaxprof.reduce.joint.emission import Emission
+from jaxprof.reduce.joint.fingerprint import changed_component, dataset_prints
+from jaxprof.reduce.joint.folding import Folding, Windows, check_energies
+from jaxprof.reduce.region_checks import Visibility, warn_solid_angles
+from jaxprof.reduce.signal import check_expected
+from jaxprof.sky.pixel_sums import check_uncut, member_pixels
+from jaxprof.sky.regions import region_solid_angles
+from jaxprof.sky.regions.pixels import region_members
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class DatasetResponse:
+    """Response of one dataset.
+
+    Attributes
+    ----------
+    name : str
+        Name of the dataset.
+    emissions : list of Emission
+        Where the flux of each component starts.
+    folding : Folding
+        Folds it for other spectra or PSF widths.
+    windows : list of Windows
+        Templates of all components.
+    cells : Cells
+        Pixels of the fit.
+    lists : list of ndarray of int
+        Components of each array of windows that reach each cell.
+    components : ndarray of int, shape (N, K)
+        The same, in one list.
+    mask : ndarray of bool, shape (E, N, P)
+        Pixels in use, at each reconstructed energy.
+    sums : ndarray, shape (N, K, Q, E)
+        Templates summed over the pixels in use of each cell.
+    true_edges : ndarray, shape (T + 1,)
+        Edges of the true energies [TeV].
+    prints : dict of str
+        Digests of what it was made from.
+    """
+
+    name: str
+    emissions: list[Emission]
+    folding: Folding
+    windows: list[Windows]
+    cells: Cells
+    lists: list[Array]
+    components: Array
+    mask: Array
+    sums: Any
+    true_edges: Array
+    prints: dict[str, str]
+
+    def per_component(self, n_components: int) -> Array:
+        """Counts in each cell from each component per coefficient, (N, C, Q, E)."""
+        n_cells, _, n_q, n_e = self.sums.shape
+        found = np.zeros((n_cells, n_components, n_q, n_e))
+        np.add.at(found, (np.arange(n_cells)[:, np.newaxis], self.components), self.sums)
+        return found
+
+
+@dataclass(frozen=True)
+class ForwardResponse:
+    """Response of a joint fit to all its datasets; `ForwardFoldingProfileEstimator.response`.
+
+    Attributes
+    ----------
+    components : Components
+        What is fitted.
+    datasets : list of DatasetResponse
+        One for each dataset.
+    per_true_energy : bool
+        Whether the templates are resolved by true energy, for spectra with free parameters.
+    mask_policy : str
+        What happened where a mask or the map's edge cuts a region.
+    other_spectrum : bool
+        Whether `refolded` gave it another spectrum than the components have.
+    """
+
+    components: Components
+    datasets: list[DatasetResponse]
+    per_true_energy: bool
+    mask_policy: str
+    other_spectrum: bool = False
+
+    def refolded(
+        self, *, psf_scale: Any = 1.0, spectral_model: Any = None, widest: float | None = None
+    ) -> ForwardResponse:
+        """The response for a wider PSF or another spectrum; differentiable in both.
+
+        Parameters
+        ----------
+        psf_scale : float
+            Factor by which the PSF is widened; may be traced by JAX.
+        spectral_model : SpectralModel, optional
+            Spectrum of all bins and guard bins at norm one; its parameters may be traced. By
+            default as it was. Not for a response with free spectral parameters.
+        widest : float, optional
+            Largest ``psf_scale`` to leave room for: what a wider PSF spreads further than that is
+            lost. By default ``psf_scale`` itself, or 1.5 if that is traced.
+
+        Returns
+        -------
+        ForwardResponse
+            For the estimator's ``reduce``, whose result goes into `jaxprof.core.fit_joint`. With
+            JAX arrays; in float64 only if the caller has enabled it. With another spectrum it is
+            none for ``run``: the fluxes would be those of the estimator's own.
+
+        Raises
+        ------
+        ValueError
+            For a `spectral_model` where spectral parameters are fitted.
+        """
+        if spectral_model is not None and self.per_true_energy:
+            raise ValueError(
+                "spectral_model: this response leaves spectral parameters free, and their "
+                "reference is the estimator's; give that another spectral_model"
+            )
+        datasets = []
+        for own in self.datasets:
+            flux = jnp.asarray(self.components.flux(own.true_edges))
+            if spectral_model is not None:
+                new = spectral_model.integral(own.true_edges[:-1], own.true_edges[1:])
+                flux = flux.at[: self.components.n_regions].set(new)
+            windows = own.folding.windows(
+                flux, psf_scale=psf_scale, widest=widest, per_true_energy=self.per_true_energy
+            )
+            lists = reaching(windows, own.cells)
+            datasets.append(
+                replace(
+                    own,
+                    windows=windows,
+                    lists=lists,
+                    components=component_lists(windows, lists),
+                    sums=cell_sums(windows, lists, own.cells, own.mask),
+                )
+            )
+        other = self.other_spectrum or spectral_model is not None
+        return replace(self, datasets=datasets, other_spectrum=other)
+
+    def check(
+        self,
+        datasets: Sequence[MapDataset],
+        components: Components,
+        mask_policy: str,
+        bins: Sequence[slice],
+    ) -> None:
+        """Make sure that the response is that of these datasets and components.
+
+        ``bins`` are the reconstructed energies of all groups, for each dataset.
+
+        Raises
+        ------
+        ValueError
+            If anything that it was made from has changed; the message says what.
+        """
+        changed = changed_component(self.components, components)
+        if changed is None and mask_policy != self.mask_policy:
+            changed = "mask_policy"
+        if changed is not None:
+            raise ValueError(
+                f"response was made with other {changed} than the estimator has; make a new one "
+                "with the estimator's response(datasets)"
+            )
+        if len(datasets) != len(self.datasets):
+            raise ValueError(
+                f"response is for {len(self.datasets)} datasets, and there are {len(datasets)}; "
+                "make a new one with the estimator's response(datasets)"
+            )
+        for own, dataset, part in zip(self.datasets, datasets, bins, strict=True):
+            found = dataset_prints(dataset)
+            other = [part for part in found if found[part] != own.prints[part]]
+            if not other and not np.array_equal(cell_mask(dataset, own.cells), own.mask):
+                other = ["mask"]
+            if other:
+                raise ValueError(
+                    f"response was made for other {other[0]} than dataset {dataset.name!r} has; "
+                    "make a new one with the estimator's response(datasets)"
+                )
+            # Other energies than those that the response was made for may be in use now.
+            check_energies(own.folding, energies_in_use(own.mask, part))
+
+
+def emission_sizes(
+    components: Components, responses: Sequence[DatasetResponse]
+) -> list[Visibility]:
+    """What emission of the bins is spread over on the map of each dataset."""
+    n_bins = components.n_bins
+    none = np.zeros(n_bins, bool)
+    return [
+        Visibility(own.name, none, none, np.array([e.solid_angle for e in own.emissions[:n_bins]]))
+        for own in responses
+    ]
+
+
+def warn_rough_emissions(components: Components, responses: Sequence[DatasetResponse]) -> None:
+    """Warn of bins whose emission is spread over a solid angle that is not theirs."""
+    warn_solid_angles(
+        emission_sizes(components, responses),
+        region_solid_angles(components.regions),
+        "Emission is spread over these: use a larger oversampling or smaller pixels",
+    )
+
+
+def usable_mask(dataset: MapDataset) -> Array:
+    """Where the data can be used, shape (E, ny, nx)."""
+    mask = dataset.mask
+    if isinstance(dataset, MapDatasetOnOff):
+        # Without an ON or OFF acceptance a pixel's background is unknown: it tells nothing.
+        mask = mask & (dataset.alpha.data > 0)
+    return mask
+
+
+def energies_in_use(mask: Array, bins: slice) -> Array:
+    """Reconstructed energies (E,) within ``bins`` that any pixel of a mask (E, N, P) uses."""
+    used = np.zeros(len(mask), bool)
+    used[bins] = mask[bins].any(axis=(1, 2))
+    return used
+
+
+def cell_mask(dataset: MapDataset, cells: Cells) -> Array:
+    """Pixels of the cells that are in use, shape (E, N, P)."""
+    return usable_mask(dataset)[:, cells.y, cells.x] & cells.used
+
+
+def dataset_response(
+    components: Components,
+    dataset: MapDataset,
+    bins: slice,
+    *,
+    per_true_energy: bool = False,
+    mask_policy: str = "coverage",
+) -> DatasetResponse:
+    """Fold all components through the response of a dataset.
+
+    Parameters
+    ----------
+    components : Components
+        What is fitted.
+    dataset : MapDataset
+        With exposure and PSF.
+    bins : slice
+        Reconstructed energies of all groups; only a mask within them can cut a region.
+    per_true_energy : bool
+        Whether to keep the true energies apart.
+    mask_policy : {"coverage", "strict"}
+        Whether a region may be cut.
+
+    Returns
+    -------
+    DatasetResponse
+    """
+    prints = dataset_prints(dataset)
+    dataset = dataset_to_fold(dataset)
+    emissions = component_emissions(components, dataset)
+    folding = Folding(dataset, emissions)
+    true = dataset.energy_axis_true.edges_tev()
+    flux = components.flux(true)
+    assert dataset.exposure is not None
+    exposure = dataset.exposure.data * dataset.exposure.unit.to("cm2 s")
+    check_expected(flux, exposure, dataset.name)
+    windows = folding.windows(flux, per_true_energy=per_true_energy)
+    regions = [*components.regions, *components.guards]
+    members = member_pixels(region_members(regions, dataset.geom), dataset.geom.npix_shape)
+    warn_bins_off_map(emissions[: components.n_bins], dataset)
+    usable = usable_mask(dataset)
+    if mask_policy == "strict":
+        check_uncut(usable[bins, members.y, members.x], members, dataset.name)
+    cells = make_cells(members, dataset.geom.npix_shape)
+    mask = usable[:, cells.y, cells.x] & cells.used
+    check_energies(folding, energies_in_use(mask, bins))
+    lists = reaching(windows, cells)
+    return DatasetResponse(
+        name=dataset.name,
+        emissions=emissions,
+        folding=folding,
+        windows=windows,
+        cells=cells,
+        lists=lists,
+        components=component_lists(windows, lists),
+        mask=mask,
+        sums=np.asarray(cell_sums(windows, lists, cells, mask)),
+        true_edges=true,
+        prints=prints,
+    )

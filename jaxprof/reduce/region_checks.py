@@ -1,0 +1,192 @@
+"""What users are told about regions that datasets do not see, or see with few pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from astropy.wcs.utils import wcs_to_celestial_frame
+from numpy.typing import NDArray
+
+from jaxprof.sky import WcsGeom
+from jaxprof.sky.pixel_sums import MemberPixels
+from jaxprof.sky.regions.outlines import outline_arcs
+from jaxprof.sky.regions.shapes import SkyShapes, sky_shapes
+from jaxprof.sky.regions.sphere import lonlat, separation, unit_vectors
+from jaxprof.user_warning import warn_user
+
+Array = NDArray[Any]
+
+MAX_DIFFERENCE = 0.2
+"""Relative difference of the solid angles of pixels and regions that is passed over."""
+_MAX_LISTED = 10
+_OUTLINE_POINTS = 256  # on each arc of a region's outline
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """Which regions the map of a dataset does not see, and how large it sees the others.
+
+    Attributes
+    ----------
+    name : str
+        Name of the dataset.
+    off_map : ndarray of bool, shape (B,)
+        Regions that share no area with the map.
+    centreless : ndarray of bool, shape (B,)
+        Regions on the map in which no centre of its pixels lies.
+    solid_angle : ndarray, shape (B,)
+        Solid angle of the pixels of each region, those off the map included [sr].
+    """
+
+    name: str
+    off_map: Array
+    centreless: Array
+    solid_angle: Array
+
+    @property
+    def unseen(self) -> Array:
+        """Regions without a pixel on the map, shape (B,)."""
+        return self.off_map | self.centreless
+
+
+def visibility(
+    name: str, regions: Sequence[Any], pixels: MemberPixels, geom: WcsGeom
+) -> Visibility:
+    """Find out which regions a map sees.
+
+    Parameters
+    ----------
+    name : str
+        Name of the dataset.
+    regions : list of SkyRegion
+        Bins of the profile.
+    pixels : MemberPixels
+        Their pixels on the map.
+    geom : WcsGeom
+        Geometry of the map.
+
+    Returns
+    -------
+    Visibility
+    """
+    empty = pixels.n_pixels == 0
+    touching = np.zeros(len(empty), bool)
+    touching[empty] = touches_map([regions[int(i)] for i in np.flatnonzero(empty)], geom)
+    return Visibility(name, empty & ~touching, empty & touching, pixels.whole_solid_angle)
+
+
+def solid_angle_of_pixels(datasets: Sequence[Visibility]) -> Array:
+    """Solid angle of the pixels of each region, on the first map where it has any, (B,) [sr]."""
+    found = datasets[0].solid_angle
+    for one in datasets[1:]:
+        found = np.where(found > 0, found, one.solid_angle)
+    return found
+
+
+def touches_map(regions: Sequence[Any], geom: WcsGeom) -> Array:
+    """Whether the outlines of regions cross a map or lie on it, shape (B,).
+
+    A region that holds no pixel's centre has no other way to be on the map.
+    """
+    if not regions:
+        return np.zeros(0, bool)
+    shapes = sky_shapes(regions, wcs_to_celestial_frame(geom.wcs))
+    t = (np.arange(_OUTLINE_POINTS) + 0.5) / _OUTLINE_POINTS
+    found = np.zeros(len(regions), bool)
+    ny, nx = geom.npix_shape
+    for index in np.flatnonzero(_near_map(shapes, geom)):
+        # Without an area there is no outline.
+        parts = [arc.points(t) for arc in outline_arcs(shapes, int(index))]
+        points = np.concatenate(parts or [shapes.axes[index, 2:]])
+        lon, lat = np.rad2deg(lonlat(points))
+        x, y = geom.wcs.wcs_world2pix(lon, lat, 0)  # NaN where the projection shows nothing
+        on_map = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
+        found[shapes.region[index]] |= on_map.any()
+    return found
+
+
+def _near_map(shapes: SkyShapes, geom: WcsGeom) -> Array:
+    """Shapes that the circle around a map does not rule out, shape (S,)."""
+    ny, nx = geom.npix_shape
+    x, y = (np.linspace(-0.5, n - 0.5, 33) for n in (nx, ny))
+    lon, lat = geom.wcs.wcs_pix2world(*(grid.ravel() for grid in np.meshgrid(x, y)), 0)
+    if not np.isfinite(lon).all():  # a rim of the sky is on the map
+        return np.ones(len(shapes), bool)
+    vectors = unit_vectors(np.deg2rad(lon), np.deg2rad(lat))
+    center = vectors[len(vectors) // 2]
+    radius = 1.1 * separation(vectors, center).max()
+    return separation(shapes.axes[:, 2], center) <= radius + shapes.cap
+
+
+def listed(indices: Array, total: int) -> str:
+    """Which of some regions, for a message: the first ten by number."""
+    if len(indices) == 1:
+        return f"region {indices[0]} of {total} (counted from 0)"
+    shown = ", ".join(map(str, indices[:_MAX_LISTED]))
+    more = f" and {len(indices) - _MAX_LISTED} more" if len(indices) > _MAX_LISTED else ""
+    return f"regions {shown}{more} of {total} (counted from 0)"
+
+
+def warn_unseen(datasets: Sequence[Visibility]) -> None:
+    """Warn of regions that no dataset sees, and of those that only some of them see.
+
+    Parameters
+    ----------
+    datasets : list of Visibility
+        One for each dataset.
+    """
+    nowhere = np.all([one.unseen for one in datasets], axis=0)
+    centreless = nowhere & np.any([one.centreless for one in datasets], axis=0)
+    total, names = len(nowhere), ", ".join(repr(one.name) for one in datasets)
+    maps = f"the map{'s' * (len(datasets) > 1)} of dataset{'s' * (len(datasets) > 1)} {names}"
+    lost = np.flatnonzero(nowhere & ~centreless)
+    if len(lost):
+        warn_user(f"{listed(lost, total)}: off {maps}; norms there are NaN and success is False")
+    lost = np.flatnonzero(centreless)
+    if len(lost):
+        warn_user(
+            f"{listed(lost, total)}: holding no pixel's centre on {maps}; norms there are NaN and "
+            "success is False. ForwardFoldingProfileEstimator, which shares pixels among bins, can "
+            "estimate them if the regions around them are bins too"
+        )
+    clauses = []
+    for one in datasets:
+        off = np.flatnonzero(one.off_map & ~nowhere)
+        without = np.flatnonzero(one.centreless & ~nowhere)
+        reasons = [f"{listed(off, total)}, off its map"] * bool(len(off))
+        reasons += [f"{listed(without, total)}, without a pixel's centre"] * bool(len(without))
+        if reasons:
+            clauses.append(f"dataset {one.name!r} does not see {' and '.join(reasons)}")
+    if clauses:
+        warn_user(f"{'; '.join(clauses)}: norms there come from the other datasets alone")
+
+
+def warn_solid_angles(datasets: Sequence[Visibility], exact: Array, remedy: str) -> None:
+    """Warn of regions whose solid angle differs much from that of their pixels.
+
+    Parameters
+    ----------
+    datasets : list of Visibility
+        One for each dataset. Regions without a pixel have a message of their own.
+    exact : ndarray, shape (B,)
+        Solid angles of the regions [sr].
+    remedy : str
+        What to do about it.
+    """
+    clauses = []
+    for one in datasets:
+        seen = ~one.unseen & (one.solid_angle > 0) & (exact > 0)
+        ratio = np.divide(one.solid_angle, exact, out=np.ones_like(exact), where=seen)
+        found = np.flatnonzero(np.abs(ratio - 1) > MAX_DIFFERENCE)
+        if len(found):
+            low, high = (f"{end:.2g}" for end in (ratio[found].min(), ratio[found].max()))
+            factor = low if low == high else f"{low} to {high}"
+            clauses.append(
+                f"{listed(found, len(ratio))}: the solid angle of the pixels on the map of dataset "
+                f"{one.name!r} is {factor} times that of the region"
+            )
+    if clauses:
+        warn_user(f"{'; '.join(clauses)}. {remedy}")

@@ -1,0 +1,298 @@
+"""The bridge: datasets, regions and energy groups become the arrays that the core fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.likelihood.data import OnOffData, ProfileData
+from jaxprof.reduce.energy_groups import same_edges, snap_energy_edges, warn_moved_edges
+from jaxprof.reduce.region_checks import (
+    Visibility,
+    solid_angle_of_pixels,
+    visibility,
+    warn_solid_angles,
+    warn_unseen,
+)
+from jaxprof.reduce.signal import predicted_signal
+from jaxprof.sky.pixel_sums import MemberPixels, check_uncut, member_pixels
+from jaxprof.sky.regions import region_solid_angles
+from jaxprof.sky.regions.pixels import region_members
+from jaxprof.user_warning import warn_user
+
+Array = NDArray[Any]
+
+MASK_POLICIES = ("coverage", "mean-exposure", "strict")
+LIKELIHOODS = ("region", "pixel")
+_FEW_PIXELS = (
+    "Fluxes are those of the pixels; reference_solid_angle='region' makes them those of the regions"
+)
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What is left of datasets once their regions and energy groups are chosen.
+
+    Attributes
+    ----------
+    data : ProfileData, OnOffData or a tuple of both
+        The arrays to fit, shape ``(B, G, E)``, in float64. The slots of several datasets of one
+        statistic follow each other on the last axis.
+    slot_dataset : ndarray of int, shape (E_total,)
+        Index of the dataset of each slot, through all blocks of ``data``.
+    dataset_names : tuple of str
+        Names of the datasets.
+    energy_edges : ndarray, shape (G, 2)
+        Lower and upper edge of each energy group [TeV], snapped to the first dataset's axis.
+    coverage : ndarray, shape (B, G)
+        Part of the region's solid angle that is on the map and unmasked, mean over the group's
+        energies and the datasets.
+    solid_angle : ndarray, shape (B,)
+        Solid angle of the pixels of the whole regions [sr], on the map of the first dataset that
+        has any.
+    region_solid_angle : ndarray, shape (B,)
+        Solid angle of the regions themselves [sr].
+    """
+
+    data: Any
+    slot_dataset: Array
+    dataset_names: tuple[str, ...]
+    energy_edges: Array
+    coverage: Array
+    solid_angle: Array
+    region_solid_angle: Array
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """Arrays of one dataset over its reconstructed energies, before grouping.
+
+    ``values`` are those of `ProfileData` or `OnOffData`, of shape ``(B, E, P)``: P is one for
+    region sums, or the largest number of pixels of a region.
+    """
+
+    values: dict[str, Array]
+    mask: Array
+    coverage: Array
+
+
+def _on_off_sums(values: dict[str, Array], usable: Array, pixels: MemberPixels) -> dict[str, Array]:
+    """Sum On-Off pixels; alpha is chosen such that the background ``alpha n_off`` is kept."""
+    sums = {name: pixels.total(values[name] * usable) for name in ("n_on", "n_off", "on", "off")}
+    background = pixels.total(values["alpha"] * values["n_off"] * usable)
+    geometric = np.divide(
+        sums["on"], sums["off"], out=np.ones_like(background), where=sums["off"] > 0
+    )
+    alpha = np.divide(background, sums["n_off"], out=geometric, where=sums["n_off"] > 0)
+    return {"n_on": sums["n_on"].T, "n_off": sums["n_off"].T, "alpha": alpha.T}
+
+
+def _reduce_dataset(
+    dataset: MapDataset,
+    model: Any,
+    regions: Any,
+    pixels: MemberPixels,
+    bins: slice,
+    mask_policy: str,
+    likelihood: str,
+    reference: Array | None,
+) -> _Slots:
+    """Values of one dataset in its regions, over the reconstructed energies ``bins``.
+
+    ``reference`` is the solid angle that the fluxes refer to (B,); None for that of the pixels.
+    """
+    at = (slice(None), pixels.y, pixels.x)
+    mask = dataset.mask[at]
+    per_pixel = likelihood == "pixel"
+    on_off = isinstance(dataset, MapDatasetOnOff)
+    values: dict[str, Array] = {}
+    parts: dict[str, Any]
+    if isinstance(dataset, MapDatasetOnOff):
+        parts = {
+            "n_on": dataset.counts,
+            "n_off": dataset.counts_off,
+            "on": dataset.acceptance,
+            "off": dataset.acceptance_off,
+            "alpha": dataset.alpha,
+        }
+        # Without an ON or OFF acceptance a pixel's background is unknown: it tells nothing.
+        mask = mask & (parts["alpha"].data[at] > 0)
+        if per_pixel and np.any((parts["n_off"].data[at][bins] <= 0) & mask[bins]):
+            warn_user(
+                f"likelihood='pixel' with pixels of dataset {dataset.name!r} that have no OFF "
+                "counts: a background profiled pixel by pixel biases the norms, often to zero; "
+                "use likelihood='region'",
+            )
+    else:
+        parts = {"counts": dataset.counts, "background": dataset.npred_background()}
+    for name, part in parts.items():
+        # OFF maps made by a convolution have rounding below zero, see MapDatasetOnOff.
+        values[name] = np.where(mask, np.maximum(part.data[at].astype(np.float64), 0.0), 0.0)
+    if mask_policy == "strict":
+        check_uncut(mask[bins], pixels, dataset.name)
+    signal = predicted_signal(dataset, model, regions, pixels, mask, bins, mask_policy, per_pixel)
+    if reference is not None:
+        # Of a flux spread evenly over the region its pixels have their share of solid angle.
+        share = pixels.whole_solid_angle / reference
+        signal = signal * (share[pixels.region] if per_pixel else share[:, np.newaxis])
+    if per_pixel:
+        names = ("n_on", "n_off", "alpha") if on_off else ("counts", "background")
+        grids = {name: pixels.padded(pixels.expanded(values[name])) for name in names}
+        grids["npred_ref"] = pixels.padded(signal)
+        slot_mask = pixels.padded(pixels.expanded(mask))
+    else:
+        if on_off:
+            sums = _on_off_sums(values, mask, pixels)
+        else:
+            sums = {name: pixels.total(array).T for name, array in values.items()}
+        grids = {name: array[:, :, np.newaxis] for name, array in sums.items()}
+        grids["npred_ref"] = signal[:, :, np.newaxis]
+        slot_mask = (pixels.total(mask.astype(float)).T > 0)[:, :, np.newaxis]
+    whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, np.inf)
+    coverage = (pixels.total(mask * pixels.solid_angle) / whole).T
+    return _Slots(
+        {name: grid[:, bins] for name, grid in grids.items()}, slot_mask[:, bins], coverage[:, bins]
+    )
+
+
+def _grouped(values: Array, edges: Array, fill: float = 0.0) -> Array:
+    """Split energies (B, E, P) into groups: (B, G, slots), padded with ``fill``."""
+    n_bins, _, n_pixels = values.shape
+    widths = np.diff(edges)
+    grouped = np.full((n_bins, len(widths), widths.max() * n_pixels), fill, values.dtype)
+    for group, (low, width) in enumerate(zip(edges[:-1], widths, strict=True)):
+        part = values[:, low : low + width].reshape(n_bins, -1)
+        grouped[:, group, : part.shape[1]] = part
+    return grouped
+
+
+def _summed(slots: dict[str, Array], mask: Array, edges: Array) -> dict[str, Array]:
+    """Sum the energies of each group into one slot; masked energies hold zeros already."""
+    sums = {
+        name: np.add.reduceat(values, edges[:-1], axis=1)
+        for name, values in slots.items()
+        if name != "alpha"
+    }
+    if "alpha" in slots:
+        background = np.add.reduceat(slots["alpha"] * slots["n_off"], edges[:-1], axis=1)
+        mean = np.add.reduceat(slots["alpha"], edges[:-1], axis=1)
+        mean = mean / np.maximum(np.add.reduceat(mask.astype(float), edges[:-1], axis=1), 1.0)
+        sums["alpha"] = np.divide(background, sums["n_off"], out=mean, where=sums["n_off"] > 0)
+    return sums
+
+
+def reduce_datasets(
+    datasets: Sequence[MapDataset],
+    regions: Any,
+    spectral_model: Any,
+    energy_edges: u.Quantity,
+    *,
+    mask_policy: str = "coverage",
+    likelihood: str = "region",
+    sum_over_energy_groups: bool = False,
+    reference_solid_angle: str = "pixels",
+) -> Reduction:
+    """Reduce datasets to the arrays that `jaxprof.core.fit_norms` takes.
+
+    Parameters
+    ----------
+    datasets : sequence of MapDataset or MapDatasetOnOff
+        Datasets with a shared norm.
+    regions : list of SkyRegion
+        Bins of the profile.
+    spectral_model : SpectralModel
+        Reference spectrum.
+    energy_edges : Quantity, shape (G + 1,)
+        Edges of the energy groups.
+    mask_policy : {"coverage", "mean-exposure", "strict"}
+        How the exposure of a cut region is taken, see `FluxProfileEstimator`.
+    likelihood : {"region", "pixel"}
+        Whether the pixels of a region are summed, or each is a term of its own.
+    sum_over_energy_groups : bool
+        Whether the energies of a group are summed into one slot.
+    reference_solid_angle : {"pixels", "region"}
+        What the fluxes are those of, see `FluxProfileEstimator`.
+
+    Returns
+    -------
+    Reduction
+
+    Raises
+    ------
+    ValueError
+        If a dataset cannot be used or its energies do not fit.
+
+    Warns
+    -----
+    UserWarning
+        For regions that a dataset does not see, regions whose solid angle differs by more than 20 %
+        from that of their pixels (unless it is the reference), and energy edges that move far.
+    """
+    first_axis = datasets[0].energy_axis
+    group_edges = snap_energy_edges(energy_edges, first_axis)
+    warn_moved_edges(energy_edges, first_axis, group_edges)
+    exact = region_solid_angles(regions)
+    reference = exact if reference_solid_angle == "region" else None
+    blocks: dict[type, list[dict[str, Array]]] = {ProfileData: [], OnOffData: []}
+    owners: dict[type, list[Array]] = {ProfileData: [], OnOffData: []}
+    coverages = []
+    sights: list[Visibility] = []
+    pixels: MemberPixels | None = None
+    for index, dataset in enumerate(datasets):
+        dataset.check()
+        if pixels is None or not dataset.geom.is_allclose_image(datasets[index - 1].geom):
+            pixels = member_pixels(region_members(regions, dataset.geom), dataset.geom.npix_shape)
+            sights.append(visibility(dataset.name, regions, pixels, dataset.geom))
+        else:
+            sights.append(replace(sights[-1], name=dataset.name))
+        edges = snap_energy_edges(energy_edges, dataset.energy_axis)
+        same_edges(first_axis, group_edges, dataset.energy_axis, edges, dataset.name)
+        bins, edges = slice(edges[0], edges[-1]), edges - edges[0]
+        slots = _reduce_dataset(
+            dataset, spectral_model, regions, pixels, bins, mask_policy, likelihood, reference
+        )
+        values, mask = slots.values, slots.mask
+        # A masked slot must not enter a sum over energies either.
+        values = {name: np.where(mask, array, 0.0) for name, array in values.items()}
+        if sum_over_energy_groups:
+            values = _summed(values, mask, edges)
+            mask = np.logical_or.reduceat(mask, edges[:-1], axis=1)
+            coverages.append(_group_mean(slots.coverage, edges))
+            edges = np.arange(len(edges))
+        else:
+            coverages.append(_group_mean(slots.coverage, edges))
+        kind = OnOffData if isinstance(dataset, MapDatasetOnOff) else ProfileData
+        block = {name: _grouped(a, edges, float(name == "alpha")) for name, a in values.items()}
+        block["mask"] = _grouped(mask, edges)
+        blocks[kind].append(block)
+        owners[kind].append(np.full(block["mask"].shape[2], index))
+    warn_unseen(sights)
+    if reference is None:
+        warn_solid_angles(sights, exact, _FEW_PIXELS)
+    data = tuple(_joined(kind, parts) for kind, parts in blocks.items() if parts)
+    owner = [array for kind in blocks for array in owners[kind]]
+    edges_tev = first_axis.edges_tev()[group_edges]
+    return Reduction(
+        data=data[0] if len(data) == 1 else data,
+        slot_dataset=np.concatenate(owner),
+        dataset_names=tuple(dataset.name for dataset in datasets),
+        energy_edges=np.column_stack([edges_tev[:-1], edges_tev[1:]]),
+        coverage=np.mean(coverages, axis=0),
+        solid_angle=solid_angle_of_pixels(sights),
+        region_solid_angle=exact,
+    )
+
+
+def _group_mean(coverage: Array, edges: Array) -> Array:
+    return np.add.reduceat(coverage, edges[:-1], axis=1) / np.diff(edges)
+
+
+def _joined(kind: type, parts: list[dict[str, Array]]) -> Any:
+    """Concatenate the slots of several datasets."""
+    return kind(**{name: np.concatenate([p[name] for p in parts], axis=2) for name in parts[0]})

@@ -1,0 +1,181 @@
+"""Predicted counts of a reference spectrum: flux, exposure and energy dispersion of regions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from numpy.typing import NDArray
+
+from jaxprof.datasets import MapDataset
+from jaxprof.datasets.folding import dataset_to_fold
+from jaxprof.irf import EDispKernelMap, EDispMap
+from jaxprof.irf.checks import LARGEST_SUM, TOO_MUCH, checked_kernels, kernel_error
+from jaxprof.reduce.fold import fold_flux
+from jaxprof.sky import MapAxis
+from jaxprof.sky.pixel_sums import MemberPixels
+from jaxprof.sky.regions import region_centers
+
+Array = NDArray[Any]
+
+NEGLIGIBLE = 1e-12
+"""Part of the largest flux of a spectrum below which a negative one is rounding."""
+OVERFLOW = 1e300
+"""Expected counts at norm one that double precision has no room to add up."""
+
+
+def edisp_kernels(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array]:
+    """Energy dispersion at P positions, shape (P, T, E), and its faults, see `checked_kernels`."""
+    edisp = dataset.edisp
+    if not isinstance(edisp, EDispKernelMap | EDispMap):
+        raise ValueError(
+            f"edisp of dataset {dataset.name!r} must be EDispKernelMap or EDispMap, "
+            f"not {type(edisp).__name__}"
+        )
+    cleaned, faults = checked_kernels(np.asarray(edisp.get_kernel(positions, dataset.energy_axis)))
+    if isinstance(edisp, EDispMap):
+        # Its rows may be too much where the reconstructed energies hold but a part of them.
+        all_energies = MapAxis.from_edges([1e-12, 1e12], name="energy", unit="TeV", interp="log")
+        much = edisp.get_kernel(positions, all_energies) > LARGEST_SUM
+        faults[much & (cleaned > 0) & (faults == 0)] = TOO_MUCH
+    return cleaned, faults
+
+
+def edisp_error(dataset: MapDataset, faults: Array) -> str:
+    """What is wrong with the energy dispersion; ``faults`` (..., T, E) are those in use."""
+    energies = dataset.energy_axis_true.center_tev(), dataset.energy_axis.center_tev()
+    return kernel_error(f"edisp of dataset {dataset.name!r}", faults, *energies)
+
+
+def reference_flux(model: Any, edges: Array) -> Array:
+    """Flux of a spectral model in bins of true energy (T,) [cm-2 s-1]; edges in TeV.
+
+    Raises
+    ------
+    ValueError
+        If it has none, is negative, or is not a number anywhere.
+    """
+    flux = np.asarray(model.integral(edges[:-1], edges[1:]))
+
+    def refused(bad: Array, what: str) -> ValueError:
+        first, last = np.flatnonzero(bad)[[0, -1]]
+        return ValueError(
+            f"spectral_model: {type(model).__name__} {what} from {edges[first]:.4g} to "
+            f"{edges[last + 1]:.4g} TeV"
+        )
+
+    if not np.all(np.isfinite(flux)):
+        raise refused(
+            ~np.isfinite(flux),
+            "has a flux that is NaN or overflows (give one of another amplitude or reference)",
+        )
+    # Differences of spectra may be zero but for rounding.
+    negative = flux < -NEGLIGIBLE * np.max(np.abs(flux))
+    if np.any(negative):
+        raise refused(negative, "is negative, which no flux can be,")
+    flux = np.maximum(flux, 0.0)
+    if not np.any(flux > 0):
+        raise ValueError(
+            f"spectral_model: {type(model).__name__} has no flux from {edges[0]:.4g} to "
+            f"{edges[-1]:.4g} TeV, which a norm could multiply; give one of positive flux"
+        )
+    return flux
+
+
+def check_expected(flux: Array, exposure: Array, name: str) -> None:
+    """Raise a ValueError for expected counts that overflow, of reference fluxes and an exposure."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        most = np.max(flux) * np.max(exposure, initial=0.0, where=np.isfinite(exposure))
+    if most > OVERFLOW:
+        raise ValueError(
+            f"spectral_model: a flux of {np.max(flux):.3g} cm-2 s-1 and the exposure of dataset "
+            f"{name!r} make more than {OVERFLOW:g} expected counts at norm one; give a spectrum of "
+            "another amplitude"
+        )
+
+
+def predicted_signal(
+    dataset: MapDataset,
+    model: Any,
+    regions: Any,
+    pixels: MemberPixels,
+    mask: Array,
+    bins: slice,
+    mask_policy: str,
+    per_pixel: bool,
+) -> Array:
+    """Predicted counts at norm one, shape (B, E) or, per pixel, (E, P); checked in ``bins``."""
+    dataset = dataset_to_fold(dataset)
+    true_axis = dataset.energy_axis_true.edges_tev()
+    flux = reference_flux(model, true_axis)
+    kernels, faults = edisp_kernels(dataset, region_centers(regions))
+    exposure_map = dataset.exposure
+    assert exposure_map is not None
+    factor = exposure_map.unit.to(u.Unit("cm2 s"))
+    # Where no energy of a pixel is used its exposure may be anything, NaN included.
+    visible = mask.any(axis=0) if mask_policy != "mean-exposure" else np.ones(mask.shape[1], bool)
+    exposure = exposure_map.data[:, pixels.y, pixels.x].astype(np.float64) * factor
+    exposure = np.where(visible, exposure, 0.0)
+    check_expected(flux, exposure, dataset.name)
+    if mask_policy == "mean-exposure":
+        _check_whole_exposure(exposure, pixels, dataset.name)
+    if faults.any():
+        photons = (pixels.total(exposure).T > 0) & (flux > 0)
+        used = np.zeros((len(photons), mask.shape[0]), bool)
+        used[:, bins] = pixels.total(mask[bins].astype(float)).T > 0
+        faults = np.where(photons[:, :, np.newaxis] & used[:, np.newaxis], faults, 0)
+        if faults.any():
+            raise ValueError(edisp_error(dataset, faults))
+    # What is left of NaN is at true energies that reach no energy in use.
+    exposure = np.where(np.isfinite(exposure), exposure, 0.0)
+    whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, 1.0)
+    if mask_policy == "mean-exposure":
+        mean = (pixels.total(exposure) / np.maximum(pixels.n_pixels, 1)).T[:, :, np.newaxis]
+        npred = np.asarray(fold_flux(flux, np.broadcast_to(mean, kernels.shape), kernels))
+        if not per_pixel:
+            return npred
+        # The region's prediction ignores the mask: its pixels share it by exposure.
+        shape = _per_pixel(flux, exposure * pixels.solid_angle, kernels, pixels)
+        shape *= pixels.expanded(mask)
+        total = np.stack([np.bincount(pixels.region, row, len(kernels)) for row in shape])
+        scale = np.divide(npred.T, total, out=np.zeros_like(total), where=total > 0)
+        return shape * scale[:, pixels.region]
+    if per_pixel:
+        folded = _per_pixel(flux, exposure * pixels.solid_angle, kernels, pixels)
+        return folded * pixels.expanded(mask) / whole[pixels.region]
+    # Energies with the same mask share their exposure; mostly there is just one mask.
+    sums: dict[bytes, Array] = {}
+    packed = [row.tobytes() for row in np.packbits(mask, axis=1)]
+    for key, row in zip(packed, mask, strict=True):
+        if key not in sums:
+            sums[key] = pixels.total(exposure * (pixels.solid_angle * row)) / whole
+    effective = np.stack([sums[key] for key in packed]).transpose(2, 1, 0)
+    return np.asarray(fold_flux(flux, effective, kernels))
+
+
+def _check_whole_exposure(exposure: Array, pixels: MemberPixels, name: str) -> None:
+    """Raise for exposures (T, U) that cannot be averaged; inside the mask they were checked."""
+    # NaN fails the comparison too.
+    bad = ~((exposure >= 0) & (exposure < np.inf))
+    if bad.any():
+        energy, pixel = np.argwhere(bad)[0]
+        first = (int(energy), int(pixels.y[pixel]), int(pixels.x[pixel]))
+        touched = np.unique(pixels.region[pixels.expanded(np.asarray(bad.any(axis=0)))])
+        regions = ", ".join(map(str, touched))
+        raise ValueError(
+            f"exposure of dataset {name!r} is NaN, infinite or negative in masked pixels of the "
+            f"regions {regions} (counted from 0), first at (energy, y, x) = {first}; "
+            "mask_policy='mean-exposure' needs the exposure of masked pixels too: mend the map, "
+            "or use mask_policy='coverage'"
+        )
+
+
+def _per_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixels) -> Array:
+    """Fold the flux through each pixel's exposure (T, U) and its region's kernel, to (E, P)."""
+    bounds, own = pixels.belongs.indptr, pixels.belongs.indices
+    folded = np.empty((kernels.shape[2], len(own)))
+    for kernel, low, high in zip(kernels, bounds[:-1], bounds[1:], strict=True):
+        folded[:, low:high] = (kernel * flux[:, np.newaxis]).T @ exposure[:, own[low:high]]
+    return folded

@@ -1,0 +1,373 @@
+"""Pixel grids on the sky."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import Angle, SkyCoord
+from astropy.nddata.utils import NoOverlapError, overlap_slices
+from astropy.wcs import WCS
+from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales, wcs_to_celestial_frame
+from numpy.typing import ArrayLike, NDArray
+
+from jaxprof.sky.axes import MapAxis
+from jaxprof.sky.pixel_solid_angles import map_solid_angles, pixel_solid_angles
+
+SAME_PIXEL = 1e-3
+"""Distance in pixels up to which two positions are one: headers are rounded."""
+KEEP_BELOW = 1_000_000
+"""Pixels of a map whose derived arrays, some tens of bytes a pixel, are kept."""
+EQUAL_PIXEL = 1e-6
+"""The same for geometries that are equal."""
+
+
+def _degrees_pair(value: Any, what: str) -> NDArray[np.float64]:
+    """(lon, lat) in degrees from a number, string, Quantity or pair of them."""
+    if isinstance(value, tuple | list):
+        pair = [float(Angle(item, unit="deg").deg) for item in value]
+    else:
+        pair = list(np.atleast_1d(Angle(value, unit="deg").deg))
+    if len(pair) not in (1, 2) or not all(item > 0 for item in pair):
+        raise ValueError(f"{what} must be one or two positive angles (lon, lat), got {value!r}")
+    return np.array(pair * (3 - len(pair)), dtype=float)
+
+
+class WcsGeom:
+    """Pixel grid on the sky, with further axes.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS`
+        Celestial, two-dimensional.
+    shape : tuple of int
+        Number of pixels ``(ny, nx)``.
+    axes : sequence of MapAxis
+        Further axes, the fastest first (for an energy cube the energy axis alone).
+
+    Raises
+    ------
+    ValueError
+        If the WCS is not a celestial image or the shape not two positive integers.
+    """
+
+    def __init__(self, wcs: WCS, shape: tuple[int, int], axes: Sequence[MapAxis] = ()) -> None:
+        if wcs.naxis != 2 or not wcs.has_celestial:
+            raise ValueError(f"wcs must be a celestial image, got the axes {list(wcs.wcs.ctype)}")
+        if len(shape) != 2 or min(shape) < 1:
+            raise ValueError(f"shape must be two positive integers (ny, nx), got {shape}")
+        self.wcs = wcs
+        self.npix_shape = (int(shape[0]), int(shape[1]))
+        self.axes = list(axes)
+        self._solid_angle: u.Quantity | None = None
+        self._kept: dict[str, Any] = {}
+
+    @classmethod
+    def create(
+        cls,
+        skydir: Any = None,
+        *,
+        binsz: Any = 1.0,
+        width: Any = None,
+        npix: Any = None,
+        frame: str = "icrs",
+        proj: str = "CAR",
+        axes: Sequence[MapAxis] = (),
+    ) -> WcsGeom:
+        """Grid centred on a sky position.
+
+        Parameters
+        ----------
+        skydir : `~astropy.coordinates.SkyCoord` or (lon, lat) in deg, optional
+            Centre of the map and reference point of the projection; default (0, 0).
+        binsz : angle or (lon, lat)
+            Size of a pixel; plain numbers in deg.
+        width : angle or (lon, lat), optional
+            Size of the map, rounded to whole pixels.
+        npix : int or (nx, ny), optional
+            Size in pixels instead of `width`. With neither, the whole sky.
+        frame : {"icrs", "galactic"}
+            Coordinate frame.
+        proj : str
+            Three-letter code of a FITS projection.
+        axes : sequence of MapAxis
+            Further axes.
+
+        Raises
+        ------
+        ValueError
+            If the frame is unknown or a size not positive.
+        """
+        if frame not in ("icrs", "galactic"):
+            raise ValueError(f"frame must be 'icrs' or 'galactic', got {frame!r}")
+        size = _degrees_pair(binsz, "binsz")
+        if npix is not None:
+            nx, ny = (int(n) for n in np.broadcast_to(npix, (2,)))
+        else:
+            extent = np.array([360.0, 180.0]) if width is None else _degrees_pair(width, "width")
+            nx, ny = (max(int(n), 1) for n in np.round(extent / size))
+        if skydir is None:
+            skydir = (0.0, 0.0)
+        if isinstance(skydir, SkyCoord):
+            center = skydir.transform_to(frame)
+        else:
+            lon, lat = (Angle(item, unit="deg") for item in skydir)
+            center = SkyCoord(lon, lat, frame=frame)
+        names = ("GLON", "GLAT") if frame == "galactic" else ("RA", "DEC")
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype = [f"{name:-<5}{proj.upper()}" for name in names]
+        wcs.wcs.cunit = ["deg", "deg"]
+        wcs.wcs.crval = [center.spherical.lon.deg, center.spherical.lat.deg]
+        wcs.wcs.crpix = [(nx + 1) / 2, (ny + 1) / 2]
+        wcs.wcs.cdelt = [-size[0], size[1]]
+        if frame == "icrs":
+            wcs.wcs.radesys = "ICRS"
+        wcs.wcs.set()
+        return cls(wcs, (ny, nx), axes)
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """Shape of the data, ``(n_axis_last, ..., n_axis_first, ny, nx)``."""
+        return (*(axis.nbin for axis in reversed(self.axes)), *self.npix_shape)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether there are no axes but the two of the sky."""
+        return not self.axes
+
+    @property
+    def axes_names(self) -> list[str]:
+        """Names of all axes, those of the sky first."""
+        return ["lon", "lat", *(axis.name for axis in self.axes)]
+
+    @property
+    def frame(self) -> str:
+        """Name of the coordinate frame: "galactic", "icrs", "fk5", ..."""
+        return wcs_to_celestial_frame(self.wcs).name
+
+    @property
+    def center_skydir(self) -> SkyCoord:
+        """Sky position of the middle of the map."""
+        ny, nx = self.npix_shape
+        return pixel_to_skycoord((nx - 1) / 2, (ny - 1) / 2, self.wcs)
+
+    @property
+    def pixel_scales(self) -> u.Quantity:
+        """Angular size of a pixel (lon, lat) at the reference point."""
+        return u.Quantity(proj_plane_pixel_scales(self.wcs), self.wcs.wcs.cunit[0]).to("deg")
+
+    @property
+    def width(self) -> u.Quantity:
+        """Size of the map (lon, lat): pixel size times number of pixels."""
+        return self.pixel_scales * np.array(self.npix_shape[::-1])
+
+    def axis(self, name: str) -> MapAxis:
+        """The axis of a name; ValueError if there is none."""
+        for axis in self.axes:
+            if axis.name == name:
+                return axis
+        raise ValueError(f"no axis {name!r}; the axes are {[axis.name for axis in self.axes]}")
+
+    def to_image(self) -> WcsGeom:
+        """The same pixels without further axes."""
+        return WcsGeom(self.wcs, self.npix_shape)
+
+    def to_cube(self, axes: Sequence[MapAxis]) -> WcsGeom:
+        """The same pixels with other axes."""
+        return WcsGeom(self.wcs, self.npix_shape, axes)
+
+    def upsample(self, factor: int) -> WcsGeom:
+        """The same sky with each pixel cut into ``factor`` x ``factor``; no other axes."""
+        wcs = self.wcs.deepcopy()
+        wcs.wcs.crpix = (np.asarray(wcs.wcs.crpix) - 0.5) * factor + 0.5
+        if wcs.wcs.has_cd():
+            wcs.wcs.cd = wcs.wcs.cd / factor
+        else:
+            wcs.wcs.cdelt = np.asarray(wcs.wcs.cdelt) / factor
+        wcs.wcs.set()
+        ny, nx = self.npix_shape
+        fine = WcsGeom(wcs, (ny * factor, nx * factor))
+        # Solid angles change slowly: those of the parts of a pixel are the same.
+        each = self.solid_angle() / factor**2
+        fine._solid_angle = np.repeat(np.repeat(each, factor, axis=0), factor, axis=1)
+        return fine
+
+    def is_allclose_image(self, other: WcsGeom) -> bool:
+        """Whether another geometry has the same pixels on the sky.
+
+        Positions are compared, not headers: those may say the same in different words.
+        """
+        return self._same_pixels(other, SAME_PIXEL)
+
+    def _same_pixels(self, other: WcsGeom, tolerance: float) -> bool:
+        """Whether pixels are at the same positions, to a part of a pixel."""
+        if self.npix_shape != other.npix_shape:
+            return False
+        if self.wcs is other.wcs:
+            return True
+        # Two points in each of some pixels, away from the edges of the projection: a single pixel
+        # may be turned.
+        at = [np.unique(np.linspace(0, n - 1, 24).round()) for n in self.npix_shape]
+        y, x = np.meshgrid(*(np.concatenate([i - 0.25, i + 0.25]) for i in at), indexing="ij")
+        here, there = (pixel_to_skycoord(x, y, geom.wcs) for geom in (self, other))
+        if not here.frame.is_equivalent_frame(there.frame):
+            there = there.transform_to(here.frame)
+        a, b = (position.cartesian.xyz.value for position in (here, there))
+        distance = np.rad2deg(np.linalg.norm(a - b, axis=0))
+        known = np.isfinite(distance)
+        size = float(self.pixel_scales.to_value("deg").min())
+        same = np.isfinite(a).all(axis=0) == np.isfinite(b).all(axis=0)
+        return bool(np.all(same) and np.all(distance[known] < tolerance * size))
+
+    def is_allclose(self, other: WcsGeom) -> bool:
+        """Whether another geometry has the same pixels and the same axes."""
+        return (
+            len(self.axes) == len(other.axes)
+            and self.is_allclose_image(other)
+            and all(a.is_allclose(b) for a, b in zip(self.axes, other.axes, strict=True))
+        )
+
+    def get_coord(self) -> SkyCoord:
+        """Sky positions of the pixel centres, shape ``(ny, nx)``."""
+        y, x = np.indices(self.npix_shape)
+        return pixel_to_skycoord(x, y, self.wcs)
+
+    def pixel_coordinates(self, coord: SkyCoord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Zero-based pixel coordinates (x, y) of sky positions; NaN off the projection."""
+        # mode="wcs" keeps positions out of the projection as NaN instead of raising.
+        x, y = coord.to_pixel(self.wcs, mode="wcs")
+        return np.asarray(x, np.float64), np.asarray(y, np.float64)
+
+    def holds(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether pixel coordinates are on the map, its border (to rounding) included."""
+        ny, nx = self.npix_shape
+        low, high = -0.5 - 1e-6, -0.5 + 1e-6
+        with np.errstate(invalid="ignore"):
+            return np.asarray((x >= low) & (x <= nx + high) & (y >= low) & (y <= ny + high))
+
+    def pixel_index(
+        self, coord: SkyCoord
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Nearest pixel of sky positions.
+
+        Parameters
+        ----------
+        coord : `~astropy.coordinates.SkyCoord`
+            Positions of any shape.
+
+        Returns
+        -------
+        y, x : ndarray of int
+            Pixel indices, shape of `coord`; 0 where outside.
+        inside : ndarray of bool
+            Whether the position is on the map.
+        """
+        x, y = self.pixel_coordinates(coord)
+        with np.errstate(invalid="ignore"):
+            # A position on the border of two pixels goes to the lower one, as in gammapy:
+            # the centre of a map of even size is such a position.
+            x, y = np.ceil(x - 0.5), np.ceil(y - 0.5)
+            ny, nx = self.npix_shape
+            inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
+        return (
+            np.where(inside, y, 0).astype(np.int64),
+            np.where(inside, x, 0).astype(np.int64),
+            inside,
+        )
+
+    def kept(self, name: str, make: Callable[[], Any]) -> Any:
+        """What is derived from the pixels, made once and kept with them unless they are many.
+
+        Parameters
+        ----------
+        name : str
+            What it is.
+        make : callable
+            Makes it, from the WCS and the shape of the map alone.
+
+        Returns
+        -------
+        object
+            What `make` returned, now or earlier.
+        """
+        found = self._kept.get(name)
+        if found is None:
+            found = make()
+            if math.prod(self.npix_shape) < KEEP_BELOW:
+                self._kept[name] = found
+        return found
+
+    def solid_angle(self) -> u.Quantity:
+        """Solid angles of the pixels in sr, shape ``(ny, nx)``; see `pixel_solid_angle`."""
+        if self._solid_angle is None:
+            self._solid_angle = u.Quantity(map_solid_angles(self.wcs, self.npix_shape), "sr")
+        return self._solid_angle.copy()
+
+    def pixel_solid_angle(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+        """Solid angles of any pixels, on the map or off it; see `pixel_solid_angles`.
+
+        Parameters
+        ----------
+        x, y : array_like
+            Zero-based pixel indices, any integers.
+
+        Returns
+        -------
+        solid_angle : ndarray
+            In sr, in the broadcast shape. Of a pixel on the rim of the projection only the part on
+            the sky counts; zero where there is none.
+        """
+        return pixel_solid_angles(self.wcs, x, y)
+
+    def cutout_slices(self, position: SkyCoord, width: Any) -> tuple[slice, slice]:
+        """Slices (y, x) of the part of the map around a position.
+
+        Parameters
+        ----------
+        position : `~astropy.coordinates.SkyCoord`
+            Centre of the part.
+        width : angle or (lon, lat)
+            Its size; plain numbers in deg. What leaves the map is trimmed.
+
+        Raises
+        ------
+        ValueError
+            If nothing of the part is on the map.
+        """
+        size = np.round(_degrees_pair(width, "width") / self.pixel_scales.to_value("deg"))
+        nx, ny = (max(int(n), 1) for n in size)
+        x, y = (float(p) for p in position.to_pixel(self.wcs, mode="wcs"))
+        try:
+            if not np.isfinite(x + y):
+                raise NoOverlapError
+            (rows, columns), _ = overlap_slices(self.npix_shape, (ny, nx), (y, x), mode="trim")
+        except NoOverlapError:
+            raise ValueError(
+                f"the cutout at {position.to_string()} of width {width} is off the map"
+            ) from None
+        return rows, columns
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another geometry has equal axes, and the same pixels to 1e-6 of one."""
+        if not isinstance(other, WcsGeom):
+            return NotImplemented
+        return self.axes == other.axes and self._same_pixels(other, EQUAL_PIXEL)
+
+    def __hash__(self) -> int:
+        # What equal geometries have in common exactly.
+        return hash((self.npix_shape, tuple(self.axes)))
+
+    def __repr__(self) -> str:
+        center = self.center_skydir.spherical
+        lines = {
+            "axes": self.axes_names,
+            "shape": self.data_shape[::-1],
+            "frame": self.frame,
+            "projection": self.wcs.wcs.ctype[0][-3:],
+            "center": f"{center.lon.deg:.4g} deg, {center.lat.deg:.4g} deg",
+            "width": f"{self.width[0]:.4g} x {self.width[1]:.4g}",
+        }
+        return "WcsGeom\n\n" + "\n".join(f"  {key:<10s} : {value}" for key, value in lines.items())

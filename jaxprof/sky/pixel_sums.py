@@ -1,0 +1,118 @@
+"""Sums over the pixels of many regions at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from jaxprof.sky.regions.membership import blocks
+from jaxprof.sky.regions.pixels import Membership
+
+Array = NDArray[Any]
+_BLOCK = 4_000_000  # pairs of a region and a pixel that are summed at a time
+
+
+@dataclass(frozen=True)
+class MemberPixels:
+    """The on-map pixels of all regions, each pixel once, and which regions they belong to.
+
+    Attributes
+    ----------
+    y, x : ndarray of int, shape (U,)
+        Indices of the pixels that belong to any region.
+    solid_angle : ndarray, shape (U,)
+        Solid angle of each pixel [sr].
+    belongs : csr_array, shape (B, U)
+        One where a pixel belongs to a region.
+    whole_solid_angle : ndarray, shape (B,)
+        Solid angle of each region, its part off the map included [sr].
+    off_map : ndarray of bool, shape (B,)
+        Regions with a part off the map.
+    """
+
+    y: Array
+    x: Array
+    solid_angle: Array
+    belongs: Any
+    whole_solid_angle: Array
+    off_map: Array
+
+    @property
+    def n_regions(self) -> int:
+        """Number of regions."""
+        return len(self.whole_solid_angle)
+
+    @property
+    def n_pixels(self) -> Array:
+        """Number of on-map pixels of each region, shape (B,)."""
+        return np.diff(self.belongs.indptr)
+
+    @property
+    def region(self) -> Array:
+        """Index of the region of each of the P pairs of a region and a pixel, increasing."""
+        return np.repeat(np.arange(self.n_regions), self.n_pixels)
+
+    def expanded(self, values: Array) -> Array:
+        """Values of pixels, shape (..., U), for each pair of a region and a pixel, (..., P)."""
+        return values[..., self.belongs.indices]
+
+    def total(self, values: Array) -> Array:
+        """Sum values of pixels, shape (..., U), over each region, to (..., B)."""
+        flat = values.reshape(math.prod(values.shape[:-1]), len(self.y))
+        sums = _sums(self.belongs, np.ascontiguousarray(flat.T, dtype=np.float64))
+        return np.ascontiguousarray(sums.T).reshape(*values.shape[:-1], self.n_regions)
+
+    def padded(self, values: Array) -> Array:
+        """Values (E, P) as (B, E, P_max), zero where a region has fewer pixels than the largest."""
+        counts, region = self.n_pixels, self.region
+        position = np.arange(len(region)) - np.repeat(np.cumsum(counts) - counts, counts)
+        shape = (self.n_regions, len(values), max(counts.max(initial=0), 1))
+        padded = np.zeros(shape, values.dtype)
+        padded[region, :, position] = values.T
+        return padded
+
+
+def _sums(belongs: Any, values: Array) -> Array:
+    """Product of the matrix (B, U) with values (U, E), by blocks of rows to bound the memory."""
+    rows = [belongs[part] @ values for part in blocks(np.diff(belongs.indptr), _BLOCK)]
+    return np.concatenate(rows) if rows else np.zeros((0, values.shape[1]))
+
+
+def member_pixels(members: Membership, shape: tuple[int, int]) -> MemberPixels:
+    """Gather the pixels of all regions on a map of a shape (ny, nx)."""
+    n_regions = len(members.lost)
+    used = np.zeros(shape[0] * shape[1], bool)
+    used[members.pixel] = True
+    union = np.flatnonzero(used)
+    column = np.zeros(len(used), np.int32)
+    column[union] = np.arange(len(union), dtype=np.int32)
+    ones = np.ones(len(members.pixel), np.int8)
+    belongs = csr_array((ones, column[members.pixel], members.first), (n_regions, len(union)))
+    y, x = np.divmod(union, shape[1])
+    solid_angle = members.solid_angles[y, x]
+    off = np.bincount(members.off_region, members.off_solid_angle, n_regions) + members.lost
+    return MemberPixels(
+        y=y,
+        x=x,
+        solid_angle=solid_angle,
+        belongs=belongs,
+        whole_solid_angle=_sums(belongs, solid_angle[:, np.newaxis])[:, 0] + off,
+        off_map=(np.bincount(members.off_region, minlength=n_regions) > 0) | (members.lost > 0),
+    )
+
+
+def check_uncut(mask: Array, pixels: MemberPixels, name: str) -> None:
+    """Raise for regions that leave the map or that a mask (E, U) cuts at some energy."""
+    used = pixels.total(mask.astype(float))
+    cut = pixels.off_map | np.any((used > 0) & (used < pixels.n_pixels), axis=0)
+    if cut.any():
+        names = ", ".join(map(str, np.flatnonzero(cut)))
+        raise ValueError(
+            f"mask_policy='strict': the map's edge or a mask of dataset {name!r} cuts the regions "
+            f"{names} (counted from 0); leave them out, or use mask_policy='coverage'"
+        )

@@ -1,0 +1,180 @@
+"""Pixels of a map, and of its grid beyond the map, as directions on the sky."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, TypeAlias
+
+import numpy as np
+from astropy.wcs import WCS
+from scipy.spatial import cKDTree
+
+from jaxprof.sky.regions.sphere import local_axes, lonlat, unit_vectors
+
+Array: TypeAlias = np.ndarray[Any, Any]
+TILE = 4  # pixels along the sides of a tile
+_TILE_PAIRS = 1_000_000  # pairs of a tile and a cap at a time, which bounds the memory
+
+
+@dataclass(frozen=True, eq=False)
+class SkyPixels:
+    """Centres of pixels as unit vectors, in tiles that know how far they reach.
+
+    Attributes
+    ----------
+    y, x : ndarray of int, shape (N,)
+        Pixel indices, in row-major order of the pixels; negative off the map.
+    vectors : ndarray, shape (N, 3)
+        Unit vectors.
+    tiles : ndarray of int, shape (T, P)
+        Indices of the pixels of each tile, -1 where there are fewer.
+    centers : ndarray, shape (T, 3)
+        Unit vectors of the middles of the tiles.
+    reach : ndarray, shape (T,)
+        Largest distance (a chord) from there to a pixel of the tile.
+    tree : cKDTree
+        Of the centers.
+    """
+
+    y: Array
+    x: Array
+    vectors: Array
+    tiles: Array
+    centers: Array
+    reach: Array
+    tree: Any
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def sky_vectors(wcs: WCS, x: Array, y: Array) -> Array:
+    """Unit vectors (n, 3) of pixel positions (n,); NaN off the projection."""
+    if not len(x):
+        return np.empty((0, 3))
+    lon, lat = wcs.all_pix2world(x, y, 0)
+    return unit_vectors(np.deg2rad(lon), np.deg2rad(lat))
+
+
+def pixel_positions(wcs: WCS, vectors: Array) -> tuple[Array, Array]:
+    """Pixel positions x, y (n,) of unit vectors (n, 3); NaN where there are none.
+
+    Distortions are left out: they move positions by little.
+    """
+    if not len(vectors):
+        return np.empty(0), np.empty(0)
+    lon, lat = lonlat(vectors)
+    x, y = wcs.wcs_world2pix(np.rad2deg(lon), np.rad2deg(lat), 0)
+    return np.asarray(x), np.asarray(y)
+
+
+def moved(vectors: Array, distance: float | Array) -> Array:
+    """Directions (n, 3) a small distance [rad] away, at a position angle of one radian.
+
+    The direction is generic: hardly any edge runs along it.
+    """
+    east, north = local_axes(*lonlat(vectors))
+    step = np.sin(1.0) * east + np.cos(1.0) * north
+    return vectors + np.asarray(distance)[..., np.newaxis] * step
+
+
+def map_pixels(wcs: WCS, shape: tuple[int, int]) -> SkyPixels:
+    """Pixels of a map (ny, nx) whose centres are on the sky."""
+    y, x = (v.ravel() for v in np.indices(shape))
+    return sky_pixels(wcs, y, x)
+
+
+def sky_pixels(
+    wcs: WCS, y: Array, x: Array, more: tuple[Array, Array, Array] | None = None
+) -> SkyPixels:
+    """Pixels (n,) of a grid in tiles; those off the projection are left out.
+
+    Parameters
+    ----------
+    wcs : WCS
+        Celestial.
+    y, x : ndarray of int, shape (n,)
+        Pixel indices.
+    more : tuple of ndarray, optional
+        Further y and x with unit vectors that take the place of their centres.
+    """
+    vectors = sky_vectors(wcs, x, y)
+    if more is not None:
+        y, x = np.concatenate([y, more[0]]), np.concatenate([x, more[1]])
+        vectors = np.concatenate([vectors, more[2]])
+    known = np.isfinite(vectors).all(axis=1)
+    y, x, vectors = y[known], x[known], vectors[known]
+    if not len(y):
+        empty = np.empty((0, 3))
+        return SkyPixels(y, x, vectors, np.empty((0, 1), int), empty, np.empty(0), cKDTree(empty))
+    column = x // TILE
+    width = int(column.max() - column.min()) + 1
+    tile = (y // TILE - np.min(y) // TILE) * width + column - column.min()
+    order = np.argsort(tile, kind="stable")
+    _, start, count = np.unique(tile[order], return_index=True, return_counts=True)
+    number = np.repeat(np.arange(len(start)), count)
+    tiles = np.full((len(start), count.max()), -1)
+    tiles[number, np.arange(len(order)) - start[number]] = order
+    sums = np.add.reduceat(vectors[order], start, axis=0)
+    centers = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+    chord = np.linalg.norm(vectors[order] - centers[number], axis=1)
+    reach = np.maximum.reduceat(chord, start)
+    return SkyPixels(y, x, vectors, tiles, centers, reach, cKDTree(centers))
+
+
+def candidates(pixels: SkyPixels, centers: Array, radius: Array) -> Iterator[tuple[Array, Array]]:
+    """Pixels that may lie within caps, in blocks that bound the memory.
+
+    Parameters
+    ----------
+    pixels : SkyPixels
+        Of a map.
+    centers : ndarray, shape (n, 3)
+        Unit vectors of the centres of the caps.
+    radius : ndarray, shape (n,)
+        Their radii [rad].
+
+    Yields
+    ------
+    cap, pixel : ndarray of int, shape (P,)
+        Pairs of a cap and a pixel within it. Pairs of a cap follow each other, also from
+        block to block.
+    """
+    if not len(pixels):
+        return
+    chord = 2 * np.sin(0.5 * np.minimum(radius, np.pi)) + 1e-9
+    share = 0.25 * (chord + 2 * pixels.reach.max()) ** 2  # of the sky
+    sky = np.median(pixels.reach) ** 2 / 4  # about that of a tile
+    expected = np.minimum(share / max(sky, 1e-12), 1.0 * len(pixels.tiles)) + 1
+    total = np.cumsum(expected)
+    low = 0
+    while low < len(centers):
+        limit = (total[low - 1] if low else 0.0) + _TILE_PAIRS
+        high = max(low + 1, int(np.searchsorted(total, limit)))
+        yield from _block(pixels, centers, chord, low, high)
+        low = high
+
+
+def _block(
+    pixels: SkyPixels, centers: Array, chord: Array, low: int, high: int
+) -> Iterator[tuple[Array, Array]]:
+    own = slice(low, high)
+    found = pixels.tree.query_ball_point(centers[own], chord[own] + pixels.reach.max())
+    count = np.fromiter(map(len, found), np.intp, high - low)
+    tile = np.fromiter(chain.from_iterable(found), np.intp, int(count.sum()))
+    cap = np.repeat(np.arange(low, high), count)
+    away = np.linalg.norm(pixels.centers[tile] - centers[cap], axis=1)
+    near = away <= chord[cap] + pixels.reach[tile]
+    cap, tile = cap[near], tile[near]
+    step = max(1, _TILE_PAIRS // pixels.tiles.shape[1])
+    for start in range(0, len(cap), step):
+        pixel = pixels.tiles[tile[start : start + step]]
+        owner = np.broadcast_to(cap[start : start + step, np.newaxis], pixel.shape)
+        known = pixel >= 0
+        pixel, owner = pixel[known], owner[known]
+        # |a - b| <= chord, by the scalar product.
+        cosine = np.einsum("pi,pi->p", pixels.vectors[pixel], centers[owner])
+        inside = cosine >= 1 - 0.5 * chord[owner] ** 2 - 1e-12
+        yield owner[inside], pixel[inside]

@@ -1,0 +1,188 @@
+"""Sky images and cubes on a world coordinate system."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from jaxprof.sky.geometry import WcsGeom
+
+
+class WcsNDMap:
+    """Image or cube on the sky.
+
+    Parameters
+    ----------
+    geom : WcsGeom
+        Pixels and axes.
+    data : array_like, optional
+        Shape ``geom.data_shape``; a lower-dimensional array that broadcasts to it is
+        repeated. Zeros by default. Not copied if it fits.
+    unit : str or `~astropy.units.Unit`
+        Unit of the data.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree.
+    """
+
+    def __init__(self, geom: WcsGeom, data: Any = None, unit: Any = "") -> None:
+        if isinstance(data, u.Quantity):
+            unit, data = (data.unit, data.value) if unit == "" else (unit, data.to_value(unit))
+        array = np.zeros(geom.data_shape) if data is None else np.asarray(data)
+        if array.shape != geom.data_shape:
+            try:
+                array = np.broadcast_to(array, geom.data_shape).copy()
+            except ValueError:
+                raise ValueError(
+                    f"data has the shape {array.shape} and the geometry {geom.data_shape}"
+                ) from None
+        self.geom = geom
+        self.data: NDArray[Any] = array
+        self.unit = u.Unit(unit)
+
+    @property
+    def quantity(self) -> u.Quantity:
+        """Data with unit."""
+        return self.data << self.unit
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether the data are boolean."""
+        return self.data.dtype == bool
+
+    def copy(self, data: Any = None, unit: Any = None) -> WcsNDMap:
+        """Map on the same geometry, with a copy of the data or other data."""
+        data = self.data.copy() if data is None else data
+        return WcsNDMap(self.geom, data, self.unit if unit is None else unit)
+
+    def sum_over_axes(self) -> WcsNDMap:
+        """Sum over all further axes, which stay as axes of one bin.
+
+        Returns
+        -------
+        image : WcsNDMap
+            Data of shape ``(1, ny, nx)`` for a cube, in float64 or int64.
+        """
+        dims = tuple(range(len(self.geom.axes)))
+        dtype = np.float64 if self.data.dtype.kind == "f" else np.int64
+        data = self.data.sum(axis=dims, keepdims=True, dtype=dtype)
+        return WcsNDMap(
+            self.geom.to_cube([axis.squash() for axis in self.geom.axes]), data, self.unit
+        )
+
+    def smooth(self, width: Any, kernel: str = "gauss") -> WcsNDMap:
+        """Smooth every image plane with a Gaussian.
+
+        Parameters
+        ----------
+        width : `~astropy.units.Quantity`, str or float
+            Standard deviation; a plain number is in pixels.
+        kernel : {"gauss"}
+            Shape of the kernel.
+
+        Returns
+        -------
+        smoothed : WcsNDMap
+            In float64; the sum is kept (reflecting borders).
+        """
+        if kernel != "gauss":
+            raise ValueError(f"kernel must be 'gauss', got {kernel!r}")
+        if isinstance(width, u.Quantity | str):
+            # Per direction, so that the smoothing is round on the sky whatever the pixels.
+            pixels = (u.Quantity(width) / self.geom.pixel_scales[::-1]).to_value("")
+        else:
+            pixels = np.array([width, width], dtype=np.float64)
+        if not np.all(pixels >= 0):
+            raise ValueError(f"width must not be negative, got {width}")
+        sigma = (0.0,) * len(self.geom.axes) + tuple(float(p) for p in pixels)
+        return self.copy(data=ndimage.gaussian_filter(self.data.astype(np.float64), sigma))
+
+    def cutout(self, position: SkyCoord, width: Any) -> WcsNDMap:
+        """Part of the map around a position; see `WcsGeom.cutout_slices`."""
+        rows, columns = self.geom.cutout_slices(position, width)
+        wcs = self.geom.wcs.slice((rows, columns))
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        data = self.data[..., rows, columns].copy()
+        return WcsNDMap(WcsGeom(wcs, shape, self.geom.axes), data, self.unit)
+
+    def sample(self, coord: SkyCoord) -> NDArray[Any]:
+        """Values at the nearest pixels.
+
+        Parameters
+        ----------
+        coord : `~astropy.coordinates.SkyCoord`
+            Positions of any shape.
+
+        Returns
+        -------
+        values : ndarray
+            Shape of the further axes, then that of `coord`. Off the map NaN, or False
+            for a mask.
+        """
+        y, x, inside = self.geom.pixel_index(coord)
+        values = self.data[..., y, x]
+        if self.is_mask:
+            return values & inside
+        return np.where(inside, values, np.nan)
+
+    def interp_to_geom(self, geom: WcsGeom, *, fill_value: float = 0.0) -> WcsNDMap:
+        """Interpolate to the centres of other pixels.
+
+        Parameters
+        ----------
+        geom : WcsGeom
+            Its pixels are taken; the further axes stay.
+        fill_value : float
+            Value of pixels whose centre is on none of the map's own.
+
+        Returns
+        -------
+        map : WcsNDMap
+            In float64. Linear in pixel coordinates between the centres of the four nearest pixels,
+            as gammapy's ``Map.interp_to_geom``; in the outer half of the pixels at the edge the
+            line goes on. NaN where one of these pixels is (gammapy takes zero for it).
+        """
+        x, y = self.geom.pixel_coordinates(geom.get_coord())
+        ny, nx = self.geom.npix_shape
+        inside = self.geom.holds(x, y)
+        rows = _two_nearest(np.where(inside, y, 0.0), ny)
+        columns = _two_nearest(np.where(inside, x, 0.0), nx)
+        data = np.zeros((*self.data.shape[:-2], *geom.npix_shape))
+        for row, up in rows:
+            for column, across in columns:
+                weight = up * across
+                # A pixel without weight may be NaN.
+                data += np.where(weight != 0, self.data[..., row, column] * weight, 0.0)
+        return WcsNDMap(geom.to_cube(self.geom.axes), np.where(inside, data, fill_value), self.unit)
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+        """Draw the map; see `jaxprof.plotting.plot_map` for the arguments."""
+        from jaxprof.plotting import plot_map
+
+        return plot_map(self, ax=ax, **kwargs)
+
+    def __repr__(self) -> str:
+        return (
+            "WcsNDMap\n\n"
+            "  geom  : WcsGeom \n"
+            f"  axes  : {self.geom.axes_names}\n"
+            f"  shape : {self.geom.data_shape[::-1]}\n"
+            f"  ndim  : {self.data.ndim}\n"
+            f"  unit  : {self.unit.to_string()}\n"
+            f"  dtype : {self.data.dtype}"
+        )
+
+
+def _two_nearest(position: NDArray[np.float64], n: int) -> list[tuple[NDArray[np.int64], Any]]:
+    """Indices of two neighbours on an axis of ``n`` pixels, each with its weight at a position."""
+    low = np.clip(np.floor(position).astype(np.int64), 0, max(n - 2, 0))
+    if n == 1:
+        return [(low, 1.0)]
+    return [(low, 1.0 - (position - low)), (low + 1, position - low)]

@@ -1,0 +1,1 @@
+"""Root finding and linear algebra: functions and arrays only."""
