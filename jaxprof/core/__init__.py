@@ -1,4 +1,4 @@
-"""The pure JAX core: arrays in, arrays out; no units, files or plots."""
+"""The functions on arrays, by the names that they have always had here; nothing but re-exports."""
 
 from jaxprof.inference.fit import fit_norms as fit_norms
 from jaxprof.inference.intervals import Limits as Limits

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxprof import core
 from jaxprof.attributes import KnownAttributes
 from jaxprof.compilation import jit_quickly
 from jaxprof.datasets.gti import joined_gti
@@ -30,6 +29,10 @@ from jaxprof.estimators.options import (
 from jaxprof.likelihood.data import Data, NormFit, OnOffData, Status, blocks
 from jaxprof.likelihood.statistics import TRUNCATION, wstat_rates
 from jaxprof.models.spectral import PowerLawSpectralModel
+from jaxprof.inference.fit import fit_norms
+from jaxprof.inference.intervals import limits as norm_limits
+from jaxprof.inference.intervals import sensitivity
+from jaxprof.inference.scan import scan as scan_norms
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce.separate import LIKELIHOODS, MASK_POLICIES, Reduction, reduce_datasets
@@ -299,7 +302,7 @@ class FluxProfileEstimator(KnownAttributes):
     def _quantities(self, reduction: Reduction) -> dict[str, Array]:
         data = reduction.data
         norm_min, norm_max = self.norm.bounds()
-        fit = core.fit_norms(data, norm_min=norm_min, norm_max=norm_max)
+        fit = fit_norms(data, norm_min=norm_min, norm_max=norm_max)
         quantities = {
             "norm": fit.norm,
             "norm_err": np.array(fit.norm_err) * self.n_sigma,
@@ -309,7 +312,7 @@ class FluxProfileEstimator(KnownAttributes):
         }
         wanted = set(self.selection_optional)
         if wanted & {"errn-errp", "ul"}:
-            limits = core.limits(
+            limits = norm_limits(
                 data,
                 fit,
                 n_sigma=self.n_sigma,
@@ -322,7 +325,7 @@ class FluxProfileEstimator(KnownAttributes):
             if "ul" in wanted:
                 quantities["norm_ul"] = limits.norm_ul
         if "sensitivity" in wanted:
-            found = core.sensitivity(data, n_sigma=self.n_sigma_sensitivity)
+            found = sensitivity(data, n_sigma=self.n_sigma_sensitivity)
             quantities["norm_sensitivity"] = np.where(
                 _without_background(data), np.nan, np.array(found)
             )
@@ -330,7 +333,7 @@ class FluxProfileEstimator(KnownAttributes):
         status = np.array(fit.status)
         if "scan" in wanted:
             values = self.norm.values()
-            scan = np.array(core.scan(data, values))
+            scan = np.array(scan_norms(data, values))
             scan[status == Status.FULLY_MASKED] = np.nan
             arrays["stat_scan"] = scan
             arrays["norm_scan"] = np.broadcast_to(values, scan.shape).copy()
