@@ -18,7 +18,7 @@ help:
 	@echo 'make demo       make the example profiles, tables and figures (in out/)'
 	@echo 'make test       run the tests but the slow ones; PYTEST_ARGS="-k plot" chooses others'
 	@echo 'make test-slow  run the slow tests'
-	@echo 'make lint       ruff and mypy'
+	@echo 'make lint       ruff, mypy and the import contract'
 	@echo 'make venv       set up $(VENV) only; the targets above do it when it is needed'
 	@echo 'make clean      remove what the targets above wrote, but not $(VENV)'
 	@echo 'make distclean  the same, and $(VENV)'
@@ -50,6 +50,7 @@ lint: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
 
 clean:
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

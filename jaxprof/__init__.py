@@ -37,8 +37,8 @@ from jaxprof.models.spectral import (
 )
 from jaxprof.models.spectral import TemplateSpectralModel as TemplateSpectralModel
 from jaxprof.profile import FluxProfile as FluxProfile
-from jaxprof.reduce.joint.expectation import expected_dataset as expected_dataset
 from jaxprof.reduce.joint.expectation import predicted_counts as predicted_counts
+from jaxprof.simulate.expectation import expected_dataset as expected_dataset
 from jaxprof.sky import WcsNDMap as WcsNDMap
 from jaxprof.sky.axes import MapAxis as MapAxis
 from jaxprof.sky.geometry import WcsGeom as WcsGeom

@@ -22,9 +22,9 @@ from jaxprof import (
     make_orthogonal_rectangle_sky_regions,
 )
 from jaxprof.core import Status, fit_joint
-from jaxprof.estimators.prediction import pixel_signal
 from jaxprof.inference import joint_fit
 from jaxprof.inference.joint_fit import fit_joint_ts
+from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.sky import WcsNDMap
 
 EDGES = [1, 10] * u.TeV

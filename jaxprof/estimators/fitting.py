@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.datasets import MapDatasetOnOff
+from jaxprof.estimators.options import Selection
 from jaxprof.inference.joint_fit import fit_joint_ts
 from jaxprof.inference.joint_intervals import joint_limits, joint_scan, joint_sensitivity
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointData, JointFit
-from jaxprof.reduce.joint.problem import Group, seen
+from jaxprof.reduce.joint.groups import Group
+from jaxprof.reduce.joint.problem import JointProblem, joint_data
 from jaxprof.reduce.joint.refine import (
     coefficients_at,
     held_points,
     negative_pixels,
     norm_positions,
 )
-from jaxprof.reduce.joint.response import ForwardResponse
 from jaxprof.reduce.joint.scaling import Units, units_of
 from jaxprof.user_warning import warn_user
-
-if TYPE_CHECKING:
-    from jaxprof.estimators.joint import ForwardFoldingProfileEstimator
 
 Array = NDArray[Any]
 
@@ -83,70 +81,51 @@ class _Started:
     units: Units
 
 
-def fit_groups(
-    datasets: Sequence[MapDataset],
-    response: ForwardResponse,
-    groups: Sequence[Group],
-    make: Callable[..., list[JointData]],
-    options: ForwardFoldingProfileEstimator,
-    wanted: set[str],
-) -> list[GroupResult]:
+def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]:
     """Fit all energy groups, and find what is asked for of each bin.
 
     Parameters
     ----------
-    datasets : sequence of MapDataset
-        What is fitted.
-    response : ForwardResponse
-        Their response.
-    groups : sequence of Group
-        The groups.
-    make : callable
-        Gives the joint data of all groups; takes ``likelihood``, ``merge`` and ``alone`` as
-        `joint_data` does.
-    options : ForwardFoldingProfileEstimator
-        Numbers of standard deviations, and norms of the scan.
-    wanted : set of str
-        Optional quantities.
+    problem : JointProblem
+        The problem.
+    selection : Selection
+        What is asked for.
 
     Returns
     -------
     list of GroupResult
         One for each group.
     """
-    n_bins = response.components.n_bins
-    alone: list[list[Array | None]] = [[None] * len(datasets) for _ in groups]
+    groups, n_bins = problem.groups, problem.n_bins
+    alone: list[list[Array | None]] = [[None] * len(problem.datasets) for _ in groups]
     started: dict[int, _Started] = {}
     pending = list(range(len(groups)))
-    per_pixel = options.likelihood == "pixel"
-    in_use = seen(datasets, response, groups)
+    per_pixel = problem.model.likelihood == "pixel"
     for step in range(ROUNDS + 1):
         whole = step == ROUNDS or not per_pixel
-        made = make(merge=not whole, alone=None if whole else alone)
+        made = joint_data(problem, merge=not whole, alone=None if whole else alone)
         for number in pending:
             # First the norms alone: about where the rest goes, their covariance tells.
-            wanted_ts = in_use[:, number] & (step > 0 or whole)
-            started[number] = _start(made[number], n_bins, wanted_ts)
+            with_ts = problem.in_use[:, number] & (step > 0 or whole)
+            started[number] = _start(made[number], n_bins, with_ts)
         if whole:
             break
-        found = [
-            number
-            for number in pending
-            if _sent_out(
-                datasets, response, groups[number], started[number], alone[number], options, wanted
-            )
-        ]
+        found = []
+        for number in pending:
+            new = _negative_pixels(problem, groups[number], started[number], selection)
+            if _added(alone[number], new):
+                found.append(number)
         pending = found if step > 0 else pending
         if not pending:
             break
-    _warn(response, groups, started)
+    _warn(problem, started)
     # The sensitivity must not depend on where the observed counts happen to be.
-    even = make(merge=False) if "sensitivity" in wanted else [None] * len(groups)
+    even = joint_data(problem, merge=False) if "sensitivity" in selection else [None] * len(groups)
     results = [
-        _finish(started[number], group, n_bins, len(datasets), even[number], options, wanted)
+        _finish(problem, group, started[number], even[number], selection)
         for number, group in enumerate(groups)
     ]
-    if "sensitivity" in wanted:
+    if "sensitivity" in selection:
         _warn_sensitivity(results, n_bins)
     return results
 
@@ -166,9 +145,9 @@ def _warn_sensitivity(results: Sequence[GroupResult], n_bins: int) -> None:
             )
 
 
-def _warn(response: ForwardResponse, groups: Sequence[Group], started: dict[int, _Started]) -> None:
+def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
     """Say what the numbers do not."""
-    components = response.components
+    components = problem.response.components
     status = np.stack([np.asarray(start.fit.status) for start in started.values()])
     unseen = np.all(status == Status.NO_EXPOSURE, axis=0)[components.n_regions :]
     lost = [s.name for s, u in zip(components.sources, unseen, strict=True) if u and s.free]
@@ -177,7 +156,7 @@ def _warn(response: ForwardResponse, groups: Sequence[Group], started: dict[int,
             f"sources: no photons of {', '.join(map(repr, lost))} reach the pixels of the fit, "
             "so that the norm is NaN",
         )
-    for number, group in enumerate(groups):
+    for number, group in enumerate(problem.groups):
         start = started[number]
         low, high = group.edges
         name = f"the joint fit from {low:.4g} to {high:.4g} TeV"
@@ -207,71 +186,70 @@ def _best(data: JointData, fit: JointFit) -> Array:
     return np.where(np.isfinite(fit.values), fit.values, np.asarray(data.start))
 
 
-def _sent_out(
-    datasets: Sequence[MapDataset],
-    response: ForwardResponse,
-    group: Group,
-    start: _Started,
-    alone: list[Array | None],
-    options: ForwardFoldingProfileEstimator,
-    wanted: set[str],
-) -> bool:
-    """Add pixels with negative predictions to those with slots of their own; whether any was new.
+def _negative_pixels(
+    problem: JointProblem, group: Group, start: _Started, selection: Selection
+) -> list[Array | None]:
+    """Pixels without counts that are predicted below zero, for each dataset; None for none.
 
     At the minimum, at those with a norm of zero, and about where limits and scans go.
     """
     fit = jax.tree.map(np.asarray, start.fit)
+    found: list[Array | None] = [None] * len(problem.datasets)
     if not fit.converged:
-        return False
+        return found
     at = norm_positions(start.data)[: len(start.points)]
     norms = fit.values[at]
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.diagonal(fit.covariance)[at])
     unit = start.units.values[at]
     shifts = [-norms]
-    if "errn-errp" in wanted:
-        shifts += [-options.n_sigma * error, options.n_sigma * error]
-    if "ul" in wanted:
-        shifts.append(options.n_sigma_ul * error)
-    if "scan" in wanted:
-        values = options.norm.values()
+    if "errn-errp" in selection:
+        shifts += [-selection.n_sigma * error, selection.n_sigma * error]
+    if "ul" in selection:
+        shifts.append(selection.n_sigma_ul * error)
+    if "scan" in selection:
+        values = selection.scan_values
         shifts += [values.min() / unit - norms, values.max() / unit - norms]
     points = [
         _best(start.data, fit)[np.newaxis],
         start.points[np.all(np.isfinite(start.points), axis=1)],
         held_points(start.data, fit, np.stack(shifts, axis=1)),
     ]
-    new = False
-    for number, (dataset, own) in enumerate(zip(datasets, response.datasets, strict=True)):
-        if isinstance(dataset, MapDatasetOnOff):
-            continue
-        negative = negative_pixels(
-            dataset,
-            own,
-            start.plain,
-            np.concatenate(points) * start.units.values,
-            group.bins[number],
-            number=number,
-            summed=options.sum_over_energy_groups,
-        )
-        known = alone[number]
-        fresh = negative if known is None else negative & ~known
-        if fresh.any():
-            alone[number] = negative if known is None else negative | known
-            new = True
-    return new
+    at_points = np.concatenate(points) * start.units.values
+    for number, (dataset, own) in enumerate(problem.pairs()):
+        if not isinstance(dataset, MapDatasetOnOff):
+            found[number] = negative_pixels(
+                dataset,
+                own,
+                start.plain,
+                at_points,
+                group.bins[number],
+                number=number,
+                summed=problem.model.sum_over_energy_groups,
+            )
+    return found
+
+
+def _added(known: list[Array | None], new: list[Array | None]) -> bool:
+    """Add pixels, for each dataset, to those with counts bins of their own; whether any was new."""
+    added = False
+    for number, pixels in enumerate(new):
+        old = known[number]
+        if pixels is not None and (pixels if old is None else pixels & ~old).any():
+            known[number] = pixels if old is None else pixels | old
+            added = True
+    return added
 
 
 def _finish(
-    start: _Started,
+    problem: JointProblem,
     group: Group,
-    n_bins: int,
-    n_datasets: int,
+    start: _Started,
     even: JointData | None,
-    options: ForwardFoldingProfileEstimator,
-    wanted: set[str],
+    selection: Selection,
 ) -> GroupResult:
     """Find the optional quantities of one group."""
+    n_bins = problem.n_bins
     data, fit, bins = start.data, start.fit, np.arange(n_bins)
     own = jax.tree.map(np.asarray, fit)
     values: dict[str, Any] = {"ts": start.ts}
@@ -280,13 +258,13 @@ def _finish(
     at = norm_positions(data)
     units = start.units.values[at][:n_bins]
     names: list[str] = []
-    if "errn-errp" in wanted:
+    if "errn-errp" in selection:
         sides += [-1.0, 1.0]
-        rises += [options.n_sigma**2] * 2
+        rises += [selection.n_sigma**2] * 2
         names += ["norm_errn", "norm_errp"]
-    if "ul" in wanted:
+    if "ul" in selection:
         sides.append(1.0)
-        rises.append(options.n_sigma_ul**2)
+        rises.append(selection.n_sigma_ul**2)
         names.append("norm_ul")
     if names:
         # An upper limit may be the bound of its norm.
@@ -295,19 +273,20 @@ def _finish(
         values |= dict(zip(names, np.array(found).T * units, strict=True))
         if "norm_ul" in values:
             values["norm_ul"] = values["norm_ul"] + own.values[at][:n_bins] * units
-    if "scan" in wanted:
-        norms = options.norm.values() / units[:, np.newaxis]
+    if "scan" in selection:
+        norms = selection.scan_values / units[:, np.newaxis]
         values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
     if even is not None:
         values["norm_sensitivity"] = units * np.asarray(
             joint_sensitivity(
-                start.units.data(even), fit, bins, np.asarray(float(options.n_sigma_sensitivity))
+                start.units.data(even), fit, bins, np.asarray(float(selection.n_sigma_sensitivity))
             )
         )
     best = _best(data, own) * start.units.values
     at_one = best.copy()
     at_one[at] = 1.0
-    pairs = [coefficients_at(start.plain, np.stack([best, at_one]), k) for k in range(n_datasets)]
+    both = np.stack([best, at_one])
+    pairs = [coefficients_at(start.plain, both, k) for k in range(len(problem.datasets))]
     lost = 0.0 if own.converged else np.nan
     variance = np.diagonal(own.covariance)
     with np.errstate(invalid="ignore"):

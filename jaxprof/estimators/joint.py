@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.estimators.configuration import COMMON_CHECKS, ProfileEstimator
 from jaxprof.estimators.fitting import fit_groups
 from jaxprof.estimators.joint_options import (
     bin_models,
@@ -25,16 +26,17 @@ from jaxprof.estimators.joint_options import (
     not_negative,
     source_list,
 )
-from jaxprof.estimators.options import dataset_list, one_of, optional_selection
-from jaxprof.estimators.result import joint_profile
-from jaxprof.estimators.separate import FluxProfileEstimator
+from jaxprof.estimators.options import dataset_list, one_of
+from jaxprof.estimators.result import joint_quantities
 from jaxprof.likelihood.joint_data import JointData
 from jaxprof.profile import FluxProfile
 from jaxprof.reduce.energy_groups import same_edges, snap_energy_edges, warn_moved_edges
+from jaxprof.reduce.joint.backgrounds import background_options
 from jaxprof.reduce.joint.components import Components
 from jaxprof.reduce.joint.expectation import with_models_as_counts
+from jaxprof.reduce.joint.groups import Group, make_groups
 from jaxprof.reduce.joint.guards import nearest_bins
-from jaxprof.reduce.joint.problem import Group, make_groups, reducer
+from jaxprof.reduce.joint.problem import JointModel, JointProblem, joint_data, joint_problem
 from jaxprof.reduce.joint.response import ForwardResponse, dataset_response, warn_rough_emissions
 from jaxprof.sky.models import SkyModel
 
@@ -43,7 +45,7 @@ Array = NDArray[Any]
 POLICIES = ("coverage", "strict")
 
 
-class ForwardFoldingProfileEstimator(FluxProfileEstimator):
+class ForwardFoldingProfileEstimator(ProfileEstimator):
     """Estimate a flux profile with the point-spread function folded in, all bins in one fit.
 
     The sibling of `FluxProfileEstimator`, which fits each bin on its own. Here the norms of all
@@ -150,7 +152,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
     oversampling: int
     subpixels: int | None
     _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
-        **FluxProfileEstimator._checks,
+        **COMMON_CHECKS,
         "mask_policy": partial(one_of, "mask_policy", valid=POLICIES),
         "sources": source_list,
         "smoothness": partial(not_negative, "smoothness"),
@@ -312,7 +314,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
                 "profiled pixel by pixel biases the norms; use likelihood='region'"
             )
 
-    def reduce(  # type: ignore[override]
+    def reduce(
         self, datasets: Any, response: ForwardResponse | None = None, *, merge: bool = True
     ) -> list[JointData]:
         """Reduce datasets to the arrays of the joint fits, without fitting.
@@ -337,7 +339,7 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
         datasets = [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
         with jax.enable_x64(True):
             response = self._checked(datasets, response)
-            made = reducer(datasets, response, self._groups(datasets), self)(merge=merge)
+            made = joint_data(self._problem(datasets, response), merge=merge)
         return jax.tree.map(_in_default_precision, made)
 
     def _checked(
@@ -397,11 +399,31 @@ class ForwardFoldingProfileEstimator(FluxProfileEstimator):
                     "response was folded again with another spectral_model, and fluxes would be "
                     "those of the estimator's; make an estimator with that spectral_model"
                 )
-            groups = self._groups(datasets)
-            wanted = set(optional_selection(self.selection_optional))
-            make = reducer(datasets, response, groups, self)
-            results = fit_groups(datasets, response, groups, make, self, wanted)
-            return joint_profile(datasets, response, results, self, wanted)
+            problem, selection = self._problem(datasets, response), self._selection()
+            results = fit_groups(problem, selection)
+            quantities, reference, tables = joint_quantities(problem, results, selection)
+        return FluxProfile(
+            quantities,
+            energy_edges=np.array([result.group.edges for result in results]),
+            reference_models=self.spectral_models,
+            reference=reference,
+            meta={"estimator": type(self).__name__, "likelihood": self.likelihood},
+            nuisance=tables["nuisance"],
+            goodness=tables["goodness"],
+            **self._described(datasets),
+        )
+
+    def _problem(self, datasets: Sequence[MapDataset], response: ForwardResponse) -> JointProblem:
+        names = [dataset.name for dataset in datasets]
+        model = JointModel(
+            norm_bounds=self.norm.bounds(),
+            backgrounds=tuple(background_options(self.background, names)),
+            free_spectral_parameters=tuple(self.free_spectral_parameters),
+            smoothness=self.smoothness,
+            likelihood=self.likelihood,
+            sum_over_energy_groups=self.sum_over_energy_groups,
+        )
+        return joint_problem(datasets, response, self._groups(datasets), model)
 
 
 def _in_default_precision(array: Any) -> Any:

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.estimators.options import checked_spectral_model, one_of, switch
 from jaxprof.models.spatial import PointSpatialModel
 from jaxprof.profile.quantities import SOLID_ANGLES
+from jaxprof.reduce.joint.backgrounds import background_option
 from jaxprof.reduce.joint.emission import template_model
 from jaxprof.reduce.joint.guards import guard_regions
-from jaxprof.reduce.joint.parameters import BackgroundOption, background_option
 from jaxprof.sky.models import SkyModel
 from jaxprof.sky.regions import region_list
 
@@ -65,30 +64,6 @@ def checked_template(template: Any) -> Any:
         if not (many and isinstance(item, PointSpatialModel)):
             template_model(item, f"template[{number}]" if many else "template")
     return template
-
-
-def check_backgrounds(
-    datasets: Sequence[MapDataset], options: Sequence[BackgroundOption], summed: bool
-) -> None:
-    """Raise a ValueError for backgrounds that are to be fitted and cannot be."""
-    for dataset, option in zip(datasets, options, strict=True):
-        if option.is_fixed:
-            continue
-        if isinstance(dataset, MapDatasetOnOff):
-            raise ValueError(
-                f"background of the On-Off dataset {dataset.name!r} cannot be fitted: it is "
-                "measured in the OFF counts; give 'fixed' for it"
-            )
-        if dataset.background is None:
-            raise ValueError(
-                f"background of dataset {dataset.name!r} cannot be fitted: it has none; give "
-                "'fixed' for it"
-            )
-        if option.tilt != "fixed" and summed:
-            raise ValueError(
-                "background tilt cannot be fitted with sum_over_energy_groups=True, which leaves "
-                "one energy; give tilt='fixed'"
-            )
 
 
 def checked_background(option: Any) -> Any:

@@ -81,6 +81,30 @@ class NormParameter:
         return low, high
 
 
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What is asked for of each bin, beyond its norm.
+
+    Attributes
+    ----------
+    quantities : frozenset of str
+        Any of ``"errn-errp"``, ``"ul"``, ``"scan"``, ``"sensitivity"``.
+    n_sigma, n_sigma_ul, n_sigma_sensitivity : float
+        Numbers of standard deviations of errors, upper limits and sensitivities.
+    scan_values : ndarray, shape (V,)
+        Norms of the scan.
+    """
+
+    quantities: frozenset[str]
+    n_sigma: float
+    n_sigma_ul: float
+    n_sigma_sensitivity: float
+    scan_values: Array
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.quantities
+
+
 def dataset_list(datasets: Any) -> list[MapDataset]:
     """One dataset or several, as a list."""
     found = [datasets] if isinstance(datasets, MapDataset) else datasets

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.estimators.fitting import GroupResult
 from jaxprof.likelihood.goodness import cash_expectation
 from jaxprof.likelihood.statistics import wstat_rates
 from jaxprof.reduce.joint.counts import cell_values, log_energies
-from jaxprof.reduce.joint.response import DatasetResponse, ForwardResponse
-
-if TYPE_CHECKING:
-    from jaxprof.estimators.fitting import GroupResult
+from jaxprof.reduce.joint.pixel_signal import pixel_signal
+from jaxprof.reduce.joint.problem import JointProblem
+from jaxprof.reduce.joint.response import DatasetResponse
 
 Array = NDArray[Any]
 
@@ -69,42 +68,13 @@ def background_factor(result: GroupResult, number: int, log_energy: Array) -> Ar
     return factor if result.fit.converged else np.full_like(factor, np.nan)
 
 
-def pixel_signal(own: DatasetResponse, coefficients: Array, bins: slice) -> Array:
-    """Predicted counts of all components in the pixels of the cells, (E, N, P)."""
-    cells = own.cells
-    ny, nx = cells.y.max() + 1, cells.x.max() + 1
-    cube = np.zeros((len(own.mask[bins]), ny, nx))
-    for part in own.windows:
-        values = np.asarray(part.values)
-        for index in range(len(part)):
-            factor = coefficients[part.first + index]
-            y0, x0 = int(part.y0[index]), int(part.x0[index])
-            height, width = values.shape[-2:]
-            y = slice(max(y0, 0), min(y0 + height, ny))
-            x = slice(max(x0, 0), min(x0 + width, nx))
-            if y.start >= y.stop or x.start >= x.stop:
-                continue
-            inner = values[index][..., y.start - y0 : y.stop - y0, x.start - x0 : x.stop - x0]
-            if part.edisp is None:
-                image = np.einsum("q,qehw->ehw", factor, inner[:, bins])
-            else:
-                mixed = factor[:, np.newaxis] * np.asarray(part.edisp)[index][:, bins]
-                image = np.einsum("qe,qhw->ehw", mixed, inner[:, 0])
-            cube[:, y, x] += image
-    return np.where(own.mask[bins], cube[:, cells.y, cells.x], 0.0)
-
-
-def predict(
-    datasets: Sequence[MapDataset], response: ForwardResponse, result: GroupResult
-) -> Prediction:
+def predict(problem: JointProblem, result: GroupResult) -> Prediction:
     """Predicted counts of a fitted group.
 
     Parameters
     ----------
-    datasets : sequence of MapDataset
+    problem : JointProblem
         What was fitted.
-    response : ForwardResponse
-        Their response.
     result : GroupResult
         The fit.
 
@@ -112,13 +82,13 @@ def predict(
     -------
     Prediction
     """
-    components = response.components
+    components = problem.response.components
     n_bins, n_regions = components.n_bins, components.n_regions
     columns: dict[str, list[Array]] = {}
     matrix = np.zeros((n_bins, n_bins))
     n_slots = np.zeros(n_bins)
     goodness = dict.fromkeys(("stat", "expected", "variance", "n_slots"), 0.0)
-    for number, (dataset, own) in enumerate(zip(datasets, response.datasets, strict=True)):
+    for number, (dataset, own) in enumerate(problem.pairs()):
         bins = result.group.bins[number]
         sums = own.per_component(len(components))[..., bins]
         fitted = np.einsum("cq,ncqe->nce", result.coefficients[number], sums)

@@ -1,90 +1,69 @@
-"""From joint fits to the profile."""
+"""From joint fits to the quantities of a profile."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from astropy.table import Table
 from numpy.typing import NDArray
 
-from jaxprof.datasets import MapDataset
-from jaxprof.datasets.gti import joined_gti
 from jaxprof.estimators.fitting import GroupResult
+from jaxprof.estimators.options import Selection
 from jaxprof.estimators.prediction import Prediction, predict
 from jaxprof.estimators.summary import goodness_table, nuisance_table
 from jaxprof.likelihood.data import Status
-from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import reference_fluxes
-from jaxprof.reduce.joint.parameters import background_options
-from jaxprof.reduce.joint.problem import coverage, seen
-from jaxprof.reduce.joint.response import ForwardResponse, emission_sizes
+from jaxprof.reduce.joint.problem import JointProblem
+from jaxprof.reduce.joint.response import emission_sizes
 from jaxprof.reduce.region_checks import solid_angle_of_pixels
-from jaxprof.sky.regions import profile_axis, region_solid_angles
-
-if TYPE_CHECKING:
-    from jaxprof.estimators.joint import ForwardFoldingProfileEstimator
+from jaxprof.sky.regions import region_solid_angles
 
 Array = NDArray[Any]
 
 
-def joint_profile(
-    datasets: Sequence[MapDataset],
-    response: ForwardResponse,
-    results: Sequence[GroupResult],
-    options: ForwardFoldingProfileEstimator,
-    wanted: set[str],
-) -> FluxProfile:
-    """The profile of fits of all energy groups.
+def joint_quantities(
+    problem: JointProblem, results: Sequence[GroupResult], selection: Selection
+) -> tuple[dict[str, Array], dict[str, Array] | None, dict[str, Table | None]]:
+    """Everything that a profile reports of fits of all energy groups.
 
     Parameters
     ----------
-    datasets : sequence of MapDataset
+    problem : JointProblem
         What was fitted.
-    response : ForwardResponse
-        Their response.
     results : sequence of GroupResult
         One for each group.
-    options : ForwardFoldingProfileEstimator
-        Tells what to report.
-    wanted : set of str
-        Optional quantities.
+    selection : Selection
+        What was asked for.
 
     Returns
     -------
-    FluxProfile
+    quantities : dict of ndarray
+        See `FluxProfile`.
+    reference : dict of ndarray or None
+        Fluxes at norm one, (B, G), of spectra with fitted parameters.
+    tables : dict of Table or None
+        ``nuisance`` and ``goodness``.
     """
-    quantities, reference, predictions = _quantities(datasets, response, results, options, wanted)
-    names = [dataset.name for dataset in datasets]
-    backgrounds = background_options(options.background, names)
-    return FluxProfile(
-        quantities,
-        axis=profile_axis(options.regions),
-        energy_edges=np.array([result.group.edges for result in results]),
-        reference_model=options.spectral_model,
-        reference_models=options.spectral_models,
-        reference=reference,
-        regions=options.regions,
-        dataset_names=names,
-        n_sigma=options.n_sigma,
-        n_sigma_ul=options.n_sigma_ul,
-        n_sigma_sensitivity=options.n_sigma_sensitivity,
-        gti=joined_gti([dataset.gti for dataset in datasets]),
-        nuisance=nuisance_table(response.components, results, names, backgrounds),
-        goodness=goodness_table(results, predictions),
-        meta={"estimator": type(options).__name__, "likelihood": options.likelihood},
-    )
+    predictions = [predict(problem, result) for result in results]
+    quantities = _quantities(problem, results, predictions, selection)
+    tables = {
+        "nuisance": nuisance_table(problem, results),
+        "goodness": goodness_table(results, predictions),
+    }
+    return quantities, _fitted_reference(problem, results, quantities), tables
 
 
 def _quantities(
-    datasets: Sequence[MapDataset],
-    response: ForwardResponse,
+    problem: JointProblem,
     results: Sequence[GroupResult],
-    options: ForwardFoldingProfileEstimator,
-    wanted: set[str],
-) -> tuple[dict[str, Array], dict[str, Array] | None, list[Prediction]]:
-    """Quantities (see `FluxProfile`), reference fluxes if these were fitted, and predictions."""
-    n_bins = response.components.n_bins
+    predictions: list[Prediction],
+    selection: Selection,
+) -> dict[str, Array]:
+    """Quantities, see `FluxProfile`."""
+    response, names = problem.response, problem.model.free_spectral_parameters
+    n_bins = problem.n_bins
     n_own = results[0].data.n_shape + 1
     norms = np.arange(n_bins) * n_own
 
@@ -95,13 +74,11 @@ def _quantities(
     covariance = per_group([r.fit.covariance[np.ix_(norms, norms)] for r in results])
     stat = per_group([np.full(n_bins, r.fit.stat) for r in results])
     ts = per_group([r.values["ts"] for r in results])
-    predictions = [predict(datasets, response, r) for r in results]
     status = per_group([r.fit.status[:n_bins] for r in results])
-    groups = [result.group for result in results]
-    status = _refined(status, predictions, seen(datasets, response, groups))
+    status = _refined(status, predictions, problem.in_use)
     quantities: dict[str, Array] = {
         "norm": norm,
-        "norm_err": per_group([r.errors[norms] for r in results]) * options.n_sigma,
+        "norm_err": per_group([r.errors[norms] for r in results]) * selection.n_sigma,
         "norm_covariance": covariance,
         "stat": np.where(np.isfinite(norm), stat, np.nan),
         "stat_null": stat + ts,
@@ -110,14 +87,14 @@ def _quantities(
     for name in ("norm_errn", "norm_errp", "norm_ul", "norm_sensitivity"):
         if name in results[0].values:
             quantities[name] = per_group([r.values[name] for r in results])
-    if "scan" in wanted:
-        values = options.norm.values()
+    if "scan" in selection:
+        values = selection.scan_values
         for name, suffix in (("scan", ""), ("scan_conditional", "_conditional")):
             rise = per_group([r.values[name] for r in results])
             quantities[f"stat_scan{suffix}"] = stat[..., np.newaxis] + rise
         shape = quantities["stat_scan"].shape
         quantities["norm_scan"] = np.broadcast_to(values, shape).copy()
-    for position, name in enumerate(options.free_spectral_parameters, start=1):
+    for position, name in enumerate(names, start=1):
         quantities[name] = per_group(
             [
                 np.where(np.isfinite(r.fit.values[norms]), r.fit.values[norms + position], np.nan)
@@ -125,17 +102,16 @@ def _quantities(
             ]
         )
         own = per_group([r.errors[norms + position] for r in results])
-        quantities[f"{name}_err"] = own * options.n_sigma
-    quantities |= _counts(datasets, predictions)
+        quantities[f"{name}_err"] = own * selection.n_sigma
+    quantities |= _counts(predictions, len(problem.datasets))
     quantities["response"] = per_group([p.response for p in predictions])
     quantities["success"] = status <= Status.BOUNDARY
     quantities["status"] = status
-    quantities["coverage"] = coverage(datasets, response, groups)
+    quantities["coverage"] = problem.coverage
     sizes = emission_sizes(response.components, response.datasets)
     quantities["solid_angle"] = solid_angle_of_pixels(sizes)
     quantities["region_solid_angle"] = region_solid_angles(response.components.regions)
-    reference = _fitted_reference(response, results, options, quantities)
-    return quantities, reference, predictions
+    return quantities
 
 
 def _refined(status: Array, predictions: list[Prediction], in_use: Array) -> Array:
@@ -150,33 +126,30 @@ def _refined(status: Array, predictions: list[Prediction], in_use: Array) -> Arr
     return np.where(lost, Status.FULLY_MASKED, status)
 
 
-def _counts(datasets: Sequence[MapDataset], predictions: list[Prediction]) -> dict[str, Array]:
+def _counts(predictions: list[Prediction], n_datasets: int) -> dict[str, Array]:
     """Observed and predicted counts, (B, G) for one dataset and (B, G, D) for several."""
     found = {}
     names = ("counts", "npred", "npred_background", "npred_excess", "npred_excess_ref")
     for name in names:
         values = np.stack([getattr(p, name) for p in predictions], axis=1)
-        found[name] = values[..., 0] if len(datasets) == 1 else values
+        found[name] = values[..., 0] if n_datasets == 1 else values
     for name in ("npred_guard", "npred_other", "npred_leaked"):
         found[name] = np.stack([getattr(p, name).sum(axis=-1) for p in predictions], axis=1)
     return found
 
 
 def _fitted_reference(
-    response: ForwardResponse,
-    results: Sequence[GroupResult],
-    options: ForwardFoldingProfileEstimator,
-    quantities: dict[str, Array],
+    problem: JointProblem, results: Sequence[GroupResult], quantities: dict[str, Array]
 ) -> dict[str, Array] | None:
     """Fluxes at norm one of spectra with fitted parameters, (B, G)."""
-    names = options.free_spectral_parameters
+    names, components = problem.model.free_spectral_parameters, problem.response.components
     if not names:
         return None
-    n_bins = response.components.n_bins
+    n_bins = problem.n_bins
     found = {name: np.empty((n_bins, len(results))) for name in ("dnde", "flux", "eflux")}
     for column, result in enumerate(results):
         edges = np.array([result.group.edges])
-        for row, model in enumerate(response.components.models[:n_bins]):
+        for row, model in enumerate(components.models[:n_bins]):
             start = reference_fluxes(model, edges)
             fitted = {name: quantities[name][row, column] for name in names}
             own = start

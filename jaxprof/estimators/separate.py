@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-import astropy.units as u
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxprof.attributes import KnownAttributes
 from jaxprof.compilation import jit_quickly
-from jaxprof.datasets.gti import joined_gti
-from jaxprof.estimators.options import (
-    NormParameter,
-    checked_energy_edges,
-    checked_spectral_model,
-    dataset_list,
-    norm_parameter,
-    one_of,
-    optional_selection,
-    positive,
-    profile_regions,
-    switch,
-)
-from jaxprof.likelihood.data import Data, NormFit, OnOffData, Status, blocks
-from jaxprof.likelihood.statistics import TRUNCATION, wstat_rates
-from jaxprof.models.spectral import PowerLawSpectralModel
+from jaxprof.estimators.configuration import COMMON_CHECKS, ProfileEstimator
+from jaxprof.estimators.options import dataset_list, one_of
 from jaxprof.inference.fit import fit_norms
 from jaxprof.inference.intervals import limits as norm_limits
 from jaxprof.inference.intervals import sensitivity
 from jaxprof.inference.scan import scan as scan_norms
+from jaxprof.likelihood.data import Data, NormFit, OnOffData, Status, blocks
+from jaxprof.likelihood.statistics import TRUNCATION, wstat_rates
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import SOLID_ANGLES
-from jaxprof.reduce.separate import LIKELIHOODS, MASK_POLICIES, Reduction, reduce_datasets
-from jaxprof.sky.regions import profile_axis
+from jaxprof.reduce.joint.expectation import with_models_as_counts
+from jaxprof.reduce.separate import MASK_POLICIES, Reduction, reduce_datasets
 from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
@@ -44,28 +30,7 @@ Array = NDArray[Any]
 _wstat_rates = jit_quickly()(wstat_rates)
 
 
-def _spectral_model(model: Any) -> Any:
-    return PowerLawSpectralModel() if model is None else checked_spectral_model(model)
-
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "regions": profile_regions,
-    "spectral_model": _spectral_model,
-    "energy_edges": checked_energy_edges,
-    "n_sigma": partial(positive, "n_sigma"),
-    "n_sigma_ul": partial(positive, "n_sigma_ul"),
-    "n_sigma_sensitivity": partial(positive, "n_sigma_sensitivity"),
-    "selection_optional": optional_selection,
-    "sum_over_energy_groups": partial(switch, "sum_over_energy_groups"),
-    "norm": norm_parameter,
-    "mask_policy": partial(one_of, "mask_policy", valid=MASK_POLICIES),
-    "likelihood": partial(one_of, "likelihood", valid=LIKELIHOODS),
-    "reference_solid_angle": partial(one_of, "reference_solid_angle", valid=tuple(SOLID_ANGLES)),
-}
-"""What makes of each option what the estimator works with, or raises."""
-
-
-class FluxProfileEstimator(KnownAttributes):
+class FluxProfileEstimator(ProfileEstimator):
     """Estimate the flux in each of a list of sky regions and in groups of energies.
 
     For each region and energy group the norm of a reference spectrum is fitted to the counts with a
@@ -138,89 +103,13 @@ class FluxProfileEstimator(KnownAttributes):
     With On-Off data and no OFF counts it is that of an unknown background, and needs no floor.
     """
 
-    regions: list[Any]
-    spectral_model: Any
-    energy_edges: u.Quantity
-    n_sigma: float
-    n_sigma_ul: float
-    n_sigma_sensitivity: float
-    selection_optional: tuple[str, ...]
-    sum_over_energy_groups: bool
-    norm: NormParameter
-    mask_policy: str
-    likelihood: str
-    reference_solid_angle: str
-    # Subclasses may have other rules for the same options, or more options.
-    _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = _CHECKS
-    _word: ClassVar[str] = "option"
-
-    def __init__(
-        self,
-        regions: Any = None,
-        *,
-        spectral_model: Any = None,
-        energy_edges: u.Quantity = (1.0, 10.0) * u.TeV,
-        n_sigma: float = 1,
-        n_sigma_ul: float = 2,
-        n_sigma_sensitivity: float = 5,
-        selection_optional: str | Iterable[str] | None = None,
-        sum_over_energy_groups: bool = False,
-        norm: NormParameter | Mapping[str, Any] | None = None,
-        mask_policy: str = "coverage",
-        likelihood: str = "region",
-        reference_solid_angle: str = "pixels",
-        spectrum: Any = None,
-        **unknown: Any,
-    ) -> None:
-        if unknown:
-            raise TypeError(
-                f"{type(self).__name__} has no option {', '.join(map(repr, unknown))}; it takes "
-                f"{', '.join(self._options())}"
-            )
-        if spectral_model is not None and spectrum is not None:
-            raise ValueError("give spectral_model or spectrum (its older name), not both")
-        options = {
-            "regions": regions,
-            "spectral_model": spectral_model if spectral_model is not None else spectrum,
-            "energy_edges": energy_edges,
-            "n_sigma": n_sigma,
-            "n_sigma_ul": n_sigma_ul,
-            "n_sigma_sensitivity": n_sigma_sensitivity,
-            "selection_optional": selection_optional,
-            "sum_over_energy_groups": sum_over_energy_groups,
-            "norm": norm,
-            "mask_policy": mask_policy,
-            "likelihood": likelihood,
-            "reference_solid_angle": reference_solid_angle,
-        }
-        for name, value in options.items():
-            setattr(self, name, value)
-
-    @classmethod
-    def _options(cls) -> tuple[str, ...]:
-        return tuple(_CHECKS)
-
-    @property
-    def spectrum(self) -> Any:
-        """The older name of ``spectral_model``."""
-        return self.spectral_model
-
-    @spectrum.setter
-    def spectrum(self, model: Any) -> None:
-        self.spectral_model = model
-
-    def __str__(self) -> str:
-        shown = {
-            **{name: getattr(self, name) for name in self._options()},
-            "regions": f"{len(self.regions)} {type(self.regions[0]).__name__}, ...",
-            "selection_optional": list(self.selection_optional),
-        }
-        width = max(map(len, shown)) + 1
-        lines = [f"{name:{width}}: {shown[name]}" for name in sorted(shown)]
-        return "\n".join([type(self).__name__, "-" * len(type(self).__name__), "", *lines])
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {len(self.regions)} regions>"
+    _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        **COMMON_CHECKS,
+        "mask_policy": partial(one_of, "mask_policy", valid=MASK_POLICIES),
+        "reference_solid_angle": partial(
+            one_of, "reference_solid_angle", valid=tuple(SOLID_ANGLES)
+        ),
+    }
 
     def reduce(self, datasets: Any) -> Reduction:
         """Reduce datasets to the arrays of the fits, without fitting.
@@ -235,9 +124,6 @@ class FluxProfileEstimator(KnownAttributes):
             ``reduction.data`` is what `jaxprof.core.fit_norms` takes, for a likelihood of one's
             own.
         """
-        # That package has an estimator which stands on this one.
-        from jaxprof.reduce.joint.expectation import with_models_as_counts
-
         with jax.enable_x64(True):
             return reduce_datasets(
                 [with_models_as_counts(dataset) for dataset in dataset_list(datasets)],
@@ -286,17 +172,10 @@ class FluxProfileEstimator(KnownAttributes):
             quantities = self._quantities(reduction)
         return FluxProfile(
             quantities,
-            axis=profile_axis(self.regions),
             energy_edges=reduction.energy_edges,
-            reference_model=self.spectral_model,
-            regions=self.regions,
-            dataset_names=reduction.dataset_names,
-            n_sigma=self.n_sigma,
-            n_sigma_ul=self.n_sigma_ul,
-            n_sigma_sensitivity=self.n_sigma_sensitivity,
-            gti=joined_gti([dataset.gti for dataset in datasets]),
             likelihood_data=reduction.data,
             reference_solid_angle=self.reference_solid_angle,
+            **self._described(datasets),
         )
 
     def _quantities(self, reduction: Reduction) -> dict[str, Array]:

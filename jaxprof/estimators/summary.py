@@ -10,28 +10,18 @@ from astropy.table import Table
 
 from jaxprof.estimators.fitting import GroupResult
 from jaxprof.estimators.prediction import Prediction
-from jaxprof.reduce.joint.components import Components
-from jaxprof.reduce.joint.parameters import BackgroundOption
+from jaxprof.reduce.joint.problem import JointProblem
 
 
-def nuisance_table(
-    components: Components,
-    results: Sequence[GroupResult],
-    names: Sequence[str],
-    backgrounds: Sequence[BackgroundOption],
-) -> Table | None:
+def nuisance_table(problem: JointProblem, results: Sequence[GroupResult]) -> Table | None:
     """Everything that was fitted along, a row for each group and parameter.
 
     Parameters
     ----------
-    components : Components
+    problem : JointProblem
         What was fitted.
     results : sequence of GroupResult
         One for each group.
-    names : sequence of str
-        Names of the datasets.
-    backgrounds : sequence of BackgroundOption
-        One for each dataset.
 
     Returns
     -------
@@ -39,6 +29,7 @@ def nuisance_table(
         Columns ``group``, ``dataset``, ``parameter``, ``value``, ``error`` (one standard
         deviation, NaN if fixed) and ``fixed``; None if there is nothing to tell.
     """
+    components, backgrounds = problem.response.components, problem.model.backgrounds
     rows: list[tuple[Any, ...]] = []
     for group, result in enumerate(results):
         data = result.data
@@ -50,11 +41,12 @@ def nuisance_table(
                 label = f"norm of {components.sources[index - components.n_regions].name}"
             labels.append(("", label, index * (1 + data.n_shape)))
         if data.n_nuisance:
-            for number, (name, option) in enumerate(zip(names, backgrounds, strict=True)):
+            pairs = zip(problem.datasets, backgrounds, strict=True)
+            for number, (dataset, option) in enumerate(pairs):
                 at = data.nuisance_start + 2 * number
-                labels.append((name, "background norm", at))
+                labels.append((dataset.name, "background norm", at))
                 if option.tilt != "fixed":
-                    labels.append((name, "background tilt", at + 1))
+                    labels.append((dataset.name, "background tilt", at + 1))
         rows += [(group, *label, *_fitted(result, at)) for *label, at in labels]
     if not rows:
         return None

@@ -24,8 +24,8 @@ each, or fitted indices), files have the columns of every sed type, so that
 told; others it computes from these and its own model. The header names "dnde" unless another
 was asked for: gammapy cannot read "likelihood" of such files.
 
-Columns of the likelihood data are named as in `jaxprof.likelihood.data`, (G, E) arrays; the number of the
-block stands before the name if several are fitted jointly (``2_counts``).
+Columns of the likelihood data are named as in `jaxprof.likelihood.data`, (G, E) arrays; the number
+of the block stands before the name if several are fitted jointly (``2_counts``).
 """
 
 from __future__ import annotations

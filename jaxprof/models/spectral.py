@@ -22,9 +22,8 @@ from jaxprof.models.base import parameter, register_model
 from jaxprof.models.spectral_base import CompoundSpectralModel as CompoundSpectralModel
 from jaxprof.models.spectral_base import ConstantSpectralModel as ConstantSpectralModel
 from jaxprof.models.spectral_base import SpectralModel as SpectralModel
-from jaxprof.models.spectral_base import read_number
 from jaxprof.models.spectral_base import spectral_model_from_dict as spectral_model_from_dict
-from jaxprof.models.units import DNDE, FLUX, is_concrete
+from jaxprof.models.units import DNDE, FLUX, is_concrete, read_number
 
 _model = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 

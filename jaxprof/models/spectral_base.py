@@ -21,6 +21,7 @@ from jaxprof.models.units import (
     check,
     is_concrete,
     is_quantity,
+    read_number,
     to_value,
 )
 
@@ -320,20 +321,6 @@ class CompoundSpectralModel(SpectralModel):
     def __repr__(self) -> str:
         symbol = {"add": "+", "sub": "-", "mul": "*"}[self.operator]
         return f"({self.model1!r} {symbol} {self.model2!r})"
-
-
-def read_number(data: dict[str, Any], key: str, own_unit: str, *, name: str) -> Any:
-    """Return ``data[key]``, as a quantity if ``data["unit"]`` is not ``own_unit``."""
-    value, unit = data[key], data.get("unit", own_unit)
-    if unit == own_unit:
-        return value
-    # Another unit can only be read with astropy, which dicts of our own never need.
-    from astropy.units import Quantity
-
-    try:
-        return Quantity(value, unit)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} has a value or unit that cannot be read: {data}") from error
 
 
 def spectral_model_from_dict(data: dict[str, Any]) -> SpectralModel:

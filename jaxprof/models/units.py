@@ -1,7 +1,7 @@
 """Strip units from what users pass, and check the numbers that are known.
 
-This is the only place of `jaxprof.core` that knows units exist. It never imports
-astropy for plain numbers, arrays or quantities.
+This is the only place below `jaxprof.sky` that knows units exist. It never imports astropy for
+plain numbers, arrays or quantities.
 """
 
 from __future__ import annotations
@@ -121,3 +121,17 @@ def check(value: Any, kind: str, *, name: str) -> Any:
     if is_concrete(value) and not np.all(test(np.asarray(value))):
         raise ValueError(f"{name} must be {wanted}, got {value}")
     return value
+
+
+def read_number(data: dict[str, Any], key: str, own_unit: str, *, name: str) -> Any:
+    """Return ``data[key]``, as a quantity if ``data["unit"]`` is not ``own_unit``."""
+    value, unit = data[key], data.get("unit", own_unit)
+    if unit == own_unit:
+        return value
+    # Another unit can only be read with astropy, which dicts of our own never need.
+    from astropy.units import Quantity
+
+    try:
+        return Quantity(value, unit)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} has a value or unit that cannot be read: {data}") from error

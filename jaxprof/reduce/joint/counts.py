@@ -161,7 +161,8 @@ def cash_slots(
         Whether pixels without counts share a slot over all energies: not if the background has a
         tilt that is fitted.
     alone : ndarray of bool, shape (E, N, P), or (1, N, P) if summed, optional
-        Pixels without counts that are to have slots of their own; see `jaxprof.reduce.joint.refine`.
+        Pixels without counts that are to have counts bins of their own; see
+        `jaxprof.reduce.joint.refine`.
 
     Returns
     -------

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxprof.estimators.options import NormParameter
+from jaxprof.reduce.joint.backgrounds import BackgroundOption
 from jaxprof.reduce.joint.components import Components
 
 Array = NDArray[Any]
@@ -19,86 +19,6 @@ Array = NDArray[Any]
 SHAPE_RANGE = {"index": 5.0, "alpha": 5.0, "beta": 5.0}
 #: Largest spectral parameters, where they cannot be negative.
 SHAPE_MAX = {"lambda_": 1e3}
-#: Smallest width of a Gaussian constraint: below it, "fixed" is the same and is exact.
-NARROWEST = 1e-9
-
-
-@dataclass(frozen=True)
-class BackgroundOption:
-    """How the background of a dataset is fitted.
-
-    Parameters
-    ----------
-    norm, tilt : "fixed", "free" or float
-        A number is the width of a Gaussian constraint around one (norm) or zero (tilt).
-    """
-
-    norm: str | float = "fixed"
-    tilt: str | float = "fixed"
-
-    def __post_init__(self) -> None:
-        for name in ("norm", "tilt"):
-            value = getattr(self, name)
-            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if not (value in ("fixed", "free") if not number else NARROWEST <= value < np.inf):
-                raise ValueError(
-                    f"background {name} must be 'fixed', 'free' or the positive width of a "
-                    f"Gaussian constraint of at least {NARROWEST:g}, got {value!r}"
-                )
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether nothing is fitted."""
-        return self.norm == "fixed" and self.tilt == "fixed"
-
-
-def background_options(option: Any, names: Sequence[str]) -> list[BackgroundOption]:
-    """One option for each dataset, from what the user gave.
-
-    Parameters
-    ----------
-    option : str, float, mapping, BackgroundOption, list or mapping of these
-        "fixed", "free" and widths are those of the norm. A list has one for each dataset, a mapping
-        may have them by name.
-    names : sequence of str
-        Names of the datasets.
-
-    Returns
-    -------
-    list of BackgroundOption
-
-    Raises
-    ------
-    ValueError
-        For anything else.
-    """
-    if isinstance(option, Mapping) and not set(option) <= {"norm", "tilt"}:
-        unknown = [name for name in option if name not in names]
-        if unknown:
-            raise ValueError(
-                f"background: {unknown[0]!r} is no dataset; there are {', '.join(map(repr, names))}"
-                " (or give 'norm' and 'tilt')"
-            )
-        return [background_option(option.get(name, "fixed")) for name in names]
-    if isinstance(option, list | tuple):
-        if len(option) != len(names):
-            raise ValueError(
-                f"background is a list of {len(option)}; give one for each of the "
-                f"{len(names)} datasets"
-            )
-        return [background_option(own) for own in option]
-    return [background_option(option)] * len(names)
-
-
-def background_option(option: Any) -> BackgroundOption:
-    """What the user gave for one dataset."""
-    if isinstance(option, BackgroundOption):
-        return option
-    if isinstance(option, Mapping):
-        if unknown := set(option) - {"norm", "tilt"}:
-            raise ValueError(f"background has no {sorted(unknown)[0]!r}; it has 'norm' and 'tilt'")
-        return BackgroundOption(**option)
-    return BackgroundOption(norm=option)
 
 
 @dataclass(frozen=True)
@@ -140,7 +60,7 @@ def smoothness_matrix(seen: Array) -> Array:
 
 def make_parameters(
     components: Components,
-    norm: NormParameter,
+    norm_bounds: tuple[float | None, float | None],
     backgrounds: Sequence[BackgroundOption],
     names: Sequence[str] = (),
     smoothness: float = 0.0,
@@ -152,8 +72,8 @@ def make_parameters(
     ----------
     components : Components
         What is fitted.
-    norm : NormParameter
-        Bounds of the norms of bins and guard bins.
+    norm_bounds : tuple of float or None
+        Bounds of the norms of bins and guard bins; None for no bound.
     backgrounds : sequence of BackgroundOption
         One for each dataset.
     names : sequence of str
@@ -179,7 +99,7 @@ def make_parameters(
     norms = np.arange(n_components) * n_own
     regions = norms[: components.n_regions]
     free[regions] = True
-    low, high = norm.bounds()
+    low, high = norm_bounds
     lower[regions] = -np.inf if low is None else low
     upper[regions] = np.inf if high is None else high
     for at, source in zip(norms[components.n_regions :], components.sources, strict=True):

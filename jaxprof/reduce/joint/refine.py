@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset
-from jaxprof.estimators.prediction import pixel_signal
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.joint_model import coefficients
 from jaxprof.reduce.joint.bins import tile_pixels
 from jaxprof.reduce.joint.counts import log_energies, slot_values, tile_templates
+from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.reduce.joint.response import DatasetResponse
 
 Array = NDArray[Any]

@@ -1,0 +1,159 @@
+"""The configuration that the two estimators share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+import astropy.units as u
+
+from jaxprof.attributes import KnownAttributes
+from jaxprof.datasets import MapDataset
+from jaxprof.datasets.gti import joined_gti
+from jaxprof.estimators.options import (
+    NormParameter,
+    Selection,
+    checked_energy_edges,
+    checked_spectral_model,
+    norm_parameter,
+    one_of,
+    optional_selection,
+    positive,
+    profile_regions,
+    switch,
+)
+from jaxprof.models.spectral import PowerLawSpectralModel
+from jaxprof.reduce.separate import LIKELIHOODS
+from jaxprof.sky.regions import profile_axis
+
+
+def _spectral_model(model: Any) -> Any:
+    return PowerLawSpectralModel() if model is None else checked_spectral_model(model)
+
+
+COMMON_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "regions": profile_regions,
+    "spectral_model": _spectral_model,
+    "energy_edges": checked_energy_edges,
+    "n_sigma": partial(positive, "n_sigma"),
+    "n_sigma_ul": partial(positive, "n_sigma_ul"),
+    "n_sigma_sensitivity": partial(positive, "n_sigma_sensitivity"),
+    "selection_optional": optional_selection,
+    "sum_over_energy_groups": partial(switch, "sum_over_energy_groups"),
+    "norm": norm_parameter,
+    "likelihood": partial(one_of, "likelihood", valid=LIKELIHOODS),
+}
+"""What makes of each option what the estimator works with, or raises."""
+
+
+class ProfileEstimator(KnownAttributes):
+    """Options that every estimator of a profile has; each documents them itself.
+
+    Options are attributes. Those assigned later are checked and completed as those given at first.
+    """
+
+    regions: list[Any]
+    spectral_model: Any
+    energy_edges: u.Quantity
+    n_sigma: float
+    n_sigma_ul: float
+    n_sigma_sensitivity: float
+    selection_optional: tuple[str, ...]
+    sum_over_energy_groups: bool
+    norm: NormParameter
+    mask_policy: str
+    likelihood: str
+    reference_solid_angle: str
+    _word: ClassVar[str] = "option"
+
+    def __init__(
+        self,
+        regions: Any = None,
+        *,
+        spectral_model: Any = None,
+        energy_edges: u.Quantity = (1.0, 10.0) * u.TeV,
+        n_sigma: float = 1,
+        n_sigma_ul: float = 2,
+        n_sigma_sensitivity: float = 5,
+        selection_optional: str | Iterable[str] | None = None,
+        sum_over_energy_groups: bool = False,
+        norm: NormParameter | Mapping[str, Any] | None = None,
+        mask_policy: str = "coverage",
+        likelihood: str = "region",
+        reference_solid_angle: str = "pixels",
+        spectrum: Any = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} has no option {', '.join(map(repr, unknown))}; it takes "
+                f"{', '.join(self._options())}"
+            )
+        if spectral_model is not None and spectrum is not None:
+            raise ValueError("give spectral_model or spectrum (its older name), not both")
+        options = {
+            "regions": regions,
+            "spectral_model": spectral_model if spectral_model is not None else spectrum,
+            "energy_edges": energy_edges,
+            "n_sigma": n_sigma,
+            "n_sigma_ul": n_sigma_ul,
+            "n_sigma_sensitivity": n_sigma_sensitivity,
+            "selection_optional": selection_optional,
+            "sum_over_energy_groups": sum_over_energy_groups,
+            "norm": norm,
+            "mask_policy": mask_policy,
+            "likelihood": likelihood,
+            "reference_solid_angle": reference_solid_angle,
+        }
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    @classmethod
+    def _options(cls) -> tuple[str, ...]:
+        return (*COMMON_CHECKS, "mask_policy", "reference_solid_angle")
+
+    @property
+    def spectrum(self) -> Any:
+        """The older name of ``spectral_model``."""
+        return self.spectral_model
+
+    @spectrum.setter
+    def spectrum(self, model: Any) -> None:
+        self.spectral_model = model
+
+    def __str__(self) -> str:
+        shown = {
+            **{name: getattr(self, name) for name in self._options()},
+            "regions": f"{len(self.regions)} {type(self.regions[0]).__name__}, ...",
+            "selection_optional": list(self.selection_optional),
+        }
+        width = max(map(len, shown)) + 1
+        lines = [f"{name:{width}}: {shown[name]}" for name in sorted(shown)]
+        return "\n".join([type(self).__name__, "-" * len(type(self).__name__), "", *lines])
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self.regions)} regions>"
+
+    def _selection(self) -> Selection:
+        """What is asked for of each bin."""
+        return Selection(
+            quantities=frozenset(optional_selection(self.selection_optional)),
+            n_sigma=self.n_sigma,
+            n_sigma_ul=self.n_sigma_ul,
+            n_sigma_sensitivity=self.n_sigma_sensitivity,
+            scan_values=self.norm.values(),
+        )
+
+    def _described(self, datasets: list[MapDataset]) -> dict[str, Any]:
+        """What a profile tells of the estimator and of the data, beside its quantities."""
+        return {
+            "axis": profile_axis(self.regions),
+            "regions": self.regions,
+            "reference_model": self.spectral_model,
+            "dataset_names": tuple(dataset.name for dataset in datasets),
+            "n_sigma": self.n_sigma,
+            "n_sigma_ul": self.n_sigma_ul,
+            "n_sigma_sensitivity": self.n_sigma_sensitivity,
+            "gti": joined_gti([dataset.gti for dataset in datasets]),
+        }

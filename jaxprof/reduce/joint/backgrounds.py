@@ -1,0 +1,116 @@
+"""How the backgrounds of datasets are fitted, from what users give for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxprof.datasets import MapDataset, MapDatasetOnOff
+
+#: Smallest width of a Gaussian constraint: below it, "fixed" is the same and is exact.
+NARROWEST = 1e-9
+
+
+@dataclass(frozen=True)
+class BackgroundOption:
+    """How the background of a dataset is fitted.
+
+    Parameters
+    ----------
+    norm, tilt : "fixed", "free" or float
+        A number is the width of a Gaussian constraint around one (norm) or zero (tilt).
+    """
+
+    norm: str | float = "fixed"
+    tilt: str | float = "fixed"
+
+    def __post_init__(self) -> None:
+        for name in ("norm", "tilt"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            if not (value in ("fixed", "free") if not number else NARROWEST <= value < np.inf):
+                raise ValueError(
+                    f"background {name} must be 'fixed', 'free' or the positive width of a "
+                    f"Gaussian constraint of at least {NARROWEST:g}, got {value!r}"
+                )
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether nothing is fitted."""
+        return self.norm == "fixed" and self.tilt == "fixed"
+
+
+def background_options(option: Any, names: Sequence[str]) -> list[BackgroundOption]:
+    """One option for each dataset, from what the user gave.
+
+    Parameters
+    ----------
+    option : str, float, mapping, BackgroundOption, list or mapping of these
+        "fixed", "free" and widths are those of the norm. A list has one for each dataset, a mapping
+        may have them by name.
+    names : sequence of str
+        Names of the datasets.
+
+    Returns
+    -------
+    list of BackgroundOption
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
+    if isinstance(option, Mapping) and not set(option) <= {"norm", "tilt"}:
+        unknown = [name for name in option if name not in names]
+        if unknown:
+            raise ValueError(
+                f"background: {unknown[0]!r} is no dataset; there are {', '.join(map(repr, names))}"
+                " (or give 'norm' and 'tilt')"
+            )
+        return [background_option(option.get(name, "fixed")) for name in names]
+    if isinstance(option, list | tuple):
+        if len(option) != len(names):
+            raise ValueError(
+                f"background is a list of {len(option)}; give one for each of the "
+                f"{len(names)} datasets"
+            )
+        return [background_option(own) for own in option]
+    return [background_option(option)] * len(names)
+
+
+def background_option(option: Any) -> BackgroundOption:
+    """What the user gave for one dataset."""
+    if isinstance(option, BackgroundOption):
+        return option
+    if isinstance(option, Mapping):
+        if unknown := set(option) - {"norm", "tilt"}:
+            raise ValueError(f"background has no {sorted(unknown)[0]!r}; it has 'norm' and 'tilt'")
+        return BackgroundOption(**option)
+    return BackgroundOption(norm=option)
+
+
+def check_backgrounds(
+    datasets: Sequence[MapDataset], options: Sequence[BackgroundOption], summed: bool
+) -> None:
+    """Raise a ValueError for backgrounds that are to be fitted and cannot be."""
+    for dataset, option in zip(datasets, options, strict=True):
+        if option.is_fixed:
+            continue
+        if isinstance(dataset, MapDatasetOnOff):
+            raise ValueError(
+                f"background of the On-Off dataset {dataset.name!r} cannot be fitted: it is "
+                "measured in the OFF counts; give 'fixed' for it"
+            )
+        if dataset.background is None:
+            raise ValueError(
+                f"background of dataset {dataset.name!r} cannot be fitted: it has none; give "
+                "'fixed' for it"
+            )
+        if option.tilt != "fixed" and summed:
+            raise ValueError(
+                "background tilt cannot be fitted with sum_over_energy_groups=True, which leaves "
+                "one energy; give tilt='fixed'"
+            )

@@ -1,0 +1,94 @@
+"""Energy groups of joint fits, and which bins are seen in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.datasets import MapDataset
+from jaxprof.reduce.joint.response import ForwardResponse, usable_mask
+
+Array = NDArray[Any]
+
+SEEN = 0.5
+"""Bins without a pixel's centre are seen if this part of their flux starts in pixels in use."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Energy group of a joint fit.
+
+    Attributes
+    ----------
+    bins : list of slice
+        Reconstructed energies of the group in each dataset.
+    width : int
+        Number of energies that the groups are padded to.
+    edges : tuple of float
+        Edges of the group [TeV].
+    """
+
+    bins: list[slice]
+    width: int
+    edges: tuple[float, float]
+
+
+def make_groups(edge_indices: Sequence[Array], edges_tev: Array) -> list[Group]:
+    """Groups from the indices of their edges, (G + 1,) for each dataset."""
+    width = max(int(np.diff(indices).max()) for indices in edge_indices)
+    return [
+        Group(
+            bins=[slice(int(own[g]), int(own[g + 1])) for own in edge_indices],
+            width=width,
+            edges=(float(edges_tev[g]), float(edges_tev[g + 1])),
+        )
+        for g in range(len(edges_tev) - 1)
+    ]
+
+
+def flux_coverage(
+    datasets: Sequence[MapDataset], response: ForwardResponse, groups: Sequence[Group]
+) -> Array:
+    """Part of each bin's flux that starts in a pixel in use, (B, G)."""
+    n_bins = response.components.n_bins
+    parts = []
+    for number, (dataset, own) in enumerate(zip(datasets, response.datasets, strict=True)):
+        usable = usable_mask(dataset)
+        n_e, ny, nx = usable.shape
+        share = np.zeros((n_bins, n_e))
+        for index, emission in enumerate(own.emissions[:n_bins]):
+            h, w = emission.weights.shape
+            y0, x0 = max(emission.y0, 0), max(emission.x0, 0)
+            y1, x1 = min(emission.y0 + h, ny), min(emission.x0 + w, nx)
+            if y1 > y0 and x1 > x0:
+                used = np.zeros((n_e, h, w))
+                at = (
+                    slice(y0 - emission.y0, y1 - emission.y0),
+                    slice(x0 - emission.x0, x1 - emission.x0),
+                )
+                used[:, *at] = usable[:, y0:y1, x0:x1]
+                # Over a sum in the same order: exactly one if nothing is cut.
+                whole = (np.ones_like(used) * emission.weights).sum(axis=(1, 2))
+                share[index] = (used * emission.weights).sum(axis=(1, 2)) / whole
+        parts.append(
+            np.stack([share[:, group.bins[number]].mean(axis=1) for group in groups], axis=1)
+        )
+    return np.mean(parts, axis=0)
+
+
+def bins_in_use(coverage: Array, response: ForwardResponse, groups: Sequence[Group]) -> Array:
+    """Bins that pixels in use lie in, (B, G): what leaks out of the others is no test of them.
+
+    The centre of a pixel tells; bins so narrow that they hold none are seen if most of their flux
+    starts in pixels in use.
+    """
+    found = coverage > SEEN
+    for number, group in enumerate(groups):
+        for own, bins in zip(response.datasets, group.bins, strict=True):
+            used = own.mask[bins].any(axis=(0, 2))
+            found[:, number] |= own.cells.members[used, : len(found)].any(axis=0)
+    return found
