@@ -28,6 +28,7 @@ from scipy import optimize, sparse
 
 import jaxprof
 from jaxprof.core import fit_joint
+from jaxprof.reduce.joint.likelihood import group_data
 
 
 def data_file() -> Path:
@@ -136,7 +137,7 @@ def main() -> None:
         if case == "line" and options.bins > 100:
             print(f"{name}: response {time.perf_counter() - begin:.1f} s")
             with jax.enable_x64(True):
-                data = own.reduce(dataset, response)
+                data = group_data(own.problem([dataset], response))
                 for label in ("first", "then"):
                     begin = time.perf_counter()
                     fit = jax.block_until_ready(fit_joint(data[0]))
@@ -161,7 +162,7 @@ def main() -> None:
         seconds = {"norms": 0.0, "ts": 0.0}
         deviation = {"norms": 0.0, "ts": 0.0}
         converged = []
-        for group, data in enumerate(own.reduce(dataset, response, merge=False)):
+        for group, data in enumerate(group_data(own.problem([dataset], response), merge=False)):
             problem = dense_problem(data)
             begin = time.perf_counter()
             norms, stat, success = scipy_fit(*problem, np.full(data.n_components, 0.1))

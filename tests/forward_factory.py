@@ -1,12 +1,14 @@
 """Datasets with a known truth, blurred without any of the package's code."""
 
 import astropy.units as u
+import jax
 import numpy as np
 from astropy.coordinates import SkyCoord
 from regions import CircleAnnulusSkyRegion, CircleSkyRegion
 from scipy.special import ndtr
 
 import jaxprof
+from jaxprof.reduce.joint.likelihood import group_data
 from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
 CENTER = SkyCoord("0d", "0d", frame="galactic")
@@ -120,3 +122,16 @@ def estimator(regions=None, **options):
     options = {"spectral_model": MODEL, "energy_edges": [1, 10] * u.TeV, **options}
     regions = rings(3, 0.2) if regions is None else regions
     return jaxprof.ForwardFoldingProfileEstimator(regions, **options)
+
+
+def joint_data_of(own, datasets, response=None, *, merge=True):
+    """Arrays of the joint fits of an estimator, one `JointData` for each energy group."""
+    datasets = datasets if isinstance(datasets, list) else [datasets]
+    with jax.enable_x64(True):
+        response = own.response(datasets) if response is None else response
+        made = group_data(own.problem(datasets, response), merge=merge)
+    return jax.tree.map(_in_default_precision, made)
+
+
+def _in_default_precision(leaf):
+    return leaf if isinstance(leaf, jax.core.Tracer) else jax.device_put(np.asarray(leaf))

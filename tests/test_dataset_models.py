@@ -84,8 +84,8 @@ def test_with_a_kept_response_and_in_reduce(made):
     both.models = [POINT, DISK]
     found = estimator.run(both, response=response)
     assert_allclose(found.norm, 0, atol=0.02)
-    (data,) = estimator.reduce(both, response)
-    total = sum(float(np.sum(block.offset)) for block in data.blocks)
+    likelihood = estimator.reduce(both, response)
+    total = sum(float(np.sum(term.offset)) for term in likelihood.terms)
     cells = response.datasets[0].cells
     predicted = predicted_counts(both, [POINT, DISK]).data[:, cells.y, cells.x]
     assert_allclose(total, np.sum(predicted * response.datasets[0].mask), rtol=1e-6)

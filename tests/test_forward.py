@@ -12,6 +12,7 @@ from forward_factory import (
     dataset_of,
     energy_axes,
     gaussian_image,
+    joint_data_of,
     rings,
     sky_image,
 )
@@ -439,7 +440,7 @@ def test_gradients_by_the_psf_and_the_spectrum():
     def norms(scale, index):
         model = MODEL.replace(index=index)
         changed = response.refolded(psf_scale=scale, spectral_model=model)
-        return fit_joint(estimator.reduce(dataset, changed)[0]).values
+        return fit_joint(joint_data_of(estimator, dataset, changed)[0]).values
 
     at = (1.0, jnp.asarray(MODEL.index))
     expected = estimator.run(dataset, response)

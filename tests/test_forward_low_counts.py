@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from forward_factory import MODEL, dataset_of, estimator, gaussian_image, sky_image
+from forward_factory import MODEL, dataset_of, estimator, gaussian_image, joint_data_of, sky_image
 from numpy.testing import assert_allclose
 from regions import CircleSkyRegion, RectangleSkyRegion
 
@@ -51,7 +51,8 @@ def test_no_prediction_is_negative(summed):
         response = own.response(dataset)
         profile = own.run(dataset, response)
         exact, shared = (
-            fit_joint(own.reduce(dataset, response, merge=merge)[0]) for merge in (False, True)
+            fit_joint(joint_data_of(own, dataset, response, merge=merge)[0])
+            for merge in (False, True)
         )
         assert bool(exact.converged)
         assert_allclose(profile.norm[:, 0], exact.values, atol=1e-6)
@@ -76,7 +77,7 @@ def test_test_statistics_and_limits_know_the_pixels_too():
     dataset = few(2)
     own = estimator(selection_optional=["ul", "errn-errp"])
     profile = own.run(dataset)
-    (data,) = own.reduce(dataset, merge=False)
+    (data,) = joint_data_of(own, dataset, merge=False)
     exact = fit_joint(data)
     for k in range(3):
 
@@ -207,7 +208,7 @@ def test_a_fit_that_failed_predicts_nothing(monkeypatch):
 
 def test_a_ts_whose_fit_stalls_is_an_upper_bound(monkeypatch):
     """Fits with a norm held that may take so many steps and no more."""
-    (data,) = estimator().reduce(few(3), merge=False)
+    (data,) = joint_data_of(estimator(), few(3), merge=False)
     _, exact, _ = fit_joint_ts(data, np.arange(3))
 
     minimise = joint_fit.minimise

@@ -4,6 +4,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
+from forward_factory import joint_data_of
 from numpy.testing import assert_allclose
 from scipy import optimize
 
@@ -87,7 +88,7 @@ def test_norms_errors_and_test_statistics(dataset):
     response = estimator.response(dataset)
     profile = estimator.run(dataset, response)
     assert np.all(profile.success)
-    for group, data in enumerate(estimator.reduce(dataset, response, merge=False)):
+    for group, data in enumerate(joint_data_of(estimator, dataset, response, merge=False)):
         counts, background, templates = dense(data)
         norms, stat = solve(counts, background, templates)
         npred = (background + templates @ norms)[counts > 0]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from forward_factory import MODEL, dataset_of, gaussian_image, rings, sky_image
+from forward_factory import MODEL, dataset_of, gaussian_image, joint_data_of, rings, sky_image
 
 from jaxprof import ForwardFoldingProfileEstimator
 from jaxprof.core import fit_joint
@@ -27,7 +27,7 @@ def toys():
     estimator = ForwardFoldingProfileEstimator(
         rings(N_BINS, 0.12), spectral_model=MODEL, energy_edges=[1, 10] * u.TeV, subpixels=3
     )
-    data = estimator.reduce(dataset, merge=False)[0]
+    data = joint_data_of(estimator, dataset, merge=False)[0]
     (block,) = data.blocks
     # What the fit of the expectation gives is the truth of the toys.
     truth = fit_joint(data)

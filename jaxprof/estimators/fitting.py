@@ -17,7 +17,8 @@ from jaxprof.inference.joint_intervals import joint_limits, joint_scan, joint_se
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.reduce.joint.groups import Group
-from jaxprof.reduce.joint.problem import JointProblem, joint_data
+from jaxprof.reduce.joint.likelihood import group_data
+from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.refine import (
     coefficients_at,
     held_points,
@@ -103,7 +104,7 @@ def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]
     per_pixel = problem.model.likelihood == "pixel"
     for step in range(ROUNDS + 1):
         whole = step == ROUNDS or not per_pixel
-        made = joint_data(problem, merge=not whole, alone=None if whole else alone)
+        made = group_data(problem, merge=not whole, alone=None if whole else alone)
         for number in pending:
             # First the norms alone: about where the rest goes, their covariance tells.
             with_ts = problem.in_use[:, number] & (step > 0 or whole)
@@ -120,7 +121,7 @@ def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]
             break
     _warn(problem, started)
     # The sensitivity must not depend on where the observed counts happen to be.
-    even = joint_data(problem, merge=False) if "sensitivity" in selection else [None] * len(groups)
+    even = group_data(problem, merge=False) if "sensitivity" in selection else [None] * len(groups)
     results = [
         _finish(problem, group, started[number], even[number], selection)
         for number, group in enumerate(groups)

@@ -27,8 +27,9 @@ from jaxprof.estimators.joint_options import (
     source_list,
 )
 from jaxprof.estimators.options import dataset_list, one_of
+from jaxprof.estimators.precision import in_default_precision
 from jaxprof.estimators.result import joint_quantities
-from jaxprof.likelihood.joint_data import JointData
+from jaxprof.likelihood import Likelihood
 from jaxprof.profile import FluxProfile
 from jaxprof.reduce.energy_groups import same_edges, snap_energy_edges, warn_moved_edges
 from jaxprof.reduce.joint.backgrounds import background_options
@@ -36,7 +37,8 @@ from jaxprof.reduce.joint.components import Components
 from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.joint.groups import Group, make_groups
 from jaxprof.reduce.joint.guards import nearest_bins
-from jaxprof.reduce.joint.problem import JointModel, JointProblem, joint_data, joint_problem
+from jaxprof.reduce.joint.likelihood import joint_likelihood, psf_nodes
+from jaxprof.reduce.joint.problem import JointModel, JointProblem, joint_problem
 from jaxprof.reduce.joint.response import ForwardResponse, dataset_response, warn_rough_emissions
 from jaxprof.sky.models import SkyModel
 
@@ -315,32 +317,78 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
             )
 
     def reduce(
-        self, datasets: Any, response: ForwardResponse | None = None, *, merge: bool = True
-    ) -> list[JointData]:
-        """Reduce datasets to the arrays of the joint fits, without fitting.
+        self,
+        datasets: Any,
+        response: ForwardResponse | None = None,
+        *,
+        spectrum: str = "fixed",
+        psf_scale: Sequence[float] | None = None,
+        merge: bool = False,
+    ) -> Likelihood:
+        """Reduce datasets to the likelihood of the joint fits, without fitting.
 
         Parameters
         ----------
         datasets : MapDataset, MapDatasetOnOff or a list of these
         response : ForwardResponse, optional
             What `response` gave for them.
+        spectrum : {"fixed", "free"}
+            Whether spectra are part of the templates, or the true energies are kept: then the
+            likelihood takes a spectral model among its parameters.
+        psf_scale : sequence of float, optional
+            Factors on the width of the PSF, in increasing order: between the first and the last the
+            likelihood has a parameter ``psf_scale``, which interpolates templates by the
+            polynomial through these. Give three for a tenth of the width, five for a half.
         merge : bool
-            Whether the pixels of a region without counts share a slot: then the sum of their
-            predictions is kept from being negative, and not each of them (`run` sends out those
-            that would be). If not, every pixel has a slot, which derivatives by the counts
-            of single pixels need too.
+            Whether the pixels of a region without counts share a counts bin, which is quicker: then
+            the counts cannot be changed, and the sum of their predictions is kept from being
+            negative, not each of them.
 
         Returns
         -------
-        list of JointData
-            One for each energy group: what `jaxprof.core.fit_joint` takes, in JAX's default
-            precision.
+        Likelihood
+            Of all energy groups, in JAX's default precision.
+
+        Warns
+        -----
+        UserWarning
+            If float64 is not enabled in JAX, so that the arrays are cut to float32.
         """
+        one_of("spectrum", spectrum, ("fixed", "free"))
         datasets = [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
         with jax.enable_x64(True):
             response = self._checked(datasets, response)
-            made = joint_data(self._problem(datasets, response), merge=merge)
-        return jax.tree.map(_in_default_precision, made)
+            if spectrum == "free" and not response.per_true_energy:
+                response = response.per_energy()
+            nodes = None if psf_scale is None else psf_nodes(response, psf_scale)
+            made = joint_likelihood(self.problem(datasets, response), merge=merge, psf_nodes=nodes)
+        return in_default_precision(made)
+
+    def problem(self, datasets: Sequence[MapDataset], response: ForwardResponse) -> JointProblem:
+        """What is fitted: the datasets with their response, in energy groups.
+
+        Parameters
+        ----------
+        datasets : list of MapDataset
+            The datasets.
+        response : ForwardResponse
+            What `response` gave for them.
+
+        Returns
+        -------
+        JointProblem
+            For `jaxprof.reduce.joint.likelihood.group_data`.
+        """
+        names = [dataset.name for dataset in datasets]
+        model = JointModel(
+            norm_bounds=self.norm.bounds(),
+            backgrounds=tuple(background_options(self.background, names)),
+            free_spectral_parameters=tuple(self.free_spectral_parameters),
+            smoothness=self.smoothness,
+            likelihood=self.likelihood,
+            sum_over_energy_groups=self.sum_over_energy_groups,
+        )
+        return joint_problem(datasets, response, self._groups(datasets), model)
 
     def _checked(
         self, datasets: list[MapDataset], response: ForwardResponse | None
@@ -399,7 +447,7 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
                     "response was folded again with another spectral_model, and fluxes would be "
                     "those of the estimator's; make an estimator with that spectral_model"
                 )
-            problem, selection = self._problem(datasets, response), self._selection()
+            problem, selection = self.problem(datasets, response), self._selection()
             results = fit_groups(problem, selection)
             quantities, reference, tables = joint_quantities(problem, results, selection)
         return FluxProfile(
@@ -412,20 +460,3 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
             goodness=tables["goodness"],
             **self._described(datasets),
         )
-
-    def _problem(self, datasets: Sequence[MapDataset], response: ForwardResponse) -> JointProblem:
-        names = [dataset.name for dataset in datasets]
-        model = JointModel(
-            norm_bounds=self.norm.bounds(),
-            backgrounds=tuple(background_options(self.background, names)),
-            free_spectral_parameters=tuple(self.free_spectral_parameters),
-            smoothness=self.smoothness,
-            likelihood=self.likelihood,
-            sum_over_energy_groups=self.sum_over_energy_groups,
-        )
-        return joint_problem(datasets, response, self._groups(datasets), model)
-
-
-def _in_default_precision(array: Any) -> Any:
-    """An array in float64 if the caller has enabled it; traced ones are as they are."""
-    return array if isinstance(array, jax.core.Tracer) else jax.device_put(np.asarray(array))

@@ -1,1 +1,9 @@
 """What is compared with the counts: terms, predicted counts, statistics without cancellation."""
+
+from jaxprof.likelihood.constraints import Constraints as Constraints
+from jaxprof.likelihood.constraints import Gaussian as Gaussian
+from jaxprof.likelihood.likelihood import CountsBins as CountsBins
+from jaxprof.likelihood.likelihood import Likelihood as Likelihood
+from jaxprof.likelihood.likelihood import Spectra as Spectra
+from jaxprof.likelihood.terms import OnOff as OnOff
+from jaxprof.likelihood.terms import Poisson as Poisson

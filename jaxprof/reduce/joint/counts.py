@@ -286,3 +286,49 @@ def on_off_block(
         mask=_pad(used, width),
         dataset=number,
     )
+
+
+def cash_origins(
+    slots: CashSlots, response: DatasetResponse, bins: slice, *, size: int, total: int, n_x: int
+) -> tuple[Array, Array, Array]:
+    """Where the counts bins of `cash_block` come from.
+
+    Parameters
+    ----------
+    slots, response, bins, size, total
+        As for `cash_block`.
+    n_x : int
+        Width of the map [pixels].
+
+    Returns
+    -------
+    energy, pixel : ndarray of int, shape (N, S)
+        See `CountsBins`.
+    cell : ndarray of int, shape (N,)
+        Disjoint region of each row.
+    """
+    tiles = tile_pixels(slots.kept, size, total)
+    last = slots.kept.shape[2] - 1
+    rest = tiles.pixel == last
+    inner = np.minimum(tiles.pixel, last - 1)
+    rows = tiles.cell[:, np.newaxis]
+    pixel = response.cells.y[rows, inner] * n_x + response.cells.x[rows, inner]
+    energy = bins.start + tiles.energy
+    if slots.masks is not None:
+        energy = np.full_like(energy, -1)
+    elif slots.across:
+        energy = np.where(rest, -1, energy)
+    pixel, energy = np.where(rest, -1, pixel), energy
+    return np.where(tiles.used, energy, -1), np.where(tiles.used, pixel, -1), tiles.cell
+
+
+def on_off_origins(
+    response: DatasetResponse, bins: slice, *, width: int, summed: bool
+) -> tuple[Array, Array, Array]:
+    """Where the counts bins of `on_off_block` come from; returns what `cash_origins` does."""
+    n_cells = len(response.components)
+    size = 1 if summed else width
+    energy = np.full((n_cells, size), -1)
+    if not summed:
+        energy[:, : bins.stop - bins.start] = np.arange(bins.start, bins.stop)
+    return energy, np.full_like(energy, -1), np.arange(n_cells)

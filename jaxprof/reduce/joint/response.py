@@ -133,27 +133,24 @@ class ForwardResponse:
                 "spectral_model: this response leaves spectral parameters free, and their "
                 "reference is the estimator's; give that another spectral_model"
             )
-        datasets = []
+        other = self.other_spectrum or spectral_model is not None
+        scale = {"psf_scale": psf_scale, "widest": widest}
+        found = []
         for own in self.datasets:
             flux = jnp.asarray(self.components.flux(own.true_edges))
             if spectral_model is not None:
                 new = spectral_model.integral(own.true_edges[:-1], own.true_edges[1:])
                 flux = flux.at[: self.components.n_regions].set(new)
-            windows = own.folding.windows(
-                flux, psf_scale=psf_scale, widest=widest, per_true_energy=self.per_true_energy
-            )
-            lists = reaching(windows, own.cells)
-            datasets.append(
-                replace(
-                    own,
-                    windows=windows,
-                    lists=lists,
-                    components=component_lists(windows, lists),
-                    sums=cell_sums(windows, lists, own.cells, own.mask),
-                )
-            )
-        other = self.other_spectrum or spectral_model is not None
-        return replace(self, datasets=datasets, other_spectrum=other)
+            found.append(_refolded(own, flux, per_true_energy=self.per_true_energy, **scale))
+        return replace(self, datasets=found, other_spectrum=other)
+
+    def per_energy(self) -> ForwardResponse:
+        """The response resolved by true energy, for any spectrum."""
+        found = [
+            _refolded(own, self.components.flux(own.true_edges), per_true_energy=True)
+            for own in self.datasets
+        ]
+        return replace(self, datasets=found, per_true_energy=True)
 
     def check(
         self,
@@ -196,6 +193,19 @@ class ForwardResponse:
                 )
             # Other energies than those that the response was made for may be in use now.
             check_energies(own.folding, energies_in_use(own.mask, part))
+
+
+def _refolded(own: DatasetResponse, flux: Any, **how: Any) -> DatasetResponse:
+    """The response of a dataset for other fluxes, see `Folding.windows`."""
+    windows = own.folding.windows(flux, **how)
+    lists = reaching(windows, own.cells)
+    return replace(
+        own,
+        windows=windows,
+        lists=lists,
+        components=component_lists(windows, lists),
+        sums=cell_sums(windows, lists, own.cells, own.mask),
+    )
 
 
 def emission_sizes(

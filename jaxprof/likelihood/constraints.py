@@ -1,0 +1,91 @@
+"""What a likelihood knows of its parameters beside the counts: constraints and bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Gaussian:
+    r"""Gaussian constraint, :math:`-(p - c)^2 / (2 w^2)` in the logarithm of the likelihood.
+
+    Parameters
+    ----------
+    centre : array
+        Value that the parameter was measured to have, of its shape.
+    width : array
+        Standard deviation, of a shape that broadcasts with it; infinite where there is none.
+    """
+
+    centre: Any
+    width: Any
+
+    def log_prob(self, value: Any) -> Any:
+        """Logarithm without its constant, summed."""
+        return -0.5 * jnp.sum(((value - self.centre) / self.width) ** 2)
+
+    def simulated(self, key: Any, value: Any) -> Gaussian:
+        """The constraint after another measurement of a parameter that has this value."""
+        width = jnp.broadcast_to(self.width, jnp.shape(self.centre))
+        drawn = value + jnp.where(jnp.isfinite(width), width, 0.0) * jax.random.normal(
+            key, width.shape, width.dtype
+        )
+        return Gaussian(centre=jnp.where(jnp.isfinite(width), drawn, self.centre), width=self.width)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Constraints:
+    """Constraints and bounds of named parameters.
+
+    Parameters
+    ----------
+    gaussian : dict of Gaussian
+        By the name of the parameter.
+    smoothness : array, shape (G, B, B), or None
+        Matrix M of the penalty ``norm @ M @ norm`` on the statistic of each group.
+    lower, upper : dict of float
+        Bounds, which a parameter may have as its value.
+    """
+
+    gaussian: Mapping[str, Gaussian] = field(default_factory=dict)
+    smoothness: Any = None
+    lower: Mapping[str, Any] = field(default_factory=dict)
+    upper: Mapping[str, Any] = field(default_factory=dict)
+
+    def log_prob(self, values: Mapping[str, Any]) -> Any:
+        """Logarithm of all constraints, ``-inf`` beyond a bound."""
+        total: Any = 0.0
+        for name, own in self.gaussian.items():
+            total = total + own.log_prob(values[name])
+        if self.smoothness is not None:
+            norm = values["norm"]
+            total = total - 0.5 * jnp.einsum("bg,gbc,cg->", norm, self.smoothness, norm)
+        for name, bound in self.lower.items():
+            total = total + _barrier(values[name] - bound)
+        for name, bound in self.upper.items():
+            total = total + _barrier(bound - values[name])
+        return total
+
+    def simulated(self, key: Any, values: Mapping[str, Any]) -> Constraints:
+        """The constraints after other measurements of parameters of these values."""
+        keys = jax.random.split(key, max(len(self.gaussian), 1))
+        drawn = {
+            name: own.simulated(keys[index], values[name])
+            for index, (name, own) in enumerate(sorted(self.gaussian.items()))
+        }
+        return Constraints(
+            gaussian=drawn, smoothness=self.smoothness, lower=self.lower, upper=self.upper
+        )
+
+
+def _barrier(distance: Any) -> Any:
+    """Zero for distances that are not negative, ``-inf`` with an inward gradient for others."""
+    outside = -jnp.inf + (distance - jax.lax.stop_gradient(distance))
+    return jnp.sum(jnp.where(distance >= 0, 0.0, jnp.where(distance < 0, outside, jnp.nan)))

@@ -1,0 +1,236 @@
+r"""Terms of a likelihood: counts bins of one data set, and what their statistic is.
+
+The predicted counts of a counts bin :math:`s` are
+
+.. math:: \mu_s = \theta\, e^{-\tau \ell_s} b_s + o_s + \sum_{cq} \varphi_{cq}\, T_{cq,s}
+
+with the background :math:`b`, its norm :math:`\theta` and tilt :math:`\tau`, fixed counts :math:`o`
+and components :math:`c` (bins of the profile, guard bins, other sources) of templates :math:`T`.
+Coefficients :math:`\varphi` are norms or, where templates are kept per true energy :math:`q`, norms
+times fluxes.
+
+Arrays have the shape (G, N, S): energy groups, disjoint regions, counts bins of a region. A
+disjoint region is reached by a few of all components only, those that ``components`` lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import gammaln, xlogy
+
+from jaxprof.likelihood import statistics
+
+ROUNDING = 1e-9
+"""Part of its background that an empty counts bin may be predicted below zero, by rounding."""
+
+
+def signal(templates: Any, components: Any, coefficients: Any, weights: Sequence[Any] = ()) -> Any:
+    """Predicted counts of all components in the counts bins of a term.
+
+    Parameters
+    ----------
+    templates : array, shape (..., G, N, K, Q, S)
+        Predicted counts at coefficient one; axes before G are those of interpolation nodes.
+    components : array of int, shape (G, N, K)
+        Components of the templates.
+    coefficients : array, shape (C, G, Q)
+        Coefficients of all components.
+    weights : sequence of array, shape (P,)
+        Weights of the interpolation nodes, one array for each of their axes.
+
+    Returns
+    -------
+    array, shape (G, N, S)
+    """
+    for weight in weights:
+        templates = jnp.tensordot(weight, templates, axes=1)
+    groups = jnp.arange(components.shape[0])[:, None, None]
+    return jnp.einsum("gnkq,gnkqs->gns", coefficients[components, groups], templates)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Poisson:
+    """Counts of a data set with a predicted background.
+
+    Parameters
+    ----------
+    counts : array, shape (G, N, S)
+        Observed counts.
+    background : array, shape (G, N, S)
+        Predicted background, which its norm multiplies.
+    offset : array, shape (G, N, S)
+        Predicted counts that no parameter changes.
+    log_energy : array, shape (G, N, S)
+        Logarithm of the energy over the reference energy of the background tilt.
+    templates : array, shape (..., G, N, K, Q, S)
+        See `signal`.
+    components : array of int, shape (G, N, K)
+        See `signal`. Padding repeats any component, with templates of zero.
+    mask : array of bool, shape (G, N, S)
+        True for the counts bins to use.
+    dataset : int
+        Index of the data set.
+    clipped : bool
+        What a prediction below zero means where there are no counts. If True, as in fits of each
+        region by itself, it counts as zero: the statistic has a kink there. If False, as in fits
+        of all regions together, it is outside of the domain: components could otherwise cancel
+        each other where there are no counts, at no cost.
+    """
+
+    counts: Any
+    background: Any
+    offset: Any
+    log_energy: Any
+    templates: Any
+    components: Any
+    mask: Any
+    dataset: int = field(default=0, metadata={"static": True})
+    clipped: bool = field(default=False, metadata={"static": True})
+
+    def npred(self, signal: Any, norm: Any, tilt: Any) -> Any:
+        """Predicted counts (G, N, S) of a signal (G, N, S), and norm and tilt (G,)."""
+        scale = norm[:, None, None] * jnp.exp(-tilt[:, None, None] * self.log_energy)
+        total = scale * self.background + self.offset + signal
+        if self.clipped:
+            total = jnp.where(self.counts > 0, total, jnp.maximum(total, 0.0))
+        return total
+
+    def log_prob(self, signal: Any, norm: Any, tilt: Any) -> Any:
+        """Sum of the logarithms of Poisson probabilities, with the factorials.
+
+        ``-inf`` outside of the domain, where its gradient points inwards; NaN for counts or
+        predictions that are none.
+        """
+        npred = self.npred(signal, norm, tilt)
+        found = self.counts > 0
+        level = ROUNDING * (norm[:, None, None] * self.background + self.offset)
+        inside = jnp.where(found, npred > 0, npred >= -level)
+        # Also without counts, for the sake of the derivatives with respect to them.
+        logarithm = jnp.log(jnp.where(npred > 0, npred, 1.0))
+        value = self.counts * logarithm - jnp.where(inside, npred, 0.0)
+        outside = -jnp.inf + (npred - jax.lax.stop_gradient(npred))
+        value = jnp.where(inside, value - gammaln(self.counts + 1), outside)
+        invalid = jnp.isnan(npred) | ~(self.counts >= 0)
+        return _sum(jnp.where(invalid, jnp.nan, value), self.mask)
+
+    def stat(self, signal: Any, norm: Any, tilt: Any) -> Any:
+        """Cash statistic, without the factorials: see `jaxprof.core.cash`."""
+        return _sum(statistics.cash(self.counts, self.npred(signal, norm, tilt)), self.mask)
+
+    def simulated(self, key: Any, signal: Any, norm: Any, tilt: Any) -> Poisson:
+        """The same term with Poisson counts."""
+        npred = jnp.where(self.mask, self.npred(signal, norm, tilt), 0.0)
+        return self.with_counts(_poisson(key, npred))
+
+    def expected(self, signal: Any, norm: Any, tilt: Any) -> Poisson:
+        """The same term with the predicted counts."""
+        return self.with_counts(jnp.where(self.mask, self.npred(signal, norm, tilt), 0.0))
+
+    @property
+    def observed(self) -> Any:
+        """The counts."""
+        return self.counts
+
+    def with_counts(self, counts: Any) -> Poisson:
+        """The same term with other counts, (G, N, S)."""
+        counts = _like(counts, self.counts, "counts")
+        return replace(self, counts=counts)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class OnOff:
+    """Counts of a data set with a background measured in OFF regions.
+
+    The OFF rate of each counts bin is profiled: there is no background parameter, and every signal
+    is inside of the domain.
+
+    Parameters
+    ----------
+    n_on, n_off, alpha : array, shape (G, N, S)
+        Counts in the ON and the OFF region; acceptance ON over acceptance OFF.
+    offset, templates, components, mask, dataset
+        As in `Poisson`.
+    """
+
+    n_on: Any
+    n_off: Any
+    alpha: Any
+    offset: Any
+    templates: Any
+    components: Any
+    mask: Any
+    dataset: int = field(default=0, metadata={"static": True})
+
+    def _rates(self, signal: Any) -> tuple[Any, Any]:
+        alpha = jnp.where(self.mask, self.alpha, 1.0)
+        off, on, _ = statistics.wstat_rates(self.n_on, self.n_off, alpha, self.offset + signal)
+        return on, off
+
+    def npred(self, signal: Any, norm: Any, tilt: Any) -> Any:
+        """Predicted ON counts (G, N, S) of a signal, with the profiled OFF rate."""
+        return self._rates(signal)[0]
+
+    def log_prob(self, signal: Any, norm: Any, tilt: Any) -> Any:
+        """Sum of the logarithms of the probabilities of ON and OFF counts, with the factorials."""
+        saturated = sum(xlogy(n, n) - n - gammaln(n + 1) for n in (self.n_on, self.n_off))
+        value = saturated - 0.5 * self._terms(signal)
+        invalid = ~((self.n_on >= 0) & (self.n_off >= 0) & (self.alpha > 0))
+        return _sum(jnp.where(invalid, jnp.nan, value), self.mask)
+
+    def _terms(self, signal: Any) -> Any:
+        alpha = jnp.where(self.mask, self.alpha, 1.0)
+        return statistics.wstat(self.n_on, self.n_off, alpha, self.offset + signal)
+
+    def stat(self, signal: Any, norm: Any, tilt: Any) -> Any:
+        """On-Off statistic: see `jaxprof.core.wstat`."""
+        return _sum(self._terms(signal), self.mask)
+
+    def simulated(self, key: Any, signal: Any, norm: Any, tilt: Any) -> OnOff:
+        """The same term with Poisson counts, ON and OFF."""
+        on, off = (jnp.where(self.mask, rate, 0.0) for rate in self._rates(signal))
+        key_on, key_off = jax.random.split(key)
+        return self.with_counts((_poisson(key_on, on), _poisson(key_off, off)))
+
+    def expected(self, signal: Any, norm: Any, tilt: Any) -> OnOff:
+        """The same term with the predicted counts, ON and OFF."""
+        on, off = (jnp.where(self.mask, rate, 0.0) for rate in self._rates(signal))
+        return self.with_counts((on, off))
+
+    @property
+    def observed(self) -> Any:
+        """Pair of ON and OFF counts."""
+        return self.n_on, self.n_off
+
+    def with_counts(self, counts: Any) -> OnOff:
+        """The same term with other counts: a pair of ON and OFF counts, (G, N, S) each."""
+        on, off = counts
+        return replace(
+            self, n_on=_like(on, self.n_on, "n_on"), n_off=_like(off, self.n_off, "n_off")
+        )
+
+
+Term = Poisson | OnOff
+
+
+def _sum(values: Any, mask: Any) -> Any:
+    return jnp.sum(jnp.where(mask, values, 0.0))
+
+
+def _poisson(key: Any, rate: Any) -> Any:
+    # The generator does not know rates below zero, which a fit may predict by rounding.
+    return jax.random.poisson(key, jnp.maximum(rate, 0.0)).astype(rate.dtype)
+
+
+def _like(values: Any, old: Any, name: str) -> Any:
+    """New counts of the shape and floating dtype of the old ones."""
+    values = jnp.asarray(values)
+    if values.shape != old.shape:
+        raise ValueError(f"{name} have shape {values.shape}; the likelihood needs {old.shape}")
+    return values.astype(jnp.result_type(old))

@@ -1,0 +1,263 @@
+"""The likelihood of a joint fit: all energy groups, with named parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.likelihood import (
+    Constraints,
+    CountsBins,
+    Gaussian,
+    Likelihood,
+    OnOff,
+    Poisson,
+    Spectra,
+)
+from jaxprof.likelihood.joint_data import JointBlock, JointData
+from jaxprof.likelihood.layout import joint_data
+from jaxprof.reduce.joint.guards import nearest_bins
+from jaxprof.reduce.joint.problem import CountsBlock, JointProblem, counts_blocks
+from jaxprof.reduce.joint.response import ForwardResponse
+from jaxprof.reduce.joint.smoothness import smoothness_penalty
+
+Array = NDArray[Any]
+
+TILT_RANGE = 5.0
+"""Largest tilt of a background, in either direction."""
+COVERED = 0.1
+"""Part of a bin that must be seen for a spectrum of its own: what leaks out of it tells none."""
+
+Alone = Sequence[Sequence[Array | None]]
+
+
+def joint_likelihood(
+    problem: JointProblem,
+    *,
+    merge: bool = False,
+    alone: Alone | None = None,
+    psf_nodes: Mapping[float, ForwardResponse] | None = None,
+) -> Likelihood:
+    """The likelihood of all energy groups of a joint fit.
+
+    Parameters
+    ----------
+    problem : JointProblem
+        The problem.
+    merge : bool
+        Whether pixels without counts share counts bins, see `cash_slots`.
+    alone : list of list of ndarray or None, optional
+        For each group and dataset, pixels that are to have counts bins of their own, see
+        `cash_slots`.
+    psf_nodes : dict, optional
+        Responses folded with wider and narrower PSFs, by the factor on their width.
+
+    Returns
+    -------
+    Likelihood
+    """
+    components, model = problem.response.components, problem.model
+    numbers = range(len(problem.datasets))
+    found = [counts_blocks(problem, number, merge=merge, alone=alone) for number in numbers]
+    terms = [_term(parts) for parts in found]
+    nominal, free = _nominal(problem)
+    nodes: dict[str, Array] = {}
+    if psf_nodes:
+        nodes["psf_scale"] = np.array(list(psf_nodes))
+        nominal["psf_scale"] = np.asarray(1.0)
+        free.append("psf_scale")
+        others = [replace(problem, response=own) for own in psf_nodes.values()]
+        for number in numbers:
+            parts = [counts_blocks(other, number, merge=merge, alone=alone) for other in others]
+            templates = _stacked(*map(_templates, parts))
+            terms[number] = replace(terms[number], templates=templates)
+    resolved = problem.response.per_true_energy
+    if resolved:
+        nominal["spectrum"] = _spectrum(components.models[: components.n_bins])
+        if model.free_spectral_parameters:
+            free.append("spectrum")
+    covered = problem.coverage.mean(axis=1) > COVERED
+    return Likelihood(
+        terms=tuple(terms),
+        constraints=_constraints(problem, nodes, found),
+        nominal=nominal,
+        bins=tuple(_bins(problem, number, parts) for number, parts in enumerate(found)),
+        spectra=_spectra(problem) if resolved else None,
+        nodes=nodes,
+        sources=tuple(source.name for source in components.sources),
+        free=tuple(free),
+        free_sources=tuple(source.name for source in components.sources if source.free),
+        free_background=tuple(own.norm != "fixed" for own in model.backgrounds),
+        free_background_tilt=tuple(own.tilt != "fixed" for own in model.backgrounds),
+        free_spectral_parameters=model.free_spectral_parameters,
+        free_spectra=tuple(map(bool, covered)),
+        merged=merge and model.likelihood == "pixel",
+    )
+
+
+def group_data(
+    problem: JointProblem, *, merge: bool = True, alone: Alone | None = None
+) -> list[JointData]:
+    """Everything that the fits of the energy groups need, in arrays of the same shapes.
+
+    Parameters
+    ----------
+    problem, merge, alone
+        As for `joint_likelihood`.
+
+    Returns
+    -------
+    list of JointData
+        One for each group.
+    """
+    likelihood = joint_likelihood(problem, merge=merge, alone=alone)
+    made = [joint_data(likelihood, group) for group in range(len(problem.groups))]
+    # Not jnp.asarray, which compiles a program for every shape.
+    return jax.tree.map(jax.device_put, made)
+
+
+def psf_nodes(response: ForwardResponse, scales: Sequence[float]) -> dict[float, ForwardResponse]:
+    """The response folded with PSFs of other widths, by the factor on the width.
+
+    Raises
+    ------
+    ValueError
+        For factors that are not positive and increasing.
+    """
+    values = np.asarray(scales, float)
+    if values.ndim != 1 or len(values) < 2 or not values[0] > 0 or not np.all(np.diff(values) > 0):
+        raise ValueError(
+            f"psf_scale must be two or more positive and increasing factors, got {scales!r}"
+        )
+    widest = float(values[-1])
+    return {
+        float(value): response.refolded(psf_scale=float(value), widest=widest) for value in values
+    }
+
+
+def _templates(parts: Sequence[CountsBlock]) -> Any:
+    return _stacked(*(part.block.templates for part in parts))
+
+
+def _stacked(*leaves: Any) -> Any:
+    """Arrays with a new leading axis; traced ones while a response is differentiated."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return jnp.stack(leaves)
+    first, *others = (np.asarray(leaf) for leaf in leaves)
+    # One group is the most common, and its templates may be large: no copy of them.
+    return np.stack([first, *others]) if others else first[np.newaxis]
+
+
+def _term(parts: Sequence[CountsBlock]) -> Poisson | OnOff:
+    """The term of a dataset from its blocks, one for each energy group."""
+    stacked = jax.tree.map(_stacked, *(part.block for part in parts))
+    kind = Poisson if isinstance(stacked, JointBlock) else OnOff
+    return kind(**vars(stacked))
+
+
+def _bins(problem: JointProblem, number: int, parts: Sequence[CountsBlock]) -> CountsBins:
+    members = problem.response.datasets[number].cells.members[:, : problem.n_bins]
+    return CountsBins(
+        energy=np.stack([part.energy for part in parts]),
+        pixel=np.stack([part.pixel for part in parts]),
+        region=np.stack([members[part.cell] for part in parts]),
+        dataset=problem.datasets[number].name,
+    )
+
+
+def _nominal(problem: JointProblem) -> tuple[dict[str, Any], list[str]]:
+    """Nominal values of all parameters, and which are fitted."""
+    components, backgrounds = problem.response.components, problem.model.backgrounds
+    n_groups, n_datasets = len(problem.groups), len(problem.datasets)
+    nominal: dict[str, Any] = {"norm": np.ones((components.n_bins, n_groups))}
+    free = ["norm"]
+    if components.guards:
+        nominal["guard"] = np.ones((len(components.guards), n_groups))
+        free.append("guard")
+    if components.sources:
+        nominal["source"] = {source.name: np.ones(n_groups) for source in components.sources}
+        if any(source.free for source in components.sources):
+            free.append("source")
+    nominal["background"] = np.ones((n_datasets, n_groups))
+    nominal["background_tilt"] = np.zeros((n_datasets, n_groups))
+    nominal["exposure"] = np.ones(n_datasets)
+    if any(own.norm != "fixed" for own in backgrounds):
+        free.append("background")
+    if any(own.tilt != "fixed" for own in backgrounds):
+        free.append("background_tilt")
+    return nominal, free
+
+
+def _constraints(
+    problem: JointProblem, nodes: Mapping[str, Array], found: Sequence[Sequence[CountsBlock]]
+) -> Constraints:
+    model, components = problem.model, problem.response.components
+    gaussian = {}
+    for name, options, centre in (
+        ("background", [own.norm for own in model.backgrounds], 1.0),
+        ("background_tilt", [own.tilt for own in model.backgrounds], 0.0),
+    ):
+        widths = np.array([np.inf if isinstance(own, str) else own for own in options])
+        if np.isfinite(widths).any():
+            shape = (len(widths), len(problem.groups))
+            gaussian[name] = Gaussian(
+                centre=np.full(shape, centre),
+                width=np.broadcast_to(widths[:, np.newaxis], shape).copy(),
+            )
+    low, high = model.norm_bounds
+    lower: dict[str, Any] = {"background": 0.0, "background_tilt": -TILT_RANGE}
+    upper: dict[str, Any] = {"background_tilt": TILT_RANGE}
+    for name in ("norm", "guard") if components.guards else ("norm",):
+        lower |= {} if low is None else {name: low}
+        upper |= {} if high is None else {name: high}
+    for name, values in nodes.items():
+        lower[name], upper[name] = float(values[0]), float(values[-1])
+    smoothness = None
+    if model.smoothness:
+        fixed = not model.free_spectral_parameters
+        sizes = components.n_bins, len(components)
+        smoothness = np.stack(
+            [
+                smoothness_penalty(model.smoothness, [p.block for p in parts], *sizes, fixed)
+                for parts in zip(*found, strict=True)
+            ]
+        )
+    return Constraints(gaussian=gaussian, smoothness=smoothness, lower=lower, upper=upper)
+
+
+def _spectrum(models: Sequence[Any]) -> Any:
+    """The model that all bins share, or one with parameters of shape (B,)."""
+    if all(model is models[0] for model in models):
+        return models[0]
+    if len({type(model) for model in models}) > 1:
+        raise ValueError(
+            "spectral_model: a likelihood with free spectra needs models of one class in all bins"
+        )
+    return jax.tree.map(
+        lambda *leaves: np.stack(np.broadcast_arrays(*leaves)).astype(float), *models
+    )
+
+
+def _spectra(problem: JointProblem) -> Spectra:
+    components = problem.response.components
+    edges = [own.true_edges for own in problem.response.datasets]
+    group_edges = np.array([group.edges for group in problem.groups])
+    reference = None
+    if problem.model.free_spectral_parameters:
+        models = components.models[: components.n_regions]
+        reference = np.array([np.asarray(model.integral(*group_edges.T)) for model in models])
+    return Spectra(
+        edges=tuple(edges),
+        source_flux=tuple(
+            components.flux(own)[components.n_regions :].reshape(-1, len(own) - 1) for own in edges
+        ),
+        group_edges=group_edges,
+        guard_bins=np.array(nearest_bins(components.guards, components.regions), int),
+        reference_flux=reference,
+    )
