@@ -63,7 +63,7 @@ def difference(function, arrays, name, slot, step, one_sided=False):
 
 
 @pytest.mark.parametrize("function", [norm_of, upper_of, sensitivity_of])
-@pytest.mark.parametrize("case", [REGULAR, ON_OFF])
+@pytest.mark.parametrize("case", [REGULAR, pytest.param(ON_OFF, marks=pytest.mark.slow)])
 def test_regular(function, case):
     arrays = arrays_of(case)
     reverse = jax.jit(jax.grad(function))(arrays)

@@ -59,7 +59,7 @@ def run_example(name, out, gc_file=None):
     return done.stdout
 
 
-@pytest.fixture(scope="module", params=["simulation", "real"])
+@pytest.fixture(scope="module", params=[pytest.param("simulation", marks=pytest.mark.slow), "real"])
 def source(request):
     """The file, or None for the simulation; skipped without the file."""
     return None if request.param == "simulation" else request.getfixturevalue("gc_file")

@@ -112,7 +112,7 @@ def test_point_source_stays_in_its_ring():
     assert_allclose(profile.solid_angle, estimate(dataset, rings(6, 0.1)).solid_angle)
 
 
-@pytest.mark.parametrize("likelihood", ["region", "pixel"])
+@pytest.mark.parametrize("likelihood", [pytest.param("region", marks=pytest.mark.slow), "pixel"])
 def test_delta_psf_gives_the_separate_fits(likelihood):
     rng = np.random.default_rng(1)
     image = sky_image(lambda x, y: np.exp(-(x**2 + y**2) / 0.3), 0.05)

@@ -101,6 +101,7 @@ def test_free_indices_converge_at_low_counts():
         assert Status.NOT_CONVERGED not in profile.status
 
 
+@pytest.mark.slow
 def test_an_index_at_the_end_of_its_range_is_flagged():
     image = sky_image(lambda x, y: np.hypot(x, y) < 0.3, BINSZ)
     harder = MODEL.replace(index=MODEL.index - 6.0)
@@ -333,7 +334,9 @@ def test_the_sensitivity_would_be_detected():
         assert_allclose(own.run(expected).ts[k, 0], 25.0, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("n_on", "n_off"), [(0, 30), (0, 0), (5, 0)])
+@pytest.mark.parametrize(
+    ("n_on", "n_off"), [pytest.param(0, 30, marks=pytest.mark.slow), (0, 0), (5, 0)]
+)
 def test_on_off_without_counts_in_one_bin(n_on, n_off):
     """Behind a PSF that spreads nothing, one bin does not change the others."""
     image = sky_image(lambda x, y: x < 9, BINSZ)

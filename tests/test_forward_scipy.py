@@ -18,7 +18,7 @@ from jaxprof.core import Status
 from jaxprof.datasets import simulate_galactic_centre
 
 
-@pytest.fixture(params=["real", "simulation"])
+@pytest.fixture(params=[pytest.param("real", marks=pytest.mark.slow), "simulation"])
 def dataset(request):
     if request.param == "real":
         return MapDataset.read(request.getfixturevalue("gc_file"))

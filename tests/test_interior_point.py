@@ -85,7 +85,7 @@ def few_steps():
     return fit
 
 
-@pytest.mark.parametrize("n_counts", [2, 5, 12, 40])
+@pytest.mark.parametrize("n_counts", [pytest.param(2, marks=pytest.mark.slow), 5, 12, 40])
 def test_bent_walls(n_counts, few_steps):
     """Few counts: a minimum to machine precision in few steps, and none lower near by."""
     touched = 0
@@ -206,7 +206,7 @@ def test_components_that_are_almost_the_same(difference):
     assert -20 < fit.stat - expected.stat < 1e-6
 
 
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("dtype", [jnp.float64, pytest.param(jnp.float32, marks=pytest.mark.slow)])
 def test_many_bins_that_are_hardly_told_apart(dtype):
     """Bumps six times wider than their distance: rounding grows with the number of them."""
     rng = np.random.default_rng(0)
@@ -237,6 +237,7 @@ def test_parameters_that_are_not_free_stay(few_steps):
     first_order(own, np.asarray(z))
 
 
+@pytest.mark.slow
 def test_without_enough_steps_the_point_is_inside():
     own = straight_problem(0)
     data = own.joint(2, 32)

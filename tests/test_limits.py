@@ -90,7 +90,7 @@ def test_joint_limits_are_roots_or_bounds(seed, level, upper):
     assert kinds == {"bound", "root"}
 
 
-@pytest.mark.parametrize("on_off", [False, True])
+@pytest.mark.parametrize("on_off", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_limits_of_bins_alone_are_roots_or_bounds(on_off):
     rng = np.random.default_rng(5)
     shape = (40, 1, 3)
@@ -183,7 +183,15 @@ def test_a_large_background_leaves_the_error_of_the_counts(background, counts):
 
 
 @pytest.mark.parametrize("on_off", [False, True])
-@pytest.mark.parametrize("factor", [1e-250, 1e-170, 1e170, 1e250])
+@pytest.mark.parametrize(
+    "factor",
+    [
+        1e-250,
+        pytest.param(1e-170, marks=pytest.mark.slow),
+        1e170,
+        pytest.param(1e250, marks=pytest.mark.slow),
+    ],
+)
 def test_results_scale_with_the_reference(on_off, factor):
     rng = np.random.default_rng(2)
     shape = (5, 2, 4)

@@ -175,7 +175,13 @@ def components(geom, x, y, degree):
 
 @pytest.mark.parametrize(
     ("sigma", "position"),
-    [(0.3, "corner"), (0.55, "within"), (1.0, "within"), (2.2, "corner"), (4.0, "corner")],
+    [
+        (0.3, "corner"),
+        pytest.param(0.55, "within", marks=pytest.mark.slow),
+        (1.0, "within"),
+        pytest.param(2.2, "corner", marks=pytest.mark.slow),
+        pytest.param(4.0, "corner", marks=pytest.mark.slow),
+    ],
 )
 def test_shapes_behind_a_gaussian(sigma, position):
     position = POSITIONS[position]
@@ -213,7 +219,7 @@ def test_sources_behind_a_wide_psf():
         assert np.abs(found - right).max() < TOLERANCE * right.max(), width
 
 
-@pytest.mark.parametrize("sigma", [0.2, 0.6])
+@pytest.mark.parametrize("sigma", [0.2, pytest.param(0.6, marks=pytest.mark.slow)])
 def test_shapes_behind_a_king_function(sigma):
     rad, density = king(sigma)
     dataset = dataset_of(rad, density)

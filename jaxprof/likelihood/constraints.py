@@ -59,19 +59,20 @@ class Constraints:
     lower: Mapping[str, Any] = field(default_factory=dict)
     upper: Mapping[str, Any] = field(default_factory=dict)
 
-    def log_prob(self, values: Mapping[str, Any]) -> Any:
-        """Logarithm of all constraints, ``-inf`` beyond a bound."""
+    def log_prob(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Logarithm of all constraints, and the violation: the sum of what is beyond bounds."""
         total: Any = 0.0
+        beyond: Any = 0.0
         for name, own in self.gaussian.items():
             total = total + own.log_prob(values[name])
         if self.smoothness is not None:
             norm = values["norm"]
             total = total - 0.5 * jnp.einsum("bg,gbc,cg->", norm, self.smoothness, norm)
         for name, bound in self.lower.items():
-            total = total + _barrier(values[name] - bound)
+            beyond = beyond + jnp.sum(jnp.minimum(values[name] - bound, 0.0))
         for name, bound in self.upper.items():
-            total = total + _barrier(bound - values[name])
-        return total
+            beyond = beyond + jnp.sum(jnp.minimum(bound - values[name], 0.0))
+        return total, beyond
 
     def simulated(self, key: Any, values: Mapping[str, Any]) -> Constraints:
         """The constraints after other measurements of parameters of these values."""
@@ -83,9 +84,3 @@ class Constraints:
         return Constraints(
             gaussian=drawn, smoothness=self.smoothness, lower=self.lower, upper=self.upper
         )
-
-
-def _barrier(distance: Any) -> Any:
-    """Zero for distances that are not negative, ``-inf`` with an inward gradient for others."""
-    outside = -jnp.inf + (distance - jax.lax.stop_gradient(distance))
-    return jnp.sum(jnp.where(distance >= 0, 0.0, jnp.where(distance < 0, outside, jnp.nan)))

@@ -246,10 +246,13 @@ class Likelihood:
         array, shape ()
         """
         values = self._complete(params)
-        total = self.constraints.log_prob(values)
+        total, violation = self.constraints.log_prob(values)
         for term, own in self._arguments(values):
-            total = total + term.log_prob(*own)
-        return total
+            value, below = term.log_prob(*own)
+            total, violation = total + value, violation + below
+        # Outside there is no plateau: the gradient leads back.
+        outside = -jnp.inf + (violation - jax.lax.stop_gradient(violation))
+        return jnp.where(violation < 0, outside, total)
 
     def stat(self, params: Mapping[str, Any]) -> Any:
         """Fit statistic as profiles report it, cash or wstat, summed over all counts bins.

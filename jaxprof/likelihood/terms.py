@@ -101,11 +101,11 @@ class Poisson:
             total = jnp.where(self.counts > 0, total, jnp.maximum(total, 0.0))
         return total
 
-    def log_prob(self, signal: Any, norm: Any, tilt: Any) -> Any:
-        """Sum of the logarithms of Poisson probabilities, with the factorials.
+    def log_prob(self, signal: Any, norm: Any, tilt: Any) -> tuple[Any, Any]:
+        """Sum of the logarithms of Poisson probabilities, with the factorials, and the violation.
 
-        ``-inf`` outside of the domain, where its gradient points inwards; NaN for counts or
-        predictions that are none.
+        The violation is zero in the domain, and otherwise the sum of what is predicted below it.
+        The logarithm is NaN for counts or predictions that are none.
         """
         npred = self.npred(signal, norm, tilt)
         found = self.counts > 0
@@ -113,11 +113,11 @@ class Poisson:
         inside = jnp.where(found, npred > 0, npred >= -level)
         # Also without counts, for the sake of the derivatives with respect to them.
         logarithm = jnp.log(jnp.where(npred > 0, npred, 1.0))
-        value = self.counts * logarithm - jnp.where(inside, npred, 0.0)
-        outside = -jnp.inf + (npred - jax.lax.stop_gradient(npred))
-        value = jnp.where(inside, value - gammaln(self.counts + 1), outside)
+        value = self.counts * logarithm - npred - gammaln(self.counts + 1)
         invalid = jnp.isnan(npred) | ~(self.counts >= 0)
-        return _sum(jnp.where(invalid, jnp.nan, value), self.mask)
+        # At a prediction of exactly zero there is no distance, but no probability of counts either.
+        below = jnp.where(inside | invalid, 0.0, npred - jnp.finfo(npred.dtype).tiny)
+        return _sum(jnp.where(invalid, jnp.nan, value), self.mask), _sum(below, self.mask)
 
     def stat(self, signal: Any, norm: Any, tilt: Any) -> Any:
         """Cash statistic, without the factorials: see `jaxprof.core.cash`."""
@@ -177,12 +177,14 @@ class OnOff:
         """Predicted ON counts (G, N, S) of a signal, with the profiled OFF rate."""
         return self._rates(signal)[0]
 
-    def log_prob(self, signal: Any, norm: Any, tilt: Any) -> Any:
-        """Sum of the logarithms of the probabilities of ON and OFF counts, with the factorials."""
+    def log_prob(self, signal: Any, norm: Any, tilt: Any) -> tuple[Any, Any]:
+        """Sum of the logarithms of the probabilities of ON and OFF counts, as of `Poisson`."""
         saturated = sum(xlogy(n, n) - n - gammaln(n + 1) for n in (self.n_on, self.n_off))
         value = saturated - 0.5 * self._terms(signal)
         invalid = ~((self.n_on >= 0) & (self.n_off >= 0) & (self.alpha > 0))
-        return _sum(jnp.where(invalid, jnp.nan, value), self.mask)
+        return _sum(jnp.where(invalid, jnp.nan, value), self.mask), jnp.zeros_like(
+            self.n_on[0, 0, 0]
+        )
 
     def _terms(self, signal: Any) -> Any:
         alpha = jnp.where(self.mask, self.alpha, 1.0)

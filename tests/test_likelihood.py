@@ -1,0 +1,524 @@
+"""The likelihood against plain numpy and scipy, its derivatives, its domain, its bad input."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from forward_factory import MODEL, dataset_of, estimator, gaussian_image, sky_image
+from jax.flatten_util import ravel_pytree
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+from scipy.optimize import minimize_scalar
+
+from jaxprof import PowerLawSpectralModel
+from jaxprof.likelihood import (
+    Constraints,
+    CountsBins,
+    Gaussian,
+    Likelihood,
+    OnOff,
+    Poisson,
+    Spectra,
+)
+
+B, G, D = 3, 2, 2
+N, K, S = 4, 3, 5
+SOURCES = ("nebula", "blazar")  # not in alphabetical order
+EDGES = np.geomspace(1.0, 10.0, 5)
+GROUPS = np.array([[1.0, 3.0], [3.0, 10.0]])
+
+
+def parts(seed=0, n_q=1, nodes=()):
+    """Arrays of two terms, the second of them On-Off."""
+    rng = np.random.default_rng(seed)
+    shape, n_c = (G, N, S), B + 1 + len(SOURCES)
+    common = {
+        "templates": rng.uniform(0.5, 3.0, (*nodes, G, N, K, n_q, S)),
+        "components": np.stack([[rng.permutation(n_c)[:K] for _ in range(N)] for _ in range(G)]),
+        "mask": rng.random(shape) > 0.2,
+        "offset": rng.uniform(0.0, 2.0, shape),
+    }
+    first = common | {
+        "counts": rng.poisson(3.0, shape).astype(float),
+        "background": rng.uniform(0.5, 4.0, shape),
+        "log_energy": rng.normal(0.0, 0.5, shape),
+    }
+    second = {name: np.array(value) for name, value in common.items()} | {
+        "n_on": rng.poisson(8.0, shape).astype(float),
+        "n_off": rng.poisson(20.0, shape).astype(float),
+        "alpha": rng.uniform(0.1, 0.5, shape),
+        "dataset": 1,
+    }
+    return first, second
+
+
+def likelihood(seed=0, n_q=1, nodes=(), **changes):
+    first, second = parts(seed, n_q, nodes)
+    spectra = None
+    nominal = {
+        "norm": np.ones((B, G)),
+        "guard": np.ones((1, G)),
+        "source": {name: np.ones(G) for name in SOURCES},
+        "background": np.ones((D, G)),
+        "background_tilt": np.zeros((D, G)),
+        "exposure": np.ones(D),
+    }
+    if n_q > 1:
+        rng = np.random.default_rng(7)
+        spectra = Spectra(
+            edges=(EDGES, EDGES),
+            source_flux=tuple(rng.uniform(0.1, 1.0, (len(SOURCES), n_q)) for _ in range(D)),
+            group_edges=GROUPS,
+            guard_bins=np.array([1]),
+        )
+        nominal["spectrum"] = PowerLawSpectralModel(index=2.0, amplitude=1.0)
+    if nodes:
+        nominal["psf_scale"] = np.asarray(1.0)
+    origins = CountsBins(
+        energy=np.zeros((G, N, S), int),
+        pixel=np.zeros((G, N, S), int),
+        region=np.zeros((G, N, B), bool),
+    )
+    made = Likelihood(
+        terms=(Poisson(**first), OnOff(**second)),
+        constraints=Constraints(),
+        nominal=nominal,
+        bins=(origins, origins),
+        spectra=spectra,
+        nodes={"psf_scale": np.array([0.8, 1.0, 1.3])} if nodes else {},
+        sources=SOURCES,
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def params(seed=1):
+    rng = np.random.default_rng(seed)
+    return {
+        "norm": rng.uniform(0.5, 2.0, (B, G)),
+        "guard": rng.uniform(0.5, 2.0, (1, G)),
+        "source": {name: rng.uniform(0.5, 2.0, G) for name in SOURCES},
+        "background": rng.uniform(0.5, 2.0, (D, G)),
+        "background_tilt": rng.normal(0.0, 0.3, (D, G)),
+        "exposure": rng.uniform(0.8, 1.2, D),
+    }
+
+
+def coefficients(p, dataset):
+    """(C, G), in the order of the components."""
+    rows = [p["norm"], p["guard"], *(p["source"][name][None] for name in SOURCES)]
+    return np.concatenate(rows) * p["exposure"][dataset]
+
+
+def by_hand(arrays, c):
+    """Signal (G, N, S) of coefficients (C, G, Q), one counts bin after the other."""
+    found = np.zeros((G, N, S))
+    for g, n, k in np.ndindex(G, N, K):
+        own = c[arrays["components"][g, n, k], g]
+        found[g, n] += own @ arrays["templates"][g, n, k]
+    return found
+
+
+def poisson_rate(arrays, p, signal):
+    scale = p["background"][0][:, None, None]
+    tilt = np.exp(-p["background_tilt"][0][:, None, None] * arrays["log_energy"])
+    return scale * tilt * arrays["background"] + arrays["offset"] + signal
+
+
+def profiled(n_on, n_off, alpha, signal):
+    """Largest log probability of ON and OFF counts over the OFF rate, by a scalar search."""
+
+    def minus(log_rate):
+        rate = np.exp(log_rate)
+        both = stats.poisson.logpmf([n_on, n_off], [signal + alpha * rate, rate])
+        return -both.sum()
+
+    best = minimize_scalar(minus, bounds=(-9.0, 6.0), method="bounded", options={"xatol": 1e-10})
+    return -best.fun
+
+
+def test_predicted_counts_and_probability_of_poisson_counts():
+    first, _ = parts()
+    p = params()
+    made = likelihood(terms=(Poisson(**first),))
+    rate = poisson_rate(first, p, by_hand(first, coefficients(p, 0)[..., None]))
+    assert_allclose(made.npred(p)[0], rate, rtol=1e-13)
+    log = stats.poisson.logpmf(first["counts"], rate)[first["mask"]].sum()
+    assert_allclose(made.log_prob(p), log, rtol=1e-12)
+    own = np.where(first["mask"], 2 * (rate - first["counts"] * np.log(rate)), 0.0)
+    assert_allclose(made.stat(p), own.sum(), rtol=1e-12)
+
+
+def test_probability_of_on_off_counts():
+    _, second = parts()
+    p = params()
+    made = likelihood(terms=(OnOff(**second),))
+    signal = by_hand(second, coefficients(p, 1)[..., None]) + second["offset"]
+    total = sum(
+        profiled(*(second[name][at] for name in ("n_on", "n_off", "alpha")), signal[at])
+        for at in np.ndindex(G, N, S)
+        if second["mask"][at]
+    )
+    assert_allclose(made.log_prob(p), total, rtol=1e-10)
+    # The background parameters are not its.
+    assert_allclose(made.log_prob(p | {"background": np.full((D, G), 3.0)}), total, rtol=1e-10)
+    # The statistic and the probability differ by what depends on the counts only.
+    other = params(5)
+    rise = -2 * (made.log_prob(other) - made.log_prob(p))
+    assert_allclose(made.stat(other) - made.stat(p), rise, rtol=1e-10)
+
+
+def test_spectra_shared_per_bin_and_per_group():
+    first, _ = parts(n_q=4)
+    made = likelihood(n_q=4, terms=(Poisson(**first),))
+    p = params()
+    rng = np.random.default_rng(3)
+    for shape in ((), (B,), (B, G)):
+        index, amplitude = rng.uniform(1.5, 3.0, shape), rng.uniform(0.5, 2.0, shape)
+        full = [
+            np.broadcast_to(v.reshape(*v.shape, *[1] * (2 - v.ndim)), (B, G))
+            for v in (index, amplitude)
+        ]
+        power = 1 - full[0][..., None]
+        flux = full[1][..., None] * np.diff(EDGES**power, axis=-1) / power  # (B, G, Q)
+        flux = np.concatenate([flux, flux[[1]]])  # the guard bin continues bin 1
+        sources = np.broadcast_to(made.spectra.source_flux[0][:, None], (2, G, 4))
+        c = coefficients(p, 0)[..., None] * np.concatenate([flux, sources])
+        rate = poisson_rate(first, p, by_hand(first, c))
+        model = PowerLawSpectralModel(index=jnp.asarray(index), amplitude=jnp.asarray(amplitude))
+        assert_allclose(made.npred(p | {"spectrum": model})[0], rate, rtol=1e-12)
+        named = {"index": jnp.asarray(index), "amplitude": jnp.asarray(amplitude)}
+        assert_allclose(made.npred(p | {"spectrum": named})[0], rate, rtol=1e-12)
+
+
+def test_spectra_that_keep_the_flux_of_the_group():
+    """The index changes the share of true energies, not the flux between the group's edges."""
+    first, _ = parts(n_q=4)
+    made = likelihood(n_q=4, terms=(Poisson(**first),))
+    kept = dataclasses.replace(made.spectra, reference_flux=np.full((B + 1, G), 2.5))
+    model = PowerLawSpectralModel(index=2.7, amplitude=31.0)
+    flux = kept.flux(model, 0, B + 1)
+    power = 1 - 2.7
+    whole = np.diff(GROUPS**power, axis=1)[:, 0]
+    expected = 2.5 * np.diff(EDGES**power) / whole[:, None]
+    assert_allclose(flux, np.broadcast_to(expected, (B + 1, G, 4)), rtol=1e-12)
+
+
+def test_templates_between_nodes():
+    made = likelihood(nodes=(3,))
+    p = params()
+    nodes = made.nodes["psf_scale"]
+    for number, node in enumerate(nodes):
+        plain = tuple(
+            dataclasses.replace(term, templates=term.templates[number]) for term in made.terms
+        )
+        expected = likelihood(terms=plain).log_prob(p)
+        assert_allclose(made.log_prob(p | {"psf_scale": node}), expected, rtol=1e-12)
+    at = 1.17
+    weights = np.linalg.solve(np.vander(nodes, increasing=True).T, at ** np.arange(3))
+    mixed = tuple(
+        dataclasses.replace(term, templates=np.tensordot(weights, term.templates, axes=1))
+        for term in made.terms
+    )
+    expected = likelihood(terms=mixed).log_prob(p)
+    assert_allclose(made.log_prob(p | {"psf_scale": at}), expected, rtol=1e-12)
+
+
+def test_derivatives():
+    made = likelihood(n_q=4, nodes=(3,))
+    model = PowerLawSpectralModel(index=jnp.array([2.0, 2.2, 2.4]), amplitude=jnp.asarray(1.0))
+    given = params() | {"psf_scale": 1.1, "spectrum": model}
+    flat, unflatten = ravel_pytree(given)
+
+    def log_prob(x):
+        return made.log_prob(unflatten(x))
+
+    gradient = jax.jit(jax.grad(log_prob))
+    steps = 1e-5 * jnp.eye(len(flat))
+    value = jax.vmap(log_prob)
+    third = (
+        8 * (value(flat[None] + steps) - value(flat[None] - steps))
+        - (value(flat[None] + 2 * steps) - value(flat[None] - 2 * steps))
+    ) / 12e-5
+    scale = np.abs(third).max()
+    assert_allclose(gradient(flat), third, atol=1e-7 * scale)
+    hessian = jax.hessian(log_prob)(flat)
+    slopes = (
+        jax.vmap(gradient)(flat[None] + steps) - jax.vmap(gradient)(flat[None] - steps)
+    ) / 2e-5
+    assert_allclose(hessian, slopes, atol=1e-7 * np.abs(hessian).max())
+    assert_allclose(hessian, hessian.T, rtol=1e-9, atol=1e-9 * np.abs(hessian).max())
+
+
+def test_compiled_mapped_and_eager_agree():
+    made = likelihood()
+    many = [params(seed) for seed in range(3)]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *many)
+    eager = [made.log_prob(p) for p in many]
+    compiled = jax.jit(lambda own, p: own.log_prob(p))
+    assert_allclose([compiled(made, p) for p in many], eager, rtol=1e-13)
+    assert_allclose(jax.vmap(made.log_prob)(stacked), eager, rtol=1e-13)
+
+
+def test_single_precision():
+    made, p = likelihood(), params()
+    single = jax.tree.map(
+        lambda leaf: np.float32(leaf) if np.result_type(leaf).kind == "f" else leaf, (made, p)
+    )
+    found = single[0].log_prob(single[1])
+    assert found.dtype == np.float32
+    assert_allclose(found, made.log_prob(p), atol=1e-3)
+
+
+def test_what_is_left_out_is_nominal():
+    made = likelihood()
+    assert_allclose(made.log_prob({}), made.log_prob(dict(made.nominal)), rtol=0)
+    only = {"source": {"blazar": np.full(G, 2.0)}}
+    both = {"source": {"blazar": np.full(G, 2.0), "nebula": np.ones(G)}}
+    assert_allclose(made.log_prob(only), made.log_prob(both), rtol=0)
+    # Parameters are the same after a round trip through a pytree, which sorts names.
+    again = jax.tree.map(lambda leaf: leaf, made)
+    assert_allclose(again.log_prob(params()), made.log_prob(params()), rtol=0)
+
+
+def outside(clipped):
+    """One empty counts bin and one with a count; a norm below -1 predicts less than nothing."""
+    ones = np.ones((1, 1, 2))
+    term = Poisson(
+        counts=np.array([[[0.0, 1.0]]]),
+        background=ones * np.array([1.0, 2.0]),
+        offset=0 * ones,
+        log_energy=0 * ones,
+        templates=ones[:, :, None, None],
+        components=np.zeros((1, 1, 1), int),
+        mask=ones > 0,
+        clipped=clipped,
+    )
+    nominal = {
+        "norm": np.ones((1, 1)),
+        "background": np.ones((1, 1)),
+        "background_tilt": np.zeros((1, 1)),
+        "exposure": np.ones(1),
+    }
+    origin = CountsBins(energy=None, pixel=None, region=None)
+    return Likelihood(terms=(term,), constraints=Constraints(), nominal=nominal, bins=(origin,))
+
+
+@pytest.mark.parametrize("clipped", [False, True])
+def test_domain(clipped):
+    made = outside(clipped)
+
+    def log_prob(norm):
+        return made.log_prob({"norm": jnp.full((1, 1), norm)})
+
+    assert_allclose(log_prob(-0.9), np.log(1.1) - 1.2, rtol=1e-14)
+    if clipped:
+        assert_allclose(log_prob(-1.5), np.log(0.5) - 0.5, rtol=1e-14)
+    else:
+        assert log_prob(-1.5) == -np.inf
+        assert jax.grad(log_prob)(-1.5) > 0
+    # Where there are counts nothing may be predicted below zero.
+    for norm in (-2.0, -2.5, -1e9):
+        assert log_prob(norm) == -np.inf
+        assert jax.grad(log_prob)(norm) > 0
+    # A fit that ends at a prediction of zero ends there but for rounding.
+    if not clipped:
+        assert np.isfinite(log_prob(-1.0)) and np.isfinite(log_prob(-1.0 - 1e-12))
+
+
+def test_masked_bins_change_nothing():
+    made, p = likelihood(), params()
+    expected = made.log_prob(p), made.stat(p), jax.grad(made.log_prob)(p)
+    terms = []
+    for term in made.terms:
+        names = [name for name in ("counts", "background", "n_on", "n_off") if hasattr(term, name)]
+        spoilt = {name: np.where(term.mask, getattr(term, name), 1e3) for name in names}
+        terms.append(dataclasses.replace(term, **spoilt))
+    changed = dataclasses.replace(made, terms=tuple(terms))
+    found = changed.log_prob(p), changed.stat(p), jax.grad(changed.log_prob)(p)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-13), found, expected)
+
+
+@pytest.mark.parametrize("value", [np.nan, -1.0])
+def test_invalid_counts_are_no_number(value):
+    made, p = likelihood(), params()
+    for number, name in ((0, "counts"), (1, "n_on"), (1, "n_off")):
+        term = made.terms[number]
+        bad = np.array(getattr(term, name))
+        bad[tuple(np.argwhere(term.mask)[0])] = value
+        terms = list(made.terms)
+        terms[number] = dataclasses.replace(term, **{name: bad})
+        broken = dataclasses.replace(made, terms=tuple(terms))
+        assert np.isnan(jax.jit(broken.log_prob)(p))
+
+
+def test_constraints_and_bounds():
+    made, p = likelihood(), params()
+    width = np.full((D, G), 0.1)
+    width[1] = np.inf
+    own = Constraints(
+        gaussian={"background": Gaussian(centre=np.full((D, G), 1.1), width=width)},
+        smoothness=np.stack([np.eye(B), 2 * np.eye(B)]),
+        lower={"norm": 0.4},
+        upper={"exposure": 1.5},
+    )
+    constrained = dataclasses.replace(made, constraints=own)
+    added = -0.5 * np.sum(((p["background"][0] - 1.1) / 0.1) ** 2)
+    added -= 0.5 * np.sum(p["norm"] ** 2 * [1.0, 2.0])
+    assert_allclose(constrained.log_prob(p), made.log_prob(p) + added, rtol=1e-12)
+    assert_allclose(constrained.stat(p), made.stat(p), rtol=0)
+    low = p | {"norm": p["norm"] - 1.0}
+    assert constrained.log_prob(low) == -np.inf
+    gradient = jax.grad(constrained.log_prob)(low)
+    assert np.all(gradient["norm"][low["norm"] < 0.4] > 0)
+    assert constrained.log_prob(p | {"exposure": np.array([1.0, 1.6])}) == -np.inf
+
+
+def test_simulated_counts_have_the_mean_and_the_constraint_its_width():
+    made, p = likelihood(), params()
+    own = Constraints(
+        gaussian={"background": Gaussian(centre=np.ones((D, G)), width=np.full((D, G), 0.2))}
+    )
+    made = dataclasses.replace(made, constraints=own)
+    keys = jax.random.split(jax.random.key(4), 1500)
+    drawn = jax.vmap(lambda key: made.simulate(key, p, constraints=True))(keys)
+    expected = made.asimov(p)
+    pairs = [
+        (drawn.terms[0].counts, expected.terms[0].counts),
+        (drawn.terms[1].n_on, expected.terms[1].n_on),
+        (drawn.terms[1].n_off, expected.terms[1].n_off),
+    ]
+    for counts, mean in pairs:
+        # Five standard deviations of a mean; as many for the variance, which is the mean.
+        spread = 5 * np.sqrt(np.maximum(mean, 1e-3) / len(keys))
+        assert np.all(np.abs(counts.mean(axis=0) - mean) <= spread)
+        assert np.all(np.abs(counts.var(axis=0) - mean) <= 0.3 * mean + 1e-9)
+        assert_array_equal(counts, np.round(counts))
+    centres = drawn.constraints.gaussian["background"].centre
+    assert_allclose(centres.mean(axis=0), p["background"], atol=0.03)
+    assert_allclose(centres.std(axis=0), 0.2, rtol=0.1)
+    fixed = made.simulate(keys[0], p).constraints.gaussian["background"].centre
+    assert_array_equal(fixed, np.ones((D, G)))
+
+
+def test_expected_counts_have_their_best_fit_at_the_truth():
+    made, p = likelihood(), params()
+    own = made.asimov(p)
+    gradient = jax.grad(own.log_prob)(p)
+    jax.tree.map(lambda leaf: assert_allclose(leaf, 0.0, atol=1e-10), gradient)
+    assert_allclose(own.counts[0], np.where(made.terms[0].mask, made.npred(p)[0], 0.0), rtol=0)
+
+
+def test_other_counts():
+    made, p = likelihood(), params()
+    again = made.with_counts(made.counts)
+    assert_allclose(again.log_prob(p), made.log_prob(p), rtol=0)
+    counts, pair = made.counts
+    with pytest.raises(ValueError, match=r"counts have shape \(2, 4\); the likelihood needs"):
+        made.with_counts((counts[..., 0], pair))
+    with pytest.raises(ValueError, match="n_off have shape"):
+        made.with_counts((counts, (pair[0], pair[1][0])))
+    with pytest.raises(ValueError, match="counts must have 2 terms, got 1"):
+        made.with_counts((counts,))
+    merged = dataclasses.replace(made, merged=True)
+    for change in (
+        lambda: merged.with_counts(made.counts),
+        lambda: merged.asimov(p),
+        lambda: merged.simulate(jax.random.key(0), p),
+    ):
+        with pytest.raises(ValueError, match="merge=False"):
+            change()
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"norms": np.ones((B, G))}, "unknown 'norms'; this likelihood has 'norm'"),
+        ({"norm": np.ones(B)}, r"'norm' has shape \(3,\); this likelihood has \(3, 2\)"),
+        ({"norm": np.ones((G, B))}, r"'norm' has shape \(2, 3\)"),
+        ({"source": {"star": np.ones(G)}}, "no source 'star'; there are 'nebula', 'blazar'"),
+        ({"source": {"nebula": np.ones(3)}}, r"'nebula' has shape \(3,\)"),
+        ({"psf_scale": 1.0}, "unknown 'psf_scale'"),
+    ],
+)
+def test_bad_parameters(given, match):
+    with pytest.raises(ValueError, match=match):
+        likelihood().log_prob(given)
+
+
+@pytest.fixture(scope="module")
+def counted():
+    """A blurred disk with Poisson counts."""
+    rng = np.random.default_rng(3)
+    image = sky_image(lambda x, y: np.hypot(x, y) < 0.5, 0.1)
+    dataset = dataset_of(
+        gaussian_image(image, 0.1, 0.1), 0.1, sigma=0.1, n_photons=2e3, background=0.5
+    )
+    dataset.counts.data = rng.poisson(dataset.counts.data).astype(float)
+    return dataset
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_of_a_joint_fit(counted, merge):
+    """The statistic of the profile, at its minimum; the same merged or not."""
+    own = estimator(background=0.1)
+    response = own.response(counted)
+    profile = own.run(counted, response)
+    made = own.reduce(counted, response, merge=merge)
+    assert set(made.params()) == {"norm", "background"}
+    p = {"norm": profile.norm, "background": np.array([[profile.nuisance["value"][0]]])}
+    assert_allclose(made.stat(p), profile.stat[0, 0], rtol=1e-12)
+    gradient = jax.grad(made.log_prob)(p)
+    assert_allclose(gradient["norm"] * profile.norm_err, 0.0, atol=1e-6)
+    hessian = jax.hessian(lambda norm: made.log_prob(p | {"norm": norm}))(profile.norm)
+    assert np.all(np.linalg.eigvalsh(-hessian.reshape(3, 3)) > 0)
+
+
+def test_counts_bins_know_their_pixels(counted):
+    own = estimator(guard_bins=1)
+    made = own.reduce(counted)
+    (term,), (bins,) = made.terms, made.bins
+    assert bins.dataset == "truth"
+    flat = counted.counts.data.reshape(counted.counts.data.shape[0], -1)
+    at = np.asarray(term.mask)
+    assert_array_equal(flat[bins.energy[at], bins.pixel[at]], np.asarray(term.counts)[at])
+    # Each pixel and energy once.
+    pairs = np.stack([bins.energy[at], bins.pixel[at]])
+    assert len(np.unique(pairs, axis=1).T) == at.sum()
+    assert np.all(bins.energy[~at] == -1) and np.all(bins.pixel[~at] == -1)
+    # Pixels lie in the rings that they are said to lie in.
+    coords = counted.counts.geom.to_image().get_coord()
+    radius = coords.separation(counted.counts.geom.center_skydir).deg.ravel()
+    inside = np.stack([(0.2 * k <= radius) & (radius < 0.2 * (k + 1)) for k in range(3)], axis=1)
+    region = np.broadcast_to(bins.region[:, :, None], (*at.shape, 3))[at]
+    assert_array_equal(region, inside[bins.pixel[at]])
+
+
+def test_free_spectrum_is_that_of_a_new_response(counted):
+    own = estimator()
+    response = own.response(counted)
+    made = own.reduce(counted, response, spectrum="free")
+    assert "spectrum" not in made.params()
+    p = {"norm": np.array([[1.2], [0.8], [0.5]])}
+    fixed = own.reduce(counted, response)
+    assert_allclose(made.log_prob(p), fixed.log_prob(p), rtol=1e-12)
+    model = MODEL.replace(index=2.9)
+    other = estimator(spectral_model=model).reduce(counted)
+    assert_allclose(made.log_prob(p | {"spectrum": model}), other.log_prob(p), rtol=1e-12)
+    assert_allclose(made.log_prob(p | {"spectrum": {"index": 2.9}}), other.log_prob(p), rtol=1e-12)
+
+
+def test_width_of_the_psf_is_that_of_a_new_response(counted):
+    own = estimator(guard_bins=1)
+    response = own.response(counted)
+    made = own.reduce(counted, response, psf_scale=(0.8, 0.9, 1.0, 1.1, 1.2))
+    best = own.run(counted, response)
+    p = {"norm": best.norm, "guard": np.array([[best.nuisance["value"][0]]])}
+    for scale, tolerance in ((0.8, 1e-9), (1.2, 1e-9), (0.87, 0.01), (1.13, 0.01)):
+        refolded = own.reduce(counted, response.refolded(psf_scale=scale, widest=1.2))
+        difference = made.log_prob(p | {"psf_scale": scale}) - refolded.log_prob(p)
+        assert abs(difference) < tolerance
+    assert made.log_prob(p | {"psf_scale": 1.3}) == -np.inf
+    with pytest.raises(ValueError, match="psf_scale must be two or more positive and increasing"):
+        own.reduce(counted, response, psf_scale=(1.2, 0.8))
