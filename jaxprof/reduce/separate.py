@@ -22,8 +22,9 @@ from jaxprof.reduce.region_checks import (
 )
 from jaxprof.reduce.signal import predicted_signal
 from jaxprof.sky.pixel_sums import MemberPixels, check_uncut, member_pixels
-from jaxprof.sky.regions import region_solid_angles
 from jaxprof.sky.regions.pixels import region_members
+from jaxprof.sky.regions.shapes import sky_shapes
+from jaxprof.sky.regions.solid_angles import shape_solid_angles
 from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
@@ -237,7 +238,8 @@ def reduce_datasets(
     first_axis = datasets[0].energy_axis
     group_edges = snap_energy_edges(energy_edges, first_axis)
     warn_moved_edges(energy_edges, first_axis, group_edges)
-    exact = region_solid_angles(regions)
+    shapes = sky_shapes(regions)
+    exact = shape_solid_angles(shapes)
     reference = exact if reference_solid_angle == "region" else None
     blocks: dict[type, list[dict[str, Array]]] = {ProfileData: [], OnOffData: []}
     owners: dict[type, list[Array]] = {ProfileData: [], OnOffData: []}
@@ -247,7 +249,7 @@ def reduce_datasets(
     for index, dataset in enumerate(datasets):
         dataset.check()
         if pixels is None or not dataset.geom.is_allclose_image(datasets[index - 1].geom):
-            pixels = member_pixels(region_members(regions, dataset.geom), dataset.geom.npix_shape)
+            pixels = member_pixels(region_members(shapes, dataset.geom), dataset.geom.npix_shape)
             sights.append(visibility(dataset.name, regions, pixels, dataset.geom))
         else:
             sights.append(replace(sights[-1], name=dataset.name))

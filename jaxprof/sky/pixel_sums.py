@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from jaxprof.sky.regions.membership import blocks
-from jaxprof.sky.regions.pixels import Membership
+from jaxprof.sky.regions.pixels import Membership, looked_up
 
 Array = NDArray[Any]
 _BLOCK = 4_000_000  # pairs of a region and a pixel that are summed at a time
@@ -87,12 +87,17 @@ def member_pixels(members: Membership, shape: tuple[int, int]) -> MemberPixels:
     """Gather the pixels of all regions on a map of a shape (ny, nx)."""
     n_regions = len(members.lost)
     used = np.zeros(shape[0] * shape[1], bool)
-    used[members.pixel] = True
+    for start in range(0, len(members.pixel), _BLOCK):
+        used[members.pixel[start : start + _BLOCK]] = True
     union = np.flatnonzero(used)
-    column = np.zeros(len(used), np.int32)
-    column[union] = np.arange(len(union), dtype=np.int32)
-    ones = np.ones(len(members.pixel), np.int8)
-    belongs = csr_array((ones, column[members.pixel], members.first), (n_regions, len(union)))
+    number = np.zeros(len(used), np.int32)
+    number[union] = np.arange(len(union), dtype=np.int32)
+    column = np.empty_like(members.pixel)
+    looked_up(number, members.pixel, out=column)
+    ones = np.ones(len(column), np.int8)
+    # With 64-bit bounds the columns would be copied to 64 bits too.
+    first = members.first.astype(np.int32) if len(column) < 2**31 else members.first
+    belongs = csr_array((ones, column, first), (n_regions, len(union)))
     y, x = np.divmod(union, shape[1])
     solid_angle = members.solid_angles[y, x]
     off = np.bincount(members.off_region, members.off_solid_angle, n_regions) + members.lost

@@ -22,6 +22,7 @@ from jaxprof.reduce.signal import check_expected
 from jaxprof.sky.pixel_sums import check_uncut, member_pixels
 from jaxprof.sky.regions import region_solid_angles
 from jaxprof.sky.regions.pixels import region_members
+from jaxprof.sky.regions.shapes import sky_shapes
 
 Array = NDArray[Any]
 
@@ -288,7 +289,8 @@ def dataset_response(
     check_expected(flux, exposure, dataset.name)
     windows = folding.windows(flux, per_true_energy=per_true_energy)
     regions = [*components.regions, *components.guards]
-    members = member_pixels(region_members(regions, dataset.geom), dataset.geom.npix_shape)
+    shapes = sky_shapes(regions)
+    members = member_pixels(region_members(shapes, dataset.geom), dataset.geom.npix_shape)
     warn_bins_off_map(emissions[: components.n_bins], dataset)
     usable = usable_mask(dataset)
     if mask_policy == "strict":

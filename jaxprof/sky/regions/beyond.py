@@ -38,7 +38,27 @@ class Beyond:
     unshown: Array
 
 
-def pixels_beyond(shapes: SkyShapes, geom: Any, pixels: SkyPixels, limit: int) -> Beyond:
+@dataclass(frozen=True, eq=False)
+class Rim:
+    """Pixels on the rim of a map.
+
+    Attributes
+    ----------
+    y, x : ndarray of int, shape (n,)
+        Indices of pixels off the map with a part on the sky and their centre off it.
+    vectors : ndarray, shape (n, 3)
+        Directions of the middles of these parts.
+    border : ndarray, shape (k, 3)
+        Unit vectors of the pixels on the map with neighbours that are off it.
+    """
+
+    y: Array
+    x: Array
+    vectors: Array
+    border: Array
+
+
+def pixels_beyond(shapes: SkyShapes, geom: Any, rim: Rim, limit: int) -> Beyond:
     """Continue the grid of a map to where shapes are that leave it.
 
     Parameters
@@ -47,8 +67,8 @@ def pixels_beyond(shapes: SkyShapes, geom: Any, pixels: SkyPixels, limit: int) -
         The shapes, in the frame of the map.
     geom : WcsGeom
         Geometry of the map.
-    pixels : SkyPixels
-        Its pixels.
+    rim : Rim
+        Its rim.
     limit : int
         Number of pixels beyond which a shape counts as one that cannot be shown.
 
@@ -57,8 +77,7 @@ def pixels_beyond(shapes: SkyShapes, geom: Any, pixels: SkyPixels, limit: int) -
     Beyond
     """
     wcs, shape = geom.wcs, geom.npix_shape
-    rim, border = _rim_and_border(wcs, shape, pixels)
-    leaves = _leaving(shapes, geom, border)
+    leaves = _leaving(shapes, geom, rim.border)
     unshown = np.zeros(len(shapes), bool)
     y = x = np.empty(0, np.int64)
     if leaves.any():
@@ -72,21 +91,11 @@ def pixels_beyond(shapes: SkyShapes, geom: Any, pixels: SkyPixels, limit: int) -
     with np.errstate(invalid="ignore"):
         # A position that the grid shows somewhere else is not beyond the map.
         own = np.hypot(back_x - x, back_y - y) < tolerance
-    return Beyond(sky_pixels(wcs, y[own], x[own], rim), leaves, unshown)
+    return Beyond(sky_pixels(wcs, y[own], x[own], (rim.y, rim.x, rim.vectors)), leaves, unshown)
 
 
-def _rim_and_border(
-    wcs: Any, shape: tuple[int, int], pixels: SkyPixels
-) -> tuple[tuple[Array, Array, Array], Array]:
-    """Pixels with a part on the sky and their centre off it, and pixels next to what is off.
-
-    Returns
-    -------
-    rim : tuple of ndarray
-        Indices y, x and the directions of the middles of the parts on the sky.
-    border : ndarray, shape (n, 3)
-        Unit vectors of the pixels on the map with neighbours that are off it.
-    """
+def map_rim(wcs: Any, shape: tuple[int, int], pixels: SkyPixels) -> Rim:
+    """Rim of a map of a shape (ny, nx) with these pixels on the sky."""
     ny, nx = shape
     on_map = np.zeros((ny + 4, nx + 4), bool)
     on_map[pixels.y + 2, pixels.x + 2] = True
@@ -104,11 +113,11 @@ def _rim_and_border(
     mean = np.nansum(parts.reshape(len(iy), _PARTS**2, 3), axis=1)
     length = np.linalg.norm(mean, axis=1)
     part = length > 0
-    rim = iy[part], ix[part], mean[part] / length[part, None]
+    iy, ix = iy[part], ix[part]
     outside = on_sky & ~on_map
-    outside[rim[0] + 2, rim[1] + 2] = True
+    outside[iy + 2, ix + 2] = True
     border = (_grown(outside) & on_map)[pixels.y + 2, pixels.x + 2]
-    return rim, pixels.vectors[border]
+    return Rim(iy, ix, mean[part] / length[part, None], pixels.vectors[border])
 
 
 def _grown(mask: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeAlias
@@ -11,7 +11,7 @@ import numpy as np
 from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
-from jaxprof.sky.regions.sphere import local_axes, lonlat, unit_vectors
+from jaxprof.sky.regions.sphere import lonlat, unit_vectors
 
 Array: TypeAlias = np.ndarray[Any, Any]
 TILE = 4  # pixels along the sides of a tile
@@ -71,13 +71,18 @@ def pixel_positions(wcs: WCS, vectors: Array) -> tuple[Array, Array]:
 
 
 def moved(vectors: Array, distance: float | Array) -> Array:
-    """Directions (n, 3) a small distance [rad] away, at a position angle of one radian.
+    """Directions (n, 3) a small distance [rad] from unit vectors, at a position angle of 1 rad.
 
     The direction is generic: hardly any edge runs along it.
     """
-    east, north = local_axes(*lonlat(vectors))
-    step = np.sin(1.0) * east + np.cos(1.0) * north
-    return vectors + np.asarray(distance)[..., np.newaxis] * step
+    x, y, z = vectors.T
+    radius = np.hypot(x, y)
+    pole = radius == 0
+    divisor = np.where(pole, 1.0, radius)
+    cos, sin = np.where(pole, 1.0, x) / divisor, y / divisor  # of the longitude
+    east, north = np.sin(1.0) * distance, np.cos(1.0) * distance
+    step = [-north * z * cos - east * sin, east * cos - north * z * sin, north * radius]
+    return vectors + np.stack(step, axis=1)
 
 
 def map_pixels(wcs: WCS, shape: tuple[int, int]) -> SkyPixels:
@@ -124,7 +129,12 @@ def sky_pixels(
     return SkyPixels(y, x, vectors, tiles, centers, reach, cKDTree(centers))
 
 
-def candidates(pixels: SkyPixels, centers: Array, radius: Array) -> Iterator[tuple[Array, Array]]:
+def candidates(
+    pixels: SkyPixels,
+    centers: Array,
+    radius: Array,
+    near: Callable[[Array, Array, Array], Array] | None = None,
+) -> Iterator[tuple[Array, Array]]:
     """Pixels that may lie within caps, in blocks that bound the memory.
 
     Parameters
@@ -135,12 +145,15 @@ def candidates(pixels: SkyPixels, centers: Array, radius: Array) -> Iterator[tup
         Unit vectors of the centres of the caps.
     radius : ndarray, shape (n,)
         Their radii [rad].
+    near : callable, optional
+        Which of some tiles may hold pixels that are asked for, of the indices of the caps, the
+        middles of the tiles and their reach.
 
     Yields
     ------
     cap, pixel : ndarray of int, shape (P,)
-        Pairs of a cap and a pixel within it. Pairs of a cap follow each other, also from
-        block to block.
+        Pairs of a cap and a pixel within it or next to it. Pairs of a cap follow each other, also
+        from block to block; no pair comes twice.
     """
     if not len(pixels):
         return
@@ -153,28 +166,28 @@ def candidates(pixels: SkyPixels, centers: Array, radius: Array) -> Iterator[tup
     while low < len(centers):
         limit = (total[low - 1] if low else 0.0) + _TILE_PAIRS
         high = max(low + 1, int(np.searchsorted(total, limit)))
-        yield from _block(pixels, centers, chord, low, high)
+        cap, tile = _tiles(pixels, centers, chord, low, high)
+        if near is not None:
+            chosen = near(cap, pixels.centers.take(tile, axis=0), pixels.reach.take(tile))
+            cap, tile = cap[chosen], tile[chosen]
+        step = max(1, _TILE_PAIRS // pixels.tiles.shape[1])
+        for start in range(0, len(cap), step):
+            pixel = pixels.tiles.take(tile[start : start + step], axis=0)
+            owner = np.repeat(cap[start : start + step], pixel.shape[1])
+            known = np.flatnonzero(pixel >= 0)
+            yield owner.take(known), pixel.ravel().take(known)
         low = high
 
 
-def _block(
+def _tiles(
     pixels: SkyPixels, centers: Array, chord: Array, low: int, high: int
-) -> Iterator[tuple[Array, Array]]:
+) -> tuple[Array, Array]:
+    """Pairs of a cap, of those from `low` to `high`, and a tile that reaches into it."""
     own = slice(low, high)
     found = pixels.tree.query_ball_point(centers[own], chord[own] + pixels.reach.max())
     count = np.fromiter(map(len, found), np.intp, high - low)
     tile = np.fromiter(chain.from_iterable(found), np.intp, int(count.sum()))
     cap = np.repeat(np.arange(low, high), count)
-    away = np.linalg.norm(pixels.centers[tile] - centers[cap], axis=1)
-    near = away <= chord[cap] + pixels.reach[tile]
-    cap, tile = cap[near], tile[near]
-    step = max(1, _TILE_PAIRS // pixels.tiles.shape[1])
-    for start in range(0, len(cap), step):
-        pixel = pixels.tiles[tile[start : start + step]]
-        owner = np.broadcast_to(cap[start : start + step, np.newaxis], pixel.shape)
-        known = pixel >= 0
-        pixel, owner = pixel[known], owner[known]
-        # |a - b| <= chord, by the scalar product.
-        cosine = np.einsum("pi,pi->p", pixels.vectors[pixel], centers[owner])
-        inside = cosine >= 1 - 0.5 * chord[owner] ** 2 - 1e-12
-        yield owner[inside], pixel[inside]
+    apart = pixels.centers.take(tile, axis=0) - centers.take(cap, axis=0)
+    near = np.sqrt(np.einsum("pi,pi->p", apart, apart)) <= chord[cap] + pixels.reach[tile]
+    return cap[near], tile[near]

@@ -19,17 +19,20 @@ from typing import Any, TypeAlias
 import numpy as np
 from astropy.wcs.utils import wcs_to_celestial_frame
 
-from jaxprof.sky.regions.beyond import Beyond, pixels_beyond
+from jaxprof.sky.regions.beyond import Beyond, Rim, map_rim, pixels_beyond
 from jaxprof.sky.regions.grid import SkyPixels, candidates, map_pixels, moved
 from jaxprof.sky.regions.membership import (
     NearEdges,
     beside_boxes,
     combine,
     joined_edges,
+    local_coordinates,
     near_straight_edges,
+    of_kind,
     within,
+    within_local,
 )
-from jaxprof.sky.regions.shapes import ROUND, Node, SkyShapes, sky_shapes
+from jaxprof.sky.regions.shapes import ROUND, Node, SkyShapes, in_frame, sky_shapes
 from jaxprof.sky.regions.solid_angles import shape_solid_angles
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -132,7 +135,7 @@ def region_pixels(regions: Any, geom: Any) -> list[RegionPixels]:
         For what `region_list` refuses, and for shapes that are not known or not finite. The
         message gives the index of the region.
     """
-    members = region_members(regions, geom)
+    members = region_members(sky_shapes(regions), geom)
     n = len(members.lost)
     own = np.repeat(np.arange(n), np.diff(members.first))
     own_y, own_x = np.divmod(members.pixel, geom.npix_shape[1])
@@ -147,24 +150,19 @@ def region_pixels(regions: Any, geom: Any) -> list[RegionPixels]:
     return [RegionPixels(ys[i], xs[i], on[i], sizes[i], float(members.lost[i])) for i in range(n)]
 
 
-def region_members(regions: Any, geom: Any) -> Membership:
-    """Pixels of all regions on a map as flat arrays; see `region_pixels`."""
-    shapes = sky_shapes(regions, wcs_to_celestial_frame(geom.wcs))
-    pixels = geom.kept("sky pixels", lambda: map_pixels(geom.wcs, geom.npix_shape))
-    sizes = geom.solid_angle().to_value("sr")
-    side = np.minimum(np.sqrt(sizes), geom.pixel_scales.to_value("rad").min())
-    region, pixel = _combined(
-        shapes, *shape_members(shapes, pixels, side[pixels.y, pixels.x]), len(pixels)
-    )
-    first = np.searchsorted(region, np.arange(len(shapes.nodes) + 1))
-    del region
-    flat = np.ravel_multi_index((pixels.y, pixels.x), geom.npix_shape).astype(np.int32)
-    pixel = flat[pixel]
-    beyond = pixels_beyond(shapes, geom, pixels, _OFF_MAP + 4 * len(pixels))
-    off_which, off_pixel = _members_beyond(shapes, beyond)
-    off_region, off_pixel = _combined(shapes, off_which, off_pixel, len(beyond.pixels))
+def region_members(shapes: SkyShapes, geom: Any) -> Membership:
+    """Pixels of all regions on a map as flat arrays, of their shapes; see `region_pixels`."""
+    shapes = in_frame(shapes, wcs_to_celestial_frame(geom.wcs))
+    own = geom.kept("membership", lambda: _map_pixels(geom))
+    pixel, first = shape_members(shapes, own)
+    pixel, first = _combined(shapes, pixel, first, len(own.sky))
+    looked_up(own.flat, pixel, out=pixel)
+    beyond = pixels_beyond(shapes, geom, own.rim, _OFF_MAP + 4 * len(own.sky))
+    off_pixel, off_first = _combined(shapes, *_members_beyond(shapes, beyond), len(beyond.pixels))
+    off_region = np.repeat(np.arange(len(first) - 1), np.diff(off_first))
     off_y, off_x = beyond.pixels.y[off_pixel], beyond.pixels.x[off_pixel]
     off_size = geom.pixel_solid_angle(off_x, off_y)
+    sizes = geom.solid_angle().to_value("sr")
     lost = np.zeros(len(shapes.nodes))
     chosen = _not_shown(shapes, beyond.unshown, 4 * np.pi - float(sizes.sum()))
     if len(chosen):
@@ -172,6 +170,16 @@ def region_members(regions: Any, geom: Any) -> Membership:
         on = np.array([sizes.ravel()[pixel[first[i] : first[i + 1]]].sum() for i in chosen])
         lost[chosen] = np.maximum(shape_solid_angles(shapes, chosen) - on - off, 0.0)
     return Membership(pixel, first, off_region, off_y, off_x, off_size, lost, sizes)
+
+
+def looked_up(table: Array, index: Array, out: Array) -> None:
+    """Write ``table[index]`` to ``out``, which may be the index itself, by blocks.
+
+    Of short integers numpy makes an index of 64 bits; of all of them it would fill the memory.
+    """
+    for start in range(0, len(index), BLOCK):
+        part = slice(start, start + BLOCK)
+        out[part] = table.take(index[part])
 
 
 def pixel_solid_angles(geom: Any, y: Array, x: Array) -> Array:
@@ -192,86 +200,189 @@ def box_limit(geom: Any) -> int:
     return max(_MAX_BOX, 4 * ny * nx)
 
 
-def shape_members(shapes: SkyShapes, pixels: SkyPixels, side: Array) -> tuple[Array, Array]:
-    """Pixels whose centre is in each shape.
+@dataclass(frozen=True, eq=False)
+class _MapPixels:
+    """What membership asks of the pixels of a map; it depends on the geometry alone.
 
-    Parameters
+    Attributes
     ----------
-    shapes : SkyShapes
-        The shapes.
-    pixels : SkyPixels
-        Pixels of a map.
+    sky : SkyPixels
+        The N pixels that are on the sky.
+    moved : ndarray, shape (N, 3)
+        Directions that stand for their centres at straight edges.
     side : ndarray, shape (N,)
-        Length of the shorter side of each pixel [rad], roughly.
+        Length of their shorter side [rad], roughly.
+    flat : ndarray of int32, shape (N,)
+        Their indices in the flat map.
+    rim : Rim
+        The rim of the map.
+    """
+
+    sky: SkyPixels
+    moved: Array
+    side: Array
+    flat: Array
+    rim: Rim
+
+
+def _map_pixels(geom: Any) -> _MapPixels:
+    sky = map_pixels(geom.wcs, geom.npix_shape)
+    side = np.sqrt(geom.solid_angle().to_value("sr")[sky.y, sky.x])
+    return _MapPixels(
+        sky,
+        moved(sky.vectors, _MOVE),
+        np.minimum(side, geom.pixel_scales.to_value("rad").min()),
+        np.ravel_multi_index((sky.y, sky.x), geom.npix_shape).astype(np.int32),
+        map_rim(geom.wcs, geom.npix_shape, sky),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Members of consecutive shapes among those pixels that were tested at a time.
+
+    Attributes
+    ----------
+    start : int
+        Index of the first shape.
+    count : ndarray of int, shape (k,)
+        Number of members of each.
+    pixel : ndarray of int32, shape (P,)
+        Their indices, sorted for each shape.
+    near : NearEdges or None
+        Those tested that are close to straight edges; its pairs are ``shape * N + pixel``.
+    """
+
+    start: int
+    count: Array
+    pixel: Array
+    near: NearEdges | None
+
+    @property
+    def stop(self) -> int:
+        """Index after the last shape."""
+        return self.start + len(self.count)
+
+    def keys(self, n: int) -> Array:
+        """The members as ``shape * n + pixel``, sorted."""
+        shape = np.arange(self.start, self.stop, dtype=np.int64)
+        return np.repeat(shape * n, self.count) + self.pixel
+
+
+def _block(start: int, stop: int, key: Array, n: int, near: NearEdges | None = None) -> _Block:
+    """A block of sorted members ``shape * n + pixel`` of some shapes."""
+    first = np.searchsorted(key, np.arange(start, stop + 1) * np.int64(n))
+    count = np.diff(first)
+    pixel = key - np.repeat(np.arange(start, stop, dtype=np.int64) * n, count)
+    return _Block(start, count, pixel.astype(np.int32), near)
+
+
+def shape_members(shapes: SkyShapes, own: _MapPixels) -> tuple[Array, Array]:
+    """Pixels whose centre is in each shape.
 
     Returns
     -------
-    which, pixel : ndarray of int, shape (P,)
-        Indices of shapes and of pixels that belong to them, sorted.
+    pixel : ndarray of int32, shape (P,)
+        Those of shape s, sorted, are at ``first[s]:first[s + 1]``.
+    first : ndarray of int, shape (S + 1,)
     """
-    straight = moved(pixels.vectors, _MOVE)
-    settle = bool(np.any(shapes.kind != ROUND))
-    owners: list[Array] = []
-    kept: list[Array] = []
-    close: list[NearEdges] = []
-    split: list[int] = []  # shapes of more than one block
-    last = -1
-    reach = shapes.cap + 0.01 * side.max(initial=0.0)
-    for which, pixel in candidates(pixels, shapes.axes[:, 2], reach):
-        around = beside_boxes(shapes, which, pixels.vectors[pixel], 0.01 * side.max())
-        which, pixel = which[around], pixel[around]
-        points = pixels.vectors[pixel]
-        inside = within(shapes, which, points, straight[pixel])
-        order = np.lexsort((pixel[inside], which[inside]))
-        owners.append(which[inside][order].astype(np.int32))
-        kept.append(pixel[inside][order].astype(np.int32))
-        if len(which):
-            split += [last] if which[0] == last else []
-            last = int(which[-1])
-        if settle:
-            near = near_straight_edges(shapes, which, points, _NEAR * side[pixel])
-            pair = which[near.pair] * np.int64(len(pixels)) + pixel[near.pair]
-            close.append(replace(near, pair=pair))
-    if not kept:
-        return np.empty(0, np.int32), np.empty(0, np.int32)
-    which = np.concatenate(owners)
-    owners.clear()
-    pixel = np.concatenate(kept)
-    kept.clear()
-    for index in set(split):
-        own = slice(*np.searchsorted(which, [index, index + 1]))
-        pixel[own] = np.sort(pixel[own])
-    if close:
-        which, pixel = _settled(shapes, pixels, side, which, pixel, joined_edges(close))
-    return which, pixel
+    n = len(own.sky)
+    margin = _NEAR * own.side.max(initial=0.0)
+
+    def touched(which: Array, centers: Array, reach: Array) -> Array:
+        return beside_boxes(shapes, which, centers, reach + margin)
+
+    reach = shapes.cap + margin
+    lowest = np.cos(np.minimum(reach, np.pi)) - 1e-12
+    members: list[_Block] = []
+    for which, pixel in candidates(own.sky, shapes.axes[:, 2], reach, touched):
+        points = _test_points(shapes, which, pixel, own.sky.vectors, own.moved)
+        local = local_coordinates(shapes, which, points)
+        near_by = np.flatnonzero(local[:, 2] >= lowest.take(which))
+        which, pixel, local = (a.take(near_by, axis=0) for a in (which, pixel, local))
+        if not len(which):
+            continue
+        pair = which * np.int64(n) + pixel
+        inside = np.flatnonzero(within_local(shapes, which, local))
+        near = None
+        if np.any(shapes.kind != ROUND):
+            near = near_straight_edges(shapes, which, local, _NEAR * own.side.take(pixel))
+            near = replace(near, pair=pair.take(near.pair))
+        key = np.sort(pair.take(inside))
+        members.append(_block(int(which[0]), int(which[-1]) + 1, key, n, near))
+    members = _settled(shapes, own, members)
+    return _joined(members, len(shapes))
 
 
-def _settled(
-    shapes: SkyShapes, pixels: SkyPixels, side: Array, which: Array, pixel: Array, near: NearEdges
-) -> tuple[Array, Array]:
-    """Members once the pixels on edges are settled; `near` has ``which * N + pixel`` as pair."""
-    near_which, near_pixel = np.divmod(near.pair, len(pixels))
-    close = near.away < _FACING * side[near_pixel]
-    chosen = np.zeros(len(pixels), bool)
-    chosen[
-        near_pixel[close][_face_to_face(near_which[close], near_pixel[close], near.normal[close])]
-    ] = True
-    chosen[near_pixel[_along_pixels(near, near_which, side[near_pixel])]] = True
-    key = np.unique(near.pair[chosen[near_pixel]])
+def _test_points(
+    shapes: SkyShapes, which: Array, pixel: Array, centers: Array, straight: Array
+) -> Array:
+    """What decides for pixels whether they are in shapes: their centres, or what stands for them.
+
+    `straight` (N, 3) takes the place of the `centers` (N, 3) for rectangles and polygons.
+    """
+    is_round = shapes.kind == ROUND
+    if is_round.all():
+        return centers.take(pixel, axis=0)
+    points = straight.take(pixel, axis=0)
+    if is_round.any():
+        own = of_kind(shapes, which, ROUND)
+        points[own] = centers.take(pixel.take(own), axis=0)
+    return points
+
+
+def _joined(members: list[_Block], n_shapes: int) -> tuple[Array, Array]:
+    """Pixels of all blocks, which are taken out of the list, and where those of a shape begin."""
+    count = np.zeros(n_shapes, np.intp)
+    split = []
+    for number, block in enumerate(members):
+        count[block.start : block.stop] += block.count
+        if number and block.start < members[number - 1].stop:
+            split.append(block.start)
+    first = np.concatenate([[0], np.cumsum(count)])
+    pixel = np.empty(first[-1], np.int32)
+    end = len(pixel)
+    while members:
+        part = members.pop().pixel
+        pixel[end - len(part) : end] = part
+        end -= len(part)
+    for shape in set(split):
+        pixel[first[shape] : first[shape + 1]].sort()
+    return pixel, first
+
+
+def _settled(shapes: SkyShapes, own: _MapPixels, members: list[_Block]) -> list[_Block]:
+    """Members once the pixels on straight edges are settled."""
+    parts = [block.near for block in members if block.near is not None]
+    if not parts:
+        return members
+    near = joined_edges(parts)
+    n = len(own.sky)
+    which, pixel = np.divmod(near.pair, n)
+    side = own.side.take(pixel)
+    close = np.flatnonzero(near.away < _FACING * side)
+    facing = _face_to_face(which[close], pixel[close], near.normal[close])
+    chosen = np.zeros(n, bool)
+    chosen[pixel[close[facing]]] = True
+    chosen[pixel[_along_pixels(near, which, side)]] = True
+    return [_settled_block(shapes, own, block, chosen) for block in members]
+
+
+def _settled_block(shapes: SkyShapes, own: _MapPixels, block: _Block, chosen: Array) -> _Block:
+    """A block once those of its pairs are settled whose pixel is chosen, by a mask (N,)."""
+    n = len(own.sky)
+    if block.near is None:
+        return block
+    key = np.unique(block.near.pair[chosen[block.near.pair % n]])
     if not len(key):
-        return which, pixel
-    own_which, own_pixel = np.divmod(key, len(pixels))
-    points = pixels.vectors[own_pixel]
+        return replace(block, near=None)
+    which, pixel = np.divmod(key, n)
     # Far enough to leave the gap between the edges, whichever of them the centre is close to.
-    inside = within(shapes, own_which, points, moved(points, _SETTLE * side[own_pixel]))
-    before = which * np.int64(len(pixels)) + pixel
-    where = np.minimum(np.searchsorted(before, key), max(len(before) - 1, 0))
-    member = before[where] == key if len(before) else np.zeros(len(key), bool)
-    out = np.delete(before, where[member & ~inside])
-    added = key[inside & ~member]
-    out = np.insert(out, np.searchsorted(out, added), added)
-    own, member_pixel = np.divmod(out, len(pixels))
-    return own.astype(np.int32), member_pixel.astype(np.int32)
+    points = moved(own.sky.vectors[pixel], _SETTLE * own.side[pixel])
+    inside = within(shapes, which, points)
+    others = block.keys(n)
+    others = others[~np.isin(others, key)]
+    return _block(block.start, block.stop, np.sort(np.concatenate([others, key[inside]])), n)
 
 
 def _face_to_face(which: Array, pixel: Array, normal: Array) -> Array:
@@ -302,26 +413,24 @@ def _along_pixels(near: NearEdges, which: Array, side: Array) -> Array:
     Three centres and three in ten of those that the edge passes are no accident.
     """
     close = np.flatnonzero(near.away < _ALONG * side)
-    key = np.stack([which[close], near.edge[close]], axis=1)
-    _, edge, count = np.unique(key, axis=0, return_inverse=True, return_counts=True)
+    key = which[close] * (near.edge.max(initial=0) + 1) + near.edge[close]
+    _, edge, count = np.unique(key, return_inverse=True, return_counts=True)
     number = count[edge.reshape(-1)]
     return close[(number >= 3) & (number * side[close] >= 0.3 * near.length[close])]
 
 
-def _combined(shapes: SkyShapes, which: Array, pixel: Array, n: int) -> tuple[Array, Array]:
-    """Pixels of regions from those of their shapes, by set logic."""
+def _combined(shapes: SkyShapes, pixel: Array, first: Array, n: int) -> tuple[Array, Array]:
+    """Pixels of regions, and where they begin, from those of their shapes, by set logic."""
     if shapes.simple:
-        return which, pixel
-    cuts = np.searchsorted(which, np.arange(len(shapes) + 1))
-    members = [_node_members(node, pixel, cuts, n) for node in shapes.nodes]
-    region = np.repeat(np.arange(len(members)), [len(own) for own in members])
-    return region, np.concatenate(members)
+        return pixel, first
+    members = [_node_members(node, pixel, first, n) for node in shapes.nodes]
+    return np.concatenate(members), np.cumsum([0, *map(len, members)])
 
 
-def _node_members(node: Node, pixel: Array, cuts: Array, n: int) -> Array:
+def _node_members(node: Node, pixel: Array, first: Array, n: int) -> Array:
     if isinstance(node, int):
-        return pixel[cuts[node] : cuts[node + 1]]
-    own = {leaf: pixel[cuts[leaf] : cuts[leaf + 1]] for leaf in _leaves(node)}
+        return pixel[first[node] : first[node + 1]]
+    own = {leaf: pixel[first[leaf] : first[leaf + 1]] for leaf in _leaves(node)}
     everything = np.arange(n) if holds_outside(node) else np.unique(np.concatenate([*own.values()]))
     masks = {leaf: np.isin(everything, part) for leaf, part in own.items()}
     return everything[np.asarray(combine(node, masks.__getitem__), bool)]
@@ -337,17 +446,18 @@ def holds_outside(node: Node) -> bool:
 
 
 def _members_beyond(shapes: SkyShapes, beyond: Beyond) -> tuple[Array, Array]:
-    """Members off the map, of the shapes that may leave it."""
+    """Members off the map, of the shapes that may leave it, and where those of a shape begin."""
     chosen = np.flatnonzero(beyond.leaves)
-    out: list[tuple[Array, Array]] = [(np.empty(0, np.intp), np.empty(0, np.intp))]
-    straight = moved(beyond.pixels.vectors, _MOVE)
+    vectors = beyond.pixels.vectors
+    straight = moved(vectors, _MOVE)
+    keys = [np.empty(0, np.int64)]
+    n = max(len(vectors), 1)
     for own, pixel in candidates(beyond.pixels, shapes.axes[chosen, 2], shapes.cap[chosen]):
         which = chosen[own]
-        inside = within(shapes, which, beyond.pixels.vectors[pixel], straight[pixel])
-        out.append((which[inside], pixel[inside]))
-    which, pixel = (np.concatenate(part) for part in zip(*out, strict=True))
-    order = np.lexsort((pixel, which))
-    return which[order], pixel[order]
+        inside = within(shapes, which, _test_points(shapes, which, pixel, vectors, straight))
+        keys.append(which[inside] * np.int64(n) + pixel[inside])
+    members = _block(0, len(shapes), np.sort(np.concatenate(keys)), n)
+    return _joined([members], len(shapes))
 
 
 def _not_shown(shapes: SkyShapes, unshown: Array, missing_sky: float) -> Array:

@@ -84,6 +84,8 @@ class SkyShapes:
         the sphere [sr]; signed, and the part opposite to the centre left out. Zero for others.
     nodes : list
         For each region the index of its shape, or ``(operator, node, node)``.
+    frame : astropy frame
+        Frame of the unit vectors.
     """
 
     kind: Array
@@ -96,6 +98,7 @@ class SkyShapes:
     first: Array
     area: Array
     nodes: list[Node]
+    frame: Any
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -153,15 +156,41 @@ def sky_shapes(regions: Any, frame: Any = None) -> SkyShapes:
     vertices = unit_vectors(lon[~of_center], lat[~of_center])
     for members, own in _some(frames, ~of_center):
         vertices[members] = transformed(vertices[members], own, frame)
+    return _assembled(kind, region, axes, sizes[:, :2], sizes[:, 2:], vertices, first, nodes, frame)
+
+
+def in_frame(shapes: SkyShapes, frame: Any) -> SkyShapes:
+    """The same shapes in another frame; themselves if it is theirs."""
+    if shapes.frame.is_equivalent_frame(frame):
+        return shapes
+    axes = shapes.axes.copy()
+    centred = shapes.kind != POLYGON
+    axes[centred] = _carried(axes[centred], shapes.frame, frame)
+    vertices = transformed(shapes.vertices, shapes.frame, frame)
+    size, hole, first, nodes = shapes.size, shapes.hole, shapes.first, shapes.nodes
+    return _assembled(shapes.kind, shapes.region, axes, size, hole, vertices, first, nodes, frame)
+
+
+def _assembled(
+    kind: Array,
+    region: Array,
+    axes: Array,
+    size: Array,
+    hole: Array,
+    vertices: Array,
+    first: Array,
+    nodes: list[Node],
+    frame: Any,
+) -> SkyShapes:
+    """Shapes with what follows from the rest; the axes of polygons, in place, are among that."""
     area = np.zeros(len(kind))
-    polygons = np.flatnonzero(~centred)
+    polygons = np.flatnonzero(kind == POLYGON)
     if len(polygons):
         axes[polygons] = _polygon_axes(vertices, first, polygons)
         area[polygons] = _signed_area(vertices, first, polygons, axes[polygons, 2])
-    size, hole = sizes[:, :2], sizes[:, 2:]
     cap = _caps(kind, size, axes, vertices, first)
     cap[np.abs(area) > 2 * np.pi] = np.pi
-    return SkyShapes(kind, region, axes, size, hole, cap, vertices, first, area, nodes)
+    return SkyShapes(kind, region, axes, size, hole, cap, vertices, first, area, nodes, frame)
 
 
 def _some(frames: FrameGroups, chosen: Array) -> FrameGroups:
@@ -276,18 +305,22 @@ def _center_axes(lon: Array, lat: Array, angle: Array, frames: FrameGroups, fram
     cos, sin = np.cos(angle)[:, np.newaxis], np.sin(angle)[:, np.newaxis]
     axes = np.stack([cos * east - sin * north, cos * north + sin * east, center], axis=1)
     for members, own in frames:
-        if own.is_equivalent_frame(frame):
-            continue
-        # Points a step away in the directions of width and height, carried over with the centre.
-        c = axes[members, 2]
-        steps = [np.cos(_STEP) * c + np.sin(_STEP) * axes[members, k] for k in (0, 1)]
-        moved = transformed(np.concatenate([*steps, c]), own, frame)
-        first, second, c = moved.reshape(3, -1, 3)
-        width = _unit(first - np.sum(first * c, axis=-1, keepdims=True) * c)
-        height = second - np.sum(second * c, axis=-1, keepdims=True) * c
-        height = _unit(height - np.sum(height * width, axis=-1, keepdims=True) * width)
-        axes[members] = np.stack([width, height, c], axis=1)
+        axes[members] = _carried(axes[members], own, frame)
     return axes
+
+
+def _carried(axes: Array, own: Any, frame: Any) -> Array:
+    """Directions of width, height and centre (n, 3, 3) of another frame."""
+    if own.is_equivalent_frame(frame):
+        return axes
+    # Points a step away in the directions of width and height, carried over with the centre.
+    c = axes[:, 2]
+    steps = [np.cos(_STEP) * c + np.sin(_STEP) * axes[:, k] for k in (0, 1)]
+    first, second, c = transformed(np.concatenate([*steps, c]), own, frame).reshape(3, -1, 3)
+    width = _unit(first - np.sum(first * c, axis=-1, keepdims=True) * c)
+    height = second - np.sum(second * c, axis=-1, keepdims=True) * c
+    height = _unit(height - np.sum(height * width, axis=-1, keepdims=True) * width)
+    return np.stack([width, height, c], axis=1)
 
 
 def _polygon_axes(vertices: Array, first: Array, polygons: Array) -> Array:
