@@ -303,7 +303,9 @@ class MapDataset(KnownAttributes):
         if data.dtype.kind in "ub":
             return
         lowest = self._lowest_allowed(part, data)
-        # NaN fails the comparison too.
+        # NaN fails the comparisons too.
+        if np.min(data) >= lowest and np.max(data) < np.inf:
+            return
         bad = ~((data >= lowest) & (data < np.inf)) & mask
         if bad.any():
             first = tuple(int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))

@@ -65,16 +65,14 @@ def shape_solid_angles(shapes: SkyShapes, chosen: Array | None = None) -> Array:
 def _simple_areas(shapes: SkyShapes) -> Array:
     """Solid angle [sr] of every shape."""
     area = np.zeros(len(shapes))
-    for kind, formula in ((ROUND, _ellipse_area), (BOX, _box_area)):
-        chosen = np.flatnonzero(shapes.kind == kind)
+    circles = (shapes.size[:, 0] == shapes.size[:, 1]) & (shapes.hole[:, 0] == shapes.hole[:, 1])
+    is_round = shapes.kind == ROUND
+    for alike, formula in ((is_round & ~circles, _ellipse_area), (shapes.kind == BOX, _box_area)):
+        chosen = np.flatnonzero(alike)
         size, hole = shapes.size[chosen], shapes.hole[chosen]
         area[chosen] = formula(size) - np.where(hole.all(axis=1), formula(hole), 0.0)
-    rings = (shapes.kind == ROUND) & np.all(shapes.size[:, :1] == shapes.size, axis=1)
-    rings &= shapes.hole[:, 0] == shapes.hole[:, 1]
-    outer, inner = (
-        np.minimum(shapes.size[rings, 0], np.pi),
-        np.minimum(shapes.hole[rings, 0], np.pi),
-    )
+    rings = np.flatnonzero(is_round & circles)
+    outer, inner = (np.minimum(size[rings, 0], np.pi) for size in (shapes.size, shapes.hole))
     # cos(inner) - cos(outer) without cancellation
     area[rings] = 4 * np.pi * np.sin(0.5 * (outer + inner)) * np.sin(0.5 * (outer - inner))
     polygons = np.flatnonzero(shapes.kind == POLYGON)
