@@ -87,7 +87,7 @@ def _distance(data: Blocks, norm: jax.Array, side: jax.Array, rise: jax.Array) -
     return jnp.where(converged, distance(y), jnp.nan)
 
 
-def _limit_without_counts(data: list[ProfileData], rise: jax.Array) -> jax.Array:
+def _limit_without_counts(data: Blocks, rise: jax.Array) -> jax.Array:
     """Norm at which the statistic of cash data without counts is ``rise``.
 
     The statistic is ``2 sum max(b + x s, 0)``. For any choice of slots, ``2 sum (b + x s)`` is a
@@ -162,27 +162,27 @@ def _limits_bin(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
     fixed, fixed_at = jax.tree.map(jax.lax.stop_gradient, (own.data, at))
     distances = jax.vmap(lambda side, r: _distance(fixed, fixed_at, side, r))(sides, rises)
     roots = fixed_at + sides * distances
-    cash_blocks = [block for block in fixed if isinstance(block, ProfileData)]
-    flat = jnp.asarray(False)
-    if len(cash_blocks) == len(data):
-        # Without counts the norm is that of the slot with the most background for its signal. It
-        # may be so far below the limit that the distance has too few digits left.
-        flat = (fit.status == Status.ZERO_COUNTS) & (fixed_at <= jnp.min(likelihood.kinks(fixed)))
-        upper_roots = jax.vmap(lambda r: _limit_without_counts(cash_blocks, r))(rises)
-        roots = jnp.where(flat & (sides > 0), upper_roots, roots)
 
     def limit(of: Blocks, best: jax.Array, r: jax.Array, root: jax.Array) -> jax.Array:
         return differentiable_root(lambda x: likelihood.difference(of, x, best) - r, root)
 
-    low, high, upper = jax.vmap(lambda r, root: limit(own.data, at, r, root))(rises, roots)
-    norm_ul = own.norm(upper)
-    if len(cash_blocks) == len(data):
-        # The limit itself, counted from zero, may be much closer to that than to the norm.
-        plain = likelihood.scaled(safe, shifted=False)
-        blocks = [jax.tree.map(jax.lax.stop_gradient, block) for block in plain.data]
-        root = _limit_without_counts(blocks, asked.rise_ul)
-        alone = plain.norm(limit(plain.data, plain.at(norm), asked.rise_ul, root))
-        norm_ul = jnp.where(flat, alone, norm_ul)
+    if all(isinstance(block, ProfileData) for block in data):
+        # Without counts the norm is that of the slot with the most background for its signal. It
+        # may be so far below the limit that the distance has too few digits left. The limit itself,
+        # counted from zero, may be much closer to that than to the norm: this is a fourth one.
+        plain = likelihood.from_zero(safe, own.unit)
+        problems = jax.tree.map(lambda a, b: jnp.stack([a, a, a, b]), own.data, plain)
+        rises = jnp.append(rises, asked.rise_ul)
+        flat = (fit.status == Status.ZERO_COUNTS) & (fixed_at <= jnp.min(likelihood.kinks(fixed)))
+        alone = jax.vmap(_limit_without_counts)(jax.lax.stop_gradient(problems), rises)
+        roots = jnp.where(flat & (sides > 0), alone[:3], roots)
+        roots = jnp.append(roots, alone[3])
+        best = jnp.stack([at, at, at, norm / own.unit])
+        low, high, upper, counted = jax.vmap(limit)(problems, best, rises, roots)
+        norm_ul = jnp.where(flat, own.unit * counted, own.norm(upper))
+    else:
+        low, high, upper = jax.vmap(lambda r, root: limit(own.data, at, r, root))(rises, roots)
+        norm_ul = own.norm(upper)
     # Left of its largest minimiser a bounded norm is not allowed, and cash without counts is flat.
     falls = likelihood.score(fixed, fixed_at - 1e-3 * distances[1]) < 0
     below, above = own.norm(low) < asked.norm_min, own.norm(high) > asked.norm_max

@@ -6,6 +6,7 @@ All functions take the prepared blocks of one bin and group (arrays over slots, 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -60,19 +61,30 @@ def scaled(data: Blocks, *, shifted: bool = True) -> Scaled:
             origin = jnp.where(jnp.isfinite(start), start, jnp.where(counts > 0, 0.0, first))
             origin = jnp.where(jnp.isfinite(origin), origin, 0.0)
     unit = _power_of_two(size / jnp.where(signal > 0, signal, 1.0))
-    blocks = []
-    for block in data:
-        changed = {"npred_ref": block.npred_ref * unit}
-        if isinstance(block, ProfileData):
-            changed["background"] = _from(origin, block)
-        blocks.append(type(block)(**{**vars(block), **changed}))
-    return Scaled(tuple(blocks), origin, unit)
+    blocks = from_zero(data, unit)
+    if shifted:
+        blocks = tuple(
+            dataclasses.replace(new, background=_from(origin, block))
+            if isinstance(block, ProfileData)
+            else new
+            for new, block in zip(blocks, data, strict=True)
+        )
+    return Scaled(blocks, origin, unit)
+
+
+def from_zero(data: Blocks, unit: jax.Array) -> Blocks:
+    """The same problem with the norm counted in ``unit`` from zero."""
+    return tuple(dataclasses.replace(b, npred_ref=b.npred_ref * unit) for b in data)
 
 
 def _power_of_two(value: jax.Array) -> jax.Array:
-    """The power of two next to a positive number: to scale with it rounds nothing."""
-    _, exponent = jnp.frexp(value)
-    return jnp.ldexp(jnp.ones_like(value), exponent)
+    """The power of two next above a positive number: to scale with it rounds nothing."""
+    # `frexp` and `ldexp` would be a tenth of the whole program: the exponent bits are the number.
+    finfo = jnp.finfo(value.dtype)
+    integer = jnp.dtype(f"int{finfo.bits}")
+    bits = jax.lax.bitcast_convert_type(jnp.clip(value, finfo.tiny, 0.25 * finfo.max), integer)
+    exponent = bits >> finfo.nmant << finfo.nmant
+    return 2.0 * jax.lax.bitcast_convert_type(exponent, value.dtype)
 
 
 def _from(origin: jax.Array, block: ProfileData) -> jax.Array:
