@@ -21,6 +21,7 @@ from jaxprof import (
     expected_dataset,
     predicted_counts,
 )
+from jaxprof.likelihood.arrays import profile_data
 
 BINSZ, WIDTH = 0.05, 0.1
 OPTIONS = {"regions": rings(4, 0.1), "spectral_model": MODEL, "energy_edges": [1, 10] * u.TeV}
@@ -89,11 +90,11 @@ def test_with_a_kept_response_and_in_reduce(made):
     cells = response.datasets[0].cells
     predicted = predicted_counts(both, [POINT, DISK]).data[:, cells.y, cells.x]
     assert_allclose(total, np.sum(predicted * response.datasets[0].mask), rtol=1e-6)
-    reduction = FluxProfileEstimator(**OPTIONS).reduce(both)
+    own = profile_data(FluxProfileEstimator(**OPTIONS).reduce(both))
     both.models = []
-    without = FluxProfileEstimator(**OPTIONS).reduce(both)
-    assert np.all(reduction.data.background >= without.data.background)
-    assert_array_equal(reduction.data.counts, without.data.counts)
+    without = profile_data(FluxProfileEstimator(**OPTIONS).reduce(both))
+    assert np.all(own.background >= without.background)
+    assert_array_equal(own.counts, without.counts)
 
 
 def test_several_datasets_have_their_own(made):

@@ -27,6 +27,7 @@ from jaxprof import (
 )
 from jaxprof.core import OnOffData, ProfileData, Status, fit_norms
 from jaxprof.datasets import simulate_galactic_centre
+from jaxprof.likelihood.arrays import profile_data
 from jaxprof.sky.regions import region_pixels
 
 GC = SkyCoord(0 * u.deg, 0 * u.deg, frame="galactic")
@@ -503,9 +504,9 @@ def test_n_sigma_scales_the_error():
 
 
 def test_reduce_gives_the_data():
-    reduction = estimator().reduce(small_dataset())
-    assert isinstance(reduction.data, ProfileData)
-    fit = fit_norms(reduction.data)
+    data = profile_data(estimator().reduce(small_dataset()))
+    assert isinstance(data, ProfileData)
+    fit = fit_norms(data)
     assert_allclose(fit.norm, estimator().run(small_dataset()).norm, rtol=1e-12)
 
 

@@ -2,17 +2,24 @@
 
 import dataclasses
 
+import astropy.units as u
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from forward_factory import MODEL, dataset_of, estimator, gaussian_image, sky_image
+from forward_factory import MODEL, dataset_of, estimator, gaussian_image, rings, sky_image
 from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
-from jaxprof import PowerLawSpectralModel
+from jaxprof import (
+    FluxProfileEstimator,
+    MapDataset,
+    MapDatasetOnOff,
+    PowerLawSpectralModel,
+    WcsNDMap,
+)
 from jaxprof.likelihood import (
     Constraints,
     CountsBins,
@@ -22,6 +29,7 @@ from jaxprof.likelihood import (
     Poisson,
     Spectra,
 )
+from jaxprof.likelihood.arrays import profile_data
 
 B, G, D = 3, 2, 2
 N, K, S = 4, 3, 5
@@ -522,3 +530,112 @@ def test_width_of_the_psf_is_that_of_a_new_response(counted):
     assert made.log_prob(p | {"psf_scale": 1.3}) == -np.inf
     with pytest.raises(ValueError, match="psf_scale must be two or more positive and increasing"):
         own.reduce(counted, response, psf_scale=(1.2, 0.8))
+
+
+OPTIONS = {"spectral_model": MODEL, "energy_edges": [1, 10 ** (1 / 3), 10] * u.TeV}
+
+
+def with_fixed_counts(dataset):
+    geom = dataset.counts.geom
+    maps = ("counts", "background", "exposure", "psf", "edisp")
+    found = MapDataset(**{name: getattr(dataset, name) for name in maps}, name="other")
+    found.npred_sources = WcsNDMap(geom, np.full(geom.data_shape, 0.3))
+    return found
+
+
+@pytest.mark.parametrize("options", [{}, {"likelihood": "pixel"}, {"sum_over_energy_groups": True}])
+def test_of_separate_fits(counted, options):
+    """The statistic of the profile, bin by bin and at its minimum; two datasets."""
+    datasets = [counted, with_fixed_counts(counted)]
+    own = FluxProfileEstimator(rings(3, 0.2), **OPTIONS, **options)
+    profile = own.run(datasets)
+    made = own.reduce(datasets)
+    assert list(made.params()) == ["norm"]
+    p = {"norm": profile.norm}
+    assert_allclose(made.stat(p), profile.stat.sum(), rtol=1e-12)
+    gradient = jax.grad(made.log_prob)(p)["norm"]
+    assert_allclose(gradient * profile.norm_err, 0.0, atol=1e-7)
+    hessian = jax.hessian(lambda norm: made.log_prob({"norm": norm}))(profile.norm)
+    error = np.linalg.inv(-hessian.reshape(6, 6)).diagonal().reshape(3, 2) ** 0.5
+    assert_allclose(error, profile.norm_err, rtol=1e-9)
+    rise = made.stat({"norm": np.zeros((3, 2))}) - made.stat(p)
+    assert_allclose(rise, profile.ts.sum(), rtol=1e-9)
+    npred = [
+        np.where(term.mask, rate, 0.0).sum(axis=2).T
+        for term, rate in zip(made.terms, made.npred(p), strict=True)
+    ]
+    assert_allclose(np.stack(npred, axis=-1), profile.npred, rtol=1e-12)
+    # The background's norm leaves the other sources alone.
+    without = made.npred({"norm": np.zeros((3, 2)), "background": 0.0})
+    assert_allclose(np.where(made.terms[0].mask, without[0], 0.0), 0.0, atol=1e-12)
+    fixed = profile.npred_background[..., 1] - profile.npred_background[..., 0]
+    left = np.where(made.terms[1].mask, without[1], 0.0)
+    assert_allclose(left.sum(axis=2).T, fixed, rtol=1e-9)
+
+
+def test_tilts_of_separate_fits(counted):
+    """Per energy, the background is tilted around the mean energy of its group."""
+    made = FluxProfileEstimator(rings(3, 0.2), **OPTIONS).reduce(counted)
+    (term,), (bins,) = made.terms, made.bins
+    tilted = made.npred({"norm": np.zeros((3, 2)), "background_tilt": np.full((1, 2), 0.7)})[0]
+    edges = counted.energy_axis.edges_tev()
+    centres = np.sqrt(edges[1:] * edges[:-1])
+    for g, n, s in np.ndindex(term.counts.shape):
+        if term.mask[g, n, s]:
+            own = bins.energy[g, 0][term.mask[g, 0]]
+            mean = np.sqrt(edges[own.min()] * edges[own.max() + 1])
+            factor = (centres[bins.energy[g, n, s]] / mean) ** -0.7
+            assert_allclose(tilted[g, n, s], factor * term.background[g, n, s], rtol=1e-12)
+
+
+def test_pixels_of_separate_fits(counted):
+    made = FluxProfileEstimator(rings(3, 0.2), likelihood="pixel", **OPTIONS).reduce(counted)
+    (term,), (bins,) = made.terms, made.bins
+    at = np.asarray(term.mask)
+    flat = counted.counts.data.reshape(counted.counts.data.shape[0], -1)
+    assert_array_equal(flat[bins.energy[at], bins.pixel[at]], np.asarray(term.counts)[at])
+    summed = FluxProfileEstimator(rings(3, 0.2), **OPTIONS).reduce(counted).bins[0]
+    assert set(np.unique(summed.energy)) <= {-1, 0, 1, 2} and np.all(summed.pixel == -1)
+
+
+def test_on_off_of_separate_fits(counted):
+    geom = counted.counts.geom
+    ones = WcsNDMap(geom, np.ones(geom.data_shape))
+    rng = np.random.default_rng(4)
+    off = WcsNDMap(geom, rng.poisson(2.0, geom.data_shape).astype(float))
+    dataset = MapDatasetOnOff(
+        counts=counted.counts,
+        counts_off=off,
+        acceptance=ones,
+        acceptance_off=WcsNDMap(geom, 4 * np.ones(geom.data_shape)),
+        exposure=counted.exposure,
+        psf=counted.psf,
+        name="on-off",
+    )
+    own = FluxProfileEstimator(rings(3, 0.2), **OPTIONS)
+    profile = own.run([dataset, counted])
+    made = own.reduce([dataset, counted])
+    assert [type(term) for term in made.terms] == [OnOff, Poisson]
+    assert [term.dataset for term in made.terms] == [0, 1]
+    assert_allclose(made.stat({"norm": profile.norm}), profile.stat.sum(), rtol=1e-12)
+    # The same arrays as those that are fitted, whatever the order of the datasets.
+    found = profile_data(made)
+    for block, expected in zip(found, profile.likelihood_data, strict=True):
+        for name, array in vars(expected).items():
+            assert_allclose(
+                np.where(block.mask, getattr(block, name), 0.0),
+                np.where(expected.mask, array, 0.0),
+                rtol=1e-13,
+            )
+
+
+def test_a_joint_likelihood_has_no_separate_data(counted):
+    with pytest.raises(ValueError, match="components share counts bins"):
+        profile_data(estimator().reduce(counted))
+
+
+def test_single_precision_is_said(counted):
+    for own in (FluxProfileEstimator(rings(3, 0.2), **OPTIONS), estimator()):
+        with jax.enable_x64(False), pytest.warns(UserWarning, match="cut to float32"):
+            made = own.reduce(counted)
+        assert made.terms[0].counts.dtype == np.float32

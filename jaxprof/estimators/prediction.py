@@ -13,7 +13,8 @@ from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.estimators.fitting import GroupResult
 from jaxprof.likelihood.goodness import cash_expectation
 from jaxprof.likelihood.statistics import wstat_rates
-from jaxprof.reduce.joint.counts import cell_values, log_energies
+from jaxprof.reduce.energy_groups import log_energies
+from jaxprof.reduce.joint.counts import cell_values
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.response import DatasetResponse
@@ -145,7 +146,7 @@ def _background(
 ) -> Array:
     """Background and fixed counts in the pixels of the cells, (E, N, P)."""
     bins = result.group.bins[number]
-    factor = background_factor(result, number, log_energies(dataset, bins))
+    factor = background_factor(result, number, log_energies(dataset.energy_axis, bins))
     total = np.zeros(own.mask[bins].shape)
     if dataset.background is not None:
         total += factor[:, np.newaxis, np.newaxis] * cell_values(dataset.background.data, own, bins)

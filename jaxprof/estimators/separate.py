@@ -11,17 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
+from jaxprof.datasets import MapDataset
 from jaxprof.estimators.configuration import COMMON_CHECKS, ProfileEstimator
 from jaxprof.estimators.options import dataset_list, one_of
+from jaxprof.estimators.precision import in_default_precision
 from jaxprof.inference.fit import fit_norms
 from jaxprof.inference.intervals import limits as norm_limits
 from jaxprof.inference.intervals import sensitivity
 from jaxprof.inference.scan import scan as scan_norms
+from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.data import Data, NormFit, OnOffData, Status, blocks
 from jaxprof.likelihood.statistics import TRUNCATION, wstat_rates
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce.joint.expectation import with_models_as_counts
+from jaxprof.reduce.likelihood import separate_likelihood
 from jaxprof.reduce.separate import MASK_POLICIES, Reduction, reduce_datasets
 from jaxprof.user_warning import warn_user
 
@@ -111,8 +115,8 @@ class FluxProfileEstimator(ProfileEstimator):
         ),
     }
 
-    def reduce(self, datasets: Any) -> Reduction:
-        """Reduce datasets to the arrays of the fits, without fitting.
+    def reduce(self, datasets: Any) -> Likelihood:
+        """Reduce datasets to the likelihood of the fits, without fitting.
 
         Parameters
         ----------
@@ -120,21 +124,35 @@ class FluxProfileEstimator(ProfileEstimator):
 
         Returns
         -------
-        Reduction
-            ``reduction.data`` is what `jaxprof.core.fit_norms` takes, for a likelihood of one's
-            own.
+        Likelihood
+            Of all bins and energy groups, in JAX's default precision. `profile_data` makes of it
+            what `jaxprof.core.fit_norms` takes.
+
+        Warns
+        -----
+        UserWarning
+            As `run` does, and if float64 is not enabled in JAX, so that arrays are cut to float32.
         """
+        datasets = self._with_models(datasets)
         with jax.enable_x64(True):
-            return reduce_datasets(
-                [with_models_as_counts(dataset) for dataset in dataset_list(datasets)],
-                self.regions,
-                self.spectral_model,
-                self.energy_edges,
-                mask_policy=self.mask_policy,
-                likelihood=self.likelihood,
-                sum_over_energy_groups=self.sum_over_energy_groups,
-                reference_solid_angle=self.reference_solid_angle,
-            )
+            reduction = self._reduction(datasets)
+            made = separate_likelihood(datasets, reduction, self.norm.bounds())
+        return in_default_precision(made)
+
+    def _with_models(self, datasets: Any) -> list[MapDataset]:
+        return [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
+
+    def _reduction(self, datasets: list[MapDataset]) -> Reduction:
+        return reduce_datasets(
+            datasets,
+            self.regions,
+            self.spectral_model,
+            self.energy_edges,
+            mask_policy=self.mask_policy,
+            likelihood=self.likelihood,
+            sum_over_energy_groups=self.sum_over_energy_groups,
+            reference_solid_angle=self.reference_solid_angle,
+        )
 
     def run(self, datasets: Any) -> FluxProfile:
         """Estimate the flux profile.
@@ -168,7 +186,7 @@ class FluxProfileEstimator(ProfileEstimator):
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):
-            reduction = self.reduce(datasets)
+            reduction = self._reduction(self._with_models(datasets))
             quantities = self._quantities(reduction)
         return FluxProfile(
             quantities,

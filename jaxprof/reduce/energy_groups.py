@@ -91,3 +91,9 @@ def same_edges(first: MapAxis, indices: Array, other: MapAxis, edges: Array, nam
             f"energy_edges: dataset {name!r} has its nearest edges at {got} TeV, the first dataset "
             f"at {expected} TeV; choose edges that all datasets share"
         )
+
+
+def log_energies(axis: MapAxis, bins: slice) -> Array:
+    """Logarithm of the energies of a group over their mean, shape (E,)."""
+    log_edges = np.log(axis.edges_tev())[bins.start : bins.stop + 1]
+    return 0.5 * (log_edges[1:] + log_edges[:-1]) - 0.5 * (log_edges[0] + log_edges[-1])

@@ -37,6 +37,63 @@ _FEW_PIXELS = (
 
 
 @dataclass(frozen=True)
+class DatasetPart:
+    """Where the counts bins of one dataset come from.
+
+    Attributes
+    ----------
+    pixels : MemberPixels
+        Pixels of the regions.
+    bins : slice
+        Reconstructed energies of all groups.
+    edges : ndarray of int, shape (G + 1,)
+        Edges of the groups among them.
+    per_pixel : bool
+        Whether each pixel is a counts bin.
+    summed : bool
+        Whether the energies of a group are summed.
+    """
+
+    pixels: MemberPixels
+    bins: slice
+    edges: Array
+    per_pixel: bool
+    summed: bool
+
+    def grouped(self, values: Array) -> Array:
+        """Values of the pixels of the map, shape (E, U), in counts bins, (B, G, slots)."""
+        own = values[self.bins]
+        if self.per_pixel:
+            grid = self.pixels.padded(self.pixels.expanded(own))
+        else:
+            grid = self.pixels.total(own).T[:, :, np.newaxis]
+        edges = self.edges
+        if self.summed:
+            grid = np.add.reduceat(grid, edges[:-1], axis=1)
+            edges = np.arange(len(edges))
+        return _grouped(grid, edges)
+
+    def origins(self, n_x: int) -> tuple[Array, Array]:
+        """Energy and pixel of each counts bin, (B, G, slots); -1 for sums over them."""
+        n_energies = self.bins.stop - self.bins.start
+        n_bins, n_pixels = self.pixels.n_regions, 1
+        pixel = np.full((n_bins, n_energies, 1), -1)
+        if self.per_pixel:
+            index = self.pixels.y * n_x + self.pixels.x
+            one = self.pixels.padded(self.pixels.expanded(index[np.newaxis]))
+            n_pixels = one.shape[2]
+            pixel = np.broadcast_to(one, (n_bins, n_energies, n_pixels))
+        energy = np.arange(self.bins.start, self.bins.stop)[np.newaxis, :, np.newaxis]
+        energy = np.broadcast_to(energy, (n_bins, n_energies, n_pixels))
+        edges = self.edges
+        if self.summed:
+            energy = np.full((n_bins, len(edges) - 1, n_pixels), -1)
+            pixel = pixel[:, : len(edges) - 1]
+            edges = np.arange(len(edges))
+        return _grouped(energy, edges, -1), _grouped(pixel, edges, -1)
+
+
+@dataclass(frozen=True)
 class Reduction:
     """What is left of datasets once their regions and energy groups are chosen.
 
@@ -59,6 +116,8 @@ class Reduction:
         has any.
     region_solid_angle : ndarray, shape (B,)
         Solid angle of the regions themselves [sr].
+    parts : tuple of DatasetPart
+        Where the counts bins of each dataset come from.
     """
 
     data: Any
@@ -68,6 +127,7 @@ class Reduction:
     coverage: Array
     solid_angle: Array
     region_solid_angle: Array
+    parts: tuple[DatasetPart, ...]
 
 
 @dataclass(frozen=True)
@@ -244,6 +304,7 @@ def reduce_datasets(
     blocks: dict[type, list[dict[str, Array]]] = {ProfileData: [], OnOffData: []}
     owners: dict[type, list[Array]] = {ProfileData: [], OnOffData: []}
     coverages = []
+    parts: list[DatasetPart] = []
     sights: list[Visibility] = []
     pixels: MemberPixels | None = None
     for index, dataset in enumerate(datasets):
@@ -256,6 +317,9 @@ def reduce_datasets(
         edges = snap_energy_edges(energy_edges, dataset.energy_axis)
         same_edges(first_axis, group_edges, dataset.energy_axis, edges, dataset.name)
         bins, edges = slice(edges[0], edges[-1]), edges - edges[0]
+        parts.append(
+            DatasetPart(pixels, bins, edges, likelihood == "pixel", sum_over_energy_groups)
+        )
         slots = _reduce_dataset(
             dataset, spectral_model, regions, pixels, bins, mask_policy, likelihood, reference
         )
@@ -277,7 +341,7 @@ def reduce_datasets(
     warn_unseen(sights)
     if reference is None:
         warn_solid_angles(sights, exact, _FEW_PIXELS)
-    data = tuple(_joined(kind, parts) for kind, parts in blocks.items() if parts)
+    data = tuple(_joined(kind, own) for kind, own in blocks.items() if own)
     owner = [array for kind in blocks for array in owners[kind]]
     edges_tev = first_axis.edges_tev()[group_edges]
     return Reduction(
@@ -288,6 +352,7 @@ def reduce_datasets(
         coverage=np.mean(coverages, axis=0),
         solid_angle=solid_angle_of_pixels(sights),
         region_solid_angle=exact,
+        parts=tuple(parts),
     )
 
 

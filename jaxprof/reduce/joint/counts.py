@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.likelihood.joint_data import JointBlock, JointOnOffBlock
+from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.joint.bins import TILE, PixelSlots, templates_at, tile_pixels
 from jaxprof.reduce.joint.response import DatasetResponse
 
@@ -54,12 +55,6 @@ def slot_values(
         parts = [part.sum(axis=0, keepdims=True) for part in parts]
         mask = np.asarray(mask.any(axis=0, keepdims=True))
     return parts, mask
-
-
-def log_energies(dataset: MapDataset, bins: slice) -> Array:
-    """Logarithm of the energies over the mean energy of the group, shape (E,)."""
-    log_edges = np.log(dataset.energy_axis.edges_tev())[bins.start : bins.stop + 1]
-    return 0.5 * (log_edges[1:] + log_edges[:-1]) - 0.5 * (log_edges[0] + log_edges[-1])
 
 
 def _pad(values: Array, width: int, axis: int = -1) -> Array:
@@ -169,7 +164,7 @@ def cash_slots(
     CashSlots
     """
     parts, mask = slot_values(dataset, response, bins, summed)
-    log_energy, masks = log_energies(dataset, bins), None
+    log_energy, masks = log_energies(dataset.energy_axis, bins), None
     if summed:
         masks, log_energy = response.mask[bins], np.zeros(1)
     kept: Array = np.zeros_like(mask)

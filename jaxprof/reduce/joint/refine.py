@@ -20,8 +20,9 @@ from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.joint_model import coefficients
+from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.joint.bins import tile_pixels
-from jaxprof.reduce.joint.counts import log_energies, slot_values, tile_templates
+from jaxprof.reduce.joint.counts import slot_values, tile_templates
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.reduce.joint.response import DatasetResponse
 
@@ -113,7 +114,9 @@ def negative_pixels(
     negative : ndarray of bool, shape (E, N, P), or (1, N, P)
     """
     (counts, background, offset), mask = slot_values(dataset, response, bins, summed)
-    factors = _background_factors(data, points, number, log_energies(dataset, bins), summed)
+    factors = _background_factors(
+        data, points, number, log_energies(dataset.energy_axis, bins), summed
+    )
     phi = coefficients_at(data, points, number)
     # No prediction of any point is below that of the lowest coefficients.
     lowest = pixel_signal(response, np.minimum(phi.min(axis=0), 0.0), bins)

@@ -1,0 +1,139 @@
+"""The likelihood of separate fits: each bin has counts bins of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.datasets import MapDataset
+from jaxprof.likelihood import Constraints, CountsBins, Likelihood, OnOff, Poisson
+from jaxprof.likelihood.data import Block, OnOffData, ProfileData, blocks
+from jaxprof.reduce.energy_groups import log_energies
+from jaxprof.reduce.separate import DatasetPart, Reduction
+
+Array = NDArray[Any]
+
+
+def separate_likelihood(
+    datasets: Sequence[MapDataset],
+    reduction: Reduction,
+    norm_bounds: tuple[float | None, float | None],
+) -> Likelihood:
+    """The likelihood of all bins and energy groups of separate fits.
+
+    Parameters
+    ----------
+    datasets : sequence of MapDataset
+        Those that were reduced.
+    reduction : Reduction
+        What is left of them.
+    norm_bounds : tuple of float or None
+        Bounds of the norms; None for no bound.
+
+    Returns
+    -------
+    Likelihood
+    """
+    n_bins, n_groups = reduction.coverage.shape
+    terms, origins = [], []
+    for number, (dataset, part) in enumerate(zip(datasets, reduction.parts, strict=True)):
+        term, bins = _term(dataset, part, _own_block(reduction, number), number)
+        terms.append(term)
+        origins.append(bins)
+    low, high = norm_bounds
+    return Likelihood(
+        terms=tuple(terms),
+        constraints=Constraints(
+            lower={} if low is None else {"norm": low}, upper={} if high is None else {"norm": high}
+        ),
+        nominal={
+            "norm": np.ones((n_bins, n_groups)),
+            "background": np.ones((len(datasets), n_groups)),
+            "background_tilt": np.zeros((len(datasets), n_groups)),
+            "exposure": np.ones(len(datasets)),
+        },
+        bins=tuple(origins),
+    )
+
+
+def _own_block(reduction: Reduction, number: int) -> Block:
+    """The arrays of one dataset, (B, G, E)."""
+    first = 0
+    for block in blocks(reduction.data):
+        size = block.npred_ref.shape[2]
+        own = reduction.slot_dataset[first : first + size] == number
+        if own.any():
+            return type(block)(**{name: array[:, :, own] for name, array in vars(block).items()})
+        first += size
+    raise AssertionError(f"dataset {number} has no counts bins")
+
+
+def _term(
+    dataset: MapDataset, part: DatasetPart, block: Block, number: int
+) -> tuple[Poisson | OnOff, CountsBins]:
+    mask = np.asarray(block.mask)
+    n_bins, n_groups, _ = mask.shape
+
+    def groups_first(values: Array, empty: Any = 0.0) -> Array:
+        return np.where(mask, values, empty).swapaxes(0, 1)
+
+    common: dict[str, Any] = {
+        "templates": groups_first(block.npred_ref)[:, :, np.newaxis, np.newaxis],
+        "components": np.broadcast_to(
+            np.arange(n_bins)[:, np.newaxis], (n_groups, n_bins, 1)
+        ).copy(),
+        "mask": mask.swapaxes(0, 1),
+        "dataset": number,
+    }
+    energy, pixel = part.origins(dataset.geom.npix_shape[1])
+    bins = CountsBins(
+        energy=groups_first(energy, -1),
+        pixel=groups_first(pixel, -1),
+        region=np.broadcast_to(np.eye(n_bins, dtype=bool), (n_groups, n_bins, n_bins)).copy(),
+        dataset=dataset.name,
+    )
+    if isinstance(block, OnOffData):
+        alpha = groups_first(block.alpha, 1.0)
+        measured = OnOff(
+            n_on=groups_first(block.n_on),
+            n_off=groups_first(block.n_off),
+            alpha=alpha,
+            offset=np.zeros(alpha.shape),
+            **common,
+        )
+        return measured, bins
+    assert isinstance(block, ProfileData)
+    offset = groups_first(_fixed_counts(dataset, part))
+    log_energy = np.zeros(offset.shape)
+    if not part.summed:
+        first = part.bins.start
+        centre = np.concatenate(
+            [
+                log_energies(dataset.energy_axis, slice(int(low), int(high)))
+                for low, high in zip(part.edges[:-1] + first, part.edges[1:] + first, strict=True)
+            ]
+        )
+        at = np.clip(bins.energy - first, 0, None)
+        log_energy = np.where(bins.energy >= 0, centre[at], 0.0)
+    term = Poisson(
+        counts=groups_first(block.counts),
+        # What is left of a sum may be rounding below zero.
+        background=np.maximum(groups_first(block.background) - offset, 0.0),
+        offset=offset,
+        log_energy=log_energy,
+        clipped=True,
+        **common,
+    )
+    return term, bins
+
+
+def _fixed_counts(dataset: MapDataset, part: DatasetPart) -> Array:
+    """Predicted counts that no parameter changes, (B, G, slots)."""
+    if dataset.npred_sources is None:
+        return np.zeros(1)
+    at = (slice(None), part.pixels.y, part.pixels.x)
+    values = dataset.npred_sources.data[at].astype(float)
+    return part.grouped(np.where(dataset.mask[at], values, 0.0))
