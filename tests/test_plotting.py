@@ -1,8 +1,11 @@
+import io
+
 import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.colors import to_rgba
 from regions import (
@@ -188,6 +191,49 @@ def test_points_errors_and_arrows():
     assert to_rgba(arrow.get_color()) == to_rgba("tab:red")
     tip = arrow.get_marker().vertices
     assert tip[:, 1].min() < 0 and tip[:, 1].max() == 0
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_nothing_vanishes_on_a_log_axis(when):
+    """Neither limits (second bin) nor points (fourth) that are not positive; linear as ever."""
+    profile = make_profile([[3.0], [-0.6], [40.0], [-1.0], [2.0]], ts=[[9], [1], [9], [9], [9]])
+    _, axes = plt.subplots(2)
+
+    def drawn_at(ax):
+        ax.figure.savefig(io.BytesIO(), format="png")  # carries out what is pending
+        marks = [a for a in ax.get_children() if a.get_gid() == "not-positive"]
+        assert {mark.get_marker() for mark in marks} == {"v", r"$\leq 0$"}
+        for mark in marks:
+            assert to_rgba(mark.get_color()) == to_rgba("tab:green")
+            np.testing.assert_allclose(mark.get_xdata(), [0.6, 1.4])
+        low, high = ax.get_ylim()
+        return marks, low, high
+
+    if when == "before":
+        axes[0].set_yscale("log")
+    for ax in axes:
+        plot_profile(profile, ax=ax, sed_type="flux", color="tab:green")
+    axes[0].set_yscale("log")
+    marks, low, high = drawn_at(axes[0])
+    # The axis is that of the positive points; the legend may take some room.
+    assert 1e-10 < low < 1.8e-9 and 40.2e-9 < high < 1e-6
+    others, _, _ = drawn_at(axes[1])
+    assert all(pixels_of(mark) for mark in marks)
+    assert not any(pixels_of(mark) for mark in others)
+    assert legend_texts(axes[0]) == ["10 - 500 GeV"]
+
+
+def pixels_of(artist):
+    """How many pixels of the figure an artist alone paints."""
+    figure = artist.axes.figure
+    renderer = RendererAgg(*figure.canvas.get_width_height(), figure.dpi)
+    artist.draw(renderer)
+    return np.count_nonzero(np.asarray(renderer.buffer_rgba())[..., 3])
+
+
+def test_no_marks_where_all_is_positive():
+    ax = plot_profile(make_profile([[3.0], [1.0]]))
+    assert not any(artist.get_gid() == "not-positive" for artist in ax.get_children())
 
 
 def test_no_zero_line_without_negative_values_and_no_arrows_without_limits():

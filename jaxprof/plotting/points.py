@@ -9,6 +9,7 @@ from astropy import units as u
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.lines import Line2D
 from matplotlib.path import Path
+from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
 from jaxprof.plotting.style import add_obstacles
@@ -23,6 +24,15 @@ _ARROW = Path(
 )
 
 
+class _OnLogScale(Line2D):
+    """Markers that are drawn on a logarithmic y axis only, whenever it became one."""
+
+    def draw(self, renderer: Any) -> None:
+        """Draw the markers, or nothing on other scales."""
+        if self.axes is not None and self.axes.get_yscale() == "log":
+            super().draw(renderer)
+
+
 def draw_points(
     ax: Any,
     x: NDArray[np.float64],
@@ -35,7 +45,8 @@ def draw_points(
     """Draw one series: points, and arrows where there are limits.
 
     `x` is (ref, low, high) and `errors` (negative, positive), each with values on the
-    second axis; `limits` is finite where an arrow takes the place of the point.
+    second axis; `limits` is finite where an arrow takes the place of the point. On a logarithmic
+    axis, which has no place for them, triangles at its lower end stand for what is not positive.
     """
     style = normalize_kwargs(style, Line2D)
     if "fmt" not in style:
@@ -82,6 +93,32 @@ def draw_points(
         )  # fmt: skip
         ends = np.stack([low, high], 1)[is_limit]
         add_obstacles(ax, ends, np.stack([top, top], 1))
+    drawn = np.where(is_limit, limits, y)
+    _mark_not_positive(ax, ref[drawn <= 0], color, style["zorder"])
+
+
+def _mark_not_positive(ax: Any, x: NDArray[np.float64], color: Any, zorder: float) -> None:
+    """Say on a logarithmic y axis, now or later, that there are values of zero or below."""
+    if not x.size:
+        return
+    transform = blended_transform_factory(ax.transData, ax.transAxes)
+    for at, marker, size in ((0.02, "v", 5), (0.06, r"$\leq 0$", 13)):
+        ax.add_artist(
+            _OnLogScale(
+                x,
+                np.full(x.size, at),
+                linestyle="none",
+                marker=marker,
+                markersize=size,
+                color=color,
+                markeredgewidth=0.8,
+                markerfacecolor="w" if marker == "v" else color,
+                transform=transform,
+                zorder=zorder,
+                gid="not-positive",
+                label="_nolegend_",
+            )  # fmt: skip
+        )
 
 
 def fluxes(profile: Any, sed_type: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

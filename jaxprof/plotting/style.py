@@ -186,8 +186,20 @@ def choose_yscale(ax: Axes) -> None:
 def add_zero_line(ax: Axes) -> None:
     """Draw y = 0, once, if the data reach below."""
     if ax.dataLim.y0 < 0 and not any(line.get_gid() == "zero-line" for line in ax.lines):
-        # Above a likelihood density (zorder 0.5), below all points.
-        ax.axhline(0, color="0.55", lw=0.8, zorder=0.8, gid="zero-line", label="_nolegend_")
+        # Above a likelihood density (zorder 0.5), below all points. Not by axhline: rounding of its
+        # zero would be the lowest positive value, where a log scale would then start.
+        ax.add_artist(
+            Line2D(
+                [0, 1],
+                [0, 0],
+                transform=ax.get_yaxis_transform(which="grid"),
+                color="0.55",
+                lw=0.8,
+                zorder=0.8,
+                gid="zero-line",
+                label="_nolegend_",
+            )  # fmt: skip
+        )
 
 
 def add_obstacles(ax: Axes, x: NDArray[Any], y: NDArray[Any]) -> None:
