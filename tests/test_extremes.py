@@ -1,11 +1,15 @@
 """Estimators at the ends of what numbers can hold, and what they refuse by name."""
 
+import re
+
 import astropy.units as u
 import mpmath
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from forward_factory import MODEL, dataset_of, rings, sky_image
 from numpy.testing import assert_allclose, assert_array_equal
+from regions import RectangleSkyRegion
 
 import jaxprof
 from jaxprof import (
@@ -14,6 +18,7 @@ from jaxprof import (
     PowerLawSpectralModel,
     TemplateSpectralModel,
 )
+from jaxprof.estimators.fit_warnings import named_bins
 
 ESTIMATORS = [FluxProfileEstimator, ForwardFoldingProfileEstimator]
 
@@ -145,16 +150,69 @@ def test_options_that_leave_nothing_of_the_counts():
         ).run(dataset())
 
 
-def test_no_background_is_said():
-    """Without any, a sensitivity would be that of the floor of 1e-25 counts."""
-    with pytest.warns(UserWarning, match="background is zero .* bin 0, 1: .*NaN") as caught:
-        found = run(FluxProfileEstimator, dataset(background=0.0))
-    assert caught[0].filename == __file__
+def boxes_apart():
+    """Three bins that nothing leaks between."""
+    centers = [SkyCoord(x, 0.01, unit="deg", frame="galactic") for x in (-0.7, 0.0, 0.7)]
+    return [RectangleSkyRegion(center, 0.2 * u.deg, 0.2 * u.deg) for center in centers]
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_no_background_is_said(cls):
+    """Counts where nothing is expected, and sensitivities: both would be those of the floor."""
+    made = dataset_of(sky_image(lambda x, y: 1.0 + 0 * x, 0.1), 0.1, sigma=0.03, background=0.0)
+    made.counts.data[:] = 0.0
+    made.counts.data[0, 9, 9] = 3.0  # in the second box
+
+    def run_apart(**options):
+        options = {"spectral_model": MODEL, "energy_edges": [1, 10] * u.TeV, **options}
+        return cls(boxes_apart(), **options).run(made)
+
+    with pytest.warns(UserWarning) as caught:
+        found = run_apart(selection_optional=["ul", "sensitivity"])
+    assert {warning.filename for warning in caught} == {__file__}
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == 2
+    for start, rest in (
+        ("counts of bin 1 lie where nothing is expected", "no significance"),
+        ("", "norm_sensitivity of bin 0, 1(,| and) 2 is NaN: .* infinitely significant"),
+    ):
+        assert sum(m.startswith(start) and bool(re.search(rest, m)) for m in messages) == 1
     assert np.isnan(found.norm_sensitivity).all()
     assert np.isfinite(found.norm_ul).all() and np.isfinite(found.ts).all()
     # Nothing is said of what does not rest on the floor.
-    run(FluxProfileEstimator, dataset(background=0.0), selection_optional="ul")
-    assert np.isfinite(run(FluxProfileEstimator, dataset()).norm_sensitivity).all()
+    made.counts.data[:] = 0.0
+    assert_allclose(run_apart(selection_optional="ul").ts, 0.0, atol=1e-9)
+
+
+def test_bins_are_named():
+    which = np.zeros((30, 7), bool)
+    which[[0, 3, 4], 0] = True
+    which[2, 1] = True
+    assert named_bins(which[:, :1], np.array([[1.0, 10.0]])) == "bin 0, 3 and 4"
+    edges = np.array([[k, k + 1.0] for k in range(7)])
+    assert named_bins(which, edges) == "bin 0, 3 and 4 (0 to 1 TeV); bin 2 (1 to 2 TeV)"
+    which[:] = True
+    text = named_bins(which, edges)
+    assert text.startswith("bin 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 20 more (0 to 1 TeV); ")
+    assert text.endswith("(4 to 5 TeV); 2 more energy groups")
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_negative_upper_limits_are_said(cls):
+    made = dataset()
+    y, x = np.indices(made.counts.data.shape[1:])
+    made.counts.data[0, np.hypot(x - 9.5, y - 9.5) < 4] = 0.0  # of 14 expected in the first ring
+    with pytest.warns(
+        UserWarning, match=r"upper limit of bin 0 is negative: .*\"min\": 0"
+    ) as caught:
+        found = run(cls, made, selection_optional="ul")
+    assert caught[0].filename == __file__ and len(caught) == 1
+    assert_array_equal(found.norm_ul[:, 0] < 0, [True, False])
+    bounded = run(cls, made, selection_optional="ul", norm={"min": 0})
+    assert np.all(bounded.norm_ul > 0)
+    if cls is FluxProfileEstimator:
+        with pytest.warns(UserWarning, match="upper limit of bin 0 and 1 is negative"):
+            assert found.recompute_ul(1).norm_ul[0, 0] < found.norm_ul[0, 0]
 
 
 @pytest.mark.parametrize("cls", ESTIMATORS)

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDatasetOnOff
+from jaxprof.estimators.fit_warnings import warn_infinite_significance
 from jaxprof.estimators.options import Selection
 from jaxprof.inference.joint_fit import fit_joint_ts
 from jaxprof.inference.joint_intervals import joint_limits, joint_scan, joint_sensitivity
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointData, JointFit
+from jaxprof.reduce.joint.floor import alone_somewhere
 from jaxprof.reduce.joint.groups import Group
 from jaxprof.reduce.joint.likelihood import group_data
 from jaxprof.reduce.joint.problem import JointProblem
@@ -173,6 +175,12 @@ def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
                 f"{name}: the fits without the flux of bin {bins} did not reach their tolerance; "
                 "ts is an upper bound there",
             )
+    lone = [
+        alone_somewhere(start.plain, counted=True) & (start.fit.status <= Status.BOUNDARY)
+        for start in started.values()
+    ]
+    edges = np.array([groups[number].edges for number in started])
+    warn_infinite_significance(np.stack(lone, axis=1)[: components.n_bins], edges)
 
 
 def _start(data: JointData, n_bins: int, with_ts: Array) -> _Started:
@@ -278,11 +286,11 @@ def _finish(
         norms = selection.scan_values / units[:, np.newaxis]
         values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
     if even is not None:
-        values["norm_sensitivity"] = units * np.asarray(
-            joint_sensitivity(
-                start.units.data(even), fit, bins, np.asarray(float(selection.n_sigma_sensitivity))
-            )
+        found = joint_sensitivity(
+            start.units.data(even), fit, bins, np.asarray(float(selection.n_sigma_sensitivity))
         )
+        # It would be nothing but the floor of the predicted counts.
+        values["norm_sensitivity"] = np.where(alone_somewhere(even)[bins], np.nan, units * found)
     best = _best(data, own) * start.units.values
     at_one = best.copy()
     at_one[at] = 1.0

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.estimators.configuration import COMMON_CHECKS, ProfileEstimator
+from jaxprof.estimators.fit_warnings import warn_negative_limits
 from jaxprof.estimators.fitting import fit_groups
 from jaxprof.estimators.joint_options import (
     bin_models,
@@ -437,7 +438,8 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
         -----
         UserWarning
             For regions off the map of a dataset or with another solid angle there, for energy edges
-            that are moved by more than a third of a bin or cut, and for fits that fail.
+            that are moved by more than a third of a bin or cut, for upper limits below zero, for
+            counts where nothing else is expected, and for fits that fail.
         """
         datasets = [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
         with jax.enable_x64(True):
@@ -450,9 +452,11 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
             problem, selection = self.problem(datasets, response), self._selection()
             results = fit_groups(problem, selection)
             quantities, reference, tables = joint_quantities(problem, results, selection)
+        edges = np.array([result.group.edges for result in results])
+        warn_negative_limits(quantities.get("norm_ul"), edges)
         return FluxProfile(
             quantities,
-            energy_edges=np.array([result.group.edges for result in results]),
+            energy_edges=edges,
             reference_models=self.spectral_models,
             reference=reference,
             meta={"estimator": type(self).__name__, "likelihood": self.likelihood},

@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset
 from jaxprof.estimators.configuration import COMMON_CHECKS, ProfileEstimator
+from jaxprof.estimators.fit_warnings import (
+    warn_infinite_significance,
+    warn_negative_limits,
+    warn_no_sensitivity,
+    without_background,
+)
 from jaxprof.estimators.options import dataset_list, one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.inference.fit import fit_norms
@@ -20,14 +26,13 @@ from jaxprof.inference.intervals import limits as norm_limits
 from jaxprof.inference.intervals import sensitivity
 from jaxprof.inference.scan import scan as scan_norms
 from jaxprof.likelihood import Likelihood
-from jaxprof.likelihood.data import Data, NormFit, OnOffData, Status, blocks
-from jaxprof.likelihood.statistics import TRUNCATION, wstat_rates
+from jaxprof.likelihood.data import NormFit, OnOffData, Status, blocks
+from jaxprof.likelihood.statistics import wstat_rates
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.likelihood import separate_likelihood
 from jaxprof.reduce.separate import MASK_POLICIES, Reduction, reduce_datasets
-from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
 
@@ -98,12 +103,12 @@ class FluxProfileEstimator(ProfileEstimator):
     Options are attributes. Those assigned later are checked and completed as those given at first.
 
     A norm may be negative, and then its upper limit may be too, where counts are far below their
-    background: it is the end of an interval around the norm, and no limit on a flux. With
-    ``norm={"min": 0}`` it is above zero. Limits end at bounds of the norm: ``norm_ul`` is the bound
-    where that comes first, and ``norm_errn`` or ``norm_errp`` is NaN then.
+    background: it is the end of an interval around the norm, and no limit on a flux. A warning says
+    so. With ``norm={"min": 0}`` it is above zero. Limits end at bounds of the norm: ``norm_ul`` is
+    the bound where that comes first, and ``norm_errn`` or ``norm_errp`` is NaN then.
 
     Where the background is zero, any count is infinitely significant: ``ts`` compares with a floor
-    of 1e-25 expected counts, as gammapy's does, and ``norm_sensitivity`` is NaN, with a warning.
+    of 1e-25 expected counts, as gammapy's does, and ``norm_sensitivity`` is NaN, with warnings.
     With On-Off data and no OFF counts it is that of an unknown background, and needs no floor.
     """
 
@@ -181,16 +186,21 @@ class FluxProfileEstimator(ProfileEstimator):
         UserWarning
             For regions that a dataset does not see (those that none sees have ``success`` False),
             for regions whose solid angle differs by more than 20 % from that of their pixels, for
-            energy edges that are moved by more than a third of a bin or cut, and for sensitivities
-            without any background.
+            energy edges that are moved by more than a third of a bin or cut, for upper limits below
+            zero, for counts where no background is expected, and for sensitivities there.
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):
             reduction = self._reduction(self._with_models(datasets))
             quantities = self._quantities(reduction)
+        edges = reduction.energy_edges
+        warn_infinite_significance(without_background(reduction.data, counted=True), edges)
+        warn_negative_limits(quantities.get("norm_ul"), edges)
+        if "norm_sensitivity" in quantities:
+            warn_no_sensitivity(without_background(reduction.data), edges)
         return FluxProfile(
             quantities,
-            energy_edges=reduction.energy_edges,
+            energy_edges=edges,
             likelihood_data=reduction.data,
             reference_solid_angle=self.reference_solid_angle,
             **self._described(datasets),
@@ -223,9 +233,8 @@ class FluxProfileEstimator(ProfileEstimator):
                 quantities["norm_ul"] = limits.norm_ul
         if "sensitivity" in wanted:
             found = sensitivity(data, n_sigma=self.n_sigma_sensitivity)
-            quantities["norm_sensitivity"] = np.where(
-                _without_background(data), np.nan, np.array(found)
-            )
+            # It would be nothing but the floor of the predicted counts.
+            quantities["norm_sensitivity"] = np.where(without_background(data), np.nan, found)
         arrays = {name: np.array(value) for name, value in quantities.items()}
         status = np.array(fit.status)
         if "scan" in wanted:
@@ -241,27 +250,6 @@ class FluxProfileEstimator(ProfileEstimator):
         arrays["solid_angle"] = reduction.solid_angle
         arrays["region_solid_angle"] = reduction.region_solid_angle
         return arrays
-
-
-def _without_background(data: Data) -> Array:
-    """Bins and groups (B, G) where some energy or pixel expects nothing without a signal.
-
-    A count there is infinitely significant. In ``ts`` that of a floor stands for it (see
-    `jaxprof.core.cash`), but a sensitivity would be nothing but the floor. One warning says so.
-    """
-    empty = np.zeros(blocks(data)[0].npred_ref.shape[:2], bool)
-    for block in blocks(data):
-        if not isinstance(block, OnOffData):
-            floored = np.asarray(block.background) <= TRUNCATION
-            empty |= np.any(block.mask & (block.npred_ref > 0) & floored, axis=2)
-    if empty.any():
-        bins = ", ".join(map(str, np.flatnonzero(empty.any(axis=1))))
-        warn_user(
-            f"the background is zero at some energies or pixels of bin {bins}: a single count "
-            "there is infinitely significant. norm_sensitivity is NaN; ts compares with a floor of "
-            f"{TRUNCATION:g} expected counts, and is no significance if there are counts"
-        )
-    return empty
 
 
 def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:

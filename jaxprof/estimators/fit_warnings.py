@@ -1,0 +1,129 @@
+"""What users are told about numbers of fits that are easily taken for what they are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.likelihood.data import Data, OnOffData, blocks
+from jaxprof.likelihood.statistics import TRUNCATION
+from jaxprof.user_warning import warn_user
+
+Array = NDArray[Any]
+
+_MOST_BINS = 10
+_MOST_GROUPS = 5
+
+
+def named_bins(which: Array, energy_edges: Array) -> str:
+    """Some bins by number, for a message; with their energies if there are several groups.
+
+    Parameters
+    ----------
+    which : ndarray of bool, shape (B, G)
+        Which bins and energy groups.
+    energy_edges : ndarray, shape (G, 2)
+        Edges of the groups [TeV].
+
+    Returns
+    -------
+    str
+        "bin 2", "bin 0, 1 and 3" or "bin 2 (1 to 3 TeV); bin 0 and 4 (3 to 10 TeV)".
+    """
+    clauses = []
+    for column, (low, high) in enumerate(energy_edges):
+        found = np.flatnonzero(which[:, column])
+        if not found.size:
+            continue
+        names = [str(number) for number in found[:_MOST_BINS]]
+        if found.size > _MOST_BINS:
+            names.append(f"{found.size - _MOST_BINS} more")
+        text = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        energies = f" ({low:.4g} to {high:.4g} TeV)" if len(energy_edges) > 1 else ""
+        clauses.append(f"bin {text}{energies}")
+    if len(clauses) > _MOST_GROUPS:
+        clauses[_MOST_GROUPS:] = [f"{len(clauses) - _MOST_GROUPS} more energy groups"]
+    return "; ".join(clauses)
+
+
+def without_background(data: Data, *, counted: bool = False) -> Array:
+    """Where nothing is expected without a signal: a single count would be infinitely significant.
+
+    Parameters
+    ----------
+    data : ProfileData, OnOffData or a tuple of these
+        What is fitted, arrays (B, G, E). A background that is measured is never known to be zero.
+    counted : bool
+        Whether there must be counts.
+
+    Returns
+    -------
+    ndarray of bool, shape (B, G)
+        Whether it is so at some energy or pixel.
+    """
+    found = np.zeros(blocks(data)[0].npred_ref.shape[:2], bool)
+    for block in blocks(data):
+        if not isinstance(block, OnOffData):
+            used = np.asarray(block.mask) & (np.asarray(block.npred_ref) > 0)
+            empty = used & (np.asarray(block.background) <= TRUNCATION)
+            found |= np.any(empty & (np.asarray(block.counts) > 0) if counted else empty, axis=2)
+    return found
+
+
+def warn_negative_limits(norm_ul: Array | None, energy_edges: Array) -> None:
+    """Warn of upper limits below zero.
+
+    Parameters
+    ----------
+    norm_ul : ndarray, shape (B, G), or None
+        Upper limits of the norms, if they were asked for.
+    energy_edges : ndarray, shape (G, 2)
+        Edges of the groups [TeV].
+    """
+    if norm_ul is None:
+        return
+    negative = norm_ul < 0  # not where it is NaN
+    if negative.any():
+        warn_user(
+            f"the upper limit of {named_bins(negative, energy_edges)} is negative: the counts are "
+            "so far below what is expected without a signal that the whole interval around the "
+            'norm is below zero. It is no limit on a flux; norm={"min": 0} gives limits of norms '
+            "that are not negative"
+        )
+
+
+def warn_infinite_significance(which: Array, energy_edges: Array) -> None:
+    """Warn of test statistics that rest on the floor of the predicted counts.
+
+    Parameters
+    ----------
+    which : ndarray of bool, shape (B, G)
+        Bins and groups with counts where nothing is expected without their signal.
+    energy_edges : ndarray, shape (G, 2)
+        Edges of the groups [TeV].
+    """
+    if which.any():
+        warn_user(
+            f"counts of {named_bins(which, energy_edges)} lie where nothing is expected without a "
+            f"signal, which makes them infinitely significant: ts and sqrt_ts compare with a floor "
+            f"of {TRUNCATION:g} expected counts there, and are no significance"
+        )
+
+
+def warn_no_sensitivity(which: Array, energy_edges: Array) -> None:
+    """Warn of sensitivities that would be nothing but the floor of the predicted counts.
+
+    Parameters
+    ----------
+    which : ndarray of bool, shape (B, G)
+        Bins and groups without a background.
+    energy_edges : ndarray, shape (G, 2)
+        Edges of the groups [TeV].
+    """
+    if which.any():
+        warn_user(
+            f"norm_sensitivity of {named_bins(which, energy_edges)} is NaN: the background is zero "
+            "at some energies or pixels there, where a single count is infinitely significant"
+        )
