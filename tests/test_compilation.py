@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import astropy.units as u
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from forward_factory import MODEL, dataset_of, rings, sky_image
 from numpy.testing import assert_allclose
 
+import jaxprof
 from jaxprof import compilation
 from jaxprof.compilation import jit_by_size, jit_quickly
 
@@ -85,6 +88,35 @@ def test_memory_maps_do_not_grow_with_the_number_of_shapes(monkeypatch):
         maps.append(n_maps())
     assert maps[3] > maps[0]
     assert maps[-1] - maps[3] <= 0.5 * (maps[3] - maps[0])
+
+
+def compiled_programs():
+    """Programs that the compiler's client holds, whoever asked for them."""
+    return len(jax.devices()[0].client.live_executables())
+
+
+@pytest.mark.slow
+def test_estimators_leave_nothing_compiled_behind(monkeypatch):
+    """Each fit has another shape; no more programs live than are kept, those of JAX's own too."""
+    kept = 6
+    monkeypatch.setattr(compilation, "KEPT", kept)
+    monkeypatch.setattr(compilation, "_programs", compilation._Programs())
+    image = sky_image(lambda x, y: np.exp(-8 * (x * x + y * y)), 0.1)
+
+    def run_all(n, selection):
+        made = dataset_of(image, 0.1, sigma=0.1, background=0.5, n_photons=500, n_energy=1)
+        for cls in (jaxprof.FluxProfileEstimator, jaxprof.ForwardFoldingProfileEstimator):
+            cls(
+                rings(n, 0.8 / n), spectral_model=MODEL, energy_edges=[1, 10] * u.TeV,
+                selection_optional=selection,
+            ).run(made)  # fmt: skip
+
+    run_all(2, "all")
+    before = compiled_programs()
+    for n in range(3, 8):
+        run_all(n, "all" if n == 3 else None)
+        # As many others may have made room before.
+        assert compiled_programs() <= before + kept
 
 
 def test_the_programs_used_last_are_kept(monkeypatch):

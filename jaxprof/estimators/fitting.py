@@ -176,7 +176,8 @@ def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
                 "ts is an upper bound there",
             )
     lone = [
-        alone_somewhere(start.plain, counted=True) & (start.fit.status <= Status.BOUNDARY)
+        alone_somewhere(start.plain, counted=True)
+        & (np.asarray(start.fit.status) <= Status.BOUNDARY)
         for start in started.values()
     ]
     edges = np.array([groups[number].edges for number in started])
@@ -290,7 +291,9 @@ def _finish(
             start.units.data(even), fit, bins, np.asarray(float(selection.n_sigma_sensitivity))
         )
         # It would be nothing but the floor of the predicted counts.
-        values["norm_sensitivity"] = np.where(alone_somewhere(even)[bins], np.nan, units * found)
+        values["norm_sensitivity"] = np.where(
+            alone_somewhere(even)[bins], np.nan, units * np.asarray(found)
+        )
     best = _best(data, own) * start.units.values
     at_one = best.copy()
     at_one[at] = 1.0

@@ -11,7 +11,6 @@ from astropy.table import Table
 
 from jaxprof.attributes import KnownAttributes
 from jaxprof.datasets.gti import gti_table
-from jaxprof.estimators.fit_warnings import warn_negative_limits
 from jaxprof.likelihood.data import Data
 from jaxprof.profile.access import QuantityAccess, describe
 from jaxprof.profile.checks import (
@@ -295,11 +294,6 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         ValueError
             If there is neither ``likelihood_data`` nor a scan that reaches up to the limits.
 
-        Warns
-        -----
-        UserWarning
-            For upper limits below zero.
-
         Notes
         -----
         Exact if the profile has ``likelihood_data``. Otherwise the scan is interpolated by a
@@ -319,7 +313,6 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
                 "recompute_ul needs the profile's likelihood_data, or stat and stat_scan "
                 "(selection_optional=['scan']); this profile has neither"
             )
-        warn_negative_limits(norm_ul, self.energy_edges)
         return self._copy(quantities={**stored, "norm_ul": norm_ul}, n_sigma_ul=n_sigma_ul)
 
     # Tables and files
