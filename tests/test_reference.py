@@ -132,7 +132,12 @@ def profile(case):
         profile = estimator.run(datasets if len(datasets) > 1 else datasets[0])
     # Most cases ask for energies up to 2 TeV, and the data end at 500 GeV.
     cut = estimator.energy_edges[-1].to_value("TeV") > 1.001 * case["group_edges"][-1][-1]
-    assert [str(w.message).partition(":")[0] for w in record] == ["energy_edges"] * bool(cut)
+    # Limits below zero are those of gammapy, and said.
+    negative = np.any(getattr(profile, "norm_ul", 0.0) < np.float64(0.0))
+    expected = ["energy_edges"] * bool(cut) + ["the upper limit of bin"] * bool(negative)
+    messages = [str(w.message) for w in record]
+    assert len(messages) == len(expected)
+    assert all(m.startswith(start) for m, start in zip(messages, expected, strict=True))
     return profile
 
 

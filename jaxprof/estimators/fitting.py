@@ -180,7 +180,7 @@ def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
         & (np.asarray(start.fit.status) <= Status.BOUNDARY)
         for start in started.values()
     ]
-    edges = np.array([groups[number].edges for number in started])
+    edges = np.array([problem.groups[number].edges for number in started])
     warn_infinite_significance(np.stack(lone, axis=1)[: components.n_bins], edges)
 
 

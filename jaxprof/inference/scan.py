@@ -17,7 +17,9 @@ def _scan(data: Blocks, values: jax.Array) -> jax.Array:
     def scan_bin(block: Blocks, grid: jax.Array) -> jax.Array:
         return jax.vmap(lambda norm: likelihood.stat(block, norm))(grid)
 
-    return over_bins(scan_bin)(neutral(data), values)
+    shape = data[0].npred_ref.shape[:2]
+    grids = jnp.broadcast_to(values, (*shape, values.shape[-1]))
+    return over_bins(scan_bin)(neutral(data), grids)
 
 
 def scan(data: Data, values: ArrayLike) -> jax.Array:
@@ -46,4 +48,4 @@ def scan(data: Data, values: ArrayLike) -> jax.Array:
     grid = jnp.asarray(values, float_dtype(prepared))
     if not (grid.ndim == 1 or (grid.ndim == 3 and grid.shape[:2] == shape)):
         raise ValueError(f"values must have shape (N,) or {(*shape, 'N')}, got {grid.shape}")
-    return _scan(prepared, jnp.broadcast_to(grid, (*shape, grid.shape[-1])))
+    return _scan(prepared, grid)

@@ -39,6 +39,14 @@ def _with_rest(templates: Any, sums: Any, cell: Any, energy: Any, rest: Any) -> 
     return jnp.where(rest[:, None, None], jnp.maximum(filled, 0.0), templates)
 
 
+@jit_quickly("start", "stop", "width", "summed")
+def _sums_of_group(sums: Any, *, start: int, stop: int, width: int, summed: bool) -> Any:
+    """Some energies of the last axis, or their sum, with zeros behind them up to a width."""
+    own = sums[..., start:stop]
+    own = own.sum(axis=-1, keepdims=True) if summed else own
+    return jnp.pad(own, [(0, 0)] * (own.ndim - 1) + [(0, width - own.shape[-1])])
+
+
 def slot_values(
     dataset: MapDataset, response: DatasetResponse, bins: slice, summed: bool
 ) -> tuple[list[Array], Array]:
@@ -257,14 +265,13 @@ def on_off_block(
         cell_values(part.data, response, bins)
         for part in (dataset.counts, dataset.counts_off, dataset.alpha)
     )
-    sums = response.sums[..., bins]
     weighted = alpha * n_off
     if summed:
         n_on, n_off, alpha, weighted = (
             part.sum(axis=0, keepdims=True) for part in (n_on, n_off, alpha, weighted)
         )
         alpha = alpha / np.maximum(mask.sum(axis=0), 1)
-        sums, width = sums.sum(axis=-1, keepdims=True), 1
+        width = 1
         mask = np.asarray(mask.any(axis=0, keepdims=True))
     total_off = n_off.sum(axis=2).T
     mean = (alpha.sum(axis=2) / np.maximum(mask.sum(axis=2), 1)).T
@@ -276,7 +283,9 @@ def on_off_block(
         n_off=_pad(total_off, width),
         alpha=np.where(_pad(used, width), _pad(ratio, width), 1.0),
         offset=np.zeros((mask.shape[1], width)),
-        templates=jnp.pad(sums, [(0, 0)] * 3 + [(0, width - sums.shape[-1])]),
+        templates=_sums_of_group(
+            response.sums, start=bins.start, stop=bins.stop, width=width, summed=summed
+        ),
         components=response.components,
         mask=_pad(used, width),
         dataset=number,
