@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -193,11 +192,12 @@ def _block(term: Term, group: int) -> JointBlock | JointOnOffBlock:
 def _free_spectra(likelihood: Likelihood, group: int) -> FreeSpectra:
     spectra = likelihood.spectra
     assert spectra is not None
-    models = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), likelihood.region_models())
+    models = jax.tree.map(lambda leaf: np.asarray(leaf, float), likelihood.region_models())
+    # Not jnp.asarray, which compiles a program for every shape.
     return FreeSpectra(
         models=models,
-        edges=tuple(map(jnp.asarray, spectra.edges)),
-        group_edges=jnp.asarray(spectra.group_edges[group]),
-        fixed_flux=tuple(map(jnp.asarray, spectra.source_flux)),
+        edges=tuple(spectra.edges),
+        group_edges=spectra.group_edges[group],
+        fixed_flux=tuple(spectra.source_flux),
         names=likelihood.free_spectral_parameters,
     )

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,7 +40,7 @@ def coefficients_at(data: JointData, points: Array, dataset: int) -> Array:
     """Coefficients (M, C, Q) of the templates of a dataset at some points (M, Z)."""
     if data.spectra is None:
         return points[:, : data.n_components, np.newaxis]
-    return np.asarray(_free_coefficients(data, jnp.asarray(points), dataset))
+    return np.asarray(_free_coefficients(data, points, dataset))
 
 
 def norm_positions(data: JointData) -> Array:
