@@ -119,13 +119,33 @@ def test_tables_of_one_group_have_plain_columns(tmp_path):
     assert make_profile(scan=False).to_table()["norm"].shape == (4, 2)
 
 
-def test_vectors_of_one_group(tmp_path):
-    """Scans, counts of several data sets and covariances keep their own axis."""
+def test_vectors_of_one_group_are_numbered_columns(tmp_path):
+    """Scans, counts of several data sets and covariances: everything writes as CSV."""
     p = make_profile(n_datasets=2).slice_by_idx({"energy": [0]})
-    table = p.to_table()
-    assert table["stat_scan"].shape == (4, 41) and table["npred"].shape == (4, 2)
     q = make_joint_profile().slice_by_idx({"energy": [0]})
-    assert q.to_table()["response"].shape == (5, 5)
+    for profile in (p, q):
+        table = profile.to_table("flux")
+        assert {table[name].shape for name in table.colnames} == {(profile.shape[0],)}
+        table.write(tmp_path / "p.csv", overwrite=True)
+        assert Table.read(tmp_path / "p.csv", format="csv").colnames == table.colnames
+    table = Table.read(tmp_path / "p.csv", format="csv")
+    for name in ("norm_covariance", "response"):
+        assert not any(key in table.colnames for key in (name, f"{name}_5"))
+        columns = np.stack([table[f"{name}_{number}"] for number in range(5)], axis=-1)
+        np.testing.assert_array_equal(columns, q.quantities[name][:, 0])
+    table = p.to_table()
+    np.testing.assert_array_equal(table["stat_scan_40"], p.stat_scan[:, 0, 40])
+    np.testing.assert_array_equal(table["npred_1"], p.npred[:, 0, 1])
+    assert "counts_2" not in table.colnames and "counts" not in table.colnames
+
+
+def test_a_missing_column_of_a_vector_is_named(tmp_path):
+    table = make_joint_profile(**NO_TABLES[make_joint_profile]).slice_by_idx({"energy": [0]})
+    table = table.to_table()
+    table.remove_column("response_2")
+    table.write(tmp_path / "p.ecsv")
+    with pytest.raises(ValueError, match="p.ecsv: there is no column 'response_2'"):
+        FluxProfile.read(tmp_path / "p.ecsv")
 
 
 @pytest.mark.parametrize("ending", [".fits", ".ecsv"])

@@ -323,8 +323,9 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         """Table of the profile, a row for each bin.
 
         Its columns are vectors over the energy groups, or plain columns if there is one group.
-        These can be written as CSV, ``profile.to_table().write("profile.csv")``; scans,
-        covariances and counts of several data sets remain vectors, and must be removed first.
+        These can be written as CSV, ``profile.to_table().write("profile.csv")``; for that, scans,
+        counts of several data sets and the matrices of joint fits become numbered columns, such as
+        ``norm_covariance_0`` with the first bin, ``norm_covariance_1`` with the second.
         (gammapy wants vectors even then; give it what `write` writes.)
 
         Parameters

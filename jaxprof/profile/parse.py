@@ -21,10 +21,8 @@ from jaxprof.profile.file_checks import (
     short,
 )
 from jaxprof.profile.quantities import (
-    MATRICES,
     PER_BIN,
     PER_DATASET,
-    SCANS,
     SUFFIXES,
     UNITS,
     Array,
@@ -36,7 +34,7 @@ from jaxprof.profile.quantities import (
     value,
     with_e2dnde,
 )
-from jaxprof.profile.table import column, regions_from_ds9
+from jaxprof.profile.table import NUMBERED, column, regions_from_ds9, with_vectors
 from jaxprof.sky.regions import ProfileAxis
 from jaxprof.user_warning import warn_user
 
@@ -95,6 +93,7 @@ def profile_from_table(
     if len(table) != meta.get("NBINS", len(table)) or not len(table):
         expected = short(meta.get("NBINS", "some"))
         raise ValueError(f"there are {len(table)} bins, should be {expected}: cut off?")
+    table = with_vectors(table)
     check_columns(table)
     edges = np.stack([_vector(table, "e_min", "TeV"), _vector(table, "e_max", "TeV")], axis=-1)
     given, models = reference_model, None
@@ -266,7 +265,7 @@ def _quantities(table: Table, sed_type: str, reference: dict[str, Array]) -> dic
             stored[name] = np.ma.filled(np.ma.asarray(table[name]).astype(str), "")
             continue
         data = column(table, name, PER_BIN.get(name, ""))
-        if shape[1] == 1 and data.ndim == 2 and name in (*PER_DATASET, *SCANS, *MATRICES):
+        if shape[1] == 1 and data.ndim == 2 and name in NUMBERED:
             data = data[:, None]  # Tables of one energy group have no axis of it.
         if name in PER_DATASET and data.ndim == 3 and data.shape[-1] == 1:
             data = data[..., 0]

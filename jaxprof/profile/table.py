@@ -16,8 +16,11 @@ A row is a bin. Columns, in their order (those of quantities the profile lacks a
 - what else there is: of joint fits ``norm_covariance`` and ``response``, (G, B), and others (G,);
 - ``coverage`` (G,), ``solid_angle`` and ``region_solid_angle`` in sr, ``status`` in words (G,).
 
-Tables of one energy group have no axis of it, nor one of a single data set, so that they can be
-written as CSV. Files keep these axes, which gammapy needs.
+Tables of one energy group have no axis of it, nor one of a single data set, and what is left with
+an axis besides that of the bins becomes numbered columns, so that they can be written as CSV:
+``counts_0``, ``counts_1``, ... of the data sets, ``stat_scan_0``, ... along a scan, and
+``norm_covariance_0``, ..., ``response_0``, ... with the other bins. Files keep the axes, which
+gammapy needs.
 
 ``table.meta`` has SED_TYPE; UL_CONF (two-sided confidence of the upper limits); N_SIGMA,
 NSIGMAUL, NSIGMASE (of errors, limits, sensitivities); SQRTTSUL (threshold of ``is_ul``); SOLIDREF
@@ -30,6 +33,7 @@ list of DS9 regions.
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,6 +46,7 @@ from scipy.stats import norm as normal
 
 from jaxprof.likelihood.data import Status
 from jaxprof.profile.quantities import (
+    MATRICES,
     PER_BIN,
     PER_DATASET,
     SCANS,
@@ -56,6 +61,8 @@ if TYPE_CHECKING:
     from jaxprof.profile import FluxProfile
 
 FORMATS = ("profile",)
+#: Vectors that are numbered columns in tables of one energy group.
+NUMBERED = (*PER_DATASET, *SCANS, *MATRICES)
 NORMS = tuple(f"norm{suffix}" for suffix in SUFFIXES)
 _COMMON = (
     *("ts", "sqrt_ts", "npred", "npred_excess", "npred_background", "npred_excess_ref"),
@@ -143,17 +150,42 @@ def profile_to_table(
     table["status"] = labels[profile.quantities["status"]]
     table.meta.update(_meta(profile, sed_type))
     if profile.shape[1] == 1 and not energy_axis:
-        _drop_energy_axis(table)
+        table = _plain(table)
     return _set_formats(table) if formatted else table
 
 
-def _drop_energy_axis(table: Table) -> None:
-    """Leave out the axis of a single energy group, and that of a single data set."""
+def _plain(table: Table) -> Table:
+    """The table of one energy group with columns of one axis; see the module."""
+    plain = Table(meta=table.meta)
     for name in table.colnames:
-        data = table[name].data
-        if data.ndim > 1:
-            single = (0,) if name in PER_DATASET and data.shape[2:] == (1,) else ()
-            table[name] = Column(data[:, 0][(slice(None), *single)], unit=table[name].unit)
+        column = table[name]
+        parts = column.data.reshape(len(table), -1).T
+        numbered = len(parts) > 1 or name in (*SCANS, *MATRICES)
+        for number, part in enumerate(parts):
+            plain[f"{name}_{number}" if numbered else name] = Column(part, unit=column.unit)
+    return plain
+
+
+def with_vectors(table: Table) -> Table:
+    """Inverse of the numbering of columns in tables of one energy group.
+
+    Raises
+    ------
+    ValueError
+        If a number is missing.
+    """
+    if table["e_min"].ndim > 1:
+        return table
+    table = table.copy(copy_data=False)
+    for name in set(NUMBERED) - set(table.colnames):
+        found = [key for key in table.colnames if re.fullmatch(rf"{name}_\d+", key)]
+        parts = [f"{name}_{number}" for number in range(len(found))]
+        if missing := [part for part in parts if part not in found]:
+            raise ValueError(f"there is no column {missing[0]!r}, but {found[-1]!r}")
+        if found:
+            table[name] = np.ma.stack([table[part] for part in parts], axis=-1)
+            table.remove_columns(parts)
+    return table
 
 
 def _meta(profile: FluxProfile, sed_type: str) -> dict[str, Any]:
