@@ -8,6 +8,7 @@ import functools
 import gzip
 import io
 import os
+import re
 import socket
 import tracemalloc
 import zlib
@@ -641,6 +642,70 @@ def test_compressed_images(unmarked, tmp_path):
     path.write_bytes(raw[:position] + new + raw[position + CARD :])
     with pytest.raises(ValueError, match="compressed images up to HDU COUNTS would become"):
         read(path)
+
+
+# --- names that are there twice
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("base.fits", "COUNTS"), ("base.fits", "COUNTS_BANDS"), ("prof.fits", "LIKELIHOOD")],
+)
+def test_two_hdus_of_one_name(unmarked, tmp_path, kind, name):
+    """The second has other numbers: neither is taken without a word."""
+    path = tmp_path / kind
+    with fits.open(io.BytesIO(unmarked[kind])) as hdulist:
+        second = hdulist[name].copy()
+        second.data = second.data[::-1].copy()
+        hdulist.append(second)
+        hdulist.writeto(path)
+    with pytest.raises(ValueError, match=rf"{kind}: two HDUs are called {name};"):
+        read(path)
+
+
+def test_hdus_without_names(unmarked, tmp_path):
+    path = tmp_path / "base.fits"
+    with fits.open(io.BytesIO(unmarked["base.fits"])) as hdulist:
+        fits.HDUList([*hdulist, fits.ImageHDU(), fits.ImageHDU()]).writeto(path)
+    assert is_same(read(path), "base.fits")
+
+
+@pytest.mark.parametrize(
+    ("kind", "hdu", "name", "second"),
+    [
+        ("base.fits", "COUNTS_BANDS", "E_MIN", "E_MAX"),
+        ("base.fits", "EDISP_BANDS", "ENERGY_TRUE", "ENERGY"),
+        ("prof.fits", "FLUXPOINTS", "norm", "norm_err"),
+        ("prof.fits", "LIKELIHOOD", "counts", "background"),
+    ],
+)
+def test_two_columns_of_one_name(unmarked, tmp_path, kind, hdu, name, second):
+    raw, path = unmarked[kind], tmp_path / kind
+    with fits.open(io.BytesIO(raw)) as hdulist:
+        found = hdulist[hdu]
+        key = f"TTYPE{found.columns.names.index(second) + 1}"
+        start = raw.index(key.encode(), found.fileinfo()["hdrLoc"])
+    path.write_bytes(
+        raw[:start] + f"{key:<8}= '{name:<8}'".ljust(CARD).encode() + raw[start + CARD :]
+    )
+    with pytest.raises(ValueError, match=rf"{kind}: two columns of HDU {hdu} are called '{name}'"):
+        read(path)
+
+
+@pytest.mark.parametrize("delimiter", [" ", ","])
+def test_two_columns_of_one_name_in_ecsv(unmarked, tmp_path, delimiter):
+    """astropy would call the second norm_1."""
+    path = tmp_path / "prof.ecsv"
+    table = Table.read(unmarked["prof.ecsv"].decode(), format="ascii.ecsv")
+    table.write(path, format="ascii.ecsv", delimiter=delimiter)
+    read(path)
+    text = re.sub(r"\bstat_null\b", "norm", path.read_text())
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"prof\.ecsv: two columns are called 'norm'"):
+        read(path)
+
+
+# --- headers that take forever
 
 
 def alias_bomb(lines):

@@ -1,9 +1,12 @@
-"""The YAML header of an ECSV file, looked at before astropy makes anything of it."""
+"""The header of an ECSV file, looked at before astropy makes anything of it."""
 
 from __future__ import annotations
 
+import csv
+
 import yaml  # type: ignore[import-untyped]  # astropy needs it, too
 
+from jaxprof.io.errors import repeated
 from jaxprof.profile.file_checks import MAX_DEPTH, check_unit
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -20,12 +23,14 @@ def check_header(text: str) -> None:
     Raises
     ------
     ValueError
-        For aliases, of which ten lines can stand for a thousand million values, for deep nesting
-        and for units with powers that nobody can compute.
+        For aliases, of which ten lines can stand for a thousand million values, for deep nesting,
+        for units with powers that nobody can compute, and for two columns of one name, of which
+        astropy would rename one.
     """
     lines = []
     for line in text.splitlines():
         if not line.startswith("#"):
+            _check_names(line, lines)
             break
         lines.append(line[1:].removeprefix(" "))
     depth, last = 0, ""
@@ -45,3 +50,10 @@ def check_header(text: str) -> None:
             last = value
     except yaml.YAMLError as error:
         raise ValueError(f"the header is damaged: {error}") from error
+
+
+def _check_names(line: str, header: list[str]) -> None:
+    """Raise ValueError if the line of the column names has one of them twice."""
+    commas = any(entry.startswith("delimiter:") and "," in entry for entry in header)
+    if name := repeated(next(csv.reader([line], delimiter="," if commas else " "), [])):
+        raise ValueError(f"two columns are called {name!r}")

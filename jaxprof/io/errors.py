@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 #: Longer messages, such as those that quote what a damaged file holds, are cut.
 LONGEST = 1000
@@ -19,6 +19,16 @@ def description(error: BaseException) -> str:
     if not text or not isinstance(error, ValueError):
         text = f"{type(error).__name__}: {text}"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
+def repeated(names: Sequence[str]) -> str | None:
+    """The first name that is there twice; None if there is none. Empty names do not count."""
+    seen: set[str] = set()
+    for name in names:
+        if name and name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 @contextlib.contextmanager

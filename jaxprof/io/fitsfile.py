@@ -16,7 +16,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from jaxprof.io.blocks import fits_parts
 from jaxprof.io.contents import UNPACK, Unpacked, expansion_limit, open_regular, unpacked
-from jaxprof.io.errors import description, naming
+from jaxprof.io.errors import description, naming, repeated
 from jaxprof.io.integrity import MARKS, damage
 from jaxprof.io.paths import existing_file
 from jaxprof.profile.file_checks import check_unit
@@ -41,13 +41,15 @@ def fits_file(path: str | os.PathLike[str]) -> Iterator[fits.HDUList]:
     FileNotFoundError, IsADirectoryError
         If there is no such file.
     ValueError
-        "<file>: what is wrong": if the file is not FITS, is cut off or damaged, or for any error
-        in the block, which comes first because it says more than a checksum.
+        "<file>: what is wrong": if the file is not FITS, is cut off or damaged, if HDUs or columns
+        of a table share a name, or for any error in the block, which comes first because it says
+        more than a checksum.
     """
     file = existing_file(path)
     with naming(str(file), always=True):
         hdulist, complaint = _open(file)
         try:
+            _check_names(hdulist)
             yield hdulist
         except Exception as error:
             if complaint is None:
@@ -83,6 +85,19 @@ def _open(file: Path) -> tuple[fits.HDUList, str | None]:
                 with naming(f"{card.keyword} of HDU {hdu.name}"):
                     check_unit(str(card.value))
     return hdulist, complaint
+
+
+def _check_names(hdulist: fits.HDUList) -> None:
+    """Raise ValueError for two HDUs, or two columns of a table, of one name.
+
+    Nobody can say which of them is meant; astropy takes the first.
+    """
+    if name := repeated([hdu.name for hdu in hdulist]):
+        raise ValueError(f"two HDUs are called {name}; remove or rename one of them")
+    for hdu in hdulist:
+        columns = [str(hdu.header[key]).strip() for key in hdu.header["TTYPE*"]]
+        if name := repeated(columns):
+            raise ValueError(f"two columns of HDU {hdu.name} are called {name!r}")
 
 
 def read_table(hdulist: fits.HDUList, name: str, *, mask_invalid: bool = True) -> Table:
