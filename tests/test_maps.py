@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
 
 from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
@@ -210,6 +212,58 @@ def test_pixel_index_of_positions_on_and_off_the_map(geom):
     y, x, inside = geom.pixel_index(coord.icrs)
     np.testing.assert_array_equal(inside, [True, True, False, False])
     np.testing.assert_array_equal((y[0], x[0], y[1], x[1]), (6, 9, 0, 0))
+
+
+def random_header(rng):
+    """Cards of a random grid, and the same with one change that may or may not move pixels."""
+    proj = rng.choice(["CAR", "TAN", "AIT", "ZEA", "SIN", "MOL"])
+    size = rng.choice([0.05, 0.5, 3.0])
+    lat = rng.choice([0.0, 35.0, rng.uniform(-80, 80)])
+    cards = {"CTYPE1": f"GLON-{proj}", "CTYPE2": f"GLAT-{proj}", "CRPIX1": 12.5, "CRPIX2": 10.5}
+    cards |= {"CRVAL1": rng.uniform(0, 360), "CRVAL2": lat, "CDELT1": -size, "CDELT2": 2 * size}
+    key = rng.choice(["LONPOLE", "LATPOLE", "PV1_1", "PV1_2", "PV2_1", "CD", "PC", "CRPIX1"])
+    angle = rng.choice([0.0, 1e-8, 0.02, 1.0])
+    cosine, sine = np.cos(angle), np.sin(angle)
+    other = dict(cards)
+    if key == "CD":
+        low, high = other.pop("CDELT1"), other.pop("CDELT2")
+        other |= {"CD1_1": low * cosine, "CD1_2": -high * sine}
+        other |= {"CD2_1": low * sine, "CD2_2": high * cosine}
+    elif key == "PC":
+        other |= {"PC1_1": cosine, "PC1_2": 2 * sine, "PC2_1": -sine / 2, "PC2_2": cosine}
+    elif key == "CRPIX1":
+        other[key] += rng.choice([1e-6, 0.01, 1.0])
+    else:
+        other[key] = rng.choice([0.0, 0.7, 30.0, 90.0, 180.0, lat])
+    return key, cards, other
+
+
+def directions(wcs, x, y):
+    lon, lat = np.deg2rad(wcs.wcs_pix2world(x, y, 0))
+    return np.array([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+
+
+def test_pixels_are_the_same_exactly_when_their_positions_are():
+    """Whatever the headers say: against positions of random points on the map by wcslib."""
+    rng = np.random.default_rng(8)
+    shape, seen = (20, 24), {True: set(), False: set()}
+    x, y = rng.uniform(-0.5, 23.5, 1000), rng.uniform(-0.5, 19.5, 1000)
+    for _ in range(200):
+        key, cards, other = random_header(rng)
+        try:
+            pair = [WCS(fits.Header(header), fix=False) for header in (cards, other)]
+        except ValueError:  # not every LONPOLE goes with every CRVAL2
+            continue
+        here, there = (directions(wcs, x, y) for wcs in pair)
+        distance = np.rad2deg(np.linalg.norm(here - there, axis=0)) / abs(cards["CDELT1"])
+        lost = np.isfinite(here[0]) != np.isfinite(there[0])
+        same = not lost.any() and np.nanmax(distance) < 1e-3
+        # No case is near the limit.
+        assert same == bool(not lost.any() and np.nanmax(distance) < 1e-4), (cards, other)
+        geoms = [WcsGeom(wcs, shape) for wcs in pair]
+        assert geoms[0].is_allclose_image(geoms[1]) == same, (cards, other)
+        seen[same].add(key)
+    assert seen[True] == seen[False] and len(seen[True]) == 8
 
 
 def test_geometries_compare(geom, energy_axis):
