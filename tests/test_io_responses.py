@@ -1,5 +1,7 @@
 """Axes of files in any order, and responses as gammapy 0.10 to 0.18 wrote them."""
 
+import re
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from forward_factory import dataset_of, estimator, rings, sky_image
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.integrate import quad
 from scipy.special import ndtr
 
 import jaxprof
@@ -306,6 +309,40 @@ def test_a_king_profile_comes_back():
     assert_allclose(psf.containment(0, radius) / inside, 1.0, atol=0.01)
 
 
+@pytest.mark.parametrize(
+    ("kind", "binsz", "n"),
+    [("king", 0.02, 51), ("two", 0.02, 51), ("exponential", 0.02, 51), ("king", 0.1, 15)],
+)
+def test_round_densities_come_back(kind, binsz, n):
+    """The density itself, scaled to one within the corner; integrals over pixels by 20 x 20 points.
+
+    The first of these once took too many steps.
+    """
+
+    def density(r):
+        if kind == "king":
+            return (1 + r**2 / (4 * 0.08**2)) ** -2.0
+        if kind == "two":
+            return np.exp(-0.5 * (r / 0.05) ** 2) + 0.02 * np.exp(-0.5 * (r / 0.25) ** 2)
+        return np.exp(-r / 0.1)
+
+    fine = ((np.arange(20 * n) + 0.5) / 20 - n / 2) * binsz
+    kernel = density(np.hypot(fine[:, None], fine)).reshape(n, 20, n, 20).mean(axis=(1, 3))
+    geom = WcsGeom.create((10, 5), binsz=binsz, npix=n, proj="TAN")
+    psf, misfit = psf_from_kernel(np.stack([kernel] * 3), geom, TRUE)
+    assert misfit.max() < 1e-3
+    radius = np.array([0.02, 0.05, 0.1, 0.2, 0.4])
+
+    def inside(r):
+        return quad(lambda x: 2 * np.pi * np.deg2rad(x) * density(x) * np.deg2rad(1), 0, r)[0]
+
+    total = inside(np.hypot(n, n) / 2 * binsz)
+    expected = np.array([inside(r) for r in radius]) / total
+    assert_allclose(psf.containment(0, radius), expected, atol=1.5e-3)
+    found = np.interp(radius, psf.rad_axis.center.to_value("deg"), psf.get_profile()[0])
+    assert_allclose(found, density(radius) / total, atol=2e-3 * density(0.0) / total)
+
+
 def test_a_kernel_is_round_on_the_sky():
     """Plate carree at a latitude of 60 deg: pixels are half as wide as high."""
     center = SkyCoord(30, 60, unit="deg", frame="galactic")
@@ -366,8 +403,17 @@ def test_a_kernel_that_is_not_round_is_said_to_be(tmp_path, what):
         kernel[1, 5, 5] = 0.0
     path = old_file(tmp_path, kernel_hdus(kernel))
     with pytest.warns(UserWarning, match="PSF_KERNEL is taken for a round .*3.162 TeV") as caught:
-        MapDataset.read(path)
+        psf = MapDataset.read(path).psf
     assert caught[0].filename == __file__
+    # By how much, against integrals of what was read over pixels, by 40 x 40 points.
+    fine = ((np.arange(440) + 0.5) / 40 - 5.5) * 0.1
+    radius = psf.rad_axis.center.to_value("deg")
+    density = np.interp(np.hypot(fine[:, None], fine), radius, psf.get_profile()[1])
+    image = density.reshape(11, 40, 11, 40).mean(axis=(1, 3))
+    one = kernel[1] / kernel[1].sum()
+    off = np.abs(image / image.sum() - one).max() / one.max()
+    said = float(re.search(r"up to ([\d.]+) %", str(caught[0].message))[1]) / 100
+    assert_allclose(said, off, rtol=0.1)
 
 
 @pytest.mark.parametrize("value", [np.nan, -0.1, 0.0])

@@ -71,6 +71,8 @@ def psf_from_kernel(
     rad = np.concatenate([[0.0], np.geomspace(0.2 * widths[0], corner, 400)])
     shapes = np.exp(-0.5 * (rad / widths[:, np.newaxis]) ** 2)
     shapes /= 2 * np.pi * np.deg2rad(widths[:, np.newaxis]) ** 2
+    # Least squares in as many equations as there are Gaussians, not pixels.
+    basis, triangle = np.linalg.qr(images.reshape(N_WIDTHS, -1).T)
     density = np.zeros((len(values), len(rad)))
     misfit = np.zeros(len(values))
     for index, image in enumerate(values):
@@ -78,7 +80,8 @@ def psf_from_kernel(
             density[index] = np.nan
         elif image.any():
             image = image / image.sum()
-            weights, _ = nnls(images.reshape(N_WIDTHS, -1).T, image.ravel())
+            # Gaussians of neighbouring widths are much alike: that takes more than the usual steps.
+            weights, _ = nnls(triangle, image.ravel() @ basis, maxiter=100 * N_WIDTHS)
             found = np.tensordot(weights, images, axes=1)
             misfit[index] = np.abs(found - image).max() / image.max()
             density[index] = weights @ shapes
