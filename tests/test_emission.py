@@ -1,7 +1,5 @@
 """Shares of flux per pixel: exact areas, analytic integrals, positions, frames."""
 
-import operator
-
 import astropy.units as u
 import numpy as np
 import pytest
@@ -9,21 +7,17 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs import Sip
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import (
-    CircleAnnulusPixelRegion,
     CircleAnnulusSkyRegion,
-    CirclePixelRegion,
     CircleSkyRegion,
-    CompoundPixelRegion,
-    EllipseAnnulusPixelRegion,
-    EllipsePixelRegion,
-    PixCoord,
-    PolygonPixelRegion,
-    RectangleAnnulusPixelRegion,
-    RectanglePixelRegion,
+    CompoundSkyRegion,
+    EllipseAnnulusSkyRegion,
+    EllipseSkyRegion,
+    PolygonSkyRegion,
+    RectangleAnnulusSkyRegion,
     RectangleSkyRegion,
-    RegularPolygonPixelRegion,
 )
 from scipy import integrate, special
+from sphere_reference import members
 
 from jaxprof import (
     ConstantSpatialModel,
@@ -41,7 +35,8 @@ from jaxprof import (
 )
 from jaxprof.reduce.joint.emission import region_emissions, source_emission
 from jaxprof.sky.regions import region_pixels
-from jaxprof.sky.regions.coverage import pixel_coverage, polygon_coverage
+from jaxprof.sky.regions.coverage import pixel_moments, polygon_moments
+from jaxprof.sky.regions.on_grid import grid_regions
 
 SIZE = 0.05  # deg, of a pixel of GEOM
 
@@ -51,10 +46,6 @@ def gal(lon, lat):
 
 
 GEOM = WcsGeom.create((0, 0), binsz=SIZE, npix=(400, 200), frame="galactic")
-
-
-def box(x, y, width, height, angle=0.0):
-    return RectanglePixelRegion(PixCoord(x, y), width, height, angle=angle * u.deg)
 
 
 def moments(y0, x0, weights):
@@ -72,43 +63,74 @@ def pixel_place(coord):
 
 # ---- coverage -------------------------------------------------------------------------------
 
-CIRCLE = PixCoord(3.3, -4.7)
+FINE = 1e-4  # deg, of a pixel: so small that the sky is flat
+FLAT = WcsGeom.create((0, 0), binsz=FINE, npix=(21, 31), frame="galactic")
+
+
+def at(x, y):
+    """The sky position of a pixel position of FLAT."""
+    lon, lat = FLAT.wcs.wcs_pix2world(x, y, 0)
+    return SkyCoord(lon, lat, unit="deg", frame="galactic")
+
+
+def box(x, y, width, height, angle=0.0):
+    """A box on FLAT, in pixels."""
+    sides = (width * FINE * u.deg, height * FINE * u.deg)
+    return RectangleSkyRegion(at(x, y), *sides, angle=angle * u.deg)
+
+
+def round_shape(kind, *sizes, **options):
+    return kind(at(3.3, -4.7), *(size * FINE * u.deg for size in sizes), **options)
+
+
+def polygon(x, y):
+    return PolygonSkyRegion(at(np.array(x, float), np.array(y, float)))
+
+
+def coverage_of(region):
+    """Indices of the first pixel, and the part of every pixel within a region."""
+    (own,) = grid_regions([region], FLAT)
+    y0, x0, found = pixel_moments(0, own, 10**6)
+    return y0, x0, found[0]
+
+
+TURN = {"angle": 20 * u.deg}
+HEXAGON = 5 * np.exp(1j * np.pi / 3 * np.arange(6))
 ONE, OTHER = box(3.3, 4.7, 8.13, 6.7), box(7.5, 4.7, 8.13, 6.7)  # edges along y in common
+HOLE = CircleSkyRegion(at(3.3, 4.7), 2 * FINE * u.deg)
 AREAS = {
-    "box": (box(3.3, 4.7, 8.13, 60.7), 8.13 * 60.7, 1e-12),
-    "box turned": (box(3.3, 4.7, 8.13, 60.7, 31), 8.13 * 60.7, 1e-12),
-    "box on the edges": (box(3.5, 4.5, 4, 2), 8, 1e-12),
-    "box in a pixel": (box(3.3, 4.7, 0.2, 0.1, 31), 0.02, 1e-12),
-    "circle": (CirclePixelRegion(CIRCLE, 7.3), np.pi * 7.3**2, 1e-12),
-    "circle in a pixel": (CirclePixelRegion(CIRCLE, 1e-4), np.pi * 1e-8, 1e-10),
-    "annulus": (CircleAnnulusPixelRegion(CIRCLE, 7.3, 7.5), np.pi * (7.5**2 - 7.3**2), 1e-12),
-    "ellipse": (EllipsePixelRegion(CIRCLE, 7, 3, angle=20 * u.deg), np.pi * 21 / 4, 1e-12),
+    "box": (box(3.3, 4.7, 8.13, 60.7), 8.13 * 60.7, 1e-8),
+    "box turned": (box(3.3, 4.7, 8.13, 60.7, 31), 8.13 * 60.7, 1e-8),
+    "box on the edges": (box(3.5, 4.5, 4, 2), 8, 1e-8),
+    "box in a pixel": (box(3.3, 4.7, 0.2, 0.1, 31), 0.02, 1e-7),
+    "circle": (round_shape(CircleSkyRegion, 7.3), np.pi * 7.3**2, 1e-8),
+    "circle in a pixel": (round_shape(CircleSkyRegion, 1e-4), np.pi * 1e-8, 1e-4),
+    "annulus": (
+        round_shape(CircleAnnulusSkyRegion, 7.3, 7.5),
+        np.pi * (7.5**2 - 7.3**2),
+        1e-7,
+    ),
+    "ellipse": (round_shape(EllipseSkyRegion, 7, 3, **TURN), np.pi * 21 / 4, 1e-8),
     "ellipse annulus": (
-        EllipseAnnulusPixelRegion(CIRCLE, 2, 7, 1, 3, angle=20 * u.deg),
+        round_shape(EllipseAnnulusSkyRegion, 2, 7, 1, 3, **TURN),
         np.pi * 19 / 4,
-        1e-12,
+        1e-8,
     ),
-    "box annulus": (RectangleAnnulusPixelRegion(CIRCLE, 2, 7, 1, 3, angle=20 * u.deg), 19, 1e-12),
-    "hexagon": (RegularPolygonPixelRegion(CIRCLE, 6, 5), 37.5 * np.sqrt(3), 1e-12),
-    "polygon clockwise": (PolygonPixelRegion(PixCoord([0, 0.3, 4], [0, 5, 0])), 10, 1e-12),
-    "bow-tie": (PolygonPixelRegion(PixCoord([0, 4, 4, 0], [0, 4, 0, 4])), 8, 1e-3),
-    "box without a disk": (
-        CompoundPixelRegion(
-            box(3.3, 4.7, 8.13, 6.7, 31), CirclePixelRegion(PixCoord(3.3, 4.7), 2), operator.xor
-        ),
-        8.13 * 6.7 - 4 * np.pi,
-        1e-12,
-    ),
-    "union": (CompoundPixelRegion(ONE, OTHER, operator.or_), 12.33 * 6.7, 1e-3),
-    "intersection": (CompoundPixelRegion(ONE, OTHER, operator.and_), 3.93 * 6.7, 1e-3),
-    "exclusion": (CompoundPixelRegion(ONE, OTHER, operator.xor), 8.4 * 6.7, 1e-3),
+    "box annulus": (round_shape(RectangleAnnulusSkyRegion, 2, 7, 1, 3, **TURN), 19, 1e-8),
+    "hexagon": (polygon(3.3 + HEXAGON.real, HEXAGON.imag - 4.7), 37.5 * np.sqrt(3), 1e-8),
+    "polygon clockwise": (polygon([0, 0.3, 4], [0, 5, 0]), 10, 1e-8),
+    "bow-tie": (polygon([0, 4, 4, 0], [0, 4, 0, 4]), 8, 1e-3),
+    "box without a disk": (box(3.3, 4.7, 8.13, 6.7, 31) ^ HOLE, 8.13 * 6.7 - 4 * np.pi, 1e-8),
+    "union": (ONE | OTHER, 12.33 * 6.7, 1e-3),
+    "intersection": (ONE & OTHER, 3.93 * 6.7, 1e-3),
+    "exclusion": (ONE ^ OTHER, 8.4 * 6.7, 1e-3),
 }
 
 
 @pytest.mark.parametrize("name", AREAS)
 def test_areas(name):
     region, area, rtol = AREAS[name]
-    y0, x0, coverage = pixel_coverage(0, region, 10**6)
+    _, _, coverage = coverage_of(region)
     assert_allclose(coverage.sum(), area, rtol=rtol)
     assert coverage.min() >= 0 and coverage.max() <= 1
     assert coverage[0].any() and coverage[-1].any()
@@ -119,43 +141,50 @@ def test_areas(name):
     "name", [name for name in AREAS if name not in ("circle in a pixel", "box in a pixel")]
 )
 def test_each_pixel_against_fine_sampling(name):
+    """By spherical trigonometry of the sub-pixels."""
     region = AREAS[name][0]
-    y0, x0, coverage = pixel_coverage(0, region, 10**6)
-    n = 61
+    y0, x0, coverage = coverage_of(region)
+    n = 31
     steps = (np.arange(n) + 0.5) / n - 0.5
     y = (y0 + np.arange(coverage.shape[0]))[:, None] + steps
     x = (x0 + np.arange(coverage.shape[1]))[:, None] + steps
     grid = np.meshgrid(x.ravel(), y.ravel())
-    inside = region.contains(PixCoord(*grid)).reshape(len(y), n, len(x), n)
+    inside = members(region, at(*(axis.ravel() for axis in grid))).reshape(len(y), n, len(x), n)
     # A straight edge along the pixels is sampled to 1 / n; compound ones are sampled by us too.
-    atol = 0.04 if isinstance(region, CompoundPixelRegion | PolygonPixelRegion) else 1.05 / n
+    atol = 0.04 if isinstance(region, CompoundSkyRegion | PolygonSkyRegion) else 1.05 / n
     assert_allclose(coverage, inside.mean(axis=(1, 3)), atol=atol)
 
 
 def test_fractions_of_an_aligned_box():
     # Width 2.5 from x = 0.2: pixels 0, 1, 2 span [-0.5, 0.5], ... and hold 0.3, 1, 1, 0.2.
-    y0, x0, coverage = pixel_coverage(0, box(0.2 + 1.25, 5.0, 2.5, 0.4), 10**6)
+    y0, x0, coverage = coverage_of(box(0.2 + 1.25, 5.0, 2.5, 0.4))
     assert (y0, x0) == (5, 0)
-    assert_allclose(coverage, [[0.12, 0.4, 0.4, 0.08]], rtol=1e-12)
+    assert_allclose(coverage, [[0.12, 0.4, 0.4, 0.08]], rtol=1e-7)
 
 
-def test_polygon_coverage_is_additive():
+def test_areas_of_polygons_are_additive():
     # A triangle and the rest of a square tile it, cell by cell.
     square = np.array([(0.2, 0.3), (4.7, 0.3), (4.7, 4.1), (0.2, 4.1)])
-    parts = polygon_coverage(square[[0, 1, 2]], (6, 5)), polygon_coverage(square[[0, 2, 3]], (6, 5))
-    assert_allclose(sum(parts), polygon_coverage(square, (6, 5)), atol=1e-14)
+    (whole,) = polygon_moments(square, (6, 5), 0)
+    parts = [polygon_moments(square[own], (6, 5), 0)[0] for own in ([0, 1, 2], [0, 2, 3])]
+    assert_allclose(sum(parts), whole, atol=1e-14)
     across = np.clip(np.minimum(4.7, np.arange(1, 6)) - np.maximum(0.2, np.arange(5)), 0, 1)
     up = np.clip(np.minimum(4.1, np.arange(1, 7)) - np.maximum(0.3, np.arange(6)), 0, 1)
-    assert_allclose(polygon_coverage(square, (6, 5)), np.outer(up, across), atol=1e-14)
+    assert_allclose(whole, np.outer(up, across), atol=1e-14)
 
 
 def test_parts_nowhere_and_too_large():
-    nowhere = CirclePixelRegion(PixCoord(np.nan, np.nan), 1.0)
-    assert pixel_coverage(0, nowhere, 10**6) is None
-    either = CompoundPixelRegion(nowhere, CirclePixelRegion(PixCoord(2, 3), 2.0), operator.or_)
-    assert_allclose(pixel_coverage(0, either, 10**6)[2].sum(), 4 * np.pi, rtol=1e-12)
+    geom = WcsGeom.create((0, 0), binsz=1.0, npix=(40, 20), frame="galactic", proj="TAN")
+    nowhere = CircleSkyRegion(gal(180, 0), 1 * u.deg)  # behind the projection
+    shown = CircleSkyRegion(gal(0, 0), 2 * u.deg)
+    behind, either, alone = grid_regions([nowhere, nowhere | shown, shown], geom)
+    assert pixel_moments(0, behind, 10**6) is None
+    found = [pixel_moments(0, region, 10**6) for region in (either, alone)]
+    assert found[0][:2] == found[1][:2]
+    assert_array_equal(found[0][2], found[1][2])
+    (large,) = grid_regions([box(0, 0, 19, 39)], FLAT)
     with pytest.raises(ValueError, match=r"regions\[7\] spans 21 x 41 pixels"):
-        pixel_coverage(7, box(0, 0, 19, 39), 500)
+        pixel_moments(7, large, 500)
 
 
 # ---- regions --------------------------------------------------------------------------------

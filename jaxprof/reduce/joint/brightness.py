@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from jaxprof.sky import WcsGeom
 from jaxprof.sky.models import TemplateSpatialModel
 from jaxprof.sky.moments import legendre_integrals, orders
-from jaxprof.sky.regions.coverage import contains
 from jaxprof.sky.regions.pixels import BLOCK
 
 Array = NDArray[Any]
@@ -110,7 +109,7 @@ def brightness_moments(
         between the corners of the pixel on the unit sphere.
     degree : int
         Largest total degree of the moments.
-    region : PixelRegion, optional
+    region : GridRegion, optional
         Only sub-pixels within it count, in pixels it covers in part.
     parts : ndarray, shape (orders, n), optional
         Moments of the part of each pixel within the region, to which the weights of the sub-pixels
@@ -145,7 +144,7 @@ def brightness_moments(
         values = brightness(model, sub_lon, sub_lat).reshape(-1, len(dy))
         if region is not None and parts is not None:
             cut = np.flatnonzero(parts[0, chunk] < 1)
-            inside = contains(region, x[chunk][cut, None] + dx, y[chunk][cut, None] + dy)
+            inside = region.contains(x[chunk][cut, None] + dx, y[chunk][cut, None] + dy)
             values[cut] *= _adjusted(inside, basis, parts[:, chunk][:, cut])
         out[:, chunk] = basis @ values.T
     return out

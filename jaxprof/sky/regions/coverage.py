@@ -14,32 +14,18 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-import astropy.units as u
 import numpy as np
-from regions import (
-    CircleAnnulusPixelRegion,
-    CirclePixelRegion,
-    CompoundPixelRegion,
-    EllipseAnnulusPixelRegion,
-    EllipsePixelRegion,
-    PixCoord,
-    PixelRegion,
-    PolygonPixelRegion,
-    RectangleAnnulusPixelRegion,
-    RectanglePixelRegion,
-)
 
 from jaxprof.sky.moments import legendre, legendre_integrals, orders, point_moments
-from jaxprof.sky.regions.on_grid import GridRegion, Outlines
+from jaxprof.sky.regions.on_grid import GridRegion
 from jaxprof.sky.regions.pixels import BLOCK
 
 Array: TypeAlias = np.ndarray[Any, Any]
-Region: TypeAlias = PixelRegion | GridRegion
 _TINY = 1e-13  # of a pixel: rounding of the sums along a row
 
 
 def pixel_moments(
-    index: int, region: Region, limit: int, oversampling: int = 10, degree: int = 0
+    index: int, region: GridRegion, limit: int, oversampling: int = 10, degree: int = 0
 ) -> tuple[int, int, Array] | None:
     """Area and moments of the part of every pixel of the unbounded grid within a region.
 
@@ -47,8 +33,8 @@ def pixel_moments(
     ----------
     index : int
         Index of the region, for errors.
-    region : PixelRegion or GridRegion
-        Any pixel region, or a sky region on the grid of a map.
+    region : GridRegion
+        A sky region on the grid of a map.
     limit : int
         Largest number of pixels of the box around the region.
     oversampling : int
@@ -84,17 +70,6 @@ def pixel_moments(
     return box[2] + int(rows[0]), box[0] + int(columns[0]), moments[:, y, x]
 
 
-def pixel_coverage(
-    index: int, region: Region, limit: int, oversampling: int = 10
-) -> tuple[int, int, Array] | None:
-    """Part of every pixel of the unbounded grid that lies within a region, shape ``(h, w)``.
-
-    Parameters, errors and the rest of what is returned are those of `pixel_moments`.
-    """
-    found = pixel_moments(index, region, limit, oversampling)
-    return None if found is None else (found[0], found[1], found[2][0])
-
-
 def _lattice(n: int) -> tuple[Array, Array]:
     """Offsets (dy, dx) from a pixel's centre of n points spread evenly over the pixel.
 
@@ -106,20 +81,16 @@ def _lattice(n: int) -> tuple[Array, Array]:
 
 
 def _moments(
-    region: Region, box: tuple[int, int, int, int], oversampling: int, degree: int
+    region: GridRegion, box: tuple[int, int, int, int], oversampling: int, degree: int
 ) -> Array:
     """Moments on the pixels of a box (x0, x1, y0, y1)."""
     x0, x1, y0, y1 = box
     shape = (len(orders(degree)), y1 - y0, x1 - x0)
-    compound = _parts(region)
-    if compound is not None:
-        operator, *both = compound
+    if region.parts is not None:
+        operator, *both = region.parts
         moments = _combined(operator, *(_moments(part, box, oversampling, degree) for part in both))
         return _sampled(region, moments, x0, y0, oversampling, degree)
-    center = getattr(region, "center", None)
-    if center is not None and not np.isfinite(center.x + center.y):
-        return np.zeros(shape)  # a part of a compound region that the map cannot show
-    outlines = _outlines(region)
+    outlines = region.outlines()
     if outlines is not None:
         moments = np.zeros(shape)
         for sign, vertices in outlines:
@@ -128,17 +99,8 @@ def _moments(
         if coverage.min(initial=0.0) > -1e-6 and coverage.max(initial=0.0) < 1 + 1e-6:
             moments = np.where(coverage < _TINY, 0.0, moments)
             return np.where(coverage > 1 - _TINY, _whole(len(moments)), moments)
-        # Wound twice or backwards: the polygon crosses itself, the package's rule decides.
+        # Wound twice or backwards: the polygon crosses itself, and membership decides.
     return _sampled(region, np.full(shape, np.nan), x0, y0, oversampling, degree)
-
-
-def _parts(region: Region) -> tuple[Any, Region, Region] | None:
-    """Operator and parts of a compound region; None for a simple one."""
-    if isinstance(region, GridRegion):
-        return region.parts
-    if isinstance(region, CompoundPixelRegion):
-        return region.operator, region.region1, region.region2
-    return None
 
 
 def _whole(n: int) -> Array:
@@ -162,7 +124,7 @@ def _combined(operator: Any, first: Array, second: Array) -> Array:
 
 
 def _sampled(
-    region: Region, moments: Array, x0: int, y0: int, oversampling: int, degree: int
+    region: GridRegion, moments: Array, x0: int, y0: int, oversampling: int, degree: int
 ) -> Array:
     """Fill the NaN of moments with those of the sampled positions that are in the region."""
     iy, ix = np.nonzero(np.isnan(moments[0]))
@@ -172,15 +134,10 @@ def _sampled(
     step = max(1, BLOCK // len(dy))
     for start in range(0, len(iy), step):
         y, x = iy[start : start + step], ix[start : start + step]
-        inside = contains(region, (x0 + x)[:, None] + dx, (y0 + y)[:, None] + dy)
+        inside = region.contains((x0 + x)[:, None] + dx, (y0 + y)[:, None] + dy)
         found = basis @ inside.T.astype(float)
         out[:, y, x] = np.where(inside.all(axis=1), _whole(len(out))[:, 0], found)
     return out
-
-
-def polygon_coverage(vertices: Array, shape: tuple[int, int]) -> Array:
-    """Area that a polygon shares with the unit cells of a grid, see `polygon_moments`."""
-    return polygon_moments(vertices, shape, 0)[0]
 
 
 def polygon_moments(vertices: Array, shape: tuple[int, int], degree: int) -> Array:
@@ -251,57 +208,6 @@ def _pieces(vertices: Array) -> tuple[Array, Array]:
     return points[:-1][same], points[1:][same]
 
 
-def _outlines(region: Region) -> Outlines | None:
-    """Outlines of a simple region, holes with the sign -1; None if they are not known."""
-    if isinstance(region, GridRegion):
-        return region.outlines()
-    kind = type(region)
-    if isinstance(region, PolygonPixelRegion):
-        return [(1, np.stack([region.vertices.x, region.vertices.y], axis=-1).astype(float))]
-    shapes = {
-        RectanglePixelRegion: _box,
-        EllipsePixelRegion: _ellipse,
-        RectangleAnnulusPixelRegion: _box,
-        EllipseAnnulusPixelRegion: _ellipse,
-    }
-    if kind in (CirclePixelRegion, CircleAnnulusPixelRegion):
-        ring = kind is CircleAnnulusPixelRegion
-        radii = (region.outer_radius, region.inner_radius) if ring else (region.radius,)
-        return [
-            (sign, _ellipse(region.center, 2 * radius, 2 * radius, 0.0))
-            for sign, radius in zip((1, -1), radii, strict=False)
-        ]
-    if kind not in shapes:
-        return None
-    turn = region.angle.to_value(u.rad)
-    if hasattr(region, "width"):
-        return [(1, shapes[kind](region.center, region.width, region.height, turn))]
-    outer = shapes[kind](region.center, region.outer_width, region.outer_height, turn)
-    return [
-        (1, outer),
-        (-1, shapes[kind](region.center, region.inner_width, region.inner_height, turn)),
-    ]
-
-
-def _box(center: PixCoord, width: float, height: float, turn: float) -> Array:
-    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (0.5 * width, 0.5 * height)
-    return _placed(corners, center, turn)
-
-
-def _ellipse(center: PixCoord, width: float, height: float, turn: float) -> Array:
-    # The polygon departs from the arc by R pi^2 / (2 n^2) < 1e-4 pixel.
-    n = max(64, int(np.ceil(222 * np.sqrt(max(width, height)))))
-    angle = 2 * np.pi * (np.arange(n) + 0.5) / n
-    same_area = np.sqrt((2 * np.pi / n) / np.sin(2 * np.pi / n))
-    unit = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    return _placed(0.5 * same_area * unit * (width, height), center, turn)
-
-
-def _placed(points: Array, center: PixCoord, turn: float) -> Array:
-    cos, sin = np.cos(turn), np.sin(turn)
-    return points @ np.array([[cos, sin], [-sin, cos]]) + (center.x, center.y)
-
-
 def check_box(index: int, box: tuple[int, int, int, int], limit: int) -> None:
     """Raise for a box around a region that holds more than `limit` pixels."""
     x0, x1, y0, y1 = box
@@ -313,65 +219,18 @@ def check_box(index: int, box: tuple[int, int, int, int], limit: int) -> None:
         )
 
 
-def contains(region: Region, x: Array, y: Array) -> Array:
-    """Membership of pixel positions, as the package decides it.
+def region_box(region: GridRegion) -> tuple[int, int, int, int] | None:
+    """Pixel ranges (x0, x1, y0, y1) around a region, the map where the projection tears it.
 
-    Boxes repeat the package's arithmetic on plain arrays, operation by operation: its
-    Quantities take three times as long.
-
-    Parameters
-    ----------
-    region : PixelRegion or GridRegion
-        Any region.
-    x, y : ndarray
-        Positions in pixels; they broadcast.
-
-    Returns
-    -------
-    ndarray of bool
-        In the broadcast shape.
+    None for a region that is nowhere.
     """
-    if isinstance(region, GridRegion):
-        return region.contains(x, y)
-    if type(region) is not RectanglePixelRegion:
-        grid_x, grid_y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
-        return region.contains(PixCoord(grid_x.copy(), grid_y.copy()))  # it needs real arrays
-    turn = region.angle.to_value(u.rad)
-    cos, sin = np.cos(turn), np.sin(turn)
-    dx, dy = x - region.center.x, y - region.center.y
-    along, across = cos * dx + sin * dy, sin * dx - cos * dy
-    return (np.abs(along) < region.width * 0.5) & (np.abs(across) < region.height * 0.5)
-
-
-def region_box(region: Region) -> tuple[int, int, int, int] | None:
-    """Pixel ranges (x0, x1, y0, y1) around a region; None for one that is nowhere."""
-    compound = _parts(region)
-    if compound is not None:
-        boxes = [region_box(part) for part in compound[1:]]
+    if region.parts is not None:
+        boxes = [region_box(part) for part in region.parts[1:]]
         known = [box for box in boxes if box is not None]
         if not known:
             return None
         x0, x1, y0, y1 = zip(*known, strict=True)
         return min(x0), max(x1), min(y0), max(y1)
-    if isinstance(region, GridRegion):
-        return _grid_box(region)
-    center = getattr(region, "center", None)
-    if center is not None and not np.isfinite(center.x + center.y):
-        return None
-    if type(region) is RectanglePixelRegion:
-        turn = region.angle.to_value(u.rad)
-        cos, sin = abs(np.cos(turn)), abs(np.sin(turn))
-        dx = 0.5 * (region.width * cos + region.height * sin)
-        dy = 0.5 * (region.width * sin + region.height * cos)
-        x0, x1 = np.floor(region.center.x - dx), np.ceil(region.center.x + dx)
-        y0, y1 = np.floor(region.center.y - dy), np.ceil(region.center.y + dy)
-        return int(x0), int(x1) + 1, int(y0), int(y1) + 1
-    box = region.bounding_box
-    return box.ixmin, box.ixmax, box.iymin, box.iymax
-
-
-def _grid_box(region: GridRegion) -> tuple[int, int, int, int] | None:
-    """Pixel ranges around the outlines of a simple region; the map where these are torn."""
     outlines = region.outlines()
     if outlines is None:
         ny, nx = region.geom.npix_shape
