@@ -1,4 +1,5 @@
 import io
+import itertools
 
 import astropy.units as u
 import numpy as np
@@ -349,6 +350,23 @@ def test_legend_is_not_over_the_data():
     assert_inside(ax)
     low, high = ax.get_ylim()
     assert high - low < 2 * np.ptp(drawn_ends(ax)[:, 1])
+
+
+def test_legend_does_not_depend_on_the_time(monkeypatch):
+    """On a busy machine matplotlib takes the search for a place of a legend for slow, and warns."""
+    clock = itertools.count(0, 5.0)
+    monkeypatch.setattr("matplotlib.legend.time.perf_counter", lambda: next(clock))
+    ax = plot_profile(make_profile([[1.0], [2.0]]))
+    ax.figure.draw_without_rendering()
+    assert next(clock) > 5
+
+
+def test_legend_is_where_the_user_wants_it():
+    with plt.rc_context({"legend.loc": "lower left"}):
+        ax = plot_profile(make_profile([[1.0], [2.0]]))
+        ax.figure.draw_without_rendering()
+        box, frame = ax.get_legend().get_window_extent(), ax.get_window_extent()
+    assert box.x0 - frame.x0 < 20 and box.y0 - frame.y0 < 20
 
 
 def test_legend_keeps_limits_of_the_user():

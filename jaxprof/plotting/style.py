@@ -9,6 +9,7 @@ import numpy as np
 from astropy import units as u
 from astropy.visualization.wcsaxes import WCSAxes
 from matplotlib import pyplot as plt
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -227,13 +228,17 @@ def add_obstacles(ax: Axes, x: NDArray[Any], y: NDArray[Any]) -> None:
 def update_legend(ax: Axes) -> None:
     """Draw the legend of everything with a label, at the best place and off the data.
 
-    Where no place is free, the y axis grows at the top.
+    Where no place is free, the y axis grows at the top. A place that the user chose in
+    ``rcParams["legend.loc"]`` is kept.
     """
     handles, labels = ax.get_legend_handles_labels()
     if not handles:
         return
     n = len(labels)
     style: dict[str, Any] = {"fontsize": "small"} if n > 4 else {}
+    # The search of the best place takes 60 ms for 30 000 points; but by default, which is the same,
+    # matplotlib warns that it is slow wherever the machine was busy for a second.
+    style["loc"] = rcParams["legend.loc"]
     legend = ax.legend(handles, labels, ncols=1 + n // 9, framealpha=0.85, **style)
     for _ in range(3):
         ax.get_ylim()  # carries out a pending autoscale, which the transform does not
