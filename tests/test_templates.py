@@ -323,6 +323,42 @@ def test_off_the_equator():
         assert np.abs(found - right).max() < TOLERANCE * right.max()
 
 
+@pytest.mark.parametrize(("lat", "turn"), [(0.0, 0.0), (55.0, 0.0), (-60.0, 35.0)])
+def test_wide_psf_off_the_equator(lat, turn):
+    """Half a degree wide: pixels change in it, by up to 3 %; templates would be off by 1 %."""
+    sigma, (x, y) = 5.0, (7.3, 6.6)
+    geom = off_equator(lat)
+    cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+    geom.wcs.wcs.pc = [[cos, sin / 1.5], [-1.5 * sin, cos]]
+    geom.wcs.wcs.crpix = [1, 1]
+    geom.wcs.wcs.set()
+    geom.wcs.wcs.crpix = 8 + 1 - geom.wcs.wcs_world2pix([[13.0, lat]], 1)[0]
+    geom.wcs.wcs.set()
+    dataset = dataset_of(*gaussian(sigma), geom=geom)
+    center = SkyCoord.from_pixel(x, y, geom.wcs)
+    place = {"lon_0": center.l.deg, "lat_0": center.b.deg, "frame": "galactic"}
+    annulus = CircleAnnulusSkyRegion(center, SIZE * u.deg, 2.5 * SIZE * u.deg)
+    emissions = [
+        source_emission(PointSpatialModel(**place), geom),
+        *region_emissions(annulus, geom, degree=moment_degree(dataset, None)),
+    ]
+    fine = (np.arange(-8 * 12, (NPIX + 8) * 12) + 0.5) / 12 - 0.5
+    start = vectors(geom, *(grid.ravel() for grid in np.meshgrid(fine, fine)))
+    r = np.rad2deg(np.linalg.norm(start - vectors(geom, x, y), axis=1)) / SIZE
+    start = start[(r >= 1) & (r < 2.5)]
+    nodes, weights = np.polynomial.legendre.leggauss(2)
+    nodes = (np.arange(NPIX)[:, None] + 0.5 * nodes).ravel()
+    end = vectors(geom, *(grid.ravel() for grid in np.meshgrid(nodes, nodes)))
+    area = 1.5 * SIZE**2 / 4 * np.sqrt(1 - end[:, 2] ** 2)
+    found = folded(dataset, emissions)
+    for image, source in zip(found, (vectors(geom, x, y)[None], start), strict=True):
+        separation = np.rad2deg(np.sqrt(np.maximum(2 - 2 * end @ source.T, 0))) / SIZE
+        density = np.exp(-0.5 * (separation / sigma) ** 2) / (2 * np.pi * (sigma * SIZE) ** 2)
+        share = np.sqrt(1 - source[:, 2] ** 2)  # of the sub-pixels' solid angles
+        right = (density @ (share / share.sum()) * area).reshape(NPIX, 2, NPIX, 2).sum((1, 3))
+        assert np.abs(image - right).max() < TOLERANCE * right.max()
+
+
 def test_template_within_a_region():
     """A brightness that changes within the pixels that the region cuts."""
     sigma, position = 0.5, (7.2, 6.9)

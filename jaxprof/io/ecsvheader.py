@@ -27,7 +27,7 @@ def check_header(text: str) -> None:
         for units with powers that nobody can compute, and for two columns of one name, of which
         astropy would rename one.
     """
-    lines = []
+    lines: list[str] = []
     for line in text.splitlines():
         if not line.startswith("#"):
             _check_names(line, lines)

@@ -22,6 +22,13 @@ from jaxprof.datasets import MapDataset
 from jaxprof.irf import RecoPSFMap
 from jaxprof.irf.psf_kernel import convolve, psf_image, psf_kernel, psf_moments
 from jaxprof.reduce.joint.averages import mean_response
+from jaxprof.reduce.joint.curvature import (
+    curved,
+    divergence,
+    inner_displacements,
+    outer_displacements,
+    tangent_planes,
+)
 from jaxprof.reduce.joint.emission import Emission
 from jaxprof.reduce.joint.inputs import (
     FoldingInput,
@@ -105,7 +112,6 @@ class Folding:
             raise missing_psf(dataset)
         self.reco_psf = isinstance(dataset.psf, RecoPSFMap)
         geom = dataset.geom.to_image()
-        self.radius = 2 * psf_radius(dataset).max() / geom.pixel_scales.to_value("deg").min()
         # Nothing travels further than from where it starts across the map.
         self.farthest = max(geom.npix_shape) + max(
             pixels_off_map(e, geom.npix_shape) for e in emissions
@@ -121,9 +127,15 @@ class Folding:
             reached = [energy] if self.reco_psf else np.flatnonzero(edisp[:, energy].any(axis=0))
             for k in reached:
                 self.problems.setdefault(int(k), problem)
+        matrices = np.stack([self.kernels[k].matrix for k in which])
+        size = np.linalg.svd(matrices, compute_uv=False).min()
+        self.radius = 2 * psf_radius(dataset).max() / size
+        self.planes = tangent_planes(geom, emissions, matrices)
         self.inputs: list[FoldingInput] = []
         for part, photons in zip(parts, images, strict=True):
             chunk = emissions[part]
+            bent = curved(self.planes, part.start, chunk, self.radius)
+            inner = inner_displacements(self.planes, part.start, chunk, bent)
             self.inputs.append(
                 FoldingInput(
                     images=photons,
@@ -133,6 +145,8 @@ class Folding:
                     y0=np.array([emission.y0 for emission in chunk]),
                     x0=np.array([emission.x0 for emission in chunk]),
                     first=part.start,
+                    bent=bent,
+                    inner=inner if bent.any() else None,
                 )
             )
 
@@ -199,8 +213,9 @@ class Folding:
         kernels = self.kernel_images(half, psf_scale)
         found = []
         for part in self.inputs:
+            outer = self._outer(part, half)
             pieces = [
-                self._fold_some(part, rows, kernels, near, flux, psf_scale, per_true_energy)
+                self._fold_some(part, rows, kernels, near, flux, psf_scale, per_true_energy, outer)
                 for rows in _equal_pieces(len(part.kernel))
             ]
             n = len(part.kernel)
@@ -217,6 +232,14 @@ class Folding:
             )
         return found
 
+    def _outer(self, part: FoldingInput, half: int) -> Array | None:
+        """Displacements on the windows of a part."""
+        if part.inner is None:
+            return None
+        h, w = (size + 2 * half for size in part.inner.shape[2:])
+        origin = (part.y0 - half, part.x0 - half)
+        return outer_displacements(self.planes, part.first, part.bent, origin, (h, w))
+
     def _fold_some(
         self,
         part: FoldingInput,
@@ -226,6 +249,7 @@ class Folding:
         flux: Any,
         psf_scale: Any,
         per_true_energy: bool,
+        outer: Array | None,
     ) -> Any:
         """Values of `Windows` for some components of a part."""
         which = part.kernel[rows]
@@ -246,6 +270,7 @@ class Folding:
             # Indexing outside of compiled code would be compiled on its own.
             (flux if isinstance(flux, np.ndarray) else jnp.asarray(flux))[part.first + rows],
             part.edisp[rows],
+            None if part.inner is None or outer is None else (part.inner[rows], outer[rows]),
             per_true_energy=per_true_energy,
             reco_psf=self.reco_psf,
         )
@@ -283,8 +308,26 @@ def _equal_pieces(n: int) -> list[Array]:
     return [np.minimum(np.arange(i * size, (i + 1) * size), n - 1) for i in range(number)]
 
 
-def _spread(images: Any, ratios: Any, kernel: Any, near: Any) -> Any:
-    """Images (C, T, h, w) after the PSF.
+def _spread(images: Any, ratios: Any, kernel: Any, near: Any, bend: Any) -> Any:
+    """Images (C, T, h, w) after the PSF on a sky that is curved.
+
+    See `_spread_flat`. ``bend`` are the displacements of the emission (C, 2, h, w) and of the
+    windows (C, 2, H, W), or None; see `jaxprof.reduce.joint.curvature`.
+    """
+    spread = _spread_flat(images, ratios, kernel, near)
+    if bend is None:
+        return spread
+    inner, outer = bend
+    moved = jnp.stack([
+        outer[:, axis, None] * spread
+        - convolve(images * inner[:, axis, None], kernel if kernel.ndim == 4 else kernel[None])
+        for axis in (0, 1)
+    ], axis=1)  # fmt: skip
+    return jnp.maximum(spread + divergence(moved), 0.0)
+
+
+def _spread_flat(images: Any, ratios: Any, kernel: Any, near: Any) -> Any:
+    """Images (C, T, h, w) after the PSF on a plane.
 
     The ``ratios`` (C, n, h, w) tell where in its pixel the emission starts; their kernels ``near``
     have the shape (n, T, k, k), or (n, C, T, k, k).
@@ -320,6 +363,7 @@ def _fold(
     near: Any,
     flux: Any,
     edisp: Any,
+    bend: Any,
     *,
     per_true_energy: bool,
     reco_psf: bool,
@@ -341,12 +385,14 @@ def _fold(
             if ratios is not None:
                 ratios = jnp.repeat(ratios, n_true, axis=0)
                 near = near if near.ndim == 4 else jnp.repeat(near, n_true, axis=1)
-            spread = _spread(one(mixed(images)), ratios, own, near)
+            if bend is not None:
+                bend = tuple(jnp.repeat(part, n_true, axis=0) for part in bend)
+            spread = _spread(one(mixed(images)), ratios, own, near, bend)
             return spread.reshape(n, n_true, *spread.shape[1:])
         mix = flux[:, :, None] * edisp
         before = jnp.einsum("cte,cthw->cehw", mix, images)
-        return _spread(before, ratios, kernel, near)[:, None]
-    spread = _spread(images, ratios, kernel, near)
+        return _spread(before, ratios, kernel, near, bend)[:, None]
+    spread = _spread(images, ratios, kernel, near, bend)
     if per_true_energy:
         return spread[:, :, None]
     mix = jnp.swapaxes(flux[:, :, None] * edisp, 1, 2)

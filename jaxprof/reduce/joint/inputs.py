@@ -36,6 +36,10 @@ class FoldingInput:
         Pixel of ``images[:, :, 0, 0]`` on the map.
     first : int
         Index of the first component.
+    bent : ndarray of bool, shape (C,)
+        Components for which the curvature of the sky counts; see `jaxprof.reduce.joint.curvature`.
+    inner : ndarray, shape (C, 2, h, w), or None
+        Displacements of their emission; None if there are none.
     """
 
     images: Array
@@ -45,6 +49,8 @@ class FoldingInput:
     y0: Array
     x0: Array
     first: int
+    bent: NDArray[np.bool_]
+    inner: Array | None
 
 
 def exposures(dataset: MapDataset, chunk: Sequence[Emission]) -> Array:
