@@ -226,10 +226,15 @@ def cash_block(
     tiles = tile_pixels(slots.kept, size, total)
     at = (tiles.energy, tiles.cell[:, np.newaxis], tiles.pixel)
     rest = tiles.used & (tiles.pixel == slots.kept.shape[2] - 1)
-    sums = response.sums[..., bins]
-    energy = tiles.energy
-    if slots.masks is not None or slots.across:
-        sums, energy = sums.sum(axis=-1, keepdims=True), np.zeros_like(energy)
+    summed = slots.masks is not None or slots.across
+    energy = np.zeros_like(tiles.energy) if summed else tiles.energy
+    sums = _sums_of_group(
+        response.sums,
+        start=bins.start,
+        stop=bins.stop,
+        width=1 if summed else bins.stop - bins.start,
+        summed=summed,
+    )
     if slots.kept[..., :-1].any():
         templates = tile_templates(response, tiles, bins.start, slots.masks)
     else:
