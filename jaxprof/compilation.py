@@ -51,23 +51,21 @@ def jit_quickly(*static_argnames: str) -> Callable:
     return lambda function: _choice(function, static_argnames, by_size=False)
 
 
-def _known(options: dict[str, Any]) -> bool:
-    """Whether this version of the compiler has options."""
+@cache
+def _known(*options: tuple[str, Any]) -> bool:
+    """Whether this version of the compiler has all of some options, names with values."""
     try:
-        jax.jit(lambda: 0, compiler_options=options)()
+        jax.jit(lambda: 0, compiler_options=dict(options))()
     except jax.errors.JaxRuntimeError:
         return False
     return True
 
 
-@cache
 def _compiler_options(level: int) -> dict[str, Any]:
-    wanted = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
+    wanted = [("xla_backend_optimization_level", level), ("xla_cpu_use_fusion_emitters", False)]
     if level == 0:
-        wanted["xla_cpu_parallel_codegen_split_count"] = 1
-    if _known(wanted):
-        return wanted
-    return {name: value for name, value in wanted.items() if _known({name: value})}
+        wanted.append(("xla_cpu_parallel_codegen_split_count", 1))
+    return dict(wanted if _known(*wanted) else filter(_known, wanted))
 
 
 class _Programs:

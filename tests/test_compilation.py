@@ -49,9 +49,13 @@ def test_constants_inside_of_a_jit(compiled):
 
 
 def test_options_that_the_compiler_does_not_have(monkeypatch):
-    assert compilation._known("xla_backend_optimization_level", 1)
-    assert not compilation._known("xla_no_such_option", True)
-    monkeypatch.setattr(compilation, "_known", lambda name, value: False)
+    level, other = ("xla_backend_optimization_level", 1), ("xla_no_such_option", True)
+    assert compilation._known(level)
+    assert not compilation._known(other)
+    assert not compilation._known(level, other)
+    monkeypatch.setattr(compilation, "_known", lambda *options: set(options) == {level})
+    assert compilation._compiler_options(1) == dict([level])
+    monkeypatch.setattr(compilation, "_known", lambda *options: False)
     assert compilation._compiler_options(0) == {}
     assert_allclose(jit_by_size(function, static_argnames="power")(X, 2), EXPECTED, rtol=1e-14)
 

@@ -38,8 +38,8 @@ def _fittable(data: Blocks, valid: jax.Array) -> Blocks:
     return tuple(replaced)
 
 
-def _norm_bracket(data: Blocks) -> tuple[jax.Array, jax.Array]:
-    """Two norms that enclose the largest minimiser.
+def _norm_bracket(data: Blocks, start: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Two norms that enclose the largest minimiser, of the domain's start and the counts.
 
     The minimum of a sum of convex terms lies between the extremes of their own minima, and right of
     the domain's start. For cash alone, with ``N`` counts in slots that expect ``S`` at norm one,
@@ -47,12 +47,10 @@ def _norm_bracket(data: Blocks) -> tuple[jax.Array, jax.Array]:
     counts it is the leftmost kink.
     """
     minima = likelihood.slot_minima(data)
-    start = likelihood.domain_start(data)
     low = jnp.maximum(jnp.nanmin(minima), start)
     high = jnp.nanmax(minima)
     cash_blocks = [block for block in data if isinstance(block, ProfileData)]
     if len(cash_blocks) == len(data):
-        _, counts, _ = likelihood.totals(data)
         with_counts = [jnp.where(b.counts > 0, b.npred_ref, 0.0) for b in cash_blocks]
         signal = jnp.sum(jnp.concatenate(with_counts))
         has_counts = counts > 0
@@ -67,12 +65,12 @@ def _minimise(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]
     The minimiser carries no derivatives. Where bins with counts end the domain, the unknown is the
     logarithm of the distance from there: counts may be of any size.
     """
-    variance, _, signal = likelihood.totals(data)
+    variance, counts, signal = likelihood.totals(data)
     start = likelihood.domain_start(data)
     ends = jnp.isfinite(start)
     origin = jnp.where(ends, start, 0.0)
     # No score of other counts bins is above their signal.
-    nearest = likelihood.pole_counts(data) / signal
+    nearest = likelihood.pole_counts(data, start) / signal
 
     def place(v: jax.Array) -> jax.Array:
         return jnp.where(ends, origin + jnp.exp(jnp.where(ends, v, 0.0)), v)
@@ -90,7 +88,7 @@ def _minimise(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]
     def score_and_slope(v: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jax.jvp(score, (v,), (jnp.ones_like(v),))
 
-    low, high = _norm_bracket(data)
+    low, high = _norm_bracket(data, start, counts)
     low = jnp.where(ends, origin + nearest, low)
     high = jnp.maximum(low, high)
     guess = sum(jnp.sum(jnp.where(b.npred_ref > 0, _excess(b), 0.0)) for b in data) / signal

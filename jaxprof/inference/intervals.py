@@ -81,7 +81,7 @@ def _distance(data: Blocks, norm: jax.Array, side: jax.Array, rise: jax.Array) -
     one = jnp.ones_like(norm)
     value, slope = rise_and_slope(one)
     beyond = jnp.maximum(one, one - value / jnp.where(slope > 0, slope, 1.0)) * (1.0 + 1e-3)
-    pole = (rise / (2.0 * likelihood.pole_counts(data)) + 1.0) * width / unit
+    pole = (rise / (2.0 * likelihood.pole_counts(data, start)) + 1.0) * width / unit
     high = jnp.where(ends, pole, beyond)
     y, converged = increasing_root(rise_and_slope, one, jnp.zeros_like(norm), high)
     return jnp.where(converged, distance(y), jnp.nan)
@@ -130,9 +130,16 @@ def _refined(own: likelihood.Scaled, fit: NormFit) -> jax.Array:
     """
     at = own.at(fit.norm)
     data, x = jax.tree.map(jax.lax.stop_gradient, (own.data, at))
+    kinks = likelihood.kinks(data)
+    kink = kinks[jnp.argmin(jnp.abs(kinks - x))]
+    rounding = 8 * jnp.finfo(x.dtype).eps * (jnp.abs(x) + jnp.abs(own.origin / own.unit))
+    near = jnp.abs(kink - x) <= rounding
+    missing = jnp.where(near, kink - x, 0.0)
+    if not any(isinstance(block, ProfileData) for block in data):
+        return at + missing  # the domain has no start
     _, counts, signal = likelihood.totals(data)
     start = likelihood.domain_start(data)
-    nearest = likelihood.pole_counts(data) / signal
+    nearest = likelihood.pole_counts(data, start) / signal
 
     def score(x: jax.Array) -> jax.Array:
         return likelihood.score(data, x) * (x - start)
@@ -144,11 +151,7 @@ def _refined(own: likelihood.Scaled, fit: NormFit) -> jax.Array:
 
     regular = (fit.status == Status.OK) & jnp.isfinite(start) & (counts > 0)
     exact = jax.lax.fori_loop(0, NEWTON_STEPS, step, jnp.where(regular, x, 1.0))
-    kinks = likelihood.kinks(data)
-    kink = kinks[jnp.argmin(jnp.abs(kinks - x))]
-    rounding = 8 * jnp.finfo(x.dtype).eps * (jnp.abs(x) + jnp.abs(own.origin / own.unit))
-    near = jnp.abs(kink - x) <= rounding
-    return at + jnp.where(regular, exact - x, jnp.where(near, kink - x, 0.0))
+    return at + jnp.where(regular, exact - x, missing)
 
 
 def _limits_bin(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:

@@ -166,9 +166,11 @@ def domain_start(data: Blocks) -> jax.Array:
     return start
 
 
-def pole_counts(data: Blocks) -> jax.Array:
-    """Counts in the slots that end the domain, those with a prediction of zero there; else one."""
-    start = domain_start(data)
+def pole_counts(data: Blocks, start: jax.Array) -> jax.Array:
+    """Counts in the slots that end the domain at ``start``, with a prediction of zero there.
+
+    One where there are none.
+    """
     total = jnp.zeros_like(start)
     for block in data:
         if not isinstance(block, OnOffData):

@@ -226,29 +226,24 @@ def wstat_difference(
     the first order adds up to ``e0 step``, and what is left is positive,
     ``n (r - ln(1 + r))`` with the relative change ``r`` of each rate. Nothing cancels then.
     """
-    signal, signal0 = norm * npred_ref, norm0 * npred_ref
-    off, on, root = wstat_rates(n_on, n_off, alpha, signal)
-    off0, on0, root0 = wstat_rates(n_on, n_off, alpha, signal0)
-    step = (norm - norm0) * npred_ref
-    roots = root + root0
-    factor = jnp.where(roots > 0, step / jnp.where(roots > 0, roots, 1.0), 0.0)
-    off_change = factor * (2 * n_off - (1 + alpha) * (off + off0))
-    on_change = factor * ((1 + alpha) * (on + on0) - 2 * alpha * n_on)
-    plain = (
-        on_change
-        + off_change
-        - _log_ratio(n_on, on, on0, on_change)
-        - _log_ratio(n_off, off, off0, off_change)
-    )
-    both = (n_on > 0) & (n_off > 0) & (on0 > TRUNCATION) & (off0 > TRUNCATION)
-    safe_on, safe_off = jnp.where(both, on0, 1.0), jnp.where(both, off0, 1.0)
-    on_relative = jnp.where(both, on_change, 0.0) / safe_on
-    off_relative = jnp.where(both, off_change, 0.0) / safe_off
-    close = both & (on_relative > -0.5) & (off_relative > -0.5)
-    on_relative, off_relative = (jnp.where(close, r, 0.0) for r in (on_relative, off_relative))
-    split = step * (1.0 - n_on / safe_on)
-    split = split + n_on * _minus_log1p(on_relative) + n_off * _minus_log1p(off_relative)
-    return 2.0 * jnp.where(close, split, plain)
+    # ON and OFF, here and there, stand in one array: a program of half the size to compile.
+    signals = jnp.stack(jnp.broadcast_arrays(norm * npred_ref, norm0 * npred_ref))
+    both_off, both_on, roots = jax.vmap(lambda s: wstat_rates(n_on, n_off, alpha, s))(signals)
+    on, off = both_on.sum(axis=0), both_off.sum(axis=0)
+    step, root = (norm - norm0) * npred_ref, roots.sum(axis=0)
+    factor = jnp.where(root > 0, step / jnp.where(root > 0, root, 1.0), 0.0)
+    on_change = factor * ((1 + alpha) * on - 2 * alpha * n_on)
+    change = jnp.stack([on_change, factor * (2 * n_off - (1 + alpha) * off)])
+    counts = jnp.stack(jnp.broadcast_arrays(n_on, n_off))
+    rate, rate0 = jnp.stack([both_on, both_off], axis=1)
+    plain = change - _log_ratio(counts, rate, rate0, change)
+    regular = jnp.all((counts > 0) & (rate0 > TRUNCATION), axis=0, keepdims=True)
+    safe = jnp.where(regular, rate0, 1.0)
+    relative = jnp.where(regular, change, 0.0) / safe
+    close = regular & jnp.all(relative > -0.5, axis=0, keepdims=True)
+    second = counts * _minus_log1p(jnp.where(close, relative, 0.0))
+    split = step * (1.0 - n_on / safe[0]) + second.sum(axis=0)
+    return 2.0 * jnp.where(close[0], split, plain.sum(axis=0))
 
 
 def _minus_log1p(x: jax.Array) -> jax.Array:
@@ -256,13 +251,13 @@ def _minus_log1p(x: jax.Array) -> jax.Array:
 
     With ``t = x / (2 + x)`` it is ``x t - 2 (atanh(t) - t)``, and its second part a series.
     """
-    small = jnp.abs(x) < 0.3
+    small = jnp.abs(x) < 0.1
     near = jnp.where(small, x, 0.0)
     t = near / (2.0 + near)
     square = t * t
     series = jnp.zeros_like(t)
-    # t is 0.18 at most: the first term that is left out is below 1e-16 of the sum.
-    for power in range(21, 1, -2):
+    # t is 0.053 at most: the first term that is left out is below 1e-16 of the sum.
+    for power in range(13, 1, -2):
         series = 1.0 / power + square * series
     far = jnp.where(small, 1.0, x)
     return jnp.where(small, near * t - 2.0 * t * square * series, far - jnp.log1p(far))
