@@ -95,9 +95,10 @@ def _limit_without_counts(data: Blocks, rise: jax.Array) -> jax.Array:
     the best single slot; each root gives the slots of the next, those with a positive prediction
     there, until it goes down no more.
     """
-    signal = jnp.concatenate([block.npred_ref for block in data])
+    cash = [block for block in data if isinstance(block, ProfileData)]
+    signal = jnp.concatenate([block.npred_ref for block in cash])
     used = signal > 0
-    background = jnp.concatenate([block.background for block in data])
+    background = jnp.concatenate([block.background for block in cash])
 
     def root(x: jax.Array) -> jax.Array:
         chosen = used & (background + x * signal > 0)

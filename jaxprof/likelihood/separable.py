@@ -61,15 +61,12 @@ def scaled(data: Blocks, *, shifted: bool = True) -> Scaled:
             origin = jnp.where(jnp.isfinite(start), start, jnp.where(counts > 0, 0.0, first))
             origin = jnp.where(jnp.isfinite(origin), origin, 0.0)
     unit = _power_of_two(size / jnp.where(signal > 0, signal, 1.0))
-    blocks = from_zero(data, unit)
-    if shifted:
-        blocks = tuple(
-            dataclasses.replace(new, background=_from(origin, block))
-            if isinstance(block, ProfileData)
-            else new
-            for new, block in zip(blocks, data, strict=True)
-        )
-    return Scaled(blocks, origin, unit)
+    moved = []
+    for new, block in zip(from_zero(data, unit), data, strict=True):
+        if shifted and isinstance(new, ProfileData) and isinstance(block, ProfileData):
+            new = dataclasses.replace(new, background=_from(origin, block))
+        moved.append(new)
+    return Scaled(tuple(moved), origin, unit)
 
 
 def from_zero(data: Blocks, unit: jax.Array) -> Blocks:
