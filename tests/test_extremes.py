@@ -224,3 +224,15 @@ def test_limits_of_both_estimators_end_at_the_bounds(cls):
     assert np.isnan(bounded.norm_errp[high, 0]) and np.isfinite(free.norm_errp[high, 0])
     assert (bounded.norm_ul <= bound).all()
     assert_allclose(bounded.norm_errn[high], free.norm_errn[high], rtol=1e-6)
+
+
+def test_a_background_that_hides_the_counts_is_named():
+    """A joint fit cannot tell counts of order one from the rounding of 1e16; a separate one can."""
+    made = dataset()
+    made.background.data[:] = 1e16
+    with pytest.warns(UserWarning, match="background is more than 1e.10 times .* FluxProfileEst"):
+        joint = run(ForwardFoldingProfileEstimator, made, selection_optional=None)
+    assert np.all(np.isnan(joint.norm)) and not joint.success.any()
+    alone = run(FluxProfileEstimator, made, selection_optional=None)
+    # Counts are those of n = mu in each bin: the error is that of the counts.
+    assert_allclose(alone.norm_err, np.sqrt(alone.counts) / alone.npred_excess_ref, rtol=1e-9)

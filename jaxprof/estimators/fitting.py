@@ -16,7 +16,7 @@ from jaxprof.estimators.options import Selection
 from jaxprof.inference.joint_fit import fit_joint_ts
 from jaxprof.inference.joint_intervals import joint_limits, joint_scan, joint_sensitivity
 from jaxprof.likelihood.data import Status
-from jaxprof.likelihood.joint_data import JointData, JointFit
+from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit
 from jaxprof.reduce.joint.floor import alone_somewhere
 from jaxprof.reduce.joint.groups import Group
 from jaxprof.reduce.joint.likelihood import group_data
@@ -34,6 +34,9 @@ Array = NDArray[Any]
 
 ROUNDS = 8
 """How often pixels are given slots of their own before all of a group get them."""
+
+LOST = 1e10
+"""Expected background over counts above which joint fits may lose the counts by rounding."""
 
 
 @dataclass(frozen=True)
@@ -165,10 +168,17 @@ def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
         name = f"the joint fit from {low:.4g} to {high:.4g} TeV"
         lost = np.isfinite(start.ts) & ~np.all(np.isfinite(start.points), axis=1)
         if not start.fit.converged:
-            warn_user(
-                f"{name} did not converge, and its profile is NaN: wider bins, none that are "
-                'almost the same, fewer free parameters or norm={"min": 0} make it easier',
+            advice = (
+                'wider bins, none that are almost the same, fewer free parameters or norm={"min": '
+                "0} make it easier"
             )
+            if _counts_are_lost(start.plain):
+                advice = (
+                    f"the expected background is more than {LOST:g} times the counts somewhere, "
+                    "and its rounding loses them: check the background, or fit each region by "
+                    "itself with FluxProfileEstimator"
+                )
+            warn_user(f"{name} did not converge, and its profile is NaN: {advice}")
         elif lost.any():
             bins = ", ".join(map(str, *np.nonzero(lost)))
             warn_user(
@@ -182,6 +192,17 @@ def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
     ]
     edges = np.array([problem.groups[number].edges for number in started])
     warn_infinite_significance(np.stack(lone, axis=1)[: components.n_bins], edges)
+
+
+def _counts_are_lost(data: JointData) -> bool:
+    """Whether some background is so far above the counts that its rounding hides them."""
+    for block in data.blocks:
+        if isinstance(block, JointBlock):
+            expected = np.asarray(block.background) + np.asarray(block.offset)
+            lost = np.asarray(block.mask) & (expected > LOST * (1.0 + np.asarray(block.counts)))
+            if lost.any():
+                return True
+    return False
 
 
 def _start(data: JointData, n_bins: int, with_ts: Array) -> _Started:
