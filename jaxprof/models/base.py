@@ -22,7 +22,10 @@ M = TypeVar("M", bound=type)
 
 
 def parameter(default: Any = dataclasses.MISSING, *, unit: str = "", kind: str = "real") -> Any:
-    """Dataclass field for a parameter in ``unit`` whose value passes the check ``kind``."""
+    """Dataclass field for a parameter in ``unit`` whose value passes the check ``kind``.
+
+    With the default None the parameter may be left out, and then is no leaf of the pytree.
+    """
     metadata = {"unit": unit, "kind": kind}
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata=metadata)
@@ -110,12 +113,15 @@ class Model:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             if "kind" in field.metadata:
+                if field.default is None and getattr(self, field.name) is None:
+                    continue
                 value = to_value(getattr(self, field.name), self._unit(field), name=field.name)
                 check(value, field.metadata["kind"], name=field.name)
                 object.__setattr__(self, field.name, value)
 
     def _parameter_fields(self) -> list[dataclasses.Field[Any]]:
-        return [f for f in dataclasses.fields(self) if "kind" in f.metadata]  # type: ignore[arg-type]
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return [f for f in fields if "kind" in f.metadata and getattr(self, f.name) is not None]
 
     def _unit(self, field: dataclasses.Field[Any]) -> str:
         return field.metadata["unit"]

@@ -1,0 +1,432 @@
+"""Radial laws: surface brightness as a function of the angle from a centre, as JAX pytrees.
+
+Plain numbers are degrees, and surface brightness in cm-2 s-1 sr-1; quantities and strings such as
+``"5 arcmin"`` are converted. The formulas are in `jaxprof.models.radial_functions`, halos of dark
+matter in `jaxprof.models.radial_halos`. What laws can do, and how to make one of a function, says
+`RadialModel`.
+
+Laws either have an ``amplitude`` that is a brightness (power laws, constant), or one that is the
+flux of the whole law. Parameters are keyword only. The centre is in the law's own ``frame``:
+nothing is transformed here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxprof.models import radial_functions as functions
+from jaxprof.models.base import parameter, register_model, static
+from jaxprof.models.radial_base import BRIGHTNESS, radial_model
+from jaxprof.models.radial_base import FunctionRadialModel as FunctionRadialModel
+from jaxprof.models.radial_base import RadialModel as RadialModel
+from jaxprof.models.radial_base import SumRadialModel as SumRadialModel
+from jaxprof.models.radial_base import radial_model_from_dict as radial_model_from_dict
+from jaxprof.models.units import FLUX, is_concrete
+
+EMISSIVITY = "cm-2 s-1 sr-1 deg-1"
+
+
+@register_model
+@radial_model
+class ConstantRadialModel(RadialModel):
+    r"""The same brightness everywhere.
+
+    Parameters
+    ----------
+    amplitude : float or Quantity, optional
+        Brightness [cm-2 s-1 sr-1].
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "const"
+    amplitude: Any = parameter(1e-9, unit=BRIGHTNESS)
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+
+    def evaluate(self, separation: Array) -> Array:
+        """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
+        return self.amplitude * jnp.ones_like(separation)
+
+    def _ring_integral(self, low: Array, high: Array) -> Array:
+        return self.amplitude * functions.ring_solid_angle(low, high)
+
+
+@register_model
+@radial_model
+class PowerLawRadialModel(RadialModel):
+    r"""Power law of the separation, :math:`A (\theta/\theta_0)^{-\alpha}`.
+
+    Its integral over a ring that holds the centre is infinite for alpha >= 2: an error where values
+    are known, inf in a function that JAX traces.
+
+    Parameters
+    ----------
+    amplitude : float or Quantity, optional
+        Brightness at `reference` [cm-2 s-1 sr-1].
+    alpha : float, optional
+        :math:`\alpha`, of any sign.
+    reference : float or Quantity, optional
+        :math:`\theta_0` [deg].
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "pl"
+    amplitude: Any = parameter(1e-9, unit=BRIGHTNESS)
+    alpha: Any = parameter(1.0)
+    reference: Any = parameter(1.0, unit="deg", kind="positive")
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+
+    def evaluate(self, separation: Array) -> Array:
+        """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
+        return functions.power_law(separation, self.amplitude, self.alpha, self.reference)
+
+    def _ring_integral(self, low: Array, high: Array) -> Array:
+        return functions.power_law_ring_integral(
+            low, high, self.amplitude, self.alpha, self.reference
+        )
+
+    def _check_rings(self, inner: float) -> None:
+        if inner <= 0 and is_concrete(self.alpha) and np.any(np.asarray(self.alpha) >= 2):
+            raise ValueError(
+                f"alpha={self.alpha}: the integral around the centre is infinite for alpha >= 2; "
+                "begin outside of the centre, or use CoredPowerLawRadialModel"
+            )
+
+
+@register_model
+@radial_model
+class CoredPowerLawRadialModel(RadialModel):
+    r"""Power law with a core, :math:`A [1 + (\theta/\theta_c)^2]^{-\alpha/2}`.
+
+    The profile of King 1962, AJ 67, 471, for alpha = 2, and the beta model of Cavaliere &
+    Fusco-Femiano 1976, A&A 49, 137, with :math:`\alpha = 6\beta - 1`.
+
+    Parameters
+    ----------
+    amplitude : float or Quantity, optional
+        Brightness at the centre [cm-2 s-1 sr-1].
+    alpha : float, optional
+        :math:`\alpha`, of any sign.
+    core : float or Quantity, optional
+        :math:`\theta_c` [deg].
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "pl-core"
+    amplitude: Any = parameter(1e-9, unit=BRIGHTNESS)
+    alpha: Any = parameter(2.0)
+    core: Any = parameter(0.1, unit="deg", kind="positive")
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+
+    def evaluate(self, separation: Array) -> Array:
+        """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
+        return functions.cored_power_law(separation, self.amplitude, self.alpha, self.core)
+
+    def _breaks(self) -> tuple[Any, ...]:
+        return (self.core, 30 * self.core)
+
+
+@register_model
+@radial_model
+class PowerLawDensityRadialModel(RadialModel):
+    r"""Power law in space, :math:`A [(r^2 + r_c^2)/r_0^2]^{-\alpha/2}`, projected.
+
+    Radii are given as the angles that they are seen under, and lines of sight are taken as
+    parallel: for sizes of some degrees. Without an outer radius the projection is a closed form.
+
+    Parameters
+    ----------
+    amplitude : float or Quantity, optional
+        Emissivity at `reference`, but for the core: brightness per degree of depth
+        [cm-2 s-1 sr-1 deg-1].
+    alpha : float, optional
+        :math:`\alpha`, of the density. Without an outer radius it is above 1, and the brightness
+        falls with alpha - 1.
+    core, reference : float or Quantity, optional
+        :math:`r_c`, may be 0, and :math:`r_0` [deg].
+    radius_max : float or Quantity, optional
+        Outer radius [deg]; None for an infinite one.
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "pl-density"
+    amplitude: Any = parameter(1e-9, unit=EMISSIVITY)
+    alpha: Any = parameter(2.0)
+    core: Any = parameter(0.0, unit="deg", kind="nonnegative")
+    reference: Any = parameter(1.0, unit="deg", kind="positive")
+    radius_max: Any = parameter(None, unit="deg", kind="positive")
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shallow = is_concrete(self.alpha) and np.any(np.asarray(self.alpha) <= 1)
+        if self.radius_max is None and shallow:
+            raise ValueError(f"alpha must be above 1 without a radius_max, got {self.alpha}")
+
+    def evaluate(self, separation: Array) -> Array:
+        """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
+        inner = (separation, self.amplitude, self.alpha, self.core, self.reference)
+        if self.radius_max is None:
+            return functions.projected_power_law(*inner)
+        return functions.truncated_power_law(*inner, self.radius_max)
+
+    def _breaks(self) -> tuple[Any, ...]:
+        return (self.core, *(() if self.radius_max is None else (self.radius_max,)))
+
+    def _check_rings(self, inner: float) -> None:
+        cusp = is_concrete(self.alpha) and is_concrete(self.core)
+        if inner <= 0 and cusp and np.any((self.core == 0) & (np.asarray(self.alpha) >= 3)):
+            raise ValueError(
+                f"alpha={self.alpha}: the integral around the centre is infinite for alpha >= 3; "
+                "begin outside of the centre, or give a core"
+            )
+
+
+@register_model
+@radial_model
+class GaussianRadialModel(RadialModel):
+    r"""Gaussian on the sphere, :math:`A N \exp[-(1 - \cos\theta) / (2 (1 - \cos\sigma))]`.
+
+    The shape of a round `GaussianSpatialModel`; :math:`A N \exp[-\theta^2 / (2\sigma^2)]` for small
+    angles.
+
+    Parameters
+    ----------
+    amplitude : float or Quantity, optional
+        Flux of the whole law [cm-2 s-1].
+    sigma : float or Quantity, optional
+        Standard deviation [deg].
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "gauss"
+    amplitude: Any = parameter(1e-12, unit=FLUX)
+    sigma: Any = parameter(1.0, unit="deg", kind="positive")
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+
+    def evaluate(self, separation: Array) -> Array:
+        """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
+        return functions.gaussian(separation, self.amplitude, self.sigma)
+
+    def _ring_integral(self, low: Array, high: Array) -> Array:
+        return functions.gaussian_ring_integral(low, high, self.amplitude, self.sigma)
+
+
+@register_model
+@radial_model
+class GeneralizedGaussianRadialModel(RadialModel):
+    r"""Generalised Gaussian, :math:`A N e^{-(\theta/r_0)^{1/\eta}}`.
+
+    The shape of a round `GeneralizedGaussianSpatialModel`, whose norm is that of the flat sky: keep
+    it to a few degrees.
+
+    Parameters
+    ----------
+    amplitude : float or Quantity, optional
+        Flux of the whole law [cm-2 s-1].
+    r_0 : float or Quantity, optional
+        Radius [deg].
+    eta : float, optional
+        Shape, > 0: nearly a disk (eta -> 0), a Gaussian (1/2) or an exponential (1).
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "gauss-general"
+    amplitude: Any = parameter(1e-12, unit=FLUX)
+    r_0: Any = parameter(1.0, unit="deg", kind="positive")
+    eta: Any = parameter(0.5, kind="positive")
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+
+    def evaluate(self, separation: Array) -> Array:
+        """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
+        return functions.generalized_gaussian(separation, self.amplitude, self.r_0, self.eta)
+
+    def _breaks(self) -> tuple[Any, ...]:
+        return self.r_0, 5 * self.r_0
+
+
+@register_model
+@radial_model
+class DiskRadialModel(RadialModel):
+    """Uniform disk, with a smooth edge unless told otherwise.
+
+    The shape of a round `DiskSpatialModel`.
+
+    Parameters
+    ----------
+    amplitude : float or Quantity, optional
+        Flux of the whole law [cm-2 s-1].
+    r_0 : float or Quantity, optional
+        Radius [deg].
+    edge_width : float, optional
+        Width over which the edge falls from 95 % to 5 %, as a fraction of the radius, up to 1. With
+        0 the brightness has no useful derivative with respect to the radius, but its integrals over
+        rings and polygons have.
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "disk"
+    amplitude: Any = parameter(1e-12, unit=FLUX)
+    r_0: Any = parameter(1.0, unit="deg", kind="positive")
+    edge_width: Any = parameter(0.01, kind="nonnegative")
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if is_concrete(self.edge_width) and np.any(np.asarray(self.edge_width) > 1):
+            raise ValueError(f"edge_width must be in [0, 1], got {self.edge_width}")
+
+    def evaluate(self, separation: Array) -> Array:
+        """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
+        return functions.disk(separation, self.amplitude, self.r_0, self.edge_width)
+
+    def _breaks(self) -> tuple[Any, ...]:
+        # erf(x) is 1 to 1e-9 from x = 4.3 on, which is this many widths from the radius
+        return tuple(self.r_0 * (1 + share * self.edge_width) for share in (-1.85, 0, 1.85))
+
+
+@register_model
+@radial_model
+class ShellRadialModel(RadialModel):
+    """Projection of a uniformly emitting spherical shell.
+
+    The shape of `ShellSpatialModel`.
+
+    Parameters
+    ----------
+    amplitude : float or Quantity, optional
+        Flux of the whole law [cm-2 s-1].
+    radius : float or Quantity, optional
+        Inner radius [deg].
+    width : float or Quantity, optional
+        Outer minus inner radius [deg].
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "shell"
+    amplitude: Any = parameter(1e-12, unit=FLUX)
+    radius: Any = parameter(1.0, unit="deg", kind="nonnegative")
+    width: Any = parameter(0.2, unit="deg", kind="positive")
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+
+    def evaluate(self, separation: Array) -> Array:
+        """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
+        return functions.shell(separation, self.amplitude, self.radius, self.width)
+
+    def _breaks(self) -> tuple[Any, ...]:
+        return self.radius, self.radius + self.width
+
+
+@register_model
+@radial_model
+class ExponentialRadialModel(RadialModel):
+    r"""Exponential, :math:`A N e^{-\theta/\theta_0}`, with an exact norm on the sphere.
+
+    The profile of galactic disks: Freeman 1970, ApJ 160, 811.
+
+    Parameters
+    ----------
+    amplitude : float or Quantity, optional
+        Flux of the whole law [cm-2 s-1].
+    theta_0 : float or Quantity, optional
+        :math:`\theta_0` [deg].
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "exp"
+    amplitude: Any = parameter(1e-12, unit=FLUX)
+    theta_0: Any = parameter(1.0, unit="deg", kind="positive")
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+
+    def evaluate(self, separation: Array) -> Array:
+        """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
+        return functions.exponential(separation, self.amplitude, self.theta_0)
+
+    def _breaks(self) -> tuple[Any, ...]:
+        return self.theta_0, 10 * self.theta_0
+
+
+@register_model
+@radial_model
+class DiffusionRadialModel(RadialModel):
+    r"""Halo of electrons that diffuse away from a pulsar and cool.
+
+    .. math:: \frac{1.22\,A}{\pi^{3/2} \theta_d (\theta + 0.06\,\theta_d)} e^{-\theta^2/\theta_d^2}
+
+    An approximation for the inverse Compton emission of continuously injected electrons, of
+    Abeysekara et al. 2017, Science 358, 911 (HAWC: Geminga and PSR B0656+14). Its integral is
+    1.0036 A on a flat sky.
+
+    Parameters
+    ----------
+    amplitude : float or Quantity, optional
+        Flux of the whole law, but for 0.4 % [cm-2 s-1].
+    theta_d : float or Quantity, optional
+        Diffusion angle [deg], that of Geminga if not given.
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "diffusion"
+    amplitude: Any = parameter(1e-12, unit=FLUX)
+    theta_d: Any = parameter(5.4, unit="deg", kind="positive")
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+
+    def evaluate(self, separation: Array) -> Array:
+        """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
+        return functions.diffusion(separation, self.amplitude, self.theta_d)
+
+    def _breaks(self) -> tuple[Any, ...]:
+        return 0.06 * self.theta_d, self.theta_d, 4 * self.theta_d

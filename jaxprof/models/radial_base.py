@@ -1,0 +1,617 @@
+"""What all radial laws share, and the two that are made of functions or of other laws."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxprof.compilation import jit_by_size
+from jaxprof.models.base import (
+    Model,
+    format_value,
+    in_double_precision,
+    parameter,
+    register_model,
+    static,
+)
+from jaxprof.models.radial_polygons import polygon_integral
+from jaxprof.models.radial_quadrature import ring_integral
+from jaxprof.models.spatial_functions import separation as separation_of
+from jaxprof.models.spectral_base import read_number
+from jaxprof.models.units import FLUX, attach, check, is_concrete, is_quantity, to_value
+
+BRIGHTNESS = "cm-2 s-1 sr-1"
+
+radial_model = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+_evaluate = jit_by_size(lambda model, separation: model.evaluate(separation))
+_at = jit_by_size(lambda model, lon, lat: model._at(lon, lat))
+_rings = jit_by_size(lambda model, edges: model._ring_integral(edges[..., :-1], edges[..., 1:]))
+_polygons = jit_by_size(lambda model, lon, lat: model._polygon_integral(lon, lat))
+
+
+@jit_by_size
+def _weighted(model: Any, lon: Array, lat: Array, solid_angle: Array, factor: Array) -> Array:
+    weights = solid_angle * factor
+    # a point without a weight may be anywhere, also where the law is infinite
+    return jnp.sum(jnp.where(weights == 0, 0.0, weights * model._at(lon, lat)), axis=-1)
+
+
+#: Model classes by class name and by tag, filled when a class is defined.
+_BY_NAME: dict[str, type[RadialModel]] = {}
+
+
+def _numbers(value: Any, unit: str, name: str) -> Any:
+    value = check(to_value(value, unit, name=name), "real", name=name)
+    # Not jnp.asarray, which compiles a program for every shape.
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+def _in_range(value: Any, low: float, high: float, name: str) -> Any:
+    if is_concrete(value) and np.any((np.asarray(value) < low) | (np.asarray(value) > high)):
+        raise ValueError(f"{name} must be in [{low:g}, {high:g}] deg, got {value}")
+    return value
+
+
+class RadialModel(Model):
+    """Base of the radial laws: a surface brightness that depends on the angle from a centre alone.
+
+    Laws are frozen and are JAX pytrees whose leaves are the parameters, the centre ``lon_0``,
+    ``lat_0`` included: `jax.grad`, `jax.jit` and `jax.vmap` take them as arguments, and all
+    integrals can be differentiated with respect to all parameters. Parameters are numbers;
+    `jax.vmap` takes many sets of them.
+
+    Plain angles are in degrees. Quantities, Python numbers and numpy arrays of float64 are computed
+    with in float64 even where JAX has it disabled; results then are numpy arrays.
+
+    A law of one's own needs no class, see `from_function`. A subclass defines ``tag`` and
+    ``evaluate(separation)``, with the separations in deg, of any shape; if it has a kink,
+    ``_breaks()``, and ``_ring_integral(low, high)`` where there is a closed form.
+    """
+
+    tag: ClassVar[str]
+    lon_0: Any
+    lat_0: Any
+    frame: str
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _BY_NAME.update({cls.__name__: cls, cls.tag: cls})
+
+    @staticmethod
+    def from_function(
+        function: Callable[..., Any],
+        *,
+        lon_0: Any = 0.0,
+        lat_0: Any = 0.0,
+        frame: str = "icrs",
+        breaks: Sequence[float] | Callable[..., Sequence[Any]] = (),
+        **parameters: Any,
+    ) -> FunctionRadialModel:
+        """Make a law of a function of the separation and of parameters.
+
+        Parameters
+        ----------
+        function : callable
+            ``function(separation, **parameters)``: brightness [cm-2 s-1 sr-1] at separations [deg]
+            of any shape, element by element, in `jax.numpy`. A named function, or a lambda that is
+            defined once: a new one for each call is compiled each time.
+        lon_0, lat_0 : float or Quantity, optional
+            Centre [deg].
+        frame : str, optional
+            Frame of the centre.
+        breaks : sequence of float, or callable, optional
+            Separations [deg] at which the function has a kink or changes its slope, or
+            ``breaks(**parameters)`` that returns these: the quadrature is split there. Not needed
+            for a cusp at the centre, which may be any power of the separation that has an integral.
+        **parameters : float or array_like
+            Names and values of the parameters.
+
+        Returns
+        -------
+        FunctionRadialModel
+            A law like any other: ``model.alpha``, ``model.replace(alpha=...)``, a pytree.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is no number, or `function` or `breaks` does not take these parameters.
+
+        Examples
+        --------
+        >>> law = RadialModel.from_function(
+        ...     lambda theta, amplitude, alpha: amplitude * theta**-alpha, amplitude=1e-9, alpha=1.2
+        ... )
+        >>> law.ring_integral([0.0, 0.1, 0.2]).shape
+        (2,)
+        """
+        return FunctionRadialModel(
+            function=function,
+            breaks=breaks if callable(breaks) else tuple(float(b) for b in breaks),
+            values=dict(parameters),
+            lon_0=lon_0,
+            lat_0=lat_0,
+            frame=frame,
+        )
+
+    def evaluate(self, separation: Array) -> Array:
+        """Brightness [cm-2 s-1 sr-1] at separations [deg]; neither checked nor compiled."""
+        raise NotImplementedError
+
+    def _ring_integral(self, low: Array, high: Array) -> Array:
+        return ring_integral(self.evaluate, low, high, self._breaks())
+
+    def _breaks(self) -> tuple[Any, ...]:
+        """Separations [deg] where the quadrature is split."""
+        return ()
+
+    def _at(self, lon: Array, lat: Array) -> Array:
+        """Brightness at positions [deg]."""
+        return self.evaluate(jnp.rad2deg(separation_of(lon, lat, self.lon_0, self.lat_0)))
+
+    def _polygon_integral(self, lon: Array, lat: Array) -> Array:
+        def cone(separation: Array) -> Array:
+            return self._ring_integral(jnp.zeros_like(separation), separation)
+
+        return polygon_integral(cone, lon, lat, self.lon_0, self.lat_0, self._breaks())
+
+    def _check_rings(self, inner: float) -> None:
+        """Refuse rings from an inner radius [deg] on over which the law has no integral."""
+
+    @in_double_precision
+    def __call__(self, separation: Any) -> Any:
+        """Surface brightness.
+
+        Parameters
+        ----------
+        separation : array_like or Quantity
+            Angles from the centre, in deg if plain, 0 to 180.
+
+        Returns
+        -------
+        jax.Array or Quantity
+            In cm-2 s-1 sr-1; a quantity if `separation` is one. At the centre it may be infinite.
+
+        Raises
+        ------
+        ValueError
+            If a concrete separation is not finite, out of range, or has a wrong unit.
+        """
+        angle = _in_range(_numbers(separation, "deg", "separation"), 0, 180, "separation")
+        result = _evaluate(self, angle)
+        return attach(result, BRIGHTNESS, separation) if is_quantity(separation) else result
+
+    @in_double_precision
+    def brightness(self, lon: Any, lat: Any) -> Any:
+        """Surface brightness at positions on the sky.
+
+        Parameters
+        ----------
+        lon, lat : array_like or Quantity
+            Positions in the frame of the law, in deg if plain, broadcast.
+
+        Returns
+        -------
+        jax.Array or Quantity
+            In cm-2 s-1 sr-1; a quantity if `lon` or `lat` is one.
+
+        Raises
+        ------
+        ValueError
+            If a concrete position is not finite or has a wrong unit.
+        """
+        result = _at(self, _numbers(lon, "deg", "lon"), _numbers(lat, "deg", "lat"))
+        for position in (lon, lat):
+            if is_quantity(position):
+                return attach(result, BRIGHTNESS, position)
+        return result
+
+    @in_double_precision
+    def ring_integral(self, edges: Any) -> Any:
+        r"""Flux of concentric rings, :math:`2\pi \int S(\theta) \sin\theta\,d\theta`.
+
+        Parameters
+        ----------
+        edges : array_like or Quantity, shape (..., R + 1)
+            Edges of the rings, in deg if plain; each ring begins where the one before ends. Rings
+            that do not touch have edges of shape (R, 2).
+
+        Returns
+        -------
+        jax.Array or Quantity, shape (..., R)
+            In cm-2 s-1; a quantity if `edges` is one. In closed form for power laws, Gaussians and
+            constants; otherwise by double-exponential quadrature, to 1e-8 or better as long as a
+            ring is less than 100 times as wide as what it holds of the law. A cusp in the innermost
+            ring takes nothing from this.
+
+        Raises
+        ------
+        ValueError
+            If concrete edges do not increase, are out of range or have a wrong unit, or if the
+            integral over the innermost ring is infinite.
+        """
+        angles = _in_range(_numbers(edges, "deg", "edges"), 0, 180, "edges")
+        if np.ndim(angles) == 0 or np.shape(angles)[-1] < 2:
+            raise ValueError(f"edges must be two or more along the last axis, got {edges}")
+        if is_concrete(angles):
+            if np.any(np.diff(np.asarray(angles)) < 0):
+                raise ValueError(f"edges must increase, got {edges}")
+            self._check_rings(float(np.min(angles)))
+        result = _rings(self, angles)
+        return attach(result, FLUX, edges) if is_quantity(edges) else result
+
+    @in_double_precision
+    def polygon_integral(self, lon: Any, lat: Any) -> Any:
+        """Flux of boxes, pixels or other polygons, whose edges are arcs of great circles.
+
+        The integral is worked out around the outline: a cusp within the polygon, on its outline or
+        beside it takes nothing from its accuracy.
+
+        Parameters
+        ----------
+        lon, lat : array_like or Quantity, shape (..., V)
+            Vertices in the frame of the law, in deg if plain, in either sense, broadcast; less than
+            90 deg from the centre. Repeat one where polygons have different numbers of them.
+
+        Returns
+        -------
+        jax.Array or Quantity, shape (...)
+            In cm-2 s-1; a quantity if `lon` or `lat` is one. Right to 1e-7 of the integral over the
+            circle around the centre that reaches as far as the polygon.
+
+        Raises
+        ------
+        ValueError
+            If concrete vertices are not finite or have a wrong unit, if there are less than three,
+            or if the law has no integral around its centre.
+        """
+        x, y = _numbers(lon, "deg", "lon"), _numbers(lat, "deg", "lat")
+        if np.broadcast_shapes(np.shape(x), np.shape(y))[-1:] < (3,):
+            raise ValueError(f"lon and lat must be three vertices or more, got {lon} and {lat}")
+        self._check_rings(0.0)
+        result = _polygons(self, x, y)
+        for position in (lon, lat):
+            if is_quantity(position):
+                return attach(result, FLUX, position)
+        return result
+
+    @in_double_precision
+    def integral(self, lon: Any, lat: Any, solid_angle: Any, factor: Any = 1.0) -> Any:
+        """Flux of regions that are given by quadrature points; times a map, if wanted.
+
+        Parameters
+        ----------
+        lon, lat : array_like or Quantity, shape (..., Q)
+            The points, in the frame of the law, in deg if plain. Pixel centres are good as long as
+            the law changes little within a pixel, which near a cusp it does not: see
+            `polygon_integral`.
+        solid_angle : array_like or Quantity, shape (..., Q)
+            Weight of each point, in sr if plain; zero for points that do not count.
+        factor : array_like, shape (..., Q), optional
+            Values at the points of a map that the law is multiplied with, such as the column
+            density of the gas that cosmic rays meet; plain numbers.
+
+        Returns
+        -------
+        jax.Array, shape (...)
+            In cm-2 s-1, times the unit of `factor`; plain numbers.
+
+        Raises
+        ------
+        ValueError
+            If concrete numbers are not finite or have a wrong unit, or if a point with a weight is
+            on the very centre of a law that is infinite there.
+        """
+        if is_quantity(factor):
+            raise ValueError("factor is a quantity; give plain numbers, in whatever unit")
+        result = _weighted(
+            self,
+            _numbers(lon, "deg", "lon"),
+            _numbers(lat, "deg", "lat"),
+            _numbers(solid_angle, "sr", "solid_angle"),
+            _numbers(factor, "", "factor"),
+        )
+        if is_concrete(result) and not np.all(np.isfinite(np.asarray(result))):
+            raise ValueError(
+                f"lon, lat: {type(self).__name__} is not finite at one of the points, which a law "
+                "with a cusp is not at its centre; move the point, or use ring_integral or "
+                "polygon_integral"
+            )
+        return result
+
+    def ring_norms(self, edges: Any, reference_flux: Any) -> Any:
+        """Norms of rings as a profile reports them: flux of each over the reference flux.
+
+        Parameters
+        ----------
+        edges : array_like or Quantity, shape (R + 1,)
+            Edges of the rings around the centre of the law, in deg if plain.
+        reference_flux : array_like or Quantity, shape () or (G,)
+            Flux of the reference spectrum in each energy group, in cm-2 s-1 if plain, not 0.
+
+        Returns
+        -------
+        jax.Array, shape (R,) or (R, G)
+
+        Raises
+        ------
+        ValueError
+            As `ring_integral`, or if `reference_flux` is zero or has a wrong unit.
+
+        Notes
+        -----
+        The norm of a ring is right however wide it is, but a fit that takes the flux to come evenly
+        from all of a ring folds it wrongly through PSF and exposure. Ten rings of this kind around
+        a law make its index 1.018 instead of 1 or 1.53 instead of 1.5, and a halo of 5.4 deg 5.33
+        deg (`DiffusionRadialModel`, rings of 1 deg), with a PSF of a quarter to one ring. Rings a
+        quarter as wide are right to 0.1 %, a tenth as wide to 0.02 %; the counts may stay in wide
+        bins. Worse is to take the law at the middle of each ring instead of integrating it:
+        1.63 to 1.7 instead of 1.5.
+        """
+        return _over_reference(self.ring_integral(_plain(edges, "edges")), reference_flux)
+
+    def norms(
+        self, lon: Any, lat: Any, solid_angle: Any, reference_flux: Any, factor: Any = 1.0
+    ) -> Any:
+        """Norms of regions that are given by quadrature points: flux over the reference flux.
+
+        Parameters
+        ----------
+        lon, lat, solid_angle, factor : array_like or Quantity, shape (B, Q)
+            As for `integral`.
+        reference_flux : array_like or Quantity, shape () or (G,)
+            Flux of the reference spectrum in each energy group, in cm-2 s-1 if plain, not 0.
+
+        Returns
+        -------
+        jax.Array, shape (B,) or (B, G)
+
+        Raises
+        ------
+        ValueError
+            As `integral`, or if `reference_flux` is zero or has a wrong unit.
+        """
+        return _over_reference(self.integral(lon, lat, solid_angle, factor), reference_flux)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dict of numbers and strings, in the layout of gammapy's YAML model files."""
+        return {"radial": self._radial_dict()}
+
+    def _radial_dict(self) -> dict[str, Any]:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        settings = {f.name: getattr(self, f.name) for f in fields if f.metadata.get("static")}
+        return {
+            "type": type(self).__name__,
+            **settings,
+            "parameters": self._parameter_dicts(),
+        }
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> RadialModel:
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        names = {f.name for f in fields if f.metadata.get("static")}
+        settings = {key: value for key, value in data.items() if key in names}
+        # the unit of a parameter may depend on the settings
+        units = {f.name: cls(**settings)._unit(f) for f in fields if "kind" in f.metadata}
+        values = {}
+        for item in data.get("parameters", []):
+            name = item["name"]
+            if name not in units:
+                raise ValueError(f"{cls.__name__} has no parameter {name!r}; it has {list(units)}")
+            values[name] = read_number(item, "value", units[name], name=name)
+        return cls(**settings, **values)
+
+    def __add__(self, other: Any) -> SumRadialModel:
+        if not isinstance(other, RadialModel):
+            return NotImplemented
+        return SumRadialModel(self, other)
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Angles as plain numbers in deg, so that the results are plain too."""
+    return to_value(value, "deg", name=name)
+
+
+def _over_reference(flux: Any, reference_flux: Any) -> Any:
+    reference = to_value(reference_flux, FLUX, name="reference_flux")
+    check(reference, "nonzero", name="reference_flux")
+    return flux[..., None] / reference if np.ndim(reference) else flux / reference
+
+
+@register_model
+@radial_model
+class FunctionRadialModel(RadialModel):
+    """A law by a function of one's own, see `RadialModel.from_function`.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(separation, **values)``.
+    breaks : tuple of float, or callable
+        As in `RadialModel.from_function`.
+    values : dict of str to float or array_like
+        The parameters of the function; leaves of the pytree, as the centre is.
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    frame : str, optional
+        Frame of the centre.
+    """
+
+    tag: ClassVar[str] = "function"
+    values: dict[str, Any]
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+    function: Callable[..., Any] = static(None)
+    breaks: Any = static(())
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not callable(self.function):
+            raise ValueError(f"function must be callable, got {self.function!r}")
+        values = {
+            name: check(to_value(value, "", name=name), "real", name=name)
+            for name, value in self.values.items()
+        }
+        object.__setattr__(self, "values", values)
+        try:
+            jax.eval_shape(self.evaluate, jax.ShapeDtypeStruct((2, 3), jnp.zeros(()).dtype))
+            self._breaks()
+        except TypeError as error:
+            raise ValueError(
+                f"function (or breaks) cannot be called with the parameters {sorted(values)}: "
+                f"{error}"
+            ) from error
+
+    def __getattr__(self, name: str) -> Any:
+        values = self.__dict__.get("values", {})
+        if isinstance(values, dict) and name in values:
+            return values[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Parameter values by name, those of the function first."""
+        return {**self.values, "lon_0": self.lon_0, "lat_0": self.lat_0}
+
+    def replace(self, **changes: Any) -> FunctionRadialModel:
+        """Return a copy with some parameters changed.
+
+        Raises
+        ------
+        ValueError
+            If a name is not a parameter or a value makes no sense.
+        """
+        own = {name: changes.pop(name) for name in list(changes) if name in self.values}
+        if own:
+            changes["values"] = {**self.values, **own}
+        return super().replace(**changes)
+
+    def evaluate(self, separation: Array) -> Array:
+        """Brightness at separations [deg] by the function; neither checked nor compiled."""
+        return jnp.asarray(self.function(separation, **self.values))
+
+    def _breaks(self) -> tuple[Any, ...]:
+        return tuple(self.breaks(**self.values)) if callable(self.breaks) else self.breaks
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> RadialModel:
+        raise ValueError("type is that of a law made of a function, which is in no file")
+
+    def _radial_dict(self) -> dict[str, Any]:
+        raise ValueError("a law made of a function cannot be written: only its parameters could be")
+
+    def __repr__(self) -> str:
+        name = getattr(self.function, "__name__", repr(self.function))
+        items = [f"{key}={format_value(value)}" for key, value in self.values.items()]
+        centre = f"lon_0={format_value(self.lon_0, 'deg')}, lat_0={format_value(self.lat_0, 'deg')}"
+        return f"RadialModel.from_function({', '.join([name, *items, centre])})"
+
+
+@register_model
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SumRadialModel(RadialModel):
+    """Sum of two laws: ``law1 + law2``.
+
+    Parameters
+    ----------
+    model1, model2 : RadialModel
+        The laws, subtrees of the pytree, in the same frame. They may have different centres, but
+        for rings, which are around both.
+
+    Raises
+    ------
+    ValueError
+        If one is no radial law, or their frames differ.
+    """
+
+    tag: ClassVar[str] = "sum"
+    model1: RadialModel
+    model2: RadialModel
+
+    def __post_init__(self) -> None:
+        for name in ("model1", "model2"):
+            if not isinstance(getattr(self, name), RadialModel):
+                raise ValueError(f"{name} must be a radial law, got {getattr(self, name)!r}")
+        if self.model1.frame != self.model2.frame:
+            raise ValueError(
+                f"model2 is in frame {self.model2.frame!r}, but model1 in {self.model1.frame!r}"
+            )
+
+    @property
+    def frame(self) -> str:  # type: ignore[override]
+        """Frame of both centres."""
+        return self.model1.frame
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Parameter values named ``model1.<name>`` and ``model2.<name>``."""
+        return {
+            f"{side}.{name}": value
+            for side in ("model1", "model2")
+            for name, value in getattr(self, side).parameters.items()
+        }
+
+    def evaluate(self, separation: Array) -> Array:
+        """Sum of the brightness at separations [deg] from the centre of each."""
+        return self.model1.evaluate(separation) + self.model2.evaluate(separation)
+
+    def _at(self, lon: Array, lat: Array) -> Array:
+        return self.model1._at(lon, lat) + self.model2._at(lon, lat)
+
+    def _ring_integral(self, low: Array, high: Array) -> Array:
+        return self.model1._ring_integral(low, high) + self.model2._ring_integral(low, high)
+
+    def _polygon_integral(self, lon: Array, lat: Array) -> Array:
+        return self.model1._polygon_integral(lon, lat) + self.model2._polygon_integral(lon, lat)
+
+    def _check_rings(self, inner: float) -> None:
+        self.model1._check_rings(inner)
+        self.model2._check_rings(inner)
+
+    def _radial_dict(self) -> dict[str, Any]:
+        return {
+            "type": type(self).__name__,
+            "model1": self.model1._radial_dict(),
+            "model2": self.model2._radial_dict(),
+        }
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> SumRadialModel:
+        return cls(*(radial_model_from_dict(data[side]) for side in ("model1", "model2")))
+
+    def __repr__(self) -> str:
+        return f"({self.model1!r} + {self.model2!r})"
+
+
+def radial_model_from_dict(data: dict[str, Any]) -> RadialModel:
+    """Make a law of the dict that `RadialModel.to_dict` wrote.
+
+    Parameters
+    ----------
+    data : dict
+        ``{"radial": {"type": ..., "frame": ..., "parameters": [{"name", "value", "unit"}, ...]}}``
+        or the inner dict. ``type`` is a class name or a tag. Missing parameters take their
+        defaults, missing units are those of the class.
+
+    Returns
+    -------
+    RadialModel
+        A law of one of the classes of `jaxprof.models.radial` or `jaxprof.models.radial_halos`.
+
+    Raises
+    ------
+    ValueError
+        If the type or a parameter is unknown, a unit is wrong, or it is a law made of a function.
+    """
+    data = data.get("radial", data)
+    cls = _BY_NAME.get(str(data.get("type")))
+    if cls is None:
+        raise ValueError(f"type is {data.get('type')!r}; known laws are {sorted(_BY_NAME)}")
+    return cls._from_dict(data)
