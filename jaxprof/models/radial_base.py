@@ -12,54 +12,22 @@ import numpy as np
 from jax import Array
 
 from jaxprof.compilation import jit_by_size
-from jaxprof.models.base import (
-    Model,
-    format_value,
-    in_double_precision,
-    parameter,
-    register_model,
-    static,
-)
-from jaxprof.models.radial_polygons import polygon_integral
-from jaxprof.models.radial_quadrature import ring_integral
-from jaxprof.models.spatial_functions import separation as separation_of
+from jaxprof.models.base import format_value, in_double_precision, parameter, register_model, static
+from jaxprof.models.radial_integrals import RadialIntegrals, in_range, numbers
 from jaxprof.models.spectral_base import read_number
-from jaxprof.models.units import FLUX, attach, check, is_concrete, is_quantity, to_value
+from jaxprof.models.units import attach, check, is_concrete, is_quantity, to_value
 
 BRIGHTNESS = "cm-2 s-1 sr-1"
 
 radial_model = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-_evaluate = jit_by_size(lambda model, separation: model.evaluate(separation))
+_evaluate = jit_by_size(lambda model, separation: model._off_centre(separation))
 _at = jit_by_size(lambda model, lon, lat: model._at(lon, lat))
-_rings = jit_by_size(lambda model, edges: model._ring_integral(edges[..., :-1], edges[..., 1:]))
-_polygons = jit_by_size(lambda model, lon, lat: model._polygon_integral(lon, lat))
-
-
-@jit_by_size
-def _weighted(model: Any, lon: Array, lat: Array, solid_angle: Array, factor: Array) -> Array:
-    weights = solid_angle * factor
-    # a point without a weight may be anywhere, also where the law is infinite
-    return jnp.sum(jnp.where(weights == 0, 0.0, weights * model._at(lon, lat)), axis=-1)
-
 
 #: Model classes by class name and by tag, filled when a class is defined.
 _BY_NAME: dict[str, type[RadialModel]] = {}
 
 
-def _numbers(value: Any, unit: str, name: str) -> Any:
-    value = check(to_value(value, unit, name=name), "real", name=name)
-    # Not jnp.asarray, which compiles a program for every shape.
-    array = value if isinstance(value, jax.Array) else np.asarray(value)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
-
-
-def _in_range(value: Any, low: float, high: float, name: str) -> Any:
-    if is_concrete(value) and np.any((np.asarray(value) < low) | (np.asarray(value) > high)):
-        raise ValueError(f"{name} must be in [{low:g}, {high:g}] deg, got {value}")
-    return value
-
-
-class RadialModel(Model):
+class RadialModel(RadialIntegrals):
     """Base of the radial laws: a surface brightness that depends on the angle from a centre alone.
 
     Laws are frozen and are JAX pytrees whose leaves are the parameters, the centre ``lon_0``,
@@ -76,8 +44,6 @@ class RadialModel(Model):
     """
 
     tag: ClassVar[str]
-    lon_0: Any
-    lat_0: Any
     frame: str
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -140,30 +106,6 @@ class RadialModel(Model):
             frame=frame,
         )
 
-    def evaluate(self, separation: Array) -> Array:
-        """Brightness [cm-2 s-1 sr-1] at separations [deg]; neither checked nor compiled."""
-        raise NotImplementedError
-
-    def _ring_integral(self, low: Array, high: Array) -> Array:
-        return ring_integral(self.evaluate, low, high, self._breaks())
-
-    def _breaks(self) -> tuple[Any, ...]:
-        """Separations [deg] where the quadrature is split."""
-        return ()
-
-    def _at(self, lon: Array, lat: Array) -> Array:
-        """Brightness at positions [deg]."""
-        return self.evaluate(jnp.rad2deg(separation_of(lon, lat, self.lon_0, self.lat_0)))
-
-    def _polygon_integral(self, lon: Array, lat: Array) -> Array:
-        def cone(separation: Array) -> Array:
-            return self._ring_integral(jnp.zeros_like(separation), separation)
-
-        return polygon_integral(cone, lon, lat, self.lon_0, self.lat_0, self._breaks())
-
-    def _check_rings(self, inner: float) -> None:
-        """Refuse rings from an inner radius [deg] on over which the law has no integral."""
-
     @in_double_precision
     def __call__(self, separation: Any) -> Any:
         """Surface brightness.
@@ -176,14 +118,15 @@ class RadialModel(Model):
         Returns
         -------
         jax.Array or Quantity
-            In cm-2 s-1 sr-1; a quantity if `separation` is one. At the centre it may be infinite.
+            In cm-2 s-1 sr-1; a quantity if `separation` is one. At the centre it is that at 1e-60
+            deg (float32: 1e-9), which for a law with a cusp is very large but finite.
 
         Raises
         ------
         ValueError
             If a concrete separation is not finite, out of range, or has a wrong unit.
         """
-        angle = _in_range(_numbers(separation, "deg", "separation"), 0, 180, "separation")
+        angle = in_range(numbers(separation, "deg", "separation"), 0, 180, "separation")
         result = _evaluate(self, angle)
         return attach(result, BRIGHTNESS, separation) if is_quantity(separation) else result
 
@@ -206,178 +149,11 @@ class RadialModel(Model):
         ValueError
             If a concrete position is not finite or has a wrong unit.
         """
-        result = _at(self, _numbers(lon, "deg", "lon"), _numbers(lat, "deg", "lat"))
+        result = _at(self, numbers(lon, "deg", "lon"), numbers(lat, "deg", "lat"))
         for position in (lon, lat):
             if is_quantity(position):
                 return attach(result, BRIGHTNESS, position)
         return result
-
-    @in_double_precision
-    def ring_integral(self, edges: Any) -> Any:
-        r"""Flux of concentric rings, :math:`2\pi \int S(\theta) \sin\theta\,d\theta`.
-
-        Parameters
-        ----------
-        edges : array_like or Quantity, shape (..., R + 1)
-            Edges of the rings, in deg if plain; each ring begins where the one before ends. Rings
-            that do not touch have edges of shape (R, 2).
-
-        Returns
-        -------
-        jax.Array or Quantity, shape (..., R)
-            In cm-2 s-1; a quantity if `edges` is one. In closed form for power laws, Gaussians and
-            constants; otherwise by double-exponential quadrature, to 1e-8 or better as long as a
-            ring is less than 100 times as wide as what it holds of the law. A cusp in the innermost
-            ring takes nothing from this.
-
-        Raises
-        ------
-        ValueError
-            If concrete edges do not increase, are out of range or have a wrong unit, or if the
-            integral over the innermost ring is infinite.
-        """
-        angles = _in_range(_numbers(edges, "deg", "edges"), 0, 180, "edges")
-        if np.ndim(angles) == 0 or np.shape(angles)[-1] < 2:
-            raise ValueError(f"edges must be two or more along the last axis, got {edges}")
-        if is_concrete(angles):
-            if np.any(np.diff(np.asarray(angles)) < 0):
-                raise ValueError(f"edges must increase, got {edges}")
-            self._check_rings(float(np.min(angles)))
-        result = _rings(self, angles)
-        return attach(result, FLUX, edges) if is_quantity(edges) else result
-
-    @in_double_precision
-    def polygon_integral(self, lon: Any, lat: Any) -> Any:
-        """Flux of boxes, pixels or other polygons, whose edges are arcs of great circles.
-
-        The integral is worked out around the outline: a cusp within the polygon, on its outline or
-        beside it takes nothing from its accuracy.
-
-        Parameters
-        ----------
-        lon, lat : array_like or Quantity, shape (..., V)
-            Vertices in the frame of the law, in deg if plain, in either sense, broadcast; less than
-            90 deg from the centre. Repeat one where polygons have different numbers of them.
-
-        Returns
-        -------
-        jax.Array or Quantity, shape (...)
-            In cm-2 s-1; a quantity if `lon` or `lat` is one. Right to 1e-7 of the integral over the
-            circle around the centre that reaches as far as the polygon.
-
-        Raises
-        ------
-        ValueError
-            If concrete vertices are not finite or have a wrong unit, if there are less than three,
-            or if the law has no integral around its centre.
-        """
-        x, y = _numbers(lon, "deg", "lon"), _numbers(lat, "deg", "lat")
-        if np.broadcast_shapes(np.shape(x), np.shape(y))[-1:] < (3,):
-            raise ValueError(f"lon and lat must be three vertices or more, got {lon} and {lat}")
-        self._check_rings(0.0)
-        result = _polygons(self, x, y)
-        for position in (lon, lat):
-            if is_quantity(position):
-                return attach(result, FLUX, position)
-        return result
-
-    @in_double_precision
-    def integral(self, lon: Any, lat: Any, solid_angle: Any, factor: Any = 1.0) -> Any:
-        """Flux of regions that are given by quadrature points; times a map, if wanted.
-
-        Parameters
-        ----------
-        lon, lat : array_like or Quantity, shape (..., Q)
-            The points, in the frame of the law, in deg if plain. Pixel centres are good as long as
-            the law changes little within a pixel, which near a cusp it does not: see
-            `polygon_integral`.
-        solid_angle : array_like or Quantity, shape (..., Q)
-            Weight of each point, in sr if plain; zero for points that do not count.
-        factor : array_like, shape (..., Q), optional
-            Values at the points of a map that the law is multiplied with, such as the column
-            density of the gas that cosmic rays meet; plain numbers.
-
-        Returns
-        -------
-        jax.Array, shape (...)
-            In cm-2 s-1, times the unit of `factor`; plain numbers.
-
-        Raises
-        ------
-        ValueError
-            If concrete numbers are not finite or have a wrong unit, or if a point with a weight is
-            on the very centre of a law that is infinite there.
-        """
-        if is_quantity(factor):
-            raise ValueError("factor is a quantity; give plain numbers, in whatever unit")
-        result = _weighted(
-            self,
-            _numbers(lon, "deg", "lon"),
-            _numbers(lat, "deg", "lat"),
-            _numbers(solid_angle, "sr", "solid_angle"),
-            _numbers(factor, "", "factor"),
-        )
-        if is_concrete(result) and not np.all(np.isfinite(np.asarray(result))):
-            raise ValueError(
-                f"lon, lat: {type(self).__name__} is not finite at one of the points, which a law "
-                "with a cusp is not at its centre; move the point, or use ring_integral or "
-                "polygon_integral"
-            )
-        return result
-
-    def ring_norms(self, edges: Any, reference_flux: Any) -> Any:
-        """Norms of rings as a profile reports them: flux of each over the reference flux.
-
-        Parameters
-        ----------
-        edges : array_like or Quantity, shape (R + 1,)
-            Edges of the rings around the centre of the law, in deg if plain.
-        reference_flux : array_like or Quantity, shape () or (G,)
-            Flux of the reference spectrum in each energy group, in cm-2 s-1 if plain, not 0.
-
-        Returns
-        -------
-        jax.Array, shape (R,) or (R, G)
-
-        Raises
-        ------
-        ValueError
-            As `ring_integral`, or if `reference_flux` is zero or has a wrong unit.
-
-        Notes
-        -----
-        The norm of a ring is right however wide it is, but a fit that takes the flux to come evenly
-        from all of a ring folds it wrongly through PSF and exposure. Ten rings of this kind around
-        a law make its index 1.018 instead of 1 or 1.53 instead of 1.5, and a halo of 5.4 deg 5.33
-        deg (`DiffusionRadialModel`, rings of 1 deg), with a PSF of a quarter to one ring. Rings a
-        quarter as wide are right to 0.1 %, a tenth as wide to 0.02 %; the counts may stay in wide
-        bins. Worse is to take the law at the middle of each ring instead of integrating it:
-        1.63 to 1.7 instead of 1.5.
-        """
-        return _over_reference(self.ring_integral(_plain(edges, "edges")), reference_flux)
-
-    def norms(
-        self, lon: Any, lat: Any, solid_angle: Any, reference_flux: Any, factor: Any = 1.0
-    ) -> Any:
-        """Norms of regions that are given by quadrature points: flux over the reference flux.
-
-        Parameters
-        ----------
-        lon, lat, solid_angle, factor : array_like or Quantity, shape (B, Q)
-            As for `integral`.
-        reference_flux : array_like or Quantity, shape () or (G,)
-            Flux of the reference spectrum in each energy group, in cm-2 s-1 if plain, not 0.
-
-        Returns
-        -------
-        jax.Array, shape (B,) or (B, G)
-
-        Raises
-        ------
-        ValueError
-            As `integral`, or if `reference_flux` is zero or has a wrong unit.
-        """
-        return _over_reference(self.integral(lon, lat, solid_angle, factor), reference_flux)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dict of numbers and strings, in the layout of gammapy's YAML model files."""
@@ -411,17 +187,6 @@ class RadialModel(Model):
         if not isinstance(other, RadialModel):
             return NotImplemented
         return SumRadialModel(self, other)
-
-
-def _plain(value: Any, name: str) -> Any:
-    """Angles as plain numbers in deg, so that the results are plain too."""
-    return to_value(value, "deg", name=name)
-
-
-def _over_reference(flux: Any, reference_flux: Any) -> Any:
-    reference = to_value(reference_flux, FLUX, name="reference_flux")
-    check(reference, "nonzero", name="reference_flux")
-    return flux[..., None] / reference if np.ndim(reference) else flux / reference
 
 
 @register_model
@@ -557,6 +322,22 @@ class SumRadialModel(RadialModel):
             for side in ("model1", "model2")
             for name, value in getattr(self, side).parameters.items()
         }
+
+    def ring_integral(self, edges: Any) -> Any:
+        """Flux of rings around the centre of both laws, see `RadialModel.ring_integral`.
+
+        Raises
+        ------
+        ValueError
+            Also if the centres are known to be different.
+        """
+        centres = [(m.lon_0, m.lat_0) for m in (self.model1, self.model2)]
+        if all(is_concrete(x) for x in sum(centres, ())) and not np.array_equal(*centres):
+            raise ValueError(
+                f"edges: rings have one centre, but the laws have {centres[0]} and {centres[1]}; "
+                "integrate each of them"
+            )
+        return super().ring_integral(edges)
 
     def evaluate(self, separation: Array) -> Array:
         """Sum of the brightness at separations [deg] from the centre of each."""

@@ -1,8 +1,8 @@
 r"""Radial laws as pure functions: surface brightness at angles from a centre, or density at radii.
 
 Separations and angular sizes are in degrees, on the sphere. All functions broadcast, follow the
-dtype of their arguments, and have no NaN among their derivatives, at the centre neither. Nothing
-is validated here: the model classes of `jaxprof.models.radial` do that.
+dtype of their arguments, and have finite derivatives for separations above zero. Nothing is
+validated here: the model classes of `jaxprof.models.radial` do that, and keep off the very centre.
 
 Power laws are written :math:`\exp(-\alpha \ln x)`, which has derivatives of any order.
 """
@@ -17,7 +17,7 @@ from jax import Array
 from jax.scipy.special import gammaln
 
 from jaxprof.models import spatial_functions as spatial
-from jaxprof.models.radial_quadrature import chord_integral, smallest
+from jaxprof.models.radial_quadrature import chord_integral
 from jaxprof.models.spectral_functions import exprel
 
 #: A Python number, a NumPy or a JAX array: what JAX itself takes, without its complex numbers.
@@ -28,18 +28,12 @@ _N_SINE = 14
 
 
 def power(x: Real, index: Real) -> Array:
-    """``x ** -index`` for x >= 0; at x = 0 infinite, 1 or 0, with derivatives of zero."""
-    x = jnp.asarray(x)
-    positive = x > 0
-    value = jnp.exp(-index * jnp.log(jnp.where(positive, x, 1.0)))
-    at_zero = jnp.where(
-        jnp.asarray(index) > 0, jnp.inf, jnp.where(jnp.asarray(index) == 0, 1.0, 0.0)
-    )
-    return jnp.where(positive, value, at_zero.astype(value.dtype))
+    """``x ** -index`` for x > 0."""
+    return jnp.exp(-index * jnp.log(x))
 
 
 def power_law(separation: Real, amplitude: Real, alpha: Real, reference: Real) -> Array:
-    r"""Return :math:`A (\theta/\theta_0)^{-\alpha}`; infinite at the centre for alpha > 0."""
+    r"""Return :math:`A (\theta/\theta_0)^{-\alpha}`."""
     return amplitude * power(separation / reference, alpha)
 
 
@@ -60,12 +54,13 @@ def power_law_ring_integral(
     outer = jnp.where(nothing, 1.0, high)
     width = jnp.log(outer / jnp.where(centre, outer, low))
     radius = jnp.deg2rad(outer)
+    orders = jnp.arange(_N_SINE, dtype=radius.dtype).reshape(-1, *(1,) * radius.ndim)
+    p = 2 * orders + 2 - jnp.asarray(alpha)
+    finite = jnp.where(p > 0, 1 / jnp.where(p > 0, p, 1.0), jnp.inf)
+    shares = jnp.where(centre[None], finite, width[None] * exprel(-p * width[None]))
     total = jnp.zeros_like(radius)
     for k in reversed(range(_N_SINE)):
-        p = 2 * k + 2 - jnp.asarray(alpha)
-        finite = jnp.where(p > 0, 1 / jnp.where(p > 0, p, 1.0), jnp.inf)
-        share = jnp.where(centre, finite, width * exprel(-p * width))
-        total = total * radius**2 + (-1) ** k / math.factorial(2 * k + 1) * share
+        total = total * radius**2 + (-1) ** k / math.factorial(2 * k + 1) * shares[k]
     integral = 2 * jnp.pi * amplitude * power(outer / reference, alpha) * radius**2 * total
     return jnp.where(nothing, 0.0, integral)
 
@@ -85,7 +80,7 @@ def projected_power_law(
     transform of a power law.
     """
     alpha = jnp.asarray(alpha)
-    radius = _root_sum_square(separation, core)
+    radius = jnp.sqrt(jnp.square(separation) + jnp.square(core))
     constant = math.sqrt(math.pi) * jnp.exp(gammaln((alpha - 1) / 2) - gammaln(alpha / 2))
     return amplitude * constant * reference * power(radius / reference, alpha - 1)
 
@@ -99,17 +94,9 @@ def truncated_power_law(
     inside = square > 0
     rim = jnp.where(inside, jnp.sqrt(jnp.where(inside, square, 1.0)), 0.0)
     # With a core the line passes the centre as if further out.
-    least = smallest(jnp.result_type(rim, float)) * jnp.asarray(reference)
-    impact = _root_sum_square(jnp.maximum(separation, least), core)
+    impact = jnp.sqrt(separation**2 + jnp.square(core))
     column = chord_integral(lambda r: power(r / reference, alpha), impact, 0.0, rim, jnp.inf)
     return 2 * amplitude * column
-
-
-def _root_sum_square(x: Real, y: Real) -> Array:
-    """Root of x^2 + y^2, with derivatives of zero where it is zero."""
-    square = jnp.square(x) + jnp.square(y)
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
 
 
 def gaussian(separation: Real, amplitude: Real, sigma: Real) -> Array:

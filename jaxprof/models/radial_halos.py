@@ -75,11 +75,7 @@ class HaloRadialModel(RadialModel):
         return super()._unit(field)
 
     def evaluate(self, separation: Array) -> Array:
-        """Brightness at separations [deg]; see the module for its unit.
-
-        At the centre, where that of a cusp is infinite, it is that next to it, at a separation that
-        is smaller than any in practice.
-        """
+        """Brightness at separations [deg]; see the module for its unit."""
         radius_max = {} if self.radius_max is None else {"radius_max": self.radius_max}
         column = line_of_sight_integral(
             lambda radius: self.density(radius) ** (2 if self.annihilation else 1),

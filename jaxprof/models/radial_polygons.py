@@ -72,20 +72,23 @@ def polygon_integral(
     for separation in breaks:
         tangent = _tangent_at(jnp.deg2rad(separation), edges.sine)
         splits += [side * jnp.arcsinh(tangent / edges.sine) for side in (-1, 1)]
-    shares = jnp.sort(jnp.clip((jnp.stack(splits) - edges.start) / safe, 0.0, 1.0), axis=0)
+    shares = (jnp.stack(splits) - edges.start[None]) / safe[None]
+    shares = jnp.sort(jnp.clip(shares, 0.0, 1.0), axis=0)
     ends = jnp.ones_like(length)[None]
     shares = jnp.concatenate([0 * ends, shares, ends])
-    half, middle = jnp.diff(shares, axis=0) / 2, (shares[1:] + shares[:-1]) / 2
+    half, middle = jnp.diff(shares, axis=0)[None] / 2, (shares[1:] + shares[:-1])[None] / 2
     nodes, weights = (
-        jnp.asarray(x, length.dtype).reshape(-1, *(1,) * middle.ndim)
+        jnp.asarray(x, length.dtype).reshape(-1, *(1,) * (middle.ndim - 1))
         for x in np.polynomial.legendre.leggauss(N_NODES)
     )
-    tau = edges.start + length * (middle + half * nodes)
-    tangent = edges.sine * jnp.sinh(tau)
-    cosine = jnp.sqrt(1 - edges.sine**2)  # of p
-    sine = jnp.sqrt(edges.sine**2 + (cosine * tangent) ** 2 / (1 + tangent**2))
-    theta = jnp.rad2deg(jnp.arctan2(sine, cosine / jnp.sqrt(1 + tangent**2)))
-    turn = edges.sign * length * half * weights / jnp.cosh(tau)
+    # on axes for the nodes and the parts
+    sine, sign, start, length = (x[None, None] for x in (*edges[:3], length))
+    tau = start + length * (middle + half * nodes)
+    tangent = sine * jnp.sinh(tau)
+    cosine = jnp.sqrt(1 - sine**2)  # of p
+    opposite = jnp.sqrt(sine**2 + (cosine * tangent) ** 2 / (1 + tangent**2))
+    theta = jnp.rad2deg(jnp.arctan2(opposite, cosine / jnp.sqrt(1 + tangent**2)))
+    turn = sign * length * half * weights / jnp.cosh(tau)
     return jnp.sum(turn * cone(theta) / (2 * jnp.pi), axis=(0, 1, -1))
 
 
