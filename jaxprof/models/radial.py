@@ -22,7 +22,7 @@ from jaxprof.models.base import parameter, register_model, static
 from jaxprof.models.radial_base import FunctionRadialModel as FunctionRadialModel
 from jaxprof.models.radial_base import RadialModel as RadialModel
 from jaxprof.models.radial_base import SumRadialModel as SumRadialModel
-from jaxprof.models.radial_base import radial_model
+from jaxprof.models.radial_base import radial_model, scales
 from jaxprof.models.radial_base import radial_model_from_dict as radial_model_from_dict
 from jaxprof.models.radial_halos import BurkertRadialModel as BurkertRadialModel
 from jaxprof.models.radial_halos import EinastoRadialModel as EinastoRadialModel
@@ -109,7 +109,7 @@ class GeneralizedGaussianRadialModel(RadialModel):
         return functions.generalized_gaussian(separation, self.amplitude, self.r_0, self.eta)
 
     def _breaks(self) -> tuple[Any, ...]:
-        return self.r_0, 5 * self.r_0
+        return scales(self.r_0, 1, 5)
 
 
 @register_model
@@ -225,7 +225,7 @@ class ExponentialRadialModel(RadialModel):
         return functions.exponential(separation, self.amplitude, self.theta_0)
 
     def _breaks(self) -> tuple[Any, ...]:
-        return self.theta_0, 10 * self.theta_0
+        return scales(self.theta_0, 1, 10)
 
 
 @register_model
@@ -263,4 +263,4 @@ class DiffusionRadialModel(RadialModel):
         return functions.diffusion(separation, self.amplitude, self.theta_d)
 
     def _breaks(self) -> tuple[Any, ...]:
-        return 0.06 * self.theta_d, self.theta_d, 4 * self.theta_d
+        return scales(self.theta_d, 0.06, 1, 4)

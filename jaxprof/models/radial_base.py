@@ -27,6 +27,14 @@ _at = jit_by_size(lambda model, lon, lat: model._at(lon, lat))
 _BY_NAME: dict[str, type[RadialModel]] = {}
 
 
+def scales(size: Any, *factors: float) -> tuple[Any, ...]:
+    """Multiples of a size at which to split a quadrature of something smooth.
+
+    Without derivatives with respect to the size: the integral does not depend on them.
+    """
+    return tuple(jax.lax.stop_gradient(jnp.asarray(size)) * factor for factor in factors)
+
+
 class RadialModel(RadialIntegrals):
     """Base of the radial laws: a surface brightness that depends on the angle from a centre alone.
 
@@ -118,7 +126,7 @@ class RadialModel(RadialIntegrals):
         Returns
         -------
         jax.Array or Quantity
-            In cm-2 s-1 sr-1; a quantity if `separation` is one. At the centre it is that at 1e-60
+            In cm-2 s-1 sr-1; a quantity if `separation` is one. At the centre it is that at 1e-20
             deg (float32: 1e-9), which for a law with a cusp is very large but finite.
 
         Raises
@@ -331,13 +339,24 @@ class SumRadialModel(RadialModel):
         ValueError
             Also if the centres are known to be different.
         """
-        centres = [(m.lon_0, m.lat_0) for m in (self.model1, self.model2)]
-        if all(is_concrete(x) for x in sum(centres, ())) and not np.array_equal(*centres):
+        centres = self._centres
+        if is_concrete(centres[0][0]) and any(
+            all(is_concrete(x) for x in other) and not np.array_equal(other, centres[0])
+            for other in centres[1:]
+        ):
             raise ValueError(
-                f"edges: rings have one centre, but the laws have {centres[0]} and {centres[1]}; "
-                "integrate each of them"
+                f"edges: rings have one centre, but the laws have {centres}; integrate each of them"
             )
         return super().ring_integral(edges)
+
+    @property
+    def _centres(self) -> list[Any]:
+        models = (self.model1, self.model2)
+        return [
+            centre
+            for m in models
+            for centre in (m._centres if isinstance(m, SumRadialModel) else [(m.lon_0, m.lat_0)])
+        ]
 
     def evaluate(self, separation: Array) -> Array:
         """Sum of the brightness at separations [deg] from the centre of each."""

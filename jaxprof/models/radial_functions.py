@@ -159,19 +159,30 @@ def diffusion(separation: Real, amplitude: Real, theta_d: Real) -> Array:
     return 1.22 * amplitude * jnp.exp(-(x**2)) / (math.pi**1.5 * size**2 * (x + 0.06))
 
 
+def _latitude(separation: Real) -> Array:
+    """Separation from the origin as a latitude, off the origin, where functions of a position end.
+
+    Nothing of these changes within it, but squares of squares of the separation are numbers.
+    """
+    single = jnp.finfo(jnp.result_type(separation, float)).bits < 64
+    return jnp.maximum(jnp.asarray(separation), 1e-6 if single else 1e-30)
+
+
 def disk(separation: Real, amplitude: Real, r_0: Real, edge_width: Real) -> Array:
     """`jaxprof.models.spatial_functions.disk`, a round one."""
-    return amplitude * spatial.disk(0.0, separation, 0.0, 0.0, r_0, edge_width=edge_width)
+    latitude = _latitude(separation)
+    return amplitude * spatial.disk(0.0, latitude, 0.0, 0.0, r_0, edge_width=edge_width)
 
 
 def shell(separation: Real, amplitude: Real, radius: Real, width: Real) -> Array:
     """`jaxprof.models.spatial_functions.shell`."""
-    return amplitude * spatial.shell(0.0, separation, 0.0, 0.0, radius, width)
+    return amplitude * spatial.shell(0.0, _latitude(separation), 0.0, 0.0, radius, width)
 
 
 def generalized_gaussian(separation: Real, amplitude: Real, r_0: Real, eta: Real) -> Array:
     """`jaxprof.models.spatial_functions.generalized_gaussian`, a round one."""
-    return amplitude * spatial.generalized_gaussian(0.0, separation, 0.0, 0.0, r_0, eta)
+    latitude = _latitude(separation)
+    return amplitude * spatial.generalized_gaussian(0.0, latitude, 0.0, 0.0, r_0, eta)
 
 
 def zhao_density(

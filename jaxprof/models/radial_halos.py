@@ -27,7 +27,7 @@ from jax import Array
 
 from jaxprof.models import radial_functions as functions
 from jaxprof.models.base import parameter, register_model, static
-from jaxprof.models.radial_base import RadialModel, radial_model
+from jaxprof.models.radial_base import RadialModel, radial_model, scales
 from jaxprof.models.radial_quadrature import line_of_sight_integral
 from jaxprof.models.units import is_concrete
 
@@ -87,8 +87,8 @@ class HaloRadialModel(RadialModel):
         return self.amplitude * column * KPC
 
     def _breaks(self) -> tuple[Any, ...]:
-        radii = (self.r_s,) if self.radius_max is None else (self.r_s, self.radius_max)
-        return tuple(self._angle(radius) for radius in radii)
+        rim = () if self.radius_max is None else (self._angle(self.radius_max),)
+        return scales(self._angle(self.r_s), 1) + rim
 
     def _angle(self, radius: Any) -> Array:
         """Angle [deg] that a radius [kpc] is seen under; 90 deg where the observer is within it."""

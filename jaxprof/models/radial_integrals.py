@@ -12,7 +12,7 @@ from jax import Array
 from jaxprof.compilation import jit_by_size
 from jaxprof.models.base import Model, in_double_precision
 from jaxprof.models.radial_polygons import polygon_integral
-from jaxprof.models.radial_quadrature import ring_integral, smallest
+from jaxprof.models.radial_quadrature import ring_integral
 from jaxprof.models.spatial_functions import separation
 from jaxprof.models.units import FLUX, attach, check, is_concrete, is_quantity, to_value
 
@@ -70,7 +70,8 @@ class RadialIntegrals(Model):
     def _off_centre(self, separation: Array) -> Array:
         # At the centre a law may be infinite: its own derivatives would not be numbers, nor those
         # of a sum in which it is multiplied with zero.
-        return self.evaluate(jnp.maximum(separation, smallest(jnp.result_type(separation, float))))
+        single = jnp.finfo(jnp.result_type(separation, float)).bits < 64
+        return self.evaluate(jnp.maximum(separation, 1e-9 if single else 1e-20))
 
     def _at(self, lon: Array, lat: Array) -> Array:
         """Brightness at positions [deg]."""
@@ -115,7 +116,7 @@ class RadialIntegrals(Model):
         if is_concrete(angles):
             if np.any(np.diff(np.asarray(angles)) < 0):
                 raise ValueError(f"edges must increase, got {edges}")
-            self._check_rings(float(np.min(angles)))
+            self._check_rings(float(np.min(np.asarray(angles))))
         result = _rings(self, angles)
         return attach(result, FLUX, edges) if is_quantity(edges) else result
 
@@ -256,4 +257,6 @@ def _plain(value: Any, name: str) -> Any:
 def _over_reference(flux: Any, reference_flux: Any) -> Any:
     reference = to_value(reference_flux, FLUX, name="reference_flux")
     check(reference, "nonzero", name="reference_flux")
-    return flux[..., None] / reference if np.ndim(reference) else flux / reference
+    if np.ndim(reference) == 0:
+        return flux / reference
+    return flux[..., None] / jnp.expand_dims(reference, tuple(range(np.ndim(flux))))

@@ -13,7 +13,7 @@ from jax import Array
 
 from jaxprof.models import radial_functions as functions
 from jaxprof.models.base import parameter, register_model, static
-from jaxprof.models.radial_base import BRIGHTNESS, RadialModel, radial_model
+from jaxprof.models.radial_base import BRIGHTNESS, RadialModel, radial_model, scales
 from jaxprof.models.units import is_concrete
 
 EMISSIVITY = "cm-2 s-1 sr-1 deg-1"
@@ -130,7 +130,7 @@ class CoredPowerLawRadialModel(RadialModel):
         return functions.cored_power_law(separation, self.amplitude, self.alpha, self.core)
 
     def _breaks(self) -> tuple[Any, ...]:
-        return (self.core, 30 * self.core)
+        return scales(self.core, 1, 30)
 
 
 @register_model
@@ -183,7 +183,7 @@ class PowerLawDensityRadialModel(RadialModel):
         return functions.truncated_power_law(*inner, self.radius_max)
 
     def _breaks(self) -> tuple[Any, ...]:
-        return (self.core, *(() if self.radius_max is None else (self.radius_max,)))
+        return scales(self.core, 1) + (() if self.radius_max is None else (self.radius_max,))
 
     def _check_rings(self, inner: float) -> None:
         cusp = is_concrete(self.alpha) and is_concrete(self.core)

@@ -27,22 +27,22 @@ Real = Any
 
 #: Step in t of the double-exponential rule.
 STEP = 0.12
-#: Gauss-Legendre nodes along the line of sight: within the scale radius, and beyond it up to OUTER
-#: in t, a factor of 12 in radius, and from there on.
-N_INNER, N_OUTER = 28, 14
+#: Nodes along the line of sight: within the scale radius, beyond it up to OUTER in t, which is a
+#: factor of 12 in radius, and from there on.
+N_INNER, N_OUTER, N_FAR = 40, 14, 14
 OUTER = 2.5
 
 
 def smallest(dtype: Any) -> float:
     """Separation or radius that counts as next to nothing beside one of the law's own size."""
-    return 1e-60 if jnp.finfo(dtype).bits >= 64 else 1e-9
+    return 1e-80 if jnp.finfo(dtype).bits >= 64 else 1e-9
 
 
 def double_exponential(dtype: Any) -> tuple[Array, Array]:
     """Nodes in (0, 1) and weights of the double-exponential rule, shape (n,).
 
-    The first node is at 1e-60 (float64): an integrand :math:`x^{p - 1}` is integrated to
-    :math:`10^{-60 p}`, which is 1e-6 for p = 0.1.
+    The first node is at 1e-80 (float64): an integrand :math:`x^{p - 1}` is integrated to
+    :math:`10^{-80 p}`, which is 1e-8 for p = 0.1.
     """
     low = np.arcsinh(-math.log(smallest(dtype)) / math.pi)
     high = np.arcsinh(-math.log(np.finfo(dtype).eps / 8) / math.pi)
@@ -90,18 +90,18 @@ def ring_integral(
     return jnp.sum(measure * brightness(theta), axis=(0, 1))
 
 
-def _panels(edges: Sequence[Array], sizes: Sequence[int]) -> tuple[Array, Array]:
-    """Gauss-Legendre nodes between edges of one shape, on a new first axis, and their weights."""
-    nodes, weights = [], []
-    for low, high, n in zip(edges, edges[1:], sizes, strict=False):
-        x, w = (
-            jnp.asarray(values, low.dtype).reshape(-1, *(1,) * low.ndim)
-            for values in np.polynomial.legendre.leggauss(n)
-        )
-        half = (high - low)[None] / 2
-        nodes.append((low + high)[None] / 2 + half * x)
-        weights.append(half * w)
-    return jnp.concatenate(nodes), jnp.concatenate(weights)
+def _panel(low: Array, high: Array, n: int, *, dense_ends: bool = False) -> tuple[Array, Array]:
+    """Gauss-Legendre nodes between limits of any shape, on a new first axis, and their weights.
+
+    With dense ends they are the rule's in u, x = u^2 (3 - 2 u): nodes come together at the ends
+    with their fourth power, for exponentials that are far narrower than the panel.
+    """
+    u, w = (v / 2 for v in np.polynomial.legendre.leggauss(n))
+    u = u + 0.5
+    if dense_ends:
+        u, w = u**2 * (3 - 2 * u), w * 6 * u * (1 - u)
+    u, w = (jnp.asarray(v, low.dtype).reshape(-1, *(1,) * low.ndim) for v in (u, w))
+    return low[None] + (high - low)[None] * u, (high - low)[None] * w
 
 
 def chord_integral(
@@ -109,8 +109,9 @@ def chord_integral(
 ) -> Array:
     r"""Integrate along a line that passes the centre: :math:`\int f(\sqrt{s^2 + b^2})\,ds`.
 
-    With :math:`s = b \sinh t` it is :math:`\int f(r)\,r\,dt`, :math:`r = b \cosh t`, for which a
-    cusp of any steepness is smooth; the quadrature is split where r is the scale radius.
+    With :math:`s = b \sinh t` it is :math:`\int f(r)\,r\,dt`, :math:`r = b \cosh t`, in which powers
+    of the radius are exponentials, whatever their index. The quadrature is split where r is the
+    scale radius.
 
     Parameters
     ----------
@@ -137,8 +138,12 @@ def chord_integral(
     middle = jnp.where(middle < start, start, jnp.where(middle < stop, middle, stop))
     outer = lax.stop_gradient(middle) + OUTER
     outer = jnp.where(outer < stop, outer, stop)
-
-    nodes, weights = _panels((start, middle, outer, stop), (N_INNER, N_OUTER, N_OUTER))
+    panels = (
+        _panel(start, middle, N_INNER, dense_ends=True),
+        _panel(middle, outer, N_OUTER),
+        _panel(outer, stop, N_FAR),
+    )
+    nodes, weights = (jnp.concatenate(parts) for parts in zip(*panels, strict=True))
     radius = impact[None] * jnp.cosh(nodes)
     return jnp.sum(weights * radius * density(radius), axis=0)
 
@@ -154,7 +159,7 @@ def line_of_sight_integral(
 
     From an observer at a finite distance d of the centre, with
     :math:`r^2 = l^2 + d^2 - 2 l d \cos\theta`: exact at any separation, inside the sphere or
-    outside. Nearer to the centre than 1e-60 of the scale radius (float32: 1e-9) lines of sight
+    outside. Nearer to the centre than 1e-80 of the scale radius (float32: 1e-9) lines of sight
     pass as if they were at this distance from it.
 
     Parameters
