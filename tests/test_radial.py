@@ -9,6 +9,7 @@ from scipy import integrate, special
 
 from jaxprof.models import radial as rm
 from jaxprof.models import spatial as sm
+from jaxprof.models.base import parameter, static
 from jaxprof.models.radial_halos import KPC
 
 DEG = np.pi / 180
@@ -374,9 +375,9 @@ def test_derivatives(name):
         return jax.jvp(values, (leaves,), (tangents,))
 
     base = np.array([float(x) for x in leaves])
-    for i, parameter in enumerate(names):
+    for i, name in enumerate(names):
         unit = np.eye(len(base))[i]
-        h = 1e-3 * max(abs(base[i]), 0.1) if parameter not in ("lon_0", "lat_0") else 1e-4
+        h = 1e-3 * max(abs(base[i]), 0.1) if name not in ("lon_0", "lat_0") else 1e-4
         step = {k: along([*(base + k * h * unit)], [*unit]) for k in (-2, -1, -0.5, 0, 0.5, 1, 2)}
         f = {k: np.asarray(value) for k, (value, _) in step.items()}
         # central differences extrapolated twice: of order h^6
@@ -385,7 +386,7 @@ def test_derivatives(name):
         difference = (16 * d[1] - d[0]) / 15
         scale = np.abs(f[0]) / max(abs(base[i]), 0.1)
         slope = np.asarray(step[0][1])
-        assert_allclose(slope / scale, difference / scale, rtol=1e-7, atol=1e-7, err_msg=parameter)
+        assert_allclose(slope / scale, difference / scale, rtol=1e-7, atol=1e-7, err_msg=name)
 
 
 @pytest.mark.parametrize("name", ["pl", "disk", "pl-density-cut", "nfw"])
@@ -655,11 +656,7 @@ def test_function_with_kink_and_halo_of_ones_own():
 
 
 def test_subclass():
-    from jaxprof.models.base import parameter, register_model, static
-    from jaxprof.models.radial_base import radial_model
-
-    @register_model
-    @radial_model
+    @rm.radial_model
     class Own(rm.RadialModel):
         tag = "own-test"
         amplitude: float = parameter(1.0)

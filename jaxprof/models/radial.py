@@ -18,12 +18,13 @@ import numpy as np
 from jax import Array
 
 from jaxprof.models import radial_functions as functions
-from jaxprof.models.base import parameter, register_model, static
+from jaxprof.models.base import parameter, static
 from jaxprof.models.radial_base import FunctionRadialModel as FunctionRadialModel
 from jaxprof.models.radial_base import RadialModel as RadialModel
 from jaxprof.models.radial_base import SumRadialModel as SumRadialModel
-from jaxprof.models.radial_base import radial_model, scales
+from jaxprof.models.radial_base import radial_model as radial_model
 from jaxprof.models.radial_base import radial_model_from_dict as radial_model_from_dict
+from jaxprof.models.radial_base import scales
 from jaxprof.models.radial_halos import BurkertRadialModel as BurkertRadialModel
 from jaxprof.models.radial_halos import EinastoRadialModel as EinastoRadialModel
 from jaxprof.models.radial_halos import GeneralizedNFWRadialModel as GeneralizedNFWRadialModel
@@ -39,7 +40,6 @@ from jaxprof.models.radial_quadrature import line_of_sight_integral as line_of_s
 from jaxprof.models.units import FLUX, is_concrete
 
 
-@register_model
 @radial_model
 class GaussianRadialModel(RadialModel):
     r"""Gaussian on the sphere, :math:`A N \exp[-(1 - \cos\theta) / (2 (1 - \cos\sigma))]`.
@@ -74,7 +74,6 @@ class GaussianRadialModel(RadialModel):
         return functions.gaussian_ring_integral(low, high, self.amplitude, self.sigma)
 
 
-@register_model
 @radial_model
 class GeneralizedGaussianRadialModel(RadialModel):
     r"""Generalised Gaussian, :math:`A N e^{-(\theta/r_0)^{1/\eta}}`.
@@ -112,7 +111,6 @@ class GeneralizedGaussianRadialModel(RadialModel):
         return scales(self.r_0, 1, 5)
 
 
-@register_model
 @radial_model
 class DiskRadialModel(RadialModel):
     """Uniform disk, with a smooth edge unless told otherwise.
@@ -157,7 +155,6 @@ class DiskRadialModel(RadialModel):
         return tuple(self.r_0 * (1 + share * self.edge_width) for share in (-1.85, 0, 1.85))
 
 
-@register_model
 @radial_model
 class ShellRadialModel(RadialModel):
     """Projection of a uniformly emitting spherical shell.
@@ -194,7 +191,6 @@ class ShellRadialModel(RadialModel):
         return self.radius, self.radius + self.width
 
 
-@register_model
 @radial_model
 class ExponentialRadialModel(RadialModel):
     r"""Exponential, :math:`A N e^{-\theta/\theta_0}`, with an exact norm on the sphere.
@@ -228,7 +224,6 @@ class ExponentialRadialModel(RadialModel):
         return scales(self.theta_0, 1, 10)
 
 
-@register_model
 @radial_model
 class DiffusionRadialModel(RadialModel):
     r"""Halo of electrons that diffuse away from a pulsar and cool.

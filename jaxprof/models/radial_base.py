@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,18 @@ from jaxprof.models.units import attach, check, is_concrete, is_quantity, to_val
 
 BRIGHTNESS = "cm-2 s-1 sr-1"
 
-radial_model = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 _evaluate = jit_by_size(lambda model, separation: model._off_centre(separation))
 _at = jit_by_size(lambda model, lon, lat: model._at(lon, lat))
+
+M = TypeVar("M", bound=type)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
+def radial_model(cls: M) -> M:
+    """Class decorator of radial laws: a frozen dataclass of parameters, and a JAX pytree."""
+    make: Any = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+    return register_model(make(cls))
+
 
 #: Model classes by class name and by tag, filled when a class is defined.
 _BY_NAME: dict[str, type[RadialModel]] = {}
@@ -197,7 +206,6 @@ class RadialModel(RadialIntegrals):
         return SumRadialModel(self, other)
 
 
-@register_model
 @radial_model
 class FunctionRadialModel(RadialModel):
     """A law by a function of one's own, see `RadialModel.from_function`.

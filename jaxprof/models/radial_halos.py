@@ -26,7 +26,7 @@ import numpy as np
 from jax import Array
 
 from jaxprof.models import radial_functions as functions
-from jaxprof.models.base import parameter, register_model, static
+from jaxprof.models.base import parameter, static
 from jaxprof.models.radial_base import RadialModel, radial_model, scales
 from jaxprof.models.radial_quadrature import line_of_sight_integral
 from jaxprof.models.units import is_concrete
@@ -98,7 +98,6 @@ class HaloRadialModel(RadialModel):
         return jnp.where(outside, jnp.rad2deg(angle), 90.0)
 
 
-@register_model
 @radial_model
 class NFWRadialModel(HaloRadialModel):
     r"""Navarro-Frenk-White halo, :math:`\rho_s (r_s/r) (1 + r/r_s)^{-2}`.
@@ -144,7 +143,6 @@ class NFWRadialModel(HaloRadialModel):
         return 1.0
 
 
-@register_model
 @radial_model
 class GeneralizedNFWRadialModel(HaloRadialModel):
     r"""Generalised NFW halo, with three slopes.
@@ -213,7 +211,6 @@ class GeneralizedNFWRadialModel(HaloRadialModel):
         return self.gamma
 
 
-@register_model
 @radial_model
 class EinastoRadialModel(HaloRadialModel):
     r"""Einasto halo, :math:`\rho_s \exp\{-\frac{2}{\alpha} [(r/r_s)^\alpha - 1]\}`.
@@ -260,7 +257,6 @@ class EinastoRadialModel(HaloRadialModel):
         return functions.einasto_density(radius, self.rho_s, self.r_s, self.alpha)
 
 
-@register_model
 @radial_model
 class BurkertRadialModel(HaloRadialModel):
     r"""Burkert halo, with a core: :math:`\rho_s / [(1 + r/r_s) (1 + (r/r_s)^2)]`.

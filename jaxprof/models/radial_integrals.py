@@ -194,6 +194,7 @@ class RadialIntegrals(Model):
             )
         return result
 
+    @in_double_precision
     def ring_norms(self, edges: Any, reference_flux: Any) -> Any:
         """Norms of rings as a profile reports them: flux of each over the reference flux.
 
@@ -225,6 +226,7 @@ class RadialIntegrals(Model):
         """
         return _over_reference(self.ring_integral(_plain(edges, "edges")), reference_flux)
 
+    @in_double_precision
     def norms(
         self, lon: Any, lat: Any, solid_angle: Any, reference_flux: Any, factor: Any = 1.0
     ) -> Any:

@@ -12,14 +12,13 @@ import numpy as np
 from jax import Array
 
 from jaxprof.models import radial_functions as functions
-from jaxprof.models.base import parameter, register_model, static
+from jaxprof.models.base import parameter, static
 from jaxprof.models.radial_base import BRIGHTNESS, RadialModel, radial_model, scales
 from jaxprof.models.units import is_concrete
 
 EMISSIVITY = "cm-2 s-1 sr-1 deg-1"
 
 
-@register_model
 @radial_model
 class ConstantRadialModel(RadialModel):
     r"""The same brightness everywhere.
@@ -48,7 +47,6 @@ class ConstantRadialModel(RadialModel):
         return self.amplitude * functions.ring_solid_angle(low, high)
 
 
-@register_model
 @radial_model
 class PowerLawRadialModel(RadialModel):
     r"""Power law of the separation, :math:`A (\theta/\theta_0)^{-\alpha}`.
@@ -95,7 +93,6 @@ class PowerLawRadialModel(RadialModel):
             )
 
 
-@register_model
 @radial_model
 class CoredPowerLawRadialModel(RadialModel):
     r"""Power law with a core, :math:`A [1 + (\theta/\theta_c)^2]^{-\alpha/2}`.
@@ -133,7 +130,6 @@ class CoredPowerLawRadialModel(RadialModel):
         return scales(self.core, 1, 30)
 
 
-@register_model
 @radial_model
 class PowerLawDensityRadialModel(RadialModel):
     r"""Power law in space, :math:`A [(r^2 + r_c^2)/r_0^2]^{-\alpha/2}`, projected.

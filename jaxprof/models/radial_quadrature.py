@@ -100,8 +100,8 @@ def _panel(low: Array, high: Array, n: int, *, dense_ends: bool = False) -> tupl
     u = u + 0.5
     if dense_ends:
         u, w = u**2 * (3 - 2 * u), w * 6 * u * (1 - u)
-    u, w = (jnp.asarray(v, low.dtype).reshape(-1, *(1,) * low.ndim) for v in (u, w))
-    return low[None] + (high - low)[None] * u, (high - low)[None] * w
+    share, weight = (jnp.asarray(v, low.dtype).reshape(-1, *(1,) * low.ndim) for v in (u, w))
+    return low[None] + (high - low)[None] * share, (high - low)[None] * weight
 
 
 def chord_integral(
@@ -109,9 +109,9 @@ def chord_integral(
 ) -> Array:
     r"""Integrate along a line that passes the centre: :math:`\int f(\sqrt{s^2 + b^2})\,ds`.
 
-    With :math:`s = b \sinh t` it is :math:`\int f(r)\,r\,dt`, :math:`r = b \cosh t`, in which powers
-    of the radius are exponentials, whatever their index. The quadrature is split where r is the
-    scale radius.
+    With :math:`s = b \sinh t` and :math:`r = b \cosh t` it is :math:`\int f(r)\,r\,dt`, in which
+    powers of the radius are exponentials, whatever their index. The quadrature is split where r is
+    the scale radius.
 
     Parameters
     ----------
