@@ -27,13 +27,21 @@ M = TypeVar("M", bound=type)
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
 def radial_model(cls: M) -> M:
-    """Class decorator of radial laws: a frozen dataclass of parameters, and a JAX pytree."""
+    """Class decorator of radial laws: a frozen dataclass of parameters, and a JAX pytree.
+
+    Dicts of laws then know the class by its name and its ``tag``.
+    """
     make: Any = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-    return register_model(make(cls))
+    return _named(register_model(make(cls)))
 
 
-#: Model classes by class name and by tag, filled when a class is defined.
-_BY_NAME: dict[str, type[RadialModel]] = {}
+def _named(cls: M) -> M:
+    _BY_NAME.update({cls.__name__: cls, cls.tag: cls})  # type: ignore[attr-defined]
+    return cls
+
+
+#: Model classes by class name and by tag.
+_BY_NAME: dict[str, Any] = {}
 
 
 def scales(size: Any, *factors: float) -> tuple[Any, ...]:
@@ -55,17 +63,14 @@ class RadialModel(RadialIntegrals):
     Plain angles are in degrees. Quantities, Python numbers and numpy arrays of float64 are computed
     with in float64 even where JAX has it disabled; results then are numpy arrays.
 
-    A law of one's own needs no class, see `from_function`. A subclass defines ``tag`` and
+    A law of one's own needs no class, see `from_function`. A subclass is decorated with
+    `radial_model` and has fields for its parameters, the centre and the frame, a ``tag``, and
     ``evaluate(separation)``, with the separations in deg, of any shape; if it has a kink,
     ``_breaks()``, and ``_ring_integral(low, high)`` where there is a closed form.
     """
 
     tag: ClassVar[str]
     frame: str
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        _BY_NAME.update({cls.__name__: cls, cls.tag: cls})
 
     @staticmethod
     def from_function(
@@ -143,6 +148,7 @@ class RadialModel(RadialIntegrals):
         ValueError
             If a concrete separation is not finite, out of range, or has a wrong unit.
         """
+        self._check_scalars()
         angle = in_range(numbers(separation, "deg", "separation"), 0, 180, "separation")
         result = _evaluate(self, angle)
         return attach(result, BRIGHTNESS, separation) if is_quantity(separation) else result
@@ -166,6 +172,7 @@ class RadialModel(RadialIntegrals):
         ValueError
             If a concrete position is not finite or has a wrong unit.
         """
+        self._check_scalars()
         result = _at(self, numbers(lon, "deg", "lon"), numbers(lat, "deg", "lat"))
         for position in (lon, lat):
             if is_quantity(position):
@@ -242,13 +249,18 @@ class FunctionRadialModel(RadialModel):
         }
         object.__setattr__(self, "values", values)
         try:
-            jax.eval_shape(self.evaluate, jax.ShapeDtypeStruct((2, 3), jnp.zeros(()).dtype))
+            probe = jax.eval_shape(self.evaluate, jax.ShapeDtypeStruct((2, 3), jnp.zeros(()).dtype))
             self._breaks()
         except TypeError as error:
             raise ValueError(
-                f"function (or breaks) cannot be called with the parameters {sorted(values)}: "
-                f"{error}"
+                f"function (or breaks) with the parameters {sorted(values)} cannot be called, or "
+                f"not be traced by JAX: {error}"
             ) from error
+        if probe.shape != (2, 3):
+            raise ValueError(
+                f"function returns the shape {probe.shape} for separations of the shape (2, 3); it "
+                "must work element by element"
+            )
 
     def __getattr__(self, name: str) -> Any:
         values = self.__dict__.get("values", {})
@@ -295,6 +307,7 @@ class FunctionRadialModel(RadialModel):
         return f"RadialModel.from_function({', '.join([name, *items, centre])})"
 
 
+@_named
 @register_model
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SumRadialModel(RadialModel):
@@ -378,6 +391,10 @@ class SumRadialModel(RadialModel):
 
     def _polygon_integral(self, lon: Array, lat: Array) -> Array:
         return self.model1._polygon_integral(lon, lat) + self.model2._polygon_integral(lon, lat)
+
+    def _check_scalars(self) -> None:
+        self.model1._check_scalars()
+        self.model2._check_scalars()
 
     def _check_rings(self, inner: float) -> None:
         self.model1._check_rings(inner)

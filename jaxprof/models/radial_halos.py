@@ -42,7 +42,6 @@ class HaloRadialModel(RadialModel):
     A subclass defines ``tag`` and ``density(radius)``.
     """
 
-    tag: ClassVar[str] = "halo"
     amplitude: Any
     r_s: Any
     distance: Any

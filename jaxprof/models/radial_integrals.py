@@ -83,6 +83,15 @@ class RadialIntegrals(Model):
 
         return polygon_integral(cone, lon, lat, self.lon_0, self.lat_0, self._breaks())
 
+    def _check_scalars(self) -> None:
+        """Refuse parameters that would be taken for those of as many separations."""
+        for field in self._parameter_fields():
+            if shape := np.shape(getattr(self, field.name)):
+                raise ValueError(
+                    f"{field.name} has the shape {shape}; a law has one value of each parameter: "
+                    "use jax.vmap(lambda law: ...)(law) for many laws"
+                )
+
     def _check_rings(self, inner: float) -> None:
         """Refuse rings from an inner radius [deg] on over which the law has no integral."""
 
@@ -110,6 +119,7 @@ class RadialIntegrals(Model):
             If concrete edges do not increase, are out of range or have a wrong unit, or if the
             integral over the innermost ring is infinite.
         """
+        self._check_scalars()
         angles = in_range(numbers(edges, "deg", "edges"), 0, 180, "edges")
         if np.ndim(angles) == 0 or np.shape(angles)[-1] < 2:
             raise ValueError(f"edges must be two or more along the last axis, got {edges}")
@@ -145,6 +155,7 @@ class RadialIntegrals(Model):
             If concrete vertices are not finite or have a wrong unit, if there are less than three,
             or if the law has no integral around its centre.
         """
+        self._check_scalars()
         x, y = numbers(lon, "deg", "lon"), numbers(lat, "deg", "lat")
         if np.broadcast_shapes(np.shape(x), np.shape(y))[-1:] < (3,):
             raise ValueError(f"lon and lat must be three vertices or more, got {lon} and {lat}")
@@ -184,6 +195,7 @@ class RadialIntegrals(Model):
         """
         if is_quantity(factor):
             raise ValueError("factor is a quantity; give plain numbers, in whatever unit")
+        self._check_scalars()
         points = numbers(lon, "deg", "lon"), numbers(lat, "deg", "lat")
         weights = numbers(solid_angle, "sr", "solid_angle"), numbers(factor, "", "factor")
         result, on_centre, cusp = _weighted(self, *points, *weights)
