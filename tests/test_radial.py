@@ -207,13 +207,14 @@ def test_power_law_in_space(alpha, core, radius_max):
         expected.append(2 * sum(integrate.quad(density, a, b, (x,), **quad)[0] for a, b in parts))
     assert_allclose(model(t), expected, rtol=1e-9)
     if radius_max == 1.2:
-        assert np.all(np.asarray(model([1.2, 1.3, 90.0])) == 0)
+        assert np.all(np.asarray(model([1.2, 1.3, 2.0, 90.0])) == 0)
     # rings in ln theta, on which a cusp theta^(1 - alpha) is smooth
     edges = np.linspace(np.log(0.5) - 40 / min(3 - alpha, 2), np.log(0.5), 121)
     x, w = np.polynomial.legendre.leggauss(16)
     half = np.diff(edges)[:, None] / 2
     theta = np.exp(edges[:-1, None] + half * (1 + x))
-    total = np.sum(half * w * np.asarray(model.evaluate(theta)) * theta * DEG * np.sin(theta * DEG))
+    values = np.asarray(jax.jit(model.evaluate)(theta))
+    total = np.sum(half * w * values * theta * DEG * np.sin(theta * DEG))
     assert_allclose(model.ring_integral([0, 0.5]), [2 * np.pi * total], rtol=1e-8)
 
 
@@ -394,7 +395,7 @@ def test_derivatives(name):
         assert_allclose(slope / scale, difference / scale, rtol=1e-7, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["pl", "disk", "nfw"])
+@pytest.mark.parametrize("name", ["pl", "disk", pytest.param("nfw", marks=SLOW)])
 def test_reverse_mode(name):
     model = LAWS[name]
     edges = jnp.array([0.0, 0.3, 2.5])
@@ -411,13 +412,14 @@ def test_reverse_mode(name):
 def test_derivatives_by_edges_and_centre():
     model = LAWS["diffusion"]
     edges = jnp.array([0.0, 0.9, 0.9, 2.0])  # a break on edges, and a ring of no width
-    slope = jax.jacfwd(model.ring_integral)(edges)
+    slope = jax.jit(jax.jacfwd(model.ring_integral))(edges)
     expected = 2 * np.pi * DEG * np.sin(np.asarray(edges) * DEG) * np.asarray(model(edges))
     expected = expected[:, None] * (np.eye(4)[:, 1:] - np.eye(4)[:, :-1])
     assert_allclose(slope, expected.T, atol=1e-12 * np.abs(expected).max())
     # a hard disk moves its flux between rings with its radius
     disk = rm.DiskRadialModel(amplitude=1.0, r_0=0.9, edge_width=0.0)
-    got = jax.grad(lambda r: disk.replace(r_0=r).ring_integral(jnp.array([0.0, 0.5]))[0])(0.9)
+    first = lambda r: disk.replace(r_0=r).ring_integral(jnp.array([0.0, 0.5]))[0]  # noqa: E731
+    got = jax.jit(jax.grad(first))(0.9)
     cap = lambda t: np.sin(t * DEG / 2) ** 2  # noqa: E731
     assert_allclose(got, -cap(0.5) / cap(0.9) ** 2 * np.sin(0.9 * DEG) / 2 * DEG, rtol=1e-10)
 
@@ -439,7 +441,6 @@ def test_properties(name):
         return model.replace(amplitude=amplitude).ring_integral(jnp.asarray(edges))
 
     loop = np.stack([one(a) for a in amplitudes])
-    assert_allclose(jax.vmap(one)(amplitudes), loop, rtol=1e-13)
     assert_allclose(jax.jit(jax.vmap(one))(amplitudes), loop, rtol=1e-13)
     # many laws in one pytree, and the law itself as an argument
     many = jax.tree.map(lambda x: jnp.full(3, x), model).replace(amplitude=amplitudes)
@@ -509,11 +510,17 @@ def test_box_on_the_cusp():
     quarter = model.polygon_integral(lon, lat)
     whole = model.polygon_integral([0.2, -0.2, -0.2, 0.2], lat[2] * np.array([1, 1, -1, -1.0]))
     assert_allclose(4 * quarter, whole, rtol=1e-9)
-    slope = jax.grad(lambda a: model.replace(lon_0=a).polygon_integral(lon, lat))(1e-3)
-    f = [model.replace(lon_0=1e-3 + h).polygon_integral(lon, lat) for h in (1e-6, -1e-6)]
-    assert_allclose(slope, (f[0] - f[1]) / 2e-6, rtol=1e-5)
-    finite = jax.grad(lambda m: m.polygon_integral(lon, lat))(model)
-    assert all(np.isfinite(leaf) for leaf in jax.tree.leaves(finite))
+    # derivatives with respect to the centre and the index, next to an edge and on it
+    both = jax.jit(
+        jax.value_and_grad(
+            lambda x: model.replace(lon_0=x[0], alpha=x[1]).polygon_integral(lon, lat)
+        )
+    )
+    assert np.all(np.isfinite(both(np.array([0.0, 1.2]))[1]))
+    slope = both(np.array([1e-3, 1.2]))[1]
+    for i in range(2):
+        f = [both(np.array([1e-3, 1.2]) + h * np.eye(2)[i])[0] for h in (1e-6, -1e-6)]
+        assert_allclose(slope[i], (f[0] - f[1]) / 2e-6, rtol=1e-5)
 
 
 def test_disk_in_boxes():
@@ -574,7 +581,8 @@ def test_point_on_the_cusp():
         # a point without a weight may be there
         expected = 1e-6 * np.asarray(model(0.1))
         assert_allclose(model.integral(lon, lat, [0.0, 1e-6]), expected, rtol=1e-12)
-        slope = jax.grad(lambda m: m.integral(lon, lat, jnp.array([0.0, 1e-6])))(model)
+        grad = jax.jit(jax.grad(lambda m: m.integral(lon, lat, jnp.array([0.0, 1e-6]))))
+        slope = grad(model)
         assert all(np.isfinite(x) for x in jax.tree.leaves(slope))
     model = LAWS["gauss"]
     expected = 1e-6 * np.sum(model([0.0, 0.1]))
@@ -616,7 +624,7 @@ def test_law_of_a_function():
     assert_allclose(model.ring_integral(edges), ours.ring_integral(edges), rtol=1e-10)
     lon, lat = [2.8, 3.1, 3.1], [-0.2, -0.2, 0.3]
     assert_allclose(model.polygon_integral(lon, lat), ours.polygon_integral(lon, lat), rtol=1e-9)
-    slopes = [jax.grad(lambda m: m.ring_integral(edges)[0])(m) for m in (model, ours)]
+    slopes = [jax.jit(jax.grad(lambda m: m.ring_integral(edges)[0]))(m) for m in (model, ours)]
     assert_allclose(slopes[0].alpha, slopes[1].alpha, rtol=1e-9)
     assert_allclose(slopes[0].amplitude, slopes[1].amplitude, rtol=1e-9)
     moved = model.replace(alpha=1.1, lat_0=2.0)
@@ -625,8 +633,6 @@ def test_law_of_a_function():
     assert repr(model).startswith(
         "RadialModel.from_function(own, amplitude=0.7, alpha=1.3, lon_0=3"
     )
-    many = jax.vmap(lambda a: model.replace(alpha=a).ring_integral(jnp.asarray(edges)))
-    assert many(jnp.array([1.0, 1.3])).shape == (2, 2)
     with pytest.raises(AttributeError, match="beta"):
         _ = model.beta
     with pytest.raises(ValueError, match="beta"):
@@ -790,7 +796,7 @@ def test_errors(make, match):
 
 def test_single_precision():
     edges = np.array([0.0, 0.1, 0.5, 1.0])
-    for name in ("pl", "diffusion", "nfw", "pl-density-cut", "shell"):
+    for name in ("pl", "diffusion", "pl-density-cut"):
         model = LAWS[name]
         got = model.ring_integral(jnp.asarray(edges, jnp.float32))
         assert got.dtype == jnp.float32
