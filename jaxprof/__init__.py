@@ -26,6 +26,7 @@ from jaxprof.models.radial import PowerLawDensityRadialModel as PowerLawDensityR
 from jaxprof.models.radial import PowerLawRadialModel as PowerLawRadialModel
 from jaxprof.models.radial import RadialModel as RadialModel
 from jaxprof.models.radial import ShellRadialModel as ShellRadialModel
+from jaxprof.models.radial import SumRadialModel as SumRadialModel
 from jaxprof.models.spatial import ConstantSpatialModel as ConstantSpatialModel
 from jaxprof.models.spatial import DiskSpatialModel as DiskSpatialModel
 from jaxprof.models.spatial import GaussianSpatialModel as GaussianSpatialModel

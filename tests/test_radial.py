@@ -689,6 +689,13 @@ def test_sum():
     lon, lat = np.array([0.1, 0.5]), np.array([0.0, 0.3])
     expected = model.model1.brightness(lon, lat) + model.model2.brightness(lon, lat)
     assert_allclose(model.brightness(lon, lat), expected, rtol=1e-14)
+    omega = np.array([1e-5, 2e-5])
+    assert_allclose(model.integral(lon, lat, omega), np.sum(omega * expected), rtol=1e-14)
+    box = [0, 0.3, 0.3], [0, 0, 0.3]
+    expected = model.model1.polygon_integral(*box) + model.model2.polygon_integral(*box)
+    assert_allclose(model.polygon_integral(*box), expected, rtol=1e-14)
+    with pytest.raises(ValueError, match="on the centre"):
+        model.integral([0.0, 0.1], [0.0, 0.1], omega)
     with pytest.raises(ValueError, match="one centre"):
         model.ring_integral([0, 1.0])
     model = LAWS["pl"] + LAWS["gauss"] + LAWS["const"]
@@ -781,6 +788,7 @@ def test_units():
         (lambda: LAWS["pl"].ring_integral([0.0, 200.0]), "edges"),
         (lambda: LAWS["pl"].brightness(np.nan, 0.0), "lon"),
         (lambda: LAWS["pl"].polygon_integral([0, 1.0], [0, 1.0]), "vertices"),
+        (lambda: LAWS["pl"].polygon_integral([0, 1.0, 91.0], [0, 1.0, 0]), "90 deg"),
         (lambda: LAWS["pl"].integral([1.0], [1.0], [np.nan]), "solid_angle"),
         (lambda: LAWS["pl"].integral([1.0], [1.0], [1.0], [np.nan]), "factor"),
         (lambda: LAWS["pl"].replace(alpha=np.ones(3))([1.0, 2.0, 3.0]), "alpha has the shape"),
@@ -801,3 +809,21 @@ def test_single_precision():
         got = model.ring_integral(jnp.asarray(edges, jnp.float32))
         assert got.dtype == jnp.float32
         assert_allclose(got, model.ring_integral(edges), rtol=1e-4)
+
+
+def test_numbers_are_float64_without_float64():
+    edges, box = np.array([0.0, 0.1, 0.5]), (np.array([0, 0.1, 0.1]), np.array([0, 0, 0.1]))
+    model = rm.GaussianRadialModel(amplitude=1e-44, sigma=0.3)
+    calls = (
+        lambda: model(edges),
+        lambda: model.ring_norms(edges, [1e-40, 2e-44]),
+        lambda: model.polygon_integral(*box),
+        lambda: model.norms(*box, np.array([1e-5, 1e-5, 0]), [2e-44]),
+    )
+    expected = [np.asarray(call()) for call in calls]
+    with jax.enable_x64(False):
+        for call, value in zip(calls, expected, strict=True):
+            found = call()
+            assert found.dtype == np.float64
+            assert_allclose(found, value, rtol=1e-15)
+        assert model.ring_integral(jnp.asarray(edges)).dtype == jnp.float32

@@ -386,6 +386,9 @@ class SumRadialModel(RadialModel):
     def _at(self, lon: Array, lat: Array) -> Array:
         return self.model1._at(lon, lat) + self.model2._at(lon, lat)
 
+    def _on_cusp(self, lon: Array, lat: Array) -> Array:
+        return self.model1._on_cusp(lon, lat) | self.model2._on_cusp(lon, lat)
+
     def _ring_integral(self, low: Array, high: Array) -> Array:
         return self.model1._ring_integral(low, high) + self.model2._ring_integral(low, high)
 

@@ -23,13 +23,11 @@ _polygons = jit_by_size(lambda model, lon, lat: model._polygon_integral(lon, lat
 @jit_by_size
 def _weighted(
     model: Any, lon: Array, lat: Array, solid_angle: Array, factor: Array
-) -> tuple[Array, Array, Array]:
-    """The weighted sum, whether a point that counts is on the centre, whether there is a cusp."""
+) -> tuple[Array, Array]:
+    """The weighted sum, and whether a point that counts is where the law is infinite."""
     weights = solid_angle * factor
     result = jnp.sum(weights * model._at(lon, lat), axis=-1)
-    on_centre = (separation(lon, lat, model.lon_0, model.lat_0) == 0) & (weights != 0)
-    centre, beside = model._off_centre(jnp.array([0.0, 1e-6], result.dtype))
-    return result, jnp.any(on_centre), jnp.abs(centre) > 1.5 * jnp.abs(beside)
+    return result, jnp.any(model._on_cusp(lon, lat) & (weights != 0))
 
 
 def numbers(value: Any, unit: str, name: str) -> Any:
@@ -76,6 +74,12 @@ class RadialIntegrals(Model):
     def _at(self, lon: Array, lat: Array) -> Array:
         """Brightness at positions [deg]."""
         return self._off_centre(jnp.rad2deg(separation(lon, lat, self.lon_0, self.lat_0)))
+
+    def _on_cusp(self, lon: Array, lat: Array) -> Array:
+        """Whether positions [deg] are on the centre of a law that is infinite there."""
+        on_centre = separation(lon, lat, self.lon_0, self.lat_0) == 0
+        centre, beside = self._off_centre(jnp.array([0.0, 1e-6], jnp.result_type(lon, lat)))
+        return on_centre & (jnp.abs(centre) > 1.5 * jnp.abs(beside))
 
     def _polygon_integral(self, lon: Array, lat: Array) -> Array:
         def cone(separation: Array) -> Array:
@@ -147,13 +151,14 @@ class RadialIntegrals(Model):
         -------
         jax.Array or Quantity, shape (...)
             In cm-2 s-1; a quantity if `lon` or `lat` is one. Right to 1e-7 of the integral over the
-            circle around the centre that reaches as far as the polygon.
+            circle around the centre that reaches as far as the polygon. In a function that JAX
+            traces it is NaN where a vertex is 90 deg or more from the centre.
 
         Raises
         ------
         ValueError
-            If concrete vertices are not finite or have a wrong unit, if there are less than three,
-            or if the law has no integral around its centre.
+            If concrete vertices are not finite, 90 deg or more from the centre or have a wrong
+            unit, if there are less than three, or if the law has no integral around its centre.
         """
         self._check_scalars()
         x, y = numbers(lon, "deg", "lon"), numbers(lat, "deg", "lat")
@@ -161,6 +166,10 @@ class RadialIntegrals(Model):
             raise ValueError(f"lon and lat must be three vertices or more, got {lon} and {lat}")
         self._check_rings(0.0)
         result = _polygons(self, x, y)
+        if is_concrete(result) and np.any(np.isnan(np.asarray(result))):
+            raise ValueError(
+                "lon, lat: a vertex is 90 deg or more from the centre of the law; cut the polygon"
+            )
         for position in (lon, lat):
             if is_quantity(position):
                 return attach(result, FLUX, position)
@@ -198,8 +207,8 @@ class RadialIntegrals(Model):
         self._check_scalars()
         points = numbers(lon, "deg", "lon"), numbers(lat, "deg", "lat")
         weights = numbers(solid_angle, "sr", "solid_angle"), numbers(factor, "", "factor")
-        result, on_centre, cusp = _weighted(self, *points, *weights)
-        if is_concrete(result) and np.any(np.asarray(on_centre & cusp)):
+        result, on_cusp = _weighted(self, *points, *weights)
+        if is_concrete(on_cusp) and on_cusp:
             raise ValueError(
                 f"lon, lat: one of the points is on the centre, where {type(self).__name__} is "
                 "infinite; move it, or use ring_integral or polygon_integral"

@@ -62,7 +62,7 @@ def polygon_integral(
     Returns
     -------
     jax.Array, shape (...)
-        The integrals.
+        The integrals; NaN where a vertex is too far from the centre.
     """
     edges = _edges(lon, lat, lon_0, lat_0)
     length = edges.stop - edges.start
@@ -109,6 +109,8 @@ def _edges(lon: Real, lat: Real, lon_0: Real, lat_0: Real) -> _Edges:
     north = jnp.sin(lat - lat_0)
     north = north + 2 * jnp.cos(lat) * jnp.sin(lat_0) * jnp.sin((lon - lon_0) / 2) ** 2
     x, y, z = jnp.cos(lat) * jnp.sin(lon - lon_0), north, 1 - 2 * half_versine
+    # arc lengths are told by their tangents
+    z = jnp.where(z > 0, z, jnp.nan)
     dx, dy = jnp.roll(x, -1, axis=-1) - x, jnp.roll(y, -1, axis=-1) - y
     # not the difference of cosines, which has no digits near the centre
     dz = -2 * (jnp.roll(half_versine, -1, axis=-1) - half_versine)
