@@ -142,6 +142,10 @@ class NFWRadialModel(HaloRadialModel):
     def _slope(self) -> Any:
         return 1.0
 
+    def _breaks(self) -> tuple[Any, ...]:
+        # the turn at the scale radius is a slow one, which needs no split
+        return super()._breaks()[1:]
+
 
 @radial_model
 class GeneralizedNFWRadialModel(HaloRadialModel):
