@@ -9,7 +9,7 @@ from scipy import integrate, special
 
 from jaxprof.models import radial as rm
 from jaxprof.models import spatial as sm
-from jaxprof.models.base import parameter, static
+from jaxprof.models.base import parameter
 from jaxprof.models.radial_halos import KPC
 
 DEG = np.pi / 180
@@ -364,8 +364,8 @@ SLOW = pytest.mark.slow
 )
 def test_derivatives(name):
     model = LAWS[name].replace(lon_0=83.6, lat_0=-42.0)
-    leaves, tree = jax.tree.flatten(model)
-    names = list(model.parameters)
+    paths, tree = jax.tree.flatten_with_path(model)
+    names, leaves = zip(*((path[0].name, leaf) for path, leaf in paths), strict=True)
     edges = jnp.array([0.0, 0.3, 1.0, 2.5])
     lon, lat = jnp.array([83.6, 83.9]), jnp.array([-42.0, -41.9])
 
@@ -673,9 +673,6 @@ def test_subclass():
     class Own(rm.RadialModel):
         tag = "own-test"
         amplitude: float = parameter(1.0)
-        lon_0: float = parameter(0.0, unit="deg")
-        lat_0: float = parameter(0.0, unit="deg", kind="latitude")
-        frame: str = static("icrs")
 
         def evaluate(self, separation):
             return self.amplitude * jnp.exp(-separation)
@@ -793,6 +790,7 @@ def test_units():
         (lambda: LAWS["pl"].integral([1.0], [1.0], [1.0], [np.nan]), "factor"),
         (lambda: LAWS["pl"].replace(alpha=np.ones(3))([1.0, 2.0, 3.0]), "alpha has the shape"),
         (lambda: rm.RadialModel.from_function(3.0), "function"),
+        (lambda: rm.RadialModel.from_function(lambda t, tag: t, tag=1.0), "tag"),
         (lambda: rm.RadialModel.from_function(lambda t: jnp.sum(t)), "element by element"),
         (lambda: rm.RadialModel.from_function(lambda t: np.exp(t)), "traced by JAX"),
     ],

@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 
 from jaxprof.models import radial_functions as functions
-from jaxprof.models.base import parameter, static
+from jaxprof.models.base import parameter
 from jaxprof.models.radial_base import FunctionRadialModel as FunctionRadialModel
 from jaxprof.models.radial_base import RadialModel as RadialModel
 from jaxprof.models.radial_base import SumRadialModel as SumRadialModel
@@ -53,18 +53,13 @@ class GaussianRadialModel(RadialModel):
         Flux of the whole law [cm-2 s-1].
     sigma : float or Quantity, optional
         Standard deviation [deg].
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     """
 
     tag: ClassVar[str] = "gauss"
     amplitude: Any = parameter(1e-12, unit=FLUX)
     sigma: Any = parameter(1.0, unit="deg", kind="positive")
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
@@ -89,19 +84,14 @@ class GeneralizedGaussianRadialModel(RadialModel):
         Radius [deg].
     eta : float, optional
         Shape, > 0: nearly a disk (eta -> 0), a Gaussian (1/2) or an exponential (1).
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     """
 
     tag: ClassVar[str] = "gauss-general"
     amplitude: Any = parameter(1e-12, unit=FLUX)
     r_0: Any = parameter(1.0, unit="deg", kind="positive")
     eta: Any = parameter(0.5, kind="positive")
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
@@ -127,19 +117,14 @@ class DiskRadialModel(RadialModel):
         Width over which the edge falls from 95 % to 5 %, as a fraction of the radius, up to 1. With
         0 the brightness has no useful derivative with respect to the radius, but its integrals over
         rings and polygons have.
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     """
 
     tag: ClassVar[str] = "disk"
     amplitude: Any = parameter(1e-12, unit=FLUX)
     r_0: Any = parameter(1.0, unit="deg", kind="positive")
     edge_width: Any = parameter(0.01, kind="nonnegative")
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -169,19 +154,14 @@ class ShellRadialModel(RadialModel):
         Inner radius [deg].
     width : float or Quantity, optional
         Outer minus inner radius [deg].
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     """
 
     tag: ClassVar[str] = "shell"
     amplitude: Any = parameter(1e-12, unit=FLUX)
     radius: Any = parameter(1.0, unit="deg", kind="nonnegative")
     width: Any = parameter(0.2, unit="deg", kind="positive")
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
@@ -203,18 +183,13 @@ class ExponentialRadialModel(RadialModel):
         Flux of the whole law [cm-2 s-1].
     theta_0 : float or Quantity, optional
         :math:`\theta_0` [deg].
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     """
 
     tag: ClassVar[str] = "exp"
     amplitude: Any = parameter(1e-12, unit=FLUX)
     theta_0: Any = parameter(1.0, unit="deg", kind="positive")
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
@@ -240,18 +215,13 @@ class DiffusionRadialModel(RadialModel):
         Flux of the whole law, but for 0.4 % [cm-2 s-1].
     theta_d : float or Quantity, optional
         Diffusion angle [deg], that of Geminga if not given.
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     """
 
     tag: ClassVar[str] = "diffusion"
     amplitude: Any = parameter(1e-12, unit=FLUX)
     theta_d: Any = parameter(5.4, unit="deg", kind="positive")
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""

@@ -11,16 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxprof.compilation import jit_by_size
-from jaxprof.models.base import format_value, in_double_precision, parameter, register_model, static
-from jaxprof.models.radial_integrals import RadialIntegrals, in_range, numbers
+from jaxprof.models.base import format_value, parameter, register_model, static
+from jaxprof.models.radial_integrals import RadialIntegrals
 from jaxprof.models.spectral_base import read_number
-from jaxprof.models.units import attach, check, is_concrete, is_quantity, to_value
-
-BRIGHTNESS = "cm-2 s-1 sr-1"
-
-_evaluate = jit_by_size(lambda model, separation: model._off_centre(separation))
-_at = jit_by_size(lambda model, lon, lat: model._at(lon, lat))
+from jaxprof.models.units import check, is_concrete, to_value
 
 M = TypeVar("M", bound=type)
 
@@ -52,6 +46,7 @@ def scales(size: Any, *factors: float) -> tuple[Any, ...]:
     return tuple(jax.lax.stop_gradient(jnp.asarray(size)) * factor for factor in factors)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RadialModel(RadialIntegrals):
     """Base of the radial laws: a surface brightness that depends on the angle from a centre alone.
 
@@ -64,13 +59,26 @@ class RadialModel(RadialIntegrals):
     with in float64 even where JAX has it disabled; results then are numpy arrays.
 
     A law of one's own needs no class, see `from_function`. A subclass is decorated with
-    `radial_model` and has fields for its parameters, the centre and the frame, a ``tag``, and
-    ``evaluate(separation)``, with the separations in deg, of any shape; if it has a kink,
-    ``_breaks()``, and ``_ring_integral(low, high)`` where there is a closed form.
+    `radial_model` and has fields for its parameters, a ``tag``, and ``evaluate(separation)``, with
+    the separations in deg, of any shape; if it has a kink, ``_breaks()``, and
+    ``_ring_integral(low, high)`` where there is a closed form.
+
+    Parameters
+    ----------
+    lon_0, lat_0 : float or Quantity, optional
+        Centre [deg].
+    frame : str, optional
+        Frame of the centre.
     """
 
     tag: ClassVar[str]
-    frame: str
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+
+    def _parameter_fields(self) -> list[dataclasses.Field[Any]]:
+        # the law's own first
+        return sorted(super()._parameter_fields(), key=lambda f: f.name in ("lon_0", "lat_0"))
 
     @staticmethod
     def from_function(
@@ -128,57 +136,6 @@ class RadialModel(RadialIntegrals):
             frame=frame,
         )
 
-    @in_double_precision
-    def __call__(self, separation: Any) -> Any:
-        """Surface brightness.
-
-        Parameters
-        ----------
-        separation : array_like or Quantity
-            Angles from the centre, in deg if plain, 0 to 180.
-
-        Returns
-        -------
-        jax.Array or Quantity
-            In cm-2 s-1 sr-1; a quantity if `separation` is one. At the centre it is that at 1e-20
-            deg (float32: 1e-9), which for a law with a cusp is very large but finite.
-
-        Raises
-        ------
-        ValueError
-            If a concrete separation is not finite, out of range, or has a wrong unit.
-        """
-        self._check_scalars()
-        angle = in_range(numbers(separation, "deg", "separation"), 0, 180, "separation")
-        result = _evaluate(self, angle)
-        return attach(result, BRIGHTNESS, separation) if is_quantity(separation) else result
-
-    @in_double_precision
-    def brightness(self, lon: Any, lat: Any) -> Any:
-        """Surface brightness at positions on the sky.
-
-        Parameters
-        ----------
-        lon, lat : array_like or Quantity
-            Positions in the frame of the law, in deg if plain, broadcast.
-
-        Returns
-        -------
-        jax.Array or Quantity
-            In cm-2 s-1 sr-1; a quantity if `lon` or `lat` is one.
-
-        Raises
-        ------
-        ValueError
-            If a concrete position is not finite or has a wrong unit.
-        """
-        self._check_scalars()
-        result = _at(self, numbers(lon, "deg", "lon"), numbers(lat, "deg", "lat"))
-        for position in (lon, lat):
-            if is_quantity(position):
-                return attach(result, BRIGHTNESS, position)
-        return result
-
     def to_dict(self) -> dict[str, Any]:
         """Plain dict of numbers and strings, in the layout of gammapy's YAML model files."""
         return {"radial": self._radial_dict()}
@@ -225,17 +182,12 @@ class FunctionRadialModel(RadialModel):
         As in `RadialModel.from_function`.
     values : dict of str to float or array_like
         The parameters of the function; leaves of the pytree, as the centre is.
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     """
 
     tag: ClassVar[str] = "function"
     values: dict[str, Any]
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
     function: Callable[..., Any] = static(None)
     breaks: Any = static(())
 
@@ -243,6 +195,8 @@ class FunctionRadialModel(RadialModel):
         super().__post_init__()
         if not callable(self.function):
             raise ValueError(f"function must be callable, got {self.function!r}")
+        if taken := sorted(name for name in self.values if hasattr(type(self), name)):
+            raise ValueError(f"parameters {taken} have names that every law has; rename them")
         values = {
             name: check(to_value(value, "", name=name), "real", name=name)
             for name, value in self.values.items()
@@ -326,6 +280,9 @@ class SumRadialModel(RadialModel):
     """
 
     tag: ClassVar[str] = "sum"
+    # no centre of its own
+    lon_0: ClassVar[Any] = None  # type: ignore[misc]
+    lat_0: ClassVar[Any] = None  # type: ignore[misc]
     model1: RadialModel
     model2: RadialModel
 
@@ -337,11 +294,7 @@ class SumRadialModel(RadialModel):
             raise ValueError(
                 f"model2 is in frame {self.model2.frame!r}, but model1 in {self.model1.frame!r}"
             )
-
-    @property
-    def frame(self) -> str:  # type: ignore[override]
-        """Frame of both centres."""
-        return self.model1.frame
+        object.__setattr__(self, "frame", self.model1.frame)
 
     @property
     def parameters(self) -> dict[str, Any]:

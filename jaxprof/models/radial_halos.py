@@ -116,10 +116,8 @@ class NFWRadialModel(HaloRadialModel):
         Distance of the centre [kpc].
     radius_max : float or Quantity, optional
         Outer radius of the halo [kpc]; None for an infinite one.
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     annihilation : bool, optional
         Whether the square of the density is integrated (J-factor) or the density (D-factor).
     """
@@ -130,9 +128,6 @@ class NFWRadialModel(HaloRadialModel):
     rho_s: Any = parameter(0.184, unit=DENSITY, kind="nonnegative")
     distance: Any = parameter(8.33, unit="kpc", kind="positive")
     radius_max: Any = parameter(None, unit="kpc", kind="positive")
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
     annihilation: bool = static(True)
 
     def density(self, radius: Any) -> Any:
@@ -173,10 +168,8 @@ class GeneralizedNFWRadialModel(HaloRadialModel):
         Distance of the centre [kpc].
     radius_max : float or Quantity, optional
         Outer radius of the halo [kpc]; None for an infinite one.
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     annihilation : bool, optional
         Whether the square of the density is integrated (J-factor) or the density (D-factor).
     """
@@ -190,9 +183,6 @@ class GeneralizedNFWRadialModel(HaloRadialModel):
     beta: Any = parameter(3.0)
     distance: Any = parameter(8.33, unit="kpc", kind="positive")
     radius_max: Any = parameter(None, unit="kpc", kind="positive")
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
     annihilation: bool = static(True)
 
     def __post_init__(self) -> None:
@@ -236,10 +226,8 @@ class EinastoRadialModel(HaloRadialModel):
         Distance of the centre [kpc].
     radius_max : float or Quantity, optional
         Outer radius of the halo [kpc]; None for an infinite one.
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     annihilation : bool, optional
         Whether the square of the density is integrated (J-factor) or the density (D-factor).
     """
@@ -251,9 +239,6 @@ class EinastoRadialModel(HaloRadialModel):
     alpha: Any = parameter(0.17, kind="positive")
     distance: Any = parameter(8.33, unit="kpc", kind="positive")
     radius_max: Any = parameter(None, unit="kpc", kind="positive")
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
     annihilation: bool = static(True)
 
     def density(self, radius: Any) -> Any:
@@ -279,10 +264,8 @@ class BurkertRadialModel(HaloRadialModel):
         Distance of the centre [kpc].
     radius_max : float or Quantity, optional
         Outer radius of the halo [kpc]; None for an infinite one.
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     annihilation : bool, optional
         Whether the square of the density is integrated (J-factor) or the density (D-factor).
     """
@@ -293,9 +276,6 @@ class BurkertRadialModel(HaloRadialModel):
     rho_s: Any = parameter(0.712, unit=DENSITY, kind="nonnegative")
     distance: Any = parameter(8.33, unit="kpc", kind="positive")
     radius_max: Any = parameter(None, unit="kpc", kind="positive")
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
     annihilation: bool = static(True)
 
     def density(self, radius: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Integrals of radial laws over rings, polygons and quadrature points, and norms of profiles."""
+"""Brightness of radial laws, integrals over rings, polygons and points, and norms of profiles."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from jaxprof.models.radial_quadrature import ring_integral
 from jaxprof.models.spatial_functions import separation
 from jaxprof.models.units import FLUX, attach, check, is_concrete, is_quantity, to_value
 
+BRIGHTNESS = "cm-2 s-1 sr-1"
+
+_evaluate = jit_by_size(lambda model, separation: model._off_centre(separation))
+_brightness = jit_by_size(lambda model, lon, lat: model._at(lon, lat))
 _rings = jit_by_size(lambda model, edges: model._ring_integral(edges[..., :-1], edges[..., 1:]))
 _polygons = jit_by_size(lambda model, lon, lat: model._polygon_integral(lon, lat))
 
@@ -98,6 +102,57 @@ class RadialIntegrals(Model):
 
     def _check_rings(self, inner: float) -> None:
         """Refuse rings from an inner radius [deg] on over which the law has no integral."""
+
+    @in_double_precision
+    def __call__(self, separation: Any) -> Any:
+        """Surface brightness.
+
+        Parameters
+        ----------
+        separation : array_like or Quantity
+            Angles from the centre, in deg if plain, 0 to 180.
+
+        Returns
+        -------
+        jax.Array or Quantity
+            In cm-2 s-1 sr-1; a quantity if `separation` is one. At the centre it is that at 1e-20
+            deg (float32: 1e-9), which for a law with a cusp is very large but finite.
+
+        Raises
+        ------
+        ValueError
+            If a concrete separation is not finite, out of range, or has a wrong unit.
+        """
+        self._check_scalars()
+        angle = in_range(numbers(separation, "deg", "separation"), 0, 180, "separation")
+        result = _evaluate(self, angle)
+        return attach(result, BRIGHTNESS, separation) if is_quantity(separation) else result
+
+    @in_double_precision
+    def brightness(self, lon: Any, lat: Any) -> Any:
+        """Surface brightness at positions on the sky.
+
+        Parameters
+        ----------
+        lon, lat : array_like or Quantity
+            Positions in the frame of the law, in deg if plain, broadcast.
+
+        Returns
+        -------
+        jax.Array or Quantity
+            In cm-2 s-1 sr-1; a quantity if `lon` or `lat` is one.
+
+        Raises
+        ------
+        ValueError
+            If a concrete position is not finite or has a wrong unit.
+        """
+        self._check_scalars()
+        result = _brightness(self, numbers(lon, "deg", "lon"), numbers(lat, "deg", "lat"))
+        for position in (lon, lat):
+            if is_quantity(position):
+                return attach(result, BRIGHTNESS, position)
+        return result
 
     @in_double_precision
     def ring_integral(self, edges: Any) -> Any:

@@ -12,8 +12,9 @@ import numpy as np
 from jax import Array
 
 from jaxprof.models import radial_functions as functions
-from jaxprof.models.base import parameter, static
-from jaxprof.models.radial_base import BRIGHTNESS, RadialModel, radial_model, scales
+from jaxprof.models.base import parameter
+from jaxprof.models.radial_base import RadialModel, radial_model, scales
+from jaxprof.models.radial_integrals import BRIGHTNESS
 from jaxprof.models.units import is_concrete
 
 EMISSIVITY = "cm-2 s-1 sr-1 deg-1"
@@ -27,17 +28,12 @@ class ConstantRadialModel(RadialModel):
     ----------
     amplitude : float or Quantity, optional
         Brightness [cm-2 s-1 sr-1].
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     """
 
     tag: ClassVar[str] = "const"
     amplitude: Any = parameter(1e-9, unit=BRIGHTNESS)
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
@@ -62,19 +58,14 @@ class PowerLawRadialModel(RadialModel):
         :math:`\alpha`, of any sign.
     reference : float or Quantity, optional
         :math:`\theta_0` [deg].
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     """
 
     tag: ClassVar[str] = "pl"
     amplitude: Any = parameter(1e-9, unit=BRIGHTNESS)
     alpha: Any = parameter(1.0)
     reference: Any = parameter(1.0, unit="deg", kind="positive")
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
@@ -108,19 +99,14 @@ class CoredPowerLawRadialModel(RadialModel):
         :math:`\alpha`, of any sign.
     core : float or Quantity, optional
         :math:`\theta_c` [deg].
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     """
 
     tag: ClassVar[str] = "pl-core"
     amplitude: Any = parameter(1e-9, unit=BRIGHTNESS)
     alpha: Any = parameter(2.0)
     core: Any = parameter(0.1, unit="deg", kind="positive")
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
@@ -149,10 +135,8 @@ class PowerLawDensityRadialModel(RadialModel):
         :math:`r_c`, may be 0, and :math:`r_0` [deg].
     radius_max : float or Quantity, optional
         Outer radius [deg]; None for an infinite one.
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
     """
 
     tag: ClassVar[str] = "pl-density"
@@ -161,9 +145,6 @@ class PowerLawDensityRadialModel(RadialModel):
     core: Any = parameter(0.0, unit="deg", kind="nonnegative")
     reference: Any = parameter(1.0, unit="deg", kind="positive")
     radius_max: Any = parameter(None, unit="deg", kind="positive")
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
 
     def __post_init__(self) -> None:
         super().__post_init__()
