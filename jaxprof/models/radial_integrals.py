@@ -293,12 +293,12 @@ class RadialIntegrals(Model):
         Notes
         -----
         The norm of a ring is right however wide it is, but a fit that takes the flux to come evenly
-        from all of a ring folds it wrongly through PSF and exposure. Ten rings of this kind around
-        a law make its index 1.018 instead of 1 or 1.53 instead of 1.5, and a halo of 5.4 deg 5.33
-        deg (`DiffusionRadialModel`, rings of 1 deg), with a PSF of a quarter to one ring. Rings a
-        quarter as wide are right to 0.1 %, a tenth as wide to 0.02 %; the counts may stay in wide
-        bins. Worse is to take the law at the middle of each ring instead of integrating it:
-        1.63 to 1.7 instead of 1.5.
+        from all of a ring folds it wrongly through the PSF. Ten rings of this kind around a law,
+        with a PSF of a quarter to one ring, make its index 1.02 instead of 1 or 1.53 instead of
+        1.5, and a halo of 5.4 deg 5.33 deg (`DiffusionRadialModel`, rings of 1 deg). With rings a
+        quarter as wide they are right to 0.2 %, with a tenth to 0.03 %; the counts may stay in wide
+        bins. Worse is to take the law at the middle of each ring instead of integrating it: 1.63 to
+        1.7 instead of 1.5.
         """
         return _over_reference(self.ring_integral(_plain(edges, "edges")), reference_flux)
 
