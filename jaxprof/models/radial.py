@@ -1,9 +1,9 @@
 """Radial laws: surface brightness as a function of the angle from a centre, as JAX pytrees.
 
 Here are those of a certain size and flux, and the names of all others: power laws are in
-`jaxprof.models.radial_power_laws`, halos of dark matter in `jaxprof.models.radial_halos`. The formulas
-are in `jaxprof.models.radial_functions`. What laws can do, and how to make one of a function, says
-`RadialModel`.
+`jaxprof.models.radial_power_laws`, halos of dark matter in `jaxprof.models.radial_halos`. The
+formulas are in `jaxprof.models.radial_functions`. What laws can do, and how to make one of a
+function, says `RadialModel`.
 
 Plain numbers are degrees, fluxes in cm-2 s-1 and surface brightness in cm-2 s-1 sr-1; quantities
 and strings such as ``"5 arcmin"`` are converted. Parameters are keyword only. The centre is in the

@@ -2,9 +2,8 @@ r"""Halos of dark matter: J- and D-factors as radial laws, JAX pytrees.
 
 The density is spherical and seen from a finite distance d of its centre. The brightness is
 :math:`A \int_0^\infty \rho^n(r(l))\,dl` with :math:`r^2 = l^2 + d^2 - 2 l d \cos\theta`, exact at
-any separation. (gammapy's ``JFactory`` begins at the radius d tan(theta) instead of d sin(theta)
-and ends at 4 d: 0.8 % less than this for an NFW halo up to 4 d, at 0.7 deg.) With ``annihilation``
-n is 2 and the integral that of the J-factor, without it n is 1 and it is that of the D-factor.
+any separation. With ``annihilation`` n is 2 and the integral that of the J-factor, without it n is
+1 and it is that of the D-factor.
 
 With the default ``amplitude`` of 1 results are J- or D-factors: brightness in GeV2 cm-5 sr-1 or
 GeV cm-2 sr-1, integrals in GeV2 cm-5 or GeV cm-2. For results in flux units,
