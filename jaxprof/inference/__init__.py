@@ -1,1 +1,1 @@
-"""Fits, test statistics, limits, scans and sensitivities."""
+"""Fits of any parameters of a likelihood."""

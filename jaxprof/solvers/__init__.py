@@ -1,1 +1,1 @@
-"""Root finding and linear algebra: functions and arrays only."""
+"""Minimisers and root finders with implicit derivatives: they see functions and arrays only."""

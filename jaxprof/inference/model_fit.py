@@ -1,0 +1,325 @@
+"""Maximum-likelihood fits of any parameters of any function of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprof.compilation import jit_by_size
+from jaxprof.inference.parameters import (
+    Layout,
+    bound_vectors,
+    fixed_names,
+    is_traced,
+    layout_of,
+    numpy_of,
+)
+from jaxprof.likelihood.data import Status
+from jaxprof.solvers.minimise import minimise
+from jaxprof.user_warning import warn_user
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Fitted parameters; a pytree.
+
+    Attributes
+    ----------
+    params : pytree
+        The parameters of the highest probability, in the structure of the start; NaN where the fit
+        did not converge.
+    covariance : array, shape (N, N)
+        Their covariance, the inverse of minus the second derivatives of the log probability. Its
+        rows are ``names``. It is zero for fixed parameters and NaN for those that have none:
+        at active bounds, where nothing tells parameters from each other, or where the log
+        probability has no curvature.
+    errors : pytree
+        Standard deviations, in the structure of ``params``.
+    stat : array, shape ()
+        Minus twice the log probability.
+    status : array of int, shape ()
+        `Status`: ok; boundary, if a bound holds a parameter; degenerate, if a parameter is not
+        determined; not converged, also where the log probability is NaN or where the start lies
+        outside of its domain.
+    other_minimum : pytree
+        Parameters of another minimum, reached from another start, whose stat is less than one
+        higher; NaN if there is none.
+    names : tuple of str
+        A name for each of the N parameters.
+    fixed : tuple of bool
+        Whether each of them kept its value.
+    """
+
+    params: Any
+    covariance: Any
+    errors: Any
+    stat: Any
+    status: Any
+    other_minimum: Any
+    names: tuple[str, ...] = field(metadata={"static": True})
+    fixed: tuple[bool, ...] = field(metadata={"static": True})
+
+    @property
+    def success(self) -> Any:
+        """Whether the parameters are estimates: status ok or boundary."""
+        return self.status <= Status.BOUNDARY
+
+    def __str__(self) -> str:
+        if np.ndim(self.stat) or isinstance(self.stat, jax.core.Tracer):
+            return repr(self)
+        values, errors = (
+            np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+            for tree in (self.params, self.errors)
+        )
+        width = max(map(len, self.names))
+        lines = [f"{type(self).__name__}: {Status(int(self.status)).label}, stat {self.stat:.6g}"]
+        for name, value, error, fixed in zip(self.names, values, errors, self.fixed, strict=True):
+            lines.append(f"{name:{width}}  {value:.6g} {'fixed' if fixed else f'+- {error:.2g}'}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What a fit is compiled for, besides the shapes of its arrays."""
+
+    log_prob: Callable
+    layout: Layout
+    fixed: tuple[bool, ...]
+
+    def __call__(
+        self, starts: jax.Array, lower: jax.Array, upper: jax.Array, args: tuple[Any, ...]
+    ) -> Fit:
+        """Fit from several starts, shape (S, N), within bounds, shape (N,)."""
+        free = np.flatnonzero(~np.array(self.fixed))
+        whole = starts[0]
+
+        def negative(x: jax.Array) -> jax.Array:
+            value = jnp.asarray(self.log_prob(self.layout.unflatten(whole.at[free].set(x)), *args))
+            if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
+                raise ValueError(
+                    "log_prob must return one real number, "
+                    f"not an array of shape {value.shape} and dtype {value.dtype}"
+                )
+            return -value.astype(whole.dtype)
+
+        found = minimise(negative, starts[:, free], lower[free], upper[free])
+        known = found.converged & jnp.all(jnp.isfinite(found.x)) & jnp.isfinite(found.value)
+
+        def where_known(value: jax.Array) -> jax.Array:
+            return jnp.where(known, value, jnp.nan)
+
+        def filled(values: jax.Array, filler: Any) -> Any:
+            vector = jnp.broadcast_to(filler, whole.shape).astype(whole.dtype)
+            return self.layout.unflatten(vector.at[free].set(values))
+
+        degenerate = jnp.any(jnp.isnan(found.errors) & ~found.active)
+        status = jnp.where(jnp.any(found.active), Status.BOUNDARY, Status.OK)
+        status = jnp.where(degenerate, Status.DEGENERATE, status)
+        status = jnp.where(known, status, Status.NOT_CONVERGED)
+        covariance = jnp.zeros((whole.size, whole.size), whole.dtype)
+        other = found.other
+        return Fit(
+            params=filled(where_known(found.x), whole),
+            covariance=covariance.at[np.ix_(free, free)].set(where_known(found.covariance)),
+            errors=filled(where_known(found.errors), 0.0),
+            stat=2.0 * where_known(found.value),
+            status=status.astype(jnp.int32),
+            other_minimum=filled(other, jnp.where(jnp.isnan(other[0]), jnp.nan, whole)),
+            names=self.layout.names,
+            fixed=self.fixed,
+        )
+
+
+def _call(params: Any, function: Callable, *args: Any) -> Any:
+    return function(params, *args)
+
+
+def _log_prob_of(params: Any, likelihood: Any, *args: Any) -> Any:
+    return likelihood.log_prob(params, *args)
+
+
+def split_function(log_prob: Any, args: tuple[Any, ...]) -> tuple[Callable, tuple[Any, ...]]:
+    """A function and its arguments, among these what ``log_prob`` holds itself if it is a pytree.
+
+    So it is compiled once for all likelihoods of the same shapes, and can be mapped over and
+    differentiated.
+
+    Raises
+    ------
+    TypeError
+        For what is neither a function nor has a method ``log_prob``.
+    """
+    if not isinstance(args, tuple):
+        raise TypeError(f"args must be a tuple, got {type(args).__name__}")
+    is_pytree = not jax.tree_util.all_leaves([log_prob])
+    if hasattr(log_prob, "log_prob"):
+        return (_log_prob_of, (log_prob, *args)) if is_pytree else (log_prob.log_prob, args)
+    if not callable(log_prob):
+        raise TypeError(
+            "log_prob must be a function of the parameters or have a method log_prob, "
+            f"got {type(log_prob).__name__}"
+        )
+    return (_call, (log_prob, *args)) if is_pytree else (log_prob, args)
+
+
+def _is_followed(function: Callable, start: Any, others: tuple) -> bool:
+    """Whether a fit is in the precision of its parameters, or in that of what is traced."""
+    single = [getattr(leaf, "dtype", None) == np.float32 for leaf in jax.tree.leaves(start)]
+    if any(single) or is_traced((start, others)):
+        return True
+    # What the function closes over is seen in its constants only.
+    return is_traced(jax.make_jaxpr(function)(start, *others[1]).consts)
+
+
+def random_starts(key: jax.Array, start: Any, scale: Any, number: int) -> Any:
+    """Draw more starts of a fit around the first.
+
+    Parameters
+    ----------
+    key : array
+        Random key, ``jax.random.key(seed)``.
+    start : pytree
+        The first start.
+    scale : pytree
+        Standard deviations of the normal distribution of each parameter, in its structure.
+    number : int
+        How many to draw.
+
+    Returns
+    -------
+    starts : pytree
+        As `start`, with an axis of this length in front of each parameter.
+
+    Raises
+    ------
+    ValueError
+        If the two structures differ.
+    """
+    leaves, structure = jax.tree.flatten(start)
+    keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
+
+    def drawn(value: Any, width: Any, own_key: jax.Array) -> jax.Array:
+        return value + width * jax.random.normal(own_key, (number, *np.shape(value)))
+
+    return jax.tree.map(drawn, start, scale, keys)
+
+
+def fit(
+    log_prob: Any,
+    start: Any,
+    *,
+    args: tuple[Any, ...] = (),
+    bounds: Mapping[str, Any] | None = None,
+    fixed: str | Iterable[str] = (),
+    starts: Any = None,
+) -> Fit:
+    """Find the parameters of the highest probability.
+
+    Parameters
+    ----------
+    log_prob : callable or object
+        ``log_prob(params, *args)`` is the logarithm of the likelihood, or of its product with
+        priors: a scalar, written in JAX, twice differentiable inside of its domain and -inf (or
+        NaN) outside. An object with a method ``log_prob`` will do as well.
+    start : pytree
+        The parameters from which to start: a number, an array, a spectral or spatial model, dicts,
+        tuples or lists of these.
+    args : tuple of pytree
+        Further arguments of `log_prob`. Data given here, rather than closed over, do not make the
+        fit compile again.
+    bounds : dict, optional
+        ``(min, max)`` by the name of a parameter, either of them None where there is none; nested
+        as the parameters or with names joined by dots (``"spectrum.index"``). A bound of an array
+        is for all of its elements or an array itself. A start beyond a bound is moved there.
+    fixed : str or list of str
+        Names of parameters that keep their values. Models have some that no data determine, such
+        as the ``reference`` energy of a power law.
+    starts : pytree, optional
+        More starts: as `start`, with an axis for these in front of each parameter. See
+        `random_starts`. The lowest minimum is taken.
+
+    Returns
+    -------
+    Fit
+        Parameters, covariance, errors, stat and status. The first four have derivatives in
+        forward and reverse mode and of any order, by all arrays in `args`, by what the function
+        closes over, by fixed parameters, and by bounds that hold a parameter.
+
+    Raises
+    ------
+    TypeError
+        For a `log_prob` that is no function, or `args` that are no tuple.
+    ValueError
+        For parameters that are not finite real numbers, names that are not among them, bounds
+        that do not increase, or a `log_prob` that does not return one real number.
+
+    Warns
+    -----
+    UserWarning
+        If another minimum is almost as low, unless this is inside of jit, grad or vmap.
+
+    Notes
+    -----
+    Newton steps with the exact second derivatives, in a trust region and in scaled parameters, go
+    on until the gradient vanishes to rounding. The log probability's changes of order one must
+    matter, as they do for the logarithm of a likelihood. A minimum where the domain ends is not
+    found without a bound there.
+
+    The computation is in float64 whatever the global setting of JAX, unless a parameter of
+    `start` is in float32 or arguments are traced, which are followed.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from jaxprof import fit
+    >>> def log_prob(params, counts):
+    ...     npred = params["norm"] * jnp.array([1.0, 2.0])
+    ...     return jnp.sum(counts * jnp.log(npred) - npred)
+    >>> result = fit(log_prob, {"norm": 1.0}, args=(jnp.array([3.0, 9.0]),))
+    >>> print(f"{result.params['norm']:.6f} +- {result.errors['norm']:.6f}")
+    4.000000 +- 1.154701
+    """
+    function, args = split_function(log_prob, args)
+    if jax.config.read("jax_enable_x64") or _is_followed(function, start, (starts, args, bounds)):
+        result = _fit(function, start, args, (bounds, fixed, starts))
+    else:
+        with jax.enable_x64(True):
+            result = _fit(function, start, args, (bounds, fixed, starts))
+        result = jax.tree.map(_outside_of_double_precision, result)
+    leaf = jax.tree.leaves(result.other_minimum)[0]
+    if not is_traced(result) and np.ndim(result.stat) == 0 and np.all(np.isfinite(leaf)):
+        warn_user(
+            "fit: another minimum is almost as low, less than 1 higher in stat; its parameters are "
+            "the result's other_minimum"
+        )
+    return result
+
+
+def _outside_of_double_precision(leaf: Any) -> Any:
+    """As a numpy array, which JAX takes like any other; what is traced in the dtype it follows."""
+    if isinstance(leaf, jax.core.Tracer):
+        return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype))
+    return np.asarray(leaf)
+
+
+def _fit(function: Callable, start: Any, args: tuple[Any, ...], options: tuple) -> Fit:
+    bounds, fixed, starts = options
+    layout = layout_of(start)
+    dtypes = [getattr(leaf, "dtype", None) for leaf in jax.tree.leaves(start)]
+    floats = [
+        dtype for dtype in dtypes if dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+    ]
+    dtype = jax.dtypes.canonicalize_dtype(np.result_type(*floats) if floats else float)
+    vectors = layout.flatten(start, dtype)[None]
+    if starts is not None:
+        xp, more = numpy_of((start, starts)), layout.flatten(starts, dtype, "starts")
+        vectors = xp.concatenate([vectors, xp.atleast_2d(more)])
+    lower, upper = bound_vectors(layout, bounds, dtype)
+    problem = _Problem(function, layout, fixed_names(layout, fixed))
+    return jit_by_size(problem)(vectors, lower, upper, args)
