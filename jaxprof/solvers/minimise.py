@@ -15,8 +15,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprof.solvers.stationary import at_bounds, covariance, differentiable_minimiser, rises
+from jaxprof.solvers.stationary import at_bounds, covariance, differentiable_minimiser, regular
 from jaxprof.solvers.trust_region import (
+    QuadraticModel,
     bounded_step,
     least_curvature,
     quadratic_model,
@@ -29,6 +30,8 @@ TRIALS = 40
 """Most radii that are tried for one step."""
 RADIUS = 100.0
 """The first radius of the trust region, in conditional standard deviations."""
+ROUNDING = 16
+"""Rounding of the function in units of the last digit."""
 SUFFICIENT = 0.1
 """Part of the predicted gain that a step must bring."""
 DISTINCT = 0.01
@@ -49,8 +52,8 @@ class Tolerances(NamedTuple):
 def tolerances(dtype: jnp.dtype) -> Tolerances:
     """The tolerances for a dtype."""
     if jnp.finfo(dtype).bits == 64:
-        return Tolerances(arrived=1e-16, stuck=1e-6)
-    return Tolerances(arrived=1e-8, stuck=1e-3)
+        return Tolerances(arrived=1e-14, stuck=1e-6)
+    return Tolerances(arrived=1e-7, stuck=1e-3)
 
 
 class Minimum(NamedTuple):
@@ -64,8 +67,8 @@ class Minimum(NamedTuple):
         The function there.
     covariance : array, shape (n, n)
         The inverse of its Hessian there; NaN for parameters that are not determined: those at
-        active bounds, those that take part in a direction without curvature, and those from whose
-        value the function does not rise as its curvature says.
+        active bounds, those that take part in a direction without curvature, and those whose
+        curvature still changed over the last step.
     errors : array, shape (n,)
         Square roots of the covariance's diagonal.
     active : array of bool, shape (n,)
@@ -85,9 +88,16 @@ class Minimum(NamedTuple):
     other: jax.Array
 
 
+class _Bounds(NamedTuple):
+    lower: jax.Array
+    upper: jax.Array
+
+
 class _State(NamedTuple):
     x: jax.Array
     value: jax.Array
+    hessian: jax.Array  # at the point before
+    active: jax.Array
     radius: jax.Array
     decrement: jax.Array
     iteration: jax.Array
@@ -103,94 +113,107 @@ class _Found(NamedTuple):
     converged: jax.Array
 
 
+class _Point(NamedTuple):
+    """A point and what the function is around it; no gradient where bounds are active."""
+
+    x: jax.Array
+    value: jax.Array
+    gradient: jax.Array
+    hessian: jax.Array
+    noise: jax.Array  # rounding of the function
+
+
 class _Trial(NamedTuple):
     x: jax.Array
     value: jax.Array
-    radius: jax.Array
+    radius: jax.Array  # for the next trial or step
     good: jax.Array
     number: jax.Array
 
 
-def _derivatives(function: Function, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jax.grad(function)(x), jax.hessian(function)(x)
+def _attempt(function: Function, here: _Point, model: QuadraticModel, bounds: _Bounds) -> Callable:
+    """The next trial after one that failed."""
+
+    def attempt(trial: _Trial) -> _Trial:
+        step, length = bounded_step(model, trial.radius)
+        new = jnp.clip(here.x + step, *bounds)
+        step = new - here.x
+        predicted = -(here.gradient @ step + 0.5 * step @ here.hessian @ step)
+        value = function(new)
+        gain = here.value - value
+        # Gains that are lost in rounding cannot be compared.
+        small = jnp.abs(predicted) <= here.noise
+        enough = (predicted > 0) & (gain >= SUFFICIENT * predicted)
+        good = jnp.isfinite(value) & jnp.where(small, gain >= -here.noise, enough)
+        wider = (gain > 0.75 * predicted) & (length >= 0.9 * trial.radius)
+        radius = jnp.where(wider, 4.0 * trial.radius, trial.radius)
+        radius = jnp.where(gain < 0.25 * predicted, 0.5 * length, radius)
+        radius = jnp.where(small, trial.radius, radius)
+        radius = jnp.where(good, radius, 0.25 * length)
+        return _Trial(new, value, radius, good, trial.number + 1)
+
+    return attempt
 
 
-def _search(function: Function, start: jax.Array, lower: jax.Array, upper: jax.Array) -> _Found:
+def _improved(function: Function, state: _State, bounds: _Bounds) -> _State:
+    """The state after a Newton step, shortened until the function falls."""
+    x, value = state.x, state.value
+    dtype = x.dtype
+    limits, eps = tolerances(dtype), float(jnp.finfo(dtype).eps)
+    # On their own, which for batches takes half of the time of both in one pass.
+    gradient, hessian = jax.grad(function)(x), jax.hessian(function)(x)
+    known = jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(hessian))
+    active = at_bounds(x, gradient, *bounds)
+    gradient = jnp.where(known & ~active, gradient, 0.0)
+    hessian = jnp.where(known, hessian, jnp.eye(x.size, dtype=dtype))
+    model = quadratic_model(gradient, hessian, active)
+    convex = known & jnp.all(model.curvature > -least_curvature(dtype))
+    decrement = squared_decrement(model)
+    noise = ROUNDING * eps * jnp.maximum(jnp.abs(value), 1.0)
+    # Once the gain is lost in rounding, Newton's steps go on while the gradient shrinks.
+    stagnant = (decrement <= noise) & (decrement >= 0.1 * state.decrement)
+    arrived = convex & ((decrement <= limits.arrived) | stagnant)
+    trial = jax.lax.while_loop(
+        lambda trial: ~trial.good & (trial.number < TRIALS),
+        _attempt(function, _Point(x, value, gradient, hessian, noise), model, bounds),
+        # Of a batch, searches that have ended wait for the others.
+        _Trial(x, value, state.radius, ~known | state.done, jnp.asarray(0)),
+    )
+    stuck = ~trial.good & convex & (decrement <= limits.stuck)
+    moved = trial.good & known
+    return _State(
+        x=jnp.where(moved, trial.x, x),
+        value=jnp.where(moved, trial.value, value),
+        hessian=hessian,
+        active=active,
+        radius=trial.radius,
+        decrement=decrement,
+        iteration=state.iteration + 1,
+        converged=arrived | stuck,
+        done=arrived | ~moved,
+    )
+
+
+def _search(function: Function, start: jax.Array, bounds: _Bounds) -> _Found:
     """The minimum that is reached from a start; nothing here is differentiated."""
-    dtype = start.dtype
-    limits, least = tolerances(dtype), least_curvature(dtype)
-    rounding = 16 * float(jnp.finfo(dtype).eps)
-
-    def body(state: _State) -> _State:
-        x, value = state.x, state.value
-        gradient, hessian = _derivatives(function, x)
-        active = at_bounds(x, gradient, lower, upper)
-        known = jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(hessian))
-        gradient = jnp.where(known & ~active, gradient, 0.0)
-        hessian = jnp.where(known, hessian, jnp.eye(x.size, dtype=dtype))
-        model = quadratic_model(gradient, hessian, active)
-        convex = known & jnp.all(model.curvature > -least)
-        decrement = squared_decrement(model)
-        noise = rounding * jnp.maximum(jnp.abs(value), 1.0)
-        # Once the gain is lost in rounding, Newton's steps go on while the gradient shrinks.
-        stagnant = (decrement <= noise) & (decrement >= 0.1 * state.decrement)
-        arrived = convex & ((decrement <= limits.arrived) | stagnant)
-
-        def attempt(trial: _Trial) -> _Trial:
-            step, length = bounded_step(model, trial.radius)
-            new = jnp.clip(x + step, lower, upper)
-            step = new - x
-            predicted = -(gradient @ step + 0.5 * step @ hessian @ step)
-            new_value = function(new)
-            gain = value - new_value
-            small = jnp.abs(predicted) <= noise
-            enough = jnp.where(
-                small, gain >= -noise, (predicted > 0) & (gain >= SUFFICIENT * predicted)
-            )
-            good = jnp.isfinite(new_value) & enough
-            wider = (gain > 0.75 * predicted) & (length >= 0.9 * trial.radius)
-            radius = jnp.where(wider, 4.0 * trial.radius, trial.radius)
-            radius = jnp.where(gain < 0.25 * predicted, 0.5 * length, radius)
-            radius = jnp.where(small, trial.radius, radius)
-            radius = jnp.where(good, radius, 0.25 * length)
-            return _Trial(new, new_value, radius, good, trial.number + 1)
-
-        trial = jax.lax.while_loop(
-            lambda trial: ~trial.good & (trial.number < TRIALS),
-            attempt,
-            # Of a batch, searches that have ended wait for the others.
-            _Trial(x, value, state.radius, ~known | state.done, jnp.asarray(0)),
-        )
-        stuck = ~trial.good & convex & (decrement <= limits.stuck)
-        moved = trial.good & known
-        return _State(
-            x=jnp.where(moved, trial.x, x),
-            value=jnp.where(moved, trial.value, value),
-            radius=trial.radius,
-            decrement=decrement,
-            iteration=state.iteration + 1,
-            converged=arrived | stuck,
-            done=arrived | ~moved,
-        )
-
-    start = jnp.clip(start, lower, upper)
+    start = jnp.clip(start, *bounds)
     value = function(start)
     state = jax.lax.while_loop(
         lambda state: ~state.done & (state.iteration < STEPS),
-        body,
+        lambda state: _improved(function, state, bounds),
         _State(
             x=start,
             value=value,
-            radius=jnp.asarray(RADIUS, dtype),
-            decrement=jnp.asarray(jnp.inf, dtype),
+            hessian=jnp.eye(start.size, dtype=start.dtype),
+            active=jnp.zeros(start.size, bool),
+            radius=jnp.asarray(RADIUS, start.dtype),
+            decrement=jnp.asarray(jnp.inf, start.dtype),
             iteration=jnp.asarray(0),
             converged=jnp.asarray(False),
             done=~jnp.isfinite(value),
         ),
     )
-    gradient, hessian = _derivatives(function, state.x)
-    active = at_bounds(state.x, gradient, lower, upper)
-    return _Found(state.x, state.value, hessian, active, state.converged)
+    return _Found(state.x, state.value, state.hessian, state.active, state.converged)
 
 
 def _lowest(found: _Found) -> tuple[_Found, jax.Array]:
@@ -238,27 +261,23 @@ def minimise(function: Function, starts: jax.Array, lower: jax.Array, upper: jax
     size = jnp.where((size > 0) & jnp.isfinite(size), size, 1.0)
     scaled, constants = jax.closure_convert(lambda z: function(size * z), starts[0])
     still = jax.lax.stop_gradient(constants)
-    low, high, begin = jax.lax.stop_gradient((lower / size, upper / size, starts / size))
-
-    def fixed(z: jax.Array) -> jax.Array:
-        return scaled(z, *still)
+    bounds, begin = jax.lax.stop_gradient((_Bounds(lower / size, upper / size), starts / size))
 
     def search(start: jax.Array) -> _Found:
-        return _search(fixed, start, low, high)
+        return _search(lambda z: scaled(z, *still), start, bounds)
+
+    def varied(z: jax.Array) -> jax.Array:
+        return scaled(z, *constants)
 
     if len(starts) > 1:
         found, other = _lowest(jax.vmap(search)(begin))
     else:
         found = search(begin[0])
         other = jnp.full_like(found.x, jnp.nan)
-
-    def varied(z: jax.Array) -> jax.Array:
-        return scaled(z, *constants)
-
-    ends = jnp.where(found.x <= low, lower, upper) / size
+    ends = jnp.where(found.x <= bounds.lower, lower, upper) / size
     z = differentiable_minimiser(varied, found.x, found.hessian, found.active, ends)
-    regular = rises(fixed, found.x, found.hessian, found.active, (low, high))
-    inverse = covariance(jax.hessian(varied)(z), found.active | ~regular)
+    hessian = jax.hessian(varied)(z)
+    inverse = covariance(hessian, found.active | ~regular(found.hessian, hessian))
     return Minimum(
         x=size * z,
         value=varied(z),
