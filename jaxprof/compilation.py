@@ -69,13 +69,13 @@ def _compiler_options(level: int) -> dict[str, Any]:
 
 
 class _Programs:
-    """Jitted functions, one for each key; the one that was used longest ago makes room."""
+    """Jitted functions, by a key that begins with the function; old ones make room."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._kept: OrderedDict[tuple[Hashable, ...], Any] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+    def get(self, key: tuple[Hashable, ...], make: Callable[[], Any]) -> Any:
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -87,8 +87,19 @@ class _Programs:
             program.clear_cache()
         return found
 
+    def forget(self, function: Callable) -> None:
+        with self._lock:
+            old = [self._kept.pop(key) for key in list(self._kept) if key[0] == function]
+        for program in old:
+            program.clear_cache()
+
 
 _programs = _Programs()
+
+
+def forget(function: Callable) -> None:
+    """Drop the compiled programs of a function that was called through one of the jits here."""
+    _programs.forget(function)
 
 
 def _signature(leaves: list[Any], structure: Any) -> Hashable:

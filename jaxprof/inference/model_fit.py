@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprof.compilation import jit_by_size
+from jaxprof.compilation import forget, jit_by_size
 from jaxprof.inference.parameters import (
     Layout,
     bound_vectors,
@@ -168,13 +168,10 @@ def split_function(log_prob: Any, args: tuple[Any, ...]) -> tuple[Callable, tupl
     return (_call, (log_prob, *args)) if is_pytree else (log_prob, args)
 
 
-def _is_followed(function: Callable, start: Any, others: tuple) -> bool:
-    """Whether a fit is in the precision of its parameters, or in that of what is traced."""
-    single = [getattr(leaf, "dtype", None) == np.float32 for leaf in jax.tree.leaves(start)]
-    if any(single) or is_traced((start, others)):
-        return True
-    # What the function closes over is seen in its constants only.
-    return is_traced(jax.make_jaxpr(function)(start, *others[1]).consts)
+def _constants(function: Callable, *args: Any) -> list[Any]:
+    """What a function closes over."""
+    # A function of its own, so that JAX does not keep what it traces.
+    return jax.make_jaxpr(lambda *args: function(*args))(*args).consts
 
 
 def random_starts(key: jax.Array, start: Any, scale: Any, number: int) -> Any:
@@ -262,7 +259,8 @@ def fit(
     Warns
     -----
     UserWarning
-        If another minimum is almost as low, unless this is inside of jit, grad or vmap.
+        If another minimum is almost as low, unless this is inside of jit, grad or vmap; if the
+        fit is in float32 although nothing asks for it.
 
     Notes
     -----
@@ -272,7 +270,9 @@ def fit(
     found without a bound there.
 
     The computation is in float64 whatever the global setting of JAX, unless a parameter of
-    `start` is in float32 or arguments are traced, which are followed.
+    `start` is in float32 or something is traced by jit, vmap or a derivative, which are followed.
+    Where float64 is disabled, a function that closes over numpy arrays is compiled again for each
+    fit, because JAX could not use these arrays elsewhere otherwise: give data in `args`.
 
     Examples
     --------
@@ -286,12 +286,11 @@ def fit(
     4.000000 +- 1.154701
     """
     function, args = split_function(log_prob, args)
-    if jax.config.read("jax_enable_x64") or _is_followed(function, start, (starts, args, bounds)):
-        result = _fit(function, start, args, (bounds, fixed, starts))
+    options = (bounds, fixed, starts)
+    if jax.config.read("jax_enable_x64") or _is_followed(start, (args, bounds, starts)):
+        result = _fit(function, start, args, options)
     else:
-        with jax.enable_x64(True):
-            result = _fit(function, start, args, (bounds, fixed, starts))
-        result = jax.tree.map(_outside_of_double_precision, result)
+        result = _fit_in_double_precision(function, start, args, options)
     leaf = jax.tree.leaves(result.other_minimum)[0]
     if not is_traced(result) and np.ndim(result.stat) == 0 and np.all(np.isfinite(leaf)):
         warn_user(
@@ -301,14 +300,48 @@ def fit(
     return result
 
 
-def _outside_of_double_precision(leaf: Any) -> Any:
-    """As a numpy array, which JAX takes like any other; what is traced in the dtype it follows."""
-    if isinstance(leaf, jax.core.Tracer):
-        return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype))
-    return np.asarray(leaf)
+def _is_followed(start: Any, others: tuple[Any, ...]) -> bool:
+    """Whether a fit is in the precision of its parameters, or in that of what is traced."""
+    single = [getattr(leaf, "dtype", None) == np.float32 for leaf in jax.tree.leaves(start)]
+    return any(single) or is_traced((start, others))
 
 
-def _fit(function: Callable, start: Any, args: tuple[Any, ...], options: tuple) -> Fit:
+def _fit_in_double_precision(
+    function: Callable, start: Any, args: tuple[Any, ...], options: tuple
+) -> Fit:
+    """The fit where JAX has float64 disabled; numpy arrays, which JAX takes like any other."""
+    with jax.enable_x64(True):
+        constants = _constants(function, start, *args)
+        # Derivatives and maps that a traced constant belongs to end outside of the context.
+        traced = is_traced(constants)
+        # JAX remembers numpy arrays in the precision in which a live program has them, and fails to
+        # trace them in the other one: such programs must not live on, here or elsewhere.
+        lasting = not any(isinstance(constant, np.ndarray) for constant in constants)
+        del constants
+        if not traced:
+            try:
+                found = _fit(function, start, args, options, lasting=lasting)
+                return jax.tree.map(np.asarray, found)
+            except TypeError:
+                if lasting:
+                    raise
+    if not traced:
+        warn_user(
+            "fit: numpy arrays that log_prob closes over are part of a compiled function in "
+            "float32, so that this fit is in float32 too; give them in args, or enable float64 "
+            "in JAX"
+        )
+    return _fit(function, start, args, options)
+
+
+def _fit(
+    function: Callable,
+    start: Any,
+    args: tuple[Any, ...],
+    options: tuple,
+    *,
+    lasting: bool = True,
+) -> Fit:
     bounds, fixed, starts = options
     layout = layout_of(start)
     dtypes = [getattr(leaf, "dtype", None) for leaf in jax.tree.leaves(start)]
@@ -322,4 +355,7 @@ def _fit(function: Callable, start: Any, args: tuple[Any, ...], options: tuple) 
         vectors = xp.concatenate([vectors, xp.atleast_2d(more)])
     lower, upper = bound_vectors(layout, bounds, dtype)
     problem = _Problem(function, layout, fixed_names(layout, fixed))
-    return jit_by_size(problem)(vectors, lower, upper, args)
+    result = jit_by_size(problem)(vectors, lower, upper, args)
+    if not lasting:
+        forget(problem)
+    return result

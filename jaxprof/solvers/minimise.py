@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprof.solvers.stationary import at_bounds, covariance, differentiable_minimiser, regular
+from jaxprof.solvers.stationary import at_bounds, covariance, differentiable_minimum, regular
 from jaxprof.solvers.trust_region import (
     QuadraticModel,
     bounded_step,
@@ -223,10 +223,10 @@ def _lowest(found: _Found) -> tuple[_Found, jax.Array]:
     last = jnp.where(jnp.isfinite(found.value), found.value, jnp.inf)
     at = jnp.where(jnp.any(found.converged), jnp.argmin(value), jnp.argmin(last))
     best = jax.tree.map(lambda a: a[at], found)
-    apart = found.x - best.x
+    apart = found.x - best.x[None, :]
     distance = jnp.einsum("si,ij,sj->s", apart, best.hessian, apart)
     # Points that are held by different bounds differ, though no curvature tells.
-    distinct = (distance > DISTINCT**2) | jnp.any(found.active != best.active, axis=1)
+    distinct = (distance > DISTINCT**2) | jnp.any(found.active != best.active[None, :], axis=1)
     height = jnp.where(distinct, value - best.value, jnp.inf)
     second = jnp.argmin(height)
     near = found.converged[second] & (height[second] < NEAR)
@@ -259,32 +259,35 @@ def minimise(function: Function, starts: jax.Array, lower: jax.Array, upper: jax
     """
     size = jnp.max(jnp.abs(jax.lax.stop_gradient(starts)), axis=0)
     size = jnp.where((size > 0) & jnp.isfinite(size), size, 1.0)
-    scaled, constants = jax.closure_convert(lambda z: function(size * z), starts[0])
-    still = jax.lax.stop_gradient(constants)
-    bounds, begin = jax.lax.stop_gradient((_Bounds(lower / size, upper / size), starts / size))
+    bounds = _Bounds(lower / size, upper / size)
 
-    def search(start: jax.Array) -> _Found:
-        return _search(lambda z: scaled(z, *still), start, bounds)
+    def scaled(z: jax.Array) -> jax.Array:
+        return function(size * z)
 
-    def varied(z: jax.Array) -> jax.Array:
-        return scaled(z, *constants)
+    def search(first: jax.Array) -> tuple[jax.Array, tuple[_Found, jax.Array]]:
+        if len(starts) > 1:
+            others = starts[1:] / size[None, :]
+            every = jnp.concatenate([first[None, :], others])
+            found, other = _lowest(jax.vmap(lambda start: _search(scaled, start, bounds))(every))
+        else:
+            found = _search(scaled, first, bounds)
+            other = jnp.full_like(first, jnp.nan)
+        # Derivatives are defined of floating numbers only.
+        flags = found._replace(
+            active=found.active.astype(first.dtype), converged=found.converged.astype(first.dtype)
+        )
+        return found.x, (flags, other)
 
-    if len(starts) > 1:
-        found, other = _lowest(jax.vmap(search)(begin))
-    else:
-        found = search(begin[0])
-        other = jnp.full_like(found.x, jnp.nan)
-    ends = jnp.where(found.x <= bounds.lower, lower, upper) / size
-    z = differentiable_minimiser(varied, found.x, found.hessian, found.active, ends)
-    hessian = jax.hessian(varied)(z)
-    inverse = covariance(hessian, found.active | ~regular(found.hessian, hessian))
+    z, (found, other) = differentiable_minimum(scaled, starts[0] / size, bounds, search)
+    active, hessian = found.active > 0, jax.hessian(scaled)(z)
+    inverse = covariance(hessian, active | ~regular(found.hessian, hessian))
     return Minimum(
         x=size * z,
-        value=varied(z),
+        value=scaled(z),
         covariance=size[:, None] * size[None, :] * inverse,
         # Not of the covariance itself, which may be too small a number.
         errors=size * jnp.sqrt(jnp.diagonal(inverse)),
-        active=found.active,
-        converged=found.converged,
+        active=active,
+        converged=found.converged > 0,
         other=size * other,
     )

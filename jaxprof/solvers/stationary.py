@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ def flat_directions(hessian: jax.Array) -> jax.Array:
     still = jax.lax.stop_gradient(hessian)
     curvature, axes = jnp.linalg.eigh(still)
     flat = curvature < least_curvature(still.dtype)
-    return (axes * flat) @ axes.T
+    return (axes * flat[None, :]) @ axes.T
 
 
 def _scaled(hessian: jax.Array, active: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -43,46 +44,52 @@ def _scaled(hessian: jax.Array, active: jax.Array) -> tuple[jax.Array, jax.Array
     return own / (unit[:, None] * unit[None, :]), unit, finite
 
 
-def differentiable_minimiser(
-    function: Function, x: jax.Array, hessian: jax.Array, active: jax.Array, ends: jax.Array
-) -> jax.Array:
-    """Give a minimiser that is known already its derivatives by the implicit function theorem.
+def differentiable_minimum(
+    function: Function,
+    start: jax.Array,
+    bounds: tuple[jax.Array, jax.Array],
+    search: Callable[[jax.Array], tuple[jax.Array, Any]],
+) -> tuple[jax.Array, Any]:
+    """Find a minimiser and give it its derivatives by the implicit function theorem.
 
     Parameters
     ----------
     function : callable
         Maps an array (n,) to a scalar; it may close over anything that is to be differentiated.
-    x : array, shape (n,)
-        Its minimiser.
-    hessian : array, shape (n, n)
-        Its second derivatives there.
-    active : array of bool, shape (n,)
-        Parameters that are held by a bound.
-    ends : array, shape (n,)
-        These bounds; `x` follows them.
+    start : array
+        What the search starts from.
+    bounds : tuple of array, shape (n,)
+        Lower and upper bounds, which a minimiser follows that they hold.
+    search : callable
+        Maps the start to the minimiser (n,) and whatever else is known of it. It is not
+        differentiated.
 
     Returns
     -------
     x : array, shape (n,)
-        The same values, with derivatives of any order and in both modes. Along directions without
+        The minimiser, with derivatives of any order and in both modes. Along directions without
         curvature it does not move.
+    found : pytree
+        What else the search gave, without derivatives.
     """
-    x, hessian = jax.lax.stop_gradient((x, hessian))
-    own, unit, finite = _scaled(hessian, active)
-    flat = flat_directions(own)
-    bounds = jnp.where(active, ends, 0.0)
+    lower, upper = bounds
 
     def residual(x: jax.Array) -> jax.Array:
-        return jnp.where(active, x - bounds, jax.grad(function)(x))
+        # The gradient, or the distance from an active bound.
+        return x - jnp.clip(x - jax.grad(function)(x), lower, upper)
 
     def tangent_solve(linear: Callable, y: jax.Array) -> jax.Array:
-        # The matrix is made anew because it has derivatives, for those of higher order.
-        identity = jnp.eye(x.size, dtype=x.dtype)
+        identity = jnp.eye(y.size, dtype=y.dtype)
         matrix = jax.vmap(linear, out_axes=1)(identity)
-        matrix = jnp.where(finite, matrix / (unit[:, None] * unit[None, :]) + flat, identity)
-        return jnp.linalg.solve(matrix, y / unit) / unit
+        # Rows of parameters that a bound holds, which the others follow.
+        still = jax.lax.stop_gradient(matrix)
+        own, unit, finite = _scaled(still, jnp.all(still == identity, axis=1))
+        scaled = matrix / (unit[:, None] * unit[None, :]) + flat_directions(own)
+        scaled = jnp.where(finite, scaled, identity)
+        return jnp.linalg.solve(scaled, y / unit) / unit
 
-    return jax.lax.custom_root(residual, x, lambda _, x: x, tangent_solve)
+    guess = jax.lax.stop_gradient(start)
+    return jax.lax.custom_root(residual, guess, lambda _, x: search(x), tangent_solve, has_aux=True)
 
 
 def regular(before: jax.Array, after: jax.Array) -> jax.Array:
@@ -124,7 +131,8 @@ def covariance(hessian: jax.Array, held: jax.Array) -> jax.Array:
     """
     scaled, unit, finite = _scaled(hessian, held)
     flat = flat_directions(scaled)
-    found = jnp.linalg.inv(scaled + flat) / (unit[:, None] * unit[None, :])
+    lower = jnp.linalg.cholesky(scaled + flat)
+    found = jax.scipy.linalg.cho_solve((lower, True), jnp.diag(1.0 / unit)) / unit[:, None]
     # Smaller parts are rounding of the eigenvectors.
     part = 1e-12 if jnp.finfo(scaled.dtype).bits == 64 else 1e-6
     undetermined = (jnp.diagonal(flat) > part) | held | ~finite
