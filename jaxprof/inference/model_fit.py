@@ -322,16 +322,18 @@ def _fit_in_double_precision(
             try:
                 found = _fit(function, start, args, options, lasting=lasting)
                 return jax.tree.map(np.asarray, found)
-            except TypeError:
+            except (TypeError, ValueError):
                 if lasting:
                     raise
+    # Whatever else was wrong is wrong again.
+    found = _fit(function, start, args, options)
     if not traced:
         warn_user(
             "fit: numpy arrays that log_prob closes over are part of a compiled function in "
             "float32, so that this fit is in float32 too; give them in args, or enable float64 "
             "in JAX"
         )
-    return _fit(function, start, args, options)
+    return found
 
 
 def _fit(
