@@ -41,8 +41,21 @@ def test_the_profile_in_a_few_lines(tmp_path, monkeypatch, capsys):
     assert Path("folded.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
+def test_a_law_in_a_few_lines(capsys):
+    """What is printed is a fit that succeeded, of the law that the text names."""
+    names = {}
+    head = README.read_text(encoding="utf-8").split("```python\n")[1].split("regions = ")[0]
+    exec(compile(head, "README.md, imports and dataset", "exec"), names)
+    run_block(2, names)
+    printed = capsys.readouterr().out
+    assert re.search(r"Fit: ok, stat \d+", printed)
+    for name in ("alpha", "amplitude", "background"):
+        assert re.search(rf"{name}\S* +\S+ \+- \S+", printed)
+
+
 def test_the_core_in_a_few_lines():
-    names = run_block(2)
+    names = run_block(3)
     # All energies alike: the norm is the excess over the signal expected, (13 - 4.5) / 6.
     norm = np.asarray(names["fit"].norm)[:, 0]
     np.testing.assert_allclose(norm, [8.5 / 6, -0.75], rtol=1e-12)

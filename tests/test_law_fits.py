@@ -1,0 +1,110 @@
+"""Physical laws fitted to the counts through the response, on data blurred by independent code."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from forward_factory import MODEL, dataset_of, estimator, gaussian_image, rings, sky_image
+from numpy.testing import assert_allclose
+
+import jaxprof
+
+BINSZ, SIGMA, CORE = 0.05, 0.08, 0.1
+FLUX = float(MODEL.integral(1.0, 10.0))
+LAW = jaxprof.CoredPowerLawRadialModel(amplitude=1e-9, alpha=1.3, core=CORE, frame="galactic")
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """Expected counts of the law with alpha 1, cut at 0.9 deg, behind a PSF of 1.6 pixels."""
+
+    def brightness(x, y):
+        return (x**2 + y**2 + CORE**2) ** -0.5 * (np.hypot(x, y) < 0.9)
+
+    image = gaussian_image(sky_image(brightness, BINSZ), SIGMA, BINSZ)
+    return dataset_of(image, BINSZ, sigma=SIGMA, n_photons=2e4, background=0.5)
+
+
+def log_prob_of(likelihood, edges):
+    def log_prob(params):
+        law = LAW.replace(amplitude=params["amplitude"], alpha=params["alpha"])
+        norm = law.ring_norms(edges, FLUX)[:, None]
+        return likelihood.log_prob({"norm": norm, "background": params["background"]})
+
+    return log_prob
+
+
+def start(likelihood):
+    background = likelihood.params()["background"]
+    return {"amplitude": LAW.amplitude, "alpha": LAW.alpha, "background": background}
+
+
+@pytest.mark.parametrize(("number", "tolerance"), [(36, 0.002), (9, 0.03)])
+def test_a_law_on_rings(expected, number, tolerance):
+    """On fine rings the law is the true one; on wide ones it is off by what its emission is uneven.
+
+    Its amplitude is that of a flux: all photons come from within 0.9 deg.
+    """
+    edges = np.linspace(0.0, 0.9, number + 1)
+    likelihood = estimator(rings(number, 0.9 / number), background=0.02).reduce(expected)
+    log_prob = log_prob_of(likelihood, edges)
+    found = jaxprof.fit(log_prob, start(likelihood))
+    assert found.success
+    assert_allclose(found.params["alpha"], 1.0, atol=tolerance)
+    if number < 20:
+        assert abs(found.params["alpha"] - 1.0) > 0.01
+        return
+    law = LAW.replace(amplitude=found.params["amplitude"], alpha=found.params["alpha"])
+    n_photons = law.ring_norms([0.0, 0.9], FLUX)[0] * FLUX * 1e15
+    scale = np.sum(expected.exposure.data[0, 0, 0]) / 1e15
+    assert_allclose(n_photons * scale, 2e4, rtol=2e-3)
+    assert_allclose(found.params["background"], 1.0, atol=2e-3)
+    # The error is that of the curvature; a step of it costs half a unit of ln L.
+    rest = {"background": found.params["background"], "amplitude": found.params["amplitude"]}
+    moved = jaxprof.fit(
+        lambda q: log_prob(q | {"alpha": found.params["alpha"] + found.errors["alpha"]}), rest
+    )
+    assert_allclose(moved.stat - found.stat, 1.0, atol=0.05)
+
+
+@pytest.mark.slow
+def test_a_law_of_ones_own(expected):
+    """Five lines for the law, and the same numbers as ours."""
+    law = jaxprof.RadialModel.from_function(
+        lambda theta, amplitude, alpha: amplitude * (theta**2 + CORE**2) ** (-alpha / 2),
+        amplitude=1e-9,
+        alpha=1.3,
+        frame="galactic",
+    )
+    edges = np.linspace(0.0, 0.9, 10)
+    likelihood = estimator(rings(9, 0.1), background=0.02).reduce(expected)
+
+    def log_prob(params):
+        own = law.replace(amplitude=params["amplitude"], alpha=params["alpha"])
+        norm = own.ring_norms(edges, FLUX)[:, None]
+        return likelihood.log_prob({"norm": norm, "background": params["background"]})
+
+    found = jaxprof.fit(log_prob, start(likelihood))
+    ours = jaxprof.fit(log_prob_of(likelihood, edges), start(likelihood))
+    assert_allclose(found.params["alpha"], ours.params["alpha"], rtol=1e-7)
+    assert_allclose(found.errors["alpha"], ours.errors["alpha"], rtol=1e-6)
+    assert_allclose(found.stat, ours.stat, rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_a_law_and_its_spectrum(expected):
+    """The index of the spectrum is fitted along with the law, and is the true one."""
+    edges = np.linspace(0.0, 0.9, 19)
+    likelihood = estimator(rings(18, 0.05)).reduce(expected, spectrum="free")
+
+    def log_prob(params):
+        law = LAW.replace(amplitude=params["amplitude"], alpha=params["alpha"])
+        spectrum = MODEL.replace(index=params["index"])
+        flux = spectrum.integral(1.0, 10.0)
+        norm = law.ring_norms(edges, 1.0)[:, None] / flux
+        return likelihood.log_prob({"norm": norm, "spectrum": spectrum})
+
+    begin = {"amplitude": LAW.amplitude, "alpha": LAW.alpha, "index": jnp.asarray(2.0)}
+    found = jaxprof.fit(log_prob, begin)
+    assert found.success
+    assert_allclose(found.params["index"], MODEL.index, atol=2e-3)
+    assert_allclose(found.params["alpha"], 1.0, atol=6e-3)
