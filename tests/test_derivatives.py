@@ -8,6 +8,7 @@ from jax.test_util import check_grads
 from numpy.testing import assert_allclose
 
 from jaxprof.core import OnOffData, ProfileData, fit_norms, limits, sensitivity
+from jaxprof.solvers.solve import differentiable_roots
 
 REGULAR = {
     "counts": [7.0, 3.0, 0.0, 2.0],
@@ -222,3 +223,26 @@ def test_spectral_index_derivative():
     step = 1e-5
     expected = (norm(2.3 + step) - norm(2.3 - step)) / (2 * step)
     assert_allclose(jax.grad(norm)(2.3), expected, rtol=1e-7)
+
+
+def test_second_derivatives_of_a_system():
+    """Cube roots in other coordinates: the linear system changes along with its solution."""
+    mixing = jnp.array([[2.0, 1.0], [1.0, 3.0]])
+
+    def roots(a):
+        found = jnp.linalg.solve(mixing, jnp.cbrt(jax.lax.stop_gradient(a)))
+        jacobian = mixing.T @ jnp.diag(3 * (mixing @ found) ** 2) @ mixing
+        return differentiable_roots(
+            lambda x: mixing.T @ ((mixing @ x) ** 3 - a),
+            found,
+            lambda y: jnp.linalg.solve(jacobian, y),
+        )
+
+    a = jnp.array([8.0, 27.0])
+
+    def exact(a):
+        return jnp.linalg.solve(mixing, jnp.cbrt(a))
+
+    for order in (jax.jacfwd, jax.jacrev):
+        assert_allclose(order(roots)(a), order(exact)(a), rtol=1e-12)
+        assert_allclose(order(order(roots))(a), order(order(exact))(a), rtol=1e-12, atol=1e-16)

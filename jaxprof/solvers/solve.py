@@ -137,6 +137,16 @@ def differentiable_roots(
     roots : array, shape (Z,)
         The same values, with derivatives of any order and in both modes.
     """
+
+    def tangent_solve(linear: Callable, y: jax.Array) -> jax.Array:
+        # The linear system has derivatives of its own, for those of higher order.
+        return jax.lax.custom_linear_solve(
+            linear,
+            y,
+            lambda _, right: solve(right),
+            lambda _, right: jax.linear_transpose(solve, right)(right)[0],
+        )
+
     return jax.lax.custom_root(
-        residual, jax.lax.stop_gradient(roots), lambda _, x: x, lambda _, y: solve(y)
+        residual, jax.lax.stop_gradient(roots), lambda _, x: x, tangent_solve
     )
