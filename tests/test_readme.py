@@ -50,8 +50,8 @@ def test_a_law_in_a_few_lines(capsys):
     run_block(2, names)
     printed = capsys.readouterr().out
     assert re.search(r"Fit: ok, stat \d+", printed)
-    for name in ("alpha", "amplitude", "background"):
-        assert re.search(rf"{name}\S* +\S+ \+- \S+", printed)
+    for name in (r"law\.theta_0", r"law\.amplitude", r"background\[0, 0\]"):
+        assert re.search(rf"{name} +\S+ \+- \S+", printed)
 
 
 def test_the_core_in_a_few_lines():
