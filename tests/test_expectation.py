@@ -253,6 +253,7 @@ def test_expected_dataset():
     assert_allclose(nothing.counts.data, 2.25)
 
 
+@pytest.mark.slow
 def test_a_model_in_the_bins_of_both_estimators():
     """Forward-folded it has the fractions of the disk, one by one those of the blurred disk."""
     dataset = disk_dataset(background=0.5)

@@ -60,7 +60,8 @@ def test_amplitudes_and_exposures_of_any_size(cls):
         assert_array_equal(found.status, expected.status)
 
 
-@pytest.mark.parametrize("index", [pytest.param(-200.0, marks=pytest.mark.slow), 200.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [-200.0, 200.0])
 @pytest.mark.parametrize("cls", ESTIMATORS)
 def test_indices_of_any_size(cls, index):
     """All photons are at one end of the only energy, whose flux alone the result knows."""

@@ -59,6 +59,7 @@ def test_disk_in_rings(binsz, likelihood):
         assert_allclose(separate.run(dataset).norm[:, 0], blurred, atol=0.01)
 
 
+@pytest.mark.slow
 def test_disk_with_energy_dispersion_and_varying_exposure():
     image = sky_image(lambda x, y: np.hypot(x, y) < 0.2, 0.02)
     dataset = dataset_of(
@@ -69,7 +70,7 @@ def test_disk_with_energy_dispersion_and_varying_exposure():
 
 
 @pytest.mark.parametrize("likelihood", ["pixel", "region"])
-@pytest.mark.parametrize("offset", [(0.0, 0.0), (0.05, 0.03)])
+@pytest.mark.parametrize("offset", [pytest.param((0.0, 0.0), marks=pytest.mark.slow), (0.05, 0.03)])
 def test_point_source_is_in_its_ring(offset, likelihood):
     """No ring is as narrow as a point: unless norms may be negative, all of it is in the first."""
     image = sky_image(lambda x, y: None, 0.02, point=offset)
@@ -154,6 +155,7 @@ def test_guard_bins_take_what_leaks_in():
     assert estimate(dataset, regions, guard_bins=given).norm.shape == (2, 1)
 
 
+@pytest.mark.slow
 def test_psf_that_varies_over_the_sky():
     """Two sky bins of the PSF: each region has its own."""
     left = sky_image(lambda x, y: np.hypot(x + 0.5, y) < 0.2, 0.05)
@@ -456,6 +458,7 @@ def test_gradients_by_the_psf_and_the_spectrum():
         assert_allclose(gradient[number], (high - low) / (2 * step), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_bins_that_cannot_be_told_apart():
     """Far narrower than a pixel and the PSF: finite, with large errors, and flagged."""
     rng = np.random.default_rng(4)
@@ -478,6 +481,7 @@ def test_bins_that_cannot_be_told_apart():
     assert np.all(profile.norm_err[finite] > 1)
 
 
+@pytest.mark.slow
 def test_no_counts_at_all():
     image = sky_image(lambda x, y: np.hypot(x, y) < 0.2, 0.05)
     dataset = dataset_of(gaussian_image(image, 0.1, 0.05), 0.05, sigma=0.1, background=0.01)

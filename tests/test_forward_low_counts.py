@@ -41,7 +41,7 @@ def few(seed, background=0.01, **options):
     return dataset
 
 
-@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize("summed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_no_prediction_is_negative(summed):
     """The profile is that of a fit in which every pixel and energy has a slot of its own."""
     differs = 0
@@ -153,6 +153,7 @@ def test_a_bin_between_the_centres_of_pixels():
         assert profile.counts[0, 0] == 0
 
 
+@pytest.mark.slow
 def test_smoothness_does_not_pull_towards_bins_that_are_not_seen():
     """Even emission in boxes on the map, two more of them far beyond its edge."""
     image = sky_image(lambda x, y: x < 9, BINSZ)
@@ -207,6 +208,7 @@ def test_a_fit_that_failed_predicts_nothing(monkeypatch):
     assert np.isnan(profile.goodness["stat"][0]) and np.isnan(profile.goodness["z"][0])
 
 
+@pytest.mark.slow
 def test_a_ts_whose_fit_stalls_is_an_upper_bound(monkeypatch):
     """Fits with a norm held that may take so many steps and no more."""
     (data,) = joint_data_of(estimator(), few(3), merge=False)
@@ -279,6 +281,7 @@ def test_the_unit_of_a_norm_does_not_matter():
     assert_allclose(1e6 * other.nuisance["value"], one.nuisance["value"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_unit_of_a_free_background_does_not_matter():
     """Without a bin the background makes up for it, by hundreds of times what it was."""
     image = sky_image(lambda x, y: np.hypot(x, y) < 0.2, BINSZ)
@@ -295,6 +298,7 @@ def test_the_unit_of_a_free_background_does_not_matter():
     assert_allclose(low.nuisance["value"][0], 500 * high.nuisance["value"][0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_errors_of_bent_models_at_walls():
     """Where the observed information is not positive, the expected one gives the errors."""
     dataset = few(3)
@@ -310,6 +314,7 @@ def test_errors_of_bent_models_at_walls():
     assert np.all(np.isfinite(profile.norm_err)) and np.all(np.isfinite(profile.ts))
 
 
+@pytest.mark.slow
 def test_the_sensitivity_would_be_detected():
     """Counts as expected with a bin at its sensitivity: five standard deviations."""
     dataset = few(3, n_photons=1000.0, background=0.5)
@@ -335,7 +340,12 @@ def test_the_sensitivity_would_be_detected():
 
 
 @pytest.mark.parametrize(
-    ("n_on", "n_off"), [pytest.param(0, 30, marks=pytest.mark.slow), (0, 0), (5, 0)]
+    ("n_on", "n_off"),
+    [
+        pytest.param(0, 30, marks=pytest.mark.slow),
+        pytest.param(0, 0, marks=pytest.mark.slow),
+        (5, 0),
+    ],
 )
 def test_on_off_without_counts_in_one_bin(n_on, n_off):
     """Behind a PSF that spreads nothing, one bin does not change the others."""

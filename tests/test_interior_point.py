@@ -206,7 +206,8 @@ def test_components_that_are_almost_the_same(difference):
     assert -20 < fit.stat - expected.stat < 1e-6
 
 
-@pytest.mark.parametrize("dtype", [jnp.float64, pytest.param(jnp.float32, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 def test_many_bins_that_are_hardly_told_apart(dtype):
     """Bumps six times wider than their distance: rounding grows with the number of them."""
     rng = np.random.default_rng(0)

@@ -176,7 +176,9 @@ def test_scan():
     assert np.all(profiled <= conditional + 1e-9)
 
 
-@pytest.mark.parametrize("name", ["norms", "constrained background"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("norms", marks=pytest.mark.slow), "constrained background"]
+)
 def test_sensitivity(name):
     own, best, data, fit, _ = fitted(name)
     found = joint_sensitivity(data, fit, EVERY, jnp.array(5.0))
@@ -350,6 +352,7 @@ def test_limits_without_counts_are_those_of_a_linear_program(seed):
             assert_allclose(fit.values[k] + distances[k, number], -found.fun, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_negative_norms_are_made_up_for_by_others_without_counts():
     """By hand: below zero the second norm rises along, in two pixels instead of one."""
     templates = np.array([[0, 1.0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]])[:, None]
@@ -382,7 +385,7 @@ def test_limits_of_what_only_walls_tell_apart():
     assert_allclose(again, [0.5, 2.0], rtol=1e-4)
 
 
-@pytest.mark.parametrize("n_on", [0.0, 4.0])
+@pytest.mark.parametrize("n_on", [pytest.param(0.0, marks=pytest.mark.slow), 4.0])
 @pytest.mark.parametrize("n_off", [0.0, 7.0])
 def test_on_off_bins_without_counts(n_on, n_off):
     """One bin without ON counts, OFF counts or both, among others: as if it were on its own."""
@@ -434,7 +437,10 @@ def test_few_on_off_counts(seed):
             assert stat(best + step * direction) > stat(best) - 1e-8
 
 
-@pytest.mark.parametrize(("n_on", "n_off"), [((9.0, 3.0), (5.0, 0.0)), ((9.0, 0.0), (5.0, 8.0))])
+@pytest.mark.parametrize(
+    ("n_on", "n_off"),
+    [pytest.param((9.0, 3.0), (5.0, 0.0), marks=pytest.mark.slow), ((9.0, 0.0), (5.0, 8.0))],
+)
 def test_derivatives_by_on_off_counts_of_zero(n_on, n_off):
     """One component: those of the fit on its own, which are finite differences."""
     template, alpha = np.array([2.0, 1.0]), np.full(2, 0.25)

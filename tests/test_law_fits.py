@@ -1,5 +1,6 @@
 """Physical laws fitted to the counts through the response, on data blurred by independent code."""
 
+import astropy.units as u
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,7 +39,9 @@ def start(likelihood):
     return {"amplitude": LAW.amplitude, "alpha": LAW.alpha, "background": background}
 
 
-@pytest.mark.parametrize(("number", "tolerance"), [(36, 0.002), (9, 0.03)])
+@pytest.mark.parametrize(
+    ("number", "tolerance"), [(36, 0.002), pytest.param(9, 0.03, marks=pytest.mark.slow)]
+)
 def test_a_law_on_rings(expected, number, tolerance):
     """On fine rings the law is the true one; on wide ones it is off by what its emission is uneven.
 
@@ -108,3 +111,20 @@ def test_a_law_and_its_spectrum(expected):
     assert found.success
     assert_allclose(found.params["index"], MODEL.index, atol=2e-3)
     assert_allclose(found.params["alpha"], 1.0, atol=6e-3)
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        jaxprof.FluxProfileEstimator,
+        pytest.param(jaxprof.ForwardFoldingProfileEstimator, marks=pytest.mark.slow),
+    ],
+)
+def test_norms_are_those_of_the_profile(expected, cls):
+    """The same likelihood, minimised by another method than `run` has."""
+    own = cls(rings(3, 0.2), spectral_model=MODEL, energy_edges=[1, 10] * u.TeV)
+    profile, likelihood = own.run(expected), own.reduce(expected)
+    found = jaxprof.fit(likelihood, likelihood.params())
+    assert found.success
+    assert_allclose(found.params["norm"], profile.norm, rtol=1e-9)
+    assert_allclose(found.errors["norm"], profile.norm_err, rtol=1e-8)

@@ -242,20 +242,15 @@ def test_derivatives():
     def log_prob(x):
         return made.log_prob(unflatten(x))
 
-    gradient = jax.jit(jax.grad(log_prob))
-    steps = 1e-5 * jnp.eye(len(flat))
-    value = jax.vmap(log_prob)
-    third = (
-        8 * (value(flat[None] + steps) - value(flat[None] - steps))
-        - (value(flat[None] + 2 * steps) - value(flat[None] - 2 * steps))
-    ) / 12e-5
-    scale = np.abs(third).max()
-    assert_allclose(gradient(flat), third, atol=1e-7 * scale)
-    hessian = jax.hessian(log_prob)(flat)
-    slopes = (
-        jax.vmap(gradient)(flat[None] + steps) - jax.vmap(gradient)(flat[None] - steps)
-    ) / 2e-5
-    assert_allclose(hessian, slopes, atol=1e-7 * np.abs(hessian).max())
+    # In one program each: operation by operation, compilation takes most of the time.
+    value, gradient = jax.jit(jax.vmap(log_prob)), jax.jit(jax.vmap(jax.grad(log_prob)))
+    steps = 1e-5 * np.eye(len(flat))
+    low, lower, high, higher = (value(flat[None] + factor * steps) for factor in (-1, -2, 1, 2))
+    slope = (8 * (high - low) - (higher - lower)) / 12e-5
+    assert_allclose(gradient(flat[None])[0], slope, atol=1e-7 * np.abs(slope).max())
+    hessian = jax.jit(jax.hessian(log_prob))(flat)
+    second = (gradient(flat[None] + steps) - gradient(flat[None] - steps)) / 2e-5
+    assert_allclose(hessian, second, atol=1e-7 * np.abs(hessian).max())
     assert_allclose(hessian, hessian.T, rtol=1e-9, atol=1e-9 * np.abs(hessian).max())
 
 
@@ -390,7 +385,7 @@ def test_simulated_counts_have_the_mean_and_the_constraint_its_width():
     )
     made = dataclasses.replace(made, constraints=own)
     keys = jax.random.split(jax.random.key(4), 1500)
-    drawn = jax.vmap(lambda key: made.simulate(key, p, constraints=True))(keys)
+    drawn = jax.jit(jax.vmap(lambda key: made.simulate(key, p, constraints=True)))(keys)
     expected = made.asimov(p)
     pairs = [
         (drawn.terms[0].counts, expected.terms[0].counts),
@@ -467,7 +462,7 @@ def counted():
     return dataset
 
 
-@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize("merge", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_of_a_joint_fit(counted, merge):
     """The statistic of the profile, at its minimum; the same merged or not."""
     own = estimator(background=0.1)
@@ -477,9 +472,9 @@ def test_of_a_joint_fit(counted, merge):
     assert set(made.params()) == {"norm", "background"}
     p = {"norm": profile.norm, "background": np.array([[profile.nuisance["value"][0]]])}
     assert_allclose(made.stat(p), profile.stat[0, 0], rtol=1e-12)
-    gradient = jax.grad(made.log_prob)(p)
+    gradient = jax.jit(jax.grad(made.log_prob))(p)
     assert_allclose(gradient["norm"] * profile.norm_err, 0.0, atol=1e-6)
-    hessian = jax.hessian(lambda norm: made.log_prob(p | {"norm": norm}))(profile.norm)
+    hessian = jax.jit(jax.hessian(lambda norm: made.log_prob(p | {"norm": norm})))(profile.norm)
     assert np.all(np.linalg.eigvalsh(-hessian.reshape(3, 3)) > 0)
 
 
@@ -543,7 +538,14 @@ def with_fixed_counts(dataset):
     return found
 
 
-@pytest.mark.parametrize("options", [{}, {"likelihood": "pixel"}, {"sum_over_energy_groups": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param({"likelihood": "pixel"}, marks=pytest.mark.slow),
+        {"sum_over_energy_groups": True},
+    ],
+)
 def test_of_separate_fits(counted, options):
     """The statistic of the profile, bin by bin and at its minimum; two datasets."""
     datasets = [counted, with_fixed_counts(counted)]
@@ -553,9 +555,9 @@ def test_of_separate_fits(counted, options):
     assert list(made.params()) == ["norm"]
     p = {"norm": profile.norm}
     assert_allclose(made.stat(p), profile.stat.sum(), rtol=1e-12)
-    gradient = jax.grad(made.log_prob)(p)["norm"]
+    gradient = jax.jit(jax.grad(made.log_prob))(p)["norm"]
     assert_allclose(gradient * profile.norm_err, 0.0, atol=1e-7)
-    hessian = jax.hessian(lambda norm: made.log_prob({"norm": norm}))(profile.norm)
+    hessian = jax.jit(jax.hessian(lambda norm: made.log_prob({"norm": norm})))(profile.norm)
     error = np.linalg.inv(-hessian.reshape(6, 6)).diagonal().reshape(3, 2) ** 0.5
     assert_allclose(error, profile.norm_err, rtol=1e-9)
     rise = made.stat({"norm": np.zeros((3, 2))}) - made.stat(p)

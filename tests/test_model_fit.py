@@ -236,6 +236,7 @@ def test_likelihood_objects():
     )
 
 
+@pytest.mark.slow
 def test_bounds_and_fixed():
     counts = draws(5, law_npred(LAW))
     free = law_params(counts)
@@ -346,6 +347,7 @@ def log_prob_of_data(params, counts, radii):
     return poisson(counts, 20.0 * params["amplitude"] * radii ** -params["index"] + 5.0)
 
 
+@pytest.mark.slow
 def test_precision():
     """Float64 whatever the setting; float32 parameters and what is traced are followed."""
     args = (draws(3, law_npred(LAW)), RADII.copy())

@@ -237,6 +237,7 @@ def test_expected_counts_need_no_psf_at_masked_energies():
     assert_allclose(jaxprof.predicted_counts(data, sky).data[:3], expected[:3], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_hawc_folds(cases_dir):
     """The PSF of a real file integrates to 0.002 or nothing at energies that are masked."""
     data = MapDataset.read(cases_dir / "data" / "hawc_nHit-5_cutout.fits.gz", name="nHit-5")

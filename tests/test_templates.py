@@ -176,7 +176,7 @@ def components(geom, x, y, degree):
 @pytest.mark.parametrize(
     ("sigma", "position"),
     [
-        (0.3, "corner"),
+        pytest.param(0.3, "corner", marks=pytest.mark.slow),
         pytest.param(0.55, "within", marks=pytest.mark.slow),
         (1.0, "within"),
         pytest.param(2.2, "corner", marks=pytest.mark.slow),
