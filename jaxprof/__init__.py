@@ -15,6 +15,7 @@ from jaxprof.irf import EDispKernelMap as EDispKernelMap
 from jaxprof.irf import EDispMap as EDispMap
 from jaxprof.irf import PSFMap as PSFMap
 from jaxprof.irf import RecoPSFMap as RecoPSFMap
+from jaxprof.likelihood import Likelihood as Likelihood
 from jaxprof.models.radial import BurkertRadialModel as BurkertRadialModel
 from jaxprof.models.radial import ConstantRadialModel as ConstantRadialModel
 from jaxprof.models.radial import CoredPowerLawRadialModel as CoredPowerLawRadialModel

@@ -157,7 +157,10 @@ def boxes_apart():
     return [RectangleSkyRegion(center, 0.2 * u.deg, 0.2 * u.deg) for center in centers]
 
 
-@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize(
+    "cls",
+    [FluxProfileEstimator, pytest.param(ForwardFoldingProfileEstimator, marks=pytest.mark.slow)],
+)
 def test_no_background_is_said(cls):
     """Counts where nothing is expected, and sensitivities: both would be those of the floor."""
     made = dataset_of(sky_image(lambda x, y: 1.0 + 0 * x, 0.1), 0.1, sigma=0.03, background=0.0)

@@ -85,6 +85,7 @@ def test_point_source_is_in_its_ring(offset, likelihood):
     assert free.norm[0, 0] > 1.1 and free.norm[1, 0] < -0.1
 
 
+@pytest.mark.slow
 def test_point_source_stays_in_its_ring():
     """As a source in the field, and as what a bin consists of."""
     offset = (0.013, -0.031)
@@ -248,6 +249,7 @@ def test_index_profile():
     assert np.all(profile.flux_err > 1.001 * fixed.flux_err)
 
 
+@pytest.mark.slow
 def test_background_is_fitted_along():
     image = sky_image(lambda x, y: np.hypot(x, y) < 0.2, 0.05)
     dataset = dataset_of(gaussian_image(image, 0.1, 0.05), 0.05, sigma=0.1, background=4.0)

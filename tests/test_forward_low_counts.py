@@ -72,6 +72,7 @@ def test_no_prediction_is_negative(summed):
     assert differs > 0
 
 
+@pytest.mark.slow
 def test_test_statistics_and_limits_know_the_pixels_too():
     """Against fits of the same pixels with one norm held, which no pixel may be sacrificed for."""
     dataset = few(2)

@@ -210,6 +210,7 @@ def test_a_psf_that_is_none(change, match):
         estimator().response(broken_psf(change))
 
 
+@pytest.mark.slow
 def test_reduced_data_fit_in_either_precision():
     dataset = disk()
     own = estimator()

@@ -85,7 +85,10 @@ def few_steps():
     return fit
 
 
-@pytest.mark.parametrize("n_counts", [pytest.param(2, marks=pytest.mark.slow), 5, 12, 40])
+@pytest.mark.parametrize(
+    "n_counts",
+    [pytest.param(2, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow), 12, 40],
+)
 def test_bent_walls(n_counts, few_steps):
     """Few counts: a minimum to machine precision in few steps, and none lower near by."""
     touched = 0

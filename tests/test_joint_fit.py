@@ -322,7 +322,7 @@ def test_few_counts(seed, n_counts):
     assert np.all(distances[:, 2] > distances[:, 1])
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), 1, 2])
 def test_limits_without_counts_are_those_of_a_linear_program(seed):
     """The statistic is twice the sum of the predictions then, none of which may be negative."""
     rng = np.random.default_rng(seed)
@@ -656,7 +656,9 @@ def at_a_wall(shift=0.0, factor=1.0, low=-np.inf):
     )
 
 
-@pytest.mark.parametrize("name", ["values", "covariance", "stat"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("values", marks=pytest.mark.slow), "covariance", "stat"]
+)
 def test_derivatives_where_a_prediction_touches_zero(name):
     """The minimum slides along the wall, and moves with it."""
 

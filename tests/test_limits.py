@@ -60,7 +60,7 @@ def least(own, start, held=None):
     return min(each.fun for each in found)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), 1, 2])
 @pytest.mark.parametrize("level", [0.05, 0.7])
 @pytest.mark.parametrize("upper", [1.2, 1e3])
 def test_joint_limits_are_roots_or_bounds(seed, level, upper):
@@ -182,7 +182,7 @@ def test_a_large_background_leaves_the_error_of_the_counts(background, counts):
     assert_allclose(found.norm_ul[0, 0], expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("on_off", [False, True])
+@pytest.mark.parametrize("on_off", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "factor",
     [
