@@ -100,6 +100,7 @@ def compiled_programs():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:region.*solid angle")
 def test_estimators_leave_nothing_compiled_behind(monkeypatch):
     """Each fit has another shape; no more programs live than are kept, those of JAX's own too."""
     kept = 6

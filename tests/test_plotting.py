@@ -707,3 +707,14 @@ def test_regions_with_a_given_geometry():
     assert ax.get_xlim() == (-0.5, 39.5) and ax.get_ylim() == (-0.5, 19.5)
     ax = plot_regions(CircleSkyRegion(position(0, 0), 0.5 * u.deg), wcs=geom.wcs)
     assert ax.wcs is geom.wcs and ax.get_xlim()[1] - ax.get_xlim()[0] == pytest.approx(11)
+
+
+def test_equal_values_on_a_log_axis():
+    """But for rounding, and one of them negative: matplotlib would find no room for its axis."""
+    limits = np.array([[1.0], [1.0 + 3e-16], [-0.5], [1.0]])
+    profile = make_profile([[0.4], [0.4], [-1.0], [0.4]], ts=[[0.0]] * 4, norm_ul=limits)
+    ax = plot_profile(profile, sed_type="flux")
+    ax.set_yscale("log")
+    ax.figure.savefig(io.BytesIO(), format="png")
+    low, high = ax.get_ylim()
+    assert low < 0.9e-9 and 1.1e-9 < high

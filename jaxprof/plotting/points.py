@@ -95,6 +95,12 @@ def draw_points(
         add_obstacles(ax, ends, np.stack([top, top], 1))
     drawn = np.where(is_limit, limits, y)
     _mark_not_positive(ax, ref[drawn <= 0], color, style["zorder"])
+    positive = drawn[drawn > 0]
+    if positive.size and positive.max() < 1.001 * positive.min():
+        # Values that rounding alone tells apart leave no room between the ends of a log axis.
+        room = [(low.min(), positive.min() / 1.2), (high.max(), positive.max() * 1.2)]
+        ax.update_datalim(room)
+        ax.autoscale_view()
 
 
 def _mark_not_positive(ax: Any, x: NDArray[np.float64], color: Any, zorder: float) -> None:
