@@ -79,6 +79,7 @@ def n_maps():
     return len(Path("/proc/self/maps").read_text().splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux")
 def test_memory_maps_do_not_grow_with_the_number_of_shapes(monkeypatch):
     """A process may have 65530 of them; JAX alone keeps every shape's for ever."""

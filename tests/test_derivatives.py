@@ -205,6 +205,7 @@ def test_error_is_the_norms_variance():
     assert_allclose(jnp.sum(slopes**2 * arrays["counts"]), fit.norm_err[0, 0] ** 2, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_spectral_index_derivative():
     """From the spectral index through the response and the fit to the norm."""
     from jaxprof import PowerLawSpectralModel

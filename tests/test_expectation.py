@@ -270,6 +270,7 @@ def test_a_model_in_the_bins_of_both_estimators():
     assert np.abs(separate.norm - joint.norm).max() > 0.2
 
 
+@pytest.mark.slow
 def test_on_off():
     dataset = disk_dataset(background=2.0)
     data = on_off(dataset)

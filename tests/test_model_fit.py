@@ -179,6 +179,7 @@ def test_second_derivatives_and_closures():
     assert_allclose(found[1][1], 3.0 * root, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_jit_vmap_and_loop_agree():
     counts = draws(2, law_npred(LAW), 6)
     one_by_one = [law_params(row) for row in counts]
