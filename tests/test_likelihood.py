@@ -19,6 +19,7 @@ from jaxprof import (
     MapDatasetOnOff,
     PowerLawSpectralModel,
     WcsNDMap,
+    fit,
 )
 from jaxprof.likelihood import (
     Constraints,
@@ -30,6 +31,7 @@ from jaxprof.likelihood import (
     Spectra,
 )
 from jaxprof.likelihood.arrays import profile_data
+from jaxprof.likelihood.data import Status
 
 B, G, D = 3, 2, 2
 N, K, S = 4, 3, 5
@@ -442,12 +444,38 @@ def test_other_counts():
         ({"norm": np.ones((G, B))}, r"'norm' has shape \(2, 3\)"),
         ({"source": {"star": np.ones(G)}}, "no source 'star'; there are 'nebula', 'blazar'"),
         ({"source": {"nebula": np.ones(3)}}, r"'nebula' has shape \(3,\)"),
+        ({"source": 1.0}, "'source' must be a dict of norms by name, got float"),
         ({"psf_scale": 1.0}, "unknown 'psf_scale'"),
+        (np.ones((B, G)), "params must be a dict of named parameters, got ndarray"),
     ],
 )
 def test_bad_parameters(given, match):
     with pytest.raises(ValueError, match=match):
         likelihood().log_prob(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        (
+            2.3,
+            "'spectrum' must be a spectral model, or a dict of some of its parameters, got float",
+        ),
+        ({"index": np.ones(G)}, r"of shape \(2,\); this likelihood takes \(\), \(3,\) or \(3, 2\)"),
+        ({"index": np.ones((B, G, 1))}, r"of shape \(3, 2, 1\)"),
+    ],
+)
+def test_bad_spectra(given, match):
+    with pytest.raises(ValueError, match=match):
+        likelihood(n_q=4).log_prob({"spectrum": given})
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan])
+def test_statistic_of_invalid_counts_is_no_number(value):
+    made = likelihood(terms=likelihood().terms[:1])
+    counts = np.array(made.counts[0])
+    counts[tuple(np.argwhere(made.terms[0].mask)[0])] = value
+    assert np.isnan(made.with_counts((counts,)).stat(params()))
 
 
 @pytest.fixture(scope="module")
@@ -525,6 +553,49 @@ def test_width_of_the_psf_is_that_of_a_new_response(counted):
     assert made.log_prob(p | {"psf_scale": 1.3}) == -np.inf
     with pytest.raises(ValueError, match="psf_scale must be two or more positive and increasing"):
         own.reduce(counted, response, psf_scale=(1.2, 0.8))
+    with pytest.raises(ValueError, match="psf_scale must be around 1"):
+        own.reduce(counted, response, psf_scale=(1.1, 1.2))
+
+
+def named(counted, name):
+    maps = ("counts", "background", "exposure", "psf", "edisp")
+    return MapDataset(**{own: getattr(counted, own) for own in maps}, name=name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"background": ["fixed", "free"]},
+        {"norm": {"min": 0.3, "max": 0.9}},
+        pytest.param({"background": [0.1, "fixed"]}, marks=pytest.mark.slow),
+        pytest.param({"free_index": True, "guard_bins": 1}, marks=pytest.mark.slow),
+    ],
+)
+def test_fit_is_that_of_the_estimator(counted, options):
+    """With its bounds, and what it holds fixed."""
+    datasets = [named(counted, "zeta"), named(counted, "alpha")]
+    own = estimator(**options)
+    response = own.response(datasets)
+    profile = own.run(datasets, response)
+    made = own.reduce(datasets, response)
+    found = fit(made, made.params())
+    assert found.success
+    assert_allclose(found.params["norm"], profile.norm, atol=1e-7)
+    assert_allclose(made.stat(found.params), profile.stat[0, 0], rtol=1e-10)
+    assert np.isfinite(made.log_prob(found.params))
+    if "norm" in options:
+        assert found.status == Status.BOUNDARY
+        tighter = fit(made, made.params(), bounds={"norm": (0.4, None)})
+        assert np.min(tighter.params["norm"]) == 0.4
+    else:
+        assert_allclose(found.errors["norm"], profile.norm_err, rtol=1e-6)
+
+
+def test_a_bound_that_scaling_rounds(counted):
+    made = estimator(norm={"min": 0.9}).reduce(counted)
+    found = fit(made, {"norm": np.array([[0.97], [1.03], [1.37]])})
+    assert found.success
+    assert np.min(found.params["norm"]) == 0.9
 
 
 OPTIONS = {"spectral_model": MODEL, "energy_edges": [1, 10 ** (1 / 3), 10] * u.TeV}

@@ -19,6 +19,7 @@ from jaxprof.inference.parameters import (
     layout_of,
     numpy_of,
 )
+from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.data import Status
 from jaxprof.solvers.minimise import minimise
 from jaxprof.user_warning import warn_user
@@ -233,10 +234,12 @@ def fit(
     bounds : dict, optional
         ``(min, max)`` by the name of a parameter, either of them None where there is none; nested
         as the parameters or with names joined by dots (``"spectrum.index"``). A bound of an array
-        is for all of its elements or an array itself. A start beyond a bound is moved there.
+        is for all of its elements or an array itself. A start beyond a bound is moved there. A
+        `Likelihood` has bounds of its own, which are kept as well.
     fixed : str or list of str
         Names of parameters that keep their values. Models have some that no data determine, such
-        as the ``reference`` energy of a power law.
+        as the ``reference`` energy of a power law. Also of elements, as ``"background[0, 1]"``;
+        those that a `Likelihood` has among its parameters but holds fixed are.
     starts : pytree, optional
         More starts: as `start`, with an axis for these in front of each parameter. See
         `random_starts`. The lowest minimum is taken.
@@ -285,8 +288,9 @@ def fit(
     >>> print(f"{result.params['norm']:.6f} +- {result.errors['norm']:.6f}")
     4.000000 +- 1.154701
     """
+    own = log_prob if isinstance(log_prob, Likelihood) else None
     function, args = split_function(log_prob, args)
-    options = (bounds, fixed, starts)
+    options = (bounds, fixed, starts, own)
     if jax.config.read("jax_enable_x64") or _is_followed(start, (args, bounds, starts)):
         result = _fit(function, start, args, options)
     else:
@@ -344,7 +348,7 @@ def _fit(
     *,
     lasting: bool = True,
 ) -> Fit:
-    bounds, fixed, starts = options
+    bounds, fixed, starts, own = options
     layout = layout_of(start)
     dtypes = [getattr(leaf, "dtype", None) for leaf in jax.tree.leaves(start)]
     floats = [
@@ -356,6 +360,13 @@ def _fit(
         xp, more = numpy_of((start, starts)), layout.flatten(starts, dtype, "starts")
         vectors = xp.concatenate([vectors, xp.atleast_2d(more)])
     lower, upper = bound_vectors(layout, bounds, dtype)
+    if own is not None:
+        given = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+        fixed = (*given, *(name for name in own.fixed() if name in layout.names))
+        limits = {name: pair for name, pair in own.bounds().items() if name in layout.leaves}
+        low, high = bound_vectors(layout, limits, dtype)
+        xp = numpy_of((lower, upper, low, high))
+        lower, upper = xp.maximum(lower, low), xp.minimum(upper, high)
     problem = _Problem(function, layout, fixed_names(layout, fixed))
     result = jit_by_size(problem)(vectors, lower, upper, args)
     if not lasting:

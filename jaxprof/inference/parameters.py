@@ -79,13 +79,16 @@ class Layout:
         return jax.tree.unflatten(self.structure, leaves)
 
     def positions(self, name: str, what: str) -> slice:
-        """Elements of the leaf or the branch with a name.
+        """Elements of the leaf or the branch with a name, or the element with it.
 
         Raises
         ------
         ValueError
             If there is none.
         """
+        if name in self.names:
+            at = self.names.index(name)
+            return slice(at, at + 1)
         ends = np.cumsum((0, *self.sizes))
         own = [
             number

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxprof.likelihood.constraints import Constraints
 from jaxprof.likelihood.nodes import node_weights
-from jaxprof.likelihood.terms import Term, signal
+from jaxprof.likelihood.terms import OnOff, Term, signal
 
 
 @jax.tree_util.register_dataclass
@@ -53,6 +53,9 @@ class Spectra:
         Edges of the energy groups [TeV].
     guard_bins : array of int, shape (n_guards,)
         Bin that each guard bin has the spectrum of.
+    guard_flux : tuple of array, shape (n_guards, T), or None
+        Flux of the guard bins in the true energies of each data set, if their spectra stay as they
+        are whatever the parameters of those of the bins: where an estimator fits these.
     reference_flux : array, shape (n_regions, G), or None
         Flux of each bin and guard bin in the energy group that a norm of one stands for, whatever
         the parameters of its spectrum. If None, norms multiply the spectra as they are.
@@ -62,6 +65,7 @@ class Spectra:
     source_flux: tuple[Any, ...]
     group_edges: Any
     guard_bins: Any = ()
+    guard_flux: tuple[Any, ...] | None = None
     reference_flux: Any = None
 
     def flux(self, model: Any, dataset: int, n_regions: int) -> Any:
@@ -92,6 +96,9 @@ class Spectra:
         flux = jnp.broadcast_to(flux, (n_regions, n_groups, flux.shape[2]))
         if self.reference_flux is not None:
             flux = flux * self.reference_flux[:, :, None]
+        if self.guard_flux is not None and len(self.guard_bins):
+            own = self.guard_flux[dataset][:, None, :]
+            flux = flux.at[n_regions - len(self.guard_bins) :].set(own)
         return flux
 
 
@@ -205,6 +212,40 @@ class Likelihood:
                 for name in self.free_spectral_parameters
             }
         return found
+
+    def bounds(self) -> dict[str, tuple[Any, Any]]:
+        """Bounds of the parameters, beyond which ``log_prob`` is -inf, as `jaxprof.fit` takes them.
+
+        It keeps those of a likelihood by itself; functions of one do not have them.
+        """
+        lower, upper = self.constraints.lower, self.constraints.upper
+        return {name: (lower.get(name), upper.get(name)) for name in sorted({*lower, *upper})}
+
+    def fixed(self) -> tuple[str, ...]:
+        """Elements of `params` that are not fitted, such as ``"background[0, 1]"``.
+
+        They are the backgrounds of single data sets, and spectra of bins that are hardly seen.
+        `jaxprof.fit` holds those of a likelihood by itself; functions of one do not have them.
+        """
+        measured = [term.dataset for term in self.terms if isinstance(term, OnOff)]
+        found = [
+            f"{name}[{row}, {group}]"
+            for name, rows in (
+                *(
+                    (name, [own and row not in measured for row, own in enumerate(rows)])
+                    for name, rows in (
+                        ("background", self.free_background),
+                        ("background_tilt", self.free_background_tilt),
+                    )
+                ),
+                *((f"spectrum.{own}", self.free_spectra) for own in self.free_spectral_parameters),
+            )
+            if name.split(".")[0] in self.free
+            for row, is_free in enumerate(rows)
+            if not is_free
+            for group in range(self.n_groups)
+        ]
+        return tuple(found)
 
     def region_models(self) -> Any:
         """One spectral model whose parameters have an axis of all bins and guard bins."""
@@ -343,6 +384,10 @@ class Likelihood:
 
     def _complete(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters, those that were left out at their nominal values; shapes checked."""
+        if not isinstance(params, Mapping):
+            raise ValueError(
+                f"params must be a dict of named parameters, got {type(params).__name__}"
+            )
         values = dict(self.nominal)
         for name, value in params.items():
             if name not in values:
@@ -353,7 +398,8 @@ class Likelihood:
                 values[name] = _sources(value, values[name])
             elif name == "spectrum":
                 changed = isinstance(value, Mapping)
-                values[name] = values[name].replace(**value) if changed else value
+                own = values[name].replace(**value) if changed else value
+                values[name] = _spectrum(own, np.shape(self.nominal["norm"]))
             else:
                 values[name] = _shaped(name, value, np.shape(values[name]))
         return values
@@ -398,7 +444,28 @@ def _shaped(name: str, value: Any, shape: tuple[int, ...]) -> Any:
     return jnp.broadcast_to(value, shape)
 
 
-def _sources(given: Mapping[str, Any], nominal: Mapping[str, Any]) -> dict[str, Any]:
+def _spectrum(model: Any, shape: tuple[int, ...]) -> Any:
+    """A spectral model whose parameters have shapes that are allowed."""
+    if not hasattr(model, "integral"):
+        raise ValueError(
+            "params: 'spectrum' must be a spectral model, or a dict of some of its parameters, "
+            f"got {type(model).__name__}"
+        )
+    for leaf in jax.tree.leaves(model):
+        own = np.shape(leaf)
+        if len(own) > 2 or any(n not in (1, m) for n, m in zip(own, shape, strict=False)):
+            raise ValueError(
+                f"params: 'spectrum' has a parameter of shape {own}; this likelihood takes (), "
+                f"{shape[:1]} or {shape}"
+            )
+    return model
+
+
+def _sources(given: Any, nominal: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            f"params: 'source' must be a dict of norms by name, got {type(given).__name__}"
+        )
     unknown = [name for name in given if name not in nominal]
     if unknown:
         raise ValueError(

@@ -121,7 +121,8 @@ class Poisson:
 
     def stat(self, signal: Any, norm: Any, tilt: Any) -> Any:
         """Cash statistic, without the factorials: see `jaxprof.core.cash`."""
-        return _sum(statistics.cash(self.counts, self.npred(signal, norm, tilt)), self.mask)
+        value = statistics.cash(self.counts, self.npred(signal, norm, tilt))
+        return _sum(jnp.where(self.counts >= 0, value, jnp.nan), self.mask)
 
     def simulated(self, key: Any, signal: Any, norm: Any, tilt: Any) -> Poisson:
         """The same term with Poisson counts."""
@@ -181,10 +182,13 @@ class OnOff:
         """Sum of the logarithms of the probabilities of ON and OFF counts, as of `Poisson`."""
         saturated = sum(xlogy(n, n) - n - gammaln(n + 1) for n in (self.n_on, self.n_off))
         value = saturated - 0.5 * self._terms(signal)
-        invalid = ~((self.n_on >= 0) & (self.n_off >= 0) & (self.alpha > 0))
-        return _sum(jnp.where(invalid, jnp.nan, value), self.mask), jnp.zeros_like(
+        return _sum(jnp.where(self._valid, value, jnp.nan), self.mask), jnp.zeros_like(
             self.n_on[0, 0, 0]
         )
+
+    @property
+    def _valid(self) -> Any:
+        return (self.n_on >= 0) & (self.n_off >= 0) & (self.alpha > 0)
 
     def _terms(self, signal: Any) -> Any:
         alpha = jnp.where(self.mask, self.alpha, 1.0)
@@ -192,7 +196,7 @@ class OnOff:
 
     def stat(self, signal: Any, norm: Any, tilt: Any) -> Any:
         """On-Off statistic: see `jaxprof.core.wstat`."""
-        return _sum(self._terms(signal), self.mask)
+        return _sum(jnp.where(self._valid, self._terms(signal), jnp.nan), self.mask)
 
     def simulated(self, key: Any, signal: Any, norm: Any, tilt: Any) -> OnOff:
         """The same term with Poisson counts, ON and OFF."""

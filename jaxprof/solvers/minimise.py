@@ -261,8 +261,13 @@ def minimise(function: Function, starts: jax.Array, lower: jax.Array, upper: jax
     size = jnp.where((size > 0) & jnp.isfinite(size), size, 1.0)
     bounds = _Bounds(lower / size, upper / size)
 
+    def unscaled(z: jax.Array) -> jax.Array:
+        # The product may round to beyond a bound, where the function may be infinite.
+        x = size * z
+        return x + jax.lax.stop_gradient(jnp.clip(x, lower, upper) - x)
+
     def scaled(z: jax.Array) -> jax.Array:
-        return function(size * z)
+        return function(unscaled(z))
 
     def search(first: jax.Array) -> tuple[jax.Array, tuple[_Found, jax.Array]]:
         if len(starts) > 1:
@@ -282,7 +287,7 @@ def minimise(function: Function, starts: jax.Array, lower: jax.Array, upper: jax
     active, hessian = found.active > 0, jax.hessian(scaled)(z)
     inverse = covariance(hessian, active | ~regular(found.hessian, hessian))
     return Minimum(
-        x=size * z,
+        x=unscaled(z),
         value=scaled(z),
         covariance=size[:, None] * size[None, :] * inverse,
         # Not of the covariance itself, which may be too small a number.

@@ -135,6 +135,8 @@ def psf_nodes(response: ForwardResponse, scales: Sequence[float]) -> dict[float,
         raise ValueError(
             f"psf_scale must be two or more positive and increasing factors, got {scales!r}"
         )
+    if not values[0] <= 1 <= values[-1]:
+        raise ValueError(f"psf_scale must be around 1, the width as it is, got {scales!r}")
     widest = float(values[-1])
     return {
         float(value): response.refolded(psf_scale=float(value), widest=widest) for value in values
@@ -248,8 +250,10 @@ def _spectra(problem: JointProblem) -> Spectra:
     components = problem.response.components
     edges = [own.true_edges for own in problem.response.datasets]
     group_edges = np.array([group.edges for group in problem.groups])
-    reference = None
+    reference = guards = None
     if problem.model.free_spectral_parameters:
+        within = slice(components.n_bins, components.n_regions)
+        guards = tuple(components.flux(own)[within].reshape(-1, len(own) - 1) for own in edges)
         models = components.models[: components.n_regions]
         reference = np.array([np.asarray(model.integral(*group_edges.T)) for model in models])
     return Spectra(
@@ -259,5 +263,6 @@ def _spectra(problem: JointProblem) -> Spectra:
         ),
         group_edges=group_edges,
         guard_bins=np.array(nearest_bins(components.guards, components.regions), int),
+        guard_flux=guards,
         reference_flux=reference,
     )
