@@ -1,6 +1,7 @@
 """Physical laws fitted to the counts through the response, on data blurred by independent code."""
 
 import astropy.units as u
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -128,3 +129,25 @@ def test_norms_are_those_of_the_profile(expected, cls):
     assert found.success
     assert_allclose(found.params["norm"], profile.norm, rtol=1e-9)
     assert_allclose(found.errors["norm"], profile.norm_err, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("law", "name"),
+    [
+        (jaxprof.ExponentialRadialModel(), "theta_0"),
+        (jaxprof.GaussianRadialModel(), "sigma"),
+        (jaxprof.DiffusionRadialModel(), "theta_d"),
+        (jaxprof.ShellRadialModel(), "width"),
+        (jaxprof.GaussianRadialModel() + jaxprof.ExponentialRadialModel(), "theta_0"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_no_plateau(law, name):
+    """Inside jit, where nothing can be raised; a fit that comes there turns back."""
+
+    def rings(value):
+        own = getattr(law, "model2", law).replace(**{name: value})
+        whole = law.model1 + own if hasattr(law, "model1") else own
+        return whole.ring_integral(np.array([0.0, 0.2, 0.5]))
+
+    assert np.all(np.isnan(jax.jit(rings)(-0.1)))
+    assert np.all(np.isfinite(jax.jit(rings)(0.1)))

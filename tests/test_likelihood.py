@@ -18,6 +18,7 @@ from jaxprof import (
     MapDataset,
     MapDatasetOnOff,
     PowerLawSpectralModel,
+    TemplateSpectralModel,
     WcsNDMap,
     fit,
 )
@@ -538,6 +539,12 @@ def test_free_spectrum_is_that_of_a_new_response(counted):
     other = estimator(spectral_model=model).reduce(counted)
     assert_allclose(made.log_prob(p | {"spectrum": model}), other.log_prob(p), rtol=1e-12)
     assert_allclose(made.log_prob(p | {"spectrum": {"index": 2.9}}), other.log_prob(p), rtol=1e-12)
+
+
+def test_tables_are_no_free_spectra(counted):
+    table = TemplateSpectralModel(energy=[0.5, 3.0, 20.0], values=[3.0, 1.0, 0.1])
+    with pytest.raises(ValueError, match="a TemplateSpectralModel has tables for parameters"):
+        estimator(spectral_model=table).reduce(counted, spectrum="free")
 
 
 def test_width_of_the_psf_is_that_of_a_new_response(counted):

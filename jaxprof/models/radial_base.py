@@ -352,6 +352,9 @@ class SumRadialModel(RadialModel):
         self.model1._check_scalars()
         self.model2._check_scalars()
 
+    def _in_domain(self) -> Any:
+        return self.model1._in_domain() & self.model2._in_domain()
+
     def _check_rings(self, inner: float) -> None:
         self.model1._check_rings(inner)
         self.model2._check_rings(inner)

@@ -18,10 +18,12 @@ from jaxprof.models.units import FLUX, attach, check, is_concrete, is_quantity, 
 
 BRIGHTNESS = "cm-2 s-1 sr-1"
 
-_evaluate = jit_by_size(lambda model, separation: model._off_centre(separation))
-_brightness = jit_by_size(lambda model, lon, lat: model._at(lon, lat))
-_rings = jit_by_size(lambda model, edges: model._ring_integral(edges[..., :-1], edges[..., 1:]))
-_polygons = jit_by_size(lambda model, lon, lat: model._polygon_integral(lon, lat))
+_evaluate = jit_by_size(lambda model, angle: model._known(model._off_centre(angle)))
+_brightness = jit_by_size(lambda model, lon, lat: model._known(model._at(lon, lat)))
+_rings = jit_by_size(
+    lambda model, edges: model._known(model._ring_integral(edges[..., :-1], edges[..., 1:]))
+)
+_polygons = jit_by_size(lambda model, lon, lat: model._known(model._polygon_integral(lon, lat)))
 
 
 @jit_by_size
@@ -31,7 +33,7 @@ def _weighted(
     """The weighted sum, and whether a point that counts is where the law is infinite."""
     weights = solid_angle * factor
     result = jnp.sum(weights * model._at(lon, lat), axis=-1)
-    return result, jnp.any(model._on_cusp(lon, lat) & (weights != 0))
+    return model._known(result), jnp.any(model._on_cusp(lon, lat) & (weights != 0))
 
 
 def numbers(value: Any, unit: str, name: str) -> Any:
@@ -99,6 +101,21 @@ class RadialIntegrals(Model):
                     f"{field.name} has the shape {shape}; a law has one value of each parameter: "
                     "use jax.vmap(lambda law: ...)(law) for many laws"
                 )
+
+    def _in_domain(self) -> Any:
+        """Whether parameters make sense, of which nothing can be said while they are traced."""
+        found: Any = True
+        for field in self._parameter_fields():
+            value, kind = getattr(self, field.name), field.metadata.get("kind")
+            if value is not None and kind == "positive":
+                found = found & jnp.all(jnp.asarray(value) > 0)
+            elif value is not None and kind == "nonnegative":
+                found = found & jnp.all(jnp.asarray(value) >= 0)
+        return found
+
+    def _known(self, result: Array) -> Array:
+        """A result; NaN where parameters make no sense, so that fits turn back there."""
+        return jnp.where(self._in_domain(), result, jnp.nan)
 
     def _check_rings(self, inner: float) -> None:
         """Refuse rings from an inner radius [deg] on over which the law has no integral."""

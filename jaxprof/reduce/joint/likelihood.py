@@ -235,6 +235,12 @@ def _constraints(
 
 def _spectrum(models: Sequence[Any]) -> Any:
     """The model that all bins share, or one with parameters of shape (B,)."""
+    for model in models:
+        if any(np.ndim(leaf) for leaf in jax.tree.leaves(model)):
+            raise ValueError(
+                f"spectral_model: a {type(model).__name__} has tables for parameters, which a "
+                "likelihood with free spectra cannot take"
+            )
     if all(model is models[0] for model in models):
         return models[0]
     if len({type(model) for model in models}) > 1:
