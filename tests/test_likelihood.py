@@ -590,6 +590,8 @@ def test_fit_is_that_of_the_estimator(counted, options):
     assert_allclose(found.params["norm"], profile.norm, atol=1e-7)
     assert_allclose(made.stat(found.params), profile.stat[0, 0], rtol=1e-10)
     assert np.isfinite(made.log_prob(found.params))
+    again = fit(made.log_prob, made.params(), bounds=made.bounds(), fixed=made.fixed())
+    assert_allclose(again.params["norm"], found.params["norm"], atol=1e-10)
     if "norm" in options:
         assert found.status == Status.BOUNDARY
         tighter = fit(made, made.params(), bounds={"norm": (0.4, None)})

@@ -363,8 +363,7 @@ def _fit(
     if own is not None:
         given = (fixed,) if isinstance(fixed, str) else tuple(fixed)
         fixed = (*given, *(name for name in own.fixed() if name in layout.names))
-        limits = {name: pair for name, pair in own.bounds().items() if name in layout.leaves}
-        low, high = bound_vectors(layout, limits, dtype)
+        low, high = bound_vectors(layout, own.bounds(layout.leaves), dtype)
         xp = numpy_of((lower, upper, low, high))
         lower, upper = xp.maximum(lower, low), xp.minimum(upper, high)
     problem = _Problem(function, layout, fixed_names(layout, fixed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -213,13 +213,22 @@ class Likelihood:
             }
         return found
 
-    def bounds(self) -> dict[str, tuple[Any, Any]]:
-        """Bounds of the parameters, beyond which ``log_prob`` is -inf, as `jaxprof.fit` takes them.
+    def bounds(self, names: Iterable[str] | None = None) -> dict[str, tuple[Any, Any]]:
+        """Bounds beyond which ``log_prob`` is -inf, as `jaxprof.fit` takes them.
 
         It keeps those of a likelihood by itself; functions of one do not have them.
+
+        Parameters
+        ----------
+        names : iterable of str, optional
+            Parameters, by default those of `params`.
         """
         lower, upper = self.constraints.lower, self.constraints.upper
-        return {name: (lower.get(name), upper.get(name)) for name in sorted({*lower, *upper})}
+        return {
+            name: (lower.get(name), upper.get(name))
+            for name in (self.free if names is None else names)
+            if name in lower or name in upper
+        }
 
     def fixed(self) -> tuple[str, ...]:
         """Elements of `params` that are not fitted, such as ``"background[0, 1]"``.
