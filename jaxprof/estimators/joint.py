@@ -335,7 +335,8 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
             What `response` gave for them.
         spectrum : {"fixed", "free"}
             Whether spectra are part of the templates, or the true energies are kept: then the
-            likelihood takes a spectral model among its parameters.
+            likelihood takes a spectral model among its parameters. What changes within a bin of
+            true energy, such as a template cube, is weighted by the reference spectrum still.
         psf_scale : sequence of float, optional
             Factors on the width of the PSF, in increasing order: between the first and the last the
             likelihood has a parameter ``psf_scale``, which interpolates templates by the

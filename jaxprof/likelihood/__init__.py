@@ -2,8 +2,8 @@
 
 from jaxprof.likelihood.constraints import Constraints as Constraints
 from jaxprof.likelihood.constraints import Gaussian as Gaussian
-from jaxprof.likelihood.likelihood import CountsBins as CountsBins
+from jaxprof.likelihood.counts_bins import CountsBins as CountsBins
 from jaxprof.likelihood.likelihood import Likelihood as Likelihood
-from jaxprof.likelihood.likelihood import Spectra as Spectra
+from jaxprof.likelihood.spectra import Spectra as Spectra
 from jaxprof.likelihood.terms import OnOff as OnOff
 from jaxprof.likelihood.terms import Poisson as Poisson

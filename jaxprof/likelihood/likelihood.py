@@ -11,100 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprof.likelihood.constraints import Constraints
+from jaxprof.likelihood.counts_bins import CountsBins
+from jaxprof.likelihood.named import complete
 from jaxprof.likelihood.nodes import node_weights
+from jaxprof.likelihood.spectra import Spectra, two_axes
 from jaxprof.likelihood.terms import OnOff, Term, signal
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class CountsBins:
-    """Where the counts bins of a term come from.
-
-    Attributes
-    ----------
-    energy : array of int, shape (G, N, S)
-        Reconstructed energy, counted on the axis of the data set; -1 for a sum over energies.
-    pixel : array of int, shape (G, N, S)
-        Index of the pixel in the flattened image, ``y * n_x + x``; -1 for a sum over pixels.
-    region : array of bool, shape (G, N, B)
-        Bins of the profile that the pixels of a disjoint region belong to.
-    dataset : str
-        Name of the data set.
-    """
-
-    energy: Any
-    pixel: Any
-    region: Any
-    dataset: str = field(default="", metadata={"static": True})
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class Spectra:
-    """Spectra of the components, where templates are kept per true energy.
-
-    Parameters
-    ----------
-    edges : tuple of array, shape (T + 1,)
-        Edges of the true energies of each data set [TeV].
-    source_flux : tuple of array, shape (n_sources, T)
-        Flux of the sources in the true energies of each data set [cm-2 s-1].
-    group_edges : array, shape (G, 2)
-        Edges of the energy groups [TeV].
-    guard_bins : array of int, shape (n_guards,)
-        Bin that each guard bin has the spectrum of.
-    guard_flux : tuple of array, shape (n_guards, T), or None
-        Flux of the guard bins in the true energies of each data set, if their spectra stay as they
-        are whatever the parameters of those of the bins: where an estimator fits these.
-    reference_flux : array, shape (n_regions, G), or None
-        Flux of each bin and guard bin in the energy group that a norm of one stands for, whatever
-        the parameters of its spectrum. If None, norms multiply the spectra as they are.
-    """
-
-    edges: tuple[Any, ...]
-    source_flux: tuple[Any, ...]
-    group_edges: Any
-    guard_bins: Any = ()
-    guard_flux: tuple[Any, ...] | None = None
-    reference_flux: Any = None
-
-    def flux(self, model: Any, dataset: int, n_regions: int) -> Any:
-        """Flux of bins and guard bins at norm one, (n_regions, G, T); broadcast where equal.
-
-        Parameters of ``model`` have the shape () if all bins share them, (B,) or (B, G).
-        """
-        edges, group = self.edges[dataset], self.group_edges
-        leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(model)]
-        shape = jnp.broadcast_shapes(*(_two_axes(leaf).shape for leaf in leaves))
-        full = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(_two_axes(jnp.asarray(leaf)), shape), model
-        )
-
-        def one(own: Any, bounds: Any) -> Any:
-            flux = own.integral(edges[:-1], edges[1:])
-            if self.reference_flux is None:
-                return flux
-            return flux / own.integral(bounds[0], bounds[1])
-
-        n_groups = group.shape[0]
-        over_groups = jax.vmap(one, in_axes=(0 if shape[1] > 1 else None, 0))
-        if shape[1] == 1:
-            full = jax.tree.map(lambda leaf: leaf[:, 0], full)
-        flux = jax.vmap(over_groups, in_axes=(0, None))(full, group)
-        if flux.shape[0] > 1 and len(self.guard_bins):
-            flux = jnp.concatenate([flux, flux[jnp.asarray(self.guard_bins)]])
-        flux = jnp.broadcast_to(flux, (n_regions, n_groups, flux.shape[2]))
-        if self.reference_flux is not None:
-            flux = flux * self.reference_flux[:, :, None]
-        if self.guard_flux is not None and len(self.guard_bins):
-            own = self.guard_flux[dataset][:, None, :]
-            flux = flux.at[n_regions - len(self.guard_bins) :].set(own)
-        return flux
-
-
-def _two_axes(leaf: Any) -> Any:
-    """A parameter as an array over bins and groups, of length one where it is shared."""
-    return leaf.reshape(leaf.shape + (1,) * (2 - leaf.ndim))
 
 
 @jax.tree_util.register_dataclass
@@ -156,7 +67,7 @@ class Likelihood:
     guard              (n, G)       norms of the guard bins
     source             dict of (G,) norms of the sources, by name
     background         (D, G)       norm of the background; that of On-Off data is profiled instead
-    background_tilt    (D, G)       its tilt in energy
+    background_tilt    (D, G)       its tilt, around the mean energy of the group; none for sums
     exposure           (D,)         factor on the exposure of each data set
     psf_scale          ()           factor on the width of the point-spread function, within its
                                     nodes
@@ -208,7 +119,7 @@ class Likelihood:
         if self.free_spectral_parameters:
             model, shape = self.nominal["spectrum"], np.shape(self.nominal["norm"])
             found["spectrum"] = {
-                name: jnp.broadcast_to(_two_axes(jnp.asarray(getattr(model, name))), shape)
+                name: jnp.broadcast_to(two_axes(jnp.asarray(getattr(model, name))), shape)
                 for name in self.free_spectral_parameters
             }
         return found
@@ -278,7 +189,9 @@ class Likelihood:
         ValueError
             For an unknown name or a wrong shape.
         """
-        return tuple(term.npred(*own) for term, own in self._arguments(self._complete(params)))
+        return tuple(
+            term.npred(*own) for term, own in self._arguments(complete(self.nominal, params))
+        )
 
     def log_prob(self, params: Mapping[str, Any]) -> Any:
         r"""Logarithm of the likelihood, :math:`\ln L`, with the factorials and the constraints.
@@ -295,7 +208,7 @@ class Likelihood:
         -------
         array, shape ()
         """
-        values = self._complete(params)
+        values = complete(self.nominal, params)
         total, violation = self.constraints.log_prob(values)
         for term, own in self._arguments(values):
             value, below = term.log_prob(*own)
@@ -319,7 +232,7 @@ class Likelihood:
         array, shape ()
         """
         total: Any = 0.0
-        for term, own in self._arguments(self._complete(params)):
+        for term, own in self._arguments(complete(self.nominal, params)):
             total = total + term.stat(*own)
         return total
 
@@ -356,7 +269,7 @@ class Likelihood:
             Named parameters, see the class.
         """
         self._check_counts_may_change()
-        pairs = self._arguments(self._complete(params))
+        pairs = self._arguments(complete(self.nominal, params))
         return replace(self, terms=tuple(term.expected(*own) for term, own in pairs))
 
     def simulate(
@@ -375,7 +288,7 @@ class Likelihood:
             would find them.
         """
         self._check_counts_may_change()
-        values = self._complete(params)
+        values = complete(self.nominal, params)
         keys = jax.random.split(key, len(self.terms) + 1)
         drawn = [
             term.simulated(own_key, *own)
@@ -390,28 +303,6 @@ class Likelihood:
                 "the counts of this likelihood cannot change, because empty pixels share counts "
                 "bins; make it with reduce(datasets, merge=False)"
             )
-
-    def _complete(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """All parameters, those that were left out at their nominal values; shapes checked."""
-        if not isinstance(params, Mapping):
-            raise ValueError(
-                f"params must be a dict of named parameters, got {type(params).__name__}"
-            )
-        values = dict(self.nominal)
-        for name, value in params.items():
-            if name not in values:
-                raise ValueError(
-                    f"params: unknown {name!r}; this likelihood has {', '.join(map(repr, values))}"
-                )
-            if name == "source":
-                values[name] = _sources(value, values[name])
-            elif name == "spectrum":
-                changed = isinstance(value, Mapping)
-                own = values[name].replace(**value) if changed else value
-                values[name] = _spectrum(own, np.shape(self.nominal["norm"]))
-            else:
-                values[name] = _shaped(name, value, np.shape(values[name]))
-        return values
 
     def _arguments(self, values: Mapping[str, Any]) -> list[tuple[Term, tuple[Any, ...]]]:
         """Each term with its signal, background norm and background tilt."""
@@ -441,46 +332,3 @@ class Likelihood:
             flux_of_sources[:, None, :], (len(flux_of_sources), *flux.shape[1:])
         )
         return scaled[:, :, None] * jnp.concatenate([flux, other])
-
-
-def _shaped(name: str, value: Any, shape: tuple[int, ...]) -> Any:
-    """A parameter of its shape; a scalar stands for all, an axis of length one may be left out."""
-    value = jnp.asarray(value)
-    if value.ndim == 1 and len(shape) == 2 and shape[1] == 1 and value.shape[0] == shape[0]:
-        value = value[:, None]
-    if value.ndim and value.shape != shape:
-        raise ValueError(f"params: {name!r} has shape {value.shape}; this likelihood has {shape}")
-    return jnp.broadcast_to(value, shape)
-
-
-def _spectrum(model: Any, shape: tuple[int, ...]) -> Any:
-    """A spectral model whose parameters have shapes that are allowed."""
-    if not hasattr(model, "integral"):
-        raise ValueError(
-            "params: 'spectrum' must be a spectral model, or a dict of some of its parameters, "
-            f"got {type(model).__name__}"
-        )
-    for leaf in jax.tree.leaves(model):
-        own = np.shape(leaf)
-        if len(own) > 2 or any(n not in (1, m) for n, m in zip(own, shape, strict=False)):
-            raise ValueError(
-                f"params: 'spectrum' has a parameter of shape {own}; this likelihood takes (), "
-                f"{shape[:1]} or {shape}"
-            )
-    return model
-
-
-def _sources(given: Any, nominal: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(given, Mapping):
-        raise ValueError(
-            f"params: 'source' must be a dict of norms by name, got {type(given).__name__}"
-        )
-    unknown = [name for name in given if name not in nominal]
-    if unknown:
-        raise ValueError(
-            f"params: there is no source {unknown[0]!r}; there are {', '.join(map(repr, nominal))}"
-        )
-    return {
-        name: _shaped(name, given.get(name, value), np.shape(value))
-        for name, value in nominal.items()
-    }

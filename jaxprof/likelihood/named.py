@@ -1,0 +1,74 @@
+"""Named parameters: what is left out is nominal, names and shapes are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def complete(nominal: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters, those that were left out at their nominal values; shapes checked."""
+    if not isinstance(params, Mapping):
+        raise ValueError(f"params must be a dict of named parameters, got {type(params).__name__}")
+    values = dict(nominal)
+    for name, value in params.items():
+        if name not in values:
+            raise ValueError(
+                f"params: unknown {name!r}; this likelihood has {', '.join(map(repr, values))}"
+            )
+        if name == "source":
+            values[name] = _sources(value, values[name])
+        elif name == "spectrum":
+            changed = isinstance(value, Mapping)
+            own = values[name].replace(**value) if changed else value
+            values[name] = _spectrum(own, np.shape(nominal["norm"]))
+        else:
+            values[name] = _shaped(name, value, np.shape(values[name]))
+    return values
+
+
+def _shaped(name: str, value: Any, shape: tuple[int, ...]) -> Any:
+    """A parameter of its shape; a scalar stands for all, an axis of length one may be left out."""
+    value = jnp.asarray(value)
+    if value.ndim == 1 and len(shape) == 2 and shape[1] == 1 and value.shape[0] == shape[0]:
+        value = value[:, None]
+    if value.ndim and value.shape != shape:
+        raise ValueError(f"params: {name!r} has shape {value.shape}; this likelihood has {shape}")
+    return jnp.broadcast_to(value, shape)
+
+
+def _spectrum(model: Any, shape: tuple[int, ...]) -> Any:
+    """A spectral model whose parameters have shapes that are allowed."""
+    if not hasattr(model, "integral"):
+        raise ValueError(
+            "params: 'spectrum' must be a spectral model, or a dict of some of its parameters, "
+            f"got {type(model).__name__}"
+        )
+    for leaf in jax.tree.leaves(model):
+        own = np.shape(leaf)
+        if len(own) > 2 or any(n not in (1, m) for n, m in zip(own, shape, strict=False)):
+            raise ValueError(
+                f"params: 'spectrum' has a parameter of shape {own}; this likelihood takes (), "
+                f"{shape[:1]} or {shape}"
+            )
+    return model
+
+
+def _sources(given: Any, nominal: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            f"params: 'source' must be a dict of norms by name, got {type(given).__name__}"
+        )
+    unknown = [name for name in given if name not in nominal]
+    if unknown:
+        raise ValueError(
+            f"params: there is no source {unknown[0]!r}; there are {', '.join(map(repr, nominal))}"
+        )
+    return {
+        name: _shaped(name, given.get(name, value), np.shape(value))
+        for name, value in nominal.items()
+    }
