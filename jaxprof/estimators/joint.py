@@ -126,8 +126,10 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
     Point-spread function and energy dispersion that change over the sky are averaged over the
     photons of each component; how they change within one is not folded. Where in a pixel
     emission starts is known by its moments, for bins and sources of any size: behind a PSF of a
-    standard deviation of 0.3 pixels or more templates are good to 0.2 % of their peak. Template
-    maps are as good as their own pixels and ``oversampling`` allow.
+    standard deviation of 0.3 pixels or more templates are good to 0.2 % of their peak. How pixels
+    change within the PSF is followed to first order: 0.4 % where they are torn apart, such as
+    60 deg from the reference of a tangential projection, and beyond that it is not followed.
+    Template maps are as good as their own pixels and ``oversampling`` allow.
 
     No prediction of a pixel and energy (of a sum, if sums are fitted) is negative: norms of bins
     that are over-subtracted go down to where one vanishes. ``status`` then is "boundary" for all
