@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from forward_factory import MODEL, dataset_of, estimator, gaussian_image, rings, sky_image
 from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose, assert_array_equal
+from regions import RectangleSkyRegion
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
@@ -562,6 +564,26 @@ def test_width_of_the_psf_is_that_of_a_new_response(counted):
         own.reduce(counted, response, psf_scale=(1.2, 0.8))
     with pytest.raises(ValueError, match="psf_scale must be around 1"):
         own.reduce(counted, response, psf_scale=(1.1, 1.2))
+
+
+def test_a_wider_psf_reaches_more_bins(counted):
+    """Boxes in a line: in the nodes each reaches more of them than as it is."""
+    boxes = [
+        RectangleSkyRegion(
+            SkyCoord(x, 0.01, unit="deg", frame="galactic"), 0.1 * u.deg, 0.2 * u.deg
+        )
+        for x in np.arange(-0.8, 0.85, 0.1)
+    ]
+    own = estimator(boxes)
+    response = own.response(counted)
+    made = own.reduce(counted, response, psf_scale=(0.8, 1.0, 1.5))
+    plain = own.reduce(counted, response)
+    assert made.terms[0].components.shape[2] > plain.terms[0].components.shape[2]
+    p = {"norm": np.linspace(0.5, 1.5, len(boxes))[:, None]}
+    for scale in (0.8, 1.0, 1.5):
+        refolded = own.reduce(counted, response.refolded(psf_scale=scale, widest=1.5))
+        found = jax.jit(made.log_prob)(p | {"psf_scale": scale})
+        assert_allclose(found, jax.jit(refolded.log_prob)(p), rtol=1e-12)
 
 
 def named(counted, name):

@@ -75,8 +75,9 @@ def joint_likelihood(
         others = [replace(problem, response=own) for own in psf_nodes.values()]
         for number in numbers:
             parts = [counts_blocks(other, number, merge=merge, alone=alone) for other in others]
+            # All have room for the widest PSF, so that more components reach a disjoint region.
             templates = _stacked(*map(_templates, parts))
-            terms[number] = replace(terms[number], templates=templates)
+            terms[number] = replace(_term(parts[0]), templates=templates)
     resolved = problem.response.per_true_energy
     if resolved:
         nominal["spectrum"] = _spectrum(components.models[: components.n_bins])
