@@ -147,25 +147,23 @@ class Likelihood:
         They are the backgrounds of single data sets, and spectra of bins that are hardly seen.
         `jaxprof.fit` holds those of a likelihood by itself; functions of one do not have them.
         """
-        measured = [term.dataset for term in self.terms if isinstance(term, OnOff)]
-        found = [
+        measured = {term.dataset for term in self.terms if isinstance(term, OnOff)}
+        fitted: dict[str, tuple[bool, ...]] = {}
+        for name, rows in (
+            ("background", self.free_background),
+            ("background_tilt", self.free_background_tilt),
+        ):
+            fitted[name] = tuple(own and row not in measured for row, own in enumerate(rows))
+        for name in self.free_spectral_parameters:
+            fitted[f"spectrum.{name}"] = self.free_spectra
+        return tuple(
             f"{name}[{row}, {group}]"
-            for name, rows in (
-                *(
-                    (name, [own and row not in measured for row, own in enumerate(rows)])
-                    for name, rows in (
-                        ("background", self.free_background),
-                        ("background_tilt", self.free_background_tilt),
-                    )
-                ),
-                *((f"spectrum.{own}", self.free_spectra) for own in self.free_spectral_parameters),
-            )
-            if name.split(".")[0] in self.free
-            for row, is_free in enumerate(rows)
-            if not is_free
+            for name, rows in fitted.items()
+            if name.partition(".")[0] in self.free
+            for row, own in enumerate(rows)
+            if not own
             for group in range(self.n_groups)
-        ]
-        return tuple(found)
+        )
 
     def region_models(self) -> Any:
         """One spectral model whose parameters have an axis of all bins and guard bins."""

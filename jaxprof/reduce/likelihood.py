@@ -131,7 +131,7 @@ def _term(
 
 
 def _fixed_counts(dataset: MapDataset, part: DatasetPart) -> Array:
-    """Predicted counts that no parameter changes, (B, G, slots)."""
+    """Predicted counts that no parameter changes, (B, G, E)."""
     if dataset.npred_sources is None:
         return np.zeros(1)
     at = (slice(None), part.pixels.y, part.pixels.x)

@@ -61,7 +61,7 @@ class DatasetPart:
     summed: bool
 
     def grouped(self, values: Array) -> Array:
-        """Values of the pixels of the map, shape (E, U), in counts bins, (B, G, slots)."""
+        """Values of the pixels of the map, shape (E, U), in counts bins, (B, G, E)."""
         own = values[self.bins]
         if self.per_pixel:
             grid = self.pixels.padded(self.pixels.expanded(own))
@@ -74,7 +74,7 @@ class DatasetPart:
         return _grouped(grid, edges)
 
     def origins(self, n_x: int) -> tuple[Array, Array]:
-        """Energy and pixel of each counts bin, (B, G, slots); -1 for sums over them."""
+        """Energy and pixel of each counts bin, (B, G, E); -1 for sums over them."""
         n_energies = self.bins.stop - self.bins.start
         n_bins, n_pixels = self.pixels.n_regions, 1
         pixel = np.full((n_bins, n_energies, 1), -1)
@@ -223,7 +223,7 @@ def _reduce_dataset(
 
 
 def _grouped(values: Array, edges: Array, fill: float = 0.0) -> Array:
-    """Split energies (B, E, P) into groups: (B, G, slots), padded with ``fill``."""
+    """Split energies (B, E, P) into groups: (B, G, E), padded with ``fill``."""
     n_bins, _, n_pixels = values.shape
     widths = np.diff(edges)
     grouped = np.full((n_bins, len(widths), widths.max() * n_pixels), fill, values.dtype)
