@@ -23,7 +23,7 @@ SHAPE_MAX = {"lambda_": 1e3}
 
 
 @dataclass(frozen=True)
-class Layout:
+class JointLayout:
     """Positions of the parameters of one energy group, see `JointData`.
 
     Attributes
@@ -82,11 +82,11 @@ class Layout:
         return self.background + 1
 
 
-def layout_of(likelihood: Likelihood) -> Layout:
+def layout_of(likelihood: Likelihood) -> JointLayout:
     """Where the parameters of each energy group of a likelihood stand."""
     nominal = likelihood.nominal
     fitted = any(likelihood.free_background) or any(likelihood.free_background_tilt)
-    return Layout(
+    return JointLayout(
         n_bins=likelihood.n_bins,
         n_guards=np.shape(nominal["guard"])[0] if "guard" in nominal else 0,
         n_sources=len(likelihood.sources),
@@ -166,7 +166,7 @@ def joint_data(likelihood: Likelihood, group: int) -> JointData:
 
 
 def _lay_out_shape(
-    likelihood: Likelihood, at: Layout, position: int, name: str, arrays: tuple[Array, ...]
+    likelihood: Likelihood, at: JointLayout, position: int, name: str, arrays: tuple[Array, ...]
 ) -> None:
     """Start, freedom and bounds of a free spectral parameter of all bins and guard bins."""
     start, free, lower, upper = arrays
