@@ -1,5 +1,7 @@
 """Compilation: the same values however compiled, with any version of the compiler."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import astropy.units as u
@@ -74,23 +76,34 @@ def test_errors_of_the_function_come_through(compiled):
         compiled(X, "two")
 
 
-def n_maps():
-    """Memory maps of this process."""
-    return len(Path("/proc/self/maps").read_text().splitlines())
+MAPS_OF_MANY_SHAPES = """
+import jax.numpy as jnp
+import numpy as np
+from jaxprof import compilation
+
+compilation.KEPT = 4
+grown = compilation.jit_by_size(
+    lambda x: jnp.sort(jnp.cumsum(jnp.sin(x))) @ jnp.linalg.inv(jnp.outer(x, x))
+)
+for n in range(2, 17):
+    grown(np.ones(n))
+    with open("/proc/self/maps") as maps:
+        print(len(maps.readlines()))
+"""
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux")
-def test_memory_maps_do_not_grow_with_the_number_of_shapes(monkeypatch):
-    """A process may have 65530 of them; JAX alone keeps every shape's for ever."""
-    monkeypatch.setattr(compilation, "KEPT", 4)
-    grown = jit_by_size(
-        lambda x: jnp.sort(jnp.cumsum(jnp.sin(x))) @ jnp.linalg.inv(jnp.outer(x, x))
+def test_memory_maps_do_not_grow_with_the_number_of_shapes():
+    """A process may have 65530 of them; JAX alone keeps every shape's for ever.
+
+    In a process of its own, where no other test's programs come and go.
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", MAPS_OF_MANY_SHAPES], capture_output=True, text=True, check=False
     )
-    maps = []
-    for n in range(2, 17):
-        grown(np.ones(n))
-        maps.append(n_maps())
+    assert ran.returncode == 0, ran.stderr
+    maps = np.array(ran.stdout.split(), int)
     assert maps[3] > maps[0]
     assert maps[-1] - maps[3] <= 0.5 * (maps[3] - maps[0])
 
