@@ -15,19 +15,14 @@ from jaxprof.estimators.fit_warnings import warn_infinite_significance
 from jaxprof.estimators.options import Selection
 from jaxprof.inference.joint_fit import fit_joint_ts
 from jaxprof.inference.joint_intervals import joint_limits, joint_scan, joint_sensitivity
+from jaxprof.inference.scaling import Units, coefficients_at, norm_positions, units_of
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit
 from jaxprof.reduce.joint.floor import alone_somewhere
 from jaxprof.reduce.joint.groups import Group
 from jaxprof.reduce.joint.likelihood import group_data
 from jaxprof.reduce.joint.problem import JointProblem
-from jaxprof.reduce.joint.refine import (
-    coefficients_at,
-    held_points,
-    negative_pixels,
-    norm_positions,
-)
-from jaxprof.reduce.joint.scaling import Units, units_of
+from jaxprof.reduce.joint.refine import held_points, negative_pixels
 from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset
+from jaxprof.inference.scaling import coefficients_at, norm_positions
 from jaxprof.likelihood.joint_data import JointData, JointFit
-from jaxprof.likelihood.joint_model import coefficients
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.joint.bins import tile_pixels
 from jaxprof.reduce.joint.counts import slot_values, tile_templates
@@ -29,23 +27,6 @@ Array = NDArray[Any]
 
 ROUNDING = 1e-9
 """Part of the positive terms of a prediction below which it is zero but for rounding."""
-
-
-@jit_quickly("dataset")
-def _free_coefficients(data: JointData, points: Any, dataset: int) -> Any:
-    return jax.vmap(lambda z: coefficients(data, z, dataset))(points)
-
-
-def coefficients_at(data: JointData, points: Array, dataset: int) -> Array:
-    """Coefficients (M, C, Q) of the templates of a dataset at some points (M, Z)."""
-    if data.spectra is None:
-        return points[:, : data.n_components, np.newaxis]
-    return np.asarray(_free_coefficients(data, points, dataset))
-
-
-def norm_positions(data: JointData) -> Array:
-    """`JointData.norm_index` outside of compiled code, (C,)."""
-    return np.arange(data.n_components) * (1 + data.n_shape)
 
 
 def held_points(data: JointData, fit: JointFit, shifts: Array) -> Array:

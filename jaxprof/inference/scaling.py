@@ -9,16 +9,35 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxprof.compilation import jit_quickly
 from jaxprof.likelihood.joint_data import JointData, JointFit
-from jaxprof.reduce.joint.refine import coefficients_at, norm_positions
+from jaxprof.likelihood.joint_model import coefficients
 
 Array = NDArray[Any]
 
 USUAL = 1e30
 """Expected counts at norm one, and one over these, within which norms are fitted as they are."""
+
+
+@jit_quickly("dataset")
+def _free_coefficients(data: JointData, points: Any, dataset: int) -> Any:
+    return jax.vmap(lambda z: coefficients(data, z, dataset))(points)
+
+
+def coefficients_at(data: JointData, points: Array, dataset: int) -> Array:
+    """Coefficients (M, C, Q) of the templates of a dataset at some points (M, Z)."""
+    if data.spectra is None:
+        return points[:, : data.n_components, np.newaxis]
+    return np.asarray(_free_coefficients(data, points, dataset))
+
+
+def norm_positions(data: JointData) -> Array:
+    """`JointData.norm_index` outside of compiled code, (C,)."""
+    return np.arange(data.n_components) * (1 + data.n_shape)
 
 
 @dataclass(frozen=True)
