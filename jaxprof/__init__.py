@@ -7,9 +7,13 @@ from jaxprof.estimators.joint import (
 )
 from jaxprof.estimators.options import NormParameter as NormParameter
 from jaxprof.estimators.separate import FluxProfileEstimator as FluxProfileEstimator
-from jaxprof.inference.model_fit import Fit as Fit
+from jaxprof.inference.fit_result import Fit as Fit
 from jaxprof.inference.model_fit import fit as fit
 from jaxprof.inference.model_fit import random_starts as random_starts
+from jaxprof.inference.profiled import ProfileLimits as ProfileLimits
+from jaxprof.inference.profiled import limits as limits
+from jaxprof.inference.profiled import scan as scan
+from jaxprof.inference.profiled import sensitivity as sensitivity
 from jaxprof.inference.whitening import whiten as whiten
 from jaxprof.irf import EDispKernelMap as EDispKernelMap
 from jaxprof.irf import EDispMap as EDispMap

@@ -125,7 +125,7 @@ def test_norms_are_those_of_the_profile(expected, cls):
     """The same likelihood, minimised by another method than `run` has."""
     own = cls(rings(3, 0.2), spectral_model=MODEL, energy_edges=[1, 10] * u.TeV)
     profile, likelihood = own.run(expected), own.reduce(expected)
-    found = jaxprof.fit(likelihood, likelihood.params())
+    found = jaxprof.fit(likelihood.log_prob, likelihood.params())
     assert found.success
     assert_allclose(found.params["norm"], profile.norm, rtol=1e-9)
     assert_allclose(found.errors["norm"], profile.norm_err, rtol=1e-8)

@@ -607,7 +607,7 @@ def test_fit_is_that_of_the_estimator(counted, options):
     response = own.response(datasets)
     profile = own.run(datasets, response)
     made = own.reduce(datasets, response)
-    found = fit(made, made.params())
+    found = fit(made)
     assert found.success
     assert_allclose(found.params["norm"], profile.norm, atol=1e-7)
     assert_allclose(made.stat(found.params), profile.stat[0, 0], rtol=1e-10)

@@ -208,7 +208,8 @@ def _limits(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
     return over_bins(limits_bin)(neutral(data), fit)
 
 
-def _check_n_sigma(name: str, value: float) -> None:
+def check_n_sigma(name: str, value: float) -> None:
+    """Refuse a number of standard deviations that is not positive."""
     if not isinstance(value, jax.core.Tracer) and not value > 0:
         raise ValueError(f"{name} must be positive, got {value}")
 
@@ -256,8 +257,8 @@ def limits(
     their background: it is the edge of the interval above, and no limit on a flux that cannot be
     negative. Fits and limits with ``norm_min=0`` give that.
     """
-    _check_n_sigma("n_sigma", n_sigma)
-    _check_n_sigma("n_sigma_ul", n_sigma_ul)
+    check_n_sigma("n_sigma", n_sigma)
+    check_n_sigma("n_sigma_ul", n_sigma_ul)
     prepared = prepare(data)
     dtype = float_dtype(prepared)
     low = -jnp.inf if norm_min is None else norm_min
@@ -352,6 +353,6 @@ def sensitivity(data: Data, *, n_sigma: float = 5) -> jax.Array:
     ----------
     Cowan et al. (2011), Eur. Phys. J. C 71, 1554, for the Asimov data set.
     """
-    _check_n_sigma("n_sigma", n_sigma)
+    check_n_sigma("n_sigma", n_sigma)
     prepared = prepare(data)
     return _sensitivity(prepared, jnp.asarray(n_sigma**2, float_dtype(prepared)))

@@ -274,6 +274,26 @@ def fit_joint_ts(
     return fit, jnp.where(found, jnp.maximum(rises, 0.0), jnp.nan), held
 
 
+@jit_by_size
+def describe(data: JointData, z: jax.Array, converged: jax.Array) -> JointFit:
+    """Covariance, statistic and status of all components at a minimum that is known.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    z : array, shape (Z,)
+        Its minimum.
+    converged : array of bool, shape ()
+        Whether it is one.
+
+    Returns
+    -------
+    JointFit
+    """
+    return _described(data, z, converged, usable(data), interior(data)[1])
+
+
 def at_fit(data: JointData, fit: JointFit) -> jax.Array:
     """Fitted values, with those of components without signal set to zero again; (Z,)."""
     return jnp.where(jnp.isfinite(fit.values), fit.values, data.start)

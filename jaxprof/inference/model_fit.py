@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprof.compilation import forget, jit_by_size
+from jaxprof.inference.double_precision import in_double_precision, is_followed
+from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.parameters import (
     Layout,
     bound_vectors,
@@ -19,70 +21,28 @@ from jaxprof.inference.parameters import (
     layout_of,
     numpy_of,
 )
+from jaxprof.inference.profile_fit import Structure, fit_profile, structure_of
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.data import Status
 from jaxprof.solvers.minimise import minimise
 from jaxprof.user_warning import warn_user
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class Fit:
-    """Fitted parameters; a pytree.
+def negative_log_prob(
+    log_prob: Callable, layout: Layout, args: tuple[Any, ...]
+) -> Callable[[jax.Array], jax.Array]:
+    """Minus a log probability, as a function of the flat vector of its parameters (N,)."""
 
-    Attributes
-    ----------
-    params : pytree
-        The parameters of the highest probability, in the structure of the start; NaN where the fit
-        did not converge.
-    covariance : array, shape (N, N)
-        Their covariance, the inverse of minus the second derivatives of the log probability. Its
-        rows are ``names``. It is zero for fixed parameters and NaN for those that have none:
-        at active bounds, where nothing tells parameters from each other, or where the log
-        probability has no curvature.
-    errors : pytree
-        Standard deviations, in the structure of ``params``.
-    stat : array, shape ()
-        Minus twice the log probability.
-    status : array of int, shape ()
-        `Status`: ok; boundary, if a bound holds a parameter; degenerate, if a parameter is not
-        determined; not converged, also where the log probability is NaN or where the start lies
-        outside of its domain.
-    other_minimum : pytree
-        Parameters of another minimum, reached from another start, whose stat is less than one
-        higher; NaN if there is none.
-    names : tuple of str
-        A name for each of the N parameters.
-    fixed : tuple of bool
-        Whether each of them kept its value.
-    """
+    def negative(x: jax.Array) -> jax.Array:
+        value = jnp.asarray(log_prob(layout.unflatten(x), *args))
+        if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
+            raise ValueError(
+                "log_prob must return one real number, "
+                f"not an array of shape {value.shape} and dtype {value.dtype}"
+            )
+        return -value.astype(x.dtype)
 
-    params: Any
-    covariance: Any
-    errors: Any
-    stat: Any
-    status: Any
-    other_minimum: Any
-    names: tuple[str, ...] = field(metadata={"static": True})
-    fixed: tuple[bool, ...] = field(metadata={"static": True})
-
-    @property
-    def success(self) -> Any:
-        """Whether the parameters are estimates: status ok or boundary."""
-        return self.status <= Status.BOUNDARY
-
-    def __str__(self) -> str:
-        if np.ndim(self.stat) or isinstance(self.stat, jax.core.Tracer):
-            return repr(self)
-        values, errors = (
-            np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
-            for tree in (self.params, self.errors)
-        )
-        width = max(map(len, self.names))
-        lines = [f"{type(self).__name__}: {Status(int(self.status)).label}, stat {self.stat:.6g}"]
-        for name, value, error, fixed in zip(self.names, values, errors, self.fixed, strict=True):
-            lines.append(f"{name:{width}}  {value:.6g} {'fixed' if fixed else f'+- {error:.2g}'}")
-        return "\n".join(lines)
+    return negative
 
 
 @dataclass(frozen=True)
@@ -100,16 +60,12 @@ class _Problem:
         free = np.flatnonzero(~np.array(self.fixed))
         whole = starts[0]
 
-        def negative(x: jax.Array) -> jax.Array:
-            value = jnp.asarray(self.log_prob(self.layout.unflatten(whole.at[free].set(x)), *args))
-            if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
-                raise ValueError(
-                    "log_prob must return one real number, "
-                    f"not an array of shape {value.shape} and dtype {value.dtype}"
-                )
-            return -value.astype(whole.dtype)
+        negative = negative_log_prob(self.log_prob, self.layout, args)
 
-        found = minimise(negative, starts[:, free], lower[free], upper[free])
+        def of_free(x: jax.Array) -> jax.Array:
+            return negative(whole.at[free].set(x))
+
+        found = minimise(of_free, starts[:, free], lower[free], upper[free])
         known = found.converged & jnp.all(jnp.isfinite(found.x)) & jnp.isfinite(found.value)
 
         def where_known(value: jax.Array) -> jax.Array:
@@ -132,6 +88,8 @@ class _Problem:
             stat=2.0 * where_known(found.value),
             status=status.astype(jnp.int32),
             other_minimum=filled(other, jnp.where(jnp.isnan(other[0]), jnp.nan, whole)),
+            lower=lower,
+            upper=upper,
             names=self.layout.names,
             fixed=self.fixed,
         )
@@ -169,12 +127,6 @@ def split_function(log_prob: Any, args: tuple[Any, ...]) -> tuple[Callable, tupl
     return (_call, (log_prob, *args)) if is_pytree else (log_prob, args)
 
 
-def _constants(function: Callable, *args: Any) -> list[Any]:
-    """What a function closes over."""
-    # A function of its own, so that JAX does not keep what it traces.
-    return jax.make_jaxpr(lambda *args: function(*args))(*args).consts
-
-
 def random_starts(key: jax.Array, start: Any, scale: Any, number: int) -> Any:
     """Draw more starts of a fit around the first.
 
@@ -210,7 +162,7 @@ def random_starts(key: jax.Array, start: Any, scale: Any, number: int) -> Any:
 
 def fit(
     log_prob: Any,
-    start: Any,
+    start: Any = None,
     *,
     args: tuple[Any, ...] = (),
     bounds: Mapping[str, Any] | None = None,
@@ -227,7 +179,7 @@ def fit(
         NaN) outside. An object with a method ``log_prob`` will do as well.
     start : pytree
         The parameters from which to start: a number, an array, a spectral or spatial model, dicts,
-        tuples or lists of these.
+        tuples or lists of these. By default, those of a `Likelihood`, ``likelihood.params()``.
     args : tuple of pytree
         Further arguments of `log_prob`. Data given here, rather than closed over, do not make the
         fit compile again.
@@ -256,8 +208,9 @@ def fit(
     TypeError
         For a `log_prob` that is no function, or `args` that are no tuple.
     ValueError
-        For parameters that are not finite real numbers, names that are not among them, bounds
-        that do not increase, or a `log_prob` that does not return one real number.
+        Without a `start` that is needed; for parameters that are not finite real numbers, names
+        that are not among them, bounds that do not increase, or a `log_prob` that does not return
+        one real number.
 
     Warns
     -----
@@ -271,6 +224,10 @@ def fit(
     on until the gradient vanishes to rounding. The log probability's changes of order one must
     matter, as they do for the logarithm of a likelihood. A minimum where the domain ends is not
     found without a bound there.
+
+    A `Likelihood` by itself, with all of its own parameters and no further bounds, is fitted as
+    `run` of its estimator does, which also finds minima where predicted counts vanish; the start
+    is not used then.
 
     The computation is in float64 whatever the global setting of JAX, unless a parameter of
     `start` is in float32 or something is traced by jit, vmap or a derivative, which are followed.
@@ -289,12 +246,24 @@ def fit(
     4.000000 +- 1.154701
     """
     own = log_prob if isinstance(log_prob, Likelihood) else None
+    if start is None:
+        if own is None:
+            raise ValueError("start is needed: only a Likelihood has parameters of its own")
+        start = own.params()
+    if own is not None and bounds is None and starts is None and not args and not tuple(fixed):
+        structure = structure_of(own, start)
+        if structure is not Structure.GENERAL:
+            return fit_profile(own, structure)
     function, args = split_function(log_prob, args)
     options = (bounds, fixed, starts, own)
-    if jax.config.read("jax_enable_x64") or _is_followed(start, (args, bounds, starts)):
+    if is_followed(start, (args, bounds, starts)):
         result = _fit(function, start, args, options)
     else:
-        result = _fit_in_double_precision(function, start, args, options)
+        result = in_double_precision(
+            lambda lasting: _fit(function, start, args, options, lasting=lasting),
+            function,
+            (start, *args),
+        )
     leaf = jax.tree.leaves(result.other_minimum)[0]
     if not is_traced(result) and np.ndim(result.stat) == 0 and np.all(np.isfinite(leaf)):
         warn_user(
@@ -302,42 +271,6 @@ def fit(
             "the result's other_minimum"
         )
     return result
-
-
-def _is_followed(start: Any, others: tuple[Any, ...]) -> bool:
-    """Whether a fit is in the precision of its parameters, or in that of what is traced."""
-    single = [getattr(leaf, "dtype", None) == np.float32 for leaf in jax.tree.leaves(start)]
-    return any(single) or is_traced((start, others))
-
-
-def _fit_in_double_precision(
-    function: Callable, start: Any, args: tuple[Any, ...], options: tuple
-) -> Fit:
-    """The fit where JAX has float64 disabled; numpy arrays, which JAX takes like any other."""
-    with jax.enable_x64(True):
-        constants = _constants(function, start, *args)
-        # Derivatives and maps that a traced constant belongs to end outside of the context.
-        traced = is_traced(constants)
-        # JAX remembers numpy arrays in the precision in which a live program has them, and fails to
-        # trace them in the other one: such programs must not live on, here or elsewhere.
-        lasting = not any(isinstance(constant, np.ndarray) for constant in constants)
-        del constants
-        if not traced:
-            try:
-                found = _fit(function, start, args, options, lasting=lasting)
-                return jax.tree.map(np.asarray, found)
-            except (TypeError, ValueError):
-                if lasting:
-                    raise
-    # Whatever else was wrong is wrong again.
-    found = _fit(function, start, args, options)
-    if not traced:
-        warn_user(
-            "fit: numpy arrays that log_prob closes over are part of a compiled function in "
-            "float32, so that this fit is in float32 too; give them in args, or enable float64 "
-            "in JAX"
-        )
-    return found
 
 
 def _fit(

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.likelihood import separable as likelihood
-from jaxprof.likelihood.data import Data, float_dtype, neutral, over_bins, prepare
+from jaxprof.likelihood.data import Data, NormFit, float_dtype, neutral, over_bins, prepare
 from jaxprof.likelihood.separable import Blocks
 
 
@@ -49,3 +49,31 @@ def scan(data: Data, values: ArrayLike) -> jax.Array:
     if not (grid.ndim == 1 or (grid.ndim == 3 and grid.shape[:2] == shape)):
         raise ValueError(f"values must have shape (N,) or {(*shape, 'N')}, got {grid.shape}")
     return _scan(prepared, grid)
+
+
+@jit_by_size
+def _rises(data: Blocks, norm: jax.Array, values: jax.Array) -> jax.Array:
+    def rises_bin(block: Blocks, best: jax.Array, grid: jax.Array) -> jax.Array:
+        return jax.vmap(lambda x: likelihood.difference(block, x, best))(grid)
+
+    return over_bins(rises_bin)(neutral(data), norm, values)
+
+
+def norm_rises(data: Data, fit: NormFit, values: jax.Array) -> jax.Array:
+    """Rise of the fit statistic above its minimum, without cancellation.
+
+    Parameters
+    ----------
+    data : ProfileData, OnOffData, or a tuple of these
+        The data, arrays of shape ``(B, G, E)``.
+    fit : NormFit
+        Their fit.
+    values : array, shape (B, G, V)
+        Norms.
+
+    Returns
+    -------
+    rises : array, shape (B, G, V)
+        NaN where there is no fit.
+    """
+    return _rises(prepare(data), fit.norm, values)

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprof.inference.model_fit import Fit, split_function
+from jaxprof.inference.fit_result import Fit
+from jaxprof.inference.model_fit import split_function
 from jaxprof.inference.parameters import is_traced, layout_of
 
 

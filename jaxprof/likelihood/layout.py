@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxprof.likelihood.constraints import Constraints
 from jaxprof.likelihood.joint_data import FreeSpectra, JointBlock, JointData, JointOnOffBlock
 from jaxprof.likelihood.likelihood import Likelihood
 from jaxprof.likelihood.terms import Poisson, Term
@@ -82,6 +84,15 @@ class JointLayout:
         return self.background + 1
 
 
+def put(array: Any, rows: Any, values: Any) -> Any:
+    """A copy of an array with other values in some rows; by numpy where nothing is traced."""
+    if any(isinstance(each, jax.core.Tracer) for each in (array, values)):
+        return jnp.asarray(array).at[rows].set(values)
+    changed = np.array(array)
+    changed[rows] = values
+    return changed
+
+
 def layout_of(likelihood: Likelihood) -> JointLayout:
     """Where the parameters of each energy group of a likelihood stand."""
     nominal = likelihood.nominal
@@ -92,6 +103,34 @@ def layout_of(likelihood: Likelihood) -> JointLayout:
         n_sources=len(likelihood.sources),
         n_shape=len(likelihood.free_spectral_parameters),
         n_nuisance=np.shape(nominal["background"])[0] if fitted else 0,
+    )
+
+
+def positions_of(likelihood: Likelihood) -> dict[str, Any]:
+    """Where each of `Likelihood.params` stands in the vector of its group.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        One that `joint_data` takes.
+
+    Returns
+    -------
+    dict of ndarray of int
+        In the structure of the parameters; the last axis of each is that of the groups.
+    """
+    at = layout_of(likelihood)
+    rows: dict[str, Any] = {name: getattr(at, name) for name in likelihood.free if name != "source"}
+    if "source" in likelihood.free:
+        own = dict(zip(likelihood.sources, at.source, strict=True))
+        rows["source"] = {name: own[name] for name in likelihood.free_sources}
+    if likelihood.free_spectral_parameters:
+        rows["spectrum"] = {
+            name: at.norm + position
+            for position, name in enumerate(likelihood.free_spectral_parameters, start=1)
+        }
+    return jax.tree.map(
+        lambda own: np.repeat(np.asarray(own)[..., np.newaxis], likelihood.n_groups, axis=-1), rows
     )
 
 
@@ -125,38 +164,37 @@ def joint_data(likelihood: Likelihood, group: int) -> JointData:
         )
     at = layout_of(likelihood)
     constraints = likelihood.constraints
-    start, free = np.zeros(at.size), np.zeros(at.size, bool)
-    lower, upper = np.full(at.size, -np.inf), np.full(at.size, np.inf)
-    precision, centre = np.zeros((at.size, at.size)), np.zeros(at.size)
+    vectors = _Vectors(
+        start=np.zeros(at.size),
+        free=np.zeros(at.size, bool),
+        lower=np.full(at.size, -np.inf),
+        upper=np.full(at.size, np.inf),
+    )
     for name, rows in (("norm", at.norm), ("guard", at.guard)):
-        free[rows] = True
-        lower[rows] = constraints.lower.get(name, -np.inf)
-        upper[rows] = constraints.upper.get(name, np.inf)
-    start[at.source] = [nominal["source"][name][group] for name in likelihood.sources]
-    free[at.source] = [name in likelihood.free_sources for name in likelihood.sources]
+        vectors = vectors.put(rows, free=True, **_bounds(constraints, name))
+    sources = [nominal["source"][name][group] for name in likelihood.sources]
+    for row, value, name in zip(at.source, sources, likelihood.sources, strict=True):
+        vectors = vectors.put(row, start=value, free=name in likelihood.free_sources)
     for position, name in enumerate(names, start=1):
-        _lay_out_shape(likelihood, at, position, name, (start, free, lower, upper))
+        vectors = _with_shape(likelihood, at, position, name, vectors)
     if at.n_nuisance:
         for name, rows, which in (
             ("background", at.background, likelihood.free_background),
             ("background_tilt", at.background_tilt, likelihood.free_background_tilt),
         ):
-            start[rows], free[rows] = nominal[name][:, group], which
-            lower[rows] = constraints.lower.get(name, -np.inf)
-            upper[rows] = constraints.upper.get(name, np.inf)
-    centre[:] = start
+            values = {"start": nominal[name][:, group], "free": np.array(which)}
+            vectors = vectors.put(rows, **values, **_bounds(constraints, name))
+    centre, precision = vectors.start, np.zeros((at.size, at.size))
     for name, own in constraints.gaussian.items():
         rows = getattr(at, name)
-        centre[rows] = own.centre[:, group]
-        precision[rows, rows] = 1.0 / np.asarray(own.width)[:, group] ** 2
+        centre = put(centre, rows, own.centre[:, group])
+        precision = put(precision, (rows, rows), 1.0 / own.width[:, group] ** 2)
     if constraints.smoothness is not None:
-        precision[np.ix_(at.norm, at.norm)] += constraints.smoothness[group]
+        square = np.ix_(at.norm, at.norm)
+        precision = put(precision, square, precision[square] + constraints.smoothness[group])
     return JointData(
         blocks=tuple(_block(term, group) for term in likelihood.terms),
-        start=start,
-        free=free,
-        lower=lower,
-        upper=upper,
+        **vars(vectors),
         precision=precision,
         penalty_start=centre,
         spectra=_free_spectra(likelihood, group) if names else None,
@@ -165,21 +203,42 @@ def joint_data(likelihood: Likelihood, group: int) -> JointData:
     )
 
 
-def _lay_out_shape(
-    likelihood: Likelihood, at: JointLayout, position: int, name: str, arrays: tuple[Array, ...]
-) -> None:
+@dataclass(frozen=True)
+class _Vectors:
+    """Values of all parameters (Z,), which are fitted, and their bounds."""
+
+    start: Any
+    free: Any
+    lower: Any
+    upper: Any
+
+    def put(self, rows: Any, **values: Any) -> _Vectors:
+        """With other values in some rows."""
+        changed = {name: put(getattr(self, name), rows, own) for name, own in values.items()}
+        return replace(self, **changed)
+
+
+def _bounds(constraints: Constraints, name: str) -> dict[str, Any]:
+    return {
+        "lower": constraints.lower.get(name, -np.inf),
+        "upper": constraints.upper.get(name, np.inf),
+    }
+
+
+def _with_shape(
+    likelihood: Likelihood, at: JointLayout, position: int, name: str, vectors: _Vectors
+) -> _Vectors:
     """Start, freedom and bounds of a free spectral parameter of all bins and guard bins."""
-    start, free, lower, upper = arrays
     regions = np.concatenate([at.norm, at.guard])
-    values = np.asarray(getattr(likelihood.region_models(), name))
+    values = getattr(likelihood.region_models(), name)
     rows = regions + position
-    start[rows] = values
-    # Guard bins have too few counts of their own for a spectrum.
-    free[rows[: at.n_bins]] = likelihood.free_spectra
     reach = SHAPE_RANGE.get(name, np.inf)
-    lower[rows], upper[rows] = values - reach, values + reach
+    lower, upper = values - reach, values + reach
     if name in SHAPE_MAX:
-        lower[rows], upper[rows] = 0.0, SHAPE_MAX[name]
+        lower, upper = 0.0, SHAPE_MAX[name]
+    vectors = vectors.put(rows, start=values, lower=lower, upper=upper)
+    # Guard bins have too few counts of their own for a spectrum.
+    return vectors.put(rows[: at.n_bins], free=np.array(likelihood.free_spectra))
 
 
 def _block(term: Term, group: int) -> JointBlock | JointOnOffBlock:
@@ -189,10 +248,14 @@ def _block(term: Term, group: int) -> JointBlock | JointOnOffBlock:
     return kind(**{name: getattr(term, name)[group] for name in names}, **static)
 
 
+def _as_floats(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, jax.core.Tracer) else np.asarray(leaf, float)
+
+
 def _free_spectra(likelihood: Likelihood, group: int) -> FreeSpectra:
     spectra = likelihood.spectra
     assert spectra is not None
-    models = jax.tree.map(lambda leaf: np.asarray(leaf, float), likelihood.region_models())
+    models = jax.tree.map(_as_floats, likelihood.region_models())
     # Not jnp.asarray, which compiles a program for every shape.
     return FreeSpectra(
         models=models,

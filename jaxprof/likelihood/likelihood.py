@@ -168,10 +168,12 @@ class Likelihood:
     def region_models(self) -> Any:
         """One spectral model whose parameters have an axis of all bins and guard bins."""
         assert self.spectra is not None
-        rows = np.concatenate([np.arange(self.n_bins), np.asarray(self.spectra.guard_bins, int)])
+        model, guards = self.nominal["spectrum"], self.spectra.guard_bins
+        leaves = [guards, *jax.tree.leaves(model)]
+        xp = jnp if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) else np
+        rows = xp.concatenate([xp.arange(self.n_bins), xp.asarray(guards, int)])
         return jax.tree.map(
-            lambda leaf: np.broadcast_to(np.asarray(leaf), (self.n_bins,))[rows],
-            self.nominal["spectrum"],
+            lambda leaf: xp.broadcast_to(xp.asarray(leaf), (self.n_bins,))[rows], model
         )
 
     def npred(self, params: Mapping[str, Any]) -> tuple[Any, ...]:

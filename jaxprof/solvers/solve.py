@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -107,13 +108,41 @@ def differentiable_root(residual: Callable[[jax.Array], jax.Array], root: jax.Ar
     root : array, shape ()
         The same value, with derivatives of any order and in both modes.
     """
+    return searched_root(residual, root, lambda x: (x, ()))[0]
+
+
+def searched_root(
+    residual: Callable[[jax.Array], jax.Array],
+    start: jax.Array,
+    search: Callable[[jax.Array], tuple[jax.Array, Any]],
+) -> tuple[jax.Array, Any]:
+    """Find a root and give it its derivatives by the implicit function theorem.
+
+    Parameters
+    ----------
+    residual : callable
+        Smooth function of a scalar; it may close over anything that is to be differentiated.
+    start : array, shape ()
+        What the search starts from.
+    search : callable
+        Maps the start to the root and whatever else is known of it. It is not differentiated.
+
+    Returns
+    -------
+    root : array, shape ()
+        The root, with derivatives of any order and in both modes; none where the residual has no
+        slope.
+    found : pytree
+        What else the search gave, without derivatives.
+    """
 
     def tangent_solve(linear: Callable, y: jax.Array) -> jax.Array:
         slope = linear(jnp.ones_like(y))
         regular = slope != 0
         return jnp.where(regular, y / jnp.where(regular, slope, 1.0), 0.0)
 
-    return jax.lax.custom_root(residual, jax.lax.stop_gradient(root), lambda _, x: x, tangent_solve)
+    guess = jax.lax.stop_gradient(start)
+    return jax.lax.custom_root(residual, guess, lambda _, x: search(x), tangent_solve, has_aux=True)
 
 
 def differentiable_roots(

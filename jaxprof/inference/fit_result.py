@@ -1,0 +1,78 @@
+"""What a fit of parameters gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxprof.likelihood.data import Status
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Fitted parameters; a pytree.
+
+    Attributes
+    ----------
+    params : pytree
+        The parameters of the highest probability, in the structure of the start; NaN where the fit
+        did not converge.
+    covariance : array, shape (N, N)
+        Their covariance, the inverse of minus the second derivatives of the log probability. Its
+        rows are ``names``. It is zero for fixed parameters and NaN for those that have none:
+        at active bounds, where nothing tells parameters from each other, or where the log
+        probability has no curvature.
+    errors : pytree
+        Standard deviations, in the structure of ``params``.
+    stat : array, shape ()
+        Minus twice the log probability.
+    status : array of int, shape ()
+        `Status`: ok; boundary, if a bound holds a parameter; degenerate, if a parameter is not
+        determined; not converged, also where the log probability is NaN or where the start lies
+        outside of its domain.
+    other_minimum : pytree
+        Parameters of another minimum, reached from another start, whose stat is less than one
+        higher; NaN if there is none.
+    lower, upper : array, shape (N,)
+        Bounds within which the fit was, infinite where there are none.
+    norm_status : array of int, shape (B, G), or None
+        `Status` of each norm, for a `Likelihood` that was fitted by itself.
+    names : tuple of str
+        A name for each of the N parameters.
+    fixed : tuple of bool
+        Whether each of them kept its value.
+    """
+
+    params: Any
+    covariance: Any
+    errors: Any
+    stat: Any
+    status: Any
+    other_minimum: Any
+    lower: Any
+    upper: Any
+    norm_status: Any = None
+    names: tuple[str, ...] = field(metadata={"static": True})
+    fixed: tuple[bool, ...] = field(metadata={"static": True})
+
+    @property
+    def success(self) -> Any:
+        """Whether the parameters are estimates: status ok or boundary."""
+        return self.status <= Status.BOUNDARY
+
+    def __str__(self) -> str:
+        if np.ndim(self.stat) or isinstance(self.stat, jax.core.Tracer):
+            return repr(self)
+        values, errors = (
+            np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+            for tree in (self.params, self.errors)
+        )
+        width = max(map(len, self.names))
+        lines = [f"{type(self).__name__}: {Status(int(self.status)).label}, stat {self.stat:.6g}"]
+        for name, value, error, fixed in zip(self.names, values, errors, self.fixed, strict=True):
+            lines.append(f"{name:{width}}  {value:.6g} {'fixed' if fixed else f'+- {error:.2g}'}")
+        return "\n".join(lines)

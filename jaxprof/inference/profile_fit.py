@@ -1,0 +1,189 @@
+"""The fit of a profile's likelihood, by the method that its structure asks for."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprof.compilation import jit_by_size
+from jaxprof.inference.fit import fit_norms
+from jaxprof.inference.fit_result import Fit
+from jaxprof.inference.joint_fit import describe, fit_joint
+from jaxprof.inference.parameters import (
+    Layout,
+    bound_vectors,
+    fixed_names,
+    is_traced,
+    layout_of,
+)
+from jaxprof.inference.scaling import units_of
+from jaxprof.likelihood import Likelihood
+from jaxprof.likelihood.arrays import is_separable, profile_data
+from jaxprof.likelihood.data import NormFit, Status
+from jaxprof.likelihood.joint_data import JointData, JointFit
+from jaxprof.likelihood.layout import joint_data, positions_of
+
+JOINT = {"norm", "guard", "source", "background", "background_tilt", "spectrum"}
+"""Parameters that the fit of an energy group knows."""
+
+
+class Structure(Enum):
+    """How the parameters of a likelihood depend on each other."""
+
+    SEPARABLE = "separable"
+    """Each norm has counts bins of its own."""
+    JOINT = "joint"
+    """The norms of an energy group share counts bins."""
+    GENERAL = "general"
+    """Energy groups share parameters."""
+
+
+def structure_of(likelihood: Likelihood, start: Any) -> Structure:
+    """Structure of a likelihood as a function of some of its parameters."""
+    own: Any = jax.tree.structure(likelihood.params())
+    if jax.tree.structure(start) != own:
+        return Structure.GENERAL
+    if likelihood.free == ("norm",) and is_separable(likelihood):
+        return Structure.SEPARABLE
+    spectra = likelihood.spectra is None or bool(likelihood.free_spectral_parameters)
+    clipped = any(getattr(term, "clipped", False) for term in likelihood.terms)
+    known = not likelihood.nodes and spectra and not clipped and set(likelihood.free) <= JOINT
+    return Structure.JOINT if known else Structure.GENERAL
+
+
+def fit_profile(likelihood: Likelihood, structure: Structure) -> Fit:
+    """Fit all parameters of a likelihood.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        The likelihood.
+    structure : Structure
+        Its structure, but for the general one.
+
+    Returns
+    -------
+    Fit
+        Its derivatives are those of `jaxprof.core.fit_norms` and `jaxprof.core.fit_joint`.
+    """
+    if structure is Structure.SEPARABLE:
+        return _of_norms(likelihood, norm_fit(likelihood)[1])
+    problems, scales = zip(*groups_of(likelihood), strict=True)
+    return _of_groups(likelihood, [fit_joint(data) for data in problems], scales)
+
+
+@jit_by_size
+def _of_norms(likelihood: Likelihood, fit: NormFit) -> Fit:
+    errors = jnp.ravel(fit.norm_err)
+    lost = jnp.ravel(fit.status == Status.NOT_CONVERGED)
+    parts = jnp.ravel(fit.norm), jnp.diag(errors**2), errors
+    return _assembled(likelihood, parts, fit.status, lost)
+
+
+@jit_by_size
+def _of_groups(likelihood: Likelihood, fits: list[JointFit], scales: tuple[Any, ...]) -> Fit:
+    rows = _rows(likelihood)
+    group = group_of(layout_of(likelihood.params()))
+    values, covariances, errors = [], [], []
+    for fit, scale in zip(fits, scales, strict=True):
+        values.append(fit.values * scale)
+        variance = jnp.diagonal(fit.covariance)
+        known = variance > 0
+        error = jnp.sqrt(jnp.where(known, variance, 1.0)) * scale
+        errors.append(jnp.where(known, error, jnp.where(variance == 0, 0.0, jnp.nan)))
+        covariances.append(fit.covariance * scale[:, None] * scale[None, :])
+    found = jnp.stack(covariances)[group[:, None], rows[:, None], rows[None, :]]
+    parts = (
+        jnp.stack(values)[group, rows],
+        jnp.where(group[:, None] == group[None, :], found, 0.0),
+        jnp.stack(errors)[group, rows],
+    )
+    status = jnp.stack([fit.status[: likelihood.n_bins] for fit in fits], axis=1)
+    lost = jnp.stack([~fit.converged for fit in fits])
+    return _assembled(likelihood, parts, status, lost[group])
+
+
+def _assembled(likelihood: Likelihood, parts: tuple[Any, Any, Any], status: Any, lost: Any) -> Fit:
+    """A fit from values (N,), covariance and errors, status (B, G) and what did not converge."""
+    x, covariance, errors = parts
+    start = likelihood.params()
+    layout = layout_of(start)
+    lower, upper = bound_vectors(layout, likelihood.bounds(layout.leaves), x.dtype)
+    # A norm that reaches no counts bin may be anything.
+    nominal = layout.flatten(start, x.dtype)
+    params = layout.unflatten(
+        jnp.where(lost, jnp.nan, jnp.where(jnp.isnan(x), nominal, x)),
+    )
+    unseen = (status == Status.NO_EXPOSURE) | (status == Status.FULLY_MASKED)
+    worst = jnp.max(jnp.where(status == Status.ZERO_COUNTS, Status.BOUNDARY, status))
+    worst = jnp.where(jnp.any(unseen), Status.DEGENERATE, worst)
+    worst = jnp.where(jnp.any(lost), Status.NOT_CONVERGED, worst)
+    return Fit(
+        params=params,
+        covariance=covariance,
+        errors=layout.unflatten(errors),
+        stat=-2.0 * likelihood.log_prob(params),
+        status=worst.astype(jnp.int32),
+        other_minimum=layout.unflatten(jnp.full_like(x, jnp.nan)),
+        lower=lower,
+        upper=upper,
+        norm_status=status,
+        names=layout.names,
+        fixed=fixed_names(layout, likelihood.fixed()),
+    )
+
+
+def group_of(layout: Layout) -> Any:
+    """Energy group of each parameter of a likelihood, (N,): the last index of its array."""
+    return np.concatenate([np.indices(shape)[-1].ravel() for shape in layout.shapes])
+
+
+def norm_fit(likelihood: Likelihood) -> tuple[Any, NormFit]:
+    """Data of separate fits, and their fit within the bounds of the likelihood."""
+    data = profile_data(likelihood)
+    low, high = norm_bounds(likelihood)
+    return data, fit_norms(data, norm_min=low, norm_max=high)
+
+
+def norm_bounds(likelihood: Likelihood) -> tuple[Any, Any]:
+    """Bounds of the norms, None where there are none."""
+    constraints = likelihood.constraints
+    return constraints.lower.get("norm"), constraints.upper.get("norm")
+
+
+def groups_of(likelihood: Likelihood) -> list[tuple[JointData, Any]]:
+    """The problem of each energy group in units in which nothing overflows, and these, (Z,).
+
+    What is traced is in the units that it has.
+    """
+    made = []
+    for group in range(likelihood.n_groups):
+        data = joint_data(likelihood, group)
+        if is_traced(data):
+            made.append((data, np.ones(len(data.start))))
+        else:
+            units = units_of(data)
+            made.append((units.data(data), units.values))
+    return made
+
+
+def _rows(likelihood: Likelihood) -> Any:
+    """Position of each parameter in the vector of its group, (N,)."""
+    return np.concatenate([own.ravel() for own in jax.tree.leaves(positions_of(likelihood))])
+
+
+def joint_fit_at(
+    likelihood: Likelihood, fit: Fit, group: int, problem: tuple[JointData, Any]
+) -> JointFit:
+    """What the fit of a whole likelihood is for one of its energy groups, in that one's units."""
+    data, scale = problem
+    layout = layout_of(likelihood.params())
+    own = np.flatnonzero(group_of(layout) == group)
+    x = layout.flatten(fit.params, data.start.dtype)[own]
+    rows = _rows(likelihood)[own]
+    z = jnp.asarray(data.start).at[rows].set(x / scale[rows])
+    return describe(data, z, jnp.all(jnp.isfinite(x)))
