@@ -200,6 +200,18 @@ def test_a_minimum_where_predictions_vanish():
     assert np.isfinite(likelihood.log_prob(fit.params))
 
 
+def test_a_likelihood_whitens_itself(counted):
+    """Near the minimum it is a unit normal density, from the fit or from a start alike."""
+    likelihood = options(jaxprof.FluxProfileEstimator).reduce(counted)
+    fit = jaxprof.fit(likelihood)
+    whitened, to_params = likelihood.whiten(fit)
+    step = 1e-3 * np.array([1.0, -1.0, 2.0])
+    fall = whitened(np.zeros(3)) - whitened(step)
+    assert_allclose(fall, 0.5 * np.sum(step**2), rtol=1e-3)
+    _, again = likelihood.whiten(likelihood.params())
+    assert_allclose(again(step)["norm"], to_params(step)["norm"], rtol=1e-12)
+
+
 def test_toys_of_separate_fits_under_vmap(counted):
     own = options(jaxprof.FluxProfileEstimator)
     likelihood = own.reduce(counted)

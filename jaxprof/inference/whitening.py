@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprof.inference.fit_result import Fit
-from jaxprof.inference.model_fit import split_function
+from jaxprof.inference.model_fit import fit, split_function
 from jaxprof.inference.parameters import is_traced, layout_of
 
 
 def whiten(
-    log_prob: Any, result: Fit, *, args: tuple[Any, ...] = ()
+    log_prob: Any, result: Any, *, args: tuple[Any, ...] = ()
 ) -> tuple[Callable[[jax.Array], jax.Array], Callable[[jax.Array], Any]]:
     """Make a log probability one of coordinates that samplers like.
 
@@ -26,8 +26,8 @@ def whiten(
     ----------
     log_prob : callable or object
         As for `jaxprof.fit`.
-    result : Fit
-        What that gave.
+    result : Fit or pytree
+        What that gave, or the parameters from which it is to start.
     args : tuple of pytree
         Further arguments of `log_prob`.
 
@@ -54,6 +54,8 @@ def whiten(
     >>> print(f"{to_params(jnp.ones(1))['norm']:.3f} {whitened(jnp.ones(1)):.3f}")
     3.100 -0.500
     """
+    if not isinstance(result, Fit):
+        result = fit(log_prob, result, args=args)
     function, args = split_function(log_prob, args)
     free = np.flatnonzero(~np.array(result.fixed))
     covariance = result.covariance[np.ix_(free, free)]

@@ -297,6 +297,23 @@ class Likelihood:
         own = self.constraints.simulated(keys[0], values) if constraints else self.constraints
         return replace(self, terms=tuple(drawn), constraints=own)
 
+    def whiten(self, params: Any) -> tuple[Any, Any]:
+        """Coordinates that samplers like: `jaxprof.whiten` of this likelihood.
+
+        Parameters
+        ----------
+        params : Fit or dict
+            What `jaxprof.fit` gave, or the parameters from which it is to start.
+
+        Returns
+        -------
+        whitened, to_params : callable
+            The same log probability of coordinates, and what maps these to parameters.
+        """
+        from jaxprof.inference.whitening import whiten
+
+        return whiten(self, params)
+
     def _check_counts_may_change(self) -> None:
         if self.merged:
             raise ValueError(
