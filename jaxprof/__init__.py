@@ -8,6 +8,8 @@ from jaxprof.estimators.joint import (
 from jaxprof.estimators.options import NormParameter as NormParameter
 from jaxprof.estimators.separate import FluxProfileEstimator as FluxProfileEstimator
 from jaxprof.inference.fit_result import Fit as Fit
+from jaxprof.inference.influence import influence as influence
+from jaxprof.inference.model_fit import Fit as Fit
 from jaxprof.inference.model_fit import fit as fit
 from jaxprof.inference.model_fit import random_starts as random_starts
 from jaxprof.inference.profiled import ProfileLimits as ProfileLimits
@@ -62,6 +64,7 @@ from jaxprof.models.spectral import (
 )
 from jaxprof.models.spectral import TemplateSpectralModel as TemplateSpectralModel
 from jaxprof.profile import FluxProfile as FluxProfile
+from jaxprof.reduce.influence_map import influence_map as influence_map
 from jaxprof.reduce.joint.expectation import predicted_counts as predicted_counts
 from jaxprof.simulate.expectation import expected_dataset as expected_dataset
 from jaxprof.sky import WcsNDMap as WcsNDMap
