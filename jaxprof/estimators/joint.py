@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -42,6 +43,7 @@ from jaxprof.reduce.joint.likelihood import joint_likelihood, psf_nodes
 from jaxprof.reduce.joint.problem import JointModel, JointProblem, joint_problem
 from jaxprof.reduce.joint.response import ForwardResponse, dataset_response, warn_rough_emissions
 from jaxprof.sky.models import SkyModel
+from jaxprof.sky.regions.subdivision import subdivided_regions
 
 Array = NDArray[Any]
 
@@ -273,7 +275,25 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
         warn_moved_edges(self.energy_edges, axis, edges[0])
         return make_groups(edges, axis.edges_tev()[edges[0]])
 
-    def response(self, datasets: Any) -> ForwardResponse:
+    def _in_parts(self, subdivide: int) -> tuple[ForwardFoldingProfileEstimator, list[int] | None]:
+        """The estimator of the parts of all bins, and which bin each is a part of."""
+        regions, parent = subdivided_regions(self.regions, subdivide)
+        if subdivide == 1:
+            return self, None
+        if self.smoothness:
+            raise ValueError(
+                "subdivide: smoothness pulls at the norms of bins, not at those of their parts; "
+                "a law is smooth without it"
+            )
+        template, models, own = self.template, self.spectral_models, copy.copy(self)
+        own.guard_bins = self._guards()
+        own.regions = regions
+        if isinstance(template, list | tuple):
+            own.template = [template[k] for k in parent]
+        own.spectral_models = None if models is None else [models[k] for k in parent]
+        return own, parent
+
+    def response(self, datasets: Any, *, subdivide: int = 1) -> ForwardResponse:
         """Fold all components through the response of datasets.
 
         Keep the result and give it to `run` where the same regions, spectra and responses are
@@ -282,6 +302,8 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
         Parameters
         ----------
         datasets : MapDataset, MapDatasetOnOff or a list of these
+        subdivide : int
+            As for `reduce`, if it is made for that.
 
         Returns
         -------
@@ -292,6 +314,8 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
         ValueError
             If a dataset has no PSF, counts or exposure, or a region is cut and must not be.
         """
+        if subdivide != 1:
+            return self._in_parts(subdivide)[0].response(datasets)
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):
             components, found = self._components(), []
@@ -327,6 +351,7 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
         spectrum: str = "fixed",
         psf_scale: Sequence[float] | None = None,
         merge: bool = False,
+        subdivide: int = 1,
     ) -> Likelihood:
         """Reduce datasets to the likelihood of the joint fits, without fitting.
 
@@ -334,7 +359,7 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
         ----------
         datasets : MapDataset, MapDatasetOnOff or a list of these
         response : ForwardResponse, optional
-            What `response` gave for them.
+            What `response` gave for them, and for `subdivide`.
         spectrum : {"fixed", "free"}
             Whether spectra are part of the templates, or the true energies are kept: then the
             likelihood takes a spectral model among its parameters. What changes within a bin of
@@ -347,11 +372,23 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
             Whether the pixels of a region without counts share a counts bin, which is quicker: then
             the counts cannot be changed, and the sum of their predictions is kept from being
             negative, not each of them.
+        subdivide : int
+            Parts of each annulus along its radius, and of boxes along both sides: the likelihood
+            then has a norm for each part, for laws that give them (`jaxprof.fit_model`). Emission
+            is even within a bin, which is none of a law where bins are wide: with rings as wide as
+            one to four times the standard deviation of the PSF an index of 1 comes out as 1.02, of
+            1.5 as 1.53. Four parts make that right to 0.2 %, ten to 0.03 %.
 
         Returns
         -------
         Likelihood
             Of all energy groups, in JAX's default precision.
+
+        Raises
+        ------
+        ValueError
+            Also for `subdivide` with other regions than circles, annuli and rectangles, or with
+            ``smoothness``.
 
         Warns
         -----
@@ -361,11 +398,13 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
         one_of("spectrum", spectrum, ("fixed", "free"))
         datasets = [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
         with jax.enable_x64(True):
-            response = self._checked(datasets, response)
+            own, parent = self._in_parts(subdivide)
+            response = own._checked(datasets, response)
             if spectrum == "free" and not response.per_true_energy:
                 response = response.per_energy()
             nodes = None if psf_scale is None else psf_nodes(response, psf_scale)
-            made = joint_likelihood(self.problem(datasets, response), merge=merge, psf_nodes=nodes)
+            problem = own.problem(datasets, response)
+            made = joint_likelihood(problem, merge=merge, psf_nodes=nodes, parent=parent)
         return in_default_precision(made)
 
     def problem(self, datasets: Sequence[MapDataset], response: ForwardResponse) -> JointProblem:

@@ -30,6 +30,7 @@ from jaxprof.likelihood.data import NormFit, OnOffData, Status, blocks
 from jaxprof.likelihood.statistics import wstat_rates
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import SOLID_ANGLES
+from jaxprof.reduce.bin_geometry import bin_geometry
 from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.likelihood import separate_likelihood
 from jaxprof.reduce.separate import MASK_POLICIES, Reduction, reduce_datasets
@@ -141,7 +142,14 @@ class FluxProfileEstimator(ProfileEstimator):
         datasets = self._with_models(datasets)
         with jax.enable_x64(True):
             reduction = self._reduction(datasets)
-            made = separate_likelihood(datasets, reduction, self.norm.bounds())
+            of_pixels = self.reference_solid_angle == "pixels"
+            geometry = bin_geometry(
+                self.regions,
+                np.sum(self.spectral_model.integral(*reduction.energy_edges.T)),
+                solid_angle=reduction.solid_angle if of_pixels else None,
+                folded=False,
+            )
+            made = separate_likelihood(datasets, reduction, self.norm.bounds(), geometry)
         return in_default_precision(made)
 
     def _with_models(self, datasets: Any) -> list[MapDataset]:

@@ -1,5 +1,6 @@
 """What is compared with the counts: terms, predicted counts, statistics without cancellation."""
 
+from jaxprof.likelihood.bin_geometry import BinGeometry as BinGeometry
 from jaxprof.likelihood.constraints import Constraints as Constraints
 from jaxprof.likelihood.constraints import Gaussian as Gaussian
 from jaxprof.likelihood.counts_bins import CountsBins as CountsBins

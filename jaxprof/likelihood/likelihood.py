@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprof.likelihood.bin_geometry import BinGeometry
 from jaxprof.likelihood.constraints import Constraints
 from jaxprof.likelihood.counts_bins import CountsBins
 from jaxprof.likelihood.named import complete
@@ -36,6 +37,9 @@ class Likelihood:
         All parameters at their nominal values.
     bins : tuple of CountsBins
         Where the counts bins of each term come from.
+    geometry : BinGeometry or None
+        Where on the sky the emission of each norm lies, for laws: ``geometry.norms(law)``. None if
+        the regions are compound.
     spectra : Spectra or None
         For templates that are kept per true energy; None if fluxes are part of them.
     nodes : dict of array, shape (P,)
@@ -84,6 +88,7 @@ class Likelihood:
     constraints: Constraints
     nominal: Mapping[str, Any]
     bins: tuple[CountsBins, ...]
+    geometry: BinGeometry | None = None
     spectra: Spectra | None = None
     nodes: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = field(default=(), metadata={"static": True})
@@ -192,6 +197,16 @@ class Likelihood:
         return tuple(
             term.npred(*own) for term, own in self._arguments(complete(self.nominal, params))
         )
+
+    def signal(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Predicted counts of all bins, guard bins and sources in each term, (G, N, S).
+
+        Parameters
+        ----------
+        params : dict
+            Named parameters, see the class.
+        """
+        return tuple(own[0] for _, own in self._arguments(complete(self.nominal, params)))
 
     def log_prob(self, params: Mapping[str, Any]) -> Any:
         r"""Logarithm of the likelihood, :math:`\ln L`, with the factorials and the constraints.

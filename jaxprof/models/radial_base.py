@@ -140,6 +140,12 @@ class RadialModel(RadialIntegrals):
         """Plain dict of numbers and strings, in the layout of gammapy's YAML model files."""
         return {"radial": self._radial_dict()}
 
+    @property
+    def parameter_units(self) -> dict[str, str]:
+        """Units of the parameters by name; those of a function of one's own have none."""
+        units = {field.name: self._unit(field) for field in self._parameter_fields()}
+        return {name: units.get(name, "") for name in self.parameters}
+
     def _radial_dict(self) -> dict[str, Any]:
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         settings = {f.name: getattr(self, f.name) for f in fields if f.metadata.get("static")}
@@ -303,6 +309,33 @@ class SumRadialModel(RadialModel):
             f"{side}.{name}": value
             for side in ("model1", "model2")
             for name, value in getattr(self, side).parameters.items()
+        }
+
+    def replace(self, **changes: Any) -> SumRadialModel:
+        """Return a copy with some parameters changed, ``replace(**{"model1.alpha": 2.0})``.
+
+        Raises
+        ------
+        ValueError
+            If a name is not a parameter or a value makes no sense.
+        """
+        own: dict[str, dict[str, Any]] = {"model1": {}, "model2": {}}
+        for name, value in changes.items():
+            side, _, rest = name.partition(".")
+            if side not in own or not rest:
+                raise ValueError(
+                    f"a sum of laws has no parameter {name!r}; it has {sorted(self.parameters)}"
+                )
+            own[side][rest] = value
+        return SumRadialModel(*(getattr(self, side).replace(**own[side]) for side in own))
+
+    @property
+    def parameter_units(self) -> dict[str, str]:
+        """Units of the parameters, named as in `parameters`."""
+        return {
+            f"{side}.{name}": unit
+            for side in ("model1", "model2")
+            for name, unit in getattr(self, side).parameter_units.items()
         }
 
     def ring_integral(self, edges: Any) -> Any:

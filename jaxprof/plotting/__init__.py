@@ -1,6 +1,7 @@
 """Every figure; each function takes ``ax=None`` and returns the axes."""
 
 from jaxprof.plotting.forward import plot_comparison as plot_comparison
+from jaxprof.plotting.laws import plot_law as plot_law
 from jaxprof.plotting.likelihood import plot_ts_profiles as plot_ts_profiles
 from jaxprof.plotting.maps import plot_map as plot_map
 from jaxprof.plotting.maps import plot_regions as plot_regions

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
-from jaxprof.likelihood import Constraints, CountsBins, Likelihood, OnOff, Poisson
+from jaxprof.likelihood import BinGeometry, Constraints, CountsBins, Likelihood, OnOff, Poisson
 from jaxprof.likelihood.data import Block, OnOffData, ProfileData, blocks
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.separate import DatasetPart, Reduction
@@ -21,6 +21,7 @@ def separate_likelihood(
     datasets: Sequence[MapDataset],
     reduction: Reduction,
     norm_bounds: tuple[float | None, float | None],
+    geometry: BinGeometry | None = None,
 ) -> Likelihood:
     """The likelihood of all bins and energy groups of separate fits.
 
@@ -32,6 +33,8 @@ def separate_likelihood(
         What is left of them.
     norm_bounds : tuple of float or None
         Bounds of the norms; None for no bound.
+    geometry : BinGeometry, optional
+        Where the bins are.
 
     Returns
     -------
@@ -56,6 +59,7 @@ def separate_likelihood(
             "exposure": np.ones(len(datasets)),
         },
         bins=tuple(origins),
+        geometry=geometry,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.likelihood import (
+    BinGeometry,
     Constraints,
     CountsBins,
     Gaussian,
@@ -22,6 +23,8 @@ from jaxprof.likelihood import (
 )
 from jaxprof.likelihood.joint_data import JointBlock, JointData
 from jaxprof.likelihood.layout import joint_data
+from jaxprof.models.spatial import PointSpatialModel
+from jaxprof.reduce.bin_geometry import bin_geometry
 from jaxprof.reduce.joint.guards import nearest_bins
 from jaxprof.reduce.joint.problem import CountsBlock, JointProblem, counts_blocks
 from jaxprof.reduce.joint.response import ForwardResponse
@@ -43,6 +46,7 @@ def joint_likelihood(
     merge: bool = False,
     alone: Alone | None = None,
     psf_nodes: Mapping[float, ForwardResponse] | None = None,
+    parent: Sequence[int] | None = None,
 ) -> Likelihood:
     """The likelihood of all energy groups of a joint fit.
 
@@ -57,6 +61,8 @@ def joint_likelihood(
         `cash_slots`.
     psf_nodes : dict, optional
         Responses folded with wider and narrower PSFs, by the factor on their width.
+    parent : sequence of int, optional
+        Bin of the profile that each bin is a part of.
 
     Returns
     -------
@@ -89,6 +95,7 @@ def joint_likelihood(
         constraints=_constraints(problem, nodes, found),
         nominal=nominal,
         bins=tuple(_bins(problem, number, parts) for number, parts in enumerate(found)),
+        geometry=_geometry(problem, parent),
         spectra=_spectra(problem) if resolved else None,
         nodes=nodes,
         sources=tuple(source.name for source in components.sources),
@@ -232,6 +239,18 @@ def _constraints(
             ]
         )
     return Constraints(gaussian=gaussian, smoothness=smoothness, lower=lower, upper=upper)
+
+
+def _geometry(problem: JointProblem, parent: Sequence[int] | None) -> BinGeometry | None:
+    components = problem.response.components
+    template, n_bins = components.template, components.n_bins
+    edges = np.array([group.edges for group in problem.groups])
+    flux = [np.sum(np.asarray(model.integral(*edges.T))) for model in components.models[:n_bins]]
+    if isinstance(template, list | tuple) and any(
+        isinstance(own, PointSpatialModel) for own in template
+    ):
+        return None
+    return bin_geometry(components.regions, np.array(flux), parent=parent, template=template)
 
 
 def _spectrum(models: Sequence[Any]) -> Any:

@@ -1,0 +1,253 @@
+"""Laws that give the norms of a likelihood: their log probability, starts, and what a fit tells.
+
+Everything is pure: it can be compiled, mapped over and differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import erfc, xlogy
+
+from jaxprof.likelihood import Likelihood, OnOff
+from jaxprof.likelihood.goodness import cash_expectation
+
+DETERMINED = frozenset({"lon_0", "lat_0", "reference", "distance", "rho_s", "edge_width"})
+"""Parameters of laws that are given, not fitted: no data tell them beside the others."""
+OF_SPECTRUM = frozenset({"amplitude", "reference", "emin", "emax", "e_min", "e_max"})
+"""Parameters of spectra that are not fitted: a law has the flux."""
+
+
+def law_parameters(law: Any) -> dict[str, Any]:
+    """Values of the parameters of a law that may be fitted, by name."""
+    given = {"lon_0", "lat_0"} if hasattr(law, "values") else DETERMINED
+    return {
+        name: value
+        for name, value in law.parameters.items()
+        if name.rpartition(".")[2] not in given
+    }
+
+
+def with_parameters(law: Any, params: Mapping[str, Any]) -> Any:
+    """A law with those of the parameters that are its own."""
+    own = {name: params[name] for name in law_parameters(law) if name in params}
+    return law.replace(**own) if own else law
+
+
+def likelihood_params(params: Mapping[str, Any], likelihood: Any, law: Any) -> dict[str, Any]:
+    """Parameters of a likelihood under a law.
+
+    Parameters
+    ----------
+    params : dict
+        Parameters of the law and nuisance parameters, by name.
+    likelihood : Likelihood, or one of a profile
+        With its ``geometry``.
+    law : RadialModel
+        Has the parameters that are not among `params`.
+
+    Returns
+    -------
+    dict
+        With ``norm`` (B, 1), the same in all energy groups.
+    """
+    names = law_parameters(law)
+    rest = {name: value for name, value in params.items() if name not in names}
+    reference = _reference_flux(likelihood, rest)
+    norm = likelihood.geometry.norms(with_parameters(law, params), reference)
+    n_groups = jnp.shape(likelihood.nominal["norm"])[1]
+    return {"norm": jnp.broadcast_to(norm, (norm.shape[0], n_groups)), **rest}
+
+
+def _reference_flux(likelihood: Any, rest: Mapping[str, Any]) -> Any:
+    """Flux at norm one under the spectrum of the parameters; None if that does not change it."""
+    spectra = getattr(likelihood, "spectra", None)
+    if spectra is None or spectra.reference_flux is not None:
+        return None
+    model = likelihood.nominal["spectrum"]
+    if "spectrum" in rest:
+        model = model.replace(**rest["spectrum"])
+    model = jax.tree.map(lambda leaf: leaf[:, None] if jnp.ndim(leaf) == 1 else leaf, model)
+    low, high = jnp.asarray(spectra.group_edges).T
+    return jnp.sum(model.integral(low, high), axis=-1)
+
+
+def law_log_prob(params: Mapping[str, Any], likelihood: Any, law: Any) -> Any:
+    """Log probability of a likelihood under a law, for `jaxprof.fit` with ``(likelihood, law)``."""
+    return likelihood.log_prob(likelihood_params(params, likelihood, law))
+
+
+def law_start(likelihood: Any, law: Any, fixed: tuple[str, ...]) -> dict[str, Any]:
+    """Parameters from which a fit starts.
+
+    Those of the law as it has them, but for its amplitudes: they are multiplied such that the law
+    has the excess counts that were observed.
+    """
+    own = {name: value for name, value in law_parameters(law).items() if name not in fixed}
+    rest = {name: value for name, value in likelihood.params().items() if name != "norm"}
+    spectra = getattr(likelihood, "spectra", None)
+    if spectra is not None and spectra.reference_flux is None:
+        free = likelihood.nominal["spectrum"].parameters
+        free = {name: value for name, value in free.items() if name not in OF_SPECTRUM}
+        rest |= {"spectrum": free} if free else {}
+    amplitudes = [name for name in own if name.rpartition(".")[2] == "amplitude"]
+    if amplitudes:
+        factor = _excess_ratio(likelihood, likelihood_params({**own, **rest}, likelihood, law))
+        own |= {name: own[name] * factor for name in amplitudes}
+    return {**own, **rest}
+
+
+def _excess_ratio(likelihood: Any, params: Mapping[str, Any]) -> Any:
+    """Observed over predicted excess; one standard deviation where nothing is observed."""
+    if not isinstance(likelihood, Likelihood):
+        return likelihood.excess_ratio(params["norm"])
+    counts = counts_of_bins(likelihood, params)
+    excess = jnp.sum(counts["excess"])
+    least = jnp.maximum(jnp.sqrt(jnp.sum(counts["variance"])), 1.0)
+    predicted = jnp.sum(counts["signal"])
+    ratio = jnp.maximum(excess, least) / jnp.where(predicted > 0, predicted, 1.0)
+    return jnp.where((predicted > 0) & jnp.isfinite(ratio), ratio, 1.0)
+
+
+def counts_of_bins(likelihood: Likelihood, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts in the pixels of each bin of the profile, of all energies and data sets.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        With its ``geometry``.
+    params : dict
+        Its parameters, see `likelihood_params`.
+
+    Returns
+    -------
+    dict of array, shape (B,)
+        ``excess``, of counts over all that norms have no part in; ``signal``, the same as
+        predicted; ``variance`` of the excess. Where regions overlap a count is in each of them.
+    """
+    none = {**params, "norm": jnp.zeros_like(params["norm"])}
+    geometry = likelihood.geometry
+    assert geometry is not None
+    total = dict.fromkeys(("excess", "signal", "variance"), jnp.zeros(geometry.n_bins))
+    parts = zip(
+        likelihood.terms,
+        likelihood.bins,
+        likelihood.npred(params),
+        likelihood.signal(params),
+        likelihood.signal(none),
+        strict=True,
+    )
+    for term, bins, npred, signal, other in parts:
+        own = signal - other
+        values = {"signal": own}
+        if isinstance(term, OnOff):
+            alpha = jnp.where(term.mask, term.alpha, 0.0)
+            values["excess"] = term.n_on - alpha * term.n_off - other
+            values["variance"] = term.n_on + alpha**2 * term.n_off
+        else:
+            values |= {"excess": term.counts - (npred - own), "variance": npred}
+        # Pixels of disjoint regions belong to a bin if they do to any of its parts.
+        member = jnp.asarray(bins.region, float)
+        inside = jax.ops.segment_max(
+            jnp.moveaxis(member, 2, 0), jnp.asarray(geometry.parent), geometry.n_bins
+        )
+        for name, value in values.items():
+            rows = jnp.sum(jnp.where(term.mask, value, 0.0), axis=2)
+            total[name] = total[name] + jnp.einsum("gn,bgn->b", rows, inside)
+    return total
+
+
+def law_bins(likelihood: Any, params: Mapping[str, Any], law: Any) -> dict[str, Any]:
+    """A fitted law and what was observed, for each bin of the profile.
+
+    Returns
+    -------
+    dict of array, shape (B, 1) or (B, G)
+        ``law``, the mean brightness of the law in the bin; ``value`` and ``error``, what was
+        observed, in this unit; ``residual``, in standard deviations of what was observed.
+    """
+    geometry = likelihood.geometry
+    flux = geometry.flux(with_parameters(law, params))
+    mean = (geometry.total(flux) / geometry.total(geometry.solid_angle))[:, None]
+    whole = likelihood_params(params, likelihood, law)
+    if not isinstance(likelihood, Likelihood):
+        scale = mean / jnp.where(whole["norm"] == 0, jnp.nan, whole["norm"])
+        value, error, residual = likelihood.observed(whole["norm"])
+        return {"law": mean, "value": value * scale, "error": error * scale, "residual": residual}
+    counts = {name: value[:, None] for name, value in counts_of_bins(likelihood, whole).items()}
+    signal = jnp.where(counts["signal"] == 0, jnp.nan, counts["signal"])
+    spread = jnp.sqrt(jnp.where(counts["variance"] > 0, counts["variance"], jnp.nan))
+    return {
+        "law": mean,
+        "value": mean * counts["excess"] / signal,
+        "error": jnp.abs(mean / signal) * spread,
+        "residual": (counts["excess"] - counts["signal"]) / spread,
+    }
+
+
+def law_goodness(likelihood: Any, params: Mapping[str, Any], law: Any, n_free: int) -> Any:
+    """Goodness of a fit: its statistic against what is expected, see `ModelFit`."""
+    whole = likelihood_params(params, likelihood, law)
+    if not isinstance(likelihood, Likelihood):
+        return likelihood.goodness(whole, n_free)
+    stat: Any = 0.0
+    expected: Any = 0.0
+    variance: Any = 0.0
+    number: Any = 0
+    for term, npred in zip(likelihood.terms, likelihood.npred(whole), strict=True):
+        if isinstance(term, OnOff):
+            # There is no prediction of the background.
+            stat, expected, variance = jnp.nan, jnp.nan, jnp.nan
+        else:
+            counts = jnp.where(term.mask, term.counts, 0.0)
+            safe = jnp.where(term.mask & (npred > 0), npred, 1.0)
+            own = 2 * (npred - counts + xlogy(counts, counts / safe))
+            mean, spread = cash_expectation(jnp.where(term.mask, npred, 0.0))
+            stat = stat + jnp.sum(jnp.where(term.mask, own, 0.0))
+            expected, variance = expected + jnp.sum(mean), variance + jnp.sum(spread)
+        number = number + jnp.sum(term.mask)
+    std = jnp.sqrt(variance)
+    z = (stat - expected) / std
+    return {
+        "stat": stat,
+        "expected": expected,
+        "std": std,
+        "n_bins": number,
+        "n_free": n_free,
+        "z": z,
+        "p_value": 0.5 * erfc(z / np.sqrt(2.0)),
+    }
+
+
+def law_curve(law: Any, names: tuple[str, ...], covariance: Any, radius: Any) -> tuple[Any, Any]:
+    """Brightness of a law at separations and its standard deviation, to first order.
+
+    Parameters
+    ----------
+    law : RadialModel
+        The law.
+    names : tuple of str
+        Its parameters that were fitted.
+    covariance : array, shape (n, n)
+        Of these.
+    radius : array
+        Separations [deg].
+
+    Returns
+    -------
+    brightness, error : array
+        In the shape of `radius`.
+    """
+    values = {name: jnp.asarray(law.parameters[name], covariance.dtype) for name in names}
+
+    def brightness(own: dict[str, Any]) -> Any:
+        return law.replace(**own)(radius)
+
+    slopes = jax.jacfwd(brightness)(values)
+    slope = jnp.stack([slopes[name] for name in names])
+    variance = jnp.einsum("i...,ij,j...->...", slope, covariance, slope)
+    return brightness(values), jnp.sqrt(variance)

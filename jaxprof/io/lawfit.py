@@ -1,0 +1,174 @@
+"""Files of fitted laws: FITS and ECSV, one table with a row for each parameter.
+
+The meta, header keywords in FITS, have the law as JSON (LAW), what it was fitted to (FITTEDTO),
+STAT, STATUS, and of the goodness of fit GOODSTAT, EXPECTED, STD, NBINS, NFREE and PVALUE; what is
+not a finite number is left out.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+
+from jaxprof.io.asciitext import ascii_table, ascii_warning
+from jaxprof.io.contents import open_regular
+from jaxprof.io.ecsvheader import check_header
+from jaxprof.io.errors import naming
+from jaxprof.io.fitsfile import fits_file, read_table
+from jaxprof.io.integrity import mark_text, sealed_text, text_damage, write_fits
+from jaxprof.io.paths import atomic_write, existing_file, known_extension
+from jaxprof.likelihood.data import Status
+from jaxprof.user_warning import warn_user
+
+_EXTENSIONS = {".fits": "fits", ".fits.gz": "fits", ".ecsv": "ecsv"}
+_HDU = "LAWFIT"
+_COLUMNS = ("name", "value", "error", "unit", "fixed", "of_law", "covariance")
+_GOODNESS = {"stat": "GOODSTAT", "expected": "EXPECTED", "std": "STD", "p_value": "PVALUE"}
+
+
+def law_table(result: Any) -> Table:
+    """Table of a fitted law, see `jaxprof.estimators.law_fit.ModelFit.to_table`."""
+    units = result.model.parameter_units
+    values, errors = (_by_name(tree) for tree in (result.params, result.errors))
+    names = list(result.names)
+    table = Table(
+        {
+            "name": names,
+            "value": [values[name] for name in names],
+            "error": [errors[name] for name in names],
+            "unit": [units.get(name, "") if name in result.law_names else "" for name in names],
+            "fixed": list(result.fixed),
+            "of_law": [name in result.law_names for name in names],
+            "covariance": np.asarray(result.covariance, float),
+        }
+    )
+    try:
+        law = json.dumps(result.model.to_dict()["radial"])
+    except ValueError:
+        # A function of the user's own, of which there is no more than its name.
+        law = repr(result.model)
+    meta = {
+        "LAW": law,
+        "FITTEDTO": result.fitted_to,
+        "STAT": float(result.stat),
+        "STATUS": Status(int(result.status)).label,
+        "NBINS": int(result.goodness["n_bins"]),
+        "NFREE": result.n_free,
+    }
+    meta |= {key: float(result.goodness[name]) for name, key in _GOODNESS.items()}
+    table.meta = {
+        key: value
+        for key, value in meta.items()
+        if not isinstance(value, float) or np.isfinite(value)
+    }
+    # The law's own parameters first.
+    return table[np.argsort(~np.asarray(table["of_law"]), kind="stable")]
+
+
+def _by_name(tree: dict[str, Any]) -> dict[str, float]:
+    """Elements of nested dicts of arrays by the names that `jaxprof.fit` gives them."""
+    found = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{rest}": own for rest, own in _by_name(value).items()}
+            continue
+        for index in np.ndindex(np.shape(value)):
+            key = f"{name}[{', '.join(map(str, index))}]" if index else name
+            found[key] = float(np.asarray(value)[index])
+    return found
+
+
+def write_law_table(table: Table, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write the table of a fitted law; entirely or not at all.
+
+    Parameters
+    ----------
+    table : Table
+        Of `law_table`.
+    path : str or path-like
+        Ends in ".fits", ".fits.gz" or ".ecsv"; ``$VARIABLES`` and ``~`` are expanded.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    ValueError
+        For another extension.
+    OSError
+        See `~jaxprof.io.paths.atomic_write`.
+
+    Warns
+    -----
+    UserWarning
+        If FITS cannot hold a name that is not ASCII.
+    """
+    kind = _EXTENSIONS[known_extension(path, _EXTENSIONS)]
+    with atomic_write(path, overwrite=overwrite) as temporary:
+        if kind == "fits":
+            table, changes = ascii_table(table, _HDU)
+            if changes:
+                warn_user(ascii_warning(changes, "; ECSV keeps it"))
+            hdu = fits.table_to_hdu(Table(table, meta={}))
+            hdu.name = _HDU
+            hdu.header.update(table.meta)
+            write_fits([fits.PrimaryHDU(), hdu], temporary)
+        else:
+            table = table.copy()
+            mark_text(table.meta)
+            stream = io.StringIO()
+            table.write(stream, format="ascii.ecsv")
+            temporary.write_text(sealed_text(stream.getvalue()), encoding="utf-8")
+
+
+def read_law_table(path: str | os.PathLike[str]) -> Table:
+    """Read what `write_law_table` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Ends in ".fits", ".fits.gz" or ".ecsv".
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        "<file>: what is wrong".
+    """
+    if _EXTENSIONS[known_extension(path, _EXTENSIONS)] == "fits":
+        with fits_file(path) as hdulist:
+            if _HDU not in [hdu.name for hdu in hdulist]:
+                raise ValueError(f"not a fitted law: no HDU {_HDU}")
+            return _checked(read_table(hdulist, _HDU, mask_invalid=False))
+    file = existing_file(path)
+    with naming(str(file), always=True):
+        with open_regular(file) as stream:
+            text = stream.read(os.path.getsize(file)).decode("utf-8")
+        if not text.startswith("# %ECSV"):
+            raise ValueError("not an ECSV table (it does not begin with %ECSV)")
+        check_header(text)
+        table = Table.read(io.BytesIO(text.encode()), format="ascii.ecsv")
+        if complaint := text_damage(text, table.meta):
+            raise ValueError(complaint)
+        return _checked(table)
+
+
+def _checked(table: Table) -> Table:
+    missing = [name for name in _COLUMNS if name not in table.colnames]
+    if missing:
+        raise ValueError(f"not a fitted law: no column {missing[0]!r}")
+    for name in ("name", "unit"):
+        table[name] = np.ma.filled(np.ma.asarray(table[name]).astype(str), "")
+    keys = ("LAW", "FITTEDTO", "STAT", "STATUS", "NBINS", "NFREE", *_GOODNESS.values())
+    table.meta = {key: table.meta[key] for key in keys if key in table.meta}
+    return table

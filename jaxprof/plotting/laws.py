@@ -1,0 +1,156 @@
+"""A fitted law over what was observed, and the residuals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.plotting.points import draw_points
+from jaxprof.plotting.style import add_zero_line, choose_yscale, get_axes, unit_label, update_legend
+
+Array = NDArray[np.float64]
+
+_BRIGHTNESS = "cm-2 s-1 sr-1"
+
+
+def plot_law(
+    result: Any, *, ax: Any = None, profile: Any = None, n_sigma: float = 1, **kwargs: Any
+) -> Any:
+    """Draw a fitted law with its error band over what was observed, and the residuals below.
+
+    Parameters
+    ----------
+    result : ModelFit
+        What `jaxprof.fit_model` gave.
+    ax : `~matplotlib.axes.Axes` or a pair of these, optional
+        Where to draw; see `jaxprof.estimators.law_fit.ModelFit.plot`.
+    profile : FluxProfile, optional
+        Its points are drawn instead of those of the fit.
+    n_sigma : float
+        Standard deviations of the band.
+    **kwargs
+        Passed to `~matplotlib.axes.Axes.errorbar` for the points.
+
+    Returns
+    -------
+    tuple of `~matplotlib.axes.Axes`
+        Those of the law and those of the residuals.
+
+    Raises
+    ------
+    ValueError
+        If `profile` has another number of bins than the fit.
+    """
+    upper, lower = _axes(ax)
+    x = _positions(result)
+    value, error, residual = _points(result, profile)
+    radial = result.geometry.rings is not None
+    none = np.full(value.shape[0], np.nan)
+    for group in range(value.shape[1]):
+        label = "Observed" if group == 0 else "_nolegend_"
+        style = {"color": "black", "markersize": 4, "zorder": 3, **kwargs}
+        bars = np.stack([error[:, group]] * 2)
+        draw_points(upper, x, value[:, group], bars, none, label, dict(style))
+        ones = np.ones((2, len(none)))
+        draw_points(lower, x, residual[:, group], ones, none, "_nolegend_", dict(style))
+    if radial:
+        _draw_curve(upper, result, x, n_sigma)
+    else:
+        law = np.asarray(result.bins["law"])[:, 0]
+        upper.stairs(law, np.append(x[1], x[2][-1]), color="C0", label=_name(result), lw=1.8)
+    choose_yscale(upper)
+    unit = unit_label(_BRIGHTNESS)
+    upper.set_ylabel(f"Brightness [{unit}{' × template' if result.geometry.templated else ''}]")
+    lower.axhspan(-1, 1, color="0.92", zorder=0, lw=0)
+    add_zero_line(lower)
+    reach = max(3.0, 1.15 * float(np.nanmax(np.abs(residual), initial=0.0)) + 1)
+    lower.set_ylim(-reach, reach)
+    lower.set_ylabel(r"Residual [$\sigma$]")
+    lower.set_xlabel("Separation from the centre [deg]" if radial else "Region index")
+    upper.tick_params(labelbottom=False)
+    update_legend(upper)
+    return upper, lower
+
+
+def _axes(ax: Any) -> tuple[Any, Any]:
+    """Axes of the law, and axes of the residuals with the same abscissa below."""
+    if isinstance(ax, Sequence) or (isinstance(ax, np.ndarray) and ax.size == 2):
+        upper, lower = np.ravel(np.asarray(ax, dtype=object))
+        return upper, lower
+    upper = get_axes(ax)
+    spec = upper.get_subplotspec()
+    if spec is not None:
+        grid = spec.subgridspec(2, 1, height_ratios=(2.6, 1), hspace=0.06)
+        upper.set_subplotspec(grid[0])
+        return upper, upper.figure.add_subplot(grid[1], sharex=upper)
+    box = upper.get_position()
+    upper.set_position((box.x0, box.y0 + 0.3 * box.height, box.width, 0.7 * box.height))
+    lower = upper.figure.add_axes((box.x0, box.y0, box.width, 0.27 * box.height), sharex=upper)
+    return upper, lower
+
+
+def _positions(result: Any) -> Array:
+    """Reference, lower and upper end of each bin of the profile, (3, B)."""
+    geometry = result.geometry
+    if geometry.rings is None:
+        index = np.arange(geometry.n_bins, dtype=float)
+        return np.stack([index, index - 0.5, index + 0.5])
+    parent, rings = np.asarray(geometry.parent), np.asarray(geometry.rings)
+    low = np.array([rings[parent == k].min() for k in range(geometry.n_bins)])
+    high = np.array([rings[parent == k].max() for k in range(geometry.n_bins)])
+    return np.stack([0.5 * (low + high), low, high])
+
+
+def _points(result: Any, profile: Any) -> tuple[Array, Array, Array]:
+    """Observed brightness, its error, and residuals, each (B, G)."""
+    bins = {name: np.asarray(value, float) for name, value in result.bins.items()}
+    if profile is None:
+        return bins["value"], bins["error"], bins["residual"]
+    norm, error = np.asarray(profile.norm), np.asarray(profile.norm_err) / profile.n_sigma
+    if len(norm) != len(bins["law"]):
+        raise ValueError(f"profile has {len(norm)} bins, the fit has {len(bins['law'])}")
+    geometry = result.geometry
+    parent = np.asarray(geometry.parent)
+    law = np.bincount(parent, np.asarray(geometry.flux(result.model)))
+    size = np.bincount(parent, np.asarray(geometry.solid_angle))
+    reference = np.array(
+        [np.asarray(geometry.reference_flux)[parent == k][0] for k in range(geometry.n_bins)]
+    )
+    scale = (reference / size)[:, np.newaxis]
+    expected = (law / reference)[:, np.newaxis]
+    return norm * scale, error * scale, (norm - expected) / error
+
+
+def _draw_curve(ax: Any, result: Any, x: Array, n_sigma: float) -> None:
+    low, high = float(x[1].min()), float(x[2].max())
+    # As far inwards as the profile tells anything of it.
+    first = max(low, 0.08 * float(x[2, 0]))
+    radius = np.linspace(first, high, 300)
+    brightness, error = (np.asarray(own) for own in result.curve(radius))
+    (line,) = ax.plot(radius, brightness, lw=1.8, label=_name(result), zorder=2)
+    ax.fill_between(
+        radius,
+        brightness - n_sigma * error,
+        brightness + n_sigma * error,
+        color=line.get_color(),
+        alpha=0.3,
+        lw=0,
+        zorder=1,
+    )
+
+
+def _name(result: Any) -> str:
+    """The law with the parameters that were fitted, but for its amplitude."""
+    words = type(result.model).__name__.removesuffix("RadialModel") or "Law"
+    shown = []
+    for name in result.law_names:
+        if name.rpartition(".")[2] == "amplitude":
+            continue
+        value, error = float(result.params[name]), float(result.errors[name])
+        digits = 3 if not error > 0 else max(0, 1 - int(np.floor(np.log10(error))))
+        text = f"{value:.{digits}f} ± {error:.{digits}f}" if digits < 7 else f"{value:.3g}"
+        shown.append(f"{name.replace('_', ' ')} = {text}")
+    return f"{words}: {', '.join(shown)}" if shown else words
