@@ -120,12 +120,17 @@ class FluxProfileEstimator(ProfileEstimator):
         ),
     }
 
-    def reduce(self, datasets: Any) -> Likelihood:
+    def reduce(self, datasets: Any, *, spectrum: str = "fixed") -> Likelihood:
         """Reduce datasets to the likelihood of the fits, without fitting.
 
         Parameters
         ----------
         datasets : MapDataset, MapDatasetOnOff or a list of these
+        spectrum : {"fixed", "free"}
+            Whether the spectrum is part of the templates, or the true energies are kept: then the
+            likelihood takes a spectral model among its parameters, which all bins share or which
+            each has of its own. Exposures that ``mask_policy="mean-exposure"`` gives to the pixels
+            of ``likelihood="pixel"`` stay those of the reference spectrum.
 
         Returns
         -------
@@ -138,16 +143,18 @@ class FluxProfileEstimator(ProfileEstimator):
         UserWarning
             As `run` does, and if float64 is not enabled in JAX, so that arrays are cut to float32.
         """
+        one_of("spectrum", spectrum, ("fixed", "free"))
         datasets = self._with_models(datasets)
         with jax.enable_x64(True):
-            reduction = self._reduction(datasets)
-            made = separate_likelihood(datasets, reduction, self.norm.bounds())
+            reduction = self._reduction(datasets, per_true_energy=spectrum == "free")
+            bounds = self.norm.bounds()
+            made = separate_likelihood(datasets, reduction, bounds, self.spectral_model)
         return in_default_precision(made)
 
     def _with_models(self, datasets: Any) -> list[MapDataset]:
         return [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
 
-    def _reduction(self, datasets: list[MapDataset]) -> Reduction:
+    def _reduction(self, datasets: list[MapDataset], **how: Any) -> Reduction:
         return reduce_datasets(
             datasets,
             self.regions,
@@ -157,6 +164,7 @@ class FluxProfileEstimator(ProfileEstimator):
             likelihood=self.likelihood,
             sum_over_energy_groups=self.sum_over_energy_groups,
             reference_solid_angle=self.reference_solid_angle,
+            **how,
         )
 
     def run(self, datasets: Any) -> FluxProfile:

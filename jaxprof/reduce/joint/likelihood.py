@@ -22,6 +22,7 @@ from jaxprof.likelihood import (
 )
 from jaxprof.likelihood.joint_data import JointBlock, JointData
 from jaxprof.likelihood.layout import joint_data
+from jaxprof.likelihood.spectra import model_of_bins
 from jaxprof.reduce.joint.guards import nearest_bins
 from jaxprof.reduce.joint.problem import CountsBlock, JointProblem, counts_blocks
 from jaxprof.reduce.joint.response import ForwardResponse
@@ -80,7 +81,7 @@ def joint_likelihood(
             terms[number] = replace(_term(parts[0]), templates=templates)
     resolved = problem.response.per_true_energy
     if resolved:
-        nominal["spectrum"] = _spectrum(components.models[: components.n_bins])
+        nominal["spectrum"] = model_of_bins(components.models[: components.n_bins])
         if model.free_spectral_parameters:
             free.append("spectrum")
     covered = problem.coverage.mean(axis=1) > COVERED
@@ -232,25 +233,6 @@ def _constraints(
             ]
         )
     return Constraints(gaussian=gaussian, smoothness=smoothness, lower=lower, upper=upper)
-
-
-def _spectrum(models: Sequence[Any]) -> Any:
-    """The model that all bins share, or one with parameters of shape (B,)."""
-    for model in models:
-        if any(np.ndim(leaf) for leaf in jax.tree.leaves(model)):
-            raise ValueError(
-                f"spectral_model: a {type(model).__name__} has tables for parameters, which a "
-                "likelihood with free spectra cannot take"
-            )
-    if all(model is models[0] for model in models):
-        return models[0]
-    if len({type(model) for model in models}) > 1:
-        raise ValueError(
-            "spectral_model: a likelihood with free spectra needs models of one class in all bins"
-        )
-    return jax.tree.map(
-        lambda *leaves: np.stack(np.broadcast_arrays(*leaves)).astype(float), *models
-    )
 
 
 def _spectra(problem: JointProblem) -> Spectra:
