@@ -101,7 +101,7 @@ def joint_data(likelihood: Likelihood, group: int) -> JointData:
     Parameters
     ----------
     likelihood : Likelihood
-        Without interpolation nodes.
+        Without nuisance parameters of the responses.
     group : int
         Index of the energy group.
 
@@ -112,11 +112,13 @@ def joint_data(likelihood: Likelihood, group: int) -> JointData:
     Raises
     ------
     ValueError
-        For a likelihood with interpolation nodes, or free spectra that are not those of bins.
+        For a likelihood whose exposures or scales are fitted, or free spectra that are not those
+        of bins.
     """
-    if likelihood.nodes:
+    if likelihood.nodes or "exposure" in likelihood.free:
         raise ValueError(
-            "likelihood: it interpolates between nodes, which a fit of norms does not know"
+            "likelihood: exposures or scales are among its parameters, which a fit of norms does "
+            "not know; jaxprof.fit(likelihood, start) fits them"
         )
     names, nominal = likelihood.free_spectral_parameters, likelihood.nominal
     if likelihood.spectra is not None and not names:

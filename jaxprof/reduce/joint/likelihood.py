@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,7 +24,6 @@ from jaxprof.likelihood.layout import joint_data
 from jaxprof.likelihood.spectra import model_of_bins
 from jaxprof.reduce.joint.guards import nearest_bins
 from jaxprof.reduce.joint.problem import CountsBlock, JointProblem, counts_blocks
-from jaxprof.reduce.joint.response import ForwardResponse
 from jaxprof.reduce.joint.smoothness import smoothness_penalty
 
 Array = NDArray[Any]
@@ -43,7 +41,6 @@ def joint_likelihood(
     *,
     merge: bool = False,
     alone: Alone | None = None,
-    psf_nodes: Mapping[float, ForwardResponse] | None = None,
 ) -> Likelihood:
     """The likelihood of all energy groups of a joint fit.
 
@@ -56,8 +53,6 @@ def joint_likelihood(
     alone : list of list of ndarray or None, optional
         For each group and dataset, pixels that are to have counts bins of their own, see
         `cash_slots`.
-    psf_nodes : dict, optional
-        Responses folded with wider and narrower PSFs, by the factor on their width.
 
     Returns
     -------
@@ -68,17 +63,6 @@ def joint_likelihood(
     found = [counts_blocks(problem, number, merge=merge, alone=alone) for number in numbers]
     terms = [_term(parts) for parts in found]
     nominal, free = _nominal(problem)
-    nodes: dict[str, Array] = {}
-    if psf_nodes:
-        nodes["psf_scale"] = np.array(list(psf_nodes))
-        nominal["psf_scale"] = np.asarray(1.0)
-        free.append("psf_scale")
-        others = [replace(problem, response=own) for own in psf_nodes.values()]
-        for number in numbers:
-            parts = [counts_blocks(other, number, merge=merge, alone=alone) for other in others]
-            # All have room for the widest PSF, so that more components reach a disjoint region.
-            templates = _stacked(*map(_templates, parts))
-            terms[number] = replace(_term(parts[0]), templates=templates)
     resolved = problem.response.per_true_energy
     if resolved:
         nominal["spectrum"] = model_of_bins(components.models[: components.n_bins])
@@ -87,11 +71,10 @@ def joint_likelihood(
     covered = problem.coverage.mean(axis=1) > COVERED
     return Likelihood(
         terms=tuple(terms),
-        constraints=_constraints(problem, nodes, found),
+        constraints=_constraints(problem, found),
         nominal=nominal,
         bins=tuple(_bins(problem, number, parts) for number, parts in enumerate(found)),
         spectra=_spectra(problem) if resolved else None,
-        nodes=nodes,
         sources=tuple(source.name for source in components.sources),
         free=tuple(free),
         free_sources=tuple(source.name for source in components.sources if source.free),
@@ -122,31 +105,6 @@ def group_data(
     made = [joint_data(likelihood, group) for group in range(len(problem.groups))]
     # Not jnp.asarray, which compiles a program for every shape.
     return jax.tree.map(jax.device_put, made)
-
-
-def psf_nodes(response: ForwardResponse, scales: Sequence[float]) -> dict[float, ForwardResponse]:
-    """The response folded with PSFs of other widths, by the factor on the width.
-
-    Raises
-    ------
-    ValueError
-        For factors that are not positive and increasing.
-    """
-    values = np.asarray(scales, float)
-    if values.ndim != 1 or len(values) < 2 or not values[0] > 0 or not np.all(np.diff(values) > 0):
-        raise ValueError(
-            f"psf_scale must be two or more positive and increasing factors, got {scales!r}"
-        )
-    if not values[0] <= 1 <= values[-1]:
-        raise ValueError(f"psf_scale must be around 1, the width as it is, got {scales!r}")
-    widest = float(values[-1])
-    return {
-        float(value): response.refolded(psf_scale=float(value), widest=widest) for value in values
-    }
-
-
-def _templates(parts: Sequence[CountsBlock]) -> Any:
-    return _stacked(*(part.block.templates for part in parts))
 
 
 def _stacked(*leaves: Any) -> Any:
@@ -198,9 +156,7 @@ def _nominal(problem: JointProblem) -> tuple[dict[str, Any], list[str]]:
     return nominal, free
 
 
-def _constraints(
-    problem: JointProblem, nodes: Mapping[str, Array], found: Sequence[Sequence[CountsBlock]]
-) -> Constraints:
+def _constraints(problem: JointProblem, found: Sequence[Sequence[CountsBlock]]) -> Constraints:
     model, components = problem.model, problem.response.components
     gaussian = {}
     for name, options, centre in (
@@ -220,8 +176,6 @@ def _constraints(
     for name in ("norm", "guard") if components.guards else ("norm",):
         lower |= {} if low is None else {name: low}
         upper |= {} if high is None else {name: high}
-    for name, values in nodes.items():
-        lower[name], upper[name] = float(values[0]), float(values[-1])
     smoothness = None
     if model.smoothness:
         fixed = not model.free_spectral_parameters
