@@ -11,7 +11,6 @@ from jaxprof.estimators.options import NormParameter as NormParameter
 from jaxprof.estimators.separate import FluxProfileEstimator as FluxProfileEstimator
 from jaxprof.inference.fit_result import Fit as Fit
 from jaxprof.inference.influence import influence as influence
-from jaxprof.inference.model_fit import Fit as Fit
 from jaxprof.inference.model_fit import fit as fit
 from jaxprof.inference.model_fit import random_starts as random_starts
 from jaxprof.inference.profiled import ProfileLimits as ProfileLimits

@@ -229,7 +229,9 @@ def test_templates_between_nodes():
         expected = likelihood(terms=plain).log_prob(p)
         assert_allclose(made.log_prob(p | {"psf_scale": node}), expected, rtol=1e-12)
     at = 1.17
-    weights = np.linalg.solve(np.vander(nodes, increasing=True).T, at ** np.arange(3))
+    # A polynomial in the logarithm of the width.
+    powers = np.vander(np.log(nodes), increasing=True).T
+    weights = np.linalg.solve(powers, np.log(at) ** np.arange(3))
     mixed = tuple(
         dataclasses.replace(term, templates=np.tensordot(weights, term.templates, axes=1))
         for term in made.terms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -51,6 +52,39 @@ def dataset_to_fold(dataset: Dataset) -> Dataset:
     return found
 
 
+def dataset_at_scale(dataset: Dataset, factor: float, factors: Sequence[float]) -> Dataset:
+    """The dataset whose signal is reconstructed at energies that are higher by a factor.
+
+    Counts and background stay as they are. Without energy dispersion the true energies are cut
+    where any of ``factors`` puts an edge of the reconstructed ones, so that all have the same.
+
+    Parameters
+    ----------
+    dataset : MapDataset
+        With counts and exposure.
+    factor : float
+        Factor on the reconstructed energies.
+    factors : sequence of float
+        All factors that are to be compared.
+
+    Returns
+    -------
+    MapDataset
+        A copy that shares the other maps.
+    """
+    found = copy.copy(dataset)
+    if dataset.edisp is not None:
+        found.edisp = dataset.edisp.scaled(factor)
+        return found
+    reco = dataset.energy_axis
+    exposure = exposure_on_counts(dataset)
+    for each in factors:
+        exposure = cut_at_edges(exposure, reco, each)
+    found.exposure = exposure
+    found.edisp = kernel_of_pieces(reco, exposure.geom.axes[0], factor)
+    return found
+
+
 def exposure_on_counts(dataset: MapDataset) -> WcsNDMap:
     """Exposure on the pixels of the counts, interpolated if its own are others.
 
@@ -64,11 +98,14 @@ def exposure_on_counts(dataset: MapDataset) -> WcsNDMap:
     return exposure.interp_to_geom(geom)
 
 
-def cut_at_edges(exposure: WcsNDMap, reco: MapAxis) -> WcsNDMap:
-    """Exposure whose true bins are cut at the edges of reconstructed ones; same if none is."""
+def cut_at_edges(exposure: WcsNDMap, reco: MapAxis, factor: float = 1.0) -> WcsNDMap:
+    """Exposure whose true bins are cut at the edges of reconstructed ones; same if none is.
+
+    Energies are reconstructed ``factor`` times higher than they are.
+    """
     axis = exposure.geom.axes[0]
     edges = axis.edges_tev()
-    inside = reco.edges_tev()
+    inside = reco.edges_tev() / factor
     inside = inside[(inside > edges[0]) & (inside < edges[-1])]
     nearest = np.abs(inside[:, np.newaxis] - edges).min(axis=1, initial=np.inf)
     new = inside[nearest > SAME_EDGE * inside]
@@ -80,9 +117,9 @@ def cut_at_edges(exposure: WcsNDMap, reco: MapAxis) -> WcsNDMap:
     return WcsNDMap(exposure.geom.to_cube([cut]), exposure.data[parent], exposure.unit)
 
 
-def kernel_of_pieces(reco: MapAxis, true: MapAxis) -> EDispKernelMap:
+def kernel_of_pieces(reco: MapAxis, true: MapAxis, factor: float = 1.0) -> EDispKernelMap:
     """Perfect energy resolution for true bins that lie in one reconstructed bin, or in none."""
-    edges = true.edges_tev()
+    edges = true.edges_tev() * factor
     bins = np.searchsorted(reco.edges_tev(), 0.5 * (edges[1:] + edges[:-1]), side="right") - 1
     kernel = (bins[:, np.newaxis] == np.arange(reco.nbin)).astype(np.float64)
     return EDispKernelMap(kernel, reco, true)

@@ -11,6 +11,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
+from scipy.interpolate import make_interp_spline
 
 from jaxprof.irf.base import IRFMap as IRFMap
 from jaxprof.irf.checks import ROUNDING
@@ -81,6 +82,37 @@ class EDispKernelMap(IRFMap):
             )
         kernels, index = self._select(position)
         return kernels[index]
+
+    def scaled(self, factor: float) -> EDispKernelMap:
+        """The dispersion if all energies are reconstructed higher by a factor.
+
+        Matrices tell nothing within their bins. The probabilities at a true energy are therefore
+        those at ``factor`` times that energy, by a cubic spline in its logarithm; at the first
+        and last true energies those are taken that are next to them.
+
+        Raises
+        ------
+        ValueError
+            If there is one true energy only.
+        """
+        if factor == 1:
+            return self
+        energies = np.log(self.energy_axis_true.center_tev())
+        if len(energies) < 2:
+            raise ValueError("the energy dispersion has one true energy, and cannot be scaled")
+        at = np.clip(energies + np.log(factor), energies[0], energies[-1])
+        # NaN stays where it was: others must not hear of it.
+        unknown = ~np.isfinite(self.data)
+        data = np.where(unknown, 0.0, self.data)
+        found = make_interp_spline(energies, data, k=min(3, len(energies) - 1))(at)
+        # Of a spline what is below zero has to be taken from the rest of the row.
+        total = np.maximum(found.sum(axis=1, keepdims=True), 0.0)
+        found = np.maximum(found, 0.0)
+        found *= total / np.where(total > 0, found.sum(axis=1, keepdims=True), 1.0)
+        touched = make_interp_spline(energies, unknown.astype(float), k=1)(at) > 0
+        found = np.where(touched, np.nan, found)
+        axes = self.energy_axis, self.energy_axis_true
+        return EDispKernelMap(found, *axes, self.geom, exposure=self.exposure)
 
     @classmethod
     def from_diagonal(
@@ -222,6 +254,13 @@ class EDispMap(IRFMap):
             cumulative[:, rows, left + 1] * weight
         )
         return np.diff(integral, axis=-1)
+
+    def scaled(self, factor: float) -> EDispMap:
+        """The dispersion if all energies are reconstructed higher by a factor: migra is scaled."""
+        own = self.migra_axis
+        migra = MapAxis(own.edges * factor, name=own.name, interp=own.interp)
+        axis = self.energy_axis_true
+        return EDispMap(self.data / factor, migra, axis, self.geom, exposure=self.exposure)
 
     def to_kernel_map(self, energy_axis: MapAxis) -> EDispKernelMap:
         """Energy dispersion matrices on the same sky grid; see `get_kernel`."""

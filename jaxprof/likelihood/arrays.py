@@ -28,12 +28,12 @@ def profile_data(likelihood: Likelihood) -> Data:
     Raises
     ------
     ValueError
-        If components share counts bins, or fluxes are not part of the templates.
+        If components share counts bins or parameters, or fluxes are not part of the templates.
     """
     if not is_separable(likelihood):
         raise ValueError(
-            "likelihood: its components share counts bins, or its spectra are free; only norms "
-            "that are fitted separately have ProfileData"
+            "likelihood: its components share counts bins, or its spectra are free, or bins share "
+            "nuisance parameters; only norms that are fitted separately have ProfileData"
         )
     predicted = [term for term in likelihood.terms if isinstance(term, Poisson)]
     measured = [term for term in likelihood.terms if isinstance(term, OnOff)]
@@ -62,7 +62,8 @@ def profile_data(likelihood: Likelihood) -> Data:
 
 def is_separable(likelihood: Likelihood) -> bool:
     """Whether each bin has counts bins of its own, and the norm is all that it is predicted by."""
-    return likelihood.spectra is None and all(
+    separate = likelihood.spectra is None and likelihood.free == ("norm",)
+    return separate and all(
         term.components.shape[2] == 1
         and term.components.shape[1] == likelihood.n_bins
         and getattr(term, "clipped", True)

@@ -120,7 +120,10 @@ def positions_of(likelihood: Likelihood) -> dict[str, Any]:
         In the structure of the parameters; the last axis of each is that of the groups.
     """
     at = layout_of(likelihood)
-    rows: dict[str, Any] = {name: getattr(at, name) for name in likelihood.free if name != "source"}
+    apart = ("source", "spectrum")
+    rows: dict[str, Any] = {
+        name: getattr(at, name) for name in likelihood.free if name not in apart
+    }
     if "source" in likelihood.free:
         own = dict(zip(likelihood.sources, at.source, strict=True))
         rows["source"] = {name: own[name] for name in likelihood.free_sources}
@@ -140,7 +143,7 @@ def joint_data(likelihood: Likelihood, group: int) -> JointData:
     Parameters
     ----------
     likelihood : Likelihood
-        Without interpolation nodes.
+        Without nuisance parameters of the responses.
     group : int
         Index of the energy group.
 
@@ -151,11 +154,13 @@ def joint_data(likelihood: Likelihood, group: int) -> JointData:
     Raises
     ------
     ValueError
-        For a likelihood with interpolation nodes, or free spectra that are not those of bins.
+        For a likelihood whose exposures or scales are fitted, or free spectra that are not those
+        of bins.
     """
-    if likelihood.nodes:
+    if likelihood.nodes or "exposure" in likelihood.free:
         raise ValueError(
-            "likelihood: it interpolates between nodes, which a fit of norms does not know"
+            "likelihood: exposures or scales are among its parameters, which a fit of norms does "
+            "not know; jaxprof.fit(likelihood, start) fits them"
         )
     names, nominal = likelihood.free_spectral_parameters, likelihood.nominal
     if likelihood.spectra is not None and not names:

@@ -53,6 +53,8 @@ class Likelihood:
         Sources whose norm is fitted.
     free_background, free_background_tilt : tuple of bool
         Data sets whose background norm or tilt is fitted.
+    free_exposure : tuple of bool
+        Data sets whose exposure is fitted.
     free_spectral_parameters : tuple of str
         Parameters of the spectrum that are fitted.
     free_spectra : tuple of bool
@@ -75,7 +77,8 @@ class Likelihood:
     exposure           (D,)         factor on the exposure of each data set
     psf_scale          ()           factor on the width of the point-spread function, within its
                                     nodes
-    energy_scale       ()           factor on the energies that are reconstructed, within its nodes
+    energy_scale       ()           factor on the energies that the signal is reconstructed at,
+                                    within its nodes
     spectrum           a model      spectral model of the bins, if templates are kept per true
                                     energy, or a dict with some of its parameters; these have the
                                     shape (), (B,) or (B, G)
@@ -96,6 +99,7 @@ class Likelihood:
     free_sources: tuple[str, ...] = field(default=(), metadata={"static": True})
     free_background: tuple[bool, ...] = field(default=(), metadata={"static": True})
     free_background_tilt: tuple[bool, ...] = field(default=(), metadata={"static": True})
+    free_exposure: tuple[bool, ...] = field(default=(), metadata={"static": True})
     free_spectral_parameters: tuple[str, ...] = field(default=(), metadata={"static": True})
     free_spectra: tuple[bool, ...] = field(default=(), metadata={"static": True})
     merged: bool = field(default=False, metadata={"static": True})
@@ -149,8 +153,8 @@ class Likelihood:
     def fixed(self) -> tuple[str, ...]:
         """Elements of `params` that are not fitted, such as ``"background[0, 1]"``.
 
-        They are the backgrounds of single data sets, and spectra of bins that are hardly seen.
-        `jaxprof.fit` holds those of a likelihood by itself; functions of one do not have them.
+        They are backgrounds and exposures of single data sets, and spectra of bins that are hardly
+        seen. `jaxprof.fit` holds those of a likelihood by itself; functions of one do not.
         """
         measured = {term.dataset for term in self.terms if isinstance(term, OnOff)}
         fitted: dict[str, tuple[bool, ...]] = {}
@@ -161,14 +165,17 @@ class Likelihood:
             fitted[name] = tuple(own and row not in measured for row, own in enumerate(rows))
         for name in self.free_spectral_parameters:
             fitted[f"spectrum.{name}"] = self.free_spectra
-        return tuple(
+        found = [
             f"{name}[{row}, {group}]"
             for name, rows in fitted.items()
             if name.partition(".")[0] in self.free
             for row, own in enumerate(rows)
             if not own
             for group in range(self.n_groups)
-        )
+        ]
+        if "exposure" in self.free:
+            found += [f"exposure[{row}]" for row, own in enumerate(self.free_exposure) if not own]
+        return tuple(found)
 
     def region_models(self) -> Any:
         """One spectral model whose parameters have an axis of all bins and guard bins."""
@@ -342,7 +349,9 @@ class Likelihood:
         parts += [values["guard"]] if "guard" in values else []
         parts += [values["source"][name][None] for name in self.sources]
         norms = jnp.concatenate([jnp.asarray(part) for part in parts])
-        weights = [node_weights(self.nodes[name], values[name]) for name in sorted(self.nodes)]
+        weights = [
+            node_weights(name, self.nodes[name], values[name]) for name in sorted(self.nodes)
+        ]
         found = []
         for term in self.terms:
             coefficients = self._coefficients(norms, values, term.dataset)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @jax.tree_util.register_dataclass
@@ -76,3 +78,28 @@ class Spectra:
 def two_axes(leaf: Any) -> Any:
     """A parameter as an array over bins and groups, of length one where it is shared."""
     return leaf.reshape(leaf.shape + (1,) * (2 - leaf.ndim))
+
+
+def model_of_bins(models: Sequence[Any]) -> Any:
+    """The spectral model that all bins share, or one with parameters of shape (B,).
+
+    Raises
+    ------
+    ValueError
+        For models of several classes, and those with tables.
+    """
+    for model in models:
+        if any(np.ndim(leaf) for leaf in jax.tree.leaves(model)):
+            raise ValueError(
+                f"spectral_model: a {type(model).__name__} has tables for parameters, which a "
+                "likelihood with free spectra cannot take"
+            )
+    if all(model is models[0] for model in models):
+        return models[0]
+    if len({type(model) for model in models}) > 1:
+        raise ValueError(
+            "spectral_model: a likelihood with free spectra needs models of one class in all bins"
+        )
+    return jax.tree.map(
+        lambda *leaves: np.stack(np.broadcast_arrays(*leaves)).astype(float), *models
+    )

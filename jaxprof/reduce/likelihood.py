@@ -9,8 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
-from jaxprof.likelihood import BinGeometry, Constraints, CountsBins, Likelihood, OnOff, Poisson
+from jaxprof.likelihood import (
+    BinGeometry,
+    Constraints,
+    CountsBins,
+    Likelihood,
+    OnOff,
+    Poisson,
+    Spectra,
+)
 from jaxprof.likelihood.data import Block, OnOffData, ProfileData, blocks
+from jaxprof.likelihood.spectra import model_of_bins
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.separate import DatasetPart, Reduction
 
@@ -21,6 +30,8 @@ def separate_likelihood(
     datasets: Sequence[MapDataset],
     reduction: Reduction,
     norm_bounds: tuple[float | None, float | None],
+    *,
+    spectral_model: Any = None,
     geometry: BinGeometry | None = None,
 ) -> Likelihood:
     """The likelihood of all bins and energy groups of separate fits.
@@ -33,6 +44,8 @@ def separate_likelihood(
         What is left of them.
     norm_bounds : tuple of float or None
         Bounds of the norms; None for no bound.
+    spectral_model : SpectralModel, optional
+        Nominal spectrum of a reduction that keeps true energies apart.
     geometry : BinGeometry, optional
         Where the bins are.
 
@@ -47,19 +60,35 @@ def separate_likelihood(
         terms.append(term)
         origins.append(bins)
     low, high = norm_bounds
+    nominal: dict[str, Any] = {
+        "norm": np.ones((n_bins, n_groups)),
+        "background": np.ones((len(datasets), n_groups)),
+        "background_tilt": np.zeros((len(datasets), n_groups)),
+        "exposure": np.ones(len(datasets)),
+    }
+    spectra = _spectra(reduction)
+    if spectra is not None:
+        nominal["spectrum"] = model_of_bins([spectral_model])
     return Likelihood(
         terms=tuple(terms),
         constraints=Constraints(
             lower={} if low is None else {"norm": low}, upper={} if high is None else {"norm": high}
         ),
-        nominal={
-            "norm": np.ones((n_bins, n_groups)),
-            "background": np.ones((len(datasets), n_groups)),
-            "background_tilt": np.zeros((len(datasets), n_groups)),
-            "exposure": np.ones(len(datasets)),
-        },
+        nominal=nominal,
         bins=tuple(origins),
         geometry=geometry,
+        spectra=spectra,
+    )
+
+
+def _spectra(reduction: Reduction) -> Spectra | None:
+    edges = [part.true_edges for part in reduction.parts if part.true_edges is not None]
+    if not edges:
+        return None
+    return Spectra(
+        edges=tuple(edges),
+        source_flux=tuple(np.zeros((0, len(own) - 1)) for own in edges),
+        group_edges=reduction.energy_edges,
     )
 
 
@@ -84,8 +113,11 @@ def _term(
     def groups_first(values: Array, empty: Any = 0.0) -> Array:
         return np.where(mask, values, empty).swapaxes(0, 1)
 
+    resolved = part.templates
+    templates = block.npred_ref[:, :, np.newaxis] if resolved is None else resolved
+    templates = np.where(mask[:, :, np.newaxis], templates, 0.0).swapaxes(0, 1)
     common: dict[str, Any] = {
-        "templates": groups_first(block.npred_ref)[:, :, np.newaxis, np.newaxis],
+        "templates": templates[:, :, np.newaxis],
         "components": np.broadcast_to(
             np.arange(n_bins)[:, np.newaxis], (n_groups, n_bins, 1)
         ).copy(),

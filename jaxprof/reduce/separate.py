@@ -20,7 +20,7 @@ from jaxprof.reduce.region_checks import (
     warn_solid_angles,
     warn_unseen,
 )
-from jaxprof.reduce.signal import predicted_signal
+from jaxprof.reduce.signal import predicted_signal, reference_flux, true_edges
 from jaxprof.sky.pixel_sums import MemberPixels, check_uncut, member_pixels
 from jaxprof.sky.regions.pixels import region_members
 from jaxprof.sky.regions.shapes import sky_shapes
@@ -52,6 +52,10 @@ class DatasetPart:
         Whether each pixel is a counts bin.
     summed : bool
         Whether the energies of a group are summed.
+    true_edges : ndarray, shape (T + 1,), or None
+        Edges of the true energies [TeV], where these are kept.
+    templates : ndarray, shape (B, G, T, E), or None
+        Predicted counts for a flux of one in each of them.
     """
 
     pixels: MemberPixels
@@ -59,6 +63,8 @@ class DatasetPart:
     edges: Array
     per_pixel: bool
     summed: bool
+    true_edges: Array | None = None
+    templates: Array | None = None
 
     def grouped(self, values: Array) -> Array:
         """Values of the pixels of the map, shape (E, U), in counts bins, (B, G, E)."""
@@ -163,10 +169,12 @@ def _reduce_dataset(
     mask_policy: str,
     likelihood: str,
     reference: Array | None,
+    per_true_energy: bool,
 ) -> _Slots:
     """Values of one dataset in its regions, over the reconstructed energies ``bins``.
 
     ``reference`` is the solid angle that the fluxes refer to (B,); None for that of the pixels.
+    With ``per_true_energy`` there are ``templates`` of shape (T, B, E, P) among the values.
     """
     at = (slice(None), pixels.y, pixels.x)
     mask = dataset.mask[at]
@@ -197,7 +205,9 @@ def _reduce_dataset(
         values[name] = np.where(mask, np.maximum(part.data[at].astype(np.float64), 0.0), 0.0)
     if mask_policy == "strict":
         check_uncut(mask[bins], pixels, dataset.name)
-    signal = predicted_signal(dataset, model, regions, pixels, mask, bins, mask_policy, per_pixel)
+    signal = predicted_signal(
+        dataset, model, regions, pixels, mask, bins, mask_policy, per_pixel, per_true_energy
+    )
     if reference is not None:
         # Of a flux spread evenly over the region its pixels have their share of solid angle.
         share = pixels.whole_solid_angle / reference
@@ -205,7 +215,9 @@ def _reduce_dataset(
     if per_pixel:
         names = ("n_on", "n_off", "alpha") if on_off else ("counts", "background")
         grids = {name: pixels.padded(pixels.expanded(values[name])) for name in names}
-        grids["npred_ref"] = pixels.padded(signal)
+        flat = signal.reshape(-1, signal.shape[-1])
+        padded = pixels.padded(flat)
+        grids["npred_ref"] = np.moveaxis(padded.reshape(len(padded), *signal.shape[:-1], -1), 0, -3)
         slot_mask = pixels.padded(pixels.expanded(mask))
     else:
         if on_off:
@@ -213,30 +225,33 @@ def _reduce_dataset(
         else:
             sums = {name: pixels.total(array).T for name, array in values.items()}
         grids = {name: array[:, :, np.newaxis] for name, array in sums.items()}
-        grids["npred_ref"] = signal[:, :, np.newaxis]
+        grids["npred_ref"] = signal[..., np.newaxis]
         slot_mask = (pixels.total(mask.astype(float)).T > 0)[:, :, np.newaxis]
     whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, np.inf)
     coverage = (pixels.total(mask * pixels.solid_angle) / whole).T
-    return _Slots(
-        {name: grid[:, bins] for name, grid in grids.items()}, slot_mask[:, bins], coverage[:, bins]
-    )
+    values = {name: grid[..., bins, :] for name, grid in grids.items()}
+    if per_true_energy:
+        flux = reference_flux(model, true_edges(dataset))
+        values["templates"] = values["npred_ref"]
+        values["npred_ref"] = np.tensordot(flux, values["templates"], 1)
+    return _Slots(values, slot_mask[:, bins], coverage[:, bins])
 
 
 def _grouped(values: Array, edges: Array, fill: float = 0.0) -> Array:
-    """Split energies (B, E, P) into groups: (B, G, E), padded with ``fill``."""
-    n_bins, _, n_pixels = values.shape
+    """Split energies (..., B, E, P) into groups: (..., B, G, E), padded with ``fill``."""
+    *front, _, n_pixels = values.shape
     widths = np.diff(edges)
-    grouped = np.full((n_bins, len(widths), widths.max() * n_pixels), fill, values.dtype)
+    grouped = np.full((*front, len(widths), widths.max() * n_pixels), fill, values.dtype)
     for group, (low, width) in enumerate(zip(edges[:-1], widths, strict=True)):
-        part = values[:, low : low + width].reshape(n_bins, -1)
-        grouped[:, group, : part.shape[1]] = part
+        part = values[..., low : low + width, :].reshape(*front, -1)
+        grouped[..., group, : part.shape[-1]] = part
     return grouped
 
 
 def _summed(slots: dict[str, Array], mask: Array, edges: Array) -> dict[str, Array]:
     """Sum the energies of each group into one slot; masked energies hold zeros already."""
     sums = {
-        name: np.add.reduceat(values, edges[:-1], axis=1)
+        name: np.add.reduceat(values, edges[:-1], axis=-2)
         for name, values in slots.items()
         if name != "alpha"
     }
@@ -258,6 +273,7 @@ def reduce_datasets(
     likelihood: str = "region",
     sum_over_energy_groups: bool = False,
     reference_solid_angle: str = "pixels",
+    per_true_energy: bool = False,
 ) -> Reduction:
     """Reduce datasets to the arrays that `jaxprof.core.fit_norms` takes.
 
@@ -279,6 +295,8 @@ def reduce_datasets(
         Whether the energies of a group are summed into one slot.
     reference_solid_angle : {"pixels", "region"}
         What the fluxes are those of, see `FluxProfileEstimator`.
+    per_true_energy : bool
+        Whether the parts keep true energies apart, for spectra with free parameters.
 
     Returns
     -------
@@ -317,12 +335,9 @@ def reduce_datasets(
         edges = snap_energy_edges(energy_edges, dataset.energy_axis)
         same_edges(first_axis, group_edges, dataset.energy_axis, edges, dataset.name)
         bins, edges = slice(edges[0], edges[-1]), edges - edges[0]
-        parts.append(
-            DatasetPart(pixels, bins, edges, likelihood == "pixel", sum_over_energy_groups)
-        )
-        slots = _reduce_dataset(
-            dataset, spectral_model, regions, pixels, bins, mask_policy, likelihood, reference
-        )
+        part = DatasetPart(pixels, bins, edges, likelihood == "pixel", sum_over_energy_groups)
+        how = mask_policy, likelihood, reference, per_true_energy
+        slots = _reduce_dataset(dataset, spectral_model, regions, pixels, bins, *how)
         values, mask = slots.values, slots.mask
         # A masked slot must not enter a sum over energies either.
         values = {name: np.where(mask, array, 0.0) for name, array in values.items()}
@@ -336,6 +351,10 @@ def reduce_datasets(
         kind = OnOffData if isinstance(dataset, MapDatasetOnOff) else ProfileData
         block = {name: _grouped(a, edges, float(name == "alpha")) for name, a in values.items()}
         block["mask"] = _grouped(mask, edges)
+        if per_true_energy:
+            templates = np.moveaxis(block.pop("templates"), 0, 2)
+            part = replace(part, true_edges=true_edges(dataset), templates=templates)
+        parts.append(part)
         blocks[kind].append(block)
         owners[kind].append(np.full(block["mask"].shape[2], index))
     warn_unseen(sights)

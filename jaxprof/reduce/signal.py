@@ -96,6 +96,11 @@ def check_expected(flux: Array, exposure: Array, name: str) -> None:
         )
 
 
+def true_edges(dataset: MapDataset) -> Array:
+    """Edges of the true energies that a dataset is folded with, (T + 1,) [TeV]."""
+    return dataset_to_fold(dataset).energy_axis_true.edges_tev()
+
+
 def predicted_signal(
     dataset: MapDataset,
     model: Any,
@@ -105,8 +110,14 @@ def predicted_signal(
     bins: slice,
     mask_policy: str,
     per_pixel: bool,
+    per_true_energy: bool = False,
 ) -> Array:
-    """Predicted counts at norm one, shape (B, E) or, per pixel, (E, P); checked in ``bins``."""
+    """Predicted counts at norm one, shape (B, E) or, per pixel, (E, P); checked in ``bins``.
+
+    ``per_true_energy`` gives those for a flux of one in each true energy instead, with an axis of
+    these in front. Where a region's prediction is shared by its pixels whatever the mask
+    (``mask_policy="mean-exposure"``) they have their shares at the reference spectrum.
+    """
     dataset = dataset_to_fold(dataset)
     true_axis = dataset.energy_axis_true.edges_tev()
     flux = reference_flux(model, true_axis)
@@ -122,7 +133,7 @@ def predicted_signal(
     if mask_policy == "mean-exposure":
         _check_whole_exposure(exposure, pixels, dataset.name)
     if faults.any():
-        photons = (pixels.total(exposure).T > 0) & (flux > 0)
+        photons = (pixels.total(exposure).T > 0) & ((flux > 0) | per_true_energy)
         used = np.zeros((len(photons), mask.shape[0]), bool)
         used[:, bins] = pixels.total(mask[bins].astype(float)).T > 0
         faults = np.where(photons[:, :, np.newaxis] & used[:, np.newaxis], faults, 0)
@@ -133,17 +144,18 @@ def predicted_signal(
     whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, 1.0)
     if mask_policy == "mean-exposure":
         mean = (pixels.total(exposure) / np.maximum(pixels.n_pixels, 1)).T[:, :, np.newaxis]
-        npred = np.asarray(fold_flux(flux, np.broadcast_to(mean, kernels.shape), kernels))
+        npred = _folded(flux, np.broadcast_to(mean, kernels.shape), kernels, per_true_energy)
         if not per_pixel:
             return npred
         # The region's prediction ignores the mask: its pixels share it by exposure.
-        shape = _per_pixel(flux, exposure * pixels.solid_angle, kernels, pixels)
-        shape *= pixels.expanded(mask)
-        total = np.stack([np.bincount(pixels.region, row, len(kernels)) for row in shape])
-        scale = np.divide(npred.T, total, out=np.zeros_like(total), where=total > 0)
-        return shape * scale[:, pixels.region]
+        share = _per_pixel(flux, exposure * pixels.solid_angle, kernels, pixels)
+        share *= pixels.expanded(mask)
+        total = np.stack([np.bincount(pixels.region, row, len(kernels)) for row in share])
+        share /= np.where(total > 0, total, 1.0)[:, pixels.region]
+        return share * np.swapaxes(npred, -1, -2)[..., pixels.region]
     if per_pixel:
-        folded = _per_pixel(flux, exposure * pixels.solid_angle, kernels, pixels)
+        fold = _each_pixel if per_true_energy else _per_pixel
+        folded = fold(flux, exposure * pixels.solid_angle, kernels, pixels)
         return folded * pixels.expanded(mask) / whole[pixels.region]
     # Energies with the same mask share their exposure; mostly there is just one mask.
     sums: dict[bytes, Array] = {}
@@ -152,7 +164,14 @@ def predicted_signal(
         if key not in sums:
             sums[key] = pixels.total(exposure * (pixels.solid_angle * row)) / whole
     effective = np.stack([sums[key] for key in packed]).transpose(2, 1, 0)
-    return np.asarray(fold_flux(flux, effective, kernels))
+    return _folded(flux, effective, kernels, per_true_energy)
+
+
+def _folded(flux: Array, exposure: Array, kernels: Array, per_true_energy: bool) -> Array:
+    """Predicted counts (B, E) of a flux (T,), or those of each true energy for one (T, B, E)."""
+    if per_true_energy:
+        return np.moveaxis(kernels * exposure, 1, 0)
+    return np.asarray(fold_flux(flux, exposure, kernels))
 
 
 def _check_whole_exposure(exposure: Array, pixels: MemberPixels, name: str) -> None:
@@ -178,4 +197,13 @@ def _per_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixel
     folded = np.empty((kernels.shape[2], len(own)))
     for kernel, low, high in zip(kernels, bounds[:-1], bounds[1:], strict=True):
         folded[:, low:high] = (kernel * flux[:, np.newaxis]).T @ exposure[:, own[low:high]]
+    return folded
+
+
+def _each_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixels) -> Array:
+    """The same for a flux of one in each true energy, to (T, E, P)."""
+    bounds, own = pixels.belongs.indptr, pixels.belongs.indices
+    folded = np.empty((len(flux), kernels.shape[2], len(own)))
+    for kernel, low, high in zip(kernels, bounds[:-1], bounds[1:], strict=True):
+        folded[:, :, low:high] = kernel[:, :, np.newaxis] * exposure[:, np.newaxis, own[low:high]]
     return folded

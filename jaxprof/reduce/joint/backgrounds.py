@@ -6,12 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
-
-#: Smallest width of a Gaussian constraint: below it, "fixed" is the same and is exact.
-NARROWEST = 1e-9
+from jaxprof.reduce.nuisances import fixed_free_or_width
 
 
 @dataclass(frozen=True)
@@ -29,13 +25,7 @@ class BackgroundOption:
 
     def __post_init__(self) -> None:
         for name in ("norm", "tilt"):
-            value = getattr(self, name)
-            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if not (value in ("fixed", "free") if not number else NARROWEST <= value < np.inf):
-                raise ValueError(
-                    f"background {name} must be 'fixed', 'free' or the positive width of a "
-                    f"Gaussian constraint of at least {NARROWEST:g}, got {value!r}"
-                )
+            fixed_free_or_width(f"background {name}", getattr(self, name))
 
     @property
     def is_fixed(self) -> bool:

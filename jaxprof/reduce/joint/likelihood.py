@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,11 +22,11 @@ from jaxprof.likelihood import (
 )
 from jaxprof.likelihood.joint_data import JointBlock, JointData
 from jaxprof.likelihood.layout import joint_data
+from jaxprof.likelihood.spectra import model_of_bins
 from jaxprof.models.spatial import PointSpatialModel
 from jaxprof.reduce.bin_geometry import bin_geometry
 from jaxprof.reduce.joint.guards import nearest_bins
 from jaxprof.reduce.joint.problem import CountsBlock, JointProblem, counts_blocks
-from jaxprof.reduce.joint.response import ForwardResponse
 from jaxprof.reduce.joint.smoothness import smoothness_penalty
 
 Array = NDArray[Any]
@@ -45,7 +44,6 @@ def joint_likelihood(
     *,
     merge: bool = False,
     alone: Alone | None = None,
-    psf_nodes: Mapping[float, ForwardResponse] | None = None,
     parent: Sequence[int] | None = None,
 ) -> Likelihood:
     """The likelihood of all energy groups of a joint fit.
@@ -59,8 +57,6 @@ def joint_likelihood(
     alone : list of list of ndarray or None, optional
         For each group and dataset, pixels that are to have counts bins of their own, see
         `cash_slots`.
-    psf_nodes : dict, optional
-        Responses folded with wider and narrower PSFs, by the factor on their width.
     parent : sequence of int, optional
         Bin of the profile that each bin is a part of.
 
@@ -73,31 +69,19 @@ def joint_likelihood(
     found = [counts_blocks(problem, number, merge=merge, alone=alone) for number in numbers]
     terms = [_term(parts) for parts in found]
     nominal, free = _nominal(problem)
-    nodes: dict[str, Array] = {}
-    if psf_nodes:
-        nodes["psf_scale"] = np.array(list(psf_nodes))
-        nominal["psf_scale"] = np.asarray(1.0)
-        free.append("psf_scale")
-        others = [replace(problem, response=own) for own in psf_nodes.values()]
-        for number in numbers:
-            parts = [counts_blocks(other, number, merge=merge, alone=alone) for other in others]
-            # All have room for the widest PSF, so that more components reach a disjoint region.
-            templates = _stacked(*map(_templates, parts))
-            terms[number] = replace(_term(parts[0]), templates=templates)
     resolved = problem.response.per_true_energy
     if resolved:
-        nominal["spectrum"] = _spectrum(components.models[: components.n_bins])
+        nominal["spectrum"] = model_of_bins(components.models[: components.n_bins])
         if model.free_spectral_parameters:
             free.append("spectrum")
     covered = problem.coverage.mean(axis=1) > COVERED
     return Likelihood(
         terms=tuple(terms),
-        constraints=_constraints(problem, nodes, found),
+        constraints=_constraints(problem, found),
         nominal=nominal,
         bins=tuple(_bins(problem, number, parts) for number, parts in enumerate(found)),
         geometry=_geometry(problem, parent),
         spectra=_spectra(problem) if resolved else None,
-        nodes=nodes,
         sources=tuple(source.name for source in components.sources),
         free=tuple(free),
         free_sources=tuple(source.name for source in components.sources if source.free),
@@ -128,31 +112,6 @@ def group_data(
     made = [joint_data(likelihood, group) for group in range(len(problem.groups))]
     # Not jnp.asarray, which compiles a program for every shape.
     return jax.tree.map(jax.device_put, made)
-
-
-def psf_nodes(response: ForwardResponse, scales: Sequence[float]) -> dict[float, ForwardResponse]:
-    """The response folded with PSFs of other widths, by the factor on the width.
-
-    Raises
-    ------
-    ValueError
-        For factors that are not positive and increasing.
-    """
-    values = np.asarray(scales, float)
-    if values.ndim != 1 or len(values) < 2 or not values[0] > 0 or not np.all(np.diff(values) > 0):
-        raise ValueError(
-            f"psf_scale must be two or more positive and increasing factors, got {scales!r}"
-        )
-    if not values[0] <= 1 <= values[-1]:
-        raise ValueError(f"psf_scale must be around 1, the width as it is, got {scales!r}")
-    widest = float(values[-1])
-    return {
-        float(value): response.refolded(psf_scale=float(value), widest=widest) for value in values
-    }
-
-
-def _templates(parts: Sequence[CountsBlock]) -> Any:
-    return _stacked(*(part.block.templates for part in parts))
 
 
 def _stacked(*leaves: Any) -> Any:
@@ -204,9 +163,7 @@ def _nominal(problem: JointProblem) -> tuple[dict[str, Any], list[str]]:
     return nominal, free
 
 
-def _constraints(
-    problem: JointProblem, nodes: Mapping[str, Array], found: Sequence[Sequence[CountsBlock]]
-) -> Constraints:
+def _constraints(problem: JointProblem, found: Sequence[Sequence[CountsBlock]]) -> Constraints:
     model, components = problem.model, problem.response.components
     gaussian = {}
     for name, options, centre in (
@@ -226,8 +183,6 @@ def _constraints(
     for name in ("norm", "guard") if components.guards else ("norm",):
         lower |= {} if low is None else {name: low}
         upper |= {} if high is None else {name: high}
-    for name, values in nodes.items():
-        lower[name], upper[name] = float(values[0]), float(values[-1])
     smoothness = None
     if model.smoothness:
         fixed = not model.free_spectral_parameters
@@ -251,25 +206,6 @@ def _geometry(problem: JointProblem, parent: Sequence[int] | None) -> BinGeometr
     ):
         return None
     return bin_geometry(components.regions, np.array(flux), parent=parent, template=template)
-
-
-def _spectrum(models: Sequence[Any]) -> Any:
-    """The model that all bins share, or one with parameters of shape (B,)."""
-    for model in models:
-        if any(np.ndim(leaf) for leaf in jax.tree.leaves(model)):
-            raise ValueError(
-                f"spectral_model: a {type(model).__name__} has tables for parameters, which a "
-                "likelihood with free spectra cannot take"
-            )
-    if all(model is models[0] for model in models):
-        return models[0]
-    if len({type(model) for model in models}) > 1:
-        raise ValueError(
-            "spectral_model: a likelihood with free spectra needs models of one class in all bins"
-        )
-    return jax.tree.map(
-        lambda *leaves: np.stack(np.broadcast_arrays(*leaves)).astype(float), *models
-    )
 
 
 def _spectra(problem: JointProblem) -> Spectra:
