@@ -359,6 +359,85 @@ def test_wide_psf_off_the_equator(lat, turn):
         assert np.abs(image - right).max() < TOLERANCE * right.max()
 
 
+def map_around(projection, place, reference, size, rotation=0.0, npix=(NPIX, NPIX)):
+    """A cutout around a place (lon, lat) far from the reference; sizes (x, y) [deg]."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = [f"GLON-{projection}", f"GLAT-{projection}"]
+    wcs.wcs.crval, wcs.wcs.cdelt = reference, size
+    cos, sin = np.cos(np.deg2rad(rotation)), np.sin(np.deg2rad(rotation))
+    ratio = size[1] / size[0]
+    wcs.wcs.pc = [[cos, -sin * ratio], [sin / ratio, cos]]
+    wcs.wcs.crpix = [1, 1]
+    wcs.wcs.set()
+    middle = (np.array(npix[::-1]) + 1) / 2
+    wcs.wcs.crpix = middle + 1 - wcs.wcs_world2pix([place], 1)[0]
+    wcs.wcs.set()
+    return WcsGeom(wcs, npix)
+
+
+def ring_on_sphere(center, inner, outer, n=(10, 32)):
+    """Directions from which an even ring sends its photons, and their shares; radii in deg."""
+    east = np.cross([0, 0, 1.0], center)
+    east /= np.linalg.norm(east)
+    north = np.cross(center, east)
+    nodes, weights = np.polynomial.legendre.leggauss(n[0])
+    r = np.deg2rad(inner + (outer - inner) * (nodes + 1) / 2)
+    angle = 2 * np.pi * np.arange(n[1])[:, None, None] / n[1]
+    side = np.cos(angle) * east + np.sin(angle) * north
+    points = np.cos(r)[:, None] * center + np.sin(r)[:, None] * side
+    share = np.tile(weights * np.sin(r), n[1])
+    return points.reshape(-1, 3), share / share.sum()
+
+
+STEEP_MAPS = {
+    "CAR -69": ("CAR", (13, -69), (10, 0), (-0.1, 0.02), 0.0, (41, 15), 0.2),
+    "CAR 80": ("CAR", (13, 80), (10, 0), (-0.2, 0.1), 0.0, (15, 27), 0.3),
+    "CAR 60, wide": ("CAR", (13, 60), (10, 0), (-1.0, 0.5), 0.0, (15, 15), 2.5),
+    "TAN": ("TAN", (10, 60), (10, 0), (0.1, 0.1), 0.0, (15, 15), 0.4),
+    "ZEA": ("ZEA", (10, -30), (10, 90), (-0.2, 0.2), 40.0, (15, 15), 0.6),
+    "SIN": ("SIN", (70, 10), (10, 0), (-0.1, 0.1), 0.0, (15, 15), 0.3),
+    "AIT": ("AIT", (150, 60), (0, 0), (0.2, 0.2), 0.0, (15, 15), 0.6),
+    "MOL": ("MOL", (150, 50), (0, 0), (-0.2, 0.2), 20.0, (15, 15), 0.5),
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case if case == "TAN" else pytest.param(case, marks=pytest.mark.slow) for case in STEEP_MAPS],
+)
+def test_far_from_the_reference_of_a_projection(case):
+    """A ring as wide as the PSF; to first order in how pixels change it would be off by 1 %."""
+    projection, place, reference, size, rotation, npix, sigma = STEEP_MAPS[case]
+    geom = map_around(projection, place, reference, size, rotation, npix)
+    rad, density = gaussian(sigma / SIZE)
+    dataset = dataset_of(rad, density, geom=geom)
+    x, y = npix[1] / 2 - 0.2, npix[0] / 2 - 0.7
+    center = SkyCoord.from_pixel(x, y, geom.wcs)
+    annulus = CircleAnnulusSkyRegion(center, sigma * u.deg, 1.6 * sigma * u.deg)
+    emissions = region_emissions(annulus, geom, degree=moment_degree(dataset, None))
+    emissions.append(
+        source_emission(
+            PointSpatialModel(lon_0=center.l.deg, lat_0=center.b.deg, frame="galactic"), geom
+        )
+    )
+    nodes, weights = np.polynomial.legendre.leggauss(2)
+    columns, rows = ((np.arange(n)[:, None] + 0.5 * nodes).ravel() for n in npix[::-1])
+    x_end, y_end = (grid.ravel() for grid in np.meshgrid(columns, rows))
+    end, step = vectors(geom, x_end, y_end), 1e-3
+    along, up = (
+        vectors(geom, x_end + dx, y_end + dy) - vectors(geom, x_end - dx, y_end - dy)
+        for dx, dy in ((step, 0), (0, step))
+    )
+    area = np.linalg.norm(np.cross(along, up), axis=1) / (2 * step) ** 2 / PER_DEG2 / 4
+    middle = vectors(geom, x, y)
+    sources = [ring_on_sphere(middle, sigma, 1.6 * sigma), (middle[None], np.ones(1))]
+    for found, (start, share) in zip(folded(dataset, emissions), sources, strict=True):
+        separation = np.rad2deg(np.sqrt(np.maximum(2 - 2 * end @ start.T, 0)))
+        right = np.exp(-0.5 * (separation / sigma) ** 2) / (2 * np.pi * sigma**2) @ share * area
+        right = right.reshape(npix[0], 2, npix[1], 2).sum((1, 3))
+        assert np.abs(found - right).max() < TOLERANCE * right.max()
+
+
 def test_template_within_a_region():
     """A brightness that changes within the pixels that the region cuts."""
     sigma, position = 0.5, (7.2, 6.9)

@@ -264,15 +264,15 @@ def convolve(images: Any, kernels: Any) -> jax.Array:
     Parameters
     ----------
     images : array, shape (..., T, h, w)
-        Not negative.
+        Of either sign.
     kernels : array, shape (..., T, 2k + 1, 2k + 1)
         Leading axes broadcast with those of the images.
 
     Returns
     -------
     convolved : array, shape (..., T, h + 2k, w + 2k)
-        By fast Fourier transforms; their rounding noise, below 1e-14 of an image's maximum, is set
-        to zero.
+        By fast Fourier transforms; their rounding noise, below 1e-14 of an image's largest value,
+        is set to zero.
     """
     images, kernels = jnp.asarray(images), jnp.asarray(kernels)
     kernels = kernels.reshape((1,) * (images.ndim - kernels.ndim) + kernels.shape)
@@ -281,5 +281,6 @@ def convolve(images: Any, kernels: Any) -> jax.Array:
     size = (next_fast_len(height, real=True), next_fast_len(width, real=True))
     product = jnp.fft.rfft2(images, size) * jnp.fft.rfft2(kernels, size)
     found = jnp.fft.irfft2(product, size)[..., :height, :width]
-    floor = 64 * jnp.finfo(found.dtype).eps * found.max(axis=(-2, -1), keepdims=True)
-    return jnp.where(found > floor, found, 0.0)
+    size_of = jnp.abs(found)
+    floor = 64 * jnp.finfo(found.dtype).eps * size_of.max(axis=(-2, -1), keepdims=True)
+    return jnp.where(size_of > floor, found, 0.0)

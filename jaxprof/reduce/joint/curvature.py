@@ -1,4 +1,4 @@
-r"""What the curvature of the sky does to templates, to first order.
+r"""What the curvature of the sky does to templates, to second order.
 
 Each component is folded in the plane that touches the sky at its centre, with pixels that are all
 alike. Off the equator of a plate carrée map, for instance, they are not: a pixel at :math:`p` is
@@ -8,9 +8,13 @@ displaced by :math:`q(p)` from where that plane has it. With the emission :math:
 .. math:: T(p) = \sum_{p'} e(p') \left|\frac{\partial u}{\partial p}\right| K(u(p) - u(p')),
     \qquad u(p) = p + q(p),
 
-and to first order in the displacements
+and to second order in the displacements :math:`\delta = q(p) - q(p')` of two pixels
 
-.. math:: T = K * e + \nabla \cdot \left[ q\, (K * e) - K * (q e) \right].
+.. math:: T = \sum_{p'} e \left[ K + \partial_i (\delta_i K) + \tfrac{1}{2} \partial_i \partial_j
+    (\delta_i \delta_j K) - \partial_i \left( (\partial_j q_i)\, \delta_j K \right) \right]
+
+with derivatives by :math:`p`. The sums over :math:`p'` are convolutions of :math:`e`,
+:math:`q_i e` and :math:`q_i q_j e` with the kernel.
 """
 
 from __future__ import annotations
@@ -31,9 +35,9 @@ from jaxprof.sky.regions.sphere import local_axes, unit_vectors
 
 Array = NDArray[Any]
 
-FLAT, STRONG = 3e-3, 0.3
+FLAT, STEEP = 3e-3, 0.3
 """Gradients of the displacement from where on it counts, changing templates by some 1e-3 of their
-peak, and up to where its first order is enough."""
+peak, and up to where its second order is enough for them to be good to 2e-3."""
 
 DIFFERENCES = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
 """Weights of the central differences to one, two, ... pixels in a derivative."""
@@ -66,17 +70,41 @@ class Planes:
         Distances from the centre are those on the sphere. Far away, where they are no small part of
         the distance, they are damped; zero off the projection.
         """
+        found, offset = self._undamped(index, y, x)
+        distance = np.hypot(*offset)
+        part = np.hypot(*found) / np.where(distance > 0, distance, 1.0)
+        found = found / (1 + (3 * part) ** 4)
+        return np.where(np.isfinite(found), found, 0.0)
+
+    def gradient(self, index: int, emission: Emission, radius: float) -> float:
+        """Largest gradient of the displacement within a radius [deg] of an emission's corners.
+
+        Infinite where the projection ends within it; zero for what is not on the projection.
+        """
+        if not np.isfinite(self.origin[index]).all():
+            return 0.0
+        h, w = emission.weights.shape
+        corner = np.stack(np.meshgrid([0, 0.5, 1], [0, 0.5, 1])).reshape(2, -1, 1)
+        angle = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+        circle = radius * np.linalg.solve(self.matrix[index], [np.cos(angle), np.sin(angle)])
+        x, y = ([[emission.x0]], [[emission.y0]]) + corner * [[[w - 1]], [[h - 1]]]
+        found, offset = self._undamped(index, y + circle[1], x + circle[0])
+        size, distance = (
+            np.hypot(*np.tensordot(self.matrix[index], v, 1)) for v in (found, offset)
+        )
+        # It is of second order in the offset.
+        largest = np.max(2 * size / np.where(distance > 0, distance, 1.0))
+        return float(largest) if np.isfinite(largest) else np.inf
+
+    def _undamped(self, index: int, y: Array, x: Array) -> tuple[Array, Array]:
+        """Displacements and offsets from the centre, (2, ...), NaN off the projection."""
         y, x = np.broadcast_arrays(np.asarray(y, float), np.asarray(x, float))
         points = sky_vectors(self.geom.wcs, x.ravel(), y.ravel()) @ self.axes[index].T
         away = np.hypot(points[:, 0], points[:, 1])
         scale = np.rad2deg(np.arctan2(away, points[:, 2])) / np.where(away > 0, away, 1.0)
         at = np.linalg.solve(self.matrix[index], (points[:, :2] * scale[:, np.newaxis]).T)
         offset = np.stack([x.ravel(), y.ravel()]) - self.origin[index][:, np.newaxis]
-        found = at - offset
-        distance = np.hypot(*offset)
-        part = np.hypot(*found) / np.where(distance > 0, distance, 1.0)
-        found = found / (1 + (4 * part) ** 2)
-        return np.where(np.isfinite(found), found, 0.0).reshape(2, *x.shape)
+        return (at - offset).reshape(2, *x.shape), offset.reshape(2, *x.shape)
 
 
 def tangent_planes(geom: WcsGeom, emissions: Sequence[Emission], matrices: Array) -> Planes:
@@ -85,28 +113,6 @@ def tangent_planes(geom: WcsGeom, emissions: Sequence[Emission], matrices: Array
     lon, lat = centers.spherical.lon.rad, centers.spherical.lat.rad
     axes = np.stack([*local_axes(lon, lat), unit_vectors(lon, lat)], axis=1)
     return Planes(geom, np.stack(geom.pixel_coordinates(centers), axis=-1), axes, matrices)
-
-
-def curved(
-    planes: Planes, first: int, chunk: Sequence[Emission], radius: float
-) -> NDArray[np.bool_]:
-    """Components, (C,), for which the curvature of the sky counts, and its first order is enough.
-
-    Parameters
-    ----------
-    planes : Planes
-        Of all components.
-    first : int
-        Index of the first of these.
-    chunk : sequence of Emission
-        The components.
-    radius : float
-        How far from its pixels a component is looked at [pixels].
-    """
-    gradients = [
-        _gradient(planes, index, emission, radius) for index, emission in enumerate(chunk, first)
-    ]
-    return (np.array(gradients) > FLAT) & (np.array(gradients) < STRONG)
 
 
 def inner_displacements(
@@ -126,22 +132,6 @@ def inner_displacements(
     return found
 
 
-def _gradient(planes: Planes, index: int, emission: Emission, radius: float) -> float:
-    """Largest gradient of the displacement around a component; infinite where it is not known."""
-    h, w = emission.weights.shape
-    y, x = np.meshgrid(
-        np.linspace(emission.y0 - radius, emission.y0 + h - 1 + radius, 3),
-        np.linspace(emission.x0 - radius, emission.x0 + w - 1 + radius, 3),
-    )
-    offset = np.hypot(*(np.stack([x, y]) - planes.origin[index][:, np.newaxis, np.newaxis]))
-    points = sky_vectors(planes.geom.wcs, x.ravel(), y.ravel())
-    if not (np.isfinite(points).all() and np.isfinite(offset).all()):
-        return np.inf
-    size = np.hypot(*planes.displacements(index, y, x))
-    # It is of second order in the offset.
-    return float(np.max(2 * size / np.maximum(offset, 1.0)))
-
-
 def outer_displacements(
     planes: Planes,
     first: int,
@@ -158,19 +148,41 @@ def outer_displacements(
     return found
 
 
-def divergence(flow: Any) -> Any:
-    """Divergence of a flow (C, 2, T, H, W) in x and y, by differences of eighth order.
+def moved(spread: Any, first: Sequence[Any], second: Sequence[Any], at: Any) -> Any:
+    """What displacements add to templates (C, T, H, W).
+
+    Parameters
+    ----------
+    spread : array, shape (C, T, H, W)
+        The emission on the plane, convolved with the kernel.
+    first : sequence of two arrays
+        The same times its displacements in x and y.
+    second : sequence of three arrays
+        The same times their products: x x, x y and y y.
+    at : array, shape (2, C, 1, H, W)
+        Displacements of the templates.
+    """
+    flow = [at[i] * spread - first[i] for i in (0, 1)]
+    mixed = at[0] * at[1] * spread - at[0] * first[1] - at[1] * first[0] + second[1]
+    square = [(at[i] * spread - 2 * first[i]) * at[i] + second[2 * i] for i in (0, 1)]
+    parts = []
+    for i, others in ((0, (square[0], mixed)), (1, (mixed, square[1]))):
+        changed = flow[i] - sum(_derivative(at[i], j) * flow[j] for j in (0, 1))
+        parts.append(changed + 0.5 * sum(_derivative(others[j], j) for j in (0, 1)))
+    return sum(_derivative(part, i) for i, part in enumerate(parts))
+
+
+def _derivative(values: Any, direction: int) -> Any:
+    """Derivative of images (..., H, W) in x (0) or y (1), by differences of eighth order.
 
     Zero is beyond the windows.
     """
-    reach, parts = len(DIFFERENCES), []
-    for component, axis in ((0, -1), (1, -2)):
-        values = jnp.moveaxis(flow[:, component], axis, -1)
-        n = values.shape[-1]
-        padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(reach, reach)])
-        change = sum(
-            weight * (padded[..., reach + k :][..., :n] - padded[..., reach - k :][..., :n])
-            for k, weight in enumerate(DIFFERENCES, start=1)
-        )
-        parts.append(jnp.moveaxis(change, -1, axis))
-    return parts[0] + parts[1]
+    reach = len(DIFFERENCES)
+    values = jnp.moveaxis(values, -1 - direction, -1)
+    n = values.shape[-1]
+    padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(reach, reach)])
+    change = sum(
+        weight * (padded[..., reach + k :][..., :n] - padded[..., reach - k :][..., :n])
+        for k, weight in enumerate(DIFFERENCES, start=1)
+    )
+    return jnp.moveaxis(change, -1, -1 - direction)

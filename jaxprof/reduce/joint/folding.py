@@ -23,9 +23,10 @@ from jaxprof.irf import RecoPSFMap
 from jaxprof.irf.psf_kernel import convolve, psf_image, psf_kernel, psf_moments
 from jaxprof.reduce.joint.averages import mean_response
 from jaxprof.reduce.joint.curvature import (
-    curved,
-    divergence,
+    FLAT,
+    STEEP,
     inner_displacements,
+    moved,
     outer_displacements,
     tangent_planes,
 )
@@ -100,6 +101,8 @@ class Folding:
     problems : dict of int to str
         What is wrong with the responses, by the reconstructed energy whose prediction it spoils;
         see `check_energies`.
+    steep : ndarray of bool, shape (C,)
+        Components around which pixels change by more than is followed.
 
     Raises
     ------
@@ -129,12 +132,15 @@ class Folding:
                 self.problems.setdefault(int(k), problem)
         matrices = np.stack([self.kernels[k].matrix for k in which])
         size = np.linalg.svd(matrices, compute_uv=False).min()
-        self.radius = 2 * psf_radius(dataset).max() / size
+        wide = 2 * psf_radius(dataset).max()
+        self.radius = wide / size
         self.planes = tangent_planes(geom, emissions, matrices)
+        gradients = np.array([self.planes.gradient(i, e, wide) for i, e in enumerate(emissions)])
+        self.steep = gradients > STEEP
         self.inputs: list[FoldingInput] = []
         for part, photons in zip(parts, images, strict=True):
             chunk = emissions[part]
-            bent = curved(self.planes, part.start, chunk, self.radius)
+            bent = gradients[part] > FLAT
             inner = inner_displacements(self.planes, part.start, chunk, bent)
             self.inputs.append(
                 FoldingInput(
@@ -317,13 +323,12 @@ def _spread(images: Any, ratios: Any, kernel: Any, near: Any, bend: Any) -> Any:
     spread = _spread_flat(images, ratios, kernel, near)
     if bend is None:
         return spread
-    inner, outer = bend
-    moved = jnp.stack([
-        outer[:, axis, None] * spread
-        - convolve(images * inner[:, axis, None], kernel if kernel.ndim == 4 else kernel[None])
-        for axis in (0, 1)
-    ], axis=1)  # fmt: skip
-    return jnp.maximum(spread + divergence(moved), 0.0)
+    inner, outer = (jnp.moveaxis(part, 1, 0)[:, :, None] for part in bend)
+    own = kernel if kernel.ndim == 4 else kernel[None]
+    first = [convolve(images * along, own) for along in inner]
+    pairs = ((0, 0), (0, 1), (1, 1))
+    second = [convolve(images * inner[i] * inner[j], own) for i, j in pairs]
+    return jnp.maximum(spread + moved(spread, first, second, outer), 0.0)
 
 
 def _spread_flat(images: Any, ratios: Any, kernel: Any, near: Any) -> Any:
