@@ -118,22 +118,20 @@ def nuts(likelihood):
     number = likelihood.n_bins
 
     def log_prob(params):
-        tau = jnp.exp(params["log_tau"])
-        walk = jnp.append(0.0, tau * jnp.cumsum(params["step"]))
-        norm = jnp.exp(params["first"] + walk)[:, None]
-        prior = -0.5 * (jnp.sum(params["step"] ** 2) + (params["first"] / 5) ** 2 + tau**2)
-        counts = likelihood.log_prob({"norm": norm, "background": params["background"]})
-        return counts + prior + params["log_tau"]
+        log_norm, log_tau = params["log_norm"], params["log_tau"]
+        steps = jnp.diff(log_norm) / jnp.exp(log_tau)
+        prior = -0.5 * (jnp.sum(steps**2) + (log_norm[0] / 5) ** 2 + jnp.exp(2 * log_tau))
+        named = {"norm": jnp.exp(log_norm)[:, None], "background": params["background"]}
+        return likelihood.log_prob(named) + prior - (number - 2) * log_tau
 
-    start = {
-        "first": 0.0,
-        "step": np.zeros(number - 1),
-        "log_tau": 0.0,
-        "background": np.ones((1, 1)),
-    }
+    start = {"log_norm": np.zeros(number), "log_tau": 0.0, "background": np.ones((1, 1))}
     began = time.process_time(), time.perf_counter()
-    mode = jaxprof.fit(log_prob, start)
-    whitened, _ = jaxprof.whiten(log_prob, mode)
+    # The maximum is where all steps vanish with tau: that for tau = 1 is where the mass is.
+    mode = jaxprof.fit(log_prob, start, fixed="log_tau")
+    _, to_params = jaxprof.whiten(log_prob, mode)
+
+    def whitened(x):
+        return log_prob({**to_params(x[:-1]), "log_tau": 0.2 * x[-1]})
 
     @jax.jit
     def chain(key):

@@ -10,8 +10,8 @@ along. The likelihood of the counts is one factor of the density that numpyro sa
 # %%
 # The likelihood
 # --------------
-# Boxes along the plane of the simulated Galactic centre, all folded together. Pixels without counts
-# share counts bins (``merge=True``), which is quicker: the counts do not change here.
+# Boxes along the Galactic plane, where diffuse emission is simulated, all folded together. Pixels
+# without counts share counts bins (``merge=True``), which is quicker: the counts do not change.
 
 import argparse
 from pathlib import Path
@@ -38,7 +38,13 @@ out = Path(options.out)
 out.mkdir(parents=True, exist_ok=True)
 
 n_boxes = 6 if options.quick else 16
-dataset = simulate_galactic_centre(3, shape=(60, 160), n_energy=4, mask_margin=0.5)
+diffuse = jaxprof.SkyModel(
+    jaxprof.PowerLawSpectralModel(index=2.3, amplitude="2.5e-11 cm-2 s-1 TeV-1"),
+    jaxprof.GaussianSpatialModel(lon_0=0, lat_0=0, sigma=1, frame="galactic"),
+)
+empty = simulate_galactic_centre(3, shape=(60, 160), n_energy=4, sources=[], mask_margin=0.5)
+dataset = jaxprof.expected_dataset(empty, diffuse)
+dataset.counts.data[:] = np.random.default_rng(3).poisson(dataset.counts.data)
 boxes = jaxprof.make_orthogonal_rectangle_sky_regions(
     start_pos=SkyCoord("3d", "0d", frame="galactic"),
     end_pos=SkyCoord("-3d", "0d", frame="galactic"),
@@ -61,7 +67,7 @@ likelihood = estimator.reduce(dataset, merge=True)
 
 
 def model():
-    tau = numpyro.sample("tau", dist.HalfNormal(1.0))
+    tau = numpyro.sample("tau", dist.LogNormal(jnp.log(0.5), 0.5))
     first = numpyro.sample("first", dist.Normal(0, 3))
     steps = numpyro.sample("steps", dist.Normal(0, tau).expand([n_boxes - 1]))
     log_norm = numpyro.deterministic("log_norm", first + jnp.append(0.0, jnp.cumsum(steps)))

@@ -33,7 +33,13 @@ out = Path(options.out)
 out.mkdir(parents=True, exist_ok=True)
 
 n_boxes = 6 if options.quick else 16
-dataset = simulate_galactic_centre(3, shape=(60, 160), n_energy=4, mask_margin=0.5)
+diffuse = jaxprof.SkyModel(
+    jaxprof.PowerLawSpectralModel(index=2.3, amplitude="2.5e-11 cm-2 s-1 TeV-1"),
+    jaxprof.GaussianSpatialModel(lon_0=0, lat_0=0, sigma=1, frame="galactic"),
+)
+empty = simulate_galactic_centre(3, shape=(60, 160), n_energy=4, sources=[], mask_margin=0.5)
+dataset = jaxprof.expected_dataset(empty, diffuse)
+dataset.counts.data[:] = np.random.default_rng(3).poisson(dataset.counts.data)
 boxes = jaxprof.make_orthogonal_rectangle_sky_regions(
     start_pos=SkyCoord("3d", "0d", frame="galactic"),
     end_pos=SkyCoord("-3d", "0d", frame="galactic"),
@@ -51,37 +57,41 @@ likelihood = jaxprof.ForwardFoldingProfileEstimator(
 # %%
 # The density
 # -----------
-# Steps of the random walk are in units of its step size tau, so that the density has a maximum; the
-# prior of tau is a half-normal distribution, and its logarithm is the parameter.
-
-
-def norms(params):
-    """Norms of the boxes, (B,)."""
-    walk = jnp.exp(params["log_tau"]) * jnp.cumsum(params["step"])
-    return jnp.exp(params["first"] + jnp.append(0.0, walk))
+# The logarithms of the norms are a random walk of step size tau, whose logarithm is a parameter
+# with a normal prior.
 
 
 def log_prob(params):
-    counts = likelihood.log_prob(
-        {"norm": norms(params)[:, None], "background": params["background"]}
-    )
-    tau = jnp.exp(params["log_tau"])
-    prior = -0.5 * (jnp.sum(params["step"] ** 2) + (params["first"] / 3) ** 2 + tau**2)
-    return counts + prior + params["log_tau"]
+    log_norm, log_tau = params["log_norm"], params["log_tau"]
+    steps = jnp.diff(log_norm) / jnp.exp(log_tau)
+    prior = -0.5 * jnp.sum(steps**2) - (n_boxes - 1) * log_tau - 0.5 * (log_norm[0] / 3) ** 2
+    prior = prior - 0.5 * ((log_tau - np.log(0.5)) / 0.5) ** 2
+    norm = jnp.exp(log_norm)[:, None]
+    return prior + likelihood.log_prob({"norm": norm, "background": params["background"]})
 
 
 # %%
 # Mode, whitening and samples
 # ---------------------------
+# A density like this has its maximum where all steps and tau vanish, which says nothing of where
+# its mass is. So tau is held for the mode, and whitening is that of the other parameters; the
+# sampler gets the logarithm of tau as one more coordinate, of about unit width.
 
 start = {
-    "first": 0.0,
-    "step": np.zeros(n_boxes - 1),
-    "log_tau": -1.0,
+    "log_norm": np.zeros(n_boxes),
+    "log_tau": np.log(0.5),
     "background": np.ones((1, 1)),
 }
-mode = jaxprof.fit(log_prob, start)
-whitened, to_params = jaxprof.whiten(log_prob, mode)
+mode = jaxprof.fit(log_prob, start, fixed="log_tau")
+_, to_others = jaxprof.whiten(log_prob, mode)
+
+
+def to_params(x):
+    return {**to_others(x[:-1]), "log_tau": np.log(0.5) + 0.25 * x[-1]}
+
+
+def whitened(x):
+    return log_prob(to_params(x))
 
 
 @jax.jit
@@ -89,7 +99,7 @@ def chain(key):
     """Positions, whether a trajectory diverged, and how many gradients it took."""
     warm, draw, first = jax.random.split(key, 3)
     adaptation = blackjax.window_adaptation(blackjax.nuts, whitened, target_acceptance_rate=0.85)
-    centre = 0.1 * jax.random.normal(first, (sum(not fixed for fixed in mode.fixed),))
+    centre = 0.1 * jax.random.normal(first, (n_boxes + 2,))
     (state, tuned), _ = adaptation.run(warm, centre, num_steps=400)
     kernel = blackjax.nuts(whitened, **tuned).step
 
@@ -112,12 +122,16 @@ print(f"largest r-hat: {np.max(blackjax.diagnostics.potential_scale_reduction(dr
 # On the left every coordinate's standard deviation: one, where the density is that of a normal
 # distribution. On the right the norms.
 
-samples = jax.vmap(lambda x: norms(to_params(x)))(draws.reshape(-1, draws.shape[-1]))
+samples = jax.vmap(lambda x: jnp.exp(to_params(x)["log_norm"]))(draws.reshape(-1, draws.shape[-1]))
 low, middle, high = np.quantile(samples, [0.16, 0.5, 0.84], axis=0)
 figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
 axes[0].plot(draws.std(axis=(0, 1)), "o", ms=4)
 axes[0].axhline(1, color="0.6", lw=0.8)
-axes[0].set(xlabel="Whitened coordinate", ylabel="Standard deviation of the samples", ylim=(0, 2))
+axes[0].set(
+    xlabel="Whitened coordinate (the last: tau)",
+    ylabel="Standard deviation of the samples",
+    ylim=(0, 2),
+)
 edges = np.linspace(3, -3, n_boxes + 1)
 centre = 0.5 * (edges[1:] + edges[:-1])
 axes[1].errorbar(centre, middle, [middle - low, high - middle], fmt="o", color="tab:red", ms=4)

@@ -117,11 +117,11 @@ points = jaxprof.ForwardFoldingProfileEstimator(
     guard_bins=1,
     sources=[other],
 ).run(dataset)
-unit = "1e-12 cm-2 s-1 deg-2"
+unit = "1e-15 cm-2 s-1 deg-2"
 brightness = points.surface_brightness("flux")[:, 0].to_value(unit)
 brightness_err = points.surface_brightness("flux", "err")[:, 0].to_value(unit)
 
-theta, scale = np.geomspace(0.1, 10, 200), 1e12 * np.deg2rad(1) ** 2
+theta, scale = np.geomspace(0.1, 10, 200), 1e15 * np.deg2rad(1) ** 2
 x, unravel = jax.flatten_util.ravel_pytree(fit.params)
 
 
@@ -151,7 +151,7 @@ ax.axhline(0, color="0.8", lw=0.8, zorder=0)
 ax.set(
     xlabel="Distance from the pulsar [deg]", xlim=(0, 10), ylim=(None, 1.2 * curve[theta > 0.4][0])
 )
-ax.set_ylabel(r"Brightness [$10^{-12}$ cm$^{-2}$ s$^{-1}$ deg$^{-2}$]")
+ax.set_ylabel(r"Brightness [$10^{-15}$ cm$^{-2}$ s$^{-1}$ deg$^{-2}$]")
 ax.set_title("A Geminga-like halo (simulation)")
 ax.legend()
 figure.savefig(out / "gallery_6a_diffusion.png", dpi=120)
