@@ -43,7 +43,8 @@ class LawComparison:
         Parameters that the first has more.
     p_value : float
         Probability of such a ``delta_stat`` or a larger one if the special case is true (Wilks
-        1938); NaN for laws that are not nested, for which ``delta_aic`` must do.
+        1938); NaN for laws that are not nested, for which ``delta_aic`` must do. For a part of a
+        sum it is rough: the other parameters of the rest tell nothing where its amplitude is zero.
     significance : float
         The same in standard deviations of a normal distribution, two-sided.
     """
