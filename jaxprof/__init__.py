@@ -5,8 +5,8 @@ from jaxprof.datasets import MapDatasetOnOff as MapDatasetOnOff
 from jaxprof.estimators.joint import (
     ForwardFoldingProfileEstimator as ForwardFoldingProfileEstimator,
 )
-from jaxprof.estimators.law_fit import ModelFit as ModelFit
 from jaxprof.estimators.law_fit import fit_model as fit_model
+from jaxprof.estimators.law_result import ModelFit as ModelFit
 from jaxprof.estimators.options import NormParameter as NormParameter
 from jaxprof.estimators.separate import FluxProfileEstimator as FluxProfileEstimator
 from jaxprof.inference.fit_result import Fit as Fit

@@ -33,19 +33,21 @@ _GOODNESS = {"stat": "GOODSTAT", "expected": "EXPECTED", "std": "STD", "p_value"
 
 
 def law_table(result: Any) -> Table:
-    """Table of a fitted law, see `jaxprof.estimators.law_fit.ModelFit.to_table`."""
+    """Table of a fitted law, see `jaxprof.estimators.law_result.ModelFit.to_table`."""
     units = result.model.parameter_units
     values, errors = (_by_name(tree) for tree in (result.params, result.errors))
-    names = list(result.names)
+    # The law's own parameters first.
+    order = np.argsort([name not in result.law_names for name in result.names], kind="stable")
+    names = [result.names[k] for k in order]
     table = Table(
         {
             "name": names,
             "value": [values[name] for name in names],
             "error": [errors[name] for name in names],
             "unit": [units.get(name, "") if name in result.law_names else "" for name in names],
-            "fixed": list(result.fixed),
+            "fixed": [result.fixed[k] for k in order],
             "of_law": [name in result.law_names for name in names],
-            "covariance": np.asarray(result.covariance, float),
+            "covariance": np.asarray(result.covariance, float)[np.ix_(order, order)],
         }
     )
     try:
@@ -67,13 +69,12 @@ def law_table(result: Any) -> Table:
         for key, value in meta.items()
         if not isinstance(value, float) or np.isfinite(value)
     }
-    # The law's own parameters first.
-    return table[np.argsort(~np.asarray(table["of_law"]), kind="stable")]
+    return table
 
 
 def _by_name(tree: dict[str, Any]) -> dict[str, float]:
     """Elements of nested dicts of arrays by the names that `jaxprof.fit` gives them."""
-    found = {}
+    found: dict[str, float] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
             found |= {f"{name}.{rest}": own for rest, own in _by_name(value).items()}

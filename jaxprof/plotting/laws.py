@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxprof.plotting.style import add_zero_line, choose_yscale, get_axes, unit_
 Array = NDArray[np.float64]
 
 _BRIGHTNESS = "cm-2 s-1 sr-1"
+_SYMBOLS = ("alpha", "beta", "gamma", "sigma", "theta", "eta", "r")
 
 
 def plot_law(
@@ -26,7 +28,7 @@ def plot_law(
     result : ModelFit
         What `jaxprof.fit_model` gave.
     ax : `~matplotlib.axes.Axes` or a pair of these, optional
-        Where to draw; see `jaxprof.estimators.law_fit.ModelFit.plot`.
+        Where to draw; see `jaxprof.estimators.law_result.ModelFit.plot`.
     profile : FluxProfile, optional
         Its points are drawn instead of those of the fit.
     n_sigma : float
@@ -63,7 +65,8 @@ def plot_law(
         upper.stairs(law, np.append(x[1], x[2][-1]), color="C0", label=_name(result), lw=1.8)
     choose_yscale(upper)
     unit = unit_label(_BRIGHTNESS)
-    upper.set_ylabel(f"Brightness [{unit}{' × template' if result.geometry.templated else ''}]")
+    words = "Brightness over template" if result.geometry.templated else "Brightness"
+    upper.set_ylabel(f"{words} [{unit}]")
     lower.axhspan(-1, 1, color="0.92", zorder=0, lw=0)
     add_zero_line(lower)
     reach = max(3.0, 1.15 * float(np.nanmax(np.abs(residual), initial=0.0)) + 1)
@@ -144,7 +147,8 @@ def _draw_curve(ax: Any, result: Any, x: Array, n_sigma: float) -> None:
 
 def _name(result: Any) -> str:
     """The law with the parameters that were fitted, but for its amplitude."""
-    words = type(result.model).__name__.removesuffix("RadialModel") or "Law"
+    name = type(result.model).__name__.removesuffix("RadialModel")
+    words = re.sub("(?<=[a-z])(?=[A-Z])", " ", name).capitalize() if name != "NFW" else name
     shown = []
     for name in result.law_names:
         if name.rpartition(".")[2] == "amplitude":
@@ -152,5 +156,16 @@ def _name(result: Any) -> str:
         value, error = float(result.params[name]), float(result.errors[name])
         digits = 3 if not error > 0 else max(0, 1 - int(np.floor(np.log10(error))))
         text = f"{value:.{digits}f} ± {error:.{digits}f}" if digits < 7 else f"{value:.3g}"
-        shown.append(f"{name.replace('_', ' ')} = {text}")
+        shown.append(f"{_symbol(name)} = {text}")
     return f"{words}: {', '.join(shown)}" if shown else words
+
+
+def _symbol(name: str) -> str:
+    """A parameter as a formula has it: Greek letters, and subscripts."""
+    above, _, own = name.rpartition(".")
+    stem, _, index = own.partition("_")
+    if stem not in _SYMBOLS or not (len(index) < 3 or index in ("min", "max")):
+        return name.replace("_", " ")
+    letter = f"\\{stem}" if len(stem) > 1 else stem
+    subscript = rf"_\mathrm{{{index}}}" if index else ""
+    return f"{above.removeprefix('model')} ${letter}{subscript}$".strip()

@@ -1,0 +1,313 @@
+"""What a fit of a law gives: parameters, goodness, a curve with its band, tests, tables."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from astropy.table import Table
+from scipy import stats
+
+from jaxprof.inference.law_fit import law_curve
+from jaxprof.inference.parameters import is_traced
+from jaxprof.io.lawfit import law_table, read_law_table, write_law_table
+from jaxprof.likelihood import BinGeometry
+from jaxprof.likelihood.data import Status
+from jaxprof.models.radial_base import SumRadialModel
+from jaxprof.models.radial_power_laws import (
+    ConstantRadialModel,
+    CoredPowerLawRadialModel,
+    PowerLawRadialModel,
+)
+from jaxprof.plotting.laws import plot_law
+from jaxprof.profile import FluxProfile
+
+
+@dataclass(frozen=True)
+class LawComparison:
+    """Two laws that were fitted to the same data.
+
+    Attributes
+    ----------
+    delta_stat : float
+        Stat of the second less that of the first: positive if the first is more probable.
+    delta_aic : float
+        The same of Akaike's information criterion, stat plus twice the number of parameters.
+    nested : bool
+        Whether one is a special case of the other: of one class with fewer free parameters,
+        constant beside a power law, or part of a sum. Others are not known to be.
+    dof : int
+        Parameters that the first has more.
+    p_value : float
+        Probability of such a ``delta_stat`` or a larger one if the special case is true (Wilks
+        1938); NaN for laws that are not nested, for which ``delta_aic`` must do. For a part of a
+        sum it is rough: the other parameters of the rest tell nothing where its amplitude is zero.
+    significance : float
+        The same in standard deviations of a normal distribution, two-sided.
+    """
+
+    delta_stat: float
+    delta_aic: float
+    nested: bool
+    dof: int
+    p_value: float
+    significance: float
+
+    def __str__(self) -> str:
+        head = f"delta stat {self.delta_stat:.4g}, delta AIC {self.delta_aic:.4g}"
+        if self.nested:
+            return f"{head}; nested, {abs(self.dof)} more parameters: {self.significance:.2g} sigma"
+        return f"{head}; the laws are not nested, so that there is no significance"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class ModelFit:
+    """A law that was fitted to the data of a profile; a pytree.
+
+    Attributes
+    ----------
+    model : RadialModel
+        The fitted law.
+    params, errors : dict
+        Parameters that were fitted, and their standard deviations, by name: those of the law
+        first, then nuisance parameters as the likelihood names them.
+    covariance : array, shape (N, N)
+        Of all of them; its rows are ``names``.
+    names : tuple of str
+        A name for each element of the parameters.
+    law_names : tuple of str
+        Those of the law.
+    stat : array, shape ()
+        Minus twice the log probability, with constraints.
+    status : array of int, shape ()
+        See `jaxprof.Fit`.
+    goodness : dict
+        ``stat`` (cash with the saturated term), ``expected`` and ``std`` of it (Kaastra 2017,
+        A&A 605, A51), number of counts bins ``n_bins`` and of parameters ``n_free``,
+        ``z = (stat - expected) / std`` and its ``p_value``; NaN with On-Off data. Fits to a
+        profile have chi-squared, and ``expected`` is the number of degrees of freedom.
+    bins : dict
+        For each bin of the profile (B, 1), or (B, G) in fits to a profile: ``law``, its mean
+        brightness [cm-2 s-1 sr-1]; ``value`` and ``error``, the law times observed over predicted
+        excess counts, or the norm of the profile as a brightness; ``residual`` in standard
+        deviations.
+    geometry : BinGeometry
+        Where the bins are.
+    likelihood_params : dict
+        Parameters of the likelihood, for its ``npred``, ``simulate`` and so on.
+    against : ModelFit or None
+        The law that it was tested against, see `comparison`.
+    fitted_to : str
+        "counts", "likelihood scans" or "covariance of the norms".
+    """
+
+    model: Any
+    params: dict[str, Any]
+    errors: dict[str, Any]
+    covariance: Any
+    stat: Any
+    status: Any
+    goodness: dict[str, Any]
+    bins: dict[str, Any]
+    geometry: BinGeometry
+    likelihood_params: dict[str, Any]
+    against: Any = None
+    names: tuple[str, ...] = field(metadata={"static": True})
+    law_names: tuple[str, ...] = field(metadata={"static": True})
+    fixed: tuple[bool, ...] = field(metadata={"static": True})
+    fitted_to: str = field(default="counts", metadata={"static": True})
+
+    @property
+    def success(self) -> Any:
+        """Whether the parameters are estimates: status ok or boundary."""
+        return self.status <= Status.BOUNDARY
+
+    @property
+    def n_free(self) -> int:
+        """Number of parameters that were fitted."""
+        return len(self.fixed) - sum(self.fixed)
+
+    @property
+    def comparison(self) -> LawComparison:
+        """Test against the second law.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        if self.against is None:
+            raise ValueError("this law was fitted alone; give fit_model a second, against=law")
+        return self.compare(self.against)
+
+    def compare(self, other: ModelFit) -> LawComparison:
+        """Test against another law that was fitted to the same data.
+
+        Parameters
+        ----------
+        other : ModelFit
+            What `fit_model` gave for it.
+
+        Returns
+        -------
+        LawComparison
+
+        Raises
+        ------
+        ValueError
+            If one was fitted to the counts and the other to a profile.
+        """
+        if self.fitted_to != other.fitted_to:
+            raise ValueError(
+                f"other was fitted to {other.fitted_to}, this to {self.fitted_to}; fit the same"
+            )
+        delta, dof = float(other.stat - self.stat), self.n_free - other.n_free
+        nested = _is_special_case(other, self) or _is_special_case(self, other)
+        p_value = significance = np.nan
+        if nested:
+            gain = max(np.sign(dof) * delta, 0.0)
+            p_value = float(stats.chi2.sf(gain, abs(dof)))
+            significance = float(-stats.norm.ppf(p_value / 2))
+            if not np.isfinite(significance):
+                significance = float(np.sqrt(gain))
+        aic = delta - 2 * dof
+        return LawComparison(delta, aic, nested, dof, p_value, significance)
+
+    def curve(self, radius: Any) -> tuple[Any, Any]:
+        """Brightness of the law, with its error propagated to first order.
+
+        Parameters
+        ----------
+        radius : array_like
+            Separations from the centre [deg].
+
+        Returns
+        -------
+        brightness, error : array
+            In cm-2 s-1 sr-1 (per unit of the template, if there is one), in the shape of `radius`;
+            one standard deviation.
+        """
+        at = np.array([self.names.index(name) for name in self.law_names])
+        covariance = self.covariance[np.ix_(at, at)]
+        if is_traced((self, radius)) or jax.config.read("jax_enable_x64"):
+            return law_curve(self.model, self.law_names, covariance, radius)
+        with jax.enable_x64(True):
+            found = law_curve(
+                self.model, self.law_names, np.asarray(covariance), np.asarray(radius, float)
+            )
+            return np.asarray(found[0]), np.asarray(found[1])
+
+    def plot(self, ax: Any = None, *, profile: FluxProfile | None = None, n_sigma: int = 1) -> Any:
+        """Draw the law with its error band over what was observed, and the residuals below.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes` or a pair of these, optional
+            Where to draw. Axes alone make room for the residuals below; of a pair the second is
+            for these.
+        profile : FluxProfile, optional
+            Its points are drawn instead of those of the fit.
+        n_sigma : float
+            Standard deviations of the band.
+
+        Returns
+        -------
+        tuple of `~matplotlib.axes.Axes`
+            Those of the law and those of the residuals.
+        """
+        return plot_law(self, ax=ax, profile=profile, n_sigma=n_sigma)
+
+    def to_table(self) -> Table:
+        """Table of the parameters, a row for each.
+
+        Returns
+        -------
+        `~astropy.table.Table`
+            Columns ``name``, ``value``, ``error``, ``unit``, ``fixed``, ``of_law`` and
+            ``covariance`` (N, N); the meta has the law, stat, status and goodness.
+        """
+        return law_table(self)
+
+    def write(self, filename: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the table to a file that `read_table` reads.
+
+        Parameters
+        ----------
+        filename : str or path-like
+            Ends in ".fits", ".fits.gz" or ".ecsv".
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        ValueError, OSError
+            For another extension; if the file exists, or cannot be written.
+        """
+        write_law_table(self.to_table(), filename, overwrite=overwrite)
+
+    @staticmethod
+    def read_table(filename: str | os.PathLike[str]) -> Table:
+        """Read the table of a fit, as `to_table` gives it.
+
+        Parameters
+        ----------
+        filename : str or path-like
+            What `write` wrote.
+
+        Raises
+        ------
+        ValueError, FileNotFoundError
+            For what is no such file.
+        """
+        return read_law_table(filename)
+
+    def __str__(self) -> str:
+        if np.ndim(self.stat) or isinstance(self.stat, jax.core.Tracer):
+            return repr(self)
+        good = self.goodness
+        lines = [
+            f"{type(self.model).__name__}, fitted to the {self.fitted_to}: "
+            f"{Status(int(self.status)).label}, stat {float(self.stat):.6g}",
+            f"goodness: stat {float(good['stat']):.5g}, expected {float(good['expected']):.5g} "
+            f"+- {float(good['std']):.3g} (p = {float(good['p_value']):.2g})",
+        ]
+        lines += [f"{row['name']}: {row['value']:.6g} +- {row['error']:.2g}" for row in _rows(self)]
+        if self.against is not None:
+            lines.append(f"against {type(self.against.model).__name__}: {self.comparison}")
+        return "\n".join(lines)
+
+
+def _rows(result: ModelFit) -> Table:
+    table = result.to_table()
+    return table[~np.asarray(table["fixed"])]
+
+
+def _is_special_case(small: ModelFit, large: ModelFit) -> bool:
+    """Whether a law is another with fewer free parameters, or part of a sum."""
+    if small.n_free >= large.n_free:
+        return False
+    if isinstance(large.model, SumRadialModel) and not isinstance(small.model, SumRadialModel):
+        return any(
+            _same_kind(small.model, part) for part in (large.model.model1, large.model.model2)
+        )
+    if _free(small) < _free(large):
+        # With a free core as well, that would not be identifiable where the law is constant.
+        flat = isinstance(small.model, ConstantRadialModel)
+        sloped = isinstance(large.model, PowerLawRadialModel | CoredPowerLawRadialModel)
+        flat &= sloped and set(large.law_names) == {"amplitude", "alpha"}
+        return flat or _same_kind(small.model, large.model)
+    return False
+
+
+def _free(result: ModelFit) -> set[str]:
+    """Names of what was fitted."""
+    return {name for name, fixed in zip(result.names, result.fixed, strict=True) if not fixed}
+
+
+def _same_kind(law: Any, other: Any) -> bool:
+    kind: Any = jax.tree.structure(law)
+    return bool(kind == jax.tree.structure(other))

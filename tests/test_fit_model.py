@@ -1,0 +1,414 @@
+"""Physical laws fitted to the counts: `jaxprof.fit_model`, against independent numbers."""
+
+import json
+
+import astropy.units as u
+import halo_factory
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from forward_factory import CENTER, MODEL, dataset_of, estimator, gaussian_image, sky_image
+from numpy.testing import assert_allclose
+from regions import CircleAnnulusSkyRegion, EllipseSkyRegion, RectangleSkyRegion
+from scipy.optimize import minimize
+from scipy.special import gammaln
+
+import jaxprof
+from jaxprof.models.radial_base import radial_model_from_dict
+from jaxprof.reduce.bin_geometry import bin_geometry, in_frame
+from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.sky.regions import region_solid_angles
+from jaxprof.sky.regions.subdivision import subdivided_regions
+
+FLUX = float(MODEL.integral(1.0, 10.0))
+CORED = jaxprof.CoredPowerLawRadialModel(alpha=1.3, core=0.1, frame="galactic")
+POWER = jaxprof.PowerLawRadialModel(amplitude=1e-9, alpha=1.3, frame="galactic")
+UNIT = jaxprof.ConstantRadialModel(amplitude=1.0, frame="galactic")
+
+
+def annuli(edges):
+    edges = np.asarray(edges) * u.deg
+    pairs = zip(edges[:-1], edges[1:], strict=True)
+    return [CircleAnnulusSkyRegion(CENTER, low, high) for low, high in pairs]
+
+
+# Where the bins are
+
+
+@pytest.mark.slow
+def test_flux_of_bins_of_any_shape():
+    """A constant has their solid angle, and a law in a wedge a share of the rings."""
+    shapes = [
+        RectangleSkyRegion(CENTER, 0.6 * u.deg, 0.4 * u.deg, angle=30 * u.deg),
+        EllipseSkyRegion(CENTER, 1 * u.deg, 0.6 * u.deg, angle=10 * u.deg),
+        *jaxprof.make_sector_sky_regions(
+            CENTER, "2 deg", nbin=2, position_angle="30 deg", opening_angle="90 deg"
+        ),
+    ]
+    geometry = bin_geometry(shapes, 2.0)
+    assert_allclose(geometry.flux(UNIT), region_solid_angles(shapes), rtol=1e-6)
+    assert_allclose(geometry.norms(UNIT)[:, 0], geometry.flux(UNIT) / 2.0, rtol=1e-12)
+    rings = np.asarray(POWER.ring_integral([0.0, 1.0, 2.0])) / 4
+    # The arcs of wedges are chords of 1 deg, which lose 5e-5.
+    assert_allclose(geometry.flux(POWER)[2:], rings, rtol=1e-4)
+    moved = in_frame(geometry, "icrs")
+    lon, lat = (float(x) for x in (CENTER.icrs.ra.deg, CENTER.icrs.dec.deg))
+    law = POWER.replace(lon_0=lon, lat_0=lat, frame="icrs")
+    assert_allclose(moved.flux(law), geometry.flux(POWER), rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_parts_make_up_their_bins():
+    box = RectangleSkyRegion(CENTER, 0.9 * u.deg, 0.6 * u.deg, angle=40 * u.deg)
+    for regions, rtol in ((annuli([0.1, 0.4, 1.0]), 1e-12), ([box, box], 1e-5)):
+        parts, parent = subdivided_regions(regions, 3)
+        fine = bin_geometry(parts, 1.0, parent=parent)
+        coarse = bin_geometry(regions, 1.0)
+        assert fine.n_bins == 2
+        assert_allclose(fine.total(fine.flux(POWER)), coarse.flux(POWER), rtol=rtol)
+    with pytest.raises(ValueError, match="subdivide must be a whole number"):
+        subdivided_regions(parts, 0)
+    with pytest.raises(ValueError, match=r"regions\[0\] is a EllipseSkyRegion"):
+        subdivided_regions([EllipseSkyRegion(CENTER, 1 * u.deg, 0.6 * u.deg)], 2)
+
+
+def test_product_with_a_map():
+    """Rings of a law times a map, by a sum over a fine grid."""
+    geom = WcsGeom.create(skydir=CENTER, width=2.4, binsz=0.02, frame="galactic", proj="TAN")
+
+    def gas(x, y):
+        return 5.0 + 3.0 * np.exp(-0.5 * ((x - 0.3) ** 2 + (y + 0.2) ** 2) / 0.15**2)
+
+    n = 1200
+    step = 2.4 / n
+    axis = (np.arange(n) + 0.5) * step - 1.2
+    x, y = np.meshgrid(axis, axis)
+    coarse = gas(*np.meshgrid(*2 * [(np.arange(120) + 0.5) * 0.02 - 1.2]))
+    geometry = bin_geometry(annuli([0.1, 0.4, 0.9]), 1.0, template=WcsNDMap(geom, coarse))
+    theta = np.rad2deg(np.arctan(np.deg2rad(np.hypot(x, y))))
+    size = np.deg2rad(step) ** 2 * np.cos(np.deg2rad(theta)) ** 3
+    # The pixel axis runs against the longitude; the map and the sum are in pixels.
+    product = 1e-9 * theta**-1.3 * gas(x, y) * size
+    found = geometry.flux(POWER)
+    for k, (low, high) in enumerate(((0.1, 0.4), (0.4, 0.9))):
+        assert_allclose(found[k], product[(low <= theta) & (theta < high)].sum(), rtol=2e-3)
+    assert (
+        bin_geometry(
+            [RectangleSkyRegion(CENTER, 1 * u.deg, 1 * u.deg)] * 2,
+            1.0,
+            template=WcsNDMap(geom, coarse),
+        )
+        is None
+    )
+
+
+# Separate fits: everything by hand
+
+
+@pytest.fixture(scope="module")
+def separate():
+    """Four rings without a PSF: counts drawn once, the data set, and its expectation by hand."""
+    energy = MapAxis.from_energy_bounds(1, 10, 1, unit="TeV")
+    true = MapAxis.from_energy_bounds(1, 10, 1, unit="TeV", name="energy_true")
+    geom = WcsGeom.create(skydir=CENTER, width=2.0, binsz=0.05, frame="galactic", axes=[energy])
+    shape = (1, *geom.npix_shape)
+    rng = np.random.default_rng(4)
+    coords = geom.to_image().get_coord()
+    theta = coords.separation(CENTER).deg
+    counts = rng.poisson(3.0 + 2.0 / (theta + 0.1))[np.newaxis].astype(float)
+    dataset = jaxprof.MapDataset(
+        counts=WcsNDMap(geom, counts),
+        background=WcsNDMap(geom, np.full(shape, 3.0)),
+        exposure=WcsNDMap(geom.to_cube([true]), np.full(shape, 1e13), unit="cm2 s"),
+    )
+    edges = np.array([0.05, 0.2, 0.4, 0.65, 0.95])
+    inside = [
+        (low <= theta) & (theta < high) for low, high in zip(edges[:-1], edges[1:], strict=True)
+    ]
+    observed = np.array([counts[0][own].sum() for own in inside])
+    background = np.array([3.0 * own.sum() for own in inside])
+    solid_angle = geom.to_image().solid_angle().to_value("sr")
+    pixels = np.array([solid_angle[own].sum() for own in inside])
+    own = jaxprof.FluxProfileEstimator(
+        annuli(edges),
+        spectral_model=MODEL,
+        energy_edges=[1, 10] * u.TeV,
+        selection_optional=["scan"],
+        norm={"scan_values": np.linspace(1, 300, 150), "min": np.nan},
+    )
+    return own, dataset, edges, observed, background, pixels
+
+
+def by_hand(edges, observed, background, pixels):
+    """Amplitude and index of a power law by scipy, minus ln L at the minimum, and errors."""
+    theta = np.deg2rad(np.linspace(edges[:-1], edges[1:], 2001))
+    areas = 2 * np.pi * -np.diff(np.cos(np.deg2rad(edges)))
+
+    def cost(p):
+        values = np.rad2deg(theta) ** -p[1] * np.sin(theta)
+        mean = 2 * np.pi * np.trapezoid(values, theta, axis=0) / areas
+        mu = background + p[0] * 1e13 * pixels * mean
+        return np.sum(mu - observed * np.log(mu) + gammaln(observed + 1))
+
+    found = minimize(
+        lambda p: cost([1e-9 * np.exp(p[0]), p[1]]),
+        [0.0, 1.0],
+        method="Nelder-Mead",
+        options={"xatol": 1e-9, "fatol": 1e-11, "maxiter": 4000},
+    )
+    step = np.diag([1e-3, 1e-3])
+    f = lambda p: cost([1e-9 * np.exp(p[0]), p[1]])  # noqa: E731
+    hessian = [
+        [
+            f(found.x + a + b) - f(found.x + a - b) - f(found.x - a + b) + f(found.x - a - b)
+            for b in step
+        ]
+        for a in step
+    ]
+    covariance = np.linalg.inv(np.array(hessian) / 4e-6)
+    return 1e-9 * np.exp(found.x[0]), found.x[1], found.fun, np.sqrt(np.diag(covariance))
+
+
+@pytest.fixture(scope="module")
+def fitted(separate):
+    law = POWER.replace(amplitude=1e-14, alpha=0.3)
+    return jaxprof.fit_model(separate[0].reduce(separate[1]), law)
+
+
+def test_a_power_law_by_hand(separate, fitted):
+    rest, found = separate[2:], fitted
+    amplitude, alpha, cost, errors = by_hand(*rest)
+    assert found.success
+    assert_allclose(found.params["alpha"], alpha, atol=1e-5 * errors[1] + 1e-6)
+    assert_allclose(found.params["amplitude"], amplitude, rtol=1e-5)
+    assert_allclose(found.errors["alpha"], errors[1], rtol=1e-4)
+    assert_allclose(found.errors["amplitude"] / amplitude, errors[0], rtol=1e-4)
+    assert_allclose(found.stat, 2 * cost, rtol=1e-9)
+    assert found.model.alpha == found.params["alpha"]
+    # The bins: observed over predicted excess, in standard deviations of the prediction.
+    _, observed, background, pixels = rest
+    excess = np.asarray(found.bins["law"])[:, 0] * 1e13 * pixels
+    assert_allclose(
+        found.bins["residual"][:, 0],
+        (observed - background - excess) / np.sqrt(background + excess),
+        atol=1e-9,
+    )
+    ratio = (observed - background) / excess
+    assert_allclose(found.bins["value"] / found.bins["law"], ratio[:, None], rtol=1e-9)
+    # The curve and its band, by finite differences.
+    brightness, error = found.curve(np.array([0.1, 0.7]))
+    assert_allclose(brightness, amplitude * np.array([0.1, 0.7]) ** -alpha, rtol=1e-4)
+    slopes = np.stack([brightness / amplitude, -brightness * np.log([0.1, 0.7])])
+    order = [found.names.index(name) for name in ("amplitude", "alpha")]
+    covariance = np.asarray(found.covariance)[np.ix_(order, order)]
+    assert_allclose(error, np.sqrt(np.einsum("ir,ij,jr->r", slopes, covariance, slopes)), rtol=1e-4)
+
+
+def test_mistakes_are_said(separate):
+    likelihood = separate[0].reduce(separate[1])
+    law = jaxprof.PowerLawRadialModel(frame="galactic")
+    for data, own, options, message in (
+        (likelihood, law.replace(lon_0=0.1), {}, "but the rings at"),
+        (likelihood, law.replace(frame="icrs"), {}, "but the rings at"),
+        (likelihood, MODEL, {}, "law must be a radial law"),
+        (MODEL, law, {}, "data must be a Likelihood"),
+        (likelihood, law, {"fixed": "core"}, "names the parameter 'core'"),
+        (likelihood, law, {"starts": {"beta": [1.0]}}, "starts must be a dict"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jaxprof.fit_model(data, own, **options)
+
+
+@pytest.mark.parametrize("name", ["law.ecsv", "law.fits", "law.fits.gz"])
+def test_tables_and_files(fitted, tmp_path, name):
+    table = fitted.to_table()
+    assert list(table["name"]) == ["alpha", "amplitude"]
+    assert list(table["unit"]) == ["", "cm-2 s-1 sr-1"]
+    assert_allclose(table["error"] ** 2, np.diag(table["covariance"]), rtol=1e-12)
+    assert table["value"][0] == fitted.params["alpha"]
+    assert table.meta["NFREE"] == 2 and table.meta["STATUS"] == "ok"
+    fitted.write(tmp_path / name)
+    back = jaxprof.ModelFit.read_table(tmp_path / name)
+    assert back.meta == table.meta
+    for column in table.colnames:
+        assert np.array_equal(back[column], table[column]), column
+    law = radial_model_from_dict(json.loads(back.meta["LAW"]))
+    assert_allclose(law.alpha, fitted.params["alpha"], rtol=1e-15)
+    with pytest.raises(FileExistsError):
+        fitted.write(tmp_path / name)
+    fitted.write(tmp_path / name, overwrite=True)
+    with pytest.raises(ValueError, match=r"\.ecsv"):
+        fitted.write(tmp_path / "law.txt")
+    with pytest.raises(FileNotFoundError):
+        jaxprof.ModelFit.read_table(tmp_path / f"no-{name}")
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-900])
+    with pytest.raises(ValueError, match=name):
+        jaxprof.ModelFit.read_table(tmp_path / name)
+
+
+def test_figure(fitted, separate):
+    """The curve with its band over the points, and the residuals below."""
+    upper, lower = fitted.plot(n_sigma=2)
+    (line,) = [own for own in upper.lines if len(own.get_xdata()) == 300]
+    radius, brightness = line.get_data()
+    assert radius[-1] == pytest.approx(0.95)
+    expected, error = fitted.curve(radius)
+    assert_allclose(brightness, expected, rtol=1e-12)
+    (band,) = upper.collections[-1].get_paths()
+    reach = band.get_extents().ymax
+    assert_allclose(reach, np.max(expected + 2 * error), rtol=1e-9)
+    assert "alpha" in upper.get_legend_handles_labels()[1][0]
+    points = [own for own in lower.lines if len(own.get_xdata()) == 4]
+    assert_allclose(points[0].get_ydata(), fitted.bins["residual"][:, 0], rtol=1e-12)
+    assert lower.get_shared_x_axes().joined(upper, lower)
+    profile = separate[0].run(separate[1])
+    figure, pair = plt.subplots(2)
+    upper, lower = fitted.plot(pair, profile=profile)
+    assert upper is pair[0] and lower is pair[1]
+    points = [own for own in upper.lines if len(own.get_xdata()) == 4]
+    brightness = profile.surface_brightness("flux").to_value("cm-2 s-1 sr-1")[:, 0]
+    assert_allclose(points[0].get_ydata(), brightness, rtol=1e-6)
+    points = [own for own in lower.lines if len(own.get_xdata()) == 4]
+    norm = np.asarray(fitted.likelihood_params["norm"])
+    assert_allclose(
+        points[0].get_ydata(), ((profile.norm - norm) / profile.norm_err)[:, 0], rtol=1e-9
+    )
+    plt.close("all")
+
+
+@pytest.mark.slow
+def test_a_profile_by_its_scans(separate):
+    """The scans have all that the counts tell of separate fits."""
+    own, dataset, *rest = separate
+    found = jaxprof.fit_model(own.run(dataset), POWER)
+    amplitude, alpha, _, errors = by_hand(*rest)
+    assert found.fitted_to == "likelihood scans"
+    assert_allclose(found.params["alpha"], alpha, atol=2e-3 * errors[1])
+    assert_allclose(found.params["amplitude"], amplitude, rtol=2e-3 * errors[0])
+    assert_allclose(found.errors["alpha"], errors[1], rtol=2e-3)
+    assert_allclose(found.goodness["expected"], 2)
+    counts = jaxprof.fit_model(own.reduce(dataset), POWER)
+    assert_allclose(found.bins["law"], counts.bins["law"], rtol=1e-3)
+    assert_allclose(found.bins["value"], counts.bins["value"], rtol=2e-3)
+    with pytest.raises(ValueError, match="other was fitted to counts"):
+        found.compare(counts)
+    plain = jaxprof.FluxProfileEstimator(
+        own.regions, spectral_model=MODEL, energy_edges=own.energy_edges
+    )
+    with pytest.raises(ValueError, match="no scan of its likelihood"):
+        jaxprof.fit_model(plain.run(dataset), POWER)
+    plain.selection_optional = ["scan"]
+    with pytest.warns(UserWarning, match="too coarse"):
+        jaxprof.fit_model(plain.run(dataset), POWER)
+
+
+# Through the response
+
+
+def of_many(function, seed, number=200):
+    """A function of random keys, ten at a time: all at once they would need gigabytes."""
+    keys = jax.random.split(jax.random.key(seed), number)
+    return jax.jit(lambda keys: jax.lax.map(function, keys, batch_size=10))(keys)
+
+
+@pytest.fixture(scope="module")
+def halo():
+    return halo_factory.expected()
+
+
+HALO = jaxprof.DiffusionRadialModel(
+    theta_d=4.0, lon_0=halo_factory.PULSAR.ra.deg, lat_0=halo_factory.PULSAR.dec.deg
+)
+
+
+@pytest.mark.slow
+def test_a_halo_of_electrons(halo):
+    """5.4 deg to 0.01 on its expectation; pulls of 200 Poisson sets; what wide bins cost."""
+    likelihood = halo_factory.estimator().reduce(halo, subdivide=6)
+    found = jaxprof.fit_model(likelihood, HALO)
+    assert found.success
+    assert_allclose(found.params["theta_d"], halo_factory.THETA_D, atol=0.01)
+    assert_allclose(found.params["background"], 1.0, atol=2e-3)
+    flux = float(halo_factory.MODEL.integral(8.0, 40.0))
+    assert_allclose(found.params["amplitude"] * 1.0036, flux, rtol=3e-3)
+    with pytest.warns(UserWarning, match="across a bin"):
+        wide = jaxprof.fit_model(halo_factory.estimator().reduce(halo), HALO)
+    assert wide.params["theta_d"] < 5.3
+
+    def pull(key):
+        drawn = likelihood.simulate(key, found.likelihood_params, constraints=True)
+        own = jaxprof.fit_model(drawn, HALO)
+        return (own.params["theta_d"] - halo_factory.THETA_D) / own.errors["theta_d"], own.status
+
+    pulls, status = of_many(pull, 1)
+    assert np.all(np.asarray(status) == 0)
+    assert abs(np.mean(pulls)) < 0.15
+    assert_allclose(np.std(pulls, ddof=1), 1.0, atol=0.1)
+
+
+CLOUDS = [
+    (0.5, -0.04, 0.10, 0.07, 1.0),
+    (0.05, -0.06, 0.12, 0.05, 0.9),
+    (-0.45, -0.11, 0.14, 0.06, 0.5),
+    (0.3, 0.0, 0.3, 0.08, 1.0),
+    (-0.2, -0.05, 0.3, 0.08, 0.8),
+]
+
+
+@pytest.fixture(scope="module")
+def gas():
+    """Cosmic rays whose density falls as one over the separation meet gas, behind a PSF."""
+
+    def column(x, y):
+        return sum(
+            m * np.exp(-0.5 * ((x - a) / s) ** 2 - 0.5 * ((y - b) / v) ** 2)
+            for a, b, s, v, m in CLOUDS
+        )
+
+    def brightness(x, y):
+        return column(x, y) * (1 + (x**2 + y**2) / 0.02**2) ** -0.5
+
+    image = gaussian_image(sky_image(brightness, 0.04), 0.06, 0.04)
+    dataset = dataset_of(image, 0.04, sigma=0.06, n_photons=1.5e3, background=1.0)
+    geom = WcsGeom.create(skydir=CENTER, width=2.4, binsz=0.01, frame="galactic")
+    steps = (np.arange(240) + 0.5) * 0.01 - 1.2
+    template = WcsNDMap(geom, column(*np.meshgrid(steps, steps)))
+    own = estimator(
+        jaxprof.make_concentric_annulus_sky_regions(CENTER, "0.9 deg", nbin=10),
+        guard_bins=2,
+        background=0.02,
+        template=template,
+    )
+    return own.reduce(dataset, subdivide=8)
+
+
+DENSITY = jaxprof.CoredPowerLawRadialModel(core=0.02, alpha=0.5, frame="galactic")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:fit_model. the law changes")
+def test_density_of_cosmic_rays_over_gas(gas):
+    """An index of one to 0.01, pulls, and neither a constant nor one over the square."""
+    flat = jaxprof.ConstantRadialModel(frame="galactic")
+    found = jaxprof.fit_model(gas, DENSITY, fixed="core", against=flat)
+    assert found.success
+    assert_allclose(found.params["alpha"], 1.0, atol=0.01)
+    assert found.comparison.nested and found.comparison.dof == 1
+    assert found.comparison.significance > 8
+    assert_allclose(found.comparison.delta_stat, found.against.stat - found.stat)
+    steep = jaxprof.fit_model(gas, DENSITY.replace(alpha=2.0), fixed=("core", "alpha"))
+    excluded = found.compare(steep)
+    assert excluded.nested and excluded.significance > 8
+    assert_allclose(excluded.delta_aic, excluded.delta_stat - 2)
+
+    def pull(key):
+        drawn = gas.simulate(key, found.likelihood_params, constraints=True)
+        own = jaxprof.fit_model(drawn, DENSITY, fixed="core")
+        return (own.params["alpha"] - 1.0) / own.errors["alpha"], own.status
+
+    pulls, status = of_many(pull, 5)
+    pulls = np.asarray(pulls)[np.asarray(status) <= 2]
+    assert len(pulls) >= 198
+    assert abs(np.mean(pulls)) < 0.15
+    assert_allclose(np.std(pulls, ddof=1), 1.0, atol=0.1)
