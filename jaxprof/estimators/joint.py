@@ -146,7 +146,7 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
     Penalties and constraints are part of what ``ts`` and scans compare; ``stat`` is without them,
     and ``stat_null`` is ``stat + ts``. A bin that no pixel in use lies in is "fully masked": it has
     the norm that its leakage tells, and no ``ts``. A spectral parameter that runs into the end of
-    its range (five from the reference, for an index) has no error.
+    its range (five from the references of all bins, for an index) has no error.
     """
 
     guard_bins: int | Sequence[Any]
@@ -342,8 +342,9 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
             What `response` gave for them.
         spectrum : {"fixed", "free"}
             Whether spectra are part of the templates, or the true energies are kept: then the
-            likelihood takes a spectral model among its parameters. What changes within a bin of
-            true energy, such as a template cube, is weighted by the reference spectrum still.
+            likelihood takes a spectral model among its parameters. Within each bin of true energy
+            what changes, such as a template cube, is weighted by the reference spectrum still: an
+            index that differs by 0.5 moves the mean energy of a tenth of a decade by 0.2 %.
         exposure : str, float, list or dict
             How the exposure of each dataset is fitted: "fixed", "free" or the width of a Gaussian
             constraint around one. A list gives one for each dataset, a dict one by name. If any is

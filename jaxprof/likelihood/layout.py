@@ -15,12 +15,6 @@ from jaxprof.likelihood.terms import Poisson, Term
 
 Array = NDArray[Any]
 
-#: Distance from the reference value that free spectral parameters may go: in a bin without counts
-#: they would run away.
-SHAPE_RANGE = {"index": 5.0, "alpha": 5.0, "beta": 5.0}
-#: Largest spectral parameters, where they cannot be negative.
-SHAPE_MAX = {"lambda_": 1e3}
-
 
 @dataclass(frozen=True)
 class JointLayout:
@@ -143,7 +137,8 @@ def joint_data(likelihood: Likelihood, group: int) -> JointData:
             ("background", at.background, likelihood.free_background),
             ("background_tilt", at.background_tilt, likelihood.free_background_tilt),
         ):
-            start[rows], free[rows] = nominal[name][:, group], which
+            start[rows] = nominal[name][:, group] if name in nominal else 0.0
+            free[rows] = which
             lower[rows] = constraints.lower.get(name, -np.inf)
             upper[rows] = constraints.upper.get(name, np.inf)
     centre[:] = start
@@ -178,10 +173,8 @@ def _lay_out_shape(
     start[rows] = values
     # Guard bins have too few counts of their own for a spectrum.
     free[rows[: at.n_bins]] = likelihood.free_spectra
-    reach = SHAPE_RANGE.get(name, np.inf)
-    lower[rows], upper[rows] = values - reach, values + reach
-    if name in SHAPE_MAX:
-        lower[rows], upper[rows] = 0.0, SHAPE_MAX[name]
+    lower[rows] = likelihood.constraints.lower.get(f"spectrum.{name}", -np.inf)
+    upper[rows] = likelihood.constraints.upper.get(f"spectrum.{name}", np.inf)
 
 
 def _block(term: Term, group: int) -> JointBlock | JointOnOffBlock:
