@@ -35,6 +35,7 @@ from jaxprof.likelihood import (
 )
 from jaxprof.likelihood.arrays import profile_data
 from jaxprof.likelihood.data import Status
+from jaxprof.likelihood.layout import joint_data, layout_of
 
 B, G, D = 3, 2, 2
 N, K, S = 4, 3, 5
@@ -451,6 +452,9 @@ def test_other_counts():
         ({"source": {"nebula": np.ones(3)}}, r"'nebula' has shape \(3,\)"),
         ({"source": 1.0}, "'source' must be a dict of norms by name, got float"),
         ({"psf_scale": 1.0}, "unknown 'psf_scale'"),
+        ({"norm": np.ones((B, G)) * u.TeV}, "'norm' has the unit 'TeV'; give a number of it"),
+        ({"background": np.ones((D, G)) * u.one}, "'background' has the unit ''"),
+        ({"norm": np.ones((B, G), complex)}, "'norm' is complex; give real numbers"),
         (np.ones((B, G)), "params must be a dict of named parameters, got ndarray"),
     ],
 )
@@ -468,11 +472,27 @@ def test_bad_parameters(given, match):
         ),
         ({"index": np.ones(G)}, r"of shape \(2,\); this likelihood takes \(\), \(3,\) or \(3, 2\)"),
         ({"index": np.ones((B, G, 1))}, r"of shape \(3, 2, 1\)"),
+        ({"index": jnp.asarray(2.0 + 0j)}, "'spectrum' has a complex parameter"),
     ],
 )
 def test_bad_spectra(given, match):
     with pytest.raises(ValueError, match=match):
         likelihood(n_q=4).log_prob({"spectrum": given})
+
+
+def test_counts_below_zero_are_never_predicted():
+    """Not as expected counts, and none are drawn there: an error, or NaN under jit."""
+    made = outside(clipped=False)
+    below = {"norm": np.full((1, 1), -1.5)}
+    key = jax.random.key(0)
+    for draw in (made.asimov, lambda p: made.simulate(key, p)):
+        with pytest.raises(ValueError, match="params: they predict counts below zero"):
+            draw(below)
+        found = jax.jit(draw)(below)
+        assert_array_equal(np.isnan(found.counts[0]), [[[True, False]]])
+        assert np.isnan(found.log_prob({}))
+        # Where a fit ends by rounding there are no counts.
+        assert jax.jit(draw)({"norm": np.full((1, 1), -1.0 - 1e-12)}).counts[0][0, 0, 0] == 0.0
 
 
 @pytest.mark.parametrize("value", [-1.0, np.nan])
@@ -543,6 +563,37 @@ def test_free_spectrum_is_that_of_a_new_response(counted):
     other = estimator(spectral_model=model).reduce(counted)
     assert_allclose(made.log_prob(p | {"spectrum": model}), other.log_prob(p), rtol=1e-12)
     assert_allclose(made.log_prob(p | {"spectrum": {"index": 2.9}}), other.log_prob(p), rtol=1e-12)
+
+
+def test_ranges_of_free_spectral_parameters(counted):
+    own = estimator(free_index=True, guard_bins=1)
+    made = own.reduce(counted)
+    assert made.bounds()["spectrum.index"] == (-2.7, 7.3)
+    assert made.bounds(["spectrum.index"]) == {"spectrum.index": (-2.7, 7.3)}
+    assert made.bounds(["norm"]) == {}
+    p = made.params()
+    for index, inside in ((7.2, True), (7.4, False), (-2.8, False)):
+        given = p | {"spectrum": {"index": np.full((3, 1), index)}}
+        assert np.isfinite(made.log_prob(given)) == inside
+    data = joint_data(made, 0)
+    at = layout_of(made).norm + 1
+    assert_array_equal(np.asarray(data.lower)[at], -2.7)
+    assert_array_equal(np.asarray(data.upper)[at], 7.3)
+
+
+@pytest.mark.parametrize("options", [{}, {"sum_over_energy_groups": True}])
+def test_sums_over_energies_have_no_tilt(counted, options):
+    tilted = {"background_tilt": np.full((1, 1), 0.5)}
+    edges = {"energy_edges": [1, 10] * u.TeV, "spectral_model": MODEL}
+    likelihoods = [
+        FluxProfileEstimator(rings(3, 0.2), **edges, **options).reduce(counted),
+        estimator(**options).reduce(counted, merge=not options),
+    ]
+    assert ("background_tilt" in likelihoods[0].nominal) == (not options)
+    for made in likelihoods[0 if options else 1 :]:
+        assert np.isfinite(made.log_prob({}))
+        with pytest.raises(ValueError, match=r"'background_tilt' \(its energies are summed\)"):
+            made.log_prob(tilted)
 
 
 def test_tables_are_no_free_spectra(counted):

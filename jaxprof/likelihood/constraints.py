@@ -51,13 +51,14 @@ class Constraints:
     smoothness : array, shape (G, B, B), or None
         Matrix M of the penalty ``norm @ M @ norm`` on the statistic of each group.
     lower, upper : dict of float
-        Bounds, which a parameter may have as its value.
+        Bounds, which a parameter may have as its value. Those of the spectrum are called
+        ``"spectrum.index"``.
     """
 
     gaussian: Mapping[str, Gaussian] = field(default_factory=dict)
     smoothness: Any = None
-    lower: Mapping[str, Any] = field(default_factory=dict)
-    upper: Mapping[str, Any] = field(default_factory=dict)
+    lower: dict[str, Any] = field(default_factory=dict)
+    upper: dict[str, Any] = field(default_factory=dict)
 
     def log_prob(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
         """Logarithm of all constraints, and the violation: the sum of what is beyond bounds."""
@@ -69,9 +70,9 @@ class Constraints:
             norm = values["norm"]
             total = total - 0.5 * jnp.einsum("bg,gbc,cg->", norm, self.smoothness, norm)
         for name, bound in self.lower.items():
-            beyond = beyond + jnp.sum(jnp.minimum(values[name] - bound, 0.0))
+            beyond = beyond + jnp.sum(jnp.minimum(_named(values, name) - bound, 0.0))
         for name, bound in self.upper.items():
-            beyond = beyond + jnp.sum(jnp.minimum(bound - values[name], 0.0))
+            beyond = beyond + jnp.sum(jnp.minimum(bound - _named(values, name), 0.0))
         return total, beyond
 
     def simulated(self, key: Any, values: Mapping[str, Any]) -> Constraints:
@@ -84,3 +85,9 @@ class Constraints:
         return Constraints(
             gaussian=drawn, smoothness=self.smoothness, lower=self.lower, upper=self.upper
         )
+
+
+def _named(values: Mapping[str, Any], name: str) -> Any:
+    """A parameter, or one of a spectral model among them."""
+    first, _, own = name.partition(".")
+    return getattr(values[first], own) if own else values[first]

@@ -17,12 +17,6 @@ from jaxprof.likelihood.terms import Poisson, Term
 
 Array = NDArray[Any]
 
-#: Distance from the reference value that free spectral parameters may go: in a bin without counts
-#: they would run away.
-SHAPE_RANGE = {"index": 5.0, "alpha": 5.0, "beta": 5.0}
-#: Largest spectral parameters, where they cannot be negative.
-SHAPE_MAX = {"lambda_": 1e3}
-
 
 @dataclass(frozen=True)
 class JointLayout:
@@ -187,8 +181,9 @@ def joint_data(likelihood: Likelihood, group: int) -> JointData:
             ("background", at.background, likelihood.free_background),
             ("background_tilt", at.background_tilt, likelihood.free_background_tilt),
         ):
-            values = {"start": nominal[name][:, group], "free": np.array(which)}
-            vectors = vectors.put(rows, **values, **_bounds(constraints, name))
+            values = nominal[name][:, group] if name in nominal else 0.0
+            given = {"start": values, "free": np.array(which), **_bounds(constraints, name)}
+            vectors = vectors.put(rows, **given)
     centre, precision = vectors.start, np.zeros((at.size, at.size))
     for name, own in constraints.gaussian.items():
         rows = getattr(at, name)
@@ -237,11 +232,7 @@ def _with_shape(
     regions = np.concatenate([at.norm, at.guard])
     values = getattr(likelihood.region_models(), name)
     rows = regions + position
-    reach = SHAPE_RANGE.get(name, np.inf)
-    lower, upper = values - reach, values + reach
-    if name in SHAPE_MAX:
-        lower, upper = 0.0, SHAPE_MAX[name]
-    vectors = vectors.put(rows, start=values, lower=lower, upper=upper)
+    vectors = vectors.put(rows, start=values, **_bounds(likelihood.constraints, f"spectrum.{name}"))
     # Guard bins have too few counts of their own for a spectrum.
     return vectors.put(rows[: at.n_bins], free=np.array(likelihood.free_spectra))
 

@@ -73,7 +73,8 @@ class Likelihood:
     guard              (n, G)       norms of the guard bins
     source             dict of (G,) norms of the sources, by name
     background         (D, G)       norm of the background; that of On-Off data is profiled instead
-    background_tilt    (D, G)       its tilt, around the mean energy of the group; none for sums
+    background_tilt    (D, G)       its tilt, around the mean energy of the group; likelihoods of
+                                    sums over energies have none
     exposure           (D,)         factor on the exposure of each data set
     psf_scale          ()           factor on the width of the point-spread function, within its
                                     nodes
@@ -141,13 +142,15 @@ class Likelihood:
         Parameters
         ----------
         names : iterable of str, optional
-            Parameters, by default those of `params`.
+            Parameters, by default those of `params`. Those of the spectrum are called
+            ``"spectrum.index"``; ``"spectrum"`` stands for all of them.
         """
         lower, upper = self.constraints.lower, self.constraints.upper
+        wanted = set(self.free if names is None else names)
         return {
             name: (lower.get(name), upper.get(name))
-            for name in (self.free if names is None else names)
-            if name in lower or name in upper
+            for name in {**lower, **upper}
+            if name in wanted or name.partition(".")[0] in wanted
         }
 
     def fixed(self) -> tuple[str, ...]:
@@ -289,10 +292,16 @@ class Likelihood:
         ----------
         params : dict
             Named parameters, see the class.
+
+        Raises
+        ------
+        ValueError
+            For parameters that predict counts below zero. Under jit these counts are NaN, and so
+            is ``log_prob``.
         """
         self._check_counts_may_change()
         pairs = self._arguments(complete(self.nominal, params))
-        return replace(self, terms=tuple(term.expected(*own) for term, own in pairs))
+        return _predicted(replace(self, terms=tuple(term.expected(*own) for term, own in pairs)))
 
     def simulate(
         self, key: Any, params: Mapping[str, Any], *, constraints: bool = False
@@ -308,6 +317,11 @@ class Likelihood:
         constraints : bool
             Whether the centres of Gaussian constraints are drawn as well, as a new measurement
             would find them.
+
+        Raises
+        ------
+        ValueError
+            For parameters that predict counts below zero, as `asimov` does.
         """
         self._check_counts_may_change()
         values = complete(self.nominal, params)
@@ -317,7 +331,7 @@ class Likelihood:
             for own_key, (term, own) in zip(keys[1:], self._arguments(values), strict=True)
         ]
         own = self.constraints.simulated(keys[0], values) if constraints else self.constraints
-        return replace(self, terms=tuple(drawn), constraints=own)
+        return _predicted(replace(self, terms=tuple(drawn), constraints=own))
 
     def whiten(self, params: Any) -> tuple[Any, Any]:
         """Coordinates that samplers like: `jaxprof.whiten` of this likelihood.
@@ -357,8 +371,9 @@ class Likelihood:
             coefficients = self._coefficients(norms, values, term.dataset)
             own = signal(term.templates, term.components, coefficients, weights)
             number = term.dataset
-            tilt = values["background_tilt"][number]
-            found.append((term, (own, values["background"][number], tilt)))
+            norm = values["background"][number]
+            tilt = values.get("background_tilt", values["background"] * 0.0)[number]
+            found.append((term, (own, norm, tilt)))
         return found
 
     def _coefficients(self, norms: Any, values: Mapping[str, Any], number: int) -> Any:
@@ -373,3 +388,14 @@ class Likelihood:
             flux_of_sources[:, None, :], (len(flux_of_sources), *flux.shape[1:])
         )
         return scaled[:, :, None] * jnp.concatenate([flux, other])
+
+
+def _predicted(likelihood: Likelihood) -> Likelihood:
+    """The same; a ValueError for predicted counts that are none, where they are not traced."""
+    for counts in jax.tree.leaves(likelihood.counts):
+        if not isinstance(counts, jax.core.Tracer) and np.isnan(np.asarray(counts)).any():
+            raise ValueError(
+                "params: they predict counts below zero, or none at all, which no data set can "
+                "have; give larger norms"
+            )
+    return likelihood

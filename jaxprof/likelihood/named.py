@@ -17,8 +17,9 @@ def complete(nominal: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str,
     values = dict(nominal)
     for name, value in params.items():
         if name not in values:
+            why = " (its energies are summed)" if name == "background_tilt" else ""
             raise ValueError(
-                f"params: unknown {name!r}; this likelihood has {', '.join(map(repr, values))}"
+                f"params: unknown {name!r}{why}; this likelihood has {', '.join(map(repr, values))}"
             )
         if name == "source":
             values[name] = _sources(value, values[name])
@@ -33,7 +34,11 @@ def complete(nominal: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str,
 
 def _shaped(name: str, value: Any, shape: tuple[int, ...]) -> Any:
     """A parameter of its shape; a scalar stands for all, an axis of length one may be left out."""
+    if hasattr(value, "unit"):
+        raise ValueError(f"params: {name!r} has the unit {str(value.unit)!r}; give a number of it")
     value = jnp.asarray(value)
+    if jnp.iscomplexobj(value):
+        raise ValueError(f"params: {name!r} is complex; give real numbers")
     if value.ndim == 1 and len(shape) == 2 and shape[1] == 1 and value.shape[0] == shape[0]:
         value = value[:, None]
     if value.ndim and value.shape != shape:
@@ -49,6 +54,8 @@ def _spectrum(model: Any, shape: tuple[int, ...]) -> Any:
             f"got {type(model).__name__}"
         )
     for leaf in jax.tree.leaves(model):
+        if jnp.iscomplexobj(leaf):
+            raise ValueError("params: 'spectrum' has a complex parameter; give real numbers")
         own = np.shape(leaf)
         if len(own) > 2 or any(n not in (1, m) for n, m in zip(own, shape, strict=False)):
             raise ValueError(

@@ -126,12 +126,18 @@ class Poisson:
 
     def simulated(self, key: Any, signal: Any, norm: Any, tilt: Any) -> Poisson:
         """The same term with Poisson counts."""
-        npred = jnp.where(self.mask, self.npred(signal, norm, tilt), 0.0)
-        return self.with_counts(_poisson(key, npred))
+        return self.with_counts(_poisson(key, self._rates(signal, norm, tilt)))
 
     def expected(self, signal: Any, norm: Any, tilt: Any) -> Poisson:
         """The same term with the predicted counts."""
-        return self.with_counts(jnp.where(self.mask, self.npred(signal, norm, tilt), 0.0))
+        return self.with_counts(self._rates(signal, norm, tilt))
+
+    def _rates(self, signal: Any, norm: Any, tilt: Any) -> Any:
+        """Predicted counts; NaN where they are below zero by more than rounding."""
+        npred = self.npred(signal, norm, tilt)
+        level = ROUNDING * (norm[:, None, None] * self.background + self.offset)
+        rates = jnp.where(npred >= -level, jnp.maximum(npred, 0.0), jnp.nan)
+        return jnp.where(self.mask, rates, 0.0)
 
     @property
     def observed(self) -> Any:
@@ -230,8 +236,9 @@ def _sum(values: Any, mask: Any) -> Any:
 
 
 def _poisson(key: Any, rate: Any) -> Any:
-    # The generator does not know rates below zero, which a fit may predict by rounding.
-    return jax.random.poisson(key, jnp.maximum(rate, 0.0)).astype(rate.dtype)
+    known = jnp.isfinite(rate)
+    drawn = jax.random.poisson(key, jnp.where(known, rate, 0.0)).astype(rate.dtype)
+    return jnp.where(known, drawn, jnp.nan)
 
 
 def _like(values: Any, old: Any, name: str) -> Any:

@@ -135,7 +135,9 @@ def fluxes(profile: Any, sed_type: str) -> tuple[NDArray[Any], NDArray[Any], NDA
 
     def array(name: str) -> NDArray[np.float64] | None:
         value = get_quantity(profile, f"{sed_type}{name}")
-        return None if value is None else np.asarray(u.Quantity(value).to_value(unit), dtype=float)
+        if value is None:
+            return None
+        return np.asarray(value.to_value(unit) if hasattr(value, "unit") else value, dtype=float)
 
     values = array("")
     if values is None:
@@ -165,5 +167,7 @@ def get_quantity(profile: Any, name: str) -> Any:
 
 
 def flux_unit(profile: Any, name: str) -> Any:
-    """Unit of a flux of a profile; none for the norm."""
+    """Unit of a flux of a profile; none for the norm, unless it is a ratio."""
+    if name == "norm":
+        return u.Unit(getattr(profile, "norm_unit", ""))
     return getattr(getattr(profile, name), "unit", u.dimensionless_unscaled)

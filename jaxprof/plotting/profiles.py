@@ -30,6 +30,7 @@ from jaxprof.plotting.style import (
 )
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis
 from jaxprof.profile.quantities import MATRICES, NEEDED, PER_BIN, PER_DATASET, SCANS
+from jaxprof.profile.quantities import unit as unit_of
 
 _MAX_BINS_IN_LEGEND = 10
 #: What to use for quantities that are no points.
@@ -222,7 +223,8 @@ def plot_quantity(
     set_margins(ax)
     finish_xaxis(ax, axis, names)
     add_zero_line(ax)
-    _join_ylabel(ax, quantity_label(name, getattr(value, "unit", "")))
+    own_unit = getattr(value, "unit", None) or unit_of(name, getattr(profile, "norm_unit", ""))
+    _join_ylabel(ax, quantity_label(name, own_unit))
     update_legend(ax)
     return ax
 

@@ -71,6 +71,7 @@ class QuantityAccess:
     reference: dict[str, Array]
     sqrt_ts_threshold_ul: float
     reference_solid_angle: str
+    meta: dict[str, Any]
     likelihood_data: Data | None
 
     @property
@@ -117,7 +118,16 @@ class QuantityAccess:
             raise KeyError(
                 f"no quantity {name!r}; available: {', '.join(self.available_quantities)}"
             )
-        return ProfileQuantity(name, data, quantities_.unit(name), self)
+        return ProfileQuantity(name, data, quantities_.unit(name, self.norm_unit), self)
+
+    @property
+    def norm_unit(self) -> str:
+        """Unit of the norms: "" but for those that are ratios to a template.
+
+        ``profile["norm"].quantity`` has it, tables, files and figures too; ``profile.norm`` and
+        what comes with it are plain arrays.
+        """
+        return str(self.meta.get("norm_unit", ""))
 
     @property
     def is_ul(self) -> Array:

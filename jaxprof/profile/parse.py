@@ -256,6 +256,7 @@ def _sed_type(table: Table, sed_type: str | None) -> str:
 def _quantities(table: Table, sed_type: str, reference: dict[str, Array]) -> dict[str, Array]:
     stored: dict[str, Array] = {}
     shape = (len(table), reference["dnde"].shape[-1])
+    norm_unit = str(meta_json(table.meta, "PROFMETA", {}).get("norm_unit", ""))
     skip = _FRAME | _REF | _FLUX_COLUMNS | {"is_ul", "status", "sqrt_ts", "region", "ref_model"}
     for name in table.colnames:
         if name in skip or name.startswith("likelihood_"):
@@ -264,7 +265,7 @@ def _quantities(table: Table, sed_type: str, reference: dict[str, Array]) -> dic
             # ECSV has no other empty text than missing text.
             stored[name] = np.ma.filled(np.ma.asarray(table[name]).astype(str), "")
             continue
-        data = column(table, name, PER_BIN.get(name, ""))
+        data = column(table, name, unit(name, norm_unit))
         if shape[1] == 1 and data.ndim == 2 and name in NUMBERED:
             data = data[:, None]  # Tables of one energy group have no axis of it.
         if name in PER_DATASET and data.ndim == 3 and data.shape[-1] == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import astropy.units as u
 import jax
 import numpy as np
 
@@ -41,6 +42,7 @@ NEEDED = {
     "leakage": "response",
 }
 
+_NORMS = (*(f"norm{suffix}" for suffix in SUFFIXES), "norm_scan")
 _FLUX_NAMES = {f"{sed}{suffix}": (sed, f"norm{suffix}") for sed in UNITS for suffix in SUFFIXES}
 _REF_NAMES = {f"{sed}_ref": sed for sed in UNITS}
 _EXCESS_NAMES = {f"npred_excess{suffix}": f"norm{suffix}" for suffix in SUFFIXES[1:5]}
@@ -236,8 +238,12 @@ _KNOWN_FLOATS = {
 }
 
 
-def unit(name: str) -> str:
-    """Unit of a quantity, as a string."""
+def unit(name: str, norm_unit: str = "") -> str:
+    """Unit of a quantity, as a string; that of norms is given."""
+    if name in _NORMS:
+        return norm_unit
+    if name == "norm_covariance" and norm_unit:
+        return (u.Unit(norm_unit) ** 2).to_string()
     if name in _FLUX_NAMES:
         return UNITS[_FLUX_NAMES[name][0]]
     if name in _REF_NAMES:

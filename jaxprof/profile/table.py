@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
 import numpy as np
-from astropy.table import Column, Table
+from astropy.table import Column, MaskedColumn, Table
 from regions import Regions, SkyRegion
 from scipy.stats import norm as normal
 
@@ -145,7 +145,7 @@ def profile_to_table(
         data = profile[name].data
         if name in PER_DATASET and data.ndim == 2:
             data = data[..., None]
-        table[name] = Column(data, unit=unit(name) or None)
+        table[name] = Column(data, unit=unit(name, profile.norm_unit) or None)
     labels = np.array([status.label for status in Status])
     table["status"] = labels[profile.quantities["status"]]
     table.meta.update(_meta(profile, sed_type))
@@ -183,7 +183,8 @@ def with_vectors(table: Table) -> Table:
         if missing := [part for part in parts if part not in found]:
             raise ValueError(f"there is no column {missing[0]!r}, but {found[-1]!r}")
         if found:
-            table[name] = np.ma.stack([table[part] for part in parts], axis=-1)
+            stacked = np.ma.stack([table[part] for part in parts], axis=-1)
+            table[name] = MaskedColumn(stacked, unit=table[parts[0]].unit)
             table.remove_columns(parts)
     return table
 

@@ -66,6 +66,8 @@ def separate_likelihood(
         "background_tilt": np.zeros((len(datasets), n_groups)),
         "exposure": np.ones(len(datasets)),
     }
+    if not any(np.any(getattr(term, "log_energy", 0.0)) for term in terms):
+        del nominal["background_tilt"]  # sums over energies have none, nor has one energy
     spectra = _spectra(reduction)
     if spectra is not None:
         nominal["spectrum"] = model_of_bins([spectral_model])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.wcs.utils import wcs_to_celestial_frame
@@ -46,6 +47,8 @@ class TemplateSpatialModel:
     image : WcsNDMap
         The image, or the sum over the energies, in sr-1: its values times the pixels' solid angles
         sum to one.
+    integral : Quantity
+        Integral of the map over the sky, in its unit times sr.
     cube : TemplateCube or None
         The brightness at each energy.
     """
@@ -74,6 +77,7 @@ class TemplateSpatialModel:
         if not total > 0:
             raise ValueError("map is zero everywhere; give a map with emission")
         self.image = WcsNDMap(geom, summed / total, "sr-1")
+        self.integral = u.Quantity(total, map.unit * u.sr)
         self.cube: TemplateCube | None = None
         axes = [axis for axis in map.geom.axes if axis.nbin > 1]
         if [axis.name for axis in axes] == ["energy_true"]:

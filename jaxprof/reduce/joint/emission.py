@@ -47,6 +47,8 @@ class Emission:
         ``(y0, x0)``; the moments then are ``[[[1.0]]]``. None for anything else.
     by_energy : ndarray, shape (T, h, w), or None
         Shares at each true energy of a dataset over ``weights``, for template cubes.
+    integral : float
+        Of the brightness of the template over a region, or its solid angle [sr]; NaN for sources.
     """
 
     y0: int
@@ -56,6 +58,7 @@ class Emission:
     solid_angle: float
     offset: tuple[float, float] | None = None
     by_energy: NDArray[np.float64] | None = None
+    integral: float = np.nan
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -158,9 +161,10 @@ def region_emissions(
                     "or a list of templates with None for an even brightness there"
                 )
         shares = np.zeros((len(orders(degree)), *moments.shape[1:]))
+        integral = float(np.sum(own[0] * pieces[i]))
         if solid_angle > 0:
-            shares[:, inside[0], inside[1]] = own * pieces[i] / np.sum(own[0] * pieces[i])
-        out.append(Emission(y0, x0, shares, centers[i], solid_angle))
+            shares[:, inside[0], inside[1]] = own * pieces[i] / integral
+        out.append(Emission(y0, x0, shares, centers[i], solid_angle, integral=integral))
     return out
 
 

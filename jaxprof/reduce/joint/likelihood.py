@@ -33,6 +33,13 @@ Array = NDArray[Any]
 
 TILT_RANGE = 5.0
 """Largest tilt of a background, in either direction."""
+SHAPE_RANGE = {"index": 5.0, "alpha": 5.0, "beta": 5.0}
+"""Distance from the reference values that free spectral parameters may go.
+
+In a bin without counts they would run away.
+"""
+SHAPE_LIMITS = {"lambda_": (0.0, 1e3)}
+"""Limits of other spectral parameters."""
 COVERED = 0.1
 """Part of a bin that must be seen for a spectrum of its own: what leaks out of it tells none."""
 
@@ -68,7 +75,15 @@ def joint_likelihood(
     numbers = range(len(problem.datasets))
     found = [counts_blocks(problem, number, merge=merge, alone=alone) for number in numbers]
     terms = [_term(parts) for parts in found]
+    # Sums over energies have no tilt, nor has one energy.
+    across = merge and model.likelihood == "pixel" and not model.tilted
+    tilts = not across and any(np.any(getattr(term, "log_energy", 0.0)) for term in terms)
+    tilts = tilts or model.tilted
     nominal, free = _nominal(problem)
+    constraints = _constraints(problem, found)
+    if not tilts:
+        for known in (nominal, constraints.lower, constraints.upper):
+            known.pop("background_tilt", None)
     resolved = problem.response.per_true_energy
     if resolved:
         nominal["spectrum"] = model_of_bins(components.models[: components.n_bins])
@@ -77,7 +92,7 @@ def joint_likelihood(
     covered = problem.coverage.mean(axis=1) > COVERED
     return Likelihood(
         terms=tuple(terms),
-        constraints=_constraints(problem, found),
+        constraints=constraints,
         nominal=nominal,
         bins=tuple(_bins(problem, number, parts) for number, parts in enumerate(found)),
         geometry=_geometry(problem, parent),
@@ -183,6 +198,11 @@ def _constraints(problem: JointProblem, found: Sequence[Sequence[CountsBlock]]) 
     for name in ("norm", "guard") if components.guards else ("norm",):
         lower |= {} if low is None else {name: low}
         upper |= {} if high is None else {name: high}
+    for name in model.free_spectral_parameters:
+        values = [float(getattr(own, name)) for own in components.models[: components.n_bins]]
+        reach = SHAPE_RANGE.get(name, np.inf)
+        limits = SHAPE_LIMITS.get(name, (min(values) - reach, max(values) + reach))
+        lower[f"spectrum.{name}"], upper[f"spectrum.{name}"] = limits
     smoothness = None
     if model.smoothness:
         fixed = not model.free_spectral_parameters
