@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprof.compilation import jit_by_size
+from jaxprof.differentiation import refuse_derivatives
 from jaxprof.inference.implicit import rooted
 from jaxprof.inference.interior_point import STEPS, minimise
 from jaxprof.inference.newton_step import is_linear
@@ -240,8 +241,15 @@ def fit_joint_ts(
         none was possible or wanted.
     points : array, shape (M, Z)
         These fits; NaN where none was found to the tolerance.
+
+    Raises
+    ------
+    TypeError
+        If it is differentiated.
     """
-    data = _still(data)
+    data = refuse_derivatives(
+        data, "fit_joint_ts has no derivatives: differentiate fit_joint and joint_ts instead"
+    )
     start, barrier = interior(data)
     usual = usable(data)
 
@@ -311,9 +319,9 @@ def fit_held(
     free = usable(data).at[parameter].set(False)
     still = jax.lax.stop_gradient(value)
     problem, point, possible, _ = _inside(_still(data), free, start.at[parameter].set(still))
-    begin = _at(data, free, best, parameter, point)
+    begin = _at(_still(data), free, best, parameter, point)
     z, converged = minimise(problem, begin, free, barrier, point)
-    target = begin.at[parameter].set(value)
+    target = data.start.at[parameter].set(value)
     z = rooted(_masked_as(data, problem), z, free, barrier, target)
     return z, converged & possible, possible
 

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln, xlogy
 
+from jaxprof.differentiation import refuse_derivatives
 from jaxprof.likelihood import statistics
 
 ROUNDING = 1e-9
@@ -230,6 +231,11 @@ def _sum(values: Any, mask: Any) -> Any:
 
 
 def _poisson(key: Any, rate: Any) -> Any:
+    rate = refuse_derivatives(
+        rate,
+        "simulate: drawn counts have no derivatives with respect to the parameters; give it "
+        "jax.lax.stop_gradient(params), or differentiate asimov(params)",
+    )
     # The generator does not know rates below zero, which a fit may predict by rounding.
     return jax.random.poisson(key, jnp.maximum(rate, 0.0)).astype(rate.dtype)
 
