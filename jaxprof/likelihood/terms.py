@@ -99,7 +99,7 @@ class Poisson:
         scale = norm[:, None, None] * jnp.exp(-tilt[:, None, None] * self.log_energy)
         total = scale * self.background + self.offset + signal
         if self.clipped:
-            total = jnp.where(self.counts > 0, total, jnp.maximum(total, 0.0))
+            total = jnp.where((self.counts > 0) | ~(total < 0), total, 0.0)
         return total
 
     def log_prob(self, signal: Any, norm: Any, tilt: Any) -> tuple[Any, Any]:
