@@ -123,6 +123,8 @@ def _fit_bin(data: Blocks, norm_min: jax.Array, norm_max: jax.Array) -> NormFit:
     safe = _fittable(data, valid)
     own = likelihood.scaled(safe)
     start, is_kink, slot, converged = _minimise(jax.tree.map(jax.lax.stop_gradient, own.data))
+    # Bounds that are traced are not checked elsewhere.
+    converged = converged & (norm_min < norm_max)
 
     def residual(x: jax.Array) -> jax.Array:
         at_kink = likelihood.kink_residual(own.data, x, slot)
@@ -172,9 +174,10 @@ def fit_norms(
     Each fit is a convex problem in one variable, solved by a bracketed Newton iteration to
     rounding. All results are differentiable by the arrays of the data, in forward and reverse mode
     and to any order, also at zero counts and at a kink. There the derivative by the counts of the
-    slot that makes the kink is the right-hand one (counts are not negative). With several slots and
-    no counts at all, the norm jumps as the first count arrives in any other slot; its derivative
-    by that count is reported as zero.
+    slot that makes the kink is the right-hand one (counts are not negative). Where another slot
+    without counts is predicted below zero, as most are without any counts, the norm jumps as the
+    first count arrives there; all derivatives by that count are reported as zero. Where a result is
+    NaN, its derivatives are zero: sums over the others can be differentiated.
 
     Parameters
     ----------
@@ -193,7 +196,8 @@ def fit_norms(
     ------
     ValueError
         For arrays of different shapes, NaN or negative values in unmasked slots, or bounds that
-        are not increasing.
+        are not increasing. Inside of jit values are not known yet: results are NaN then, with the
+        status "not converged".
 
     Notes
     -----

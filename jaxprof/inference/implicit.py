@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxprof.likelihood.joint_data import JointBlock, JointData
 from jaxprof.likelihood.joint_model import Barrier, derivatives, gradient, predictions
 from jaxprof.solvers.linear import factor_solve, scaled_factor
-from jaxprof.solvers.solve import differentiable_roots
+from jaxprof.solvers.solve import implicit_roots
 
 MOST_WALLS = 100
 """Walls that a minimum may touch, for its derivatives; never more than there are parameters."""
@@ -37,80 +37,118 @@ def rooted(
     z : array, shape (Z,)
         The same values, with derivatives of any order and in both modes.
     """
-    still = jax.tree.map(jax.lax.stop_gradient, data)
+    args = free, jax.tree.map(jax.lax.stop_gradient, barrier), data, target
+    if not all(isinstance(block, JointBlock) for block in data.blocks):
+        return implicit_roots(_residual, _solve, z, *args)
+    # Where predictions of slots without counts touch zero, the barrier is so steep that in its
+    # curvature that of the counts is lost by rounding. So the forces of these slots, `width * scale
+    # / prediction`, are unknowns of their own, as in primal-dual methods (Boyd & Vandenberghe 2004,
+    # Convex Optimization, section 11.7).
+    n_slots = sum(block.mask.size for block in data.blocks)
+    shares = jnp.ones(min(z.size, n_slots, MOST_WALLS), z.dtype)
+    both = jnp.concatenate([z, shares])
+    return implicit_roots(_residual_with_walls, _solve_with_walls, both, *args)[: z.size]
+
+
+def _still(data: JointData) -> JointData:
+    return jax.tree.map(jax.lax.stop_gradient, data)
+
+
+def _held(
+    z: jax.Array, free: jax.Array, barrier: Barrier, data: JointData, target: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Parameters that nothing holds, and the values that the others are held at."""
     z = jax.lax.stop_gradient(z)
-    first = gradient(still, z, barrier)
+    first = gradient(_still(data), z, barrier)
     low, high = (z <= data.lower) & (first > 0), (z >= data.upper) & (first < 0)
-    active = free & ~(low | high)
     ends = jnp.where(low, data.lower, jnp.where(high, data.upper, z))
-    held = jnp.where(free, ends, target)
-    if all(isinstance(block, JointBlock) for block in data.blocks):
-        return _with_walls(data, z, active, held, barrier)
-
-    def residual(x: jax.Array) -> jax.Array:
-        return jnp.where(active, gradient(data, x, barrier), x - held)
-
-    def solve(y: jax.Array) -> jax.Array:
-        matrix = derivatives(still, z, barrier)[1].full
-        factor = scaled_factor(matrix, active)
-        fixed = jnp.where(active, 0.0, y)
-        own = factor_solve(factor, jnp.where(active, y - matrix @ fixed, 0.0))
-        return jnp.where(active, own, fixed)
-
-    return differentiable_roots(residual, z, solve)
+    return free & ~(low | high), jnp.where(free, ends, target)
 
 
-def _with_walls(
-    data: JointData, z: jax.Array, active: jax.Array, held: jax.Array, barrier: Barrier
+def _residual(
+    z: jax.Array, free: jax.Array, barrier: Barrier, data: JointData, target: jax.Array
 ) -> jax.Array:
-    """Derivatives where predictions of slots without counts may touch zero.
+    active, held = _held(z, free, barrier, data, target)
+    return jnp.where(active, gradient(data, z, barrier), z - held)
 
-    The barrier is so steep there that in its curvature that of the counts is lost by rounding. So
-    the forces of these slots, ``width * scale / prediction``, are unknowns of their own, as in
-    primal-dual methods (Boyd & Vandenberghe 2004, Convex Optimization, section 11.7).
-    """
-    still = jax.tree.map(jax.lax.stop_gradient, data)
 
-    def slots(of: JointData, x: jax.Array) -> jax.Array:
-        return jnp.concatenate([npred.ravel() for npred in predictions(of, x)])
+def _solve(
+    right: jax.Array,
+    z: jax.Array,
+    free: jax.Array,
+    barrier: Barrier,
+    data: JointData,
+    target: jax.Array,
+) -> jax.Array:
+    active, _ = _held(z, free, barrier, data, target)
+    matrix = derivatives(data, z, barrier)[1].full
+    factor = scaled_factor(matrix, active)
+    fixed = jnp.where(active, 0.0, right)
+    own = factor_solve(factor, jnp.where(active, right - matrix @ fixed, 0.0))
+    return jnp.where(active, own, fixed)
 
-    empty = jnp.concatenate([(b.mask & ~(b.counts > 0)).ravel() for b in still.blocks])
+
+def _slots(data: JointData, z: jax.Array) -> jax.Array:
+    return jnp.concatenate([npred.ravel() for npred in predictions(data, z)])
+
+
+def _walls(
+    z: jax.Array, barrier: Barrier, data: JointData
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Forces of the slots without counts that push most, these slots, and their predictions."""
+    data, z = _still(data), jax.lax.stop_gradient(z)
+    empty = jnp.concatenate([(b.mask & ~(b.counts > 0)).ravel() for b in data.blocks])
     scales = jnp.concatenate([scale.ravel() for scale in barrier.scales])
-    npred = slots(still, z)
+    npred = _slots(data, z)
     pushed = empty & (npred > 0)
     force = jnp.where(pushed, barrier.width * scales / jnp.where(pushed, npred, 1.0), 0.0)
     strength, walls = jax.lax.top_k(force, min(z.size, force.size, MOST_WALLS))
-    level = jnp.where(strength > 0, npred[walls], 1.0)
+    return strength, walls, jnp.where(strength > 0, npred[walls], 1.0)
+
+
+def _pull(data: JointData, z: jax.Array, walls: jax.Array, forces: jax.Array) -> jax.Array:
+    """Gradient of some slots times their forces."""
+    npred, back = jax.vjp(lambda values: _slots(data, values), z)
+    return back(jnp.zeros_like(npred).at[walls].add(forces))[0]
+
+
+def _residual_with_walls(
+    unknown: jax.Array, free: jax.Array, barrier: Barrier, data: JointData, target: jax.Array
+) -> jax.Array:
+    """The gradient; the product of level and force of the walls, relative to what it should be."""
+    z, share = unknown[: free.size], unknown[free.size :]
+    active, held = _held(z, free, barrier, data, target)
+    strength, walls, level = _walls(z, barrier, data)
     none = Barrier(barrier.width, tuple(jnp.zeros_like(scale) for scale in barrier.scales))
-    n = z.size
+    slope = gradient(data, z, none) - _pull(data, z, walls, strength * share)
+    known = jnp.where(strength > 0, share * _slots(data, z)[walls] / level, share)
+    return jnp.concatenate([jnp.where(active, slope, z - held), known - 1.0])
 
-    def pull(of: JointData, x: jax.Array, forces: jax.Array) -> jax.Array:
-        """Gradient of the forced slots."""
-        _, back = jax.vjp(lambda values: slots(of, values), x)
-        return back(jnp.zeros_like(scales).at[walls].add(forces))[0]
 
-    def residual(unknown: jax.Array) -> jax.Array:
-        x, share = unknown[:n], unknown[n:]
-        slope = gradient(data, x, none) - pull(data, x, strength * share)
-        known = jnp.where(strength > 0, share * slots(data, x)[walls] / level, share)
-        return jnp.concatenate([jnp.where(active, slope, x - held), known - 1.0])
-
-    def solve(y: jax.Array) -> jax.Array:
-        # The barrier's forces are part of how the model bends, its curvature is not.
-        matrix = derivatives(still, z, barrier)[1].bare
-        units = jnp.eye(len(walls), dtype=z.dtype)
-        rows = jax.vmap(lambda unit: pull(still, z, unit))(units)
-        near = jnp.where(strength[:, None] > 0, rows / level[:, None], 0.0)
-        upper = jnp.where(
-            active[:, None], jnp.concatenate([matrix, -strength[None, :] * rows.T], 1), 0.0
-        )
-        upper = upper.at[:, :n].add(jnp.diag(jnp.where(active, 0.0, 1.0)))
-        whole = jnp.concatenate([upper, jnp.concatenate([near, units], axis=1)])
-        # Parameters that nothing tells have no derivatives.
-        told = jnp.any(upper[:, :n] != 0, axis=1)
-        whole = whole.at[jnp.arange(n), jnp.arange(n)].add(jnp.where(told, 0.0, 1.0))
-        size = jnp.max(jnp.abs(whole), axis=1)
-        return jnp.linalg.solve(whole / size[:, None], y / size)
-
-    start = jnp.concatenate([z, jnp.ones_like(strength)])
-    return differentiable_roots(residual, start, solve)[:n]
+def _solve_with_walls(
+    right: jax.Array,
+    unknown: jax.Array,
+    free: jax.Array,
+    barrier: Barrier,
+    data: JointData,
+    target: jax.Array,
+) -> jax.Array:
+    n = free.size
+    z = unknown[:n]
+    active, _ = _held(z, free, barrier, data, target)
+    strength, walls, level = _walls(z, barrier, data)
+    # The barrier's forces are part of how the model bends, its curvature is not.
+    matrix = derivatives(data, z, barrier)[1].bare
+    units = jnp.eye(len(walls), dtype=z.dtype)
+    rows = jax.vmap(lambda unit: _pull(data, z, walls, unit))(units)
+    near = jnp.where(strength[:, None] > 0, rows / level[:, None], 0.0)
+    upper = jnp.where(
+        active[:, None], jnp.concatenate([matrix, -strength[None, :] * rows.T], 1), 0.0
+    )
+    upper = upper.at[:, :n].add(jnp.diag(jnp.where(active, 0.0, 1.0)))
+    whole = jnp.concatenate([upper, jnp.concatenate([near, units], axis=1)])
+    # Parameters that nothing tells have no derivatives.
+    told = jnp.any(upper[:, :n] != 0, axis=1)
+    whole = whole.at[jnp.arange(n), jnp.arange(n)].add(jnp.where(told, 0.0, 1.0))
+    size = jnp.max(jnp.abs(whole), axis=1)
+    return jnp.linalg.solve(whole / size[:, None], right / size)

@@ -156,7 +156,7 @@ def _refined(own: likelihood.Scaled, fit: NormFit) -> jax.Array:
 
 
 def _limits_bin(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
-    fitted = fit.status <= Status.BOUNDARY
+    fitted = (fit.status <= Status.BOUNDARY) & (asked.norm_min < asked.norm_max)
     safe = jax.tree.map(lambda a: a if a.dtype == bool else jnp.where(fitted, a, 1.0), data)
     norm = jnp.where(fitted, fit.norm, 1.0)
     own = likelihood.scaled(safe)

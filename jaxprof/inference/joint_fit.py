@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxprof.compilation import jit_by_size
+from jaxprof.differentiation import refuse_derivatives
 from jaxprof.inference.implicit import rooted
 from jaxprof.inference.interior_point import STEPS, minimise
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.inference.start import barrier_at, component_signal, positive_start, units
 from jaxprof.likelihood.data import Status
-from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit
+from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit, JointOnOffBlock
 from jaxprof.likelihood.joint_model import (
     Barrier,
     Curvature,
@@ -178,6 +179,24 @@ def _described(
     )
 
 
+def _is_valid(data: JointData) -> jax.Array:
+    """Whether data can be fitted at all: nobody else looks at what is traced."""
+
+    def all_of(good: jax.Array) -> jax.Array:
+        return jnp.all(jnp.where(block.mask, good, True))
+
+    found = [jnp.all(data.lower <= data.upper), jnp.all(jnp.isfinite(data.precision))]
+    for block in data.blocks:
+        if isinstance(block, JointOnOffBlock):
+            counted, positive = (block.n_on, block.n_off), block.alpha
+        else:
+            counted, positive = (block.counts, block.background), jnp.ones_like(block.counts)
+        found += [all_of((values >= 0) & (values < jnp.inf)) for values in counted]
+        found += [all_of((positive > 0) & (positive < jnp.inf) & jnp.isfinite(block.offset))]
+        found += [all_of(jnp.all(jnp.isfinite(block.templates), axis=(1, 2)))]
+    return jnp.all(jnp.stack(found))
+
+
 def _fit(data: JointData) -> JointFit:
     still = _still(data)
     start, barrier = interior(data)
@@ -185,7 +204,9 @@ def _fit(data: JointData) -> JointFit:
     problem, point, possible, allowed = _inside(still, free, start)
     z, converged = minimise(problem, point, free, barrier, point)
     z = rooted(_masked_as(data, problem), z, free, barrier, data.start)
-    return _described(data, z, converged & possible & allowed, free, barrier)
+    valid = _is_valid(still)
+    z = jnp.where(valid, z, jnp.nan)
+    return _described(data, z, converged & possible & allowed & valid, free, barrier)
 
 
 @jit_by_size
@@ -201,7 +222,9 @@ def fit_joint(data: JointData) -> JointFit:
     -------
     fit : JointFit
         Values, covariance, statistic and status. Values, covariance and statistic can be
-        differentiated by the arrays of the data in both modes and to any order.
+        differentiated by the arrays of the data in both modes and to any order. They are NaN, and
+        the status is "not converged", for invalid data: negative or infinite counts or backgrounds,
+        NaN, bounds that decrease.
 
     Notes
     -----
@@ -240,8 +263,15 @@ def fit_joint_ts(
         none was possible or wanted.
     points : array, shape (M, Z)
         These fits; NaN where none was found to the tolerance.
+
+    Raises
+    ------
+    TypeError
+        If it is differentiated.
     """
-    data = _still(data)
+    data = refuse_derivatives(
+        data, "fit_joint_ts has no derivatives: differentiate fit_joint and joint_ts instead"
+    )
     start, barrier = interior(data)
     usual = usable(data)
 
@@ -265,6 +295,8 @@ def fit_joint_ts(
         jnp.concatenate([jnp.array([True]), wanted]),
     )
     _, (points, converged, possible) = jax.lax.scan(one, start, everything)
+    valid = _is_valid(data)
+    points, converged = jnp.where(valid, points, jnp.nan), converged & valid
     fit = _described(data, points[0], converged[0], usual, barrier)
     rises = jax.lax.map(lambda z: difference(data, z, points[0]), points[1:])
     status = fit.status[components]
@@ -331,9 +363,9 @@ def fit_held(
     free = usable(data).at[parameter].set(False)
     still = jax.lax.stop_gradient(value)
     problem, point, possible, _ = _inside(_still(data), free, start.at[parameter].set(still))
-    begin = _at(data, free, best, parameter, point)
+    begin = _at(_still(data), free, best, parameter, point)
     z, converged = minimise(problem, begin, free, barrier, point)
-    target = begin.at[parameter].set(value)
+    target = data.start.at[parameter].set(value)
     z = rooted(_masked_as(data, problem), z, free, barrier, target)
     return z, converged & possible, possible
 

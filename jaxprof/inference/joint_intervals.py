@@ -14,7 +14,7 @@ from jaxprof.inference.start import barrier_at, component_signal
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit, JointOnOffBlock
 from jaxprof.likelihood.joint_model import difference, predictions
-from jaxprof.solvers.solve import increasing_root, tolerance
+from jaxprof.solvers.solve import implicit_root, increasing_root, tolerance
 
 FAR = 1e4
 """Limits are sought up to this many times the length over which the statistic should rise."""
@@ -122,13 +122,13 @@ def _limit(
     component: jax.Array,
     side: jax.Array,
     target: jax.Array,
-    closed: jax.Array,
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Distance from a norm, down (side -1) or up (+1), to where the statistic has risen.
 
-    Nothing is evaluated beyond the norm's own bound. If that comes first, it is the limit where
-    ``closed`` says so; otherwise there is none.
+    Also whether it exists, and whether the norm's own bound comes first: nothing is evaluated
+    beyond that. The distance carries no derivatives, and is zero where it does not exist.
     """
+    data, fit, target = jax.tree.map(jax.lax.stop_gradient, (data, fit, target))
     parameter = component * (1 + data.n_shape)
     norm = at_fit(data, fit)[parameter]
     unit = _unit(data, fit, parameter, target)
@@ -150,7 +150,21 @@ def _limit(
     at_bound = converged & (end < far) & (y >= end)
     # No rise far away: there is no limit. A wall at the minimum itself: none on this side.
     exists = converged & (y < 0.9 * far) & (y > 1e-6) & ~at_bound
-    return jnp.where(exists, unit * y, jnp.where(at_bound & closed, room, jnp.nan))
+    return jnp.where(exists, unit * y, 0.0), exists, at_bound
+
+
+def _excess(
+    distance: jax.Array,
+    data: JointData,
+    fit: JointFit,
+    inside: Interior,
+    parameter: jax.Array,
+    side: jax.Array,
+    target: jax.Array,
+) -> jax.Array:
+    """How far the statistic has risen above the target at a distance from the norm."""
+    at = at_fit(data, fit)[parameter] + side * distance
+    return rise(data, fit, inside, parameter, at)[0] - target
 
 
 @jit_by_size
@@ -188,18 +202,28 @@ def joint_limits(
     Notes
     -----
     All other parameters are optimised again at each norm (Rolke, Lopez & Conrad 2005, NIM A 551,
-    493; "MINOS"). The distances carry no derivatives.
-    """
-    data, fit = jax.tree.map(jax.lax.stop_gradient, (data, fit))
+    493; "MINOS").
 
+    Distances have derivatives in both modes and of any order, with respect to the arrays of the
+    data, the fit (which must be differentiated along with them) and the targets. A limit at the
+    bound of its norm moves with that. Where there is none, the derivatives are zero: the NaN tells,
+    and sums over the others can be differentiated.
+    """
     inside = interior(data)
     ends = jnp.broadcast_to(closed, sides.shape)
 
     def one(pair: jax.Array) -> jax.Array:
         component, number = pair[0], pair[1]
-        side, target, end = sides[number], targets[number], ends[number]
-        found = _limit(data, fit, inside, component, side, target, end)
-        fitted = fit.converged & jnp.isfinite(fit.values[component * (1 + data.n_shape)])
+        side, target = sides[number], targets[number]
+        parameter = component * (1 + data.n_shape)
+        root, exists, at_bound = _limit(data, fit, inside, component, side, target)
+        root = implicit_root(_excess, root, data, fit, inside, parameter, side, target)
+        bound = jnp.where(side > 0, data.upper[parameter], data.lower[parameter])
+        # An infinite bound is never reached.
+        bound = jnp.where(at_bound, bound, 0.0)
+        room = side * (bound - at_fit(data, fit)[parameter])
+        found = jnp.where(exists, root, jnp.where(at_bound & ends[number], room, jnp.nan))
+        fitted = fit.converged & jnp.isfinite(fit.values[parameter])
         return jnp.where(fitted, found, jnp.nan)
 
     n_sides = sides.shape[0]
@@ -234,8 +258,12 @@ def joint_scan(
         a minimisation does not reach its tolerance, the rise at its last point.
     conditional : array, shape (M, V)
         All other parameters held at their best fit.
+
+    Notes
+    -----
+    Both have derivatives, as those of `joint_limits`, also with respect to the values; where they
+    are NaN or infinite, their derivatives are zero.
     """
-    data, fit = jax.tree.map(jax.lax.stop_gradient, (data, fit))
     best = at_fit(data, fit)
     inside = interior(data)
 
@@ -269,6 +297,39 @@ def _asimov(data: JointData, z: jax.Array) -> JointData:
     return JointData(**{**vars(data), "blocks": tuple(blocks), "penalty_start": z})
 
 
+def _asimov_fit(
+    norm: jax.Array, data: JointData, fit: JointFit, positive: jax.Array, parameter: jax.Array
+) -> tuple[jax.Array, JointData, jax.Array, jax.Array]:
+    """Parameters of Asimov data with one norm given, and these data.
+
+    Also their fit with that norm held at zero, and whether it was found.
+    """
+    at = data.norm_index
+    best = at_fit(data, fit)
+    truth = best.at[at].set(jnp.where(best[at] < 0, 0.0, best[at])).at[parameter].set(norm)
+    asimov = _asimov(data, truth)
+    known = JointFit(**{**vars(fit), "values": truth})
+    # Close to the minimum; norms of zero are raised, since predictions may vanish there.
+    still, of = jax.tree.map(jax.lax.stop_gradient, (truth, asimov))
+    raised = still.at[at].add(RAISED * jnp.maximum(positive[at] - still[at], 0.0))
+    inside = raised, barrier_at(of, raised)
+    z, converged, _ = fit_held(asimov, known, inside, parameter, jnp.zeros_like(norm))
+    return truth, asimov, z, converged
+
+
+def _asimov_excess(
+    norm: jax.Array,
+    data: JointData,
+    fit: JointFit,
+    positive: jax.Array,
+    parameter: jax.Array,
+    target: jax.Array,
+) -> jax.Array:
+    """How far the test statistic of Asimov data with one norm given is above the target."""
+    truth, asimov, z, _ = _asimov_fit(norm, data, fit, positive, parameter)
+    return difference(asimov, z, truth) - target
+
+
 @jit_by_size
 def joint_sensitivity(
     data: JointData, fit: JointFit, components: jax.Array, n_sigma: jax.Array
@@ -291,39 +352,36 @@ def joint_sensitivity(
     -------
     norms : array, shape (M,)
         NaN where nothing would be detected.
+
+    Notes
+    -----
+    Norms have derivatives, as the distances of `joint_limits`, also with respect to ``n_sigma``.
     """
-    data, fit = jax.tree.map(jax.lax.stop_gradient, (data, fit))
-    at = data.norm_index
-    best = at_fit(data, fit)
-    best = best.at[at].set(jnp.maximum(best[at], 0.0))
     target = n_sigma**2
     positive = interior(data)[0]
+    still = jax.tree.map(jax.lax.stop_gradient, (data, fit, target))
 
     def one(component: jax.Array) -> jax.Array:
+        fixed, known, rise = still
         parameter = component * (1 + data.n_shape)
-        unit = jnp.maximum(_unit(data, fit, parameter, target), 1e-300)
+        unit = jnp.maximum(_unit(fixed, known, parameter, rise), 1e-300)
         one_ = jnp.ones_like(unit)
 
         def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-            def truth_at(y: jax.Array) -> jax.Array:
-                return best.at[parameter].set(unit * y)
+            truth, _, z, converged = _asimov_fit(unit * y, fixed, known, positive, parameter)
 
-            truth = truth_at(y)
-            asimov = _asimov(data, truth)
-            known = JointFit(**{**vars(fit), "values": truth})
-            # Close to the minimum; norms of zero are raised, since predictions may vanish there.
-            raised = truth.at[at].add(RAISED * jnp.maximum(positive[at] - truth[at], 0.0))
-            inside = raised, barrier_at(asimov, raised)
-            z, converged, _ = fit_held(asimov, known, inside, parameter, jnp.zeros_like(y))
-            # Both points are minima: that they move with the counts does not matter.
-            value, slope = jax.jvp(
-                lambda y: difference(_asimov(data, truth_at(y)), z, truth), (y,), (one_,)
-            )
-            return _against(target, value, slope, converged)
+            def ts(y: jax.Array) -> jax.Array:
+                # Both points are minima: that they move with the counts does not matter.
+                return difference(_asimov(fixed, truth.at[parameter].set(unit * y)), z, truth)
 
-        far, last = _far(fit, component) * one_, _last_step(unit)
+            value, slope = jax.jvp(ts, (y,), (one_,))
+            return _against(rise, value, slope, converged)
+
+        far, last = _far(known, component) * one_, _last_step(unit)
         y, converged = increasing_root(excess, one_, jnp.zeros_like(unit), far, last)
-        found = converged & (y < 0.9 * far) & jnp.isfinite(fit.values[parameter])
-        return jnp.where(found & fit.converged, unit * y, jnp.nan)
+        found = converged & (y < 0.9 * far) & jnp.isfinite(fit.values[parameter]) & fit.converged
+        root = jnp.where(found, unit * y, 0.0)
+        root = implicit_root(_asimov_excess, root, data, fit, positive, parameter, target)
+        return jnp.where(found, root, jnp.nan)
 
     return jax.lax.map(one, components)

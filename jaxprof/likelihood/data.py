@@ -26,7 +26,7 @@ class Status(IntEnum):
     NO_EXPOSURE = 4
     """No predicted signal: the norm cannot be constrained."""
     NOT_CONVERGED = 5
-    """The solver stopped before its tolerance was met."""
+    """The solver stopped before its tolerance was met, or data that are traced are invalid."""
     DEGENERATE = 6
     """Other norms of the same joint fit can make up for this one: the data cannot tell them."""
 
@@ -222,15 +222,19 @@ def neutral(data: tuple[Block, ...]) -> tuple[Block, ...]:
     """Give prepared data one floating dtype, and masked slots values that change no result.
 
     Zeros everywhere but for ``alpha``: a slot without counts and without prediction adds nothing.
+    What `prepare` refuses where it is not traced is NaN, and so is all that depends on it.
     """
     dtype = float_dtype(data)
     cleaned = []
     for block in data:
         mask = jnp.asarray(block.mask, bool)
-        arrays = {
-            name: jnp.where(mask, jnp.asarray(getattr(block, name), dtype), float(name == "alpha"))
-            for name in _names(block)
-        }
+        arrays = {}
+        for name in _names(block):
+            values = jnp.asarray(getattr(block, name), dtype)
+            valid = (values > 0 if name == "alpha" else values >= 0) & (values < jnp.inf)
+            arrays[name] = jnp.where(
+                mask, jnp.where(valid, values, jnp.nan), float(name == "alpha")
+            )
         cleaned.append(type(block)(**arrays, mask=mask))
     return tuple(cleaned)
 

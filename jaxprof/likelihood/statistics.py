@@ -76,7 +76,8 @@ def cash(counts: ArrayLike, npred: ArrayLike) -> jax.Array:
     Cash, W. (1979), ApJ 228, 939.
     """
     counts, npred = jnp.asarray(counts), jnp.asarray(npred)
-    return 2.0 * (jnp.maximum(npred, 0.0) - _log_term(counts, npred))
+    # At zero the right-hand derivative: that of a maximum would be half of it.
+    return 2.0 * (jnp.where(npred < 0, 0.0, npred) - _log_term(counts, npred))
 
 
 def cash_difference(

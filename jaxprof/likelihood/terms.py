@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln, xlogy
 
+from jaxprof.differentiation import refuse_derivatives
 from jaxprof.likelihood import statistics
 
 ROUNDING = 1e-9
@@ -98,7 +99,7 @@ class Poisson:
         scale = norm[:, None, None] * jnp.exp(-tilt[:, None, None] * self.log_energy)
         total = scale * self.background + self.offset + signal
         if self.clipped:
-            total = jnp.where(self.counts > 0, total, jnp.maximum(total, 0.0))
+            total = jnp.where((self.counts > 0) | ~(total < 0), total, 0.0)
         return total
 
     def log_prob(self, signal: Any, norm: Any, tilt: Any) -> tuple[Any, Any]:
@@ -236,6 +237,11 @@ def _sum(values: Any, mask: Any) -> Any:
 
 
 def _poisson(key: Any, rate: Any) -> Any:
+    rate = refuse_derivatives(
+        rate,
+        "simulate: drawn counts have no derivatives with respect to the parameters; give it "
+        "jax.lax.stop_gradient(params), or differentiate asimov(params)",
+    )
     known = jnp.isfinite(rate)
     drawn = jax.random.poisson(key, jnp.where(known, rate, 0.0)).astype(rate.dtype)
     return jnp.where(known, drawn, jnp.nan)

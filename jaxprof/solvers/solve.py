@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -145,37 +146,81 @@ def searched_root(
     return jax.lax.custom_root(residual, guess, lambda _, x: search(x), tangent_solve, has_aux=True)
 
 
-def differentiable_roots(
-    residual: Callable[[jax.Array], jax.Array],
-    roots: jax.Array,
-    solve: Callable[[jax.Array], jax.Array],
-) -> jax.Array:
-    """As `differentiable_root`, for a system of equations.
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def implicit_roots(residual: Callable, solve: Callable, roots: jax.Array, *args: Any) -> jax.Array:
+    """Give the roots of a system their derivatives, which cost nothing where none are taken.
 
     Parameters
     ----------
     residual : callable
-        Smooth function of an array (Z,), zero at the roots.
-    roots : array, shape (Z,)
-        Its root.
+        Function of the roots and ``args``, zero at the roots. It closes over nothing that is
+        traced.
     solve : callable
-        Solves the linear system of the residual's (symmetric) Jacobian at the root.
+        Of a right side, the roots and ``args``: solves the linear system of the residual's
+        Jacobian at the roots.
+    roots : array, shape (Z,)
+        The roots; derivatives of their own do not matter.
+    *args : pytree
+        What may be differentiated.
 
     Returns
     -------
     roots : array, shape (Z,)
         The same values, with derivatives of any order and in both modes.
     """
+    return roots
 
-    def tangent_solve(linear: Callable, y: jax.Array) -> jax.Array:
-        # The linear system has derivatives of its own, for those of higher order.
-        return jax.lax.custom_linear_solve(
-            linear,
-            y,
-            lambda _, right: solve(right),
-            lambda _, right: jax.linear_transpose(solve, right)(right)[0],
-        )
 
-    return jax.lax.custom_root(
-        residual, jax.lax.stop_gradient(roots), lambda _, x: x, tangent_solve
-    )
+@implicit_roots.defjvp
+def _(residual: Callable, solve: Callable, primals: tuple, tangents: tuple) -> tuple:
+    args = primals[1:]
+    # Once more through this rule: for derivatives of higher order.
+    roots = implicit_roots(residual, solve, *primals)
+    _, change = jax.jvp(lambda *args: residual(roots, *args), args, tangents[1:])
+    still = jax.tree.map(jax.lax.stop_gradient, (roots, *args))
+
+    def linear(step: jax.Array) -> jax.Array:
+        return jax.jvp(lambda x: residual(x, *args), (roots,), (step,))[1]
+
+    def solved(_: Any, right: jax.Array) -> jax.Array:
+        return solve(right, *still)
+
+    def transposed(_: Any, right: jax.Array) -> jax.Array:
+        return jax.linear_transpose(lambda y: solve(y, *still), right)(right)[0]
+
+    return roots, -jax.lax.custom_linear_solve(linear, change, solved, transposed)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def implicit_root(residual: Callable, root: jax.Array, *args: Any) -> jax.Array:
+    """As `implicit_roots`, for a single equation.
+
+    Parameters
+    ----------
+    residual : callable
+        Function of the root and ``args``, zero at the root; it may be dear. It closes over nothing
+        that is traced.
+    root : array, shape ()
+        Its root; derivatives of its own do not matter.
+    *args : pytree
+        What may be differentiated.
+
+    Returns
+    -------
+    root : array, shape ()
+        The same value, with derivatives of any order and in both modes; zero where the residual
+        has no slope.
+    """
+    return root
+
+
+@implicit_root.defjvp
+def _(residual: Callable, primals: tuple, tangents: tuple) -> tuple:
+    args = primals[1:]
+    root = implicit_root(residual, *primals)
+    # One evaluation for both derivatives.
+    _, change_of = jax.linearize(residual, root, *args)
+    change = change_of(jnp.zeros_like(root), *tangents[1:])
+    slope = change_of(jnp.ones_like(root), *jax.tree.map(jnp.zeros_like, tangents[1:]))
+    regular = slope != 0
+    return root, jnp.where(regular, -change / jnp.where(regular, slope, 1.0), 0.0)
