@@ -25,7 +25,9 @@ def test_parameters_are_those_of_the_class():
     from jaxprof import Likelihood
 
     page = (DOCS / "likelihood.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", page, flags=re.M))
+    section = page.split("## Parameters")[1].split("## Values")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", section, flags=re.M))
+    assert len(rows) == 8
     for name, shape in rows.items():
         own = re.search(
             rf"^ +{name} +(\(.*?\)|dict of \(G,\)|a model) ", Likelihood.__doc__, flags=re.M

@@ -79,8 +79,9 @@ for number, plane in enumerate((0, 3)):
     shown = ax.imshow(near.data[plane], origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit)
     low, high = axis.edges[plane : plane + 2].to_value("GeV")
     ax.set_title(f"Counts of {low:.0f} to {high:.0f} GeV")
-    ax.coords[0].set_axislabel("Galactic longitude")
-    ax.coords[1].set_axislabel("Galactic latitude")
+    for coordinate, label in zip(ax.coords, ("longitude", "latitude"), strict=True):
+        coordinate.set_axislabel(f"Galactic {label}")
+        coordinate.set_major_formatter("d.d")
     for radius in (rings[2].inner_radius, rings[2].outer_radius):
         style = {"fill": False, "color": "k", "ls": ":", "transform": ax.get_transform("galactic")}
         ax.add_patch(plt.Circle((0, 0), radius.to_value("deg"), **style))
