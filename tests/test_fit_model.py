@@ -325,7 +325,7 @@ HALO = jaxprof.DiffusionRadialModel(
 @pytest.mark.slow
 def test_a_halo_of_electrons(halo):
     """5.4 deg to 0.01 on its expectation; pulls of 200 Poisson sets; what wide bins cost."""
-    likelihood = halo_factory.estimator().reduce(halo, subdivide=6)
+    likelihood = halo_factory.estimator().reduce(halo, subdivide=5)
     found = jaxprof.fit_model(likelihood, HALO)
     assert found.success
     assert_allclose(found.params["theta_d"], halo_factory.THETA_D, atol=0.01)
@@ -380,7 +380,7 @@ def gas():
         background=0.02,
         template=template,
     )
-    return own.reduce(dataset, subdivide=8)
+    return own.reduce(dataset, subdivide=4)
 
 
 DENSITY = jaxprof.CoredPowerLawRadialModel(core=0.02, alpha=0.5, frame="galactic")

@@ -167,5 +167,7 @@ def _symbol(name: str) -> str:
     if stem not in _SYMBOLS or not (len(index) < 3 or index in ("min", "max")):
         return name.replace("_", " ")
     letter = f"\\{stem}" if len(stem) > 1 else stem
+    # Which part of a sum, and the parameter's own.
+    index = ",".join(filter(None, (index, above.replace("model", ""))))
     subscript = rf"_\mathrm{{{index}}}" if index else ""
-    return f"{above.removeprefix('model')} ${letter}{subscript}$".strip()
+    return f"${letter}{subscript}$"

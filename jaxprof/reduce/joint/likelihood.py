@@ -220,12 +220,14 @@ def _geometry(problem: JointProblem, parent: Sequence[int] | None) -> BinGeometr
     components = problem.response.components
     template, n_bins = components.template, components.n_bins
     edges = np.array([group.edges for group in problem.groups])
-    flux = [np.sum(np.asarray(model.integral(*edges.T))) for model in components.models[:n_bins]]
     if isinstance(template, list | tuple) and any(
         isinstance(own, PointSpatialModel) for own in template
     ):
         return None
-    return bin_geometry(components.regions, np.array(flux), parent=parent, template=template)
+    # Also while something else is traced, such as the width of the PSF.
+    with jax.ensure_compile_time_eval():
+        flux = [np.asarray(model.integral(*edges.T)).sum() for model in components.models[:n_bins]]
+        return bin_geometry(components.regions, np.array(flux), parent=parent, template=template)
 
 
 def _spectra(problem: JointProblem) -> Spectra:
