@@ -196,7 +196,7 @@ def test_likelihoods_with_nuisance_parameters_are_no_fits_of_norms(counted):
     with pytest.raises(ValueError, match="share nuisance parameters"):
         profile_data(separate().reduce(counted, exposure=0.1))
     own = estimator(rings(4, 0.2))
-    with pytest.raises(ValueError, match="exposures or scales are among its parameters"):
+    with pytest.raises(ValueError, match="exposures, scales or positions are among its parameters"):
         joint_data(own.reduce(counted, exposure="free"), 0)
     other = own.response(counted).refolded(spectral_model=MODEL)
     with pytest.raises(ValueError, match="folded again with another spectral_model"):
