@@ -87,7 +87,14 @@ def test_perfect_dispersions_move_the_edges(counted):
     assert_allclose(scaled, 1.1**1.3 * np.asarray(plain), rtol=1e-10)
 
 
-@pytest.mark.parametrize("kind", ["kernel", "migra", None])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "kernel",
+        pytest.param("migra", marks=pytest.mark.slow),
+        pytest.param(None, marks=pytest.mark.slow),
+    ],
+)
 def test_energy_scales_of_separate_fits(counted, kind):
     edisp = {"kernel": counted.edisp, "migra": gaussian_migra(), None: None}[kind]
     dataset = with_edisp(counted, edisp)

@@ -40,6 +40,7 @@ def with_sources(*sources):
     return estimator(rings(2, 0.3), sources=sources)
 
 
+@pytest.mark.slow
 def test_templates_between_positions_are_those_of_moved_sources(counted):
     """The name has dots, and there is another source whose position stays."""
     other = SkyModel(
@@ -121,6 +122,7 @@ def test_bad_input(counted, given, match):
         own.reduce(counted, source_position=given)
 
 
+@pytest.mark.slow
 def test_what_positions_do_not_go_with(counted):
     own = with_sources(star())
     with pytest.raises(ValueError, match="a response has sources where they are"):
