@@ -66,13 +66,15 @@ def used_npred(made, params):
 @pytest.mark.parametrize(
     "options",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.slow),
         pytest.param({"mask_policy": "mean-exposure"}, marks=pytest.mark.slow),
         {"sum_over_energy_groups": True, "reference_solid_angle": "region"},
         pytest.param(
             {"likelihood": "pixel", "reference_solid_angle": "region"}, marks=pytest.mark.slow
         ),
-        {"likelihood": "pixel", "mask_policy": "mean-exposure"},
+        pytest.param(
+            {"likelihood": "pixel", "mask_policy": "mean-exposure"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_predictions_are_those_of_a_reduction_with_the_spectrum(datasets, options):
@@ -108,6 +110,7 @@ def test_each_bin_has_its_own_spectrum(datasets):
             assert_allclose(rate[g, b][at], expected[g, b][at], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_derivatives_with_respect_to_the_index(datasets):
     made = estimator().reduce(datasets, spectrum="free")
 
@@ -123,6 +126,7 @@ def test_derivatives_with_respect_to_the_index(datasets):
         assert_allclose(gradient(jnp.asarray(index)), slope, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_shared_index_is_fitted(datasets):
     """Against scipy and a cost in numpy, two datasets, with a power law in closed form."""
     own = datasets[::2]

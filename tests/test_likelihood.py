@@ -448,7 +448,7 @@ def test_other_counts():
         ({"norms": np.ones((B, G))}, "unknown 'norms'; this likelihood has 'norm'"),
         ({"norm": np.ones(B)}, r"'norm' has shape \(3,\); this likelihood has \(3, 2\)"),
         ({"norm": np.ones((G, B))}, r"'norm' has shape \(2, 3\)"),
-        ({"source": {"star": np.ones(G)}}, "no source 'star'; there are 'nebula', 'blazar'"),
+        ({"source": {"star": np.ones(G)}}, "has no source 'star'; there are 'nebula', 'blazar'"),
         ({"source": {"nebula": np.ones(3)}}, r"'nebula' has shape \(3,\)"),
         ({"source": 1.0}, "'source' must be a dict of norms by name, got float"),
         ({"psf_scale": 1.0}, "unknown 'psf_scale'"),

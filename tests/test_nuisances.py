@@ -87,7 +87,14 @@ def test_perfect_dispersions_move_the_edges(counted):
     assert_allclose(scaled, 1.1**1.3 * np.asarray(plain), rtol=1e-10)
 
 
-@pytest.mark.parametrize("kind", ["kernel", "migra", None])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "kernel",
+        pytest.param("migra", marks=pytest.mark.slow),
+        pytest.param(None, marks=pytest.mark.slow),
+    ],
+)
 def test_energy_scales_of_separate_fits(counted, kind):
     edisp = {"kernel": counted.edisp, "migra": gaussian_migra(), None: None}[kind]
     dataset = with_edisp(counted, edisp)
@@ -196,7 +203,7 @@ def test_likelihoods_with_nuisance_parameters_are_no_fits_of_norms(counted):
     with pytest.raises(ValueError, match="share nuisance parameters"):
         profile_data(separate().reduce(counted, exposure=0.1))
     own = estimator(rings(4, 0.2))
-    with pytest.raises(ValueError, match="exposures or scales are among its parameters"):
+    with pytest.raises(ValueError, match="exposures, scales or positions are among its parameters"):
         joint_data(own.reduce(counted, exposure="free"), 0)
     other = own.response(counted).refolded(spectral_model=MODEL)
     with pytest.raises(ValueError, match="folded again with another spectral_model"):

@@ -10,7 +10,6 @@ from scipy.ndimage import map_coordinates
 
 from jaxprof import (
     FluxProfile,
-    PointSpatialModel,
     SkyModel,
     TemplateSpatialModel,
     WcsGeom,
@@ -60,6 +59,7 @@ def profile_and_map():
     return own.run(dataset), column, model, own, dataset
 
 
+@pytest.mark.slow
 def test_ratio_of_a_synthetic_profile(profile_and_map):
     profile, column, model, *_ = profile_and_map
     assert_allclose(profile.norm, RATIO, rtol=1.5e-3)
@@ -89,6 +89,7 @@ def test_norms_of_a_flux_tell_the_same(profile_and_map):
     assert_allclose(made.stat({"norm": profile.norm}), profile.stat[0, 0], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".fits", ".ecsv"])
 def test_units_in_tables_and_files(profile_and_map, tmp_path, suffix):
     profile = profile_and_map[0]
@@ -108,6 +109,7 @@ def test_units_in_tables_and_files(profile_and_map, tmp_path, suffix):
         assert_allclose(back.norm, profile.norm, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_label_of_a_figure(profile_and_map):
     profile = profile_and_map[0]
     ax = profile.plot(sed_type="norm", ax=plt.figure().subplots())
@@ -117,13 +119,26 @@ def test_label_of_a_figure(profile_and_map):
     plt.close("all")
 
 
-def test_what_has_no_ratio(profile_and_map):
-    *_, own, dataset = profile_and_map
+def test_what_has_no_ratio():
+    image = sky_image(lambda x, y: np.exp(-0.5 * (x**2 + y**2) / 0.3**2), 0.1)
+    dataset = dataset_of(gaussian_image(image, 0.1, 0.1), 0.1, sigma=0.1, n_photons=1e3)
     with pytest.raises(ValueError, match="template_norm"):
         estimator(template_norm="mass")
-    for template in (None, [gas()] * 3, PointSpatialModel(lon_0=0.0, lat_0=0.0)):
-        with pytest.raises(ValueError, match="template_norm='ratio' needs one image|template is a"):
-            estimator(template=template, template_norm="ratio").run(dataset)
+    for template in (None, [gas()] * 3):
+        with pytest.raises(ValueError, match="template_norm='ratio' needs one image"):
+            estimator(template=template, template_norm="ratio").reduce(dataset)
     with pytest.raises(ValueError, match="needs one spectral_model"):
         models = [MODEL] * 3
-        estimator(spectral_model=models, template=gas(), template_norm="ratio").run(dataset)
+        estimator(spectral_model=models, template=gas(), template_norm="ratio").reduce(dataset)
+
+
+def test_expected_counts_go_with_the_map():
+    """Twice the column, twice the counts at norm one; the unit is that of one over the map."""
+    image = sky_image(lambda x, y: np.exp(-0.5 * (x**2 + y**2) / 0.3**2), 0.1)
+    dataset = dataset_of(gaussian_image(image, 0.1, 0.1), 0.1, sigma=0.1, n_photons=1e3)
+    counts = []
+    for level in (1.0, 2.0):
+        own = estimator(template=gas(level), template_norm="ratio", likelihood="region")
+        made = own.reduce(dataset)
+        counts.append(np.asarray(made.terms[0].templates))
+    assert_allclose(counts[1], 2 * counts[0], rtol=1e-12)

@@ -52,7 +52,7 @@ class Constraints:
         Matrix M of the penalty ``norm @ M @ norm`` on the statistic of each group.
     lower, upper : dict of float
         Bounds, which a parameter may have as its value. Those of the spectrum are called
-        ``"spectrum.index"``.
+        ``"spectrum.index"``, those of sources ``"source_lon.name"``.
     """
 
     gaussian: Mapping[str, Gaussian] = field(default_factory=dict)
@@ -88,6 +88,8 @@ class Constraints:
 
 
 def _named(values: Mapping[str, Any], name: str) -> Any:
-    """A parameter, or one of a spectral model among them."""
+    """A parameter, or one of a spectral model or of a source among them."""
     first, _, own = name.partition(".")
+    if isinstance(values[first], Mapping):
+        return values[first][own]
     return getattr(values[first], own) if own else values[first]

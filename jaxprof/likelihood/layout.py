@@ -151,10 +151,10 @@ def joint_data(likelihood: Likelihood, group: int) -> JointData:
         For a likelihood whose exposures or scales are fitted, or free spectra that are not those
         of bins.
     """
-    if likelihood.nodes or "exposure" in likelihood.free:
+    if likelihood.nodes or likelihood.source_nodes or "exposure" in likelihood.free:
         raise ValueError(
-            "likelihood: exposures or scales are among its parameters, which a fit of norms does "
-            "not know; jaxprof.fit(likelihood, start) fits them"
+            "likelihood: exposures, scales or positions are among its parameters, which a fit of "
+            "norms does not know; jaxprof.fit(likelihood, start) fits them"
         )
     names, nominal = likelihood.free_spectral_parameters, likelihood.nominal
     if likelihood.spectra is not None and not names:

@@ -45,6 +45,9 @@ class Likelihood:
     nodes : dict of array, shape (P,)
         Values of parameters between which templates are interpolated, by name: the leading axes
         of the templates, in alphabetical order.
+    source_nodes : dict of dict of array, shape (P,)
+        Offsets between which sources with free positions are interpolated, by the names of source
+        and parameter: such a source has a component for each pair of them.
     sources : tuple of str
         Names of the sources, in the order of their components.
     free : tuple of str
@@ -72,6 +75,8 @@ class Likelihood:
     norm               (B, G)       norm of each bin, as in the profile
     guard              (n, G)       norms of the guard bins
     source             dict of (G,) norms of the sources, by name
+    source_lon         dict of ()   offsets of sources on the sky [deg], by name: along longitude
+    source_lat         dict of ()   and along latitude, of those whose position is free
     background         (D, G)       norm of the background; that of On-Off data is profiled instead
     background_tilt    (D, G)       its tilt, around the mean energy of the group; likelihoods of
                                     sums over energies have none
@@ -95,6 +100,7 @@ class Likelihood:
     geometry: BinGeometry | None = None
     spectra: Spectra | None = None
     nodes: Mapping[str, Any] = field(default_factory=dict)
+    source_nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sources: tuple[str, ...] = field(default=(), metadata={"static": True})
     free: tuple[str, ...] = field(default=("norm",), metadata={"static": True})
     free_sources: tuple[str, ...] = field(default=(), metadata={"static": True})
@@ -361,7 +367,7 @@ class Likelihood:
         """Each term with its signal, background norm and background tilt."""
         parts = [values["norm"]]
         parts += [values["guard"]] if "guard" in values else []
-        parts += [values["source"][name][None] for name in self.sources]
+        parts += [self._source(name, values) for name in self.sources]
         norms = jnp.concatenate([jnp.asarray(part) for part in parts])
         weights = [
             node_weights(name, self.nodes[name], values[name]) for name in sorted(self.nodes)
@@ -375,6 +381,14 @@ class Likelihood:
             tilt = values.get("background_tilt", values["background"] * 0.0)[number]
             found.append((term, (own, norm, tilt)))
         return found
+
+    def _source(self, name: str, values: Mapping[str, Any]) -> Any:
+        """Norms of the components of a source, (n, G)."""
+        norm = values["source"][name][None]
+        for parameter, nodes in sorted(self.source_nodes.get(name, {}).items()):
+            weight = node_weights(parameter, nodes, values[parameter][name])
+            norm = (norm[:, None] * weight[None, :, None]).reshape(-1, norm.shape[-1])
+        return norm
 
     def _coefficients(self, norms: Any, values: Mapping[str, Any], number: int) -> Any:
         """Coefficients of the templates of a data set, (C, G, Q)."""

@@ -21,8 +21,8 @@ def complete(nominal: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str,
             raise ValueError(
                 f"params: unknown {name!r}{why}; this likelihood has {', '.join(map(repr, values))}"
             )
-        if name == "source":
-            values[name] = _sources(value, values[name])
+        if isinstance(values[name], Mapping):
+            values[name] = _sources(name, value, values[name])
         elif name == "spectrum":
             changed = isinstance(value, Mapping)
             own = values[name].replace(**value) if changed else value
@@ -65,15 +65,17 @@ def _spectrum(model: Any, shape: tuple[int, ...]) -> Any:
     return model
 
 
-def _sources(given: Any, nominal: Mapping[str, Any]) -> dict[str, Any]:
+def _sources(parameter: str, given: Any, nominal: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, Mapping):
+        what = "norms" if parameter == "source" else "offsets"
         raise ValueError(
-            f"params: 'source' must be a dict of norms by name, got {type(given).__name__}"
+            f"params: {parameter!r} must be a dict of {what} by name, got {type(given).__name__}"
         )
     unknown = [name for name in given if name not in nominal]
     if unknown:
         raise ValueError(
-            f"params: there is no source {unknown[0]!r}; there are {', '.join(map(repr, nominal))}"
+            f"params: {parameter!r} has no source {unknown[0]!r}; there are "
+            f"{', '.join(map(repr, nominal))}"
         )
     return {
         name: _shaped(name, given.get(name, value), np.shape(value))

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 LOGARITHMIC = ("psf_scale",)
 """Parameters whose polynomials are those of their logarithm.
@@ -13,6 +17,17 @@ Of templates behind a wider or narrower PSF that is five times better than in th
 square or one over it. Energy scales are best as they are: counts of a power law go with a power of
 them that is between one and two.
 """
+
+
+def nodes_between(low: float, high: float, number: int) -> Array:
+    """Chebyshev points of the second kind from ``low`` to ``high``, ends included, (P,).
+
+    References
+    ----------
+    Berrut, J.-P. & Trefethen, L. N. (2004), SIAM Review 46, 501, section 5.
+    """
+    steps = np.arange(number) / (number - 1)
+    return 0.5 * (low + high) - 0.5 * (high - low) * np.cos(np.pi * steps)
 
 
 def node_weights(name: str, nodes: Any, value: Any) -> Any:
