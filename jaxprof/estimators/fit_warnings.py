@@ -127,3 +127,25 @@ def warn_no_sensitivity(which: Array, energy_edges: Array) -> None:
             f"norm_sensitivity of {named_bins(which, energy_edges)} is NaN: the background is zero "
             "at some energies or pixels there, where a single count is infinitely significant"
         )
+
+
+def warn_other_minima(which: Array, energy_edges: Array, *, backgrounds: bool) -> None:
+    """Warn of joint fits with another minimum that is almost as low.
+
+    Parameters
+    ----------
+    which : ndarray of bool, shape (B, G)
+        Bins and groups whose norm and spectrum are others there.
+    energy_edges : ndarray, shape (G, 2)
+        Edges of the groups [TeV].
+    backgrounds : bool
+        Whether norm and tilt of a background are others in some.
+    """
+    named = [named_bins(which, energy_edges)] if which.any() else []
+    names = " and ".join(named + ["a background"] * backgrounds)
+    if names:
+        warn_user(
+            f"joint fit: another minimum is almost as low for {names}, the statistic being less "
+            "than 1 higher there: errors are those of the lowest one; fixed spectral parameters or "
+            "tilts, or wider bins, leave one"
+        )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDatasetOnOff
-from jaxprof.estimators.fit_warnings import warn_infinite_significance
+from jaxprof.estimators.fit_warnings import warn_infinite_significance, warn_other_minima
 from jaxprof.estimators.options import Selection
 from jaxprof.inference.joint_fit import fit_joint_ts
 from jaxprof.inference.joint_intervals import joint_limits, joint_scan, joint_sensitivity
@@ -187,6 +187,13 @@ def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
     ]
     edges = np.array([problem.groups[number].edges for number in started])
     warn_infinite_significance(np.stack(lone, axis=1)[: components.n_bins], edges)
+    others = np.stack([np.isfinite(start.fit.other_minimum) for start in started.values()], axis=1)
+    first = next(iter(started.values())).data
+    warn_other_minima(
+        others[norm_positions(first)][: components.n_bins],
+        edges,
+        backgrounds=bool(others[first.nuisance_start :].any()),
+    )
 
 
 def _counts_are_lost(data: JointData) -> bool:

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.differentiation import refuse_derivatives
+from jaxprof.inference.basins import lowest
 from jaxprof.inference.implicit import rooted
-from jaxprof.inference.interior_point import STEPS, minimise
+from jaxprof.inference.interior_point import STEPS
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.inference.start import barrier_at, component_signal, positive_start, units
 from jaxprof.likelihood.data import Status
@@ -137,7 +138,12 @@ def _counts_alone(
 
 
 def _described(
-    data: JointData, z: jax.Array, converged: jax.Array, free: jax.Array, barrier: Barrier
+    data: JointData,
+    z: jax.Array,
+    converged: jax.Array,
+    free: jax.Array,
+    barrier: Barrier,
+    other: jax.Array,
 ) -> JointFit:
     """Covariance, statistic and status at a minimum."""
     still = _still(data)
@@ -176,6 +182,7 @@ def _described(
         stat=jnp.where(converged, stat(data, z), jnp.nan),
         status=status.astype(jnp.int32),
         converged=converged,
+        other_minimum=jnp.where(converged, other, jnp.nan),
     )
 
 
@@ -202,11 +209,12 @@ def _fit(data: JointData) -> JointFit:
     start, barrier = interior(data)
     free = usable(data)
     problem, point, possible, allowed = _inside(still, free, start)
-    z, converged = minimise(problem, point, free, barrier, point)
+    z, converged, other = lowest(problem, point, free, barrier, point)
     z = rooted(_masked_as(data, problem), z, free, barrier, data.start)
     valid = _is_valid(still)
     z = jnp.where(valid, z, jnp.nan)
-    return _described(data, z, converged & possible & allowed & valid, free, barrier)
+    converged = converged & possible & allowed & valid
+    return _described(data, z, converged, free, barrier, other)
 
 
 @jit_by_size
@@ -286,18 +294,18 @@ def fit_joint_ts(
         possible = possible & (~first | allowed)
         begin = jnp.where(first, point, _at(data, free, best, parameter, point))
         steps = jnp.where(wanted, STEPS, 0)
-        z, converged = minimise(problem, begin, free, barrier, point, steps)
-        return jnp.where(first, z, best), (z, converged & possible, possible)
+        z, converged, other = lowest(problem, begin, free, barrier, point, steps)
+        return jnp.where(first, z, best), (z, converged & possible, possible, other)
 
     wanted = jnp.broadcast_to(with_ts, components.shape)
     everything = (
         jnp.concatenate([jnp.array([-1]), components]),
         jnp.concatenate([jnp.array([True]), wanted]),
     )
-    _, (points, converged, possible) = jax.lax.scan(one, start, everything)
+    _, (points, converged, possible, others) = jax.lax.scan(one, start, everything)
     valid = _is_valid(data)
     points, converged = jnp.where(valid, points, jnp.nan), converged & valid
-    fit = _described(data, points[0], converged[0], usual, barrier)
+    fit = _described(data, points[0], converged[0], usual, barrier, others[0])
     rises = jax.lax.map(lambda z: difference(data, z, points[0]), points[1:])
     status = fit.status[components]
     known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
@@ -323,7 +331,8 @@ def describe(data: JointData, z: jax.Array, converged: jax.Array) -> JointFit:
     -------
     JointFit
     """
-    return _described(data, z, converged, usable(data), interior(data)[1])
+    none = jnp.full_like(z, jnp.nan)
+    return _described(data, z, converged, usable(data), interior(data)[1], none)
 
 
 def at_fit(data: JointData, fit: JointFit) -> jax.Array:
@@ -364,7 +373,7 @@ def fit_held(
     still = jax.lax.stop_gradient(value)
     problem, point, possible, _ = _inside(_still(data), free, start.at[parameter].set(still))
     begin = _at(_still(data), free, best, parameter, point)
-    z, converged = minimise(problem, begin, free, barrier, point)
+    z, converged, _ = lowest(problem, begin, free, barrier, point)
     target = data.start.at[parameter].set(value)
     z = rooted(_masked_as(data, problem), z, free, barrier, target)
     return z, converged & possible, possible

@@ -250,13 +250,14 @@ def fit(
         if own is None:
             raise ValueError("start is needed: only a Likelihood has parameters of its own")
         start = own.params()
+    structure = Structure.GENERAL
     if own is not None and bounds is None and starts is None and not args and not tuple(fixed):
         structure = structure_of(own, start)
-        if structure is not Structure.GENERAL:
-            return fit_profile(own, structure)
     function, args = split_function(log_prob, args)
     options = (bounds, fixed, starts, own)
-    if is_followed(start, (args, bounds, starts)):
+    if own is not None and structure is not Structure.GENERAL:
+        result = fit_profile(own, structure)
+    elif is_followed(start, (args, bounds, starts)):
         result = _fit(function, start, args, options)
     else:
         result = in_double_precision(

@@ -80,7 +80,7 @@ def fit_profile(likelihood: Likelihood, structure: Structure) -> Fit:
 def _of_norms(likelihood: Likelihood, fit: NormFit) -> Fit:
     errors = jnp.ravel(fit.norm_err)
     lost = jnp.ravel(fit.status == Status.NOT_CONVERGED)
-    parts = jnp.ravel(fit.norm), jnp.diag(errors**2), errors
+    parts = jnp.ravel(fit.norm), jnp.diag(errors**2), errors, jnp.full_like(errors, jnp.nan)
     return _assembled(likelihood, parts, fit.status, lost)
 
 
@@ -88,9 +88,10 @@ def _of_norms(likelihood: Likelihood, fit: NormFit) -> Fit:
 def _of_groups(likelihood: Likelihood, fits: list[JointFit], scales: tuple[Any, ...]) -> Fit:
     rows = _rows(likelihood)
     group = group_of(layout_of(likelihood.params()))
-    values, covariances, errors = [], [], []
+    values, covariances, errors, others = [], [], [], []
     for fit, scale in zip(fits, scales, strict=True):
         values.append(fit.values * scale)
+        others.append(fit.other_minimum * scale)
         variance = jnp.diagonal(fit.covariance)
         known = variance > 0
         error = jnp.sqrt(jnp.where(known, variance, 1.0)) * scale
@@ -101,15 +102,19 @@ def _of_groups(likelihood: Likelihood, fits: list[JointFit], scales: tuple[Any, 
         jnp.stack(values)[group, rows],
         jnp.where(group[:, None] == group[None, :], found, 0.0),
         jnp.stack(errors)[group, rows],
+        jnp.stack(others)[group, rows],
     )
     status = jnp.stack([fit.status[: likelihood.n_bins] for fit in fits], axis=1)
     lost = jnp.stack([~fit.converged for fit in fits])
     return _assembled(likelihood, parts, status, lost[group])
 
 
-def _assembled(likelihood: Likelihood, parts: tuple[Any, Any, Any], status: Any, lost: Any) -> Fit:
-    """A fit from values (N,), covariance and errors, status (B, G) and what did not converge."""
-    x, covariance, errors = parts
+def _assembled(likelihood: Likelihood, parts: tuple[Any, ...], status: Any, lost: Any) -> Fit:
+    """A fit from values (N,), covariance, errors and values of another minimum.
+
+    The status is that of the norms (B, G); the last tells which parameters are not converged.
+    """
+    x, covariance, errors, other = parts
     start = likelihood.params()
     layout = layout_of(start)
     lower, upper = bound_vectors(layout, likelihood.bounds(layout.leaves), x.dtype)
@@ -128,13 +133,19 @@ def _assembled(likelihood: Likelihood, parts: tuple[Any, Any, Any], status: Any,
         errors=layout.unflatten(errors),
         stat=-2.0 * likelihood.log_prob(params),
         status=worst.astype(jnp.int32),
-        other_minimum=layout.unflatten(jnp.full_like(x, jnp.nan)),
+        other_minimum=layout.unflatten(_filled(other, x)),
         lower=lower,
         upper=upper,
         norm_status=status,
         names=layout.names,
         fixed=fixed_names(layout, likelihood.fixed()),
     )
+
+
+def _filled(other: Any, x: Any) -> Any:
+    """Another minimum with what it shares with the lowest; NaN if there is none."""
+    known = jnp.isfinite(other)
+    return jnp.where(jnp.any(known), jnp.where(known, other, x), jnp.nan)
 
 
 def group_of(layout: Layout) -> Any:

@@ -81,7 +81,12 @@ class Units:
             return fit
         with np.errstate(over="ignore"):
             covariance = fit.covariance * self.values[:, None] * self.values
-        return replace(fit, values=fit.values * self.values, covariance=covariance)
+        return replace(
+            fit,
+            values=fit.values * self.values,
+            covariance=covariance,
+            other_minimum=fit.other_minimum * self.values,
+        )
 
 
 def units_of(data: JointData) -> Units:

@@ -188,6 +188,10 @@ class JointFit:
         `Status` of each component.
     converged : array of bool, shape ()
         Whether the minimum was found.
+    other_minimum : array, shape (Z,)
+        Where spectral parameters or tilts of backgrounds are free: parameters of the components and
+        backgrounds that have another minimum, found on the way, whose statistic and penalty are
+        less than one higher. NaN for all others.
     """
 
     values: Any
@@ -195,3 +199,4 @@ class JointFit:
     stat: Any
     status: Any
     converged: Any
+    other_minimum: Any

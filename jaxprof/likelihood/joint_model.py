@@ -36,7 +36,7 @@ def coefficients(data: JointData, z: jax.Array, dataset: int = 0) -> jax.Array:
     )
 
 
-def _axis_of(data: JointData, block: JointBlock | JointOnOffBlock) -> int:
+def axis_of(data: JointData, block: JointBlock | JointOnOffBlock) -> int:
     """Data set whose true energies the coefficients of a block count; one for all without them."""
     return 0 if data.spectra is None else block.dataset
 
@@ -68,21 +68,21 @@ def signals(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
     """Predicted counts of all components, (N, S) for each block."""
     phi = {axis: coefficients(data, z, axis) for axis in _axes(data)}
     return tuple(
-        jnp.einsum("nkq,nkqs->ns", phi[_axis_of(data, block)][block.components], block.templates)
+        jnp.einsum("nkq,nkqs->ns", phi[axis_of(data, block)][block.components], block.templates)
         for block in data.blocks
     )
 
 
 def _axes(data: JointData) -> list[int]:
-    """All values of `_axis_of`."""
-    return sorted({_axis_of(data, block) for block in data.blocks})
+    """All values of `axis_of`."""
+    return sorted({axis_of(data, block) for block in data.blocks})
 
 
 def summed_signals(data: JointData, z: jax.Array) -> jax.Array:
     """Counts that each component predicts, over all unmasked slots; (C,)."""
     total = jnp.zeros(data.n_components, z.dtype)
     for block in data.blocks:
-        phi = coefficients(data, z, _axis_of(data, block))
+        phi = coefficients(data, z, axis_of(data, block))
         sums = jnp.einsum("nkqs,ns->nkq", block.templates, block.mask.astype(z.dtype))
         total = total.at[block.components].add(jnp.sum(sums * phi[block.components], axis=-1))
     return total
@@ -136,7 +136,7 @@ def barrier_scales(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(scales)
 
 
-def _slot_derivatives(
+def slot_derivatives(
     block: JointBlock | JointOnOffBlock, npred: jax.Array, added: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """First and second derivative of half the statistic by the prediction of a slot.
@@ -203,7 +203,7 @@ def derivatives(data: JointData, z: jax.Array, barrier: Barrier) -> tuple[jax.Ar
 
 def _all_slot_derivatives(data: JointData, z: jax.Array, barrier: Barrier) -> list[tuple]:
     parts = zip(data.blocks, predictions(data, z), barrier.scales, strict=True)
-    return [_slot_derivatives(block, npred, barrier.width * scale) for block, npred, scale in parts]
+    return [slot_derivatives(block, npred, barrier.width * scale) for block, npred, scale in parts]
 
 
 PerSlot = tuple[jax.Array, ...]
@@ -231,7 +231,7 @@ def _on_coefficients(data: JointData, values: PerSlot) -> dict[int, jax.Array]:
     """Sums over the slots of a value times the templates, (C, Q) for each data set."""
     total: dict[int, jax.Array] = {}
     for block, value in zip(data.blocks, values, strict=True):
-        axis = _axis_of(data, block)
+        axis = axis_of(data, block)
         on_tile = jnp.einsum("ns,nkqs->nkq", value, block.templates)
         shape = (data.n_components, on_tile.shape[-1])
         before = total.get(axis, jnp.zeros(shape, on_tile.dtype))
@@ -269,21 +269,18 @@ def projected(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
     return total
 
 
-def squared(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
-    """Sum over the slots of a value times the square of the derivatives, and the penalty's.
-
-    Shape (Z, Z).
-    """
+def slopes(data: JointData, z: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
+    """Derivatives (N, M, S) of the predictions of each block by parameters (N, M)."""
     n_own = 1 + data.n_shape
-    total = data.precision
-    slopes = _slopes(data, z)
-    for block, value in zip(data.blocks, values, strict=True):
+    of_components = _slopes(data, z)
+    found = []
+    for block in data.blocks:
         where = block.components[:, :, None] * n_own + jnp.arange(n_own)[None, None]
         where = where.reshape(len(block.components), -1)
         if data.spectra is None:
             rows = block.templates[:, :, 0]
         else:
-            own = slopes[_axis_of(data, block)][block.components]
+            own = of_components[axis_of(data, block)][block.components]
             rows = jnp.einsum("nkqa,nkqs->nkas", own, block.templates)
             rows = rows.reshape(rows.shape[0], -1, rows.shape[-1])
         if _has_nuisance(data, block):
@@ -292,6 +289,17 @@ def squared(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
             rows = jnp.concatenate([rows, per_norm[:, None], per_tilt[:, None]], axis=1)
             both = jnp.broadcast_to(at + jnp.arange(2), (len(where), 2))
             where = jnp.concatenate([where, both], axis=1)
+        found.append((rows, where))
+    return found
+
+
+def squared(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
+    """Sum over the slots of a value times the square of the derivatives, and the penalty's.
+
+    Shape (Z, Z).
+    """
+    total = data.precision
+    for (rows, where), value in zip(slopes(data, z), values, strict=True):
         local = jnp.einsum("nks,nls->nkl", rows * value[:, None], rows)
         total = total.at[where[:, :, None], where[:, None, :]].add(local)
     return total
@@ -331,6 +339,19 @@ def stat(data: JointData, z: jax.Array) -> jax.Array:
     return total
 
 
+def slot_differences(
+    block: JointBlock | JointOnOffBlock, npred: jax.Array, npred0: jax.Array
+) -> jax.Array:
+    """The statistic of a block's predictions minus that of others, without cancellation; (N, S)."""
+    one, zero = jnp.ones_like(npred), jnp.zeros_like(npred)
+    if isinstance(block, JointOnOffBlock):
+        counts = block.n_on, block.n_off, block.alpha
+        terms = statistics.wstat_difference(*counts, one, npred, npred0)
+    else:
+        terms = statistics.cash_difference(block.counts, npred0, npred - npred0, one, zero)
+    return jnp.where(block.mask, terms, 0.0)
+
+
 def difference(data: JointData, z: jax.Array, z0: jax.Array) -> jax.Array:
     """Statistic and penalty at ``z`` minus those at ``z0``, without cancellation."""
     step = z - z0
@@ -338,10 +359,5 @@ def difference(data: JointData, z: jax.Array, z0: jax.Array) -> jax.Array:
     for block, at, at0 in zip(
         data.blocks, predictions(data, z), predictions(data, z0), strict=True
     ):
-        one, zero = jnp.ones_like(at), jnp.zeros_like(at)
-        if isinstance(block, JointOnOffBlock):
-            terms = statistics.wstat_difference(block.n_on, block.n_off, block.alpha, one, at, at0)
-        else:
-            terms = statistics.cash_difference(block.counts, at0, at - at0, one, zero)
-        total += jnp.sum(jnp.where(block.mask, terms, 0.0))
+        total += jnp.sum(slot_differences(block, at, at0))
     return total
