@@ -125,17 +125,37 @@ def test_limit_without_counts_of_uneven_slots():
     assert_allclose(gradient["npred_ref"][0, 0], [-1.8, -1.8], rtol=1e-12)
 
 
-def test_on_off_kink():
-    """A slot without any count at zero signal: both one-sided derivatives by its counts."""
-    arrays = arrays_of(
-        {"n_on": [0.0, 3.0], "n_off": [0.0, 7.0], "alpha": [0.5, 0.5], "npred_ref": [1.0, 0.4]}
-    )
-    assert float(norm_of(arrays)) == 0.0
+@pytest.mark.parametrize(
+    "case, moving",
+    [
+        pytest.param(
+            {"n_on": [0.0, 3.0], "n_off": [0.0, 7.0], "alpha": [0.5, 0.5], "npred_ref": [1.0, 0.4]},
+            [("n_on", 0), ("n_off", 0)],
+            marks=pytest.mark.slow,
+        ),
+        # Two kinks: the second one holds the norm where the first slot gets a count.
+        (
+            {
+                "n_on": [0.0, 0.0, 2.0],
+                "n_off": [0.0, 0.0, 1.0],
+                "alpha": [0.8, 0.9, 1.0],
+                "npred_ref": [0.6, 2.5, 2.1],
+            },
+            [("n_on", 1), ("n_off", 1)],
+        ),
+    ],
+)
+def test_on_off_kink(case, moving):
+    """Slots without any count at zero signal: both one-sided derivatives by their counts."""
+    arrays = arrays_of(case)
+    norm = jax.jit(norm_of)
+    assert float(norm(arrays)) == 0.0
     gradient = jax.grad(norm_of)(arrays)
     for name in ("n_on", "n_off"):
-        expected = difference(norm_of, arrays, name, 0, 1e-6, one_sided=True)
-        assert abs(expected) > 0.1
-        assert_allclose(gradient[name][0, 0, 0], expected, rtol=1e-5)
+        for slot in range(len(case["n_on"]) - 1):
+            expected = difference(norm, arrays, name, slot, 1e-6, one_sided=True)
+            assert (abs(expected) > 0.1) == ((name, slot) in moving)
+            assert_allclose(gradient[name][0, 0, slot], expected, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.slow

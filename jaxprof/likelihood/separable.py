@@ -126,7 +126,7 @@ def difference(data: Blocks, norm: jax.Array, norm0: jax.Array) -> jax.Array:
 def score(data: Blocks, norm: jax.Array, skip: jax.Array | None = None) -> jax.Array:
     """Half the derivative of the statistic by the norm (the right-hand one at a kink).
 
-    ``skip`` is the index of a slot, counted through all blocks, to leave out.
+    ``skip`` tells which slots, one behind the other through all blocks, to leave out.
     """
     total = jnp.zeros_like(norm)
     offset = 0
@@ -138,7 +138,7 @@ def score(data: Blocks, norm: jax.Array, skip: jax.Array | None = None) -> jax.A
         else:
             terms = statistics.cash_score(block.counts, block.background, block.npred_ref, norm)
         if skip is not None:
-            terms = jnp.where(jnp.arange(terms.size) + offset == skip, 0.0, terms)
+            terms = jnp.where(skip[offset : offset + terms.size], 0.0, terms)
         offset += terms.size
         total += jnp.sum(terms)
     return total
@@ -230,23 +230,43 @@ def kink_residual(data: Blocks, norm: jax.Array, slot: jax.Array) -> jax.Array:
 
     With ``g`` the score of all other slots, the slot's own term ``s (1 - n / mu)`` is solved for
     its prediction: ``mu = n s / (s + g)``, which holds at ``n = 0`` too and whose derivatives are
-    those of the fitted norm for ``n >= 0``. An On-Off slot without counts has its kink at no
-    signal and two branches: ``m = n_on s / (s + g) - alpha n_off s / (s - alpha g)`` to first
-    order in each.
+    those of the fitted norm for ``n >= 0``.
+
+    All On-Off slots without counts have their kink at no signal, where the score rises by ``s``
+    above zero and by ``s / alpha`` below it. With their sums ``S`` and ``L``, and ``g`` the score
+    of all others, the first ON count in one of them takes the norm to ``n_on / (S + g)``, if the
+    other kinks do not hold it, and the first OFF count to ``-n_off / (L - g)``.
     """
-    rest = score(data, norm, skip=slot)
-    total = jnp.zeros_like(norm)
-    offset = 0
-    for block in data:
-        size = block.npred_ref.size
-        chosen = jnp.arange(size) + offset == slot
-        s = jnp.where(chosen, block.npred_ref, 1.0)
-        right = jnp.where(s + rest > 0, s + rest, s)
+    empty = [
+        (b.n_on <= 0) & (b.n_off <= 0) & (b.npred_ref > 0)
+        if isinstance(b, OnOffData)
+        else jnp.zeros(b.npred_ref.shape, bool)
+        for b in data
+    ]
+    kinks_at_zero = jnp.concatenate(empty)
+    at_zero = kinks_at_zero[slot]
+    chosen = jnp.arange(kinks_at_zero.size) == slot
+    rest = score(data, norm, skip=jnp.where(at_zero, kinks_at_zero, chosen))
+    above = below = moved = total = jnp.zeros_like(norm)
+    for block, own in zip(data, empty, strict=True):
         if isinstance(block, OnOffData):
-            left = jnp.where(s - block.alpha * rest > 0, s - block.alpha * rest, s)
-            terms = norm * s - block.n_on * s / right + block.alpha * block.n_off * s / left
+            above += jnp.sum(jnp.where(own, block.npred_ref, 0.0))
+            below += jnp.sum(jnp.where(own, block.npred_ref / block.alpha, 0.0))
+    right, left = rest + above, below - rest
+    offset = 0
+    for block, own in zip(data, empty, strict=True):
+        size = block.npred_ref.size
+        if isinstance(block, OnOffData):
+            reach = block.npred_ref * (1.0 + 1.0 / block.alpha)
+            on = jnp.where(own & (reach > right), block.n_on, 0.0)
+            off = jnp.where(own & (reach > left), block.n_off, 0.0)
+            moved += jnp.sum(on) / jnp.where(right > 0, right, 1.0)
+            moved -= jnp.sum(off) / jnp.where(left > 0, left, 1.0)
         else:
-            terms = block.background + norm * s - block.counts * s / right
-        total += jnp.sum(jnp.where(chosen, terms, 0.0))
+            mine = chosen[offset : offset + size]
+            s = jnp.where(mine, block.npred_ref, 1.0)
+            share = s / jnp.where(s + rest > 0, s + rest, s)
+            terms = block.background + norm * s - block.counts * share
+            total += jnp.sum(jnp.where(mine, terms, 0.0))
         offset += size
-    return total
+    return jnp.where(at_zero, norm - moved, total)
