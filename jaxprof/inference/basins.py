@@ -238,8 +238,8 @@ class _Jumps(NamedTuple):
 
 def _taken(heights: jax.Array, norms: jax.Array, values: jax.Array) -> _Jumps:
     at = jnp.argmin(heights, axis=0)[None]
-    picked = (jnp.take_along_axis(a, at, 0)[0] for a in (values, norms, heights))
-    return _Jumps(*picked, position=at[0])
+    shape, norm, height = (jnp.take_along_axis(a, at, 0)[0] for a in (values, norms, heights))
+    return _Jumps(shape, norm, height, at[0])
 
 
 def _other_minima(heights: jax.Array, own: jax.Array) -> jax.Array:
