@@ -195,8 +195,8 @@ def toys(likelihood, number=1000):
         print(f"{number} Poisson sets of a law, {title}: {seconds:.2f} s of processor time")
     alpha, success = run(keys)
     print(
-        f"      asked: 2 s; {int(success.sum())} succeeded; alpha {np.mean(alpha):.3f} +- "
-        f"{np.std(alpha):.3f}, truth {best['alpha']:.3f}"
+        f"      asked: 2 s; {int(success.sum())} succeeded; alpha {np.nanmean(alpha):.3f} +- "
+        f"{np.nanstd(alpha):.3f}, truth {best['alpha']:.3f}"
     )
 
 

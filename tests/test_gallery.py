@@ -51,7 +51,7 @@ def numbers(pattern, output):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_style(name):
-    """Title, cells with prose, public names, and no more than 15 lines for the fit itself."""
+    """Title, cells with prose, and public names only."""
     source = (GALLERY / f"{name}.py").read_text(encoding="utf-8")
     title, rule, *_ = ast.get_docstring(ast.parse(source)).splitlines()
     assert rule == "=" * len(title)
