@@ -12,10 +12,11 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow lint clean distclean
+.PHONY: help venv demo gallery test test-slow lint clean distclean
 
 help:
 	@echo 'make demo       make the example profiles, tables and figures (in out/)'
+	@echo 'make gallery    run the examples of examples/gallery (figures in out/gallery)'
 	@echo 'make test       run the tests but the slow ones; PYTEST_ARGS="-k plot" chooses others'
 	@echo 'make test-slow  run the slow tests'
 	@echo 'make lint       ruff, mypy and the import contract'
@@ -39,6 +40,9 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	$(PY) examples/flux_profiles.py
 	$(PY) examples/forward_folding.py
+
+gallery: $(STAMP)
+	for script in examples/gallery/*.py; do $(PY) "$$script" --out out/gallery || exit 1; done
 
 test: $(STAMP)
 	$(PY) $(PYTEST) $(PYTEST_ARGS)
