@@ -277,7 +277,9 @@ class Folding:
             # Indexing outside of compiled code would be compiled on its own.
             (flux if isinstance(flux, np.ndarray) else jnp.asarray(flux))[part.first + rows],
             part.edisp[rows],
-            None if outer is None else (part.inner[rows], outer[rows], part.within[rows]),
+            None
+            if part.inner is None or outer is None
+            else (part.inner[rows], outer[rows], part.within[rows]),
             per_true_energy=per_true_energy,
             reco_psf=self.reco_psf,
         )
