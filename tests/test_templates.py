@@ -1,5 +1,6 @@
 """Folded templates against direct sums over 40 x 40 sub-pixels a pixel."""
 
+from contextlib import nullcontext
 from functools import lru_cache
 
 import astropy.units as u
@@ -21,6 +22,7 @@ from scipy.special import ndtr
 
 from jaxprof import (
     DiskSpatialModel,
+    ForwardFoldingProfileEstimator,
     GaussianSpatialModel,
     GeneralizedGaussianSpatialModel,
     MapAxis,
@@ -406,7 +408,7 @@ STEEP_MAPS = {
     [case if case == "TAN" else pytest.param(case, marks=pytest.mark.slow) for case in STEEP_MAPS],
 )
 def test_far_from_the_reference_of_a_projection(case):
-    """A ring as wide as the PSF; to first order in how pixels change it would be off by 1 %."""
+    """A ring as wide as the PSF; without regard to signs in the first order it was 1 % off."""
     projection, place, reference, size, rotation, npix, sigma = STEEP_MAPS[case]
     geom = map_around(projection, place, reference, size, rotation, npix)
     rad, density = gaussian(sigma / SIZE)
@@ -436,6 +438,20 @@ def test_far_from_the_reference_of_a_projection(case):
         right = np.exp(-0.5 * (separation / sigma) ** 2) / (2 * np.pi * sigma**2) @ share * area
         right = right.reshape(npix[0], 2, npix[1], 2).sum((1, 3))
         assert np.abs(found - right).max() < TOLERANCE * right.max()
+
+
+def test_warning_next_to_a_pole():
+    """Bins 0.5 deg from the pole of a plate carrée map, and 5 deg from it."""
+    geom = map_around("CAR", (13, 89.5), (10, 0), (-2.0, 0.1), npix=(13, 15))
+    far = map_around("CAR", (13, 85), (10, 0), (-0.5, 0.1), npix=(13, 15))
+    for own, expected in ((far, None), (geom, "regions 0, 1 of 2.*PSF of dataset 'templ")):
+        dataset = dataset_of(*gaussian(1.0), geom=own)
+        center = SkyCoord.from_pixel(7, 6, own.wcs)
+        regions = [CircleSkyRegion(center, SIZE * u.deg)]
+        regions.append(CircleAnnulusSkyRegion(center, SIZE * u.deg, 2 * SIZE * u.deg))
+        estimator = ForwardFoldingProfileEstimator(regions, energy_edges=[1, 10] * u.TeV)
+        with pytest.warns(UserWarning, match=expected) if expected else nullcontext():
+            estimator.response([dataset])
 
 
 def test_template_within_a_region():

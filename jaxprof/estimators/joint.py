@@ -140,9 +140,10 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
     photons of each component; how they change within one is not folded. Where in a pixel
     emission starts is known by its moments, for bins and sources of any size: behind a PSF of a
     standard deviation of 0.3 pixels or more templates are good to 0.2 % of their peak. How pixels
-    change within the PSF is followed to first order: 0.4 % where they are torn apart, such as
-    60 deg from the reference of a tangential projection, and beyond that it is not followed.
-    Template maps are as good as their own pixels and ``oversampling`` allow.
+    change within the PSF is followed to second order, as far as 70 deg from the reference of a
+    tangential or orthographic projection, or 5 deg from the poles of a plate carrée map; where they
+    change by more, one warning names the bins and point sources. Template maps are as good as their
+    own pixels and ``oversampling`` allow.
 
     No prediction of a pixel and energy (of a sum, if sums are fitted) is negative: norms of bins
     that are over-subtracted go down to where one vanishes. ``status`` then is "boundary" for all

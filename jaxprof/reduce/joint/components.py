@@ -153,3 +153,18 @@ def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> Non
             f"{listed(np.array(lost), len(emissions))}: off the map of dataset {dataset.name!r}, "
             "where all that is known of them is what leaks into the map"
         )
+
+
+def warn_steep(steep: NDArray[np.bool_], components: Components, name: str) -> None:
+    """Warn of bins and point sources (C,) around which pixels change by more than is followed."""
+    n = components.n_bins
+    said = [listed(np.flatnonzero(steep[:n]), n)] if steep[:n].any() else []
+    for source, found in zip(components.sources, steep[components.n_regions :], strict=True):
+        if found and isinstance(source.spatial_model, PointSpatialModel):
+            said.append(f"source {source.name!r}")
+    if said:
+        warn_user(
+            f"{', '.join(said)}: within the PSF of dataset {name!r} the map's pixels change by "
+            "more than is followed, as next to a pole or to the edge of a projection; predicted "
+            "counts may be off by some percent of their peak. Use a map with its reference nearby"
+        )

@@ -14,7 +14,9 @@ and to second order in the displacements :math:`\delta = q(p) - q(p')` of two pi
     (\delta_i \delta_j K) - \partial_i \left( (\partial_j q_i)\, \delta_j K \right) \right]
 
 with derivatives by :math:`p`. The sums over :math:`p'` are convolutions of :math:`e`,
-:math:`q_i e` and :math:`q_i q_j e` with the kernel.
+:math:`q_i e` and :math:`q_i q_j e` with the kernel. That of whole pixels is smeared by them, the
+variance of a position in a pixel is :math:`v = 1/12` on either side, and this smearing moves along
+with no displacement: :math:`\partial_i ( 2 v\, (\partial_j q_i)\, \partial_j K)` makes up for it.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from jaxprof.sky.regions.sphere import local_axes, unit_vectors
 
 Array = NDArray[Any]
 
-FLAT, STEEP = 3e-3, 0.3
+FLAT, STEEP = 3e-3, 0.4
 """Gradients of the displacement from where on it counts, changing templates by some 1e-3 of their
 peak, and up to where its second order is enough for them to be good to 2e-3."""
 
@@ -148,27 +150,40 @@ def outer_displacements(
     return found
 
 
-def moved(spread: Any, first: Sequence[Any], second: Sequence[Any], at: Any) -> Any:
+def moved(
+    flow: Sequence[Any],
+    even: Any,
+    first: Sequence[Any],
+    second: Sequence[Any],
+    at: Any,
+    within: Any,
+) -> Any:
     """What displacements add to templates (C, T, H, W).
 
     Parameters
     ----------
-    spread : array, shape (C, T, H, W)
-        The emission on the plane, convolved with the kernel.
+    flow : sequence of two arrays
+        Sums of the displacements in x and y with the emission and the kernel.
+    even : array
+        Emission on the plane, even in its pixels, convolved with the kernel.
     first : sequence of two arrays
         The same times its displacements in x and y.
     second : sequence of three arrays
         The same times their products: x x, x y and y y.
     at : array, shape (2, C, 1, H, W)
         Displacements of the templates.
+    within : array
+        Variance of positions within a pixel, where photons start and where they are found
+        [pixel2]: the pixels themselves, which the kernel contains, are not displaced.
     """
-    flow = [at[i] * spread - first[i] for i in (0, 1)]
-    mixed = at[0] * at[1] * spread - at[0] * first[1] - at[1] * first[0] + second[1]
-    square = [(at[i] * spread - 2 * first[i]) * at[i] + second[2 * i] for i in (0, 1)]
+    slope = [[_derivative(at[i], j) for j in (0, 1)] for i in (0, 1)]
+    change = [_derivative(even, j) for j in (0, 1)]
+    mixed = at[0] * at[1] * even - at[0] * first[1] - at[1] * first[0] + second[1]
+    square = [(at[i] * even - 2 * first[i]) * at[i] + second[2 * i] for i in (0, 1)]
     parts = []
     for i, others in ((0, (square[0], mixed)), (1, (mixed, square[1]))):
-        changed = flow[i] - sum(_derivative(at[i], j) * flow[j] for j in (0, 1))
-        parts.append(changed + 0.5 * sum(_derivative(others[j], j) for j in (0, 1)))
+        pulled = sum(slope[i][j] * (within * change[j] - flow[j]) for j in (0, 1))
+        parts.append(flow[i] + pulled + 0.5 * sum(_derivative(others[j], j) for j in (0, 1)))
     return sum(_derivative(part, i) for i, part in enumerate(parts))
 
 

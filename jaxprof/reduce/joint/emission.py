@@ -80,6 +80,18 @@ class Emission:
             return None
         return 0.5 * self.ratios()[1::-1]
 
+    def variance(self) -> float:
+        """Variance of where photons start in their pixel, in x and y alike [pixel2]."""
+        if self.offset is not None:
+            return 0.0
+        if len(self.moments) < 6:
+            return 1 / 12
+        # Of the orders (2, 0) and (0, 2), less the squares of the mean positions.
+        ratios = self.ratios()
+        own = (1 + ratios[2] + ratios[4]) / 12 - 0.125 * (ratios[0] ** 2 + ratios[1] ** 2)
+        total = self.weights.sum()
+        return float(np.sum(own * self.weights) / total) if total > 0 else 0.0
+
 
 def region_emissions(
     regions: Any, geom: WcsGeom, *, template: Any = None, oversampling: int = 10, degree: int = 0

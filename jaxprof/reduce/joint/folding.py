@@ -153,6 +153,7 @@ class Folding:
                     first=part.start,
                     bent=bent,
                     inner=inner if bent.any() else None,
+                    within=np.array([1 / 12 + e.variance() for e in chunk]).reshape(-1, 1, 1, 1),
                 )
             )
 
@@ -276,7 +277,9 @@ class Folding:
             # Indexing outside of compiled code would be compiled on its own.
             (flux if isinstance(flux, np.ndarray) else jnp.asarray(flux))[part.first + rows],
             part.edisp[rows],
-            None if part.inner is None or outer is None else (part.inner[rows], outer[rows]),
+            None
+            if part.inner is None or outer is None
+            else (part.inner[rows], outer[rows], part.within[rows]),
             per_true_energy=per_true_energy,
             reco_psf=self.reco_psf,
         )
@@ -317,29 +320,48 @@ def _equal_pieces(n: int) -> list[Array]:
 def _spread(images: Any, ratios: Any, kernel: Any, near: Any, bend: Any) -> Any:
     """Images (C, T, h, w) after the PSF on a sky that is curved.
 
-    See `_spread_flat`. ``bend`` are the displacements of the emission (C, 2, h, w) and of the
-    windows (C, 2, H, W), or None; see `jaxprof.reduce.joint.curvature`.
-    """
-    spread = _spread_flat(images, ratios, kernel, near)
-    if bend is None:
-        return spread
-    inner, outer = (jnp.moveaxis(part, 1, 0)[:, :, None] for part in bend)
-    own = kernel if kernel.ndim == 4 else kernel[None]
-    first = [convolve(images * along, own) for along in inner]
-    pairs = ((0, 0), (0, 1), (1, 1))
-    second = [convolve(images * inner[i] * inner[j], own) for i, j in pairs]
-    return jnp.maximum(spread + moved(spread, first, second, outer), 0.0)
-
-
-def _spread_flat(images: Any, ratios: Any, kernel: Any, near: Any) -> Any:
-    """Images (C, T, h, w) after the PSF on a plane.
-
     The ``ratios`` (C, n, h, w) tell where in its pixel the emission starts; their kernels ``near``
-    have the shape (n, T, k, k), or (n, C, T, k, k).
+    have the shape (n, T, k, k), or (n, C, T, k, k). ``bend`` are the displacements of the emission
+    (C, 2, h, w) and of the windows (C, 2, H, W) and the variance within pixels (C, 1, 1, 1), or
+    None; see `jaxprof.reduce.joint.curvature.moved`.
     """
-    spread = convolve(images, kernel if kernel.ndim == 4 else kernel[None])
-    if ratios is None:
-        return spread
+    own = kernel if kernel.ndim == 4 else kernel[None]
+    edge = 0 if near is None else (kernel.shape[-1] - near.shape[-1]) // 2
+
+    def detailed(even: Any, weighted: Any) -> Any:
+        return even if ratios is None else _with_moments(even, weighted, ratios, near, edge)
+
+    even = convolve(images, own)
+    spread = detailed(even, images)
+    if bend is not None:
+        inner, outer = (jnp.moveaxis(part, 1, 0)[:, :, None] for part in bend[:2])
+        first = [convolve(images * along, own) for along in inner]
+        pairs = ((0, 0), (0, 1), (1, 1))
+        second = [convolve(images * inner[i] * inner[j], own) for i, j in pairs]
+        flow = [
+            at * spread - detailed(plain, images * along)
+            for at, plain, along in zip(outer, first, inner, strict=True)
+        ]
+        spread = spread + moved(flow, even, first, second, outer, bend[2])
+    return jnp.maximum(spread, 0.0)
+
+
+def _with_moments(even: Any, images: Any, ratios: Any, near: Any, edge: int) -> Any:
+    """Spread images with what it adds that emission is uneven within its pixels.
+
+    Parameters
+    ----------
+    even : array, shape (C, T, H, W)
+        The images (C, T, h, w) convolved with their kernel.
+    images : array
+        Those.
+    ratios : array, shape (C, n, h, w)
+        Moments of the emission in each pixel.
+    near : array, shape (n, T, k, k) or (n, C, T, k, k)
+        Kernels of the moments.
+    edge : int
+        Pixels by which the kernel is wider than these on each side.
+    """
     height, width = (size + near.shape[-1] - 1 for size in images.shape[-2:])
     fine = (next_fast_len(height, real=True), next_fast_len(width, real=True))
 
@@ -353,11 +375,10 @@ def _spread_flat(images: Any, ratios: Any, kernel: Any, near: Any) -> Any:
     start = jnp.zeros(shape, jnp.result_type(images, jnp.complex64))
     product, _ = jax.lax.scan(add, start, (jnp.swapaxes(ratios, 0, 1), near))
     extra = jnp.fft.irfft2(product, fine)[..., :height, :width]
-    edge = (kernel.shape[-1] - near.shape[-1]) // 2
     inner = (slice(edge, edge + height), slice(edge, edge + width))
-    corrected = spread.at[..., inner[0], inner[1]].add(extra)
-    floor = 64 * jnp.finfo(spread.dtype).eps * spread.max(axis=(-2, -1), keepdims=True)
-    return jnp.where(corrected > floor, corrected, 0.0)
+    corrected = even.at[..., inner[0], inner[1]].add(extra)
+    floor = 64 * jnp.finfo(even.dtype).eps * jnp.abs(even).max(axis=(-2, -1), keepdims=True)
+    return jnp.where(jnp.abs(corrected) > floor, corrected, 0.0)
 
 
 @jit_by_size(static_argnames=("per_true_energy", "reco_psf"))

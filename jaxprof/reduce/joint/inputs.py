@@ -40,6 +40,8 @@ class FoldingInput:
         Components for which the curvature of the sky counts; see `jaxprof.reduce.joint.curvature`.
     inner : ndarray, shape (C, 2, h, w), or None
         Displacements of their emission; None if there are none.
+    within : ndarray, shape (C, 1, 1, 1)
+        Variance of positions within a pixel [pixel2]: where photons start and are found.
     """
 
     images: Array
@@ -51,6 +53,7 @@ class FoldingInput:
     first: int
     bent: NDArray[np.bool_]
     inner: Array | None
+    within: Array
 
 
 def exposures(dataset: MapDataset, chunk: Sequence[Emission]) -> Array:

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.datasets.folding import dataset_to_fold
 from jaxprof.reduce.joint.bins import Cells, cell_sums, component_lists, make_cells, reaching
-from jaxprof.reduce.joint.components import Components, component_emissions, warn_bins_off_map
+from jaxprof.reduce.joint.components import (
+    Components,
+    component_emissions,
+    warn_bins_off_map,
+    warn_steep,
+)
 from jaxprof.reduce.joint.emission import Emission
 from jaxprof.reduce.joint.fingerprint import changed_component, dataset_prints
 from jaxprof.reduce.joint.folding import Folding, Windows, check_energies
@@ -292,6 +297,7 @@ def dataset_response(
     shapes = sky_shapes(regions)
     members = member_pixels(region_members(shapes, dataset.geom), dataset.geom.npix_shape)
     warn_bins_off_map(emissions[: components.n_bins], dataset)
+    warn_steep(folding.steep, components, dataset.name)
     usable = usable_mask(dataset)
     if mask_policy == "strict":
         check_uncut(usable[bins, members.y, members.x], members, dataset.name)
