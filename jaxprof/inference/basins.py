@@ -233,13 +233,13 @@ class _Jumps(NamedTuple):
     shape: jax.Array
     norm: jax.Array
     height: jax.Array
-    index: jax.Array  # on the grid
+    position: jax.Array  # on the grid
 
 
 def _taken(heights: jax.Array, norms: jax.Array, values: jax.Array) -> _Jumps:
     at = jnp.argmin(heights, axis=0)[None]
-    picked = (jnp.take_along_axis(a, at, 0)[0] for a in (values, norms, heights))
-    return _Jumps(*picked, at[0])
+    shape, norm, height = (jnp.take_along_axis(a, at, 0)[0] for a in (values, norms, heights))
+    return _Jumps(shape, norm, height, at[0])
 
 
 def _other_minima(heights: jax.Array, own: jax.Array) -> jax.Array:
@@ -331,7 +331,7 @@ def lowest(
             limit = jnp.inf if family.background else HIGH
             jump = _taken(jnp.where(old | (minima > limit), jnp.inf, minima), norms, values)
             elsewhere.append(jump)
-            chosen = jnp.arange(len(grid))[:, None] == jump.index[None]
+            chosen = jnp.arange(len(grid))[:, None] == jump.position[None]
             tried.append(old | (chosen & jnp.isfinite(jump.height)[None]))
             apart = _ridge(grid, on_grid, own, values[-1]) > jnp.maximum(heights[-1], 0.0) + BETWEEN
             # Where others take part, only both minima themselves tell.
