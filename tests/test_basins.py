@@ -1,0 +1,154 @@
+"""Joint fits that are not convex: the lowest of the minima that scipy finds from random starts."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from joint_factory import Part, Problem, Spectra
+from scipy.optimize import brentq, minimize, minimize_scalar
+from scipy.special import erf
+
+from jaxprof.inference.joint_fit import at_fit, fit_joint_ts
+from jaxprof.inference.joint_intervals import joint_scan
+
+C, STARTS = 3, 20
+TRUE, RECO = np.geomspace(0.5, 20, 9), np.geomspace(1, 10, 7)
+"""Edges of true and reconstructed energies [TeV]."""
+ENOUGH = 0.02
+"""How much higher than the lowest a minimum may be: scipy's own tolerance is well below."""
+
+
+def random_problem(seed, *, index, tilt):
+    """Three bins that leak into each other, 5 to 1000 counts each, over any background."""
+    rng = np.random.default_rng(seed)
+    true, reco = np.sqrt(TRUE[1:] * TRUE[:-1]), np.sqrt(RECO[1:] * RECO[:-1])
+    within = erf(np.log(RECO / true[:, None]) / rng.uniform(0.08, 0.25) / np.sqrt(2)) / 2
+    response = (true ** rng.uniform(0.3, 1.2))[:, None] * np.diff(within, axis=1)
+    apart = np.abs(np.subtract.outer(np.arange(C), np.arange(C + 2) - 1))
+    leak = rng.uniform(0, 0.3)
+    psf = np.select([apart == 0, apart == 1], [1 - leak, leak / 2], 0.0)
+    templates = psf[:, None, :, None] * response[None, :, None, :]
+    power = 1 - rng.uniform(1.2, 3.8, C)[:, None]
+    flux = np.diff(TRUE**power, axis=1) / power
+    unit = np.einsum("cq,cqbe->c", flux, templates)
+    signal = 10 ** rng.uniform(np.log10(5), 3, C) * (rng.random(C) > 0.25)
+    expected = np.einsum("cq,cqbe->be", flux * (signal / unit)[:, None], templates)
+    level = 10 ** rng.uniform(-2, 1.3) * max(signal.mean(), 5.0) / reco.size
+    background = level * reco ** -rng.uniform(1, 2.7) * rng.uniform(0.7, 1.3, (C + 2, 1))
+    log_energy = np.broadcast_to(np.log(reco / np.sqrt(10)), background.shape)
+    truth = background
+    if tilt:
+        truth = background * rng.uniform(0.6, 1.5) * np.exp(-rng.normal(0, 0.7) * log_energy)
+    spectra = None
+    if index:
+        spectra = Spectra(
+            np.full(C, 2.0), np.ones(C), TRUE, RECO[[0, -1]], np.zeros((0, true.size))
+        )
+    else:
+        scale = np.maximum(signal, 10.0) / unit
+        templates = np.einsum("cq,cqbe->cbe", flux * scale[:, None], templates)[:, None]
+    part = Part(
+        counts=rng.poisson(expected + truth).ravel().astype(float),
+        templates=templates.reshape(*templates.shape[:2], -1),
+        background=background.ravel(),
+        log_energy=log_energy.ravel(),
+    )
+    step = 1 + index
+    last = C * step
+    lower = {c * step: 0.0 for c in range(C)} | {c * step + 1: -3.0 for c in range(C) if index}
+    upper = {c * step + 1: 7.0 for c in range(C) if index}
+    if tilt:
+        lower |= {last: 0.05, last + 1: -5.0}
+        upper |= {last + 1: 5.0}
+    return Problem((part,), n_nuisance=int(tilt), spectra=spectra, lower=lower, upper=upper)
+
+
+def lowest(own, rng, held=None, value=0.0):
+    """The lowest of the minima from random starts."""
+    lower, upper = own.bounds()
+    if held is not None:
+        lower[held] = upper[held] = value
+    norms, counts = own.norms, own.parts[0].counts.sum() / C
+    found = []
+    for _ in range(STARTS):
+        high = np.where(np.isfinite(upper), upper, 2.0)
+        z = rng.uniform(np.maximum(lower, -5), high)
+        one = z.copy()
+        one[norms] = 1.0
+        reach = own.model(own.parts[0], one)[1][norms].real.sum(axis=1)
+        z[norms] = counts * rng.uniform(0.01, 1.2, C) / reach
+        z = np.clip(z, lower, upper)
+        unit = np.where(z != 0, np.abs(z), 1.0)
+        result = minimize(
+            lambda x, unit=unit: own.value(x * unit),
+            z / unit,
+            jac=lambda x, unit=unit: (own.gradient((x * unit).astype(complex)) * unit).real,
+            method="L-BFGS-B",
+            bounds=list(zip(lower / unit, upper / unit, strict=True)),
+            options={"maxiter": 300, "ftol": 1e-12, "gtol": 1e-6},
+        )
+        found.append((result.fun, result.x * unit))
+    return min(found, key=lambda pair: pair[0])
+
+
+def excesses(seed, **kind):
+    """How much higher than scipy's are the fit and those with a norm held at three values."""
+    own = random_problem(seed, **kind)
+    rng = np.random.default_rng(seed + 1)
+    component = seed % C
+    at = component * own.step
+    stat, z = lowest(own, rng)
+    values = np.array([0.0, 0.5, 1.7]) * z[at]
+    data = own.joint(1, 32)
+    fit, ts, _ = fit_joint_ts(data, jnp.array([component]))
+    rises, _ = joint_scan(data, fit, jnp.array([component]), jnp.asarray(values[1:]))
+    best = own.value(np.asarray(at_fit(data, fit)))
+    held = np.array([lowest(own, rng, at, value)[0] for value in values])
+    return np.array([best, *(best + np.array([ts[0], *rises[0]]))]) - [stat, *held], fit
+
+
+def two_ends(ratio):
+    """A source that is bright at both ends of the energies, over a background with a tilt."""
+    log_energy = np.linspace(-1.2, 1.2, 12)
+    shape = 30 * (ratio * np.exp(5 * (-1.2 - log_energy)) + np.exp(5 * (log_energy - 1.2)))
+    part = Part(
+        counts=np.round(105.0 + 10 * shape),
+        templates=shape[None, None],
+        background=np.full(12, 5.0),
+        offset=np.full(12, 100.0),
+        log_energy=log_energy,
+    )
+    return Problem((part,), n_nuisance=1, lower={1: 0.0, 2: -5.0}, upper={2: 5.0})
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.9, 1.1, 2.0])
+def test_background_takes_the_source_by_the_better_tilt(ratio):
+    own = two_ends(ratio)
+    (part,) = own.parts
+    fit, ts, points = fit_joint_ts(own.joint(1, 12), jnp.array([0]))
+
+    def without(tilt):
+        """The statistic with a norm of zero, lowest by the norm of the background."""
+        shape = part.background * np.exp(-tilt * part.log_energy)
+
+        def slope(norm):
+            return np.sum(shape * (1 - part.counts / (part.offset + norm * shape)))
+
+        norm = brentq(slope, 0.0, 1e4, xtol=1e-13) if slope(0.0) < 0 else 0.0
+        npred = part.offset + norm * shape
+        return 2 * np.sum(npred - part.counts * np.log(npred))
+
+    lowest = [
+        minimize_scalar(without, bounds=ends, method="bounded", options={"xatol": 1e-10})
+        for ends in zip(np.arange(-5, 5), np.arange(-4, 6), strict=True)
+    ]
+    rises = np.array([found.fun for found in lowest]) - own.value(np.asarray(fit.values))
+    np.testing.assert_allclose(ts[0], rises.min(), rtol=1e-7)
+    np.testing.assert_allclose(points[0, 2], lowest[rises.argmin()].x, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["index", "tilt", "both"])
+def test_lowest_minimum(kind):
+    choice = {"index": kind != "tilt", "tilt": kind != "index"}
+    found = np.array([excesses(seed, **choice)[0] for seed in range(12)])
+    assert np.mean(found > ENOUGH) <= 0.01, np.argwhere(found > ENOUGH)
