@@ -193,6 +193,8 @@ def _is_valid(data: JointData) -> jax.Array:
         return jnp.all(jnp.where(block.mask, good, True))
 
     found = [jnp.all(data.lower <= data.upper), jnp.all(jnp.isfinite(data.precision))]
+    # The sums of the templates are at hand.
+    found += [jnp.all(jnp.isfinite(component_signal(data)))]
     for block in data.blocks:
         if isinstance(block, JointOnOffBlock):
             counted, positive = (block.n_on, block.n_off), block.alpha
@@ -200,7 +202,6 @@ def _is_valid(data: JointData) -> jax.Array:
             counted, positive = (block.counts, block.background), jnp.ones_like(block.counts)
         found += [all_of((values >= 0) & (values < jnp.inf)) for values in counted]
         found += [all_of((positive > 0) & (positive < jnp.inf) & jnp.isfinite(block.offset))]
-        found += [all_of(jnp.all(jnp.isfinite(block.templates), axis=(1, 2)))]
     return jnp.all(jnp.stack(found))
 
 
