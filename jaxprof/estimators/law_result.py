@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from astropy.table import Table
-from scipy import stats
+from scipy import special
 
 from jaxprof.inference.law_fit import law_curve
 from jaxprof.inference.parameters import is_traced
@@ -170,8 +170,8 @@ class ModelFit:
         p_value = significance = np.nan
         if nested:
             gain = max(np.sign(dof) * delta, 0.0)
-            p_value = float(stats.chi2.sf(gain, abs(dof)))
-            significance = float(-stats.norm.ppf(p_value / 2))
+            p_value = float(special.chdtrc(abs(dof), gain))
+            significance = float(-special.ndtri(p_value / 2))
             if not np.isfinite(significance):
                 significance = float(np.sqrt(gain))
         aic = delta - 2 * dof

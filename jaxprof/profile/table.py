@@ -42,7 +42,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Column, MaskedColumn, Table
 from regions import Regions, SkyRegion
-from scipy.stats import norm as normal
+from scipy.special import ndtr
 
 from jaxprof.likelihood.data import Status
 from jaxprof.profile.quantities import (
@@ -192,7 +192,7 @@ def with_vectors(table: Table) -> Table:
 def _meta(profile: FluxProfile, sed_type: str) -> dict[str, Any]:
     meta = {
         "SED_TYPE": sed_type,
-        "UL_CONF": float(1.0 - 2.0 * normal.sf(profile.n_sigma_ul)),
+        "UL_CONF": float(1.0 - 2.0 * ndtr(-profile.n_sigma_ul)),
         "N_SIGMA": float(profile.n_sigma),
         "NSIGMAUL": float(profile.n_sigma_ul),
         "NSIGMASE": float(profile.n_sigma_sensitivity),
