@@ -10,7 +10,7 @@ from scipy.special import erf
 from jaxprof.inference.joint_fit import at_fit, fit_joint_ts
 from jaxprof.inference.joint_intervals import joint_scan
 
-C, STARTS = 3, 20
+C, STARTS = 3, 8
 TRUE, RECO = np.geomspace(0.5, 20, 9), np.geomspace(1, 10, 7)
 """Edges of true and reconstructed energies [TeV]."""
 ENOUGH = 0.02
@@ -84,20 +84,20 @@ def lowest(own, rng, held=None, value=0.0):
             jac=lambda x, unit=unit: (own.gradient((x * unit).astype(complex)) * unit).real,
             method="L-BFGS-B",
             bounds=list(zip(lower / unit, upper / unit, strict=True)),
-            options={"maxiter": 300, "ftol": 1e-12, "gtol": 1e-6},
+            options={"maxiter": 150, "ftol": 1e-12, "gtol": 1e-6},
         )
         found.append((result.fun, result.x * unit))
     return min(found, key=lambda pair: pair[0])
 
 
 def excesses(seed, **kind):
-    """How much higher than scipy's are the fit and those with a norm held at three values."""
+    """How much higher than scipy's are the fit and those with a norm held at two values."""
     own = random_problem(seed, **kind)
     rng = np.random.default_rng(seed + 1)
     component = seed % C
     at = component * own.step
     stat, z = lowest(own, rng)
-    values = np.array([0.0, 0.5, 1.7]) * z[at]
+    values = np.array([0.0, 1.7]) * z[at]
     data = own.joint(1, 32)
     fit, ts, _ = fit_joint_ts(data, jnp.array([component]))
     rises, _ = joint_scan(data, fit, jnp.array([component]), jnp.asarray(values[1:]))
@@ -150,5 +150,5 @@ def test_background_takes_the_source_by_the_better_tilt(ratio):
 @pytest.mark.parametrize("kind", ["index", "tilt", "both"])
 def test_lowest_minimum(kind):
     choice = {"index": kind != "tilt", "tilt": kind != "index"}
-    found = np.array([excesses(seed, **choice)[0] for seed in range(12)])
+    found = np.array([excesses(seed, **choice)[0] for seed in range(4)])
     assert np.mean(found > ENOUGH) <= 0.01, np.argwhere(found > ENOUGH)
