@@ -2,60 +2,36 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxprof.datasets import MapDataset, MapDatasetOnOff
-from jaxprof.estimators.configuration import COMMON_CHECKS, ProfileEstimator
+from jaxprof.datasets import MapDataset
 from jaxprof.estimators.fit_warnings import warn_negative_limits
 from jaxprof.estimators.fitting import fit_groups
-from jaxprof.estimators.joint_options import (
-    bin_models,
-    check_free_energies,
-    checked_background,
-    checked_oversampling,
-    checked_reference,
-    checked_subpixels,
-    checked_template,
-    free_names,
-    guard_list,
-    not_negative,
-    source_list,
-)
+from jaxprof.estimators.joint_configuration import JointProfileEstimator
 from jaxprof.estimators.options import dataset_list, one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.estimators.result import joint_quantities
 from jaxprof.likelihood import Likelihood
 from jaxprof.profile import FluxProfile
-from jaxprof.reduce.energy_groups import same_edges, snap_energy_edges, warn_moved_edges
 from jaxprof.reduce.joint.backgrounds import background_options
-from jaxprof.reduce.joint.components import Components
 from jaxprof.reduce.joint.expectation import with_models_as_counts
-from jaxprof.reduce.joint.groups import Group, make_groups
-from jaxprof.reduce.joint.guards import nearest_bins
 from jaxprof.reduce.joint.likelihood import joint_likelihood
 from jaxprof.reduce.joint.positions import moving_sources
 from jaxprof.reduce.joint.problem import JointModel, JointProblem, joint_problem
-from jaxprof.reduce.joint.ratios import scaled_spectrum, template_integrals
 from jaxprof.reduce.joint.response import ForwardResponse, dataset_response, warn_rough_emissions
 from jaxprof.reduce.nuisances import Nuisances, energies_scaled, nuisances
-from jaxprof.sky import WcsNDMap
-from jaxprof.sky.models import SkyModel, TemplateSpatialModel
-from jaxprof.sky.regions.subdivision import subdivided_regions
+from jaxprof.sky.models import SkyModel
 
 Array = NDArray[Any]
 
-POLICIES = ("coverage", "strict")
 
-
-class ForwardFoldingProfileEstimator(ProfileEstimator):
+class ForwardFoldingProfileEstimator(JointProfileEstimator):
     """Estimate a flux profile with the point-spread function folded in, all bins in one fit.
 
     The sibling of `FluxProfileEstimator`, which fits each bin on its own. Here the norms of all
@@ -161,174 +137,6 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
     its range (five from the references of all bins, for an index) has no error.
     """
 
-    guard_bins: int | Sequence[Any]
-    background: Any
-    sources: list[SkyModel]
-    free_spectral_parameters: tuple[str, ...]
-    template: Any
-    template_norm: str
-    spectral_models: list[Any] | None = None  # of the bins, where they differ
-    smoothness: float
-    oversampling: int
-    subpixels: int | None
-    _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
-        **COMMON_CHECKS,
-        "mask_policy": partial(one_of, "mask_policy", valid=POLICIES),
-        "sources": source_list,
-        "smoothness": partial(not_negative, "smoothness"),
-        "background": checked_background,
-        "template": checked_template,
-        "template_norm": partial(one_of, "template_norm", valid=("flux", "ratio")),
-        "oversampling": checked_oversampling,
-        "subpixels": checked_subpixels,
-        "reference_solid_angle": checked_reference,
-    }
-
-    def __init__(
-        self,
-        regions: Any = None,
-        *,
-        spectral_model: Any = None,
-        likelihood: str = "pixel",
-        guard_bins: int | Sequence[Any] = 0,
-        background: Any = "fixed",
-        sources: Any = (),
-        free_index: bool = False,
-        free_spectral_parameters: Sequence[str] = (),
-        template: Any = None,
-        template_norm: str = "flux",
-        smoothness: float = 0.0,
-        oversampling: int = 10,
-        subpixels: int | None = None,
-        spectrum: Any = None,
-        **options: Any,
-    ) -> None:
-        if spectral_model is not None and spectrum is not None:
-            raise ValueError("give spectral_model or spectrum (its older name), not both")
-        model = spectral_model if spectral_model is not None else spectrum
-        models = list(model) if isinstance(model, list | tuple) else None
-        super().__init__(
-            regions,
-            spectral_model=models[0] if models else model,
-            likelihood=likelihood,
-            **options,
-        )
-        self.spectral_models = bin_models(models, len(self.regions))
-        self.guard_bins = guard_bins
-        self.background = background
-        self.sources = sources
-        self.free_spectral_parameters = free_names(
-            free_index, free_spectral_parameters, self._bin_models()
-        )
-        self.template = template
-        self.template_norm = template_norm
-        self.smoothness = smoothness
-        self.oversampling = oversampling
-        self.subpixels = subpixels
-        self._guards()
-
-    @classmethod
-    def _options(cls) -> tuple[str, ...]:
-        own = (
-            "guard_bins",
-            "background",
-            "sources",
-            "free_spectral_parameters",
-            "template",
-            "template_norm",
-            "smoothness",
-            "oversampling",
-            "subpixels",
-        )
-        return (*super()._options(), *own)
-
-    @property
-    def free_index(self) -> bool:
-        """Whether the spectral index of each bin is fitted along."""
-        return "index" in self.free_spectral_parameters
-
-    @free_index.setter
-    def free_index(self, free: bool) -> None:
-        others = [name for name in self.free_spectral_parameters if name != "index"]
-        self.free_spectral_parameters = free_names(free, others, self._bin_models())
-
-    def _bin_models(self) -> list[Any]:
-        if self.spectral_models is not None:
-            return self.spectral_models
-        return [self.spectral_model] * len(self.regions)
-
-    def _guards(self) -> list[Any]:
-        return guard_list(self.guard_bins, self.regions)
-
-    def _components(self, sources: list[SkyModel]) -> Components:
-        guards = self._guards()
-        models = self._bin_models()
-        near = [models[k] for k in nearest_bins(guards, self.regions)]
-        if self.template_norm == "ratio":
-            template, everywhere = self._ratio_template(), [*self.regions, *guards]
-            integrals = template_integrals(template, everywhere, self.oversampling)
-            scaled = [scaled_spectrum(self.spectral_model, integral) for integral in integrals]
-            models, near = scaled[: len(models)], scaled[len(models) :]
-        return Components(
-            regions=list(self.regions),
-            guards=guards,
-            sources=sources,
-            models=[*models, *near, *(source.spectral_model for source in sources)],
-            template=self.template,
-            oversampling=self.oversampling,
-            subpixels=self.subpixels,
-        )
-
-    def _ratio_template(self) -> TemplateSpatialModel:
-        """The map that norms are ratios to."""
-        found = self.template
-        if isinstance(found, WcsNDMap):
-            found = TemplateSpatialModel(found)
-        if not isinstance(found, TemplateSpatialModel) or found.is_energy_dependent:
-            raise ValueError(
-                "template_norm='ratio' needs one image as template, whose values the norms are "
-                f"compared with; got {type(self.template).__name__}"
-            )
-        if self.spectral_models is not None:
-            raise ValueError("template_norm='ratio' needs one spectral_model, not a list of them")
-        return found
-
-    def _edges(self, datasets: Sequence[MapDataset]) -> list[Array]:
-        """Indices of the groups' edges on each dataset's axis."""
-        first = datasets[0].energy_axis
-        found = [snap_energy_edges(self.energy_edges, d.energy_axis) for d in datasets]
-        for dataset, edges in zip(datasets, found, strict=True):
-            same_edges(first, found[0], dataset.energy_axis, edges, dataset.name)
-        check_free_energies(
-            self.free_spectral_parameters,
-            np.sum([np.diff(edges) for edges in found], axis=0),
-            self.sum_over_energy_groups,
-        )
-        return found
-
-    def _groups(self, datasets: Sequence[MapDataset]) -> list[Group]:
-        edges, axis = self._edges(datasets), datasets[0].energy_axis
-        warn_moved_edges(self.energy_edges, axis, edges[0])
-        return make_groups(edges, axis.edges_tev()[edges[0]])
-
-    def _in_parts(self, subdivide: int) -> tuple[ForwardFoldingProfileEstimator, list[int] | None]:
-        """The estimator of the parts of all bins, and which bin each is a part of."""
-        regions, parent = subdivided_regions(self.regions, subdivide)
-        if subdivide == 1:
-            return self, None
-        if self.smoothness:
-            raise ValueError(
-                "subdivide: smoothness pulls at the norms of bins, not at those of their parts; "
-                "a law is smooth without it"
-            )
-        template, models, own = self.template, self.spectral_models, copy.copy(self)
-        own.guard_bins = self._guards()
-        own.regions = regions
-        if isinstance(template, list | tuple):
-            own.template = [template[k] for k in parent]
-        own.spectral_models = None if models is None else [models[k] for k in parent]
-        return own, parent
-
     def response(self, datasets: Any, *, subdivide: int = 1) -> ForwardResponse:
         """Fold all components through the response of datasets.
 
@@ -374,13 +182,6 @@ class ForwardFoldingProfileEstimator(ProfileEstimator):
             )
         warn_rough_emissions(components, found)
         return ForwardResponse(components, found, per_true_energy, self.mask_policy)
-
-    def _check_kind(self, dataset: MapDataset) -> None:
-        if isinstance(dataset, MapDatasetOnOff) and self.likelihood == "pixel":
-            raise ValueError(
-                f"likelihood='pixel' with the On-Off dataset {dataset.name!r}: a background "
-                "profiled pixel by pixel biases the norms; use likelihood='region'"
-            )
 
     def reduce(
         self,
