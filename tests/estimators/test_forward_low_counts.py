@@ -176,6 +176,7 @@ def test_smoothness_does_not_pull_towards_bins_that_are_not_seen():
     assert np.all(found.status[5:] != Status.OK)
 
 
+@pytest.mark.slow
 def test_a_fit_that_failed_predicts_nothing(monkeypatch):
     fit_joint_ts = fitting.fit_joint_ts
 
@@ -345,7 +346,7 @@ def test_the_sensitivity_would_be_detected():
     [
         pytest.param(0, 30, marks=pytest.mark.slow),
         pytest.param(0, 0, marks=pytest.mark.slow),
-        (5, 0),
+        pytest.param(5, 0, marks=pytest.mark.slow),
     ],
 )
 def test_on_off_without_counts_in_one_bin(n_on, n_off):

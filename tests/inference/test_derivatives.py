@@ -194,6 +194,7 @@ def test_check_grads():
     check_grads(norm, (arrays["background"], arrays["npred_ref"]), order=2, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_vmapped_gradients_are_finite():
     """One bad bin (masked, without exposure) puts no NaN into the gradients of the others."""
     shape = (4, 1, 3)
@@ -246,6 +247,7 @@ def test_spectral_index_derivative():
     assert_allclose(jax.grad(norm)(2.3), expected, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_second_derivatives_of_a_system():
     """Cube roots in other coordinates: the linear system changes along with its solution."""
     mixing = jnp.array([[2.0, 1.0], [1.0, 3.0]])

@@ -87,7 +87,12 @@ def few_steps():
 
 @pytest.mark.parametrize(
     "n_counts",
-    [pytest.param(2, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow), 12, 40],
+    [
+        pytest.param(2, marks=pytest.mark.slow),
+        pytest.param(5, marks=pytest.mark.slow),
+        pytest.param(12, marks=pytest.mark.slow),
+        40,
+    ],
 )
 def test_bent_walls(n_counts, few_steps):
     """Few counts: a minimum to machine precision in few steps, and none lower near by."""
@@ -163,6 +168,7 @@ def test_bounds_are_met_exactly(few_steps):
     assert np.all(np.asarray(z) >= 1.0)
 
 
+@pytest.mark.slow
 def test_a_background_that_is_not_needed():
     """Its norm comes to rest at zero, where pixels that it alone reaches are exactly zero."""
     part = Part(np.array([3.0, 0.0]), np.array([[[1.0, 0.0]]]), np.ones(2))

@@ -706,6 +706,7 @@ def test_derivatives_by_a_bound():
     assert found[1] == 1
 
 
+@pytest.mark.slow
 def test_reverse_derivatives():
     cash, _, on_off = regular().parts
     own = constrained(problem(cash, replace(on_off, dataset=1)))

@@ -647,7 +647,7 @@ def named(counted, name):
 @pytest.mark.parametrize(
     "options",
     [
-        {"background": ["fixed", "free"]},
+        pytest.param({"background": ["fixed", "free"]}, marks=pytest.mark.slow),
         {"norm": {"min": 0.3, "max": 0.9}},
         pytest.param({"background": [0.1, "fixed"]}, marks=pytest.mark.slow),
         pytest.param({"free_index": True, "guard_bins": 1}, marks=pytest.mark.slow),
