@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from jaxprof.models.spatial import ConstantSpatialModel, PointSpatialModel, Spat
 from jaxprof.reduce.joint.brightness import brightness_moments, pixel_place
 from jaxprof.reduce.joint.quadrature import adaptive_moments, even_moments, extent, window
 from jaxprof.sky import WcsGeom, WcsNDMap
+from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.models import TemplateSpatialModel
 from jaxprof.sky.moments import orders, point_moments
 from jaxprof.sky.regions.conversion import region_list
@@ -138,6 +139,11 @@ def region_emissions(
         degree = 0
     templates = _templates(template, len(items))
     pixel_regions = grid_regions(items, geom)
+    geom = geom.closed()
+    # The parts of a compound region are on the map alone: they may lie on both sides of its seam.
+    pixel_regions = [
+        region if region.parts else replace(region, geom=geom) for region in pixel_regions
+    ]
     # Regions may be in any frame; all else happens in that of the map.
     centers = region_centers(items).transform_to(wcs_to_celestial_frame(geom.wcs))
     limit = box_limit(geom)
@@ -229,7 +235,7 @@ def source_emission(
         )
     n_sub = None if oversampling is None else _positive_int(oversampling, "oversampling")
     kept = None if margin is None else _positive_int(margin, "margin", least=0)
-    ny, nx = geom.npix_shape
+    geom = geom.closed()
     if isinstance(spatial_model, ConstantSpatialModel):
         size = geom.solid_angle().to_value("sr")
         return Emission(0, 0, (size / size.sum())[np.newaxis], geom.center_skydir, np.nan)
@@ -285,6 +291,9 @@ def _cut(
     A source whose window is not known gets the map plus the margin.
     """
     ny, nx = geom.npix_shape
+    turn = geom.turn
+    if turn is not None and box is not None and box[1] - box[0] > len(turn):
+        box = (turn.start, turn.stop, *box[2:])
     if margin is None and box is not None:
         x0, x1, y0, y1 = box
         if (x1 - x0) * (y1 - y0) > box_limit(geom):
@@ -295,6 +304,10 @@ def _cut(
         return box, False
     m = margin or 0
     whole = (-m, nx + m, -m, ny + m)
+    if turn is not None:
+        # No column is far from the map.
+        across = (turn.start, turn.stop) if box is None else box[:2]
+        whole = (*across, *whole[2:])
     if box is None:
         return whole, True
     x0, x1 = max(box[0], whole[0]), min(box[1], whole[1])
@@ -312,6 +325,8 @@ def _template_emission(
     x, y = (np.linspace(-0.5, n - 0.5, 65) for n in (nx, ny))
     corners = own.wcs.pixel_to_world(*np.meshgrid(x, y))
     px, py = (np.asarray(p) for p in corners.to_pixel(geom.wcs, mode="wcs"))
+    middle = own.center_skydir.transform_to(wcs_to_celestial_frame(geom.wcs))
+    px = unwrapped(px, np.nan_to_num(pixel_place(middle, geom)[0]), geom.turn)
     known = np.isfinite(px + py)
     box = None
     if known.all():
@@ -324,7 +339,6 @@ def _template_emission(
             int(np.ceil(py.max())) + pad + 1,
         )
     box, cut = _cut(box, geom, margin)
-    middle = own.center_skydir.transform_to(wcs_to_celestial_frame(geom.wcs))
     if box is None:
         return Emission(0, 0, np.zeros((1, 1, 1)), middle, np.nan)
     if n_sub is None:

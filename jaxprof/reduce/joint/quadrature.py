@@ -27,6 +27,7 @@ from jaxprof.reduce.joint.brightness import (
     model_positions,
 )
 from jaxprof.sky import WcsGeom
+from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.moments import point_moments
 from jaxprof.sky.regions.pixels import BLOCK
 
@@ -112,6 +113,7 @@ def window(center: SkyCoord, radius: float, geom: WcsGeom) -> tuple[int, int, in
     x, y = (np.asarray(p) for p in points.to_pixel(geom.wcs, mode="wcs"))
     if not np.isfinite(x + y).all():
         return None
+    x = unwrapped(x, x[0, 0], geom.turn)
     pad_x, pad_y = 1 + 0.01 * np.ptp(x), 1 + 0.01 * np.ptp(y)
     low_x, low_y = math.floor(x.min() - pad_x), math.floor(y.min() - pad_y)
     return low_x, math.ceil(x.max() + pad_x) + 1, low_y, math.ceil(y.max() + pad_y) + 1
