@@ -23,6 +23,7 @@ from jaxprof.irf.psf_kernel import psf_image, psf_kernel, psf_moments
 from jaxprof.reduce.joint.averages import mean_response
 from jaxprof.reduce.joint.curvature import (
     FLAT,
+    STEEP,
     inner_displacements,
     outer_displacements,
     tangent_planes,
@@ -139,10 +140,17 @@ class Folding:
         self.gradients = np.array(
             [self.planes.gradient(*own, wide) for own in enumerate(emissions)]
         )
+        # Around most of what covers the sky the plane at its centre is worse than none.
+        flat = [
+            i
+            for i, emission in enumerate(emissions)
+            if self.gradients[i] > STEEP and self.planes.beyond(i, emission)
+        ]
         self.inputs: list[FoldingInput] = []
         for part, photons in zip(parts, images, strict=True):
             chunk = emissions[part]
             bent = self.gradients[part] > FLAT
+            bent &= ~np.isin(np.arange(part.start, part.stop), flat)
             inner = inner_displacements(self.planes, part.start, chunk, bent)
             self.inputs.append(
                 FoldingInput(
