@@ -156,13 +156,9 @@ def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> Non
         )
 
 
-STEEP_PIXELS = (
-    "the map's pixels change by more than is followed, as next to a pole or to the edge of a "
-    "projection; predicted counts may be off by some percent of their peak"
-)
 TORN = (
-    "the map's projection ends, as along the seam of a map of the whole sky or at a pole: what "
-    "leaks across is lost, and predicted counts nearby may be off by some percent of their peak"
+    "the map's projection ends, as along the seam of a map of the whole sky, and what leaks across "
+    "is lost"
 )
 
 
@@ -179,14 +175,20 @@ def warn_steep(gradients: Array, components: Components, name: str) -> None:
         Name of the dataset.
     """
     n = components.n_bins
-    torn = np.isinf(gradients)
-    for chosen, what in (((gradients > STEEP) & ~torn, STEEP_PIXELS), (torn, TORN)):
+
+    def named(chosen: NDArray[np.bool_]) -> str:
         said = [listed(np.flatnonzero(chosen[:n]), n)] if chosen[:n].any() else []
         for source, found in zip(components.sources, chosen[components.n_regions :], strict=True):
             if found and isinstance(source.spatial_model, PointSpatialModel):
                 said.append(f"source {source.name!r}")
-        if said:
-            warn_user(
-                f"{', '.join(said)}: within the PSF of dataset {name!r} {what}. Use a map with its "
-                "reference nearby"
-            )
+        return ", ".join(said)
+
+    steep, torn = named(gradients > STEEP), named(np.isinf(gradients))
+    if steep:
+        warn_user(
+            f"{steep}: within the PSF of dataset {name!r} the map's pixels change by "
+            "more than is followed, as next to a pole or to the edge of a projection; predicted "
+            "counts may be off by some percent of their peak"
+            + (f". Within that of {torn} {TORN}" if torn else "")
+            + ". Use a map with its reference nearby"
+        )
