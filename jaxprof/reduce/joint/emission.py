@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from jaxprof.models.spatial import ConstantSpatialModel, PointSpatialModel, SpatialModel
 from jaxprof.reduce.joint.brightness import brightness_moments, pixel_place
-from jaxprof.reduce.joint.quadrature import adaptive_moments, even_moments, extent, window
+from jaxprof.reduce.joint.quadrature import (
+    adaptive_moments,
+    cut_window,
+    even_moments,
+    extent,
+    window,
+)
 from jaxprof.sky import WcsGeom, WcsNDMap
 from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.models import TemplateSpatialModel
@@ -247,7 +253,7 @@ def source_emission(
         offset = (position[0] - x0, position[1] - y0)
         return Emission(y0, x0, np.ones((1, 1, 1)), center, np.nan, offset)
     sizes = extent(spatial_model)
-    box, cut = _cut(window(center, sizes.radius, geom), geom, kept)
+    box, cut = cut_window(window(center, sizes.radius, geom), geom, kept)
     if box is None:
         return Emission(0, 0, np.zeros((1, 1, 1)), center, np.nan)
     if n_sub is None:
@@ -283,40 +289,6 @@ def _source_place(model: Any, geom: WcsGeom) -> tuple[SkyCoord, tuple[float, flo
     return center, (x, y)
 
 
-def _cut(
-    box: tuple[int, int, int, int] | None, geom: WcsGeom, margin: int | None
-) -> tuple[tuple[int, int, int, int] | None, bool]:
-    """Cut a window (x0, x1, y0, y1) at the map plus a margin; None if nothing is left.
-
-    A source whose window is not known gets the map plus the margin.
-    """
-    ny, nx = geom.npix_shape
-    turn = geom.turn
-    if turn is not None and box is not None and box[1] - box[0] > len(turn):
-        box = (turn.start, turn.stop, *box[2:])
-    if margin is None and box is not None:
-        x0, x1, y0, y1 = box
-        if (x1 - x0) * (y1 - y0) > box_limit(geom):
-            raise ValueError(
-                f"spatial_model covers {x1 - x0} x {y1 - y0} pixels of the map's grid, more "
-                f"than the {box_limit(geom)} allowed; give a margin around the map"
-            )
-        return box, False
-    m = margin or 0
-    whole = (-m, nx + m, -m, ny + m)
-    if turn is not None:
-        # No column is far from the map.
-        across = (turn.start, turn.stop) if box is None else box[:2]
-        whole = (*across, *whole[2:])
-    if box is None:
-        return whole, True
-    x0, x1 = max(box[0], whole[0]), min(box[1], whole[1])
-    y0, y1 = max(box[2], whole[2]), min(box[3], whole[3])
-    if x0 >= x1 or y0 >= y1:
-        return None, True
-    return (x0, x1, y0, y1), (x0, x1, y0, y1) != box
-
-
 def _template_emission(
     model: TemplateSpatialModel, geom: WcsGeom, n_sub: int | None, margin: int | None, degree: int
 ) -> Emission:
@@ -338,7 +310,7 @@ def _template_emission(
             int(np.floor(py.min())) - pad,
             int(np.ceil(py.max())) + pad + 1,
         )
-    box, cut = _cut(box, geom, margin)
+    box, cut = cut_window(box, geom, margin)
     if box is None:
         return Emission(0, 0, np.zeros((1, 1, 1)), middle, np.nan)
     if n_sub is None:
