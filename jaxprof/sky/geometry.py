@@ -15,6 +15,7 @@ from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales, wcs_to
 from numpy.typing import ArrayLike, NDArray
 
 from jaxprof.sky.axes import MapAxis
+from jaxprof.sky.closed import closed_wcs, whole_turn
 from jaxprof.sky.pixel_solid_angles import map_solid_angles, pixel_solid_angles
 
 SAME_PIXEL = 1e-3
@@ -178,6 +179,16 @@ class WcsGeom:
     def to_cube(self, axes: Sequence[MapAxis]) -> WcsGeom:
         """The same pixels with other axes."""
         return WcsGeom(self.wcs, self.npix_shape, axes)
+
+    @property
+    def turn(self) -> range | None:
+        """Columns of one turn around the sky if the map closes on itself, see `whole_turn`."""
+        return whole_turn(self.wcs, self.npix_shape[1])
+
+    def closed(self) -> WcsGeom:
+        """The same pixels, which go on beyond the seam if the map closes on itself."""
+        turn = self.turn
+        return self if turn is None else WcsGeom(closed_wcs(self.wcs, turn), self.npix_shape)
 
     def upsample(self, factor: int) -> WcsGeom:
         """The same sky with each pixel cut into ``factor`` x ``factor``; no other axes."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.reduce.joint.folding import Windows
+from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.pixel_sums import MemberPixels
 
 Array = NDArray[Any]
@@ -101,12 +102,15 @@ def reaching(windows: Sequence[Windows], cells: Cells) -> list[Array]:
     for part in windows:
         height, width = part.values.shape[-2:]
         y0, x0 = np.asarray(part.y0), np.asarray(part.x0)
-        hits = (
-            (low_y[:, None] < y0 + height)
-            & (high_y[:, None] >= y0)
-            & (low_x[:, None] < x0 + width)
-            & (high_x[:, None] >= x0)
-        )
+        hits = (low_y[:, None] < y0 + height) & (high_y[:, None] >= y0)
+        if part.turn is None:
+            hits &= (low_x[:, None] < x0 + width) & (high_x[:, None] >= x0)
+        else:
+            x = unwrapped(cells.x, cells.x[:, :1], part.turn)
+            low = np.where(cells.used, x, big).min(axis=1)
+            size = np.where(cells.used, x, -big).max(axis=1) - low
+            start = (low[:, None] - x0) % len(part.turn)
+            hits &= (start < width) | (start + size[:, None] >= len(part.turn))
         number = hits.sum(axis=1)
         lists = np.full((len(hits), max(number.max(), 1)), -1)
         for row, own in enumerate(hits):
@@ -122,6 +126,9 @@ def _take(part: Windows, lists: Any, energy: Any, y: Any, x: Any, used: Any) -> 
     own = jnp.maximum(lists, 0)
     row = y[:, None, :] - jnp.asarray(part.y0)[own][:, :, None]
     column = x[:, None, :] - jnp.asarray(part.x0)[own][:, :, None]
+    if part.turn is not None:
+        column = column % len(part.turn)
+        used = used & (x >= part.turn.start) & (x < part.turn.stop)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     inside = inside & (lists >= 0)[:, :, None] & used[:, None, :]
     at_energy = energy[:, None, :] if part.edisp is None else jnp.zeros_like(energy)[:, None, :]

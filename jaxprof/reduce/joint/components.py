@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from jaxprof.datasets import MapDataset
 from jaxprof.models.spatial import PointSpatialModel
 from jaxprof.reduce.joint.cubes import cube_emission, cube_templates, resolved
+from jaxprof.reduce.joint.curvature import STEEP
 from jaxprof.reduce.joint.emission import Emission, region_emissions, source_emission
 from jaxprof.reduce.joint.kernels import moment_degree, psf_margin
 from jaxprof.reduce.region_checks import listed
@@ -155,16 +156,39 @@ def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> Non
         )
 
 
-def warn_steep(steep: NDArray[np.bool_], components: Components, name: str) -> None:
-    """Warn of bins and point sources (C,) around which pixels change by more than is followed."""
+TORN = (
+    "the map's projection ends, as along the seam of a map of the whole sky, and what leaks across "
+    "is lost"
+)
+
+
+def warn_steep(gradients: Array, components: Components, name: str) -> None:
+    """Warn of bins and point sources around which pixels change by more than is followed.
+
+    Parameters
+    ----------
+    gradients : ndarray, shape (C,)
+        See `Planes.gradient`; infinite where the projection ends within the PSF.
+    components : Components
+        All of them.
+    name : str
+        Name of the dataset.
+    """
     n = components.n_bins
-    said = [listed(np.flatnonzero(steep[:n]), n)] if steep[:n].any() else []
-    for source, found in zip(components.sources, steep[components.n_regions :], strict=True):
-        if found and isinstance(source.spatial_model, PointSpatialModel):
-            said.append(f"source {source.name!r}")
-    if said:
+
+    def named(chosen: NDArray[np.bool_]) -> str:
+        said = [listed(np.flatnonzero(chosen[:n]), n)] if chosen[:n].any() else []
+        for source, found in zip(components.sources, chosen[components.n_regions :], strict=True):
+            if found and isinstance(source.spatial_model, PointSpatialModel):
+                said.append(f"source {source.name!r}")
+        return ", ".join(said)
+
+    steep, torn = named(gradients > STEEP), named(np.isinf(gradients))
+    if steep:
         warn_user(
-            f"{', '.join(said)}: within the PSF of dataset {name!r} the map's pixels change by "
+            f"{steep}: within the PSF of dataset {name!r} the map's pixels change by "
             "more than is followed, as next to a pole or to the edge of a projection; predicted "
-            "counts may be off by some percent of their peak. Use a map with its reference nearby"
+            "counts may be off by some percent of their peak"
+            + (f". Within that of {torn} {TORN}" if torn else "")
+            + ". Use a map with its reference nearby"
         )

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from jaxprof.reduce.joint.emission import Emission
 from jaxprof.sky import WcsGeom
+from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.regions.grid import sky_vectors
 from jaxprof.sky.regions.sphere import local_axes, unit_vectors
 
@@ -98,6 +99,12 @@ class Planes:
         largest = np.max(2 * size / np.where(distance > 0, distance, 1.0))
         return float(largest) if np.isfinite(largest) else np.inf
 
+    def beyond(self, index: int, emission: Emission) -> bool:
+        """Whether some emission is beyond 90 deg from its centre, where the plane is no guide."""
+        y, x = np.nonzero(emission.weights)
+        points = sky_vectors(self.geom.wcs, x + emission.x0, y + emission.y0)
+        return bool(np.any(points @ self.axes[index, 2] < 0))
+
     def _undamped(self, index: int, y: Array, x: Array) -> tuple[Array, Array]:
         """Displacements and offsets from the centre, (2, ...), NaN off the projection."""
         y, x = np.broadcast_arrays(np.asarray(y, float), np.asarray(x, float))
@@ -106,6 +113,7 @@ class Planes:
         scale = np.rad2deg(np.arctan2(away, points[:, 2])) / np.where(away > 0, away, 1.0)
         at = np.linalg.solve(self.matrix[index], (points[:, :2] * scale[:, np.newaxis]).T)
         offset = np.stack([x.ravel(), y.ravel()]) - self.origin[index][:, np.newaxis]
+        offset[0] = unwrapped(offset[0], 0.0, self.geom.turn)
         return (at - offset).reshape(2, *x.shape), offset.reshape(2, *x.shape)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,15 @@ from numpy.typing import NDArray
 
 from jaxprof.models.spatial import ConstantSpatialModel, PointSpatialModel, SpatialModel
 from jaxprof.reduce.joint.brightness import brightness_moments, pixel_place
-from jaxprof.reduce.joint.quadrature import adaptive_moments, even_moments, extent, window
+from jaxprof.reduce.joint.quadrature import (
+    adaptive_moments,
+    cut_window,
+    even_moments,
+    extent,
+    window,
+)
 from jaxprof.sky import WcsGeom, WcsNDMap
+from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.models import TemplateSpatialModel
 from jaxprof.sky.moments import orders, point_moments
 from jaxprof.sky.regions.conversion import region_list
@@ -138,6 +145,11 @@ def region_emissions(
         degree = 0
     templates = _templates(template, len(items))
     pixel_regions = grid_regions(items, geom)
+    geom = geom.closed()
+    # The parts of a compound region are on the map alone: they may lie on both sides of its seam.
+    pixel_regions = [
+        region if region.parts else replace(region, geom=geom) for region in pixel_regions
+    ]
     # Regions may be in any frame; all else happens in that of the map.
     centers = region_centers(items).transform_to(wcs_to_celestial_frame(geom.wcs))
     limit = box_limit(geom)
@@ -229,7 +241,7 @@ def source_emission(
         )
     n_sub = None if oversampling is None else _positive_int(oversampling, "oversampling")
     kept = None if margin is None else _positive_int(margin, "margin", least=0)
-    ny, nx = geom.npix_shape
+    geom = geom.closed()
     if isinstance(spatial_model, ConstantSpatialModel):
         size = geom.solid_angle().to_value("sr")
         return Emission(0, 0, (size / size.sum())[np.newaxis], geom.center_skydir, np.nan)
@@ -241,7 +253,7 @@ def source_emission(
         offset = (position[0] - x0, position[1] - y0)
         return Emission(y0, x0, np.ones((1, 1, 1)), center, np.nan, offset)
     sizes = extent(spatial_model)
-    box, cut = _cut(window(center, sizes.radius, geom), geom, kept)
+    box, cut = cut_window(window(center, sizes.radius, geom), geom, kept)
     if box is None:
         return Emission(0, 0, np.zeros((1, 1, 1)), center, np.nan)
     if n_sub is None:
@@ -277,33 +289,6 @@ def _source_place(model: Any, geom: WcsGeom) -> tuple[SkyCoord, tuple[float, flo
     return center, (x, y)
 
 
-def _cut(
-    box: tuple[int, int, int, int] | None, geom: WcsGeom, margin: int | None
-) -> tuple[tuple[int, int, int, int] | None, bool]:
-    """Cut a window (x0, x1, y0, y1) at the map plus a margin; None if nothing is left.
-
-    A source whose window is not known gets the map plus the margin.
-    """
-    ny, nx = geom.npix_shape
-    if margin is None and box is not None:
-        x0, x1, y0, y1 = box
-        if (x1 - x0) * (y1 - y0) > box_limit(geom):
-            raise ValueError(
-                f"spatial_model covers {x1 - x0} x {y1 - y0} pixels of the map's grid, more "
-                f"than the {box_limit(geom)} allowed; give a margin around the map"
-            )
-        return box, False
-    m = margin or 0
-    whole = (-m, nx + m, -m, ny + m)
-    if box is None:
-        return whole, True
-    x0, x1 = max(box[0], whole[0]), min(box[1], whole[1])
-    y0, y1 = max(box[2], whole[2]), min(box[3], whole[3])
-    if x0 >= x1 or y0 >= y1:
-        return None, True
-    return (x0, x1, y0, y1), (x0, x1, y0, y1) != box
-
-
 def _template_emission(
     model: TemplateSpatialModel, geom: WcsGeom, n_sub: int | None, margin: int | None, degree: int
 ) -> Emission:
@@ -312,6 +297,8 @@ def _template_emission(
     x, y = (np.linspace(-0.5, n - 0.5, 65) for n in (nx, ny))
     corners = own.wcs.pixel_to_world(*np.meshgrid(x, y))
     px, py = (np.asarray(p) for p in corners.to_pixel(geom.wcs, mode="wcs"))
+    middle = own.center_skydir.transform_to(wcs_to_celestial_frame(geom.wcs))
+    px = unwrapped(px, np.nan_to_num(pixel_place(middle, geom)[0]), geom.turn)
     known = np.isfinite(px + py)
     box = None
     if known.all():
@@ -323,8 +310,7 @@ def _template_emission(
             int(np.floor(py.min())) - pad,
             int(np.ceil(py.max())) + pad + 1,
         )
-    box, cut = _cut(box, geom, margin)
-    middle = own.center_skydir.transform_to(wcs_to_celestial_frame(geom.wcs))
+    box, cut = cut_window(box, geom, margin)
     if box is None:
         return Emission(0, 0, np.zeros((1, 1, 1)), middle, np.nan)
     if n_sub is None:

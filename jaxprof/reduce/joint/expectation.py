@@ -12,11 +12,12 @@ import numpy as np
 from jaxprof.datasets import MapDataset
 from jaxprof.datasets.folding import dataset_to_fold
 from jaxprof.reduce.joint.bins import templates_at
-from jaxprof.reduce.joint.components import source_emissions
+from jaxprof.reduce.joint.components import TORN, source_emissions
 from jaxprof.reduce.joint.folding import Folding, check_energies
 from jaxprof.reduce.joint.kernels import missing_psf, moment_degree
 from jaxprof.sky import WcsNDMap
 from jaxprof.sky.models import SkyModel, model_list
+from jaxprof.user_warning import warn_user
 
 Dataset = TypeVar("Dataset", bound=MapDataset)
 
@@ -50,6 +51,12 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
         If the dataset has no PSF, exposure or pixels, its PSF or energy dispersion is none where
         it is used, the models are none, or the map's projection cannot show one of them.
 
+    Warns
+    -----
+    UserWarning
+        If the map's projection ends within the PSF of a source (at the seam of a map of the whole
+        sky, unless its columns close on themselves there): what leaks across is lost.
+
     See Also
     --------
     expected_dataset : A dataset with these counts, to be estimated like the data.
@@ -75,6 +82,10 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
             emissions = source_emissions([model], dataset, degree, name="models")
             folding = Folding(dataset, emissions)
             check_energies(folding, used)
+            if hasattr(model.spatial_model, "lon_0") and folding.gradients[0] == np.inf:
+                warn_user(
+                    f"models: {model.name!r}: within the PSF of dataset {dataset.name!r} {TORN}"
+                )
             windows = folding.windows(flux[np.newaxis])
             only = [np.zeros((1, 1), int)]
             for k, image in enumerate(total):

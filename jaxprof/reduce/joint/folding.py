@@ -73,6 +73,8 @@ class Windows:
         Pixel of the map at the lower left of each window.
     first : int
         Index of the first component; the others follow.
+    turn : range or None
+        Columns of the map if it closes on itself, see `jaxprof.sky.closed.whole_turn`.
     """
 
     values: Any
@@ -80,6 +82,7 @@ class Windows:
     y0: Any
     x0: Any
     first: int = field(default=0, metadata={"static": True})
+    turn: range | None = field(default=None, metadata={"static": True})
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -100,8 +103,8 @@ class Folding:
     problems : dict of int to str
         What is wrong with the responses, by the reconstructed energy whose prediction it spoils;
         see `check_energies`.
-    steep : ndarray of bool, shape (C,)
-        Components around which pixels change by more than is followed.
+    gradients : ndarray, shape (C,)
+        How much pixels change around each component, see `Planes.gradient`.
 
     Raises
     ------
@@ -113,7 +116,7 @@ class Folding:
         if dataset.psf is None:
             raise missing_psf(dataset)
         self.reco_psf = isinstance(dataset.psf, RecoPSFMap)
-        geom = dataset.geom.to_image()
+        geom = dataset.geom.to_image().closed()
         # Nothing travels further than from where it starts across the map.
         self.farthest = max(geom.npix_shape) + max(
             pixels_off_map(e, geom.npix_shape) for e in emissions
@@ -134,12 +137,20 @@ class Folding:
         wide = 2 * psf_radius(dataset).max()
         self.radius = wide / size
         self.planes = tangent_planes(geom, emissions, matrices)
-        gradients = np.array([self.planes.gradient(i, e, wide) for i, e in enumerate(emissions)])
-        self.steep = gradients > STEEP
+        self.gradients = np.array(
+            [self.planes.gradient(*own, wide) for own in enumerate(emissions)]
+        )
+        # Around most of what covers the sky the plane at its centre is worse than none.
+        flat = [
+            i
+            for i, emission in enumerate(emissions)
+            if self.gradients[i] > STEEP and self.planes.beyond(i, emission)
+        ]
         self.inputs: list[FoldingInput] = []
         for part, photons in zip(parts, images, strict=True):
             chunk = emissions[part]
-            bent = gradients[part] > FLAT
+            bent = self.gradients[part] > FLAT
+            bent &= ~np.isin(np.arange(part.start, part.stop), flat)
             inner = inner_displacements(self.planes, part.start, chunk, bent)
             self.inputs.append(
                 FoldingInput(
@@ -226,6 +237,7 @@ class Folding:
             ]
             n = len(part.kernel)
             values = pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)[:n]
+            values = _folded_over(values, self.planes.geom.turn)
             pending = per_true_energy and not self.reco_psf
             found.append(
                 Windows(
@@ -234,6 +246,7 @@ class Folding:
                     y0=part.y0 - half,
                     x0=part.x0 - half,
                     first=part.first,
+                    turn=self.planes.geom.turn,
                 )
             )
         return found
@@ -282,6 +295,15 @@ class Folding:
             per_true_energy=per_true_energy,
             reco_psf=self.reco_psf,
         )
+
+
+def _folded_over(values: Any, turn: range | None) -> Any:
+    """Windows (..., W) of no more than one turn: further columns are added to the first."""
+    if turn is None or values.shape[-1] <= len(turn):
+        return values
+    missing = -values.shape[-1] % len(turn)
+    padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])
+    return padded.reshape(*values.shape[:-1], -1, len(turn)).sum(axis=-2)
 
 
 def check_energies(folding: Folding, used: Array) -> None:

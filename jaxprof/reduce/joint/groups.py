@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.reduce.joint.response import ForwardResponse, usable_mask
+from jaxprof.sky.closed import wrapped
 
 Array = NDArray[Any]
 
@@ -62,15 +63,12 @@ def flux_coverage(
         share = np.zeros((n_bins, n_e))
         for index, emission in enumerate(own.emissions[:n_bins]):
             h, w = emission.weights.shape
-            y0, x0 = max(emission.y0, 0), max(emission.x0, 0)
-            y1, x1 = min(emission.y0 + h, ny), min(emission.x0 + w, nx)
-            if y1 > y0 and x1 > x0:
+            y0, y1 = max(emission.y0, 0), min(emission.y0 + h, ny)
+            x = wrapped(emission.x0 + np.arange(w), dataset.geom.turn)
+            on_map = (x >= 0) & (x < nx)
+            if y1 > y0 and on_map.any():
                 used = np.zeros((n_e, h, w))
-                at = (
-                    slice(y0 - emission.y0, y1 - emission.y0),
-                    slice(x0 - emission.x0, x1 - emission.x0),
-                )
-                used[:, *at] = usable[:, y0:y1, x0:x1]
+                used[:, y0 - emission.y0 : y1 - emission.y0, on_map] = usable[:, y0:y1, x[on_map]]
                 # Over a sum in the same order: exactly one if nothing is cut.
                 whole = (np.ones_like(used) * emission.weights).sum(axis=(1, 2))
                 share[index] = (used * emission.weights).sum(axis=(1, 2)) / whole

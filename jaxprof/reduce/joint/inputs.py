@@ -13,6 +13,7 @@ from scipy.ndimage import map_coordinates
 from jaxprof.datasets import MapDataset
 from jaxprof.reduce.joint.emission import Emission
 from jaxprof.reduce.joint.kernels import sufficient_degree
+from jaxprof.sky.closed import wrapped
 from jaxprof.sky.moments import orders
 
 Array = NDArray[Any]
@@ -71,7 +72,7 @@ def exposures(dataset: MapDataset, chunk: Sequence[Emission]) -> Array:
     for index, emission in enumerate(chunk):
         h, w = emission.weights.shape
         y = np.clip(np.arange(emission.y0, emission.y0 + h), 0, ny - 1)
-        x = np.clip(np.arange(emission.x0, emission.x0 + w), 0, nx - 1)
+        x = np.clip(wrapped(emission.x0 + np.arange(w), exposure.geom.turn), 0, nx - 1)
         seen = exposure.data[:, y[:, np.newaxis], x].astype(np.float64)
         shift = emission.centroids()
         if shift is not None:

@@ -72,6 +72,9 @@ def pixel_matrices(geom: WcsGeom, positions: SkyCoord) -> Array:
     east = np.rad2deg(np.arctan2(np.cos(lat) * np.sin(turn), ahead))
     north = np.rad2deg(np.arcsin(up))
     offsets = np.stack([east, north], axis=1)
+    # Next to the edge of a projection one side tells.
+    offsets = np.where(np.isfinite(offsets), offsets, -offsets[..., [1, 0, 3, 2]])
+    known &= np.isfinite(offsets).all(axis=(1, 2))
     found[known] = np.stack(
         [offsets[..., 0] - offsets[..., 1], offsets[..., 2] - offsets[..., 3]], axis=-1
     )[known]

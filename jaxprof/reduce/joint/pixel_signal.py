@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.reduce.joint.response import DatasetResponse
+from jaxprof.sky.closed import wrapped
 
 Array = NDArray[Any]
 
@@ -21,13 +22,15 @@ def pixel_signal(own: DatasetResponse, coefficients: Array, bins: slice) -> Arra
         values = np.asarray(part.values)
         for index in range(len(part)):
             factor = coefficients[part.first + index]
-            y0, x0 = int(part.y0[index]), int(part.x0[index])
+            y0 = int(part.y0[index])
             height, width = values.shape[-2:]
             y = slice(max(y0, 0), min(y0 + height, ny))
-            x = slice(max(x0, 0), min(x0 + width, nx))
-            if y.start >= y.stop or x.start >= x.stop:
+            x = wrapped(int(part.x0[index]) + np.arange(width), part.turn)
+            on_map = (x >= 0) & (x < nx)
+            x = x[on_map]
+            if y.start >= y.stop or not len(x):
                 continue
-            inner = values[index][..., y.start - y0 : y.stop - y0, x.start - x0 : x.stop - x0]
+            inner = values[index][..., y.start - y0 : y.stop - y0, on_map]
             if part.edisp is None:
                 image = np.einsum("q,qehw->ehw", factor, inner[:, bins])
             else:

@@ -27,8 +27,9 @@ from jaxprof.reduce.joint.brightness import (
     model_positions,
 )
 from jaxprof.sky import WcsGeom
+from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.moments import point_moments
-from jaxprof.sky.regions.pixels import BLOCK
+from jaxprof.sky.regions.pixels import BLOCK, box_limit
 
 Array = NDArray[Any]
 _LOST = 1e-6  # of the flux may lie outside the window of a source
@@ -112,9 +113,44 @@ def window(center: SkyCoord, radius: float, geom: WcsGeom) -> tuple[int, int, in
     x, y = (np.asarray(p) for p in points.to_pixel(geom.wcs, mode="wcs"))
     if not np.isfinite(x + y).all():
         return None
+    x = unwrapped(x, x[0, 0], geom.turn)
     pad_x, pad_y = 1 + 0.01 * np.ptp(x), 1 + 0.01 * np.ptp(y)
     low_x, low_y = math.floor(x.min() - pad_x), math.floor(y.min() - pad_y)
     return low_x, math.ceil(x.max() + pad_x) + 1, low_y, math.ceil(y.max() + pad_y) + 1
+
+
+def cut_window(
+    box: tuple[int, int, int, int] | None, geom: WcsGeom, margin: int | None
+) -> tuple[tuple[int, int, int, int] | None, bool]:
+    """Cut a window (x0, x1, y0, y1) at the map plus a margin; None if nothing is left.
+
+    A source whose window is not known gets the map plus the margin.
+    """
+    ny, nx = geom.npix_shape
+    turn = geom.turn
+    if turn is not None and box is not None and box[1] - box[0] > len(turn):
+        box = (turn.start, turn.stop, *box[2:])
+    if margin is None and box is not None:
+        x0, x1, y0, y1 = box
+        if (x1 - x0) * (y1 - y0) > box_limit(geom):
+            raise ValueError(
+                f"spatial_model covers {x1 - x0} x {y1 - y0} pixels of the map's grid, more "
+                f"than the {box_limit(geom)} allowed; give a margin around the map"
+            )
+        return box, False
+    m = margin or 0
+    whole = (-m, nx + m, -m, ny + m)
+    if turn is not None:
+        # No column is far from the map.
+        across = (turn.start, turn.stop) if box is None else box[:2]
+        whole = (*across, *whole[2:])
+    if box is None:
+        return whole, True
+    x0, x1 = max(box[0], whole[0]), min(box[1], whole[1])
+    y0, y1 = max(box[2], whole[2]), min(box[3], whole[3])
+    if x0 >= x1 or y0 >= y1:
+        return None, True
+    return (x0, x1, y0, y1), (x0, x1, y0, y1) != box
 
 
 def even_moments(

@@ -297,7 +297,7 @@ def dataset_response(
     shapes = sky_shapes(regions)
     members = member_pixels(region_members(shapes, dataset.geom), dataset.geom.npix_shape)
     warn_bins_off_map(emissions[: components.n_bins], dataset)
-    warn_steep(folding.steep, components, dataset.name)
+    warn_steep(folding.gradients, components, dataset.name)
     usable = usable_mask(dataset)
     if mask_policy == "strict":
         check_uncut(usable[bins, members.y, members.x], members, dataset.name)

@@ -234,7 +234,8 @@ def region_box(region: GridRegion) -> tuple[int, int, int, int] | None:
     outlines = region.outlines()
     if outlines is None:
         ny, nx = region.geom.npix_shape
-        return 0, nx, 0, ny
+        turn = region.geom.turn or range(nx)
+        return turn.start, turn.stop, 0, ny
     if not outlines:
         return None
     low = np.floor(np.min([v.min(axis=0) for _, v in outlines], axis=0)).astype(int)

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from astropy.wcs.utils import wcs_to_celestial_frame
 
+from jaxprof.sky.closed import ClosedWCS, unwrapped
 from jaxprof.sky.regions.grid import pixel_positions, sky_vectors
 from jaxprof.sky.regions.membership import combine, within
 from jaxprof.sky.regions.outlines import outline_loops
@@ -69,6 +70,8 @@ class GridRegion:
         loops = []
         for sign, points in outline_loops(self.shapes, self.node, unit):
             x, y = pixel_positions(self.geom.wcs, points)
+            if isinstance(self.geom.wcs, ClosedWCS):
+                x = unwrapped(x, _center(self)[0], self.geom.turn)
             shown = np.isfinite(x + y)
             if not shown.any() and not np.isfinite(_center(self)).all():
                 return []
