@@ -67,10 +67,10 @@ def dense_problem(data):
         mask = np.asarray(block.mask)
         index = np.cumsum(mask.ravel()).reshape(mask.shape) - 1 + start
         templates = np.asarray(block.templates)[:, :, 0]
-        tile, neighbour, slot = np.nonzero((templates > 0) & mask[:, np.newaxis])
-        rows.append(index[tile, slot])
+        tile, neighbour, counts_bin = np.nonzero((templates > 0) & mask[:, np.newaxis])
+        rows.append(index[tile, counts_bin])
         columns.append(np.asarray(block.components)[tile, neighbour])
-        values.append(templates[tile, neighbour, slot])
+        values.append(templates[tile, neighbour, counts_bin])
         counts.append(np.asarray(block.counts)[mask])
         background.append(np.asarray(block.background)[mask])
         start += mask.sum()
@@ -102,23 +102,23 @@ def scipy_fit(counts, background, matrix, start, held=None):
         value = total @ x - np.sum(counts[seen] * np.log(npred))
         return value, total - inner.T @ (counts[seen] / npred)
 
-    walls = np.zeros(len(counts), bool)
+    active = np.zeros(len(counts), bool)
     while True:
-        limits = optimize.LinearConstraint(scaled[walls].toarray(), -background[walls], np.inf)
+        limits = optimize.LinearConstraint(scaled[active].toarray(), -background[active], np.inf)
         found = optimize.minimize(
             function,
             x,
             jac=True,
             method="SLSQP",
             bounds=bounds,
-            constraints=[limits] if walls.any() else [],
+            constraints=[limits] if active.any() else [],
             options={"maxiter": 2000, "ftol": 1e-14},
         )
         x = found.x
-        new = (background + scaled @ x < -1e-9 * (background + 1e-9)) & ~seen & ~walls
+        new = (background + scaled @ x < -1e-9 * (background + 1e-9)) & ~seen & ~active
         if not new.any():
             return scale * x, 2 * found.fun, found.success
-        walls |= new
+        active |= new
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ class Spectra:
 
 @dataclass(frozen=True)
 class Part:
-    """Slots of a data set: cash with a background, or On-Off if ``n_off`` is given."""
+    """Counts bins of a data set: cash with a background, or On-Off if ``n_off`` is given."""
 
     counts: np.ndarray  # (n,)
     templates: np.ndarray  # (C, Q, n)
@@ -66,7 +66,7 @@ class Part:
         return replace(self, **arrays)
 
 
-def tiled(array, tiles, size):
+def batched(array, tiles, size):
     """(..., n) -> (..., tiles, size), filled up with zeros."""
     array = np.asarray(array)
     pad = tiles * size - array.shape[-1]
@@ -76,9 +76,9 @@ def tiled(array, tiles, size):
 
 
 def block_of(part, tiles, size, rng=None):
-    """A block of the part's slots; ``rng`` mixes the lists of components of the tiles."""
+    """A block of the part's counts bins; ``rng`` mixes the lists of components of the tiles."""
     n_components, n = part.templates.shape[0], part.templates.shape[-1]
-    templates = np.moveaxis(tiled(part.templates, tiles, size), 2, 0)
+    templates = np.moveaxis(batched(part.templates, tiles, size), 2, 0)
     components = np.tile(np.arange(n_components), (tiles, 1))
     if rng is not None:
         components = rng.permuted(components, axis=1)
@@ -88,13 +88,13 @@ def block_of(part, tiles, size, rng=None):
         components[unused] = rng.integers(0, n_components, unused.sum())
 
     def row(value):
-        return tiled(np.broadcast_to(np.asarray(value, float), n), tiles, size)
+        return batched(np.broadcast_to(np.asarray(value, float), n), tiles, size)
 
     common = {
         "offset": row(part.offset),
         "templates": templates,
         "components": components,
-        "mask": tiled(np.ones(n, bool), tiles, size),
+        "mask": batched(np.ones(n, bool), tiles, size),
         "dataset": part.dataset,
     }
     if part.n_off is not None:

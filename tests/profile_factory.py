@@ -17,10 +17,10 @@ EDGES = np.array([[0.01, 0.1], [0.2, 0.5]])  # TeV, with a gap
 SCAN = np.linspace(-1, 9, 41)
 
 
-def make_data(n_bins=4, n_groups=2, n_slots=3, seed=1):
-    """Cash data: fit (1, 1) has no counts, fit (2, 0) no unmasked slot."""
+def make_data(n_bins=4, n_groups=2, n_counts_bins=3, seed=1):
+    """Cash data: fit (1, 1) has no counts, fit (2, 0) no unmasked counts bin."""
     rng = np.random.default_rng(seed)
-    shape = (n_bins, n_groups, n_slots)
+    shape = (n_bins, n_groups, n_counts_bins)
     background = rng.uniform(1, 9, shape)
     signal = rng.uniform(2, 6, shape)
     counts = rng.poisson(background + 1.5 * signal)

@@ -61,8 +61,8 @@ def test_the_core_in_a_few_lines():
     np.testing.assert_allclose(norm, [8.5 / 6, -0.75], rtol=1e-12)
     # Without counts the statistic 2 (4.5 + 6 x) rises by 4 from its end at x = -0.75.
     np.testing.assert_allclose(names["upper"][1, 0], -0.75 + 4 / 12, rtol=1e-12)
-    # All slots have the same prediction mu, and the score is sum s (1 - n / mu): by the implicit
-    # function theorem dnorm/db_i = -n_i / (s sum n).
+    # All counts bins have the same prediction mu, and the score is sum s (1 - n / mu): by the
+    # implicit function theorem dnorm/db_i = -n_i / (s sum n).
     counts = np.array([9.0, 4.0, 0.0])
     np.testing.assert_allclose(names["gradient"][0, 0], -0.5 * counts / 13, rtol=1e-10)
 

@@ -28,7 +28,7 @@ from jaxprof.user_warning import warn_user
 Array = NDArray[Any]
 
 ROUNDS = 8
-"""How often pixels are given slots of their own before all of a group get them."""
+"""How often pixels are given counts bins of their own before all of a group get them."""
 
 LOST = 1e10
 """Expected background over counts above which joint fits may lose the counts by rounding."""

@@ -50,7 +50,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         optimised again, which takes time: of 51 bins on 20 000 pixels and energies, with many
         empty pixels, limits and scans take about 0.2 s a bin for each quantity, and longer with
         free spectral parameters. The sensitivity of a bin takes the other parameters as fitted; it
-        needs a slot for every pixel, and two seconds a bin there.
+        needs a counts bin for every pixel, and two seconds a bin there.
     sum_over_energy_groups : bool
         Whether the energies of a group are summed before the fit.
     norm : NormParameter or dict, optional

@@ -14,7 +14,7 @@ from jaxprof.estimators.fitting import GroupResult
 from jaxprof.likelihood.goodness import cash_expectation
 from jaxprof.likelihood.statistics import wstat_rates
 from jaxprof.reduce.energy_groups import log_energies
-from jaxprof.reduce.joint.counts import cell_values
+from jaxprof.reduce.joint.counts import pixel_values
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.response import DatasetResponse
@@ -43,7 +43,7 @@ class Prediction:
     n_slots : ndarray, shape (B,)
         Number of pixels in use, summed over energies and datasets.
     goodness : dict of float
-        ``stat``, ``expected``, ``variance`` and ``n_slots`` of the whole fit.
+        ``stat``, ``expected``, ``variance`` and ``n_counts_bins`` of the whole fit.
     """
 
     counts: Array
@@ -55,7 +55,7 @@ class Prediction:
     npred_other: Array
     npred_leaked: Array
     response: Array
-    n_slots: Array
+    n_counts_bins: Array
     goodness: dict[str, float]
 
 
@@ -87,14 +87,14 @@ def predict(problem: JointProblem, result: GroupResult) -> Prediction:
     n_bins, n_regions = components.n_bins, components.n_regions
     columns: dict[str, list[Array]] = {}
     matrix = np.zeros((n_bins, n_bins))
-    n_slots = np.zeros(n_bins)
+    n_counts_bins = np.zeros(n_bins)
     goodness = dict.fromkeys(("stat", "expected", "variance", "n_slots"), 0.0)
     for number, (dataset, own) in enumerate(problem.pairs()):
         bins = result.group.bins[number]
         sums = own.per_component(len(components))[..., bins]
         fitted = np.einsum("cq,ncqe->nce", result.coefficients[number], sums)
         at_one = np.einsum("cq,ncqe->nc", result.coefficients_one[number], sums)
-        members = own.cells.members[:, :n_bins].astype(float)
+        members = own.disjoint.members[:, :n_bins].astype(float)
         counts, background, on = _observed(dataset, own, result, number, fitted.sum(axis=1))
         signal = fitted.sum(axis=2)
         own_signal = np.einsum("nb,nb->b", members, signal[:, :n_bins])
@@ -112,17 +112,17 @@ def predict(problem: JointProblem, result: GroupResult) -> Prediction:
         for name, value in values.items():
             columns.setdefault(name, []).append(value)
         matrix += members.T @ at_one[:, :n_bins]
-        n_slots += members.T @ own.mask[bins].sum(axis=(0, 2))
+        n_counts_bins += members.T @ own.mask[bins].sum(axis=(0, 2))
         part = _goodness(dataset, own, result, number)
         goodness = {name: goodness[name] + part[name] for name in goodness}
     stacked = {name: np.stack(parts, axis=-1) for name, parts in columns.items()}
-    return Prediction(**stacked, response=matrix, n_slots=n_slots, goodness=goodness)
+    return Prediction(**stacked, response=matrix, n_counts_bins=n_counts_bins, goodness=goodness)
 
 
 def _observed(
     dataset: MapDataset, own: DatasetResponse, result: GroupResult, number: int, signal: Array
 ) -> tuple[Array, Array, Array | None]:
-    """Counts and background of each cell, and for On-Off data the ON rate; ``signal`` is (N, E)."""
+    """Counts and background of disjoint regions; ON rates of On-Off data. ``signal`` is (N, E)."""
     bins = result.group.bins[number]
     if isinstance(dataset, MapDatasetOnOff):
         block = next(b for b in result.data.blocks if hasattr(b, "n_on") and b.dataset == number)
@@ -137,21 +137,23 @@ def _observed(
             np.asarray(rate_on).sum(axis=1),
         )
     assert dataset.counts is not None
-    counts = cell_values(dataset.counts.data, own, bins).sum(axis=(0, 2))
+    counts = pixel_values(dataset.counts.data, own, bins).sum(axis=(0, 2))
     return counts, _background(dataset, own, result, number).sum(axis=(0, 2)), None
 
 
 def _background(
     dataset: MapDataset, own: DatasetResponse, result: GroupResult, number: int
 ) -> Array:
-    """Background and fixed counts in the pixels of the cells, (E, N, P)."""
+    """Background and fixed counts in the pixels of the disjoint regions, (E, N, P)."""
     bins = result.group.bins[number]
     factor = background_factor(result, number, log_energies(dataset.energy_axis, bins))
     total = np.zeros(own.mask[bins].shape)
     if dataset.background is not None:
-        total += factor[:, np.newaxis, np.newaxis] * cell_values(dataset.background.data, own, bins)
+        total += factor[:, np.newaxis, np.newaxis] * pixel_values(
+            dataset.background.data, own, bins
+        )
     if dataset.npred_sources is not None:
-        total += cell_values(dataset.npred_sources.data, own, bins)
+        total += pixel_values(dataset.npred_sources.data, own, bins)
     return total
 
 
@@ -169,10 +171,10 @@ def _goodness(
         none = dict.fromkeys(("stat", "expected", "variance"), np.nan)
         return {**none, "n_slots": float(mask.sum())}
     assert dataset.counts is not None
-    counts = cell_values(dataset.counts.data, own, bins)[mask]
+    counts = pixel_values(dataset.counts.data, own, bins)[mask]
     npred = _background(dataset, own, result, number)
     npred = npred + pixel_signal(own, result.coefficients[number], bins)
-    # Rounding, and pixels of a cell without counts, may lie below zero.
+    # Rounding, and pixels of a disjoint region without counts, may lie below zero.
     npred = np.maximum(npred[mask], 1e-25)
     ratio = np.where(counts > 0, counts, 1.0) / npred
     terms = npred - counts + np.where(counts > 0, counts * np.log(ratio), 0.0)

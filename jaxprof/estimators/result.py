@@ -117,7 +117,7 @@ def _quantities(
 def _refined(status: Array, predictions: list[Prediction], in_use: Array) -> Array:
     """Tell bins without counts, and without any pixel in use, from other special cases."""
     counts = np.stack([p.counts.sum(axis=-1) for p in predictions], axis=1)
-    pixels = np.stack([p.n_slots for p in predictions], axis=1)
+    pixels = np.stack([p.n_counts_bins for p in predictions], axis=1)
     empty = (status == Status.BOUNDARY) & (counts == 0) & (pixels > 0)
     status = np.where(empty, Status.ZERO_COUNTS, status)
     # What leaks out of a bin without a pixel in use may still tell its norm, but not without the

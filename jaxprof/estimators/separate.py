@@ -337,7 +337,7 @@ def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:
         backgrounds.append(np.where(block.mask, background, 0.0))
         signals.append(np.where(block.mask, total, 0.0))
         references.append(reference)
-    owner = reduction.slot_dataset
+    owner = reduction.bin_dataset
 
     def per_dataset(parts: list[Array]) -> Array:
         values = np.concatenate(parts, axis=2)

@@ -76,7 +76,7 @@ def goodness_table(results: Sequence[GroupResult], predictions: Sequence[Predict
     -------
     Table
         Columns ``stat`` (with the saturated term, over all pixels of the fit), ``expected`` and
-        ``std`` of it if the fitted prediction is true, ``n_slots``, ``n_free`` and
+        ``std`` of it if the fitted prediction is true, ``n_counts_bins``, ``n_free`` and
         ``z = (stat - expected) / std``. Fitting lowers ``stat`` by about ``n_free`` where counts
         are many.
     """
@@ -86,6 +86,6 @@ def goodness_table(results: Sequence[GroupResult], predictions: Sequence[Predict
         std = np.sqrt(found["variance"])
         z = (found["stat"] - found["expected"]) / std if std > 0 else np.nan
         n_free = int(np.sum(np.asarray(result.data.free)))
-        n_slots = found["n_slots"]
-        rows.append((found["stat"], found["expected"], std, n_slots, n_free, z))
+        n_counts_bins = found["n_slots"]
+        rows.append((found["stat"], found["expected"], std, n_counts_bins, n_free, z))
     return Table(rows=rows, names=("stat", "expected", "std", "n_slots", "n_free", "z"))

@@ -21,13 +21,13 @@ from jaxprof.likelihood.joint_data import JointBlock, JointData, JointOnOffBlock
 from jaxprof.likelihood.joint_model import (
     Barrier,
     axis_of,
+    bin_derivatives,
+    bin_differences,
     coefficients,
     derivatives,
     difference,
     predictions,
     slopes,
-    slot_derivatives,
-    slot_differences,
 )
 from jaxprof.solvers.linear import factor_solve, scaled_factor
 
@@ -177,7 +177,7 @@ def _profiled(
         for block, _mu, base, row, at in parts:
             npred = base + x[at][..., None] * row
             one, two = jax.vmap(
-                lambda own, b=block: slot_derivatives(b, own, jnp.zeros_like(own))[:2], 1, 1
+                lambda own, b=block: bin_derivatives(b, own, jnp.zeros_like(own))[:2], 1, 1
             )(npred)
             score = score.at[at].add(jnp.sum(one * row, axis=-1))
             curvature = curvature.at[at].add(jnp.sum(two * row**2, axis=-1))
@@ -203,9 +203,9 @@ def _profiled(
         npred = base + x[at][..., None] * row
 
         def score_of(own: jax.Array, b: Block = block) -> jax.Array:
-            return slot_derivatives(b, own, jnp.zeros_like(own))[0]
+            return bin_derivatives(b, own, jnp.zeros_like(own))[0]
 
-        terms = jax.vmap(lambda own, b=block, m=mu: slot_differences(b, own, m), 1, 1)(npred)
+        terms = jax.vmap(lambda own, b=block, m=mu: bin_differences(b, own, m), 1, 1)(npred)
         height = height.at[at].add(jnp.sum(terms, axis=-1))
         scores = jax.vmap(score_of, 1, 1)(npred) - score_of(mu)[:, None]
         local = jnp.einsum("nls,nms->nlm", scores, rows)

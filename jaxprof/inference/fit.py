@@ -42,11 +42,11 @@ def _norm_bracket(data: Blocks, start: jax.Array, counts: jax.Array) -> tuple[ja
     """Two norms that enclose the largest minimiser, of the domain's start and the counts.
 
     The minimum of a sum of convex terms lies between the extremes of their own minima, and right of
-    the domain's start. For cash alone, with ``N`` counts in slots that expect ``S`` at norm one,
-    ``sum n s / mu <= N / (x - start)`` bounds it from above by ``start + N / S``; without any
+    the domain's start. For cash alone, with ``N`` counts in counts bins that expect ``S`` at norm
+    one, ``sum n s / mu <= N / (x - start)`` bounds it from above by ``start + N / S``; without any
     counts it is the leftmost kink.
     """
-    minima = likelihood.slot_minima(data)
+    minima = likelihood.bin_minima(data)
     low = jnp.maximum(jnp.nanmin(minima), start)
     high = jnp.nanmax(minima)
     cash_blocks = [block for block in data if isinstance(block, ProfileData)]
@@ -95,18 +95,18 @@ def _minimise(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]
     v, converged = increasing_root(score_and_slope, unknown(guess), unknown(low), unknown(high))
     kinks = likelihood.kinks(data)
     positions = unknown(kinks)
-    slot = jnp.argmin(jnp.abs(positions - v))
+    at_bin = jnp.argmin(jnp.abs(positions - v))
     # The score's rounding grows with the counts: in float32 it passes the tolerance at 1e6 of them.
     rounding = 8.0 * jnp.finfo(v.dtype).eps * jnp.where(ends, 1.0, jnp.sqrt(variance))
     width = (4.0 * tolerance(v.dtype) + rounding) * (1.0 + jnp.abs(v))
-    near = jnp.abs(positions[slot] - v) <= width
-    centre = jnp.where(near, positions[slot], v)
+    near = jnp.abs(positions[at_bin] - v) <= width
+    centre = jnp.where(near, positions[at_bin], v)
     # One evaluation on both sides tells whether the score changes its sign here at all.
     sides = jax.vmap(score)(centre + width * jnp.asarray([-1, 1]))
     crosses = (sides[0] <= 0) & (sides[1] >= 0)
     # The kink is known exactly; the iteration only tells which one.
-    x = jnp.where(near & crosses, kinks[slot], place(v))
-    return x, near & crosses, slot, converged & crosses
+    x = jnp.where(near & crosses, kinks[at_bin], place(v))
+    return x, near & crosses, at_bin, converged & crosses
 
 
 def _excess(block: Block) -> jax.Array:
@@ -116,22 +116,22 @@ def _excess(block: Block) -> jax.Array:
 
 
 def _fit_bin(data: Blocks, norm_min: jax.Array, norm_max: jax.Array) -> NormFit:
-    """Fit one bin and group; arrays over slots, scalar results."""
-    has_slots = jnp.any(jnp.concatenate([block.mask for block in data]))
+    """Fit one bin and group; arrays over counts bins, scalar results."""
+    has_bins = jnp.any(jnp.concatenate([block.mask for block in data]))
     has_signal = jnp.any(jnp.concatenate([block.npred_ref > 0 for block in data]))
-    valid = has_slots & has_signal
+    valid = has_bins & has_signal
     safe = _fittable(data, valid)
     own = likelihood.scaled(safe)
-    start, is_kink, slot, converged = _minimise(jax.tree.map(jax.lax.stop_gradient, own.data))
+    start, is_kink, at_bin, converged = _minimise(jax.tree.map(jax.lax.stop_gradient, own.data))
     # Bounds that are traced are not checked elsewhere.
     converged = converged & (norm_min < norm_max)
 
     def residual(x: jax.Array) -> jax.Array:
-        at_kink = likelihood.kink_residual(own.data, x, slot)
+        at_kink = likelihood.kink_residual(own.data, x, at_bin)
         return jnp.where(is_kink, at_kink, likelihood.score(own.data, x))
 
     x = differentiable_root(residual, start)
-    kink = jax.lax.stop_gradient(likelihood.kinks(safe)[slot])
+    kink = jax.lax.stop_gradient(likelihood.kinks(safe)[at_bin])
     free = jnp.where(is_kink, kink + own.unit * (x - start), own.norm(x))
     norm = jnp.clip(free, norm_min, norm_max)
     bounded = (free < norm_min) | (free > norm_max)
@@ -143,7 +143,7 @@ def _fit_bin(data: Blocks, norm_min: jax.Array, norm_max: jax.Array) -> NormFit:
     status = jnp.where(counts > 0, status, Status.ZERO_COUNTS)
     status = jnp.where(converged, status, Status.NOT_CONVERGED)
     status = jnp.where(has_signal, status, Status.NO_EXPOSURE)
-    status = jnp.where(has_slots, status, Status.FULLY_MASKED)
+    status = jnp.where(has_bins, status, Status.FULLY_MASKED)
     found = valid & converged
     zero = jnp.zeros_like(norm)
 
@@ -174,10 +174,10 @@ def fit_norms(
     Each fit is a convex problem in one variable, solved by a bracketed Newton iteration to
     rounding. All results are differentiable by the arrays of the data, in forward and reverse mode
     and to any order, also at zero counts and at a kink. There the derivative by the counts of the
-    slot that makes the kink is the right-hand one (counts are not negative). Where another slot
-    without counts is predicted below zero, as most are without any counts, the norm jumps as the
-    first count arrives there; all derivatives by that count are reported as zero. Where a result is
-    NaN, its derivatives are zero: sums over the others can be differentiated.
+    counts bin that makes the kink is the right-hand one (counts are not negative). Where another
+    counts bin without counts is predicted below zero, as most are without any counts, the norm
+    jumps as the first count arrives there; all derivatives by that count are reported as zero.
+    Where a result is NaN, its derivatives are zero: sums over the others can be differentiated.
 
     Parameters
     ----------
@@ -195,9 +195,9 @@ def fit_norms(
     Raises
     ------
     ValueError
-        For arrays of different shapes, NaN or negative values in unmasked slots, or bounds that
-        are not increasing. Inside of jit values are not known yet: results are NaN then, with the
-        status "not converged".
+        For arrays of different shapes, NaN or negative values in unmasked counts bins, or bounds
+        that are not increasing. Inside of jit values are not known yet: results are NaN then, with
+        the status "not converged".
 
     Notes
     -----

@@ -10,8 +10,8 @@ from jaxprof.likelihood.joint_model import Barrier, derivatives, gradient, predi
 from jaxprof.solvers.linear import factor_solve, scaled_factor
 from jaxprof.solvers.solve import implicit_roots
 
-MOST_WALLS = 100
-"""Walls that a minimum may touch, for its derivatives; never more than there are parameters."""
+MOST_ACTIVE = 100
+"""Most constraints that are active at a minimum; never more than there are parameters."""
 
 
 def rooted(
@@ -40,12 +40,12 @@ def rooted(
     args = free, jax.tree.map(jax.lax.stop_gradient, barrier), data, target
     if not all(isinstance(block, JointBlock) for block in data.blocks):
         return implicit_roots(_residual, _solve, z, *args)
-    # Where predictions of slots without counts touch zero, the barrier is so steep that in its
-    # curvature that of the counts is lost by rounding. So the forces of these slots, `width * scale
-    # / prediction`, are unknowns of their own, as in primal-dual methods (Boyd & Vandenberghe 2004,
-    # Convex Optimization, section 11.7).
+    # Where predictions of counts bins without counts touch zero, the barrier is so steep that in
+    # its curvature that of the counts is lost by rounding. So the dual variables of these counts
+    # bins, `width * scale / prediction`, are unknowns of their own, as in primal-dual methods (Boyd
+    # & Vandenberghe 2004, Convex Optimization, section 11.7).
     n_slots = sum(block.mask.size for block in data.blocks)
-    shares = jnp.ones(min(z.size, n_slots, MOST_WALLS), z.dtype)
+    shares = jnp.ones(min(z.size, n_slots, MOST_ACTIVE), z.dtype)
     both = jnp.concatenate([z, shares])
     return implicit_roots(_residual_with_walls, _solve_with_walls, both, *args)[: z.size]
 
@@ -95,33 +95,33 @@ def _slots(data: JointData, z: jax.Array) -> jax.Array:
 def _walls(
     z: jax.Array, barrier: Barrier, data: JointData
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Forces of the slots without counts that push most, these slots, and their predictions."""
+    """Largest dual variables of counts bins without counts, these bins, and their predictions."""
     data, z = _still(data), jax.lax.stop_gradient(z)
     empty = jnp.concatenate([(b.mask & ~(b.counts > 0)).ravel() for b in data.blocks])
     scales = jnp.concatenate([scale.ravel() for scale in barrier.scales])
     npred = _slots(data, z)
     pushed = empty & (npred > 0)
-    force = jnp.where(pushed, barrier.width * scales / jnp.where(pushed, npred, 1.0), 0.0)
-    strength, walls = jax.lax.top_k(force, min(z.size, force.size, MOST_WALLS))
-    return strength, walls, jnp.where(strength > 0, npred[walls], 1.0)
+    dual = jnp.where(pushed, barrier.width * scales / jnp.where(pushed, npred, 1.0), 0.0)
+    strongest, constraints = jax.lax.top_k(dual, min(z.size, dual.size, MOST_ACTIVE))
+    return strongest, constraints, jnp.where(strongest > 0, npred[constraints], 1.0)
 
 
-def _pull(data: JointData, z: jax.Array, walls: jax.Array, forces: jax.Array) -> jax.Array:
-    """Gradient of some slots times their forces."""
+def _pull(data: JointData, z: jax.Array, constraints: jax.Array, duals: jax.Array) -> jax.Array:
+    """Gradient of some counts bins times their dual variables."""
     npred, back = jax.vjp(lambda values: _slots(data, values), z)
-    return back(jnp.zeros_like(npred).at[walls].add(forces))[0]
+    return back(jnp.zeros_like(npred).at[constraints].add(duals))[0]
 
 
 def _residual_with_walls(
     unknown: jax.Array, free: jax.Array, barrier: Barrier, data: JointData, target: jax.Array
 ) -> jax.Array:
-    """The gradient; the product of level and force of the walls, relative to what it should be."""
+    """The gradient; products of slacks and dual variables, relative to what they should be."""
     z, share = unknown[: free.size], unknown[free.size :]
     active, held = _held(z, free, barrier, data, target)
-    strength, walls, level = _walls(z, barrier, data)
+    strongest, constraints, slack = _walls(z, barrier, data)
     none = Barrier(barrier.width, tuple(jnp.zeros_like(scale) for scale in barrier.scales))
-    slope = gradient(data, z, none) - _pull(data, z, walls, strength * share)
-    known = jnp.where(strength > 0, share * _slots(data, z)[walls] / level, share)
+    slope = gradient(data, z, none) - _pull(data, z, constraints, strongest * share)
+    known = jnp.where(strongest > 0, share * _slots(data, z)[constraints] / slack, share)
     return jnp.concatenate([jnp.where(active, slope, z - held), known - 1.0])
 
 
@@ -136,14 +136,14 @@ def _solve_with_walls(
     n = free.size
     z = unknown[:n]
     active, _ = _held(z, free, barrier, data, target)
-    strength, walls, level = _walls(z, barrier, data)
-    # The barrier's forces are part of how the model bends, its curvature is not.
+    strongest, constraints, slack = _walls(z, barrier, data)
+    # The barrier's dual variables are part of how the model bends, its curvature is not.
     matrix = derivatives(data, z, barrier)[1].bare
-    units = jnp.eye(len(walls), dtype=z.dtype)
-    rows = jax.vmap(lambda unit: _pull(data, z, walls, unit))(units)
-    near = jnp.where(strength[:, None] > 0, rows / level[:, None], 0.0)
+    units = jnp.eye(len(constraints), dtype=z.dtype)
+    rows = jax.vmap(lambda unit: _pull(data, z, constraints, unit))(units)
+    near = jnp.where(strongest[:, None] > 0, rows / slack[:, None], 0.0)
     upper = jnp.where(
-        active[:, None], jnp.concatenate([matrix, -strength[None, :] * rows.T], 1), 0.0
+        active[:, None], jnp.concatenate([matrix, -strongest[None, :] * rows.T], 1), 0.0
     )
     upper = upper.at[:, :n].add(jnp.diag(jnp.where(active, 0.0, 1.0)))
     whole = jnp.concatenate([upper, jnp.concatenate([near, units], axis=1)])

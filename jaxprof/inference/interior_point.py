@@ -3,17 +3,18 @@ r"""The minimum of a joint fit, by a primal-dual interior-point method.
 A prediction :math:`\mu` must not be negative, also where there are no counts: otherwise overlapping
 components could cancel each other there at no cost and pile up where the counts are. The method
 (Wright 1997, Primal-Dual Interior-Point Methods; Waechter & Biegler 2006, Math. Program. 106, 25)
-gives each slot a level :math:`t` and a force :math:`\lambda` and solves
+gives each counts bin a slack :math:`t` and a dual variable :math:`\lambda` and solves
 
 .. math:: \sum_s (1 - \lambda_s) \nabla\mu_s + P (z - z_0) = 0, \quad
           \mu_s(z) = t_s, \quad \lambda_s t_s = c_s
 
-by Newton steps that keep levels and forces positive. Here :math:`c_s` are the counts or, where
-there are fewer, :math:`\varepsilon` times the size of the prediction; :math:`\varepsilon` ends far
-below everything that matters. Since levels need to be the predictions in the end only, the steps
-pass through walls, straight or bent. Bounds of parameters are walls too; a parameter that comes to
-rest at one is put onto it. An On-Off slot has a second level, the rate :math:`b` of its background,
-and :math:`\mu = s + \alpha b`: this rate is eliminated slot by slot.
+by Newton steps that keep slacks and dual variables positive. Here :math:`c_s` are the counts or,
+where there are fewer, :math:`\varepsilon` times the size of the prediction; :math:`\varepsilon`
+ends far below everything that matters. Since slacks need to be the predictions in the end only, the
+steps pass through constraints, linear or not. Bounds of parameters are constraints too; a parameter
+that comes to rest at one is put onto it. An On-Off counts bin has a second slack, the rate
+:math:`b` of its background, and :math:`\mu = s + \alpha b`: this rate is eliminated counts bin by
+counts bin.
 
 Own code: the usual libraries in JAX have no interior-point method.
 """
@@ -27,12 +28,12 @@ import jax.numpy as jnp
 
 from jaxprof.inference.constraints import (
     KEPT,
-    Walls,
+    PerConstraint,
     counts,
     each,
+    few_counts,
     largest,
     longest_step,
-    scarce,
     sizes,
     smallest,
     targets,
@@ -42,12 +43,12 @@ from jaxprof.inference.constraints import (
 from jaxprof.inference.newton_step import (
     Point,
     Step,
-    at_rest,
     direction,
     eliminated,
     factored,
-    gaps_of,
     is_linear,
+    put_onto_bounds,
+    residuals_of,
 )
 from jaxprof.inference.start import units
 from jaxprof.likelihood.joint_data import JointData, JointOnOffBlock
@@ -60,7 +61,7 @@ STEPS = 200
 WIDE = 0.1
 """The first width of the barrier."""
 NEAR = 0.03
-"""The lowest levels to begin with, in units of the size of a prediction."""
+"""The lowest slacks to begin with, in units of the size of a prediction."""
 MARGIN = 0.1
 """Distance from a bound to begin with: counts for norms, units for other parameters."""
 GAIN = 0.01
@@ -68,9 +69,9 @@ GAIN = 0.01
 ARRIVING = 0.3
 """Part of the last step that must have been possible for the barrier to become narrower."""
 APART = 1e10
-"""How far level times force may be from what it is to be."""
+"""How far slack times dual variable may be from what it is to be."""
 SETTLED = 0.1
-"""By how much of itself a level may still change when rounding ends the search."""
+"""By how much of itself a slack may still change when rounding ends the search."""
 CREEPS = 10
 """After how many steps that creep parameters that are almost the same are given up."""
 HALVINGS = 30
@@ -84,17 +85,22 @@ class _State(NamedTuple):
     part: jax.Array  # of the last step that was possible
     iteration: jax.Array
     inside: jax.Array  # the last parameters with positive predictions
-    free: jax.Array  # parameters that vary and have not come to rest at a bound
-    active: Walls  # what is in the way of these
+    free: jax.Array  # parameters that vary and have not become active at a bound
+    active: PerConstraint  # what is in the way of these
     creeping: jax.Array  # steps in a row that gained about as much as those before
     ridge: jax.Array  # in units of what rounding asks for
     done: jax.Array
 
 
 def _first_point(
-    data: JointData, start: jax.Array, unit: jax.Array, size: Walls, active: Walls, target: Walls
+    data: JointData,
+    start: jax.Array,
+    unit: jax.Array,
+    size: PerConstraint,
+    active: PerConstraint,
+    target: PerConstraint,
 ) -> Point:
-    """The start with levels well inside, and with forces that fit them."""
+    """The start with slacks well inside, and with dual variables that fit them."""
     both = active.low & active.high
     room = jnp.where(both, 0.25 * (data.upper - data.lower), jnp.inf)
     margin = jnp.minimum(MARGIN * unit, room)
@@ -110,28 +116,33 @@ def _first_point(
             npred = npred + block.alpha * off
         ons.append(jnp.maximum(npred, NEAR * size.on[number]))
         offs.append(off)
-    levels = Walls(tuple(ons), tuple(offs), z - data.lower, data.upper - z)
-    levels = each(lambda u, t: jnp.where(u, t, 1.0), active, levels)
-    forces = each(lambda c, t: c / t, target, levels)
-    return Point(z, levels, forces, gaps_of(data, z, levels))
+    slacks = PerConstraint(tuple(ons), tuple(offs), z - data.lower, data.upper - z)
+    slacks = each(lambda u, t: jnp.where(u, t, 1.0), active, slacks)
+    duals = each(lambda c, t: c / t, target, slacks)
+    return Point(z, slacks, duals, residuals_of(data, z, slacks))
 
 
 def _merit(
-    data: JointData, point: Point, active: Walls, target: Walls, weights: Walls
+    data: JointData,
+    point: Point,
+    active: PerConstraint,
+    target: PerConstraint,
+    weights: PerConstraint,
 ) -> jax.Array:
-    """Half the statistic of the levels behind the barrier, and how far they are from predictions.
+    """Half the statistic of the slacks behind the barrier, and how far they are from predictions.
 
-    The weights of what they miss are above the forces, so that the minimum is that of the problem.
+    The weights of what they miss are above the dual variables, so that the minimum is that of the
+    problem.
     """
     shift = point.z - data.penalty_start
     found = 0.5 * shift @ data.precision @ shift
     for number, block in enumerate(data.blocks):
-        missed = weights.on[number] * jnp.abs(point.gaps[number])
-        expected = point.levels.on[number] + point.gaps[number]
+        missed = weights.on[number] * jnp.abs(point.residuals[number])
+        expected = point.slacks.on[number] + point.residuals[number]
         if isinstance(block, JointOnOffBlock):
-            expected = expected + point.levels.off[number]
+            expected = expected + point.slacks.off[number]
         found += jnp.sum(jnp.where(block.mask, expected + missed, 0.0))
-    logs = each(lambda u, c, t: jnp.where(u, c * jnp.log(t), 0.0), active, target, point.levels)
+    logs = each(lambda u, c, t: jnp.where(u, c * jnp.log(t), 0.0), active, target, point.slacks)
     return found - total(logs)
 
 
@@ -173,28 +184,28 @@ def minimise(
     last = barrier.width
     observed, size, unit = counts(data), sizes(data, barrier), units(data)
     counted = total(each(lambda n, u: jnp.where(u, n, 0.0), observed, used(data, free)))
-    slack = 200 * jnp.finfo(start.dtype).eps
+    last_digits = 200 * jnp.finfo(start.dtype).eps
 
     def narrower(
-        point: Point, width: jax.Array, step: Step, active: Walls, given_up: jax.Array
+        point: Point, width: jax.Array, step: Step, active: PerConstraint, given_up: jax.Array
     ) -> jax.Array:
         """Width of the barrier after the step that would be taken without one (Mehrotra 1992).
 
         The closer that comes, the narrower; but not much before the parameters have arrived.
         """
-        few = each(jnp.logical_and, active, scarce(observed, size, width, last))
+        few = each(jnp.logical_and, active, few_counts(observed, size, width, last))
         in_use = total(each(lambda w, s: jnp.where(w, s, 0.0), few, size))
 
-        def mean(levels: Walls, forces: Walls) -> jax.Array:
-            products = each(lambda w, t, f: jnp.where(w, t * f, 0.0), few, levels, forces)
+        def mean(slacks: PerConstraint, duals: PerConstraint) -> jax.Array:
+            products = each(lambda w, t, f: jnp.where(w, t * f, 0.0), few, slacks, duals)
             return total(products) / jnp.where(in_use > 0, in_use, 1.0)
 
-        part = longest_step(point.levels, step.levels)
-        of_forces = longest_step(point.forces, step.forces)
-        now = mean(point.levels, point.forces)
+        part = longest_step(point.slacks, step.slacks)
+        of_duals = longest_step(point.duals, step.duals)
+        now = mean(point.slacks, point.duals)
         then = mean(
-            each(lambda t, d: t + part * d, point.levels, step.levels),
-            each(lambda f, d: f + of_forces * d, point.forces, step.forces),
+            each(lambda t, d: t + part * d, point.slacks, step.slacks),
+            each(lambda f, d: f + of_duals * d, point.duals, step.duals),
         )
         ratio = jnp.clip(then / jnp.where(now > 0, now, 1.0), 0.0, 1.0)
         least = GAIN * step.decrement / jnp.where(in_use > 0, in_use, 1.0)
@@ -203,52 +214,54 @@ def minimise(
 
     def body(state: _State) -> _State:
         point, free = state.point, state.free
-        z, levels, forces, _ = point
+        z, slacks, duals, _ = point
         active = state.active
-        stiff = each(lambda u, f, t: jnp.where(u, f / t, 0.0), active, forces, levels)
+        ratios = each(lambda u, f, t: jnp.where(u, f / t, 0.0), active, duals, slacks)
         target = targets(observed, size, jnp.zeros_like(last), last)
         factor = factored(
-            data, point, stiff, eliminated(data, point, target, stiff), free, state.ridge
+            data, point, ratios, eliminated(data, point, target, ratios), free, state.ridge
         )
-        straight = direction(data, point, stiff, target, factor, free, active)
+        straight = direction(data, point, ratios, target, factor, free, active)
         width = narrower(point, state.width, straight, active, state.creeping >= CREEPS)
         width = jnp.where(state.part < ARRIVING, state.width, width)
         target = targets(observed, size, width, last)
-        step = direction(data, point, stiff, target, factor, free, active)
+        step = direction(data, point, ratios, target, factor, free, active)
 
-        part = longest_step(levels, step.levels)
-        of_forces = longest_step(forces, step.forces)
-        weights = each(lambda f, d: 2.0 * jnp.maximum(f, f + of_forces * d), forces, step.forces)
+        part = longest_step(slacks, step.slacks)
+        of_duals = longest_step(duals, step.duals)
+        weights = each(lambda f, d: 2.0 * jnp.maximum(f, f + of_duals * d), duals, step.duals)
         value = _merit(data, point, active, target, weights)
         # What rounding is relative to: a strong penalty is a small difference of large terms, and
         # those of the statistic are as large as the counts.
         shift = jnp.abs(z - data.penalty_start)
-        rounding = slack * (
+        rounding = last_digits * (
             1.0 + jnp.abs(value) + shift @ jnp.abs(data.precision) @ shift + counted
         )
 
-        def at(of_z: jax.Array, of_levels: Walls) -> Point:
-            new_z, new_levels = z + of_z, each(jnp.add, levels, of_levels)
-            return Point(new_z, new_levels, forces, gaps_of(data, new_z, new_levels))
+        def at(of_z: jax.Array, of_slacks: PerConstraint) -> Point:
+            new_z, new_slacks = z + of_z, each(jnp.add, slacks, of_slacks)
+            return Point(new_z, new_slacks, duals, residuals_of(data, new_z, new_slacks))
 
         def good(new: Point) -> jax.Array:
             return _merit(data, new, active, target, weights) <= value + rounding
 
         def corrected(part: jax.Array, new: Point) -> tuple[Point, jax.Array]:
             """A trial without what it missed because the model is not linear (to second order)."""
-            pairs = zip(point.gaps, new.gaps, strict=True)
-            missed = point._replace(gaps=tuple(gap + part * old for old, gap in pairs))
-            again = direction(data, missed, stiff, target, factor, free, active)
+            pairs = zip(point.residuals, new.residuals, strict=True)
+            missed = point._replace(
+                residuals=tuple(residual + part * old for old, residual in pairs)
+            )
+            again = direction(data, missed, ratios, target, factor, free, active)
             of_z = part * step.z + again.z - step.z
-            of_levels = each(lambda d, a: part * d + a - d, step.levels, again.levels)
-            left = each(lambda t, d: (1.0 - KEPT) * t + d, levels, of_levels)
-            new = at(of_z, of_levels)
+            of_slacks = each(lambda d, a: part * d + a - d, step.slacks, again.slacks)
+            left = each(lambda t, d: (1.0 - KEPT) * t + d, slacks, of_slacks)
+            new = at(of_z, of_slacks)
             return new, (smallest(left) > 0) & good(new)
 
         def shorter(carry: tuple) -> tuple:
             part, halvings, _, _ = carry
             part = jnp.where(halvings < 0, part, 0.5 * part)
-            new = at(part * step.z, each(lambda d: part * d, step.levels))
+            new = at(part * step.z, each(lambda d: part * d, step.slacks))
             found = good(new)
             if not is_linear(data):
                 other, better = corrected(part, new)
@@ -261,14 +274,14 @@ def minimise(
             shorter,
             (part, jnp.asarray(-1), point, jnp.asarray(False)),
         )
-        new_forces = each(
-            lambda f, d, c, t: jnp.clip(f + of_forces * d, c / t / APART, c / t * APART),
-            *(forces, step.forces, target, new.levels),
+        new_duals = each(
+            lambda f, d, c, t: jnp.clip(f + of_duals * d, c / t / APART, c / t * APART),
+            *(duals, step.duals, target, new.slacks),
         )
         # Where parameters can make up for each other, rounding keeps the decrement from falling on;
-        # next to a wall it proves nothing unless the distance stays about what it is.
+        # next to a constraint it proves nothing unless the distance stays about what it is.
         stuck = (step.decrement <= numbers.stuck) & (step.decrement >= 0.1 * state.decrement)
-        moved = each(lambda t, d: jnp.abs(d) / t, levels, step.levels)
+        moved = each(lambda t, d: jnp.abs(d) / t, slacks, step.slacks)
         stuck = stuck & (largest(moved) <= SETTLED)
         small = (step.decrement <= numbers.tolerance * start.size) | stuck
         # Of parameters that almost nothing tells apart, rounding leaves steps that creep: they are
@@ -281,29 +294,32 @@ def minimise(
             creeping = jnp.where(alike, state.creeping + 1, 0)
             harder = (creeping >= CREEPS) & (step.decrement > numbers.creeping)
             ridge = jnp.where(harder, jnp.minimum(5.0 * ridge, numbers.hardest), ridge)
-        expected = tuple(t + gap for t, gap in zip(new.levels.on, new.gaps, strict=True))
+        expected = tuple(
+            t + residual for t, residual in zip(new.slacks.on, new.residuals, strict=True)
+        )
         positive = [jnp.all(t >= 0) for t in expected]
         given_up = (creeping >= CREEPS) & (step.decrement <= numbers.creeping)
         done = (width <= last) & (((part >= 1.0) & small) | given_up)
-        # Level times force is about the width: one of them is small. The others get a last step.
+        # Slack times dual variable is about the width: one of them is small. The others get a last
+        # step.
         low, high = (
-            done & wall & (force * unit**2 > level)
-            for wall, force, level in (
-                (active.low, new_forces.low, new.levels.low),
-                (active.high, new_forces.high, new.levels.high),
+            done & constraint & (dual * unit**2 > slack)
+            for constraint, dual, slack in (
+                (active.low, new_duals.low, new.slacks.low),
+                (active.high, new_duals.high, new.slacks.high),
             )
         )
-        resting = low | high
+        arriving = low | high
         on_bound = jnp.where(low, data.lower, jnp.where(high, data.upper, new.z))
-        free = free & ~resting
-        gaps, active = jax.lax.cond(
-            jnp.any(resting),
-            lambda: at_rest(data, new.z, on_bound - new.z, new.gaps, free),
-            lambda: (new.gaps, active),
+        free = free & ~arriving
+        residuals, active = jax.lax.cond(
+            jnp.any(arriving),
+            lambda: put_onto_bounds(data, new.z, on_bound - new.z, new.residuals, free),
+            lambda: (new.residuals, active),
         )
         new = new._replace(z=on_bound)
         return _State(
-            point=new._replace(forces=new_forces, gaps=gaps),
+            point=new._replace(duals=new_duals, residuals=residuals),
             width=width,
             decrement=step.decrement,
             part=part,
@@ -313,7 +329,7 @@ def minimise(
             active=active,
             creeping=creeping,
             ridge=ridge,
-            done=done & ~jnp.any(resting),
+            done=done & ~jnp.any(arriving),
         )
 
     width = jnp.asarray(WIDE, start.dtype)

@@ -56,7 +56,8 @@ def _distance(data: Blocks, norm: jax.Array, side: jax.Array, rise: jax.Array) -
     Where the domain goes on, the rise is convex in the distance: a Newton step from any point lands
     at or beyond the root and closes the bracket. Where it ends (cash, downwards, at a distance
     ``w``), the statistic has a logarithmic pole; in ``u = -w ln(1 - distance / w)`` it has none.
-    With ``n`` counts in the slots that make the pole the rise is at least ``2 n (u / w - 1)``.
+    With ``n`` counts in the counts bins that make the pole the rise is at least ``2 n (u / w -
+    1)``.
     """
     _, _, signal = likelihood.totals(data)
     curvature = likelihood.curvature(data, norm)
@@ -90,10 +91,10 @@ def _distance(data: Blocks, norm: jax.Array, side: jax.Array, rise: jax.Array) -
 def _limit_without_counts(data: Blocks, rise: jax.Array) -> jax.Array:
     """Norm at which the statistic of cash data without counts is ``rise``.
 
-    The statistic is ``2 sum max(b + x s, 0)``. For any choice of slots, ``2 sum (b + x s)`` is a
-    line that is nowhere above it, so that its root is never below the limit. The first is that of
-    the best single slot; each root gives the slots of the next, those with a positive prediction
-    there, until it goes down no more.
+    The statistic is ``2 sum max(b + x s, 0)``. For any choice of counts bins, ``2 sum (b + x s)``
+    is a line that is nowhere above it, so that its root is never below the limit. The first is that
+    of the best single counts bin; each root gives the counts bins of the next, those with a
+    positive prediction there, until it goes down no more.
     """
     cash = [block for block in data if isinstance(block, ProfileData)]
     signal = jnp.concatenate([block.npred_ref for block in cash])
@@ -171,9 +172,10 @@ def _limits_bin(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
         return differentiable_root(lambda x: likelihood.difference(of, x, best) - r, root)
 
     if all(isinstance(block, ProfileData) for block in data):
-        # Without counts the norm is that of the slot with the most background for its signal. It
-        # may be so far below the limit that the distance has too few digits left. The limit itself,
-        # counted from zero, may be much closer to that than to the norm: this is a fourth one.
+        # Without counts the norm is that of the counts bin with the most background for its signal.
+        # It may be so far below the limit that the distance has too few digits left. The limit
+        # itself, counted from zero, may be much closer to that than to the norm: this is a fourth
+        # one.
         plain = likelihood.from_zero(safe, own.unit)
         problems = jax.tree.map(lambda a, b: jnp.stack([a, a, a, b]), own.data, plain)
         rises = jnp.append(rises, asked.rise_ul)

@@ -42,7 +42,7 @@ def _still(data: JointData) -> JointData:
 
 
 def usable(data: JointData) -> jax.Array:
-    """Free parameters that some slot feels: those of components without signal are held; (Z,)."""
+    """Free parameters, (Z,), but for those of components without signal, which are held."""
     free = data.free
     seen = jnp.repeat(component_signal(_still(data)) > 0, 1 + data.n_shape)
     return free.at[: data.nuisance_start].set(free[: data.nuisance_start] & seen)
@@ -65,10 +65,10 @@ def interior(data: JointData) -> Interior:
 def _inside(
     data: JointData, free: jax.Array, start: jax.Array
 ) -> tuple[JointData, jax.Array, jax.Array, jax.Array]:
-    """The problem in the slots that something predicts, a point inside, and whether there is one.
+    """The problem in the bins that something predicts, a point inside, and whether there is one.
 
-    Slots that nothing predicts cost the same whatever the free norms, however high: they have no
-    say. If predictions are not positive at ``start``, all free norms are raised. The last value
+    Counts bins that nothing predicts cost the same whatever the free norms, however high: they have
+    no say. If predictions are not positive at ``start``, all free norms are raised. The last value
     tells whether bounds and what is held let no prediction be negative.
     """
     norms = free & jnp.zeros(free.size, bool).at[data.norm_index].set(True)
@@ -118,11 +118,11 @@ def _of_component(data: JointData, flags: jax.Array) -> jax.Array:
 def _counts_alone(
     data: JointData, curvature: Curvature, active: jax.Array
 ) -> tuple[jax.Array, tuple, jax.Array, jax.Array]:
-    """Curvature without that of the walls, its factor, the parameters that it tells, whether held.
+    """Curvature of the counts, its factor, the parameters that it determines, whether held.
 
     What remains is that of the counts. For a model that is not linear it need not be positive where
-    walls hold the minimum (the last value): then that of the linearised model is given, which is
-    the expected one.
+    constraints hold the minimum (the last value): then that of the linearised model is given, which
+    is the expected one.
     """
 
     def of(matrix: jax.Array) -> tuple[jax.Array, tuple, jax.Array]:
@@ -167,7 +167,7 @@ def _described(
     at = data.norm_index
     seen = component_signal(still) > 0
     status = jnp.where(inflation[at] > INFLATION, Status.DEGENERATE, Status.OK)
-    # What a wall holds alone, where the counts would have it go on, has no error either.
+    # What a constraint holds alone, where the counts would have it go on, has no error either.
     own = own | held | _of_component(data, active & ~(jnp.diagonal(covariance) > 0))
     status = jnp.where(own | at_boundary[at], Status.BOUNDARY, status)
     status = jnp.where(converged, status, Status.NOT_CONVERGED)
@@ -225,7 +225,7 @@ def fit_joint(data: JointData) -> JointFit:
     Parameters
     ----------
     data : JointData
-        Slots, templates, bounds and penalties. Map over toys with `jax.vmap`.
+        Counts bins, templates, bounds and penalties. Map over toys with `jax.vmap`.
 
     Returns
     -------

@@ -84,7 +84,7 @@ def _unit(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Arra
     variance = fit.covariance[parameter, parameter]
     component = parameter // (1 + data.n_shape)
     signal = component_signal(data)[component]
-    # Where walls hold a norm, its variance may tell nothing of how the statistic rises.
+    # Where constraints hold a norm, its variance may tell nothing of how the statistic rises.
     known = jnp.isfinite(variance) & (variance > 0) & (fit.status[component] == Status.OK)
     return jnp.where(
         known,
@@ -148,7 +148,7 @@ def _limit(
         excess, start, jnp.zeros_like(norm), end, _last_step(norm), to_end=True
     )
     at_bound = converged & (end < far) & (y >= end)
-    # No rise far away: there is no limit. A wall at the minimum itself: none on this side.
+    # No rise far away: there is no limit. A constraint at the minimum itself: none on this side.
     exists = converged & (y < 0.9 * far) & (y > 1e-6) & ~at_bound
     return jnp.where(exists, unit * y, 0.0), exists, at_bound
 

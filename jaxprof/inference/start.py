@@ -17,7 +17,7 @@ def barrier_at(data: JointData, z: jax.Array) -> Barrier:
 
 
 def component_signal(data: JointData) -> jax.Array:
-    """Counts that each component predicts at coefficient one, over all unmasked slots; (C,)."""
+    """Counts that each component predicts at coefficient one, over all unmasked bins; (C,)."""
     total = jnp.zeros(data.n_components, data.start.dtype)
     for block in data.blocks:
         sums = jnp.einsum("nkqs,ns->nk", block.templates, block.mask.astype(total.dtype))

@@ -20,15 +20,15 @@ class Status(IntEnum):
     ZERO_COUNTS = 1
     """No counts: the statistic is flat to the left, the norm is its largest minimiser."""
     BOUNDARY = 2
-    """The minimum sits on a kink (a slot without counts reaches zero) or on a bound of the norm."""
+    """The minimum is at a kink (an empty counts bin reaches zero) or at a bound of the norm."""
     FULLY_MASKED = 3
-    """No slot is left by the mask: nothing to fit."""
+    """No counts bin is left by the mask: nothing to fit."""
     NO_EXPOSURE = 4
     """No predicted signal: the norm cannot be constrained."""
     NOT_CONVERGED = 5
     """The solver stopped before its tolerance was met, or data that are traced are invalid."""
     DEGENERATE = 6
-    """Other norms of the same joint fit can make up for this one: the data cannot tell them."""
+    """Not identifiable: other norms of the same joint fit can make up for this one."""
 
     @property
     def label(self) -> str:
@@ -46,10 +46,10 @@ class Status(IntEnum):
 class ProfileData:
     """Counts with a predicted background, for the cash statistic.
 
-    Shapes are ``(B, G, E)``: bins of the profile, energy groups, and slots of a group (its
+    Shapes are ``(B, G, E)``: bins of the profile, energy groups, and counts bins of a group (its
     reconstructed energies; with ``likelihood="pixel"`` each pixel of each energy). Several data
-    sets that share the norm stand one behind the other on the last axis. Slots that pad the last
-    axis are masked; what they hold never changes a result.
+    sets that share the norm stand one behind the other on the last axis. Counts bins that pad the
+    last axis are masked; what they hold never changes a result.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class ProfileData:
     npred_ref : array, shape (B, G, E)
         Predicted signal counts at norm one, not negative.
     mask : array of bool, shape (B, G, E)
-        True for the slots to use. By default all.
+        True for the counts bins to use. By default all.
     """
 
     counts: Any
@@ -83,7 +83,7 @@ class OnOffData:
     npred_ref : array, shape (B, G, E)
         Predicted signal counts in the ON region at norm one, not negative.
     mask : array of bool, shape (B, G, E)
-        True for the slots to use. By default all.
+        True for the counts bins to use. By default all.
     """
 
     n_on: Any
@@ -142,12 +142,14 @@ def _check_values(name: str, values: Any, mask: Any) -> None:
         return
     used = np.asarray(values)[np.asarray(mask, bool)]
     if not np.all(np.isfinite(used)):
-        raise ValueError(f"{name} has NaN or infinite values in unmasked slots; mask them out")
+        raise ValueError(
+            f"{name} has NaN or infinite values in unmasked counts bins; mask them out"
+        )
     if name == "alpha" and np.any(used <= 0):
-        raise ValueError("alpha must be positive in every unmasked slot")
+        raise ValueError("alpha must be positive in every unmasked counts bin")
     if np.any(used < 0):
         raise ValueError(
-            f"{name} has {np.count_nonzero(used < 0)} negative values in unmasked slots "
+            f"{name} has {np.count_nonzero(used < 0)} negative values in unmasked counts bins "
             f"(the lowest is {used.min():g}); counts and predictions are never negative"
         )
 
@@ -171,7 +173,7 @@ def prepare(data: Data) -> tuple[Block, ...]:
         For anything but these classes.
     ValueError
         For arrays that are not of one shape ``(B, G, E)``, and for NaN or negative values in
-        unmasked slots of arrays that are not traced.
+        unmasked counts bins of arrays that are not traced.
     """
     prepared = []
     for block in blocks(data):
@@ -187,7 +189,7 @@ def prepare(data: Data) -> tuple[Block, ...]:
             if array.ndim != 3 or array.shape != shape:
                 raise ValueError(
                     f"{name} has shape {array.shape}; all arrays of the data must have one shape "
-                    f"(bins, groups, slots), npred_ref has {shape}"
+                    f"(bins, groups, counts bins), npred_ref has {shape}"
                 )
         for name, array in arrays.items():
             _check_values(name, array, mask)
@@ -219,10 +221,10 @@ def float_dtype(data: Data) -> np.dtype:
 
 
 def neutral(data: tuple[Block, ...]) -> tuple[Block, ...]:
-    """Give prepared data one floating dtype, and masked slots values that change no result.
+    """Give prepared data one floating dtype, and masked counts bins values that change no result.
 
-    Zeros everywhere but for ``alpha``: a slot without counts and without prediction adds nothing.
-    What `prepare` refuses where it is not traced is NaN, and so is all that depends on it.
+    Zeros everywhere but for ``alpha``: a counts bin without counts and without prediction adds
+    nothing. What `prepare` refuses where it is not traced is NaN, and so is all that depends on it.
     """
     dtype = float_dtype(data)
     cleaned = []

@@ -1,6 +1,6 @@
 r"""What a joint fit takes and what it gives: many norms that share the same counts.
 
-The prediction of a slot :math:`s` (a pixel at one reconstructed energy, or a sum of these) is
+The prediction of a counts bin :math:`s` (a pixel at one reconstructed energy, or a sum of these) is
 
 .. math:: \mu_s = \theta_d\, e^{-\tau_d \ell_s} b_s + o_s + \sum_{cq} \varphi_{cq}\, T_{cq,s}
 
@@ -9,8 +9,8 @@ counts :math:`o` and components :math:`c` (bins of the profile, guard bins, othe
 component with a fixed spectrum has one coefficient, its norm; one with a free spectrum has a
 coefficient per true energy, ``norm * flux``, and its template is resolved by true energy.
 
-A component touches a small part of the slots only. So the slots stand in tiles of equal size, each
-with the list of the components that reach it.
+A component touches a small part of the counts bins only. So the counts bins stand in padded batches
+of equal size, each with the list of the components that reach it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ import jax.numpy as jnp
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class JointBlock:
-    """Slots of a data set with a predicted background, for the cash statistic.
+    """Counts bins of a data set with a predicted background, for the cash statistic.
 
     Parameters
     ----------
     counts : array, shape (N, S)
-        Observed counts; N tiles of S slots.
+        Observed counts; N padded batches of S counts bins.
     background : array, shape (N, S)
         Predicted background, which the background norm multiplies.
     offset : array, shape (N, S)
@@ -38,11 +38,11 @@ class JointBlock:
     log_energy : array, shape (N, S)
         Logarithm of the energy over the reference energy of the background tilt.
     templates : array, shape (N, K, Q, S)
-        Predicted counts at coefficient one of the K components that reach a tile.
+        Predicted counts at coefficient one of the K components that reach a batch.
     components : array of int, shape (N, K)
         Their indices. Padding repeats any index, with templates of zero.
     mask : array of bool, shape (N, S)
-        True for the slots to use.
+        True for the counts bins to use.
     dataset : int
         Index of the data set: the parameters of the background belong to it.
     """
@@ -60,7 +60,7 @@ class JointBlock:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class JointOnOffBlock:
-    """Slots of a data set with a background measured in OFF regions, for wstat.
+    """Counts bins of a data set with a background measured in OFF regions, for wstat.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class JointData:
     Parameters
     ----------
     blocks : tuple of JointBlock and JointOnOffBlock
-        The slots of all data sets.
+        The counts bins of all data sets.
     start : array, shape (Z,)
         Values of the fixed parameters, and where the others (except norms) start.
     free : array of bool, shape (Z,)
@@ -177,7 +177,7 @@ class JointFit:
     Attributes
     ----------
     values : array, shape (Z,)
-        Fitted parameters, see `JointData`; NaN for components that reach no slot.
+        Fitted parameters, see `JointData`; NaN for components that reach no counts bin.
     covariance : array, shape (Z, Z)
         Inverse of half the second derivatives of the statistic and the penalty. Where a prediction
         is held at zero, they are those of the counts alone, as if it could go on. Rows and columns

@@ -12,7 +12,7 @@ from jaxprof.likelihood import statistics
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointOnOffBlock
 
 SMALL = 0.01
-"""Slots of fewer expected counts have the barrier of this many: lower ones are lost by rounding."""
+"""Bins of fewer expected counts have the barrier of this many: lower ones are lost by rounding."""
 
 
 class Barrier(NamedTuple):
@@ -79,7 +79,7 @@ def _axes(data: JointData) -> list[int]:
 
 
 def summed_signals(data: JointData, z: jax.Array) -> jax.Array:
-    """Counts that each component predicts, over all unmasked slots; (C,)."""
+    """Counts that each component predicts, over all unmasked counts bins; (C,)."""
     total = jnp.zeros(data.n_components, z.dtype)
     for block in data.blocks:
         phi = coefficients(data, z, axis_of(data, block))
@@ -136,10 +136,10 @@ def barrier_scales(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(scales)
 
 
-def slot_derivatives(
+def bin_derivatives(
     block: JointBlock | JointOnOffBlock, npred: jax.Array, added: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """First and second derivative of half the statistic by the prediction of a slot.
+    """First and second derivative of half the statistic by the prediction of a counts bin.
 
     The third array is the part of the second derivative that comes from the barrier, which adds so
     many counts where there are none.
@@ -156,16 +156,16 @@ def slot_derivatives(
         score, curvature = derivatives_of(*_rounded_off(block, added))
         _, bare = derivatives_of(block.n_on, block.n_off)
         parts = (score, curvature, jnp.maximum(curvature - bare, 0.0))
-        score, curvature, wall = (jnp.where(block.mask, part, 0.0) for part in parts)
-        return score, curvature, wall
+        score, curvature, constraint = (jnp.where(block.mask, part, 0.0) for part in parts)
+        return score, curvature, constraint
     positive = npred > 0
     safe = jnp.where(positive, npred, 1.0)
     empty = block.mask & ~(block.counts > 0)
     ratio = jnp.where(positive, (block.counts + jnp.where(empty, added, 0.0)) / safe, 0.0)
     score = jnp.where(block.mask, 1.0 - ratio, 0.0)
-    wall = jnp.where(empty & positive, added / safe**2, 0.0)
+    constraint = jnp.where(empty & positive, added / safe**2, 0.0)
     seen = jnp.where(block.mask & positive, block.counts / safe**2, 0.0)
-    return score, seen + wall, wall
+    return score, seen + constraint, constraint
 
 
 class Curvature(NamedTuple):
@@ -185,29 +185,29 @@ class Curvature(NamedTuple):
 
 def gradient(data: JointData, z: jax.Array, barrier: Barrier) -> jax.Array:
     """Gradient of half the statistic and penalty behind a barrier, shape (Z,)."""
-    scores = tuple(score for score, _, _ in _all_slot_derivatives(data, z, barrier))
+    scores = tuple(score for score, _, _ in _all_bin_derivatives(data, z, barrier))
     return projected(data, z, scores)
 
 
 def derivatives(data: JointData, z: jax.Array, barrier: Barrier) -> tuple[jax.Array, Curvature]:
     """Gradient (Z,) and second derivatives (Z, Z) of half the statistic behind a barrier."""
-    slots = _all_slot_derivatives(data, z, barrier)
-    scores = tuple(score for score, _, _ in slots)
-    gauss = squared(data, z, tuple(curvature for _, curvature, _ in slots))
-    expected = squared(data, z, tuple(curvature - wall for _, curvature, wall in slots))
-    second = bent(data, z, scores)
-    walls = jnp.diagonal(gauss - expected)
-    curvature = Curvature(gauss + second, gauss, expected + second, expected, walls)
+    terms = _all_bin_derivatives(data, z, barrier)
+    scores = tuple(score for score, _, _ in terms)
+    gauss = squared(data, z, tuple(curvature for _, curvature, _ in terms))
+    expected = squared(data, z, tuple(curvature - constraint for _, curvature, constraint in terms))
+    second = model_curvature(data, z, scores)
+    of_constraints = jnp.diagonal(gauss - expected)
+    curvature = Curvature(gauss + second, gauss, expected + second, expected, of_constraints)
     return projected(data, z, scores), curvature
 
 
-def _all_slot_derivatives(data: JointData, z: jax.Array, barrier: Barrier) -> list[tuple]:
+def _all_bin_derivatives(data: JointData, z: jax.Array, barrier: Barrier) -> list[tuple]:
     parts = zip(data.blocks, predictions(data, z), barrier.scales, strict=True)
-    return [slot_derivatives(block, npred, barrier.width * scale) for block, npred, scale in parts]
+    return [bin_derivatives(block, npred, barrier.width * scale) for block, npred, scale in parts]
 
 
-PerSlot = tuple[jax.Array, ...]
-"""A value for each slot, (N, S) for each block; zero for the slots that are not in use."""
+PerBin = tuple[jax.Array, ...]
+"""A value for each counts bin, (N, S) for each block; zero for those not in use."""
 
 
 def _own_derivatives(data: JointData, z: jax.Array, derivative: Callable) -> dict[int, jax.Array]:
@@ -227,15 +227,15 @@ def _slopes(data: JointData, z: jax.Array) -> dict[int, jax.Array]:
     return _own_derivatives(data, z, jax.jacfwd)
 
 
-def _on_coefficients(data: JointData, values: PerSlot) -> dict[int, jax.Array]:
-    """Sums over the slots of a value times the templates, (C, Q) for each data set."""
+def _on_coefficients(data: JointData, values: PerBin) -> dict[int, jax.Array]:
+    """Sums over the counts bins of a value times the templates, (C, Q) for each data set."""
     total: dict[int, jax.Array] = {}
     for block, value in zip(data.blocks, values, strict=True):
         axis = axis_of(data, block)
-        on_tile = jnp.einsum("ns,nkqs->nkq", value, block.templates)
-        shape = (data.n_components, on_tile.shape[-1])
-        before = total.get(axis, jnp.zeros(shape, on_tile.dtype))
-        total[axis] = before.at[block.components].add(on_tile)
+        on_batch = jnp.einsum("ns,nkqs->nkq", value, block.templates)
+        shape = (data.n_components, on_batch.shape[-1])
+        before = total.get(axis, jnp.zeros(shape, on_batch.dtype))
+        total[axis] = before.at[block.components].add(on_batch)
     return total
 
 
@@ -250,8 +250,8 @@ def _has_nuisance(data: JointData, block: JointBlock | JointOnOffBlock) -> bool:
     return data.n_nuisance > 0 and isinstance(block, JointBlock)
 
 
-def projected(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
-    """Sum over the slots of a value times the derivatives of the prediction, and the penalty's.
+def projected(data: JointData, z: jax.Array, values: PerBin) -> jax.Array:
+    """Sum over counts bins of a value times the derivatives of the prediction, and the penalty's.
 
     Shape (Z,).
     """
@@ -293,8 +293,8 @@ def slopes(data: JointData, z: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
     return found
 
 
-def squared(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
-    """Sum over the slots of a value times the square of the derivatives, and the penalty's.
+def squared(data: JointData, z: jax.Array, values: PerBin) -> jax.Array:
+    """Sum over the counts bins of a value times the square of the derivatives, and the penalty's.
 
     Shape (Z, Z).
     """
@@ -305,8 +305,8 @@ def squared(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
     return total
 
 
-def bent(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
-    """Sum over the slots of a value times the second derivatives of the prediction, (Z, Z)."""
+def model_curvature(data: JointData, z: jax.Array, values: PerBin) -> jax.Array:
+    """Sum over counts bins of a value times the second derivatives of the prediction, (Z, Z)."""
     total = jnp.zeros_like(data.precision)
     for block, value in zip(data.blocks, values, strict=True):
         if _has_nuisance(data, block):
@@ -328,7 +328,7 @@ def bent(data: JointData, z: jax.Array, values: PerSlot) -> jax.Array:
 
 
 def stat(data: JointData, z: jax.Array) -> jax.Array:
-    """Fit statistic without the penalty: the sum of cash or wstat over the unmasked slots."""
+    """Fit statistic without the penalty: the sum of cash or wstat over the unmasked counts bins."""
     total = jnp.zeros_like(z[0])
     for block, npred in zip(data.blocks, predictions(data, z), strict=True):
         if isinstance(block, JointOnOffBlock):
@@ -339,7 +339,7 @@ def stat(data: JointData, z: jax.Array) -> jax.Array:
     return total
 
 
-def slot_differences(
+def bin_differences(
     block: JointBlock | JointOnOffBlock, npred: jax.Array, npred0: jax.Array
 ) -> jax.Array:
     """The statistic of a block's predictions minus that of others, without cancellation; (N, S)."""
@@ -359,5 +359,5 @@ def difference(data: JointData, z: jax.Array, z0: jax.Array) -> jax.Array:
     for block, at, at0 in zip(
         data.blocks, predictions(data, z), predictions(data, z0), strict=True
     ):
-        total += jnp.sum(slot_differences(block, at, at0))
+        total += jnp.sum(bin_differences(block, at, at0))
     return total

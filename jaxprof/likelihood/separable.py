@@ -1,6 +1,6 @@
 """The fit statistic of one bin and group as a function of its norm.
 
-All functions take the prepared blocks of one bin and group (arrays over slots, see
+All functions take the prepared blocks of one bin and group (arrays over counts bins, see
 `jaxprof.likelihood.data.prepare`) and a scalar norm. The statistic is convex in the norm.
 """
 
@@ -96,7 +96,7 @@ def _from(origin: jax.Array, block: ProfileData) -> jax.Array:
 
 
 def stat(data: Blocks, norm: jax.Array) -> jax.Array:
-    """Fit statistic: the sum of cash or wstat over the unmasked slots."""
+    """Fit statistic: the sum of cash or wstat over the unmasked counts bins."""
     total = jnp.zeros_like(norm)
     for block in data:
         if isinstance(block, OnOffData):
@@ -126,7 +126,7 @@ def difference(data: Blocks, norm: jax.Array, norm0: jax.Array) -> jax.Array:
 def score(data: Blocks, norm: jax.Array, skip: jax.Array | None = None) -> jax.Array:
     """Half the derivative of the statistic by the norm (the right-hand one at a kink).
 
-    ``skip`` tells which slots, one behind the other through all blocks, to leave out.
+    ``skip`` tells which counts bins, one behind the other through all blocks, to leave out.
     """
     total = jnp.zeros_like(norm)
     offset = 0
@@ -150,7 +150,7 @@ def curvature(data: Blocks, norm: jax.Array) -> jax.Array:
 
 
 def domain_start(data: Blocks) -> jax.Array:
-    """Norm above which every slot with counts has a positive prediction; ``-inf`` without any.
+    """Norm above which every bin with counts has a positive prediction; ``-inf`` without any.
 
     On-Off data never bound the norm: their profiled background makes up for it.
     """
@@ -164,7 +164,7 @@ def domain_start(data: Blocks) -> jax.Array:
 
 
 def pole_counts(data: Blocks, start: jax.Array) -> jax.Array:
-    """Counts in the slots that end the domain at ``start``, with a prediction of zero there.
+    """Counts in the counts bins that end the domain at ``start``, with a prediction of zero there.
 
     One where there are none.
     """
@@ -177,7 +177,7 @@ def pole_counts(data: Blocks, start: jax.Array) -> jax.Array:
 
 
 def kinks(data: Blocks) -> jax.Array:
-    """Norm at the kink of every slot, through all blocks; ``inf`` for slots that have none."""
+    """Norm at the kink of every counts bin, through all blocks; ``inf`` where there is none."""
     positions = []
     for block in data:
         if isinstance(block, OnOffData):
@@ -189,10 +189,11 @@ def kinks(data: Blocks) -> jax.Array:
     return jnp.concatenate(positions)
 
 
-def slot_minima(data: Blocks) -> jax.Array:
-    """Norm at which each slot alone is described best: its excess over its expected signal.
+def bin_minima(data: Blocks) -> jax.Array:
+    """Norm at which each counts bin alone is described best: its excess over its expected signal.
 
-    ``nan`` for slots without expected signal. The minimum of the sum lies between their extremes.
+    ``nan`` for counts bins without expected signal. The minimum of the sum lies between their
+    extremes.
     """
     values = []
     for block in data:
@@ -208,7 +209,7 @@ def slot_minima(data: Blocks) -> jax.Array:
 
 
 def totals(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Sums over the slots with expected signal: variance of the counts, counts, expected signal."""
+    """Sums over the bins with expected signal: variance of the counts, counts, expected signal."""
     variance = counts = signal = jnp.zeros((), data[0].npred_ref.dtype)
     for block in data:
         used = block.npred_ref > 0
@@ -225,17 +226,17 @@ def totals(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array]:
     return variance, counts, signal
 
 
-def kink_residual(data: Blocks, norm: jax.Array, slot: jax.Array) -> jax.Array:
-    """A smooth equation for the norm near the kink of ``slot``; zero at the minimum.
+def kink_residual(data: Blocks, norm: jax.Array, at_bin: jax.Array) -> jax.Array:
+    """A smooth equation for the norm near the kink of ``counts bin``; zero at the minimum.
 
-    With ``g`` the score of all other slots, the slot's own term ``s (1 - n / mu)`` is solved for
-    its prediction: ``mu = n s / (s + g)``, which holds at ``n = 0`` too and whose derivatives are
-    those of the fitted norm for ``n >= 0``.
+    With ``g`` the score of all other counts bins, the counts bin's own term ``s (1 - n / mu)`` is
+    solved for its prediction: ``mu = n s / (s + g)``, which holds at ``n = 0`` too and whose
+    derivatives are those of the fitted norm for ``n >= 0``.
 
-    All On-Off slots without counts have their kink at no signal, where the score rises by ``s``
-    above zero and by ``s / alpha`` below it. With their sums ``S`` and ``L``, and ``g`` the score
-    of all others, the first ON count in one of them takes the norm to ``n_on / (S + g)``, if the
-    other kinks do not hold it, and the first OFF count to ``-n_off / (L - g)``.
+    All On-Off counts bins without counts have their kink at no signal, where the score rises by
+    ``s`` above zero and by ``s / alpha`` below it. With their sums ``S`` and ``L``, and ``g`` the
+    score of all others, the first ON count in one of them takes the norm to ``n_on / (S + g)``, if
+    the other kinks do not hold it, and the first OFF count to ``-n_off / (L - g)``.
     """
     empty = [
         (b.n_on <= 0) & (b.n_off <= 0) & (b.npred_ref > 0)
@@ -244,8 +245,8 @@ def kink_residual(data: Blocks, norm: jax.Array, slot: jax.Array) -> jax.Array:
         for b in data
     ]
     kinks_at_zero = jnp.concatenate(empty)
-    at_zero = kinks_at_zero[slot]
-    chosen = jnp.arange(kinks_at_zero.size) == slot
+    at_zero = kinks_at_zero[at_bin]
+    chosen = jnp.arange(kinks_at_zero.size) == at_bin
     rest = score(data, norm, skip=jnp.where(at_zero, kinks_at_zero, chosen))
     above = below = moved = total = jnp.zeros_like(norm)
     for block, own in zip(data, empty, strict=True):

@@ -1,7 +1,7 @@
 """Fit statistics for Poisson counts, element by element.
 
-Each function works on one slot (or, by broadcasting, on arrays of slots); sums belong to the
-caller. Three forms are given of each statistic: its value, the difference between two norms
+Each function works on one counts bin (or, by broadcasting, on arrays of counts bins); sums belong
+to the caller. Three forms are given of each statistic: its value, the difference between two norms
 without subtracting two large numbers, and its *score*, half its derivative by the norm.
 """
 
@@ -110,9 +110,9 @@ def cash_score(
 ) -> jax.Array:
     """Half the derivative of ``cash`` by the norm; the right-hand one at a kink.
 
-    A slot without counts contributes once its prediction is positive. Whether it is, is asked of
-    the norm (``norm >= -background / npred_ref``) and not of the rounded prediction, so that a norm
-    that was set to the kink itself is on its right side.
+    A counts bin without counts contributes once its prediction is positive. Whether it is, is asked
+    of the norm (``norm >= -background / npred_ref``) and not of the rounded prediction, so that a
+    norm that was set to the kink itself is on its right side.
     """
     rate = background + norm * npred_ref
     has_counts, positive = counts > 0, rate > TRUNCATION
@@ -123,10 +123,10 @@ def cash_score(
 
 
 def cash_kink(counts: jax.Array, background: jax.Array, npred_ref: jax.Array) -> jax.Array:
-    """Norm at which the prediction of a slot reaches zero, ``-background / npred_ref``.
+    """Norm at which the prediction of a counts bin reaches zero, ``-background / npred_ref``.
 
-    ``inf`` where the slot has no expected signal. With counts it is the end of the domain, without
-    counts a kink of the statistic.
+    ``inf`` where the counts bin has no expected signal. With counts it is the end of the domain,
+    without counts a kink of the statistic.
     """
     has_signal = npred_ref > 0
     return jnp.where(has_signal, -background / jnp.where(has_signal, npred_ref, 1.0), jnp.inf)

@@ -76,9 +76,9 @@ class QuantityAccess:
 
     @property
     def mask(self) -> Array | None:
-        """True for the slots that entered each fit, shape (B, G, E); None without their data.
+        """True for the counts bins that entered each fit, shape (B, G, E); None without their data.
 
-        Slots are the reconstructed energies of a group (their pixels, for the likelihood of
+        Counts bins are the reconstructed energies of a group (their pixels, for the likelihood of
         pixels); those of several datasets follow each other.
         """
         if self.likelihood_data is None:

@@ -104,7 +104,7 @@ def check_data(data: Data | None, shape: tuple[int, int]) -> Data | None:
         if block.npred_ref.ndim != 3 or block.npred_ref.shape[:2] != shape:
             raise ValueError(
                 f"likelihood_data has arrays of shape {block.npred_ref.shape}; the first axes must "
-                f"be (bins, energy groups) = {shape}, a third counts slots"
+                f"be (bins, energy groups) = {shape}, a third counts counts bins"
             )
     return arrays
 

@@ -99,7 +99,7 @@ def _own_block(reduction: Reduction, number: int) -> Block:
     first = 0
     for block in blocks(reduction.data):
         size = block.npred_ref.shape[2]
-        own = reduction.slot_dataset[first : first + size] == number
+        own = reduction.bin_dataset[first : first + size] == number
         if own.any():
             return type(block)(**{name: array[:, :, own] for name, array in vars(block).items()})
         first += size

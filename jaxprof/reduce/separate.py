@@ -106,10 +106,10 @@ class Reduction:
     Attributes
     ----------
     data : ProfileData, OnOffData or a tuple of both
-        The arrays to fit, shape ``(B, G, E)``, in float64. The slots of several datasets of one
-        statistic follow each other on the last axis.
+        The arrays to fit, shape ``(B, G, E)``, in float64. The counts bins of several datasets of
+        one statistic follow each other on the last axis.
     slot_dataset : ndarray of int, shape (E_total,)
-        Index of the dataset of each slot, through all blocks of ``data``.
+        Index of the dataset of each counts bin, through all blocks of ``data``.
     dataset_names : tuple of str
         Names of the datasets.
     energy_edges : ndarray, shape (G, 2)
@@ -127,7 +127,7 @@ class Reduction:
     """
 
     data: Any
-    slot_dataset: Array
+    bin_dataset: Array
     dataset_names: tuple[str, ...]
     energy_edges: Array
     coverage: Array
@@ -137,7 +137,7 @@ class Reduction:
 
 
 @dataclass(frozen=True)
-class _Slots:
+class _CountsBins:
     """Arrays of one dataset over its reconstructed energies, before grouping.
 
     ``values`` are those of `ProfileData` or `OnOffData`, of shape ``(B, E, P)``: P is one for
@@ -170,7 +170,7 @@ def _reduce_dataset(
     likelihood: str,
     reference: Array | None,
     per_true_energy: bool,
-) -> _Slots:
+) -> _CountsBins:
     """Values of one dataset in its regions, over the reconstructed energies ``bins``.
 
     ``reference`` is the solid angle that the fluxes refer to (B,); None for that of the pixels.
@@ -234,7 +234,7 @@ def _reduce_dataset(
         flux = reference_flux(model, true_edges(dataset))
         values["templates"] = values["npred_ref"]
         values["npred_ref"] = np.tensordot(flux, values["templates"], 1)
-    return _Slots(values, slot_mask[:, bins], coverage[:, bins])
+    return _CountsBins(values, slot_mask[:, bins], coverage[:, bins])
 
 
 def _grouped(values: Array, edges: Array, fill: float = 0.0) -> Array:
@@ -248,16 +248,18 @@ def _grouped(values: Array, edges: Array, fill: float = 0.0) -> Array:
     return grouped
 
 
-def _summed(slots: dict[str, Array], mask: Array, edges: Array) -> dict[str, Array]:
-    """Sum the energies of each group into one slot; masked energies hold zeros already."""
+def _summed(counts_bins: dict[str, Array], mask: Array, edges: Array) -> dict[str, Array]:
+    """Sum the energies of each group into one counts bin; masked energies hold zeros already."""
     sums = {
         name: np.add.reduceat(values, edges[:-1], axis=-2)
-        for name, values in slots.items()
+        for name, values in counts_bins.items()
         if name != "alpha"
     }
-    if "alpha" in slots:
-        background = np.add.reduceat(slots["alpha"] * slots["n_off"], edges[:-1], axis=1)
-        mean = np.add.reduceat(slots["alpha"], edges[:-1], axis=1)
+    if "alpha" in counts_bins:
+        background = np.add.reduceat(
+            counts_bins["alpha"] * counts_bins["n_off"], edges[:-1], axis=1
+        )
+        mean = np.add.reduceat(counts_bins["alpha"], edges[:-1], axis=1)
         mean = mean / np.maximum(np.add.reduceat(mask.astype(float), edges[:-1], axis=1), 1.0)
         sums["alpha"] = np.divide(background, sums["n_off"], out=mean, where=sums["n_off"] > 0)
     return sums
@@ -292,7 +294,7 @@ def reduce_datasets(
     likelihood : {"region", "pixel"}
         Whether the pixels of a region are summed, or each is a term of its own.
     sum_over_energy_groups : bool
-        Whether the energies of a group are summed into one slot.
+        Whether the energies of a group are summed into one counts bin.
     reference_solid_angle : {"pixels", "region"}
         What the fluxes are those of, see `FluxProfileEstimator`.
     per_true_energy : bool
@@ -337,17 +339,17 @@ def reduce_datasets(
         bins, edges = slice(edges[0], edges[-1]), edges - edges[0]
         part = DatasetPart(pixels, bins, edges, likelihood == "pixel", sum_over_energy_groups)
         how = mask_policy, likelihood, reference, per_true_energy
-        slots = _reduce_dataset(dataset, spectral_model, regions, pixels, bins, *how)
-        values, mask = slots.values, slots.mask
-        # A masked slot must not enter a sum over energies either.
+        counts_bins = _reduce_dataset(dataset, spectral_model, regions, pixels, bins, *how)
+        values, mask = counts_bins.values, counts_bins.mask
+        # A masked counts bin must not enter a sum over energies either.
         values = {name: np.where(mask, array, 0.0) for name, array in values.items()}
         if sum_over_energy_groups:
             values = _summed(values, mask, edges)
             mask = np.logical_or.reduceat(mask, edges[:-1], axis=1)
-            coverages.append(_group_mean(slots.coverage, edges))
+            coverages.append(_group_mean(counts_bins.coverage, edges))
             edges = np.arange(len(edges))
         else:
-            coverages.append(_group_mean(slots.coverage, edges))
+            coverages.append(_group_mean(counts_bins.coverage, edges))
         kind = OnOffData if isinstance(dataset, MapDatasetOnOff) else ProfileData
         block = {name: _grouped(a, edges, float(name == "alpha")) for name, a in values.items()}
         block["mask"] = _grouped(mask, edges)
@@ -365,7 +367,7 @@ def reduce_datasets(
     edges_tev = first_axis.edges_tev()[group_edges]
     return Reduction(
         data=data[0] if len(data) == 1 else data,
-        slot_dataset=np.concatenate(owner),
+        bin_dataset=np.concatenate(owner),
         dataset_names=tuple(dataset.name for dataset in datasets),
         energy_edges=np.column_stack([edges_tev[:-1], edges_tev[1:]]),
         coverage=np.mean(coverages, axis=0),
@@ -380,5 +382,5 @@ def _group_mean(coverage: Array, edges: Array) -> Array:
 
 
 def _joined(kind: type, parts: list[dict[str, Array]]) -> Any:
-    """Concatenate the slots of several datasets."""
+    """Concatenate the counts bins of several datasets."""
     return kind(**{name: np.concatenate([p[name] for p in parts], axis=2) for name in parts[0]})

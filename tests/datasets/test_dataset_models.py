@@ -87,8 +87,8 @@ def test_with_a_kept_response_and_in_reduce(made):
     assert_allclose(found.norm, 0, atol=0.02)
     likelihood = estimator.reduce(both, response)
     total = sum(float(np.sum(term.offset)) for term in likelihood.terms)
-    cells = response.datasets[0].cells
-    predicted = predicted_counts(both, [POINT, DISK]).data[:, cells.y, cells.x]
+    disjoint = response.datasets[0].disjoint
+    predicted = predicted_counts(both, [POINT, DISK]).data[:, disjoint.y, disjoint.x]
     assert_allclose(total, np.sum(predicted * response.datasets[0].mask), rtol=1e-6)
     own = profile_data(FluxProfileEstimator(**OPTIONS).reduce(both))
     both.models = []

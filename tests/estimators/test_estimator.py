@@ -171,7 +171,7 @@ def test_coverage_is_unbiased_where_a_mask_cuts():
 
 
 def test_energy_dependent_mask():
-    """A mask that takes one energy only removes just that slot, and its share of coverage."""
+    """A mask that takes one energy only removes just that counts bin, and its share of coverage."""
     dataset = small_dataset()
     mask = np.ones(dataset.geom.data_shape, bool)
     mask[0] = False
@@ -309,7 +309,7 @@ def test_pixel_likelihood_where_a_mask_cuts(policy):
 
 
 def test_sum_over_energy_groups():
-    """One slot a group, and then the norm in closed form."""
+    """One counts bin a group, and then the norm in closed form."""
     profile = estimator(sum_over_energy_groups=True).run(small_dataset())
     assert profile.likelihood_data.counts.shape == (4, 2, 1)
     expected = (profile.counts - profile.npred_background) / profile.npred_excess_ref

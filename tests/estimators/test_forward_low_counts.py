@@ -43,7 +43,7 @@ def few(seed, background=0.01, **options):
 
 @pytest.mark.parametrize("summed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_no_prediction_is_negative(summed):
-    """The profile is that of a fit in which every pixel and energy has a slot of its own."""
+    """The profile is that of a fit in which every pixel and energy has a counts bin of its own."""
     differs = 0
     for seed in range(4):
         dataset = few(seed)
@@ -62,8 +62,8 @@ def test_no_prediction_is_negative(summed):
         (of_dataset,) = response.datasets
         (group,) = own._groups([dataset])
         signal = pixel_signal(of_dataset, profile.norm, group.bins[0])
-        cells = of_dataset.cells
-        background = dataset.background.data[:, cells.y, cells.x]
+        disjoint = of_dataset.disjoint
+        background = dataset.background.data[:, disjoint.y, disjoint.x]
         total = np.where(of_dataset.mask, signal + background, 0.0)
         total = total.sum(axis=0) if summed else total
         assert total.min() > -1e-8
@@ -301,7 +301,7 @@ def test_the_unit_of_a_free_background_does_not_matter():
 
 
 @pytest.mark.slow
-def test_errors_of_bent_models_at_walls():
+def test_errors_of_nonlinear_models_at_constraints():
     """Where the observed information is not positive, the expected one gives the errors."""
     dataset = few(3)
     own = estimator(free_index=True)
@@ -324,14 +324,16 @@ def test_the_sensitivity_would_be_detected():
     response = own.response(dataset)
     profile = own.run(dataset, response)
     (of_dataset,) = response.datasets
-    cells = of_dataset.cells
+    disjoint = of_dataset.disjoint
     for k in range(3):
         norms = np.maximum(profile.norm, 0.0)
         norms[k] = profile.norm_sensitivity[k]
         signal = pixel_signal(of_dataset, norms, slice(None))
         counts = dataset.background.data.copy()
         for energy, values in enumerate(signal):
-            counts[energy, cells.y[cells.used], cells.x[cells.used]] += values[cells.used]
+            counts[energy, disjoint.y[disjoint.used], disjoint.x[disjoint.used]] += values[
+                disjoint.used
+            ]
         expected = type(dataset)(
             counts=WcsNDMap(dataset.geom, counts),
             background=dataset.background,

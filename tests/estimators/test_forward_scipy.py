@@ -55,24 +55,24 @@ def solve(counts, background, templates, held=None):
         value = total @ x - np.sum(counts[seen] * np.log(npred))
         return value, total - t[seen].T @ (counts[seen] / npred)
 
-    walls = np.zeros(len(counts), bool)
+    active = np.zeros(len(counts), bool)
     while True:
-        limits = [optimize.LinearConstraint(t[walls], -background[walls], np.inf)]
+        limits = [optimize.LinearConstraint(t[active], -background[active], np.inf)]
         found = optimize.minimize(
             function,
             x,
             jac=True,
             method="SLSQP",
             bounds=bounds,
-            constraints=limits if walls.any() else [],
+            constraints=limits if active.any() else [],
             options={"maxiter": 1000, "ftol": 1e-15},
         )
         assert found.success
         x = found.x
-        new = (background + t @ x < -1e-9 * background) & ~seen & ~walls
+        new = (background + t @ x < -1e-9 * background) & ~seen & ~active
         if not new.any():
             return x * scale, 2 * found.fun
-        walls |= new
+        active |= new
 
 
 def test_norms_errors_and_test_statistics(dataset):

@@ -28,7 +28,7 @@ CASES = [
     "06a_joint_radial",
     "06b_joint_linear",
 ]
-# All cases fit into these bins, groups and slots: one compilation for all of them.
+# All cases fit into these bins, groups and counts bins: one compilation for all of them.
 PADDED = (51, 5, 12)
 STATUS = {
     "ok": Status.OK,

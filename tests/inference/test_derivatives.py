@@ -49,12 +49,12 @@ def sensitivity_of(arrays):
     return sensitivity(kind(**arrays))[0, 0]
 
 
-def difference(function, arrays, name, slot, step, one_sided=False):
+def difference(function, arrays, name, counts_bin, step, one_sided=False):
     """Finite difference; counts of zero only have a right-hand one."""
 
     def at(change):
         moved = dict(arrays)
-        moved[name] = arrays[name].at[0, 0, slot].add(change)
+        moved[name] = arrays[name].at[0, 0, counts_bin].add(change)
         return float(function(moved))
 
     if one_sided:
@@ -73,13 +73,13 @@ def test_regular(function, case):
         for name in arrays:
             assert_allclose(forward[name], reverse[name], rtol=1e-12, atol=1e-15)
     for name, values in arrays.items():
-        for slot in range(values.size):
-            at_zero = float(values[0, 0, slot]) == 0.0
+        for counts_bin in range(values.size):
+            at_zero = float(values[0, 0, counts_bin]) == 0.0
             if at_zero and name == "n_off" and function is not norm_of:
                 # The first OFF count changes a limit like n ln n: there is no derivative.
                 continue
-            expected = difference(function, arrays, name, slot, 1e-4, one_sided=at_zero)
-            assert_allclose(reverse[name][0, 0, slot], expected, rtol=3e-6, atol=2e-6)
+            expected = difference(function, arrays, name, counts_bin, 1e-4, one_sided=at_zero)
+            assert_allclose(reverse[name][0, 0, counts_bin], expected, rtol=3e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("case", [KINK, ZERO], ids=["kink", "zero counts"])
@@ -88,9 +88,9 @@ def test_kink_and_zero_counts(case):
     reverse = jax.jit(jax.grad(norm_of))(arrays)
     forward = jax.jit(jax.jacfwd(norm_of))(arrays)
     for name in ("background", "npred_ref"):
-        for slot in range(arrays[name].size):
-            expected = difference(norm_of, arrays, name, slot, 1e-5)
-            assert_allclose(reverse[name][0, 0, slot], expected, rtol=1e-8, atol=1e-10)
+        for counts_bin in range(arrays[name].size):
+            expected = difference(norm_of, arrays, name, counts_bin, 1e-5)
+            assert_allclose(reverse[name][0, 0, counts_bin], expected, rtol=1e-8, atol=1e-10)
         assert_allclose(forward[name], reverse[name], rtol=1e-12)
     kink = int(
         np.argmin(np.abs(np.array(case["background"]) / case["npred_ref"] + norm_of(arrays)))
@@ -102,7 +102,7 @@ def test_kink_and_zero_counts(case):
 
 @pytest.mark.parametrize("background", [[0.0, 0.0], [0.1, 0.2], [0.1, 0.5]])
 def test_limit_without_counts(background):
-    """UL = (2 - sum b) / sum s, also where the slots reach zero at the same norm."""
+    """UL = (2 - sum b) / sum s, also where the counts bins reach zero at the same norm."""
     arrays = arrays_of({"counts": [0.0, 0.0], "background": background, "npred_ref": [1.0, 2.0]})
     assert_allclose(upper_of(arrays), (2 - sum(background)) / 3, rtol=1e-12)
     gradient = jax.grad(upper_of)(arrays)
@@ -115,8 +115,8 @@ def test_limit_without_counts(background):
     assert_allclose(jax.grad(ts)(arrays)["background"][0, 0], [2.0, 2.0], rtol=1e-12)
 
 
-def test_limit_without_counts_of_uneven_slots():
-    """The same where one slot has hardly any signal and the norm is at -1e13."""
+def test_limit_without_counts_of_uneven_bins():
+    """The same where one counts bin has hardly any signal and the norm is at -1e13."""
     arrays = arrays_of({"counts": [0.0, 0.0], "background": [0.1, 0.1], "npred_ref": [1.0, 1e-14]})
     assert_allclose(norm_of(arrays), -1e13, rtol=1e-12)
     assert_allclose(upper_of(arrays), 1.8, rtol=1e-13)
@@ -133,7 +133,7 @@ def test_limit_without_counts_of_uneven_slots():
             [("n_on", 0), ("n_off", 0)],
             marks=pytest.mark.slow,
         ),
-        # Two kinks: the second one holds the norm where the first slot gets a count.
+        # Two kinks: the second one holds the norm where the first counts bin gets a count.
         (
             {
                 "n_on": [0.0, 0.0, 2.0],
@@ -146,16 +146,16 @@ def test_limit_without_counts_of_uneven_slots():
     ],
 )
 def test_on_off_kink(case, moving):
-    """Slots without any count at zero signal: both one-sided derivatives by their counts."""
+    """Counts bins without any count at zero signal: both one-sided derivatives by their counts."""
     arrays = arrays_of(case)
     norm = jax.jit(norm_of)
     assert float(norm(arrays)) == 0.0
     gradient = jax.grad(norm_of)(arrays)
     for name in ("n_on", "n_off"):
-        for slot in range(len(case["n_on"]) - 1):
-            expected = difference(norm, arrays, name, slot, 1e-6, one_sided=True)
-            assert (abs(expected) > 0.1) == ((name, slot) in moving)
-            assert_allclose(gradient[name][0, 0, slot], expected, rtol=1e-5, atol=1e-9)
+        for counts_bin in range(len(case["n_on"]) - 1):
+            expected = difference(norm, arrays, name, counts_bin, 1e-6, one_sided=True)
+            assert (abs(expected) > 0.1) == ((name, counts_bin) in moving)
+            assert_allclose(gradient[name][0, 0, counts_bin], expected, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.slow
@@ -168,17 +168,17 @@ def test_hessian(case):
     gradient = jax.jit(jax.grad(norm_of))
     for first in names:
         for second in names:
-            for slot in range(arrays[first].size):
+            for counts_bin in range(arrays[first].size):
 
                 def component(moved, second=second):
                     return gradient(moved)[second]
 
                 step = 1e-4
                 up, down = dict(arrays), dict(arrays)
-                up[first] = arrays[first].at[0, 0, slot].add(step)
-                down[first] = arrays[first].at[0, 0, slot].add(-step)
+                up[first] = arrays[first].at[0, 0, counts_bin].add(step)
+                down[first] = arrays[first].at[0, 0, counts_bin].add(-step)
                 expected = (component(up) - component(down)) / (2 * step)
-                got = hessian[second][first][0, 0, :, 0, 0, slot]
+                got = hessian[second][first][0, 0, :, 0, 0, counts_bin]
                 assert_allclose(got, expected[0, 0], rtol=1e-5, atol=1e-6)
 
 

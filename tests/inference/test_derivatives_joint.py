@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from test_joint_fit import (
+    BATCHES,
     SIZE,
-    TILES,
-    at_a_wall,
+    at_a_constraint,
     bounded,
     one_fixed,
     quickly,
@@ -110,7 +110,7 @@ slopes = quickly(jax.jacfwd(everything, argnums=1))
     ids=["bounds", "fixed norm", "free spectra"],
 )
 def test_derivatives_of_all_that_is_profiled(own, names):
-    data = own().joint(TILES, SIZE)
+    data = own().joint(BATCHES, SIZE)
     every = slopes(data, np.zeros(len(EVERYTHING)))
     moved = 0
     for name in names:
@@ -135,7 +135,7 @@ def test_both_modes_and_second_derivatives(name):
 
     def function(shift):
         at_bound = name.endswith("bound")
-        data = at_a_wall(shift=shift, low=5.0 if at_bound else -np.inf)
+        data = at_a_constraint(shift=shift, low=5.0 if at_bound else -np.inf)
         fit = fit_joint(data)
         if name == "scan":
             return jnp.stack(joint_scan(data, fit, jnp.array([0]), jnp.array([3.0, 8.0])))
@@ -156,7 +156,7 @@ def test_both_modes_and_second_derivatives(name):
 
 def test_fit_with_ts_refuses_derivatives():
     def ts(factor):
-        return fit_joint_ts(at_a_wall(factor=factor), jnp.array([0]))[1]
+        return fit_joint_ts(at_a_constraint(factor=factor), jnp.array([0]))[1]
 
     for derivative in (jax.jacfwd, jax.jacrev):
         with pytest.raises(TypeError, match="differentiate fit_joint and joint_ts"):

@@ -156,8 +156,8 @@ def test_scan_is_the_statistic():
     assert_allclose(scan(ProfileData(**arrays), grids)[0], got[0], rtol=0)
 
 
-def test_single_slot_closed_form():
-    """One slot: norm = (n - b) / s, its error sqrt(n) / s."""
+def test_single_bin_closed_form():
+    """One counts bin: norm = (n - b) / s, its error sqrt(n) / s."""
     fit = fit_norms(one_bin(counts=[25], background=[10], npred_ref=[5]))
     assert_allclose([fit.norm[0, 0], fit.norm_err[0, 0]], [3.0, 1.0], rtol=1e-12)
 
@@ -184,10 +184,10 @@ def test_zero_counts(background):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("spread", [0, 4, 14, 20])
-def test_limits_without_counts_of_uneven_slots(dtype, spread):
+def test_limits_without_counts_of_uneven_bins(dtype, spread):
     """The statistic rises by n^2 at the limit, whatever the signals' orders of magnitude.
 
-    The norm is where the slot of the least signal for its background is empty, far below.
+    The norm is where the counts bin of the least signal for its background is empty, far below.
     """
     rng = np.random.default_rng(spread)
     shape = (40, 1, 5)
@@ -202,7 +202,7 @@ def test_limits_without_counts_of_uneven_slots(dtype, spread):
 
 
 def test_kink():
-    """The minimum where a slot without counts reaches zero is that point exactly."""
+    """The minimum where a counts bin without counts reaches zero is that point exactly."""
     data = one_bin(
         counts=[0, 1, 0],
         background=[3.82284913, 2.5358368, 1.71843505],
@@ -258,7 +258,7 @@ def test_bounds():
 
 
 def test_permutation_padding_and_splitting():
-    """Slots may be reordered, padded with anything masked, and bins fitted one by one."""
+    """Counts bins may be reordered, padded with anything masked, and bins fitted one by one."""
     arrays = random_data(seed=13)
     data = ProfileData(**arrays)
     fit = fit_norms(data)
@@ -287,8 +287,8 @@ def test_scaling():
         assert_allclose(other.ts, fit.ts, rtol=1e-10, atol=1e-12)
 
 
-def test_same_slots_twice():
-    """A slot split in two with the same ratio of signal to background changes nothing."""
+def test_same_bins_twice():
+    """A counts bin split in two with the same ratio of signal to background changes nothing."""
     arrays = random_data(seed=19)
     fit = fit_norms(ProfileData(**arrays))
     halves = {k: np.concatenate([v / 2, v / 2], axis=2) for k, v in arrays.items()}
@@ -352,9 +352,9 @@ def test_on_off_without_any_counts():
         max_size=4,
     )
 )
-def test_any_data_has_a_minimum(slots):
+def test_any_data_has_a_minimum(counts_bins):
     """Whatever the counts: converged, finite limits, and no norm nearby is better."""
-    n, b, s = map(np.array, zip(*slots, strict=True))
+    n, b, s = map(np.array, zip(*counts_bins, strict=True))
     data = one_bin(counts=n, background=b, npred_ref=s)
     fit = fit_norms(data)
     result = limits(data, fit)
@@ -391,7 +391,7 @@ def test_float32():
 
 
 def test_float32_of_many_counts():
-    """Up to 1e7 counts a slot every fit converges, to a thousandth of its error."""
+    """Up to 1e7 counts a counts bin every fit converges, to a thousandth of its error."""
     arrays = random_data(seed=37, shape=(300, 1, 3), mean=1e7)
     exact = fit_norms(ProfileData(**arrays))
     single = {name: array.astype(np.float32) for name, array in arrays.items()}

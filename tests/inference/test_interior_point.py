@@ -16,13 +16,13 @@ from jaxprof.inference.joint_fit import fit_joint, interior, usable
 
 INDEX = np.array([2.2, 2.5, 1.9])
 FEW_STEPS = 100
-"""Fits take 5 to 60 steps; those that crawl along a wall take hundreds."""
+"""Fits take 5 to 60 steps; those that crawl along a constraint take hundreds."""
 
 
-def bent_problem(seed, n_counts):
+def nonlinear_problem(seed, n_counts):
     """Power laws of three overlapping bins and a source of a known spectrum, almost no background.
 
-    The spectrum of a component bends the wall that it meets where there are no counts.
+    The spectrum of a component bends the constraint that it meets where there are no counts.
     """
     rng = np.random.default_rng(seed)
     n, edges = 60, np.geomspace(0.5, 50.0, 6)
@@ -44,7 +44,8 @@ def bent_problem(seed, n_counts):
 
 
 def first_order(own, z):
-    """Karush-Kuhn-Tucker conditions, from numpy alone; the walls and bounds that the point touches.
+    """Karush-Kuhn-Tucker conditions, from numpy alone; the constraints and bounds that the point
+    touches.
 
     What is left of the gradient in units of the signal has to be a push against these.
     """
@@ -55,21 +56,21 @@ def first_order(own, z):
     assert np.all(npred[part.counts > 0] > 0)
     gradient = 0.5 * own.gradient(z.astype(complex)).real
     lower, upper = own.bounds()
-    at_wall = (part.counts == 0) & (npred < 1e-6)
+    at_constraint = (part.counts == 0) & (npred < 1e-6)
     # The gradient of the numpy problem divides zero counts by a prediction that may be zero too.
     assert np.all(np.isfinite(gradient))
-    ways = [slopes[:, at_wall]]
+    ways = [slopes[:, at_constraint]]
     for end, sign in ((z <= lower, 1.0), (z >= upper, -1.0)):
         ways.append(sign * np.eye(own.size)[:, end])
     ways = np.concatenate(ways, axis=1)
     free = own.freedom()
-    scale = np.abs(slopes[:, ~at_wall]).sum(axis=1)[free] + 1e-300
+    scale = np.abs(slopes[:, ~at_constraint]).sum(axis=1)[free] + 1e-300
     left = gradient[free] / scale
     if ways.size:
         matrix = ways[free] / scale[:, None]
         left = left - matrix @ nnls(matrix, left)[0]
     assert_allclose(left, 0.0, atol=1e-6)
-    return int(at_wall.sum()), ways.shape[1] - int(at_wall.sum())
+    return int(at_constraint.sum()), ways.shape[1] - int(at_constraint.sum())
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +95,17 @@ def few_steps():
         40,
     ],
 )
-def test_bent_walls(n_counts, few_steps):
+def test_nonlinear_constraints(n_counts, few_steps):
     """Few counts: a minimum to machine precision in few steps, and none lower near by."""
     touched = 0
     for seed in range(5):
-        own = bent_problem(seed, n_counts)
+        own = nonlinear_problem(seed, n_counts)
         data = own.joint(2, 32)
         z, converged = few_steps(data, jnp.full(own.size, jnp.nan))
         assert bool(converged), seed
         z = np.asarray(z)
-        walls, _ = first_order(own, z)
-        touched += walls
+        active, _ = first_order(own, z)
+        touched += active
         rng = np.random.default_rng(seed)
         best, free = own.stat(z + 0.0), own.freedom()
         lower, upper = own.bounds()
@@ -113,7 +114,7 @@ def test_bent_walls(n_counts, few_steps):
             other = np.clip(z + np.where(free, rng.normal(size=own.size) * size, 0), lower, upper)
             if own.model(part, other)[0].min() > 0:
                 assert own.stat(other) > best - 1e-6
-    assert touched > 0, "no wall was touched, so that this test shows nothing"
+    assert touched > 0, "no constraint was touched, so that this test shows nothing"
 
 
 def straight_problem(seed, n_counts=30, **settings):
@@ -133,8 +134,8 @@ def test_any_start_will_do(bounds, few_steps):
     data = own.joint(2, 32)
     best, converged = few_steps(data, jnp.full(8, jnp.nan))
     assert bool(converged)
-    walls, ends = first_order(own, np.asarray(best))
-    assert ends > 0 if bounds else walls > 0
+    active, ends = first_order(own, np.asarray(best))
+    assert ends > 0 if bounds else active > 0
     rng = np.random.default_rng(1)
     for scale in (0.1, 1.0, 10.0, 100.0):
         start = scale * rng.normal(size=8)

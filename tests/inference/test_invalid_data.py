@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from test_joint_fit import at_a_wall
+from test_joint_fit import at_a_constraint
 
 from jaxprof.core import (
     OnOffData,
@@ -57,7 +57,7 @@ def test_separate_fits(kind, case):
 
 
 def test_joint_fits():
-    good = at_a_wall()
+    good = at_a_constraint()
     (block,) = good.blocks
 
     def with_block(**changes):

@@ -17,7 +17,7 @@ from jaxprof.inference.joint_fit import fit_joint, fit_joint_ts
 from jaxprof.inference.joint_intervals import joint_limits, joint_scan, joint_sensitivity, joint_ts
 from jaxprof.likelihood.joint_data import JointBlock, JointData
 
-C, TILES, SIZE = 8, 3, 32
+C, BATCHES, SIZE = 8, 3, 32
 """Problems share these shapes, and so compiled programs: one data set, or all three."""
 EVERY = jnp.arange(C)
 DEVIATION = np.array([0.1, 0.05, 0.02, 0.3])
@@ -58,7 +58,7 @@ def regular(seed=0):
             continue
         log_energy = np.log(rng.uniform(0.5, 2.0, n))
         parts.append(Part(counts=counts, background=background, log_energy=log_energy, **common))
-    # Where there are neither counts nor a wall near, derivatives by the counts are one-sided.
+    # Where there are neither counts nor a constraint near, derivatives by the counts are one-sided.
     parts[0].counts[30] = 0.0
     parts[0].background[30] = 4.0
     return problem(*parts)
@@ -108,13 +108,13 @@ VARIANTS = {
 def fitted(name, whole=False):
     """A problem, its solution, its data, its fit and test statistics."""
     own = VARIANTS[name](regular() if whole else one())
-    data = own.joint(TILES, SIZE, np.random.default_rng(1))
+    data = own.joint(BATCHES, SIZE, np.random.default_rng(1))
     return own, own.solve(), data, *fit_joint_ts(data, EVERY)[:2]
 
 
 def norm_fit(own, rng=None):
     """Fit and test statistics, as numpy arrays."""
-    return jax.tree.map(np.asarray, fit_joint_ts(own.joint(TILES, SIZE, rng), EVERY)[:2])
+    return jax.tree.map(np.asarray, fit_joint_ts(own.joint(BATCHES, SIZE, rng), EVERY)[:2])
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -156,7 +156,7 @@ def test_limits():
 
 
 def test_no_limits_of_what_is_not_fitted():
-    data = problem(without(one().parts[0], 4)).joint(TILES, SIZE)
+    data = problem(without(one().parts[0], 4)).joint(BATCHES, SIZE)
     fit, _, _ = fit_joint_ts(data, EVERY)
     found = joint_limits(data, fit, EVERY, SIDES, TARGETS)
     assert_array_equal(np.isnan(found), (np.arange(C) == 4)[:, None] & np.ones(3, bool))
@@ -216,13 +216,13 @@ def test_order_does_not_matter():
     order = rng.permutation(C)
     parts = []
     for part in own.parts:
-        slots = part.take(rng.permutation(part.counts.size))
-        parts.append(replace(slots, templates=slots.templates[order]))
+        counts_bins = part.take(rng.permutation(part.counts.size))
+        parts.append(replace(counts_bins, templates=counts_bins.templates[order]))
     other = replace(own, parts=tuple(parts))
     assert_same(norm_fit(own), norm_fit(other, rng), order)
 
 
-def test_equal_slots_may_be_added_up_and_data_sets_are_both_their_slots():
+def test_equal_bins_may_be_added_up_and_data_sets_are_both_their_bins():
     part = regular().parts[0]
     scale = np.random.default_rng(2).uniform(0.3, 3.0, part.counts.size)
     # All predictions have to be proportional, not equal.
@@ -233,7 +233,7 @@ def test_equal_slots_may_be_added_up_and_data_sets_are_both_their_slots():
     total = replace(total, counts=part.counts + twin.counts)
     nothing = regular().parts[2].take(slice(0, 0))
     (fit, ts), apart = norm_fit(problem(total)), norm_fit(problem(part, twin, nothing))
-    # Splitting counts among slots of known shares changes the statistic by a constant.
+    # Splitting counts among counts bins of known shares changes the statistic by a constant.
     assert_same((replace(fit, stat=apart[0].stat), ts), apart)
 
 
@@ -249,7 +249,7 @@ def test_components_without_overlap_are_fits_of_their_own():
         counts=counts.ravel(), background=background.ravel(), templates=single.reshape(C, 1, -1)
     )
     own = problem(part)
-    data = own.joint(TILES, SIZE)
+    data = own.joint(BATCHES, SIZE)
     fit, ts, _ = fit_joint_ts(data, EVERY)
     alone_data = ProfileData(
         counts=counts[:, None], background=background[:, None], npred_ref=ref[:, None]
@@ -279,13 +279,13 @@ def assert_optimal(part, values):
     counted = part.counts > 0
     assert np.all(npred[counted] > 0)
     score = 1 - part.counts / np.where(counted, npred, 1.0)
-    walls = ~counted & (npred < 1e-6)
+    active = ~counted & (npred < 1e-6)
     gradient = t @ score
-    # What is left of the gradient must push against the walls.
-    if walls.any():
-        gradient = t[:, walls] @ nnls(t[:, walls], gradient)[0] - gradient
+    # What is left of the gradient must push against the constraints.
+    if active.any():
+        gradient = t[:, active] @ nnls(t[:, active], gradient)[0] - gradient
     assert_allclose(gradient / t.sum(axis=1), 0.0, atol=1e-6)
-    return walls
+    return active
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -297,14 +297,14 @@ def test_few_counts(seed, n_counts):
     part = Part(
         counts=counts, background=rng.uniform(0.01, 0.1, n), templates=templates(n, height=1.0)
     )
-    data = problem(part).joint(TILES, SIZE, rng)
+    data = problem(part).joint(BATCHES, SIZE, rng)
     fit, ts, _ = fit_joint_ts(data, EVERY)
     assert bool(fit.converged)
     assert np.all(np.isfinite(fit.values)) and np.isfinite(fit.stat)
-    walls = assert_optimal(part, np.asarray(fit.values[:C]))
-    assert np.any(fit.status == Status.BOUNDARY) == walls.any()
+    active = assert_optimal(part, np.asarray(fit.values[:C]))
+    assert np.any(fit.status == Status.BOUNDARY) == active.any()
     assert np.all((fit.status == Status.OK) | (fit.status == Status.BOUNDARY))
-    # The errors are those of the counts, with or without walls.
+    # The errors are those of the counts, with or without constraints.
     t, seen = part.templates[:, 0], part.counts > 0
     told = (t[:, seen] > 0).any(axis=1)
     found = np.asarray(fit.covariance)[:C, :C]
@@ -330,17 +330,17 @@ def test_limits_without_counts_are_those_of_a_linear_program(seed):
     part = Part(
         counts=np.zeros(n), background=rng.uniform(0.01, 0.1, n), templates=templates(n, 1.0)
     )
-    data = problem(part).joint(TILES, SIZE, rng)
+    data = problem(part).joint(BATCHES, SIZE, rng)
     fit, ts, _ = fit_joint_ts(data, EVERY)
     t, open_ends = part.templates[:, 0].T, (None, None)
     total = t.sum(axis=0)
-    walls = {"A_ub": -t, "b_ub": part.background}
-    lowest = linprog(total, bounds=open_ends, **walls).fun
+    active = {"A_ub": -t, "b_ub": part.background}
+    lowest = linprog(total, bounds=open_ends, **active).fun
     assert_allclose(total @ fit.values[:C], lowest, atol=1e-5)
     distances = joint_limits(data, fit, EVERY, SIDES[1:], TARGETS[1:])
     for k in range(C):
         held = [(0.0, 0.0) if j == k else open_ends for j in range(C)]
-        at_zero = linprog(total, bounds=held, **walls).fun
+        at_zero = linprog(total, bounds=held, **active).fun
         assert_allclose(ts[k], 2 * (at_zero - lowest), atol=1e-5)
         for number, rise in enumerate(TARGETS[1:]):
             found = linprog(
@@ -368,18 +368,18 @@ def test_negative_norms_are_made_up_for_by_others_without_counts():
 
 
 @pytest.mark.slow
-def test_limits_of_what_only_walls_tell_apart():
+def test_limits_of_what_only_constraints_tell_apart():
     """Twice the same component for the counts, one of which has a pixel without counts more."""
     templates = np.array([[1.0, 0, 0], [1, 1e-7, 1]])[:, None]
     part = Part(np.array([5.0, 1.0, 0.0]), templates, np.full(3, 0.1))
     data = Problem((part,)).joint(1, 3)
     fit = fit_joint(data)
-    # The pixel without counts puts the second norm at its wall.
+    # The pixel without counts puts the second norm at its constraint.
     assert_allclose(fit.values, [5.0, -0.1], atol=1e-4)
     found = joint_limits(data, fit, jnp.array([1]), SIDES[1:], TARGETS[1:])[0]
     # Each unit of it costs two in the statistic, and the first norm makes up for the counts.
     assert_allclose(found, [0.5, 2.0], rtol=1e-4)
-    # A variance that knows of no walls does not mislead the search.
+    # A variance that knows of no constraints does not mislead the search.
     lost = replace(fit, status=jnp.full(2, Status.DEGENERATE), covariance=1e12 * jnp.eye(2))
     again = joint_limits(data, lost, jnp.array([1]), SIDES[1:], TARGETS[1:])[0]
     assert_allclose(again, [0.5, 2.0], rtol=1e-4)
@@ -396,7 +396,7 @@ def test_on_off_bins_without_counts(n_on, n_off):
     single = (ref * np.eye(C))[:, None]
     part = Part(counts=on[:, 0], n_off=off[:, 0], alpha=alpha[:, 0], templates=single)
     free = np.ones(C, bool)
-    data = Problem((part,), free=free).joint(TILES, SIZE)
+    data = Problem((part,), free=free).joint(BATCHES, SIZE)
     fit, ts, _ = fit_joint_ts(data, EVERY)
     alone_data = OnOffData(
         n_on=on[:, None], n_off=off[:, None], alpha=alpha[:, None], npred_ref=ref[:, None]
@@ -417,14 +417,14 @@ def test_on_off_bins_without_counts(n_on, n_off):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_few_on_off_counts(seed):
-    """Overlapping bins at less than one count a slot: the minimum is one in every direction."""
+    """Overlapping bins at less than one count each: the minimum is one in every direction."""
     rng = np.random.default_rng(seed)
     n = 24
     on, alpha = rng.poisson(0.4, n).astype(float), rng.uniform(0.1, 0.5, n)
     off = rng.poisson(0.4 / alpha).astype(float)
     part = Part(counts=on, n_off=off, alpha=alpha, templates=templates(n, height=3.0))
     own = Problem((part,), free=np.ones(C, bool))
-    fit, _, _ = fit_joint_ts(own.joint(TILES, SIZE), EVERY)
+    fit, _, _ = fit_joint_ts(own.joint(BATCHES, SIZE), EVERY)
     assert bool(fit.converged) and np.all(np.isfinite(fit.values))
     best = np.asarray(fit.values)
     t = part.templates[:, 0]
@@ -540,7 +540,7 @@ CHANGES = ("counts", "no counts", "background", "template", "index", "n_on", "n_
 
 
 def changed(own, number, by):
-    """The problem with a single thing changed; the first slots of tile 0 and 1 are concerned."""
+    """The problem with one thing changed; of the first counts bins of batches 0 and 1."""
     parts = list(own.parts)
 
     def at(name, index, dataset=0):
@@ -611,7 +611,7 @@ def slope_of(own, number):
 @pytest.mark.slow
 def test_derivatives_of_mapped_and_looped_toys():
     own = constrained(one())
-    data = own.joint(TILES, SIZE)
+    data = own.joint(BATCHES, SIZE)
     toys = np.zeros((3, len(CHANGES)))
     toys[1, 0], toys[2, 2] = 2.0, 3.0
     slopes, results = quickly(
@@ -623,7 +623,7 @@ def test_derivatives_of_mapped_and_looped_toys():
             alone = changed(alone, number, toy[number])
         expected = reference(alone)
         assert_allclose(result, expected, rtol=1e-8, atol=1e-9)
-        fit = fit_joint(alone.joint(TILES, SIZE))
+        fit = fit_joint(alone.joint(BATCHES, SIZE))
         assert_allclose(fit.values, expected[: own.size], rtol=1e-8, atol=1e-9)
     for number in range(5):
         expected = slope_of(own, number)
@@ -632,8 +632,8 @@ def test_derivatives_of_mapped_and_looped_toys():
 
 
 @pytest.mark.slow
-def at_a_wall(shift=0.0, factor=1.0, low=-np.inf):
-    """Two norms of which a slot without counts holds a combination; (data, function of it)."""
+def at_a_constraint(shift=0.0, factor=1.0, low=-np.inf):
+    """Two norms of which an empty counts bin holds a combination; (data, function of it)."""
     templates = np.array([[1.0, 50.0, 0.3], [1.0, 60.0, 0.1]]) * (1 + shift)
     block = JointBlock(
         counts=jnp.array([[3.0, 0.0, 2.0]]),
@@ -660,22 +660,22 @@ def at_a_wall(shift=0.0, factor=1.0, low=-np.inf):
     "name", [pytest.param("values", marks=pytest.mark.slow), "covariance", "stat"]
 )
 def test_derivatives_where_a_prediction_touches_zero(name):
-    """The minimum slides along the wall, and moves with it."""
+    """The minimum slides along the constraint, and moves with it."""
 
     def function(factor):
-        return getattr(fit_joint(at_a_wall(factor=factor)), name)
+        return getattr(fit_joint(at_a_constraint(factor=factor)), name)
 
-    assert np.all(fit_joint(at_a_wall()).status == Status.BOUNDARY)
+    assert np.all(fit_joint(at_a_constraint()).status == Status.BOUNDARY)
     step = 1e-3
     expected = (function(1 + step) - function(1 - step)) / (2 * step)
     assert_allclose(jax.jacfwd(function)(1.0), expected, rtol=1e-5)
     assert_allclose(jax.jacrev(function)(1.0), expected, rtol=1e-5)
 
 
-def test_derivatives_at_a_wall_by_hand():
-    """On the wall b + 50 x + 60 y = 0 one direction is left, whose score vanishes."""
+def test_derivatives_at_a_constraint_by_hand():
+    """On the constraint b + 50 x + 60 y = 0 one direction is left, whose score vanishes."""
 
-    def on_wall(factor):
+    def on_constraint(factor):
         b = 1e-3 * factor
 
         def score(x):
@@ -688,18 +688,18 @@ def test_derivatives_at_a_wall_by_hand():
         x = brentq(score, 0.1, 1e3, xtol=1e-14, rtol=1e-15)
         return np.array([x, -(b + 50 * x) / 60])
 
-    assert_allclose(fit_joint(at_a_wall()).values, on_wall(1.0), rtol=1e-6)
-    found = jax.jacfwd(lambda factor: fit_joint(at_a_wall(factor=factor)).values)(1.0)
-    assert_allclose(found, (on_wall(1.01) - on_wall(0.99)) / 0.02, rtol=1e-4)
+    assert_allclose(fit_joint(at_a_constraint()).values, on_constraint(1.0), rtol=1e-6)
+    found = jax.jacfwd(lambda factor: fit_joint(at_a_constraint(factor=factor)).values)(1.0)
+    assert_allclose(found, (on_constraint(1.01) - on_constraint(0.99)) / 0.02, rtol=1e-4)
 
 
 def test_derivatives_by_a_bound():
     """A norm on its bound moves with it, and the others make up for it."""
 
     def function(low):
-        return fit_joint(at_a_wall(low=low)).values
+        return fit_joint(at_a_constraint(low=low)).values
 
-    # Above the minimum along the wall, which is at negative norms of the second.
+    # Above the minimum along the constraint, which is at negative norms of the second.
     expected = (function(5.001) - function(4.999)) / 0.002
     found = jax.jacfwd(function)(5.0)
     assert_allclose(found, expected, rtol=1e-6)
@@ -710,7 +710,7 @@ def test_derivatives_by_a_bound():
 def test_reverse_derivatives():
     cash, _, on_off = regular().parts
     own = constrained(problem(cash, replace(on_off, dataset=1)))
-    data = own.joint(TILES, SIZE)
+    data = own.joint(BATCHES, SIZE)
     weights = np.random.default_rng(0).normal(size=2 * own.size + 1)
     slope = quickly(jax.grad(lambda by: described(data, by) @ weights))(jnp.zeros(len(CHANGES)))
     expected = [weights @ slope_of(own, number) for number in range(len(CHANGES))]

@@ -21,7 +21,7 @@ C, N = 4, 24
 
 
 def random_problem(seed, lower, upper, level):
-    """Bins that overlap, with a background of about ``level`` counts a slot."""
+    """Bins that overlap, with a background of about ``level`` counts a counts bin."""
     rng = np.random.default_rng(seed)
     x = np.arange(N) - 3.0
     heights, widths = rng.uniform(0.5, 2, (C, 1)), rng.uniform(2, 6, (C, 1))
@@ -153,7 +153,7 @@ def test_a_norm_on_its_bound():
 @pytest.mark.parametrize("background", [1.0, 1e6, 1e10, 1e13, 1e16])
 @pytest.mark.parametrize("counts", [1e-12, 3.0, 1e4])
 def test_a_large_background_leaves_the_error_of_the_counts(background, counts):
-    """One slot: the prediction is the counts at the minimum, whatever the background.
+    """One counts bin: the prediction is the counts at the minimum, whatever the background.
 
     The statistic in terms of the prediction does not know the background.
     """
@@ -218,7 +218,7 @@ def test_results_scale_with_the_reference(on_off, factor):
 @pytest.mark.parametrize("alpha", [1.0, 0.1, 1e-3])
 @pytest.mark.parametrize("excess", [-2.0, 1.0, 3.0, 10.0])
 def test_on_off_data_of_many_counts_in_single_precision(alpha, excess):
-    """To 1e-3 of what double precision gives, with 1e7 OFF counts a slot."""
+    """To 1e-3 of what double precision gives, with 1e7 OFF counts a counts bin."""
     off = np.full((1, 1, 3), 1e7)
     spread = np.sqrt(alpha * off * (1 + alpha)) * np.array([0.5, 1.0, 1.5])
     arrays = {

@@ -236,12 +236,12 @@ def test_round_trip_of_a_bare_profile(tmp_path, ending):
 
 
 @pytest.mark.parametrize("ending", [".fits", ".ecsv"])
-@pytest.mark.parametrize("kind", ["joint", "on-off", "one slot", "no mask"])
+@pytest.mark.parametrize("kind", ["joint", "on-off", "one counts bin", "no mask"])
 def test_likelihood_data_survive(tmp_path, ending, kind):
     data = {
-        "joint": (make_on_off(), make_data(), make_data(n_slots=1)),
+        "joint": (make_on_off(), make_data(), make_data(n_counts_bins=1)),
         "on-off": make_on_off(),
-        "one slot": make_data(n_slots=1),
+        "one counts bin": make_data(n_counts_bins=1),
         "no mask": ProfileData(**(vars(make_data()) | {"mask": None})),
     }[kind]
     p = make_profile(likelihood_data=data)

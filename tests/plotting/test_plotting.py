@@ -464,7 +464,7 @@ def test_matrices_and_scans_are_no_points(name, figure):
 
 
 def poisson_profile(counts, background=2.0, **changes):
-    """Bins of one slot: mu = background + norm, on a scan as coarse as the tutorial's."""
+    """Bins of one counts bin: mu = background + norm, on a scan as coarse as the tutorial's."""
     counts = np.asarray(counts, dtype=float)[:, None]
 
     def stat(norm):

@@ -432,7 +432,7 @@ def test_gaussian_source(sigma):
     ],
     ids=["gauss", "shell", "disk", "flat", "cusp"],
 )
-def test_cells_against_a_fine_grid(model):
+def test_disjoint_regions_against_a_fine_grid(model):
     # Sharp and elongated shapes, by brute force.
     adaptive, fixed = (source_emission(model, GEOM, oversampling=n) for n in (None, 50))
     assert_allclose(fixed.weights, adaptive.weights, atol=5e-4 * adaptive.weights.max())

@@ -55,7 +55,9 @@ def templates(dataset, lon):
     for index, image in enumerate(found):
         norms = np.eye(2)[index][:, np.newaxis]
         signal = pixel_signal(one, norms, slice(0, 1))[0]
-        image[one.cells.y[one.cells.used], one.cells.x[one.cells.used]] = signal[one.cells.used]
+        image[one.disjoint.y[one.disjoint.used], one.disjoint.x[one.disjoint.used]] = signal[
+            one.disjoint.used
+        ]
     # What the fit itself has of each.
     assert_allclose(one.per_component(2).sum(axis=(0, 2, 3)), found.sum(axis=(1, 2)), rtol=1e-10)
     return found, one

@@ -1,10 +1,10 @@
-"""From windows and pixels to the slots of a joint fit.
+"""From windows and pixels to the counts bins of a joint fit.
 
-The pixels of the fit stand in *cells*: sets of pixels that belong to the same regions. Where
-regions do not overlap, a cell is a region. Pixels with counts are slots of their own; pixels of a
-cell without counts, of all energies, have one slot together: only their total prediction enters the
-likelihood, and only that is kept from being negative. For a likelihood by region all pixels of a
-cell are summed, at each energy.
+The pixels of the fit stand in *disjoint regions*: sets of pixels that belong to the same regions.
+Where regions do not overlap, a disjoint region is a region. Pixels with counts are counts bins of
+their own; pixels of a disjoint region without counts, of all energies, have one counts bin
+together: only their total prediction enters the likelihood, and only that is kept from being
+negative. For a likelihood by region all pixels of a disjoint region are summed, at each energy.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from jaxprof.sky.pixel_sums import MemberPixels
 
 Array = NDArray[Any]
 
-TILE = 128
-"""Slots of a tile of pixels with counts."""
+BATCH = 128
+"""Counts bins of a batch of pixels with counts."""
 ROUND = 16
-"""The number of tiles is a multiple of this: data of similar size share compiled code."""
+"""The number of batches is a multiple of this: data of similar size share compiled code."""
 
 
 @dataclass(frozen=True)
-class Cells:
+class DisjointRegions:
     """Pixels of the fit, by the regions they belong to.
 
     Attributes
     ----------
     y, x : ndarray of int, shape (N, P)
-        Pixels of each cell; padded by pixel (0, 0).
+        Pixels of each disjoint region; padded by pixel (0, 0).
     used : ndarray of bool, shape (N, P)
         False for the padding.
     members : ndarray of bool, shape (N, regions)
-        Regions that the pixels of a cell belong to.
+        Regions that the pixels of a disjoint region belong to.
     """
 
     y: Array
@@ -51,7 +51,7 @@ class Cells:
     members: Array
 
 
-def make_cells(pixels: MemberPixels, shape: tuple[int, int]) -> Cells:
+def disjoint_regions(pixels: MemberPixels, shape: tuple[int, int]) -> DisjointRegions:
     """Sort the pixels on the map by the regions they belong to.
 
     Parameters
@@ -63,32 +63,32 @@ def make_cells(pixels: MemberPixels, shape: tuple[int, int]) -> Cells:
 
     Returns
     -------
-    Cells
+    DisjointRegions
     """
     union = np.ravel_multi_index((pixels.y, pixels.x), shape)
     if not len(union):
         raise ValueError("regions: none of them holds the centre of a pixel on the map")
     belongs = pixels.belongs.astype(bool).toarray().T
     packed = np.packbits(belongs, axis=1)
-    _, first, cell = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+    _, first, region = np.unique(packed, axis=0, return_index=True, return_inverse=True)
     # In the order of the regions, so that neighbours stay neighbours.
     order = np.argsort([np.argmax(belongs[i]) for i in first], kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    cell = rank[cell.reshape(-1)]
-    counts = np.bincount(cell, minlength=len(first))
-    sort = np.argsort(cell, kind="stable")
+    region = rank[region.reshape(-1)]
+    counts = np.bincount(region, minlength=len(first))
+    sort = np.argsort(region, kind="stable")
     position = np.arange(len(union)) - np.repeat(np.cumsum(counts) - counts, counts)
     index = np.zeros((len(first), counts.max()), int)
     used = np.zeros(index.shape, bool)
-    index[cell[sort], position] = union[sort]
-    used[cell[sort], position] = True
+    index[region[sort], position] = union[sort]
+    used[region[sort], position] = True
     y, x = np.unravel_index(index, shape)
-    return Cells(y=y, x=x, used=used, members=belongs[first][order])
+    return DisjointRegions(y=y, x=x, used=used, members=belongs[first][order])
 
 
-def reaching(windows: Sequence[Windows], cells: Cells) -> list[Array]:
-    """Components of each array of windows that can reach each cell, (N, K) for each.
+def reaching(windows: Sequence[Windows], disjoint: DisjointRegions) -> list[Array]:
+    """Components of each array of windows that can reach each disjoint region, (N, K) for each.
 
     Returns
     -------
@@ -96,8 +96,8 @@ def reaching(windows: Sequence[Windows], cells: Cells) -> list[Array]:
         Indices within the array of windows; -1 pads.
     """
     big = np.iinfo(np.int64).max
-    low_y, low_x = (np.where(cells.used, v, big).min(axis=1) for v in (cells.y, cells.x))
-    high_y, high_x = (np.where(cells.used, v, -1).max(axis=1) for v in (cells.y, cells.x))
+    low_y, low_x = (np.where(disjoint.used, v, big).min(axis=1) for v in (disjoint.y, disjoint.x))
+    high_y, high_x = (np.where(disjoint.used, v, -1).max(axis=1) for v in (disjoint.y, disjoint.x))
     found = []
     for part in windows:
         height, width = part.values.shape[-2:]
@@ -106,9 +106,9 @@ def reaching(windows: Sequence[Windows], cells: Cells) -> list[Array]:
         if part.turn is None:
             hits &= (low_x[:, None] < x0 + width) & (high_x[:, None] >= x0)
         else:
-            x = unwrapped(cells.x, cells.x[:, :1], part.turn)
-            low = np.where(cells.used, x, big).min(axis=1)
-            size = np.where(cells.used, x, -big).max(axis=1) - low
+            x = unwrapped(disjoint.x, disjoint.x[:, :1], part.turn)
+            low = np.where(disjoint.used, x, big).min(axis=1)
+            size = np.where(disjoint.used, x, -big).max(axis=1) - low
             start = (low[:, None] - x0) % len(part.turn)
             hits &= (start < width) | (start + size[:, None] >= len(part.turn))
         number = hits.sum(axis=1)
@@ -121,7 +121,7 @@ def reaching(windows: Sequence[Windows], cells: Cells) -> list[Array]:
 
 @jit_quickly()
 def _take(part: Windows, lists: Any, energy: Any, y: Any, x: Any, used: Any) -> Any:
-    """Templates (N, K, Q, S) of a part's components at slots given by energy, y and x, (N, S)."""
+    """Templates (N, K, Q, S) of a part's components at energy, y and x of counts bins, (N, S)."""
     n_own, n_coefficients, n_energies, height, width = part.values.shape
     own = jnp.maximum(lists, 0)
     row = y[:, None, :] - jnp.asarray(part.y0)[own][:, :, None]
@@ -141,7 +141,7 @@ def _take(part: Windows, lists: Any, energy: Any, y: Any, x: Any, used: Any) -> 
     values = jnp.take(flat.reshape(-1), index)
     values = jnp.where(inside[:, :, None, :], values, 0.0)
     if part.edisp is not None:
-        # (N, K, Q, S): the dispersion of each component to the energy of each slot
+        # (N, K, Q, S): the dispersion of each component to the energy of each counts bin
         dispersion = jnp.asarray(part.edisp)[own[:, :, None, None], q, energy[:, None, None, :]]
         values = values * dispersion
     return values
@@ -155,16 +155,16 @@ def templates_at(
     x: Any,
     used: Any,
 ) -> Any:
-    """Templates at slots.
+    """Templates at counts bins.
 
     Parameters
     ----------
     windows : sequence of Windows
         Folded components.
     lists : sequence of array of int, shape (N, K_i)
-        Components that reach each tile, see `reaching`.
+        Components that reach each batch, see `reaching`.
     energy, y, x : array of int, shape (N, S)
-        Reconstructed energy and pixel of each slot.
+        Reconstructed energy and pixel of each counts bin.
     used : array of bool, shape (N, S)
         False for padding.
 
@@ -178,25 +178,27 @@ def templates_at(
 
 
 def component_lists(windows: Sequence[Windows], lists: Sequence[Array]) -> Array:
-    """Indices of all components of each tile, (N, K); padding repeats the first component."""
+    """Indices of all components of each batch, (N, K); padding repeats the first component."""
     return np.concatenate(
         [np.maximum(own, 0) + part.first for part, own in zip(windows, lists, strict=True)], axis=1
     )
 
 
-def cell_sums(windows: Sequence[Windows], lists: Sequence[Array], cells: Cells, mask: Array) -> Any:
-    """Templates summed over the unmasked pixels of each cell, shape (N, K, Q, E).
+def region_sums(
+    windows: Sequence[Windows], lists: Sequence[Array], disjoint: DisjointRegions, mask: Array
+) -> Any:
+    """Templates summed over the unmasked pixels of each disjoint region, shape (N, K, Q, E).
 
     Parameters
     ----------
     windows, lists
         As for `templates_at`.
-    cells : Cells
-        N cells.
+    disjoint : DisjointRegions
+        N disjoint regions.
     mask : ndarray of bool, shape (E, N, P)
         Pixels to use at each energy.
     """
-    used = (cells.y, cells.x, np.asarray(mask))
+    used = (disjoint.y, disjoint.x, np.asarray(mask))
     return _sums(list(windows), list(lists), *used)
 
 
@@ -212,59 +214,61 @@ def _sums(windows: Any, lists: Any, y: Any, x: Any, mask: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class PixelSlots:
-    """Slots of single pixels, in tiles that belong to one cell each.
+class PixelBins:
+    """Counts bins of single pixels, in batches that belong to one disjoint region each.
 
     Attributes
     ----------
-    cell : ndarray of int, shape (N,)
-        Cell of each tile.
+    region : ndarray of int, shape (N,)
+        Disjoint region of each batch.
     energy, pixel : ndarray of int, shape (N, S)
-        Reconstructed energy, and pixel within the cell.
+        Reconstructed energy, and pixel within the disjoint region.
     used : ndarray of bool, shape (N, S)
         False for padding.
     """
 
-    cell: Array
+    region: Array
     energy: Array
     pixel: Array
     used: Array
 
 
-def n_tiles(kept: Array, size: int = TILE) -> int:
-    """Number of tiles that `tile_pixels` needs, rounded up."""
-    tiles = -(-kept.sum(axis=(0, 2)) // size)
-    return int(-(-max(tiles.sum(), 1) // ROUND) * ROUND)
+def n_batches(kept: Array, size: int = BATCH) -> int:
+    """Number of batches that `batched_pixels` needs, rounded up."""
+    batches = -(-kept.sum(axis=(0, 2)) // size)
+    return int(-(-max(batches.sum(), 1) // ROUND) * ROUND)
 
 
-def tile_pixels(kept: Array, size: int = TILE, total: int | None = None) -> PixelSlots:
-    """Slots for chosen pixels.
+def batched_pixels(kept: Array, size: int = BATCH, total: int | None = None) -> PixelBins:
+    """Counts bins for chosen pixels.
 
     Parameters
     ----------
     kept : ndarray of bool, shape (E, N, P)
-        Pixels that become slots of their own.
+        Pixels that become counts bins of their own.
     size : int
-        Slots a tile.
+        Counts bins a batch.
     total : int, optional
-        Number of tiles, at least what `n_tiles` gives.
+        Number of batches, at least what `n_batches` gives.
 
     Returns
     -------
-    PixelSlots
+    PixelBins
     """
-    cell, energy, pixel = np.nonzero(kept.transpose(1, 0, 2))
-    counts = np.bincount(cell, minlength=kept.shape[1])
-    tiles = -(-counts // size)
-    total = n_tiles(kept, size) if total is None else total
-    first = np.cumsum(tiles) - tiles
-    position = np.arange(len(cell)) - np.repeat(np.cumsum(counts) - counts, counts)
-    row, column = first[cell] + position // size, position % size
+    region, energy, pixel = np.nonzero(kept.transpose(1, 0, 2))
+    counts = np.bincount(region, minlength=kept.shape[1])
+    batches = -(-counts // size)
+    total = n_batches(kept, size) if total is None else total
+    first = np.cumsum(batches) - batches
+    position = np.arange(len(region)) - np.repeat(np.cumsum(counts) - counts, counts)
+    row, column = first[region] + position // size, position % size
     owner = np.zeros(total, int)
-    owner[: tiles.sum()] = np.repeat(np.arange(len(tiles)), tiles)
+    owner[: batches.sum()] = np.repeat(np.arange(len(batches)), batches)
     shape = (total, size)
-    slots = PixelSlots(owner, np.zeros(shape, int), np.zeros(shape, int), np.zeros(shape, bool))
-    slots.energy[row, column] = energy
-    slots.pixel[row, column] = pixel
-    slots.used[row, column] = True
-    return slots
+    counts_bins = PixelBins(
+        owner, np.zeros(shape, int), np.zeros(shape, int), np.zeros(shape, bool)
+    )
+    counts_bins.energy[row, column] = energy
+    counts_bins.pixel[row, column] = pixel
+    counts_bins.used[row, column] = True
+    return counts_bins

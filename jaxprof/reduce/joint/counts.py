@@ -1,4 +1,4 @@
-"""The bridge to the joint fit: counts and background of the slots, and their templates."""
+"""The bridge to the joint fit: counts and background of the counts bins, and their templates."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.likelihood.joint_data import JointBlock, JointOnOffBlock
 from jaxprof.reduce.energy_groups import log_energies
-from jaxprof.reduce.joint.bins import TILE, PixelSlots, templates_at, tile_pixels
+from jaxprof.reduce.joint.bins import BATCH, PixelBins, batched_pixels, templates_at
 from jaxprof.reduce.joint.response import DatasetResponse
 
 Array = NDArray[Any]
 
 
-def cell_values(data: Any, response: DatasetResponse, bins: slice) -> Array:
-    """Values of a map in the pixels of the cells, zero where they are not in use; (E, N, P)."""
-    values = data[bins][:, response.cells.y, response.cells.x].astype(np.float64)
+def pixel_values(data: Any, response: DatasetResponse, bins: slice) -> Array:
+    """Values of a map in the pixels of disjoint regions, zero where not in use; (E, N, P)."""
+    values = data[bins][:, response.disjoint.y, response.disjoint.x].astype(np.float64)
     # Maps made by a convolution have rounding below zero, see MapDatasetOnOff.
     return np.where(response.mask[bins], np.maximum(values, 0.0), 0.0)
 
 
 @jit_quickly()
-def _with_rest(templates: Any, sums: Any, cell: Any, energy: Any, rest: Any) -> Any:
-    """Fill the slots of what is left of each cell with its sums less the pixels of their own.
+def _with_rest(templates: Any, sums: Any, region: Any, energy: Any, rest: Any) -> Any:
+    """Fill the bins of the rest of each disjoint region: its sums less the pixels of their own.
 
-    Templates are (N', K, Q, S), ``cell`` (N',), ``energy`` and ``rest`` (N', S), where ``rest`` is
-    true for the slots to fill; sums are (N, K, Q, E).
+    Templates are (N', K, Q, S), ``disjoint region`` (N',), ``energy`` and ``rest`` (N', S), where
+    ``rest`` is true for the counts bins to fill; sums are (N, K, Q, E).
     """
     own = jnp.moveaxis(jnp.where(rest[:, None, None], 0.0, templates), 3, 1)
-    left = jnp.moveaxis(sums, 3, 1).at[cell[:, None], energy].add(-own)
-    filled = jnp.moveaxis(left[cell[:, None], energy], 1, 3)
+    left = jnp.moveaxis(sums, 3, 1).at[region[:, None], energy].add(-own)
+    filled = jnp.moveaxis(left[region[:, None], energy], 1, 3)
     return jnp.where(rest[:, None, None], jnp.maximum(filled, 0.0), templates)
 
 
@@ -47,16 +47,16 @@ def _sums_of_group(sums: Any, *, start: int, stop: int, width: int, summed: bool
     return jnp.pad(own, [(0, 0)] * (own.ndim - 1) + [(0, width - own.shape[-1])])
 
 
-def slot_values(
+def bin_values(
     dataset: MapDataset, response: DatasetResponse, bins: slice, summed: bool
 ) -> tuple[list[Array], Array]:
-    """Counts, background and fixed counts in the pixels of the cells, and which are in use.
+    """Counts, background and fixed counts in the pixels of disjoint regions; which are in use.
 
     All of shape (E, N, P), or (1, N, P) if summed over the energies of the group.
     """
     mask: Array = response.mask[bins]
     parts: list[Array] = [
-        np.zeros(mask.shape) if part is None else cell_values(part.data, response, bins)
+        np.zeros(mask.shape) if part is None else pixel_values(part.data, response, bins)
         for part in (dataset.counts, dataset.background, dataset.npred_sources)
     ]
     if summed:
@@ -73,18 +73,18 @@ def _pad(values: Array, width: int, axis: int = -1) -> Array:
     return np.pad(values, shape)
 
 
-def tile_templates(
-    response: DatasetResponse, slots: PixelSlots, first: int, masks: Array | None
+def batch_templates(
+    response: DatasetResponse, counts_bins: PixelBins, first: int, masks: Array | None
 ) -> Any:
     """Templates at single pixels; summed over the energies of ``masks`` (E, N, P) if given."""
-    rows = slots.cell[:, np.newaxis]
-    # The slot of what is left of a cell has no pixel.
-    pixel = np.minimum(slots.pixel, response.cells.y.shape[1] - 1)
-    used = slots.used & (slots.pixel == pixel)
-    y, x = response.cells.y[rows, pixel], response.cells.x[rows, pixel]
-    lists = [own[slots.cell] for own in response.lists]
+    rows = counts_bins.region[:, np.newaxis]
+    # The counts bin of what is left of a disjoint region has no pixel.
+    pixel = np.minimum(counts_bins.pixel, response.disjoint.y.shape[1] - 1)
+    used = counts_bins.used & (counts_bins.pixel == pixel)
+    y, x = response.disjoint.y[rows, pixel], response.disjoint.x[rows, pixel]
+    lists = [own[counts_bins.region] for own in response.lists]
     if masks is None:
-        return templates_at(response.windows, lists, slots.energy + first, y, x, used)
+        return templates_at(response.windows, lists, counts_bins.energy + first, y, x, used)
     parts = [
         templates_at(
             response.windows, lists, np.full(y.shape, first + e), y, x, used & own[rows, pixel]
@@ -95,18 +95,18 @@ def tile_templates(
 
 
 @dataclass(frozen=True)
-class CashSlots:
-    """Counts and background of one dataset and group, pixel by pixel, and which become slots.
+class CashBins:
+    """Counts and background of one dataset and group, pixel by pixel, and which become counts bins.
 
-    The last pixel of each cell stands for the sum of those that do not; where that sum is over all
-    energies too, it stands at the first energy.
+    The last pixel of each disjoint region stands for the sum of those that do not; where that sum
+    is over all energies too, it stands at the first energy.
 
     Attributes
     ----------
     counts, background, offset : ndarray, shape (E, N, P + 1)
-        What the slots hold.
+        What the counts bins hold.
     kept : ndarray of bool, shape (E, N, P + 1)
-        Which are slots.
+        Which are counts bins.
     log_energy : ndarray, shape (E,)
         See `log_energies`.
     masks : ndarray of bool, shape (E', N, P), or None
@@ -114,7 +114,7 @@ class CashSlots:
     across : bool
         Whether the sums are over all energies.
     per_pixel : bool
-        Whether pixels may have slots of their own.
+        Whether pixels may have counts bins of their own.
     """
 
     counts: Array
@@ -127,12 +127,12 @@ class CashSlots:
     per_pixel: bool
 
     @property
-    def tile(self) -> int:
-        """Slots a tile: few of them where pixels have none of their own."""
-        return TILE if self.per_pixel else len(self.kept)
+    def batch(self) -> int:
+        """Counts bins a batch: few of them where pixels have none of their own."""
+        return BATCH if self.per_pixel else len(self.kept)
 
 
-def cash_slots(
+def cash_bins(
     dataset: MapDataset,
     response: DatasetResponse,
     bins: slice,
@@ -142,8 +142,8 @@ def cash_slots(
     summed: bool = False,
     across: bool = True,
     alone: Array | None = None,
-) -> CashSlots:
-    """Choose the slots of a dataset with a predicted background, in one energy group.
+) -> CashBins:
+    """Choose the counts bins of a dataset with a predicted background, in one energy group.
 
     Parameters
     ----------
@@ -154,24 +154,24 @@ def cash_slots(
     bins : slice
         Reconstructed energies of the group.
     per_pixel : bool
-        Whether pixels with counts are slots of their own.
+        Whether pixels with counts are counts bins of their own.
     merge : bool
-        Whether the pixels of a cell without counts have one slot together. If not, every pixel has
-        its own, which derivatives by single counts need.
+        Whether the pixels of a disjoint region without counts have one counts bin together. If not,
+        every pixel has its own, which derivatives by single counts need.
     summed : bool
         Whether the energies are summed.
     across : bool
-        Whether pixels without counts share a slot over all energies: not if the background has a
-        tilt that is fitted.
+        Whether pixels without counts share a counts bin over all energies: not if the background
+        has a tilt that is fitted.
     alone : ndarray of bool, shape (E, N, P), or (1, N, P) if summed, optional
         Pixels without counts that are to have counts bins of their own; see
         `jaxprof.reduce.joint.refine`.
 
     Returns
     -------
-    CashSlots
+    CashBins
     """
-    parts, mask = slot_values(dataset, response, bins, summed)
+    parts, mask = bin_values(dataset, response, bins, summed)
     log_energy, masks = log_energies(dataset.energy_axis, bins), None
     if summed:
         masks, log_energy = response.mask[bins], np.zeros(1)
@@ -192,11 +192,11 @@ def cash_slots(
         left[0] = left.any(axis=0)
         left[1:] = False
     kept = np.concatenate([kept, left], axis=2)
-    return CashSlots(counts, background, offset, kept, log_energy, masks, across, per_pixel)
+    return CashBins(counts, background, offset, kept, log_energy, masks, across, per_pixel)
 
 
 def cash_block(
-    slots: CashSlots,
+    counts_bins: CashBins,
     response: DatasetResponse,
     bins: slice,
     *,
@@ -204,12 +204,12 @@ def cash_block(
     size: int,
     total: int,
 ) -> JointBlock:
-    """Slots of a dataset with a predicted background, with their templates.
+    """Counts bins of a dataset with a predicted background, with their templates.
 
     Parameters
     ----------
-    slots : CashSlots
-        What `cash_slots` gave.
+    counts_bins : CashBins
+        What `cash_bins` gave.
     response : DatasetResponse
         Response of the dataset.
     bins : slice
@@ -217,17 +217,17 @@ def cash_block(
     number : int
         Index of the dataset.
     size, total : int
-        Slots a tile, and number of tiles.
+        Counts bins a batch, and number of batches.
 
     Returns
     -------
     JointBlock
     """
-    tiles = tile_pixels(slots.kept, size, total)
-    at = (tiles.energy, tiles.cell[:, np.newaxis], tiles.pixel)
-    rest = tiles.used & (tiles.pixel == slots.kept.shape[2] - 1)
-    summed = slots.masks is not None or slots.across
-    energy = np.zeros_like(tiles.energy) if summed else tiles.energy
+    batches = batched_pixels(counts_bins.kept, size, total)
+    at = (batches.energy, batches.region[:, np.newaxis], batches.pixel)
+    rest = batches.used & (batches.pixel == counts_bins.kept.shape[2] - 1)
+    summed = counts_bins.masks is not None or counts_bins.across
+    energy = np.zeros_like(batches.energy) if summed else batches.energy
     sums = _sums_of_group(
         response.sums,
         start=bins.start,
@@ -235,18 +235,18 @@ def cash_block(
         width=1 if summed else bins.stop - bins.start,
         summed=summed,
     )
-    if slots.kept[..., :-1].any():
-        templates = tile_templates(response, tiles, bins.start, slots.masks)
+    if counts_bins.kept[..., :-1].any():
+        templates = batch_templates(response, batches, bins.start, counts_bins.masks)
     else:
-        templates = np.zeros((total, *sums.shape[1:3], tiles.used.shape[1]))
+        templates = np.zeros((total, *sums.shape[1:3], batches.used.shape[1]))
     return JointBlock(
-        counts=np.where(tiles.used, slots.counts[at], 0.0),
-        background=np.where(tiles.used, slots.background[at], 0.0),
-        offset=np.where(tiles.used, slots.offset[at], 0.0),
-        log_energy=slots.log_energy[tiles.energy],
-        templates=_with_rest(templates, sums, tiles.cell, energy, rest),
-        components=response.components[tiles.cell],
-        mask=tiles.used,
+        counts=np.where(batches.used, counts_bins.counts[at], 0.0),
+        background=np.where(batches.used, counts_bins.background[at], 0.0),
+        offset=np.where(batches.used, counts_bins.offset[at], 0.0),
+        log_energy=counts_bins.log_energy[batches.energy],
+        templates=_with_rest(templates, sums, batches.region, energy, rest),
+        components=response.components[batches.region],
+        mask=batches.used,
         dataset=number,
     )
 
@@ -260,14 +260,14 @@ def on_off_block(
     number: int,
     summed: bool = False,
 ) -> JointOnOffBlock:
-    """Slots of an On-Off dataset in one energy group: sums over the cells.
+    """Counts bins of an On-Off dataset in one energy group: sums over the disjoint regions.
 
     The acceptance ratio of a sum is chosen such that the background ``alpha n_off`` is kept.
     """
     assert dataset.counts is not None and dataset.counts_off is not None
     mask: Array = response.mask[bins]
     n_on, n_off, alpha = (
-        cell_values(part.data, response, bins)
+        pixel_values(part.data, response, bins)
         for part in (dataset.counts, dataset.counts_off, dataset.alpha)
     )
     weighted = alpha * n_off
@@ -298,13 +298,19 @@ def on_off_block(
 
 
 def cash_origins(
-    slots: CashSlots, response: DatasetResponse, bins: slice, *, size: int, total: int, n_x: int
+    counts_bins: CashBins,
+    response: DatasetResponse,
+    bins: slice,
+    *,
+    size: int,
+    total: int,
+    n_x: int,
 ) -> tuple[Array, Array, Array]:
     """Where the counts bins of `cash_block` come from.
 
     Parameters
     ----------
-    slots, response, bins, size, total
+    counts bins, response, bins, size, total
         As for `cash_block`.
     n_x : int
         Width of the map [pixels].
@@ -313,31 +319,31 @@ def cash_origins(
     -------
     energy, pixel : ndarray of int, shape (N, S)
         See `CountsBins`.
-    cell : ndarray of int, shape (N,)
+    region : ndarray of int, shape (N,)
         Disjoint region of each row.
     """
-    tiles = tile_pixels(slots.kept, size, total)
-    last = slots.kept.shape[2] - 1
-    rest = tiles.pixel == last
-    inner = np.minimum(tiles.pixel, last - 1)
-    rows = tiles.cell[:, np.newaxis]
-    pixel = response.cells.y[rows, inner] * n_x + response.cells.x[rows, inner]
-    energy = bins.start + tiles.energy
-    if slots.masks is not None:
+    batches = batched_pixels(counts_bins.kept, size, total)
+    last = counts_bins.kept.shape[2] - 1
+    rest = batches.pixel == last
+    inner = np.minimum(batches.pixel, last - 1)
+    rows = batches.region[:, np.newaxis]
+    pixel = response.disjoint.y[rows, inner] * n_x + response.disjoint.x[rows, inner]
+    energy = bins.start + batches.energy
+    if counts_bins.masks is not None:
         energy = np.full_like(energy, -1)
-    elif slots.across:
+    elif counts_bins.across:
         energy = np.where(rest, -1, energy)
     pixel, energy = np.where(rest, -1, pixel), energy
-    return np.where(tiles.used, energy, -1), np.where(tiles.used, pixel, -1), tiles.cell
+    return np.where(batches.used, energy, -1), np.where(batches.used, pixel, -1), batches.region
 
 
 def on_off_origins(
     response: DatasetResponse, bins: slice, *, width: int, summed: bool
 ) -> tuple[Array, Array, Array]:
     """Where the counts bins of `on_off_block` come from; returns what `cash_origins` does."""
-    n_cells = len(response.components)
+    n_disjoint = len(response.components)
     size = 1 if summed else width
-    energy = np.full((n_cells, size), -1)
+    energy = np.full((n_disjoint, size), -1)
     if not summed:
         energy[:, : bins.stop - bins.start] = np.arange(bins.start, bins.stop)
-    return energy, np.full_like(energy, -1), np.arange(n_cells)
+    return energy, np.full_like(energy, -1), np.arange(n_disjoint)

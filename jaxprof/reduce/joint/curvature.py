@@ -126,13 +126,13 @@ def tangent_planes(geom: WcsGeom, emissions: Sequence[Emission], matrices: Array
 
 
 def inner_displacements(
-    planes: Planes, first: int, chunk: Sequence[Emission], bent: NDArray[np.bool_]
+    planes: Planes, first: int, chunk: Sequence[Emission], curved: NDArray[np.bool_]
 ) -> Array:
-    """Displacements of the emission of components, (C, 2, h, w); zero for those not ``bent``."""
+    """Displacements of the emission of components, (C, 2, h, w); zero for those not ``curved``."""
     shape = np.max([emission.weights.shape for emission in chunk], axis=0)
     found = np.zeros((len(chunk), 2, *shape))
     for index, emission in enumerate(chunk):
-        if not bent[index]:
+        if not curved[index]:
             continue
         h, w = emission.weights.shape
         y, x = emission.y0 + np.arange(h)[:, np.newaxis], emission.x0 + np.arange(w)
@@ -145,13 +145,13 @@ def inner_displacements(
 def outer_displacements(
     planes: Planes,
     first: int,
-    bent: NDArray[np.bool_],
+    curved: NDArray[np.bool_],
     origin: tuple[Array, Array],
     shape: tuple[int, int],
 ) -> Array:
     """Displacements on windows (C, 2, H, W) with the first pixels (y0, x0) of ``origin``."""
-    found = np.zeros((len(bent), 2, *shape))
-    for index in np.flatnonzero(bent):
+    found = np.zeros((len(curved), 2, *shape))
+    for index in np.flatnonzero(curved):
         y = origin[0][index] + np.arange(shape[0])[:, np.newaxis]
         x = origin[1][index] + np.arange(shape[1])
         found[index] = planes.displacements(first + int(index), y, x)

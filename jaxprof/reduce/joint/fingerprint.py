@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxprof.reduce.joint.components import Components
 
 
-def dataset_prints(dataset: MapDataset) -> dict[str, str]:
+def dataset_fingerprints(dataset: MapDataset) -> dict[str, str]:
     """Digests of what the response of a dataset was made from, by the name of the part."""
     geom = dataset.geom
     found = {

@@ -149,9 +149,9 @@ class Folding:
         self.inputs: list[FoldingInput] = []
         for part, photons in zip(parts, images, strict=True):
             chunk = emissions[part]
-            bent = self.gradients[part] > FLAT
-            bent &= ~np.isin(np.arange(part.start, part.stop), flat)
-            inner = inner_displacements(self.planes, part.start, chunk, bent)
+            curved = self.gradients[part] > FLAT
+            curved &= ~np.isin(np.arange(part.start, part.stop), flat)
+            inner = inner_displacements(self.planes, part.start, chunk, curved)
             self.inputs.append(
                 FoldingInput(
                     images=photons,
@@ -161,8 +161,8 @@ class Folding:
                     y0=np.array([emission.y0 for emission in chunk]),
                     x0=np.array([emission.x0 for emission in chunk]),
                     first=part.start,
-                    bent=bent,
-                    inner=inner if bent.any() else None,
+                    curved=curved,
+                    inner=inner if curved.any() else None,
                     within=np.array([1 / 12 + e.variance() for e in chunk]).reshape(-1, 1, 1, 1),
                 )
             )
@@ -257,7 +257,7 @@ class Folding:
             return None
         h, w = (size + 2 * half for size in part.inner.shape[2:])
         origin = (part.y0 - half, part.x0 - half)
-        return outer_displacements(self.planes, part.first, part.bent, origin, (h, w))
+        return outer_displacements(self.planes, part.first, part.curved, origin, (h, w))
 
     def _fold_some(
         self,

@@ -88,5 +88,5 @@ def bins_in_use(coverage: Array, response: ForwardResponse, groups: Sequence[Gro
     for number, group in enumerate(groups):
         for own, bins in zip(response.datasets, group.bins, strict=True):
             used = own.mask[bins].any(axis=(0, 2))
-            found[:, number] |= own.cells.members[used, : len(found)].any(axis=0)
+            found[:, number] |= own.disjoint.members[used, : len(found)].any(axis=0)
     return found

@@ -37,7 +37,7 @@ class FoldingInput:
         Pixel of ``images[:, :, 0, 0]`` on the map.
     first : int
         Index of the first component.
-    bent : ndarray of bool, shape (C,)
+    curved : ndarray of bool, shape (C,)
         Components for which the curvature of the sky counts; see `jaxprof.reduce.joint.curvature`.
     inner : ndarray, shape (C, 2, h, w), or None
         Displacements of their emission; None if there are none.
@@ -52,7 +52,7 @@ class FoldingInput:
     y0: Array
     x0: Array
     first: int
-    bent: NDArray[np.bool_]
+    curved: NDArray[np.bool_]
     inner: Array | None
     within: Array
 

@@ -60,10 +60,10 @@ def joint_likelihood(
     problem : JointProblem
         The problem.
     merge : bool
-        Whether pixels without counts share counts bins, see `cash_slots`.
+        Whether pixels without counts share counts bins, see `cash_bins`.
     alone : list of list of ndarray or None, optional
         For each group and dataset, pixels that are to have counts bins of their own, see
-        `cash_slots`.
+        `cash_bins`.
     parent : sequence of int, optional
         Bin of the profile that each bin is a part of.
 
@@ -146,11 +146,11 @@ def _term(parts: Sequence[CountsBlock]) -> Poisson | OnOff:
 
 
 def _bins(problem: JointProblem, number: int, parts: Sequence[CountsBlock]) -> CountsBins:
-    members = problem.response.datasets[number].cells.members[:, : problem.n_bins]
+    members = problem.response.datasets[number].disjoint.members[:, : problem.n_bins]
     return CountsBins(
         energy=np.stack([part.energy for part in parts]),
         pixel=np.stack([part.pixel for part in parts]),
-        region=np.stack([members[part.cell] for part in parts]),
+        region=np.stack([members[part.region] for part in parts]),
         dataset=problem.datasets[number].name,
     )
 

@@ -14,9 +14,9 @@ Array = NDArray[Any]
 
 
 def pixel_signal(own: DatasetResponse, coefficients: Array, bins: slice) -> Array:
-    """Predicted counts of all components in the pixels of the cells, (E, N, P)."""
-    cells = own.cells
-    ny, nx = cells.y.max() + 1, cells.x.max() + 1
+    """Predicted counts of all components in the pixels of the disjoint regions, (E, N, P)."""
+    disjoint = own.disjoint
+    ny, nx = disjoint.y.max() + 1, disjoint.x.max() + 1
     cube = np.zeros((len(own.mask[bins]), ny, nx))
     for part in own.windows:
         values = np.asarray(part.values)
@@ -37,4 +37,4 @@ def pixel_signal(own: DatasetResponse, coefficients: Array, bins: slice) -> Arra
                 mixed = factor[:, np.newaxis] * np.asarray(part.edisp)[index][:, bins]
                 image = np.einsum("qe,qhw->ehw", mixed, inner[:, 0])
             cube[:, y, x] += image
-    return np.where(own.mask[bins], cube[:, cells.y, cells.x], 0.0)
+    return np.where(own.mask[bins], cube[:, disjoint.y, disjoint.x], 0.0)

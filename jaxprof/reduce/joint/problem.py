@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.reduce.joint.backgrounds import BackgroundOption, check_backgrounds
-from jaxprof.reduce.joint.bins import n_tiles
+from jaxprof.reduce.joint.bins import n_batches
 from jaxprof.reduce.joint.counts import (
+    cash_bins,
     cash_block,
     cash_origins,
-    cash_slots,
     on_off_block,
     on_off_origins,
 )
@@ -104,14 +104,14 @@ class CountsBlock:
         Counts, background and templates.
     energy, pixel : ndarray of int, shape (N, S)
         See `jaxprof.likelihood.CountsBins`.
-    cell : ndarray of int, shape (N,)
+    region : ndarray of int, shape (N,)
         Disjoint region of each row.
     """
 
     block: Any
     energy: Array
     pixel: Array
-    cell: Array
+    region: Array
 
 
 def joint_problem(
@@ -170,10 +170,10 @@ def counts_blocks(
     number : int
         Index of the dataset.
     merge : bool
-        Whether pixels without counts share a counts bin, see `cash_slots`.
+        Whether pixels without counts share a counts bin, see `cash_bins`.
     alone : list of list of ndarray or None, optional
         For each group and dataset, pixels that are to have counts bins of their own, see
-        `cash_slots`.
+        `cash_bins`.
 
     Returns
     -------
@@ -192,8 +192,8 @@ def counts_blocks(
             )
             for part in parts
         ]
-    slots = [
-        cash_slots(
+    counts_bins = [
+        cash_bins(
             dataset,
             own,
             part,
@@ -206,13 +206,13 @@ def counts_blocks(
         for index, part in enumerate(parts)
     ]
     # Groups of the same shape share compiled code.
-    size = max(each.tile for each in slots)
-    total = max(n_tiles(each.kept, size) for each in slots)
+    size = max(each.batch for each in counts_bins)
+    total = max(n_batches(each.kept, size) for each in counts_bins)
     n_x = dataset.geom.npix_shape[1]
     return [
         CountsBlock(
             cash_block(each, own, part, number=number, size=size, total=total),
             *cash_origins(each, own, part, size=size, total=total, n_x=n_x),
         )
-        for part, each in zip(parts, slots, strict=True)
+        for part, each in zip(parts, counts_bins, strict=True)
     ]

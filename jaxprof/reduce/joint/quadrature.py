@@ -33,11 +33,13 @@ from jaxprof.sky.regions.pixels import BLOCK, box_limit
 
 Array = NDArray[Any]
 _LOST = 1e-6  # of the flux may lie outside the window of a source
-_TOLERANCE = 3e-8  # of the flux: two estimates of a cell may differ by so much
-_EDGE_CELL = 1 / 400  # of the radius: cells on an edge are not larger, nor than the next
+_TOLERANCE = 3e-8  # of the flux: two estimates of a disjoint region may differ by so much
+_EDGE_POINT = (
+    1 / 400
+)  # of the radius: disjoint regions on an edge are not larger, nor than the next
 _EDGE_PIXEL = 1 / 16  # of a pixel
 _LEVELS = 12  # halvings for accuracy, after those that the size of the source asks for
-_MAX_CELLS = 2_000_000
+_MAX_POINTS = 2_000_000
 
 
 @jit_by_size
@@ -56,11 +58,12 @@ class Extent:
     radius : float
         Holds all but 1e-6 of the flux.
     core : float
-        Within it cells are not larger than `feature`, so that none jumps over the source.
+        Within it disjoint regions are not larger than `feature`, so that none jumps over the
+        source.
     feature : float
         See `core`.
     smooth : float
-        Cells below this size are accurate with the brightness in their middle.
+        Disjoint regions below this size are accurate with the brightness in their middle.
     edges : tuple of float
         Major semiaxes of the ellipses along which the brightness has an edge.
     """
@@ -171,11 +174,12 @@ def adaptive_moments(
     sizes: Extent,
     degree: int = 0,
 ) -> NDArray[np.float64]:
-    """Moments of the flux in each pixel, by cells that are halved where the brightness varies.
+    """Moments of the flux in each pixel, by rectangles that are halved where the brightness varies.
 
-    Cells start as the pixels. One is split in four until these agree with it to 3e-8 of the
-    flux; their sum is then extrapolated, as the error of the mid-point rule falls by four.
-    Cells on an edge are split in any case: five positions may well lie on the same side of it.
+    Disjoint regions start as the pixels. One is split in four until these agree with it to 3e-8 of
+    the flux; their sum is then extrapolated, as the error of the mid-point rule falls by four.
+    Disjoint regions on an edge are split in any case: five positions may well lie on the same side
+    of it.
 
     Parameters
     ----------
@@ -202,7 +206,7 @@ def adaptive_moments(
     small, large = sorted(_pixel_sides(position, geom))
     core, feature = sizes.core / small, sizes.feature / large
     smooth = sizes.smooth / large
-    edge = min(_EDGE_CELL * max(sizes.edges, default=0.0) / large, _EDGE_PIXEL)
+    edge = min(_EDGE_POINT * max(sizes.edges, default=0.0) / large, _EDGE_PIXEL)
     # The extrapolated sum is exact for polynomials of the third degree.
     coarsest = min(1.0, 4 / (degree + 1))
     total = np.zeros((len(point_moments(0.0, 0.0, degree)), len(ix)))
@@ -220,7 +224,8 @@ def adaptive_moments(
                 order += np.bincount(own, basis * values[chunk], len(ix))
 
     pixel = np.arange(len(ix))
-    # Offsets from the source, not pixel positions: those of tiny cells keep their digits.
+    # Offsets from the source, not pixel positions: those of tiny disjoint regions keep their
+    # digits.
     x, y, side = ix - position[0], iy - position[1], 1.0
     values = flux(pixel, x, y, side)
     level = 0
@@ -244,7 +249,7 @@ def adaptive_moments(
         done = ~must & (np.abs(sums - values) < _TOLERANCE)
         if not must.any():
             level += 1
-        if level > _LEVELS or 4 * np.count_nonzero(~done) > _MAX_CELLS:
+        if level > _LEVELS or 4 * np.count_nonzero(~done) > _MAX_POINTS:
             done[:] = True
         # Next to an edge the extrapolation may fall below zero: there is nothing then.
         better = done & (sums + (sums - values) / 3 > 0)

@@ -1,10 +1,10 @@
-"""Pixels that must not share a slot: those whose prediction would be negative.
+"""Pixels that must not share a counts bin: those whose prediction would be negative.
 
-Pixels of a cell without counts share one slot, because the likelihood knows only the sum of their
-predictions as long as none is negative. The fit keeps that sum positive, and so at low counts a
-single pixel may end below zero, at a gain that does not exist. Such pixels get slots of their own,
-and the fit is repeated until there are none: an active-set method for constraints that are hardly
-ever met.
+Pixels of a disjoint region without counts share one counts bin, because the likelihood knows only
+the sum of their predictions as long as none is negative. The fit keeps that sum positive, and so at
+low counts a single pixel may end below zero, at a gain that does not exist. Such pixels get counts
+bins of their own, and the fit is repeated until there are none: an active-set method for
+constraints that are hardly ever met.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from jaxprof.datasets import MapDataset
 from jaxprof.inference.scaling import coefficients_at, norm_positions
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.reduce.energy_groups import log_energies
-from jaxprof.reduce.joint.bins import tile_pixels
-from jaxprof.reduce.joint.counts import slot_values, tile_templates
+from jaxprof.reduce.joint.bins import batched_pixels
+from jaxprof.reduce.joint.counts import batch_templates, bin_values
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.reduce.joint.response import DatasetResponse
 
@@ -93,7 +93,7 @@ def negative_pixels(
     -------
     negative : ndarray of bool, shape (E, N, P), or (1, N, P)
     """
-    (counts, background, offset), mask = slot_values(dataset, response, bins, summed)
+    (counts, background, offset), mask = bin_values(dataset, response, bins, summed)
     factors = _background_factors(
         data, points, number, log_energies(dataset.energy_axis, bins), summed
     )
@@ -106,16 +106,16 @@ def negative_pixels(
     suspects = mask & (counts == 0) & (fixed + lowest < 0)
     if not suspects.any():
         return suspects
-    tiles = tile_pixels(suspects)
+    batches = batched_pixels(suspects)
     templates = np.asarray(
-        tile_templates(response, tiles, bins.start, response.mask[bins] if summed else None)
+        batch_templates(response, batches, bins.start, response.mask[bins] if summed else None)
     )
-    own = phi[:, response.components[tiles.cell]]
+    own = phi[:, response.components[batches.region]]
     signal = np.einsum("mnkq,nkqs->mns", own, templates, optimize=True)
     positive = np.einsum("mnkq,nkqs->mns", np.maximum(own, 0.0), templates, optimize=True)
-    at = (tiles.energy, tiles.cell[:, np.newaxis], tiles.pixel)
-    rest = background[at] * factors[:, tiles.energy] + offset[at]
-    found = tiles.used & np.any(signal + rest < -ROUNDING * (positive + rest), axis=0)
+    at = (batches.energy, batches.region[:, np.newaxis], batches.pixel)
+    rest = background[at] * factors[:, batches.energy] + offset[at]
+    found = batches.used & np.any(signal + rest < -ROUNDING * (positive + rest), axis=0)
     negative = np.zeros_like(suspects)
     where = tuple(np.broadcast_to(index, found.shape)[found] for index in at)
     negative[where] = True

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.datasets.folding import dataset_to_fold
-from jaxprof.reduce.joint.bins import Cells, cell_sums, component_lists, make_cells, reaching
+from jaxprof.reduce.joint.bins import (
+    DisjointRegions,
+    component_lists,
+    disjoint_regions,
+    reaching,
+    region_sums,
+)
 from jaxprof.reduce.joint.components import (
     Components,
     component_emissions,
@@ -20,7 +26,7 @@ from jaxprof.reduce.joint.components import (
     warn_steep,
 )
 from jaxprof.reduce.joint.emission import Emission
-from jaxprof.reduce.joint.fingerprint import changed_component, dataset_prints
+from jaxprof.reduce.joint.fingerprint import changed_component, dataset_fingerprints
 from jaxprof.reduce.joint.folding import Folding, Windows, check_energies
 from jaxprof.reduce.region_checks import Visibility, warn_solid_angles
 from jaxprof.reduce.signal import check_expected
@@ -46,16 +52,16 @@ class DatasetResponse:
         Folds it for other spectra or PSF widths.
     windows : list of Windows
         Templates of all components.
-    cells : Cells
+    disjoint : DisjointRegions
         Pixels of the fit.
     lists : list of ndarray of int
-        Components of each array of windows that reach each cell.
+        Components of each array of windows that reach each disjoint region.
     components : ndarray of int, shape (N, K)
         The same, in one list.
     mask : ndarray of bool, shape (E, N, P)
         Pixels in use, at each reconstructed energy.
     sums : ndarray, shape (N, K, Q, E)
-        Templates summed over the pixels in use of each cell.
+        Templates summed over the pixels in use of each disjoint region.
     true_edges : ndarray, shape (T + 1,)
         Edges of the true energies [TeV].
     prints : dict of str
@@ -66,19 +72,19 @@ class DatasetResponse:
     emissions: list[Emission]
     folding: Folding
     windows: list[Windows]
-    cells: Cells
+    disjoint: DisjointRegions
     lists: list[Array]
     components: Array
     mask: Array
     sums: Any
     true_edges: Array
-    prints: dict[str, str]
+    fingerprints: dict[str, str]
 
     def per_component(self, n_components: int) -> Array:
-        """Counts in each cell from each component per coefficient, (N, C, Q, E)."""
-        n_cells, _, n_q, n_e = self.sums.shape
-        found = np.zeros((n_cells, n_components, n_q, n_e))
-        np.add.at(found, (np.arange(n_cells)[:, np.newaxis], self.components), self.sums)
+        """Counts in each disjoint region from each component per coefficient, (N, C, Q, E)."""
+        n_disjoint, _, n_q, n_e = self.sums.shape
+        found = np.zeros((n_disjoint, n_components, n_q, n_e))
+        np.add.at(found, (np.arange(n_disjoint)[:, np.newaxis], self.components), self.sums)
         return found
 
 
@@ -188,9 +194,9 @@ class ForwardResponse:
                 "make a new one with the estimator's response(datasets)"
             )
         for own, dataset, part in zip(self.datasets, datasets, bins, strict=True):
-            found = dataset_prints(dataset)
-            other = [part for part in found if found[part] != own.prints[part]]
-            if not other and not np.array_equal(cell_mask(dataset, own.cells), own.mask):
+            found = dataset_fingerprints(dataset)
+            other = [part for part in found if found[part] != own.fingerprints[part]]
+            if not other and not np.array_equal(pixel_mask(dataset, own.disjoint), own.mask):
                 other = ["mask"]
             if other:
                 raise ValueError(
@@ -204,13 +210,13 @@ class ForwardResponse:
 def _refolded(own: DatasetResponse, flux: Any, **how: Any) -> DatasetResponse:
     """The response of a dataset for other fluxes, see `Folding.windows`."""
     windows = own.folding.windows(flux, **how)
-    lists = reaching(windows, own.cells)
+    lists = reaching(windows, own.disjoint)
     return replace(
         own,
         windows=windows,
         lists=lists,
         components=component_lists(windows, lists),
-        sums=cell_sums(windows, lists, own.cells, own.mask),
+        sums=region_sums(windows, lists, own.disjoint, own.mask),
     )
 
 
@@ -251,9 +257,9 @@ def energies_in_use(mask: Array, bins: slice) -> Array:
     return used
 
 
-def cell_mask(dataset: MapDataset, cells: Cells) -> Array:
-    """Pixels of the cells that are in use, shape (E, N, P)."""
-    return usable_mask(dataset)[:, cells.y, cells.x] & cells.used
+def pixel_mask(dataset: MapDataset, disjoint: DisjointRegions) -> Array:
+    """Pixels of the disjoint regions that are in use, shape (E, N, P)."""
+    return usable_mask(dataset)[:, disjoint.y, disjoint.x] & disjoint.used
 
 
 def dataset_response(
@@ -283,7 +289,7 @@ def dataset_response(
     -------
     DatasetResponse
     """
-    prints = dataset_prints(dataset)
+    fingerprints = dataset_fingerprints(dataset)
     dataset = dataset_to_fold(dataset)
     emissions = component_emissions(components, dataset)
     folding = Folding(dataset, emissions)
@@ -301,20 +307,20 @@ def dataset_response(
     usable = usable_mask(dataset)
     if mask_policy == "strict":
         check_uncut(usable[bins, members.y, members.x], members, dataset.name)
-    cells = make_cells(members, dataset.geom.npix_shape)
-    mask = usable[:, cells.y, cells.x] & cells.used
+    disjoint = disjoint_regions(members, dataset.geom.npix_shape)
+    mask = usable[:, disjoint.y, disjoint.x] & disjoint.used
     check_energies(folding, energies_in_use(mask, bins))
-    lists = reaching(windows, cells)
+    lists = reaching(windows, disjoint)
     return DatasetResponse(
         name=dataset.name,
         emissions=emissions,
         folding=folding,
         windows=windows,
-        cells=cells,
+        disjoint=disjoint,
         lists=lists,
         components=component_lists(windows, lists),
         mask=mask,
-        sums=np.asarray(cell_sums(windows, lists, cells, mask)),
+        sums=np.asarray(region_sums(windows, lists, disjoint, mask)),
         true_edges=true,
-        prints=prints,
+        fingerprints=fingerprints,
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-STIFF = 1e10
+STRONG = 1e10
 """How many times what the counts tell of a norm a smoothness may be."""
 
 
@@ -50,10 +50,10 @@ def smoothness_penalty(
     if expected.any() and fixed_spectra:
         # The counts tell about this much of a norm, the square of one over its error.
         told = np.max(expected) ** 2 / (1.0 + float(counts))
-        if smoothness > STIFF * told:
+        if smoothness > STRONG * told:
             raise ValueError(
                 f"smoothness={smoothness:g} leaves nothing of the counts but a straight line, and "
-                f"these are lost by rounding; give less than {STIFF * told:.1g}, about {told:.1g} "
+                f"these are lost by rounding; give less than {STRONG * told:.1g}, about {told:.1g} "
                 "being as strong as the counts"
             )
     return smoothness * smoothness_matrix(felt[:n_bins])
