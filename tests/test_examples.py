@@ -34,6 +34,8 @@ pytestmark = [
     pytest.mark.skipif(not (ROOT / "examples").is_dir(), reason="no examples beside the tests"),
     # The real data have bins whose counts are far below their background.
     pytest.mark.filterwarnings("ignore:the upper limit of bin"),
+    # The second minima of spectral indices are said, and true.
+    pytest.mark.filterwarnings("ignore:joint fit. another minimum"),
 ]
 
 
@@ -54,6 +56,7 @@ def run_example(name, out, gc_file=None):
     ignored = (
         "ignore:JAXopt is no longer maintained:DeprecationWarning",
         "ignore:the upper limit of bin:UserWarning",
+        "ignore:joint fit",
     )
     options = [part for each in ("error", *ignored) for part in ("-W", each)]
     command = [sys.executable, *options, str(ROOT / "examples" / name)]

@@ -234,7 +234,10 @@ def _more_starts(start: dict[str, Any], starts: Any, names: tuple[str, ...]) -> 
 
 def _warn(found: ModelFit) -> None:
     if np.ndim(found.status) == 0 and not found.success:
-        warn_user(f"fit_model: the fit failed, {Status(int(found.status)).label}")
+        warn_user(
+            f"fit_model: the fit failed, {Status(int(found.status)).label}; where guard bins go so "
+            'low that predictions vanish, norm={"min": 0} of the estimator helps'
+        )
         return
     geometry = found.geometry
     if geometry.rings is None or not geometry.folded or np.ndim(found.status):

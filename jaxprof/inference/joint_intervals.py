@@ -355,7 +355,8 @@ def joint_sensitivity(
 
     Notes
     -----
-    Norms have derivatives, as the distances of `joint_limits`, also with respect to ``n_sigma``.
+    Norms have derivatives, as the distances of `joint_limits`, also with respect to ``n_sigma``;
+    with free spectra they may be NaN.
     """
     target = n_sigma**2
     positive = interior(data)[0]

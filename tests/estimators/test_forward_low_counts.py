@@ -22,7 +22,7 @@ from jaxprof import (
     make_orthogonal_rectangle_sky_regions,
 )
 from jaxprof.core import Status, fit_joint
-from jaxprof.inference import joint_fit
+from jaxprof.inference import basins, joint_fit
 from jaxprof.inference.joint_fit import fit_joint_ts
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.sky import WcsNDMap
@@ -94,6 +94,7 @@ def test_test_statistics_and_limits_know_the_pixels_too():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:joint fit. another minimum")
 def test_free_indices_converge_at_low_counts():
     for seed in range(6):
         profile = estimator(free_index=True).run(few(seed, background=0.05))
@@ -216,7 +217,7 @@ def test_a_ts_whose_fit_stalls_is_an_upper_bound(monkeypatch):
     (data,) = joint_data_of(estimator(), few(3), merge=False)
     _, exact, _ = fit_joint_ts(data, np.arange(3))
 
-    minimise = joint_fit.minimise
+    minimise = basins.minimise
 
     @jax.jit
     def within(steps):
@@ -224,7 +225,7 @@ def test_a_ts_whose_fit_stalls_is_an_upper_bound(monkeypatch):
             most = jnp.where(jnp.all(free), most, steps)
             return minimise(problem, begin, free, barrier, point, most)
 
-        monkeypatch.setattr(joint_fit, "minimise", stalling)
+        monkeypatch.setattr(basins, "minimise", stalling)
         return fit_joint_ts.__wrapped__(data, np.arange(3))
 
     assert np.all(data.free)
@@ -240,7 +241,7 @@ def test_a_ts_whose_fit_stalls_is_an_upper_bound(monkeypatch):
     assert missed.all(), "one step does"
     assert stalled > 0
     # Without the best fit there is nothing to rise from.
-    monkeypatch.setattr(joint_fit, "minimise", minimise)
+    monkeypatch.setattr(basins, "minimise", minimise)
     monkeypatch.setattr(joint_fit, "STEPS", 1)
     fit, ts, _ = jax.jit(lambda data: fit_joint_ts.__wrapped__(data, np.arange(3)))(data)
     assert not fit.converged and np.isnan(ts).all()

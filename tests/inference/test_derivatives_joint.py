@@ -48,10 +48,9 @@ def profiled(data, factor, which=("limits", "scan", "sensitivity", "ts")):
 def changed(data, by):
     """The data with small changes of everything; by has a number for each."""
     cash, *others = data.blocks
-    counts = cash.counts.at[0, 20].add(by["counts"]).at[0, 30].add(by["no counts"])
     cash = replace(
         cash,
-        counts=counts,
+        counts=cash.counts.at[0, 20].add(by["counts"]),
         background=cash.background.at[0, 30].add(by["background"]),
         offset=cash.offset.at[0, 21].add(by["offset"]),
         templates=cash.templates.at[0, 3, :, 28].add(by["template"]),
@@ -84,7 +83,7 @@ def changed(data, by):
     )
 
 
-PLAIN = ("counts", "no counts", "background", "offset", "template", "precision", "penalty", "sigma")
+PLAIN = ("counts", "background", "offset", "template", "precision", "penalty", "sigma")
 ON_OFF = ("n_on", "n_off", "alpha")
 SPECTRAL = ("reference", "flux")
 EVERYTHING = (*PLAIN, *ON_OFF, *SPECTRAL, "lower", "upper", "start")
@@ -92,7 +91,8 @@ EVERYTHING = (*PLAIN, *ON_OFF, *SPECTRAL, "lower", "upper", "start")
 
 def everything(data, by):
     changes = dict(zip(EVERYTHING, by, strict=True))
-    return profiled(changed(data, changes), 1 + changes["sigma"])
+    which = ("limits", "scan", "ts") + (("sensitivity",) if data.spectra is None else ())
+    return profiled(changed(data, changes), 1 + changes["sigma"], which)
 
 
 values = quickly(everything)
@@ -145,7 +145,7 @@ def test_both_modes_and_second_derivatives(name):
     compiled, slope = quickly(function), quickly(jax.jacfwd(function))
     value, at_zero = compiled(0.0), slope(0.0)
     expected = np.nan_to_num(stencil(lambda h: np.asarray(compiled(h)), step))
-    assert_allclose(at_zero, expected, rtol=1e-6)
+    assert_allclose(at_zero, expected, rtol=1e-6, atol=1e-9)
     assert_allclose(quickly(jax.jacrev(function))(0.0), at_zero, rtol=1e-8)
     assert np.isnan(value).any() == (name == "limits at a bound")
     if name == "limits":
