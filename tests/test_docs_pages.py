@@ -30,6 +30,6 @@ def test_parameters_are_those_of_the_class():
     assert len(rows) == 8
     for name, shape in rows.items():
         own = re.search(
-            rf"^ +{name} +(\(.*?\)|dict of \(G,\)|a model) ", Likelihood.__doc__, flags=re.M
+            rf"^ *{name} +(\(.*?\)|dict of \(G,\)|a model) ", Likelihood.__doc__, flags=re.M
         )
         assert own and own.group(1) == shape, name
