@@ -176,7 +176,7 @@ def fit_norms(
     and to any order, also at zero counts and at a kink. There the derivative by the counts of the
     counts bin that makes the kink is the right-hand one (counts are not negative). Where another
     counts bin without counts is predicted below zero, as most are without any counts, the norm
-    jumps as the first count arrives there; all derivatives by that count are reported as zero.
+    jumps as the first count arrives there; derivatives with respect to that count are zero.
     Where a result is NaN, its derivatives are zero: sums over the others can be differentiated.
 
     Parameters

@@ -69,7 +69,9 @@ def influence(
         return _Problem(quantity, log_prob)(likelihood, result)
     if not bool(result.success):
         label = Status(int(result.status)).label
-        raise ValueError(f"result: a fit with status {label!r} has no derivatives by the counts")
+        raise ValueError(
+            f"result: a fit with status {label!r} has no derivatives with respect to the counts"
+        )
     problem = _Problem(quantity, log_prob)
     if jax.config.read("jax_enable_x64"):
         return jit_by_size(problem)(likelihood, result)

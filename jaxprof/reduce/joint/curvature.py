@@ -13,7 +13,7 @@ and to second order in the displacements :math:`\delta = q(p) - q(p')` of two pi
 .. math:: T = \sum_{p'} e \left[ K + \partial_i (\delta_i K) + \tfrac{1}{2} \partial_i \partial_j
     (\delta_i \delta_j K) - \partial_i \left( (\partial_j q_i)\, \delta_j K \right) \right]
 
-with derivatives by :math:`p`. The sums over :math:`p'` are convolutions of :math:`e`,
+with derivatives with respect to :math:`p`. The sums over :math:`p'` are convolutions of :math:`e`,
 :math:`q_i e` and :math:`q_i q_j e` with the kernel. That of whole pixels is smeared by them, the
 variance of a position in a pixel is :math:`v = 1/12` on either side, and this smearing moves along
 with no displacement: :math:`\partial_i ( 2 v\, (\partial_j q_i)\, \partial_j K)` makes up for it.
