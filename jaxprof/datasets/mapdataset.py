@@ -12,7 +12,6 @@ from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from jaxprof.attributes import KnownAttributes
 from jaxprof.datasets.checks import (
     check_exposure_pixels,
     check_plain_numbers,
@@ -20,6 +19,7 @@ from jaxprof.datasets.checks import (
 )
 from jaxprof.datasets.folding import exposure_on_counts, true_energies_in_use
 from jaxprof.datasets.gti import gti_table
+from jaxprof.datasets.operations import DatasetOperations
 from jaxprof.datasets.summary import dataset_summary
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
 from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
@@ -40,7 +40,7 @@ def models_or_none(models: Any) -> list[SkyModel]:
     return [] if models is None else model_list(models)
 
 
-class MapDataset(KnownAttributes):
+class MapDataset(DatasetOperations):
     """Counts cube with background model, exposure and instrument responses.
 
     Any part may be missing; `check` tells what a profile needs.

@@ -11,6 +11,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from jaxprof.datasets.mapdataset import MapDataset, models_or_none
+from jaxprof.datasets.operations import poisson_map, random_generator
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
 from jaxprof.sky import WcsNDMap
 from jaxprof.user_warning import warn_user
@@ -114,6 +115,31 @@ class MapDatasetOnOff(MapDataset):
         alpha = self.alpha.data
         # Off counts that no acceptance belongs to may be anything.
         return WcsNDMap(self.geom, np.where(alpha > 0, alpha * self.counts_off.data, 0.0))
+
+    def fake(self, random_state: Any = None, *, npred_background: WcsNDMap | None = None) -> None:
+        """Replace On and Off counts by Poisson random numbers of a background.
+
+        Parameters
+        ----------
+        random_state : int, `numpy.random.Generator` or `numpy.random.RandomState`, optional
+            Where the random numbers come from; by default different ones each time.
+        npred_background : WcsNDMap, optional
+            Expected background in the On counts; that in the Off counts is larger by
+            1 / `alpha`. By default what the Off counts tell, which then stay.
+
+        Raises
+        ------
+        ValueError
+            If a prediction is negative or not a number.
+        """
+        generator = random_generator(random_state)
+        background = self.npred_background() if npred_background is None else npred_background
+        counts = poisson_map(background, generator)
+        if npred_background is not None:
+            alpha = self.alpha.data
+            off = np.divide(background.data, alpha, out=np.zeros_like(alpha), where=alpha > 0)
+            self.counts_off = poisson_map(WcsNDMap(self.geom, off), generator)
+        self.counts = counts
 
     def _value_parts(self) -> tuple[str, ...]:
         return MAPS_ON_OFF

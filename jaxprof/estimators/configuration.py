@@ -26,6 +26,7 @@ from jaxprof.estimators.options import (
 from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.reduce.separate import LIKELIHOODS
 from jaxprof.sky.regions import profile_axis
+from jaxprof.user_warning import warn_user
 
 
 def _spectral_model(model: Any) -> Any:
@@ -45,6 +46,17 @@ COMMON_CHECKS: dict[str, Callable[[Any], Any]] = {
     "likelihood": partial(one_of, "likelihood", valid=LIKELIHOODS),
 }
 """What makes of each option what the estimator works with, or raises."""
+
+
+REPLACED = {
+    "n_jobs": "all bins are fitted at once, on all cores",
+    "parallel_backend": "all bins are fitted at once, on all cores or on a GPU",
+    "reoptimize": (
+        "FluxProfileEstimator fits the norms alone; ForwardFoldingProfileEstimator fits "
+        "background, sources and norms together"
+    ),
+}
+"""Options of gammapy's estimator that have no use here, and what is there instead."""
 
 
 class ProfileEstimator(KnownAttributes):
@@ -85,6 +97,9 @@ class ProfileEstimator(KnownAttributes):
         spectrum: Any = None,
         **unknown: Any,
     ) -> None:
+        for name in [name for name in unknown if name in REPLACED]:
+            if unknown.pop(name) is not None:
+                warn_user(f"{name} does nothing here: {REPLACED[name]}")
         if unknown:
             raise TypeError(
                 f"{type(self).__name__} has no option {', '.join(map(repr, unknown))}; it takes "

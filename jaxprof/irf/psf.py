@@ -153,8 +153,61 @@ class PSFMap(IRFMap):
         """
         radius = u.Quantity(rad, None if isinstance(rad, str | u.Quantity) else "deg")
         r = np.asarray(radius.to_value("rad"), dtype=np.float64)
+        return self._containment(r, self.get_profile(position)[energy_index])
+
+    def containment_radius(
+        self, fraction: Any, energy_true: Any, position: SkyCoord | None = None
+    ) -> u.Quantity:
+        """Angular distance within which a fraction of the photons of a point source lies.
+
+        Parameters
+        ----------
+        fraction : float or array_like
+            Between 0 and 1. The last node of `rad_axis` has all there is, whatever its integral.
+        energy_true : `~astropy.units.Quantity` or str
+            Energies, between the bins interpolated as `get_profile` does (for a `RecoPSFMap`
+            reconstructed ones).
+        position : `~astropy.coordinates.SkyCoord`, optional
+            One sky position; default the centre of the sky grid.
+
+        Returns
+        -------
+        radius : `~astropy.units.Quantity`
+            In deg, shape of `fraction` and `energy_true` broadcast; right to 1e-6 of the distance
+            between two nodes. NaN where the PSF is zero.
+
+        Raises
+        ------
+        ValueError
+            If a fraction is not between 0 and 1, or an energy not positive.
+        """
+        share, energy = np.broadcast_arrays(
+            np.asarray(fraction, dtype=float), u.Quantity(energy_true).to_value("TeV")
+        )
+        if not np.all((share >= 0) & (share <= 1)):
+            raise ValueError(f"fraction must be between 0 and 1, got {fraction!r}")
+        profiles = self.get_profile(position, energy.ravel())
+        node = np.concatenate([[0.0], self.rad_axis.center.to_value("rad")])
+        found = np.full(energy.size, np.nan)
+        for k, (density, part) in enumerate(zip(profiles, share.ravel(), strict=True)):
+            nodes = self._containment(node, density)
+            if not nodes[-1] > 0:
+                continue
+            wanted = part * nodes[-1]
+            above = int(np.argmax(nodes >= wanted))
+            low, high = node[max(above - 1, 0)], node[above]
+            for _ in range(20):
+                middle = 0.5 * (low + high)
+                inside = self._containment(np.array(middle), density) < wanted
+                low, high = (middle, high) if inside else (low, middle)
+            found[k] = 0.5 * (low + high)
+        return np.rad2deg(found.reshape(energy.shape)) * u.deg
+
+    def _containment(
+        self, r: NDArray[np.float64], density: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Integral of a density (n_rad,) within distances [rad]."""
         node = self.rad_axis.center.to_value("rad")
-        density = self.get_profile(position)[energy_index]
         if node[0] > 0:
             node = np.concatenate([[0.0], node])
             density = np.concatenate([density[:1], density])

@@ -155,6 +155,12 @@ class SpectralModel(Model):
         low, high = _energies(energy_min, "energy_min"), _energies(energy_max, "energy_max")
         return dict(zip(("dnde", "flux", "eflux"), _evaluate_bins(self, low, high), strict=True))
 
+    def plot(self, energy_bounds: Any, ax: Any = None, **kwargs: Any) -> Any:
+        """Draw the model; see `jaxprof.plotting.plot_spectral_model` for the arguments."""
+        from jaxprof.plotting import plot_spectral_model
+
+        return plot_spectral_model(self, energy_bounds, ax=ax, **kwargs)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain dict of numbers and strings, in the layout of gammapy's YAML model files."""
         return {"spectral": self._spectral_dict()}

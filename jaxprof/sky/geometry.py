@@ -26,7 +26,7 @@ EQUAL_PIXEL = 1e-6
 """The same for geometries that are equal."""
 
 
-def _degrees_pair(value: Any, what: str) -> NDArray[np.float64]:
+def degrees_pair(value: Any, what: str) -> NDArray[np.float64]:
     """(lon, lat) in degrees from a number, string, Quantity or pair of them."""
     if isinstance(value, tuple | list):
         pair = [float(Angle(item, unit="deg").deg) for item in value]
@@ -104,11 +104,11 @@ class WcsGeom:
         """
         if frame not in ("icrs", "galactic"):
             raise ValueError(f"frame must be 'icrs' or 'galactic', got {frame!r}")
-        size = _degrees_pair(binsz, "binsz")
+        size = degrees_pair(binsz, "binsz")
         if npix is not None:
             nx, ny = (int(n) for n in np.broadcast_to(npix, (2,)))
         else:
-            extent = np.array([360.0, 180.0]) if width is None else _degrees_pair(width, "width")
+            extent = np.array([360.0, 180.0]) if width is None else degrees_pair(width, "width")
             nx, ny = (max(int(n), 1) for n in np.round(extent / size))
         if skydir is None:
             skydir = (0.0, 0.0)
@@ -348,7 +348,7 @@ class WcsGeom:
         ValueError
             If nothing of the part is on the map.
         """
-        size = np.round(_degrees_pair(width, "width") / self.pixel_scales.to_value("deg"))
+        size = np.round(degrees_pair(width, "width") / self.pixel_scales.to_value("deg"))
         nx, ny = (max(int(n), 1) for n in size)
         x, y = (float(p) for p in position.to_pixel(self.wcs, mode="wcs"))
         try:

@@ -585,6 +585,15 @@ def test_bad_options(options, error, message):
         estimator(**options)
 
 
+@pytest.mark.parametrize("option", ["n_jobs", "parallel_backend", "reoptimize"])
+def test_options_of_gammapy_say_what_replaces_them(option):
+    with pytest.warns(
+        UserWarning, match=f"{option} does nothing here: .*(fitted at once|together)"
+    ):
+        estimator(**{option: 4})
+    assert repr(estimator(**{option: None})) == repr(estimator())
+
+
 def test_bad_regions():
     with pytest.raises(ValueError, match="at least two regions, got 1"):
         estimator(boxes(n=1))

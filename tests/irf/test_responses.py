@@ -554,3 +554,26 @@ def test_frames_that_agree_have_the_same_pixels():
     # Pixels off the projection are no positions.
     sky = WcsGeom.create(binsz=5.0, frame="galactic", proj="AIT")
     assert sky.is_allclose_image(WcsGeom(sky.wcs.deepcopy(), sky.npix_shape))
+
+
+def test_containment_radius_of_a_gaussian():
+    axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", 2, name="energy_true")
+    psf = PSFMap.from_gauss(axis, sigma=[0.1, 0.05] * u.deg)
+    fraction = np.array([0.1, 0.393469, 0.68, 0.95])
+    expected = 0.1 * np.sqrt(-2 * np.log(1 - fraction))
+    found = psf.containment_radius(fraction, axis.center[0])
+    np.testing.assert_allclose(found.to_value("deg"), expected, rtol=1e-4)
+    assert found[0] > 3 * psf.containment_radius(0, "2 TeV")
+    radii = psf.containment_radius(0.68, [1, 3.1, 10] * u.TeV)
+    assert radii.shape == (3,) and np.all(np.diff(radii) < 0)
+    inside = psf.containment(1, radii[-1])
+    np.testing.assert_allclose(inside, 0.68, rtol=1e-6)
+
+
+def test_containment_radius_checks_its_arguments():
+    axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", 2, name="energy_true")
+    psf = PSFMap.from_gauss(axis, sigma="0.1 deg")
+    with pytest.raises(ValueError, match="fraction must be between 0 and 1"):
+        psf.containment_radius(68, "1 TeV")
+    psf = PSFMap(np.zeros_like(psf.data), psf.rad_axis, axis)
+    assert np.isnan(psf.containment_radius(0.68, "1 TeV"))
