@@ -24,7 +24,7 @@ from jaxprof.estimators.options import (
     switch,
 )
 from jaxprof.models.spectral import PowerLawSpectralModel
-from jaxprof.reduce.separate import LIKELIHOODS
+from jaxprof.reduce.region_view import LIKELIHOODS
 from jaxprof.sky.regions import profile_axis
 from jaxprof.user_warning import warn_user
 

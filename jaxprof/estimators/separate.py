@@ -34,7 +34,8 @@ from jaxprof.reduce.bin_geometry import bin_geometry
 from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.likelihood import separate_likelihood
 from jaxprof.reduce.nuisances import energies_scaled, nuisances
-from jaxprof.reduce.separate import MASK_POLICIES, Reduction, reduce_datasets
+from jaxprof.reduce.region_view import MASK_POLICIES, ReductionSettings
+from jaxprof.reduce.separate import Reduction, reduce_datasets
 
 Array = NDArray[Any]
 
@@ -209,17 +210,16 @@ class FluxProfileEstimator(ProfileEstimator):
     def _with_models(self, datasets: Any) -> list[MapDataset]:
         return [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
 
-    def _reduction(self, datasets: list[MapDataset], **how: Any) -> Reduction:
-        return reduce_datasets(
-            datasets,
-            self.regions,
-            self.spectral_model,
-            self.energy_edges,
+    def _reduction(self, datasets: list[MapDataset], per_true_energy: bool = False) -> Reduction:
+        settings = ReductionSettings(
             mask_policy=self.mask_policy,
             likelihood=self.likelihood,
             sum_over_energy_groups=self.sum_over_energy_groups,
             reference_solid_angle=self.reference_solid_angle,
-            **how,
+            per_true_energy=per_true_energy,
+        )
+        return reduce_datasets(
+            datasets, self.regions, self.spectral_model, self.energy_edges, settings
         )
 
     def run(self, datasets: Any) -> FluxProfile:

@@ -14,6 +14,7 @@ from jaxprof.datasets.folding import dataset_to_fold
 from jaxprof.irf import EDispKernelMap, EDispMap
 from jaxprof.irf.checks import LARGEST_SUM, TOO_MUCH, checked_kernels, kernel_error
 from jaxprof.reduce.fold import fold_flux
+from jaxprof.reduce.region_view import ReductionSettings, RegionView
 from jaxprof.sky import MapAxis
 from jaxprof.sky.pixel_sums import MemberPixels
 from jaxprof.sky.regions import region_centers
@@ -101,70 +102,78 @@ def true_edges(dataset: MapDataset) -> Array:
     return dataset_to_fold(dataset).energy_axis_true.edges_tev()
 
 
-def predicted_signal(
-    dataset: MapDataset,
-    model: Any,
-    regions: Any,
-    pixels: MemberPixels,
-    mask: Array,
-    bins: slice,
-    mask_policy: str,
-    per_pixel: bool,
-    per_true_energy: bool = False,
-) -> Array:
-    """Predicted counts at norm one, shape (B, E) or, per pixel, (E, P); checked in ``bins``.
+def predicted_signal(view: RegionView, model: Any, settings: ReductionSettings) -> Array:
+    """Predicted counts at norm one, shape (B, E) or, per pixel, (E, P); checked in ``view.bins``.
 
-    ``per_true_energy`` gives those for a flux of one in each true energy instead, with an axis of
-    these in front. Where a region's prediction is shared by its pixels whatever the mask
+    ``settings.per_true_energy`` gives those for a flux of one in each true energy instead, with an
+    axis of these in front. Where a region's prediction is shared by its pixels whatever the mask
     (``mask_policy="mean-exposure"``) they have their shares at the reference spectrum.
     """
-    dataset = dataset_to_fold(dataset)
-    true_axis = dataset.energy_axis_true.edges_tev()
-    flux = reference_flux(model, true_axis)
-    kernels, faults = edisp_kernels(dataset, region_centers(regions))
-    exposure_map = dataset.exposure
-    assert exposure_map is not None
-    factor = exposure_map.unit.to(u.Unit("cm2 s"))
-    # Where no energy of a pixel is used its exposure may be anything, NaN included.
-    visible = mask.any(axis=0) if mask_policy != "mean-exposure" else np.ones(mask.shape[1], bool)
-    exposure = exposure_map.data[:, pixels.y, pixels.x].astype(np.float64) * factor
-    exposure = np.where(visible, exposure, 0.0)
+    dataset = dataset_to_fold(view.dataset)
+    flux = reference_flux(model, dataset.energy_axis_true.edges_tev())
+    kernels, faults = edisp_kernels(dataset, region_centers(view.regions))
+    exposure = _exposure(dataset, view, settings.mask_policy)
     check_expected(flux, exposure, dataset.name)
-    if mask_policy == "mean-exposure":
-        _check_whole_exposure(exposure, pixels, dataset.name)
-    if faults.any():
-        photons = (pixels.total(exposure).T > 0) & ((flux > 0) | per_true_energy)
-        used = np.zeros((len(photons), mask.shape[0]), bool)
-        used[:, bins] = pixels.total(mask[bins].astype(float)).T > 0
-        faults = np.where(photons[:, :, np.newaxis] & used[:, np.newaxis], faults, 0)
-        if faults.any():
-            raise ValueError(edisp_error(dataset, faults))
+    _check_kernels(dataset, faults, view, exposure, (flux > 0) | settings.per_true_energy)
     # What is left of NaN is at true energies that reach no energy in use.
     exposure = np.where(np.isfinite(exposure), exposure, 0.0)
-    whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, 1.0)
-    if mask_policy == "mean-exposure":
+    pixels = view.pixels
+    if settings.mask_policy == "mean-exposure":
         mean = (pixels.total(exposure) / np.maximum(pixels.n_pixels, 1)).T[:, :, np.newaxis]
-        npred = _folded(flux, np.broadcast_to(mean, kernels.shape), kernels, per_true_energy)
-        if not per_pixel:
+        mean = np.broadcast_to(mean, kernels.shape)
+        npred = _folded(flux, mean, kernels, settings.per_true_energy)
+        if not settings.per_pixel:
             return npred
         # The region's prediction ignores the mask: its pixels share it by exposure.
         share = _per_pixel(flux, exposure * pixels.solid_angle, kernels, pixels)
-        share *= pixels.expanded(mask)
+        share *= pixels.expanded(view.mask)
         total = np.stack([np.bincount(pixels.region, row, len(kernels)) for row in share])
         share /= np.where(total > 0, total, 1.0)[:, pixels.region]
         return share * np.swapaxes(npred, -1, -2)[..., pixels.region]
-    if per_pixel:
-        fold = _each_pixel if per_true_energy else _per_pixel
+    whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, 1.0)
+    if settings.per_pixel:
+        fold = _each_pixel if settings.per_true_energy else _per_pixel
         folded = fold(flux, exposure * pixels.solid_angle, kernels, pixels)
-        return folded * pixels.expanded(mask) / whole[pixels.region]
+        return folded * pixels.expanded(view.mask) / whole[pixels.region]
     # Energies with the same mask share their exposure; mostly there is just one mask.
     sums: dict[bytes, Array] = {}
-    packed = [row.tobytes() for row in np.packbits(mask, axis=1)]
-    for key, row in zip(packed, mask, strict=True):
+    packed = [row.tobytes() for row in np.packbits(view.mask, axis=1)]
+    for key, row in zip(packed, view.mask, strict=True):
         if key not in sums:
             sums[key] = pixels.total(exposure * (pixels.solid_angle * row)) / whole
     effective = np.stack([sums[key] for key in packed]).transpose(2, 1, 0)
-    return _folded(flux, effective, kernels, per_true_energy)
+    return _folded(flux, effective, kernels, settings.per_true_energy)
+
+
+def _exposure(dataset: MapDataset, view: RegionView, mask_policy: str) -> Array:
+    """Exposure [cm2 s] of the regions' pixels (T, U), zero where none of their energies is used."""
+    exposure_map, pixels = dataset.exposure, view.pixels
+    assert exposure_map is not None
+    exposure = exposure_map.data[:, pixels.y, pixels.x].astype(np.float64)
+    exposure *= exposure_map.unit.to(u.Unit("cm2 s"))
+    if mask_policy == "mean-exposure":
+        _check_whole_exposure(exposure, pixels, dataset.name)
+        return exposure
+    # Where no energy of a pixel is used its exposure may be anything, NaN included.
+    return np.where(view.mask.any(axis=0), exposure, 0.0)
+
+
+def _check_kernels(
+    dataset: MapDataset, faults: Array, view: RegionView, exposure: Array, seen: Array
+) -> None:
+    """Raise for faults (B, T, E) of the energy dispersion where photons meet unmasked energies.
+
+    ``seen`` tells at which true energies (T,) there may be photons.
+    """
+    if not faults.any():
+        return
+    pixels, mask = view.pixels, view.mask[view.bins]
+    photons = (pixels.total(exposure).T > 0) & seen
+    used = np.zeros((len(photons), len(view.mask)), bool)
+    used[:, view.bins] = pixels.total(mask.astype(float)).T > 0
+    faults = np.where(photons[:, :, np.newaxis] & used[:, np.newaxis], faults, 0)
+    if faults.any():
+        raise ValueError(edisp_error(dataset, faults))
 
 
 def _folded(flux: Array, exposure: Array, kernels: Array, per_true_energy: bool) -> Array:

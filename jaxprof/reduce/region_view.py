@@ -1,0 +1,108 @@
+"""What separate fits take from a dataset, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.sky.pixel_sums import MemberPixels
+
+Array = NDArray[Any]
+
+MASK_POLICIES = ("coverage", "mean-exposure", "strict")
+LIKELIHOODS = ("region", "pixel")
+
+
+@dataclass(frozen=True)
+class ReductionSettings:
+    """How datasets are reduced; the options of `FluxProfileEstimator` of these names.
+
+    Attributes
+    ----------
+    mask_policy : {"coverage", "mean-exposure", "strict"}
+        How the exposure of a cut region is taken.
+    likelihood : {"region", "pixel"}
+        Whether the pixels of a region are summed, or each is a term of its own.
+    sum_over_energy_groups : bool
+        Whether the energies of a group are summed into one counts bin.
+    reference_solid_angle : {"pixels", "region"}
+        What the fluxes are those of.
+    per_true_energy : bool
+        Whether templates keep true energies apart, for spectra with free parameters.
+    """
+
+    mask_policy: str = "coverage"
+    likelihood: str = "region"
+    sum_over_energy_groups: bool = False
+    reference_solid_angle: str = "pixels"
+    per_true_energy: bool = False
+
+    @property
+    def per_pixel(self) -> bool:
+        """Whether each pixel is a counts bin."""
+        return self.likelihood == "pixel"
+
+
+@dataclass(frozen=True)
+class RegionView:
+    """A dataset in the pixels of the regions.
+
+    Attributes
+    ----------
+    dataset : MapDataset
+        With all of its pixels.
+    regions : list of SkyRegion
+        Bins of the profile.
+    pixels : MemberPixels
+        Pixels of the regions.
+    bins : slice
+        Reconstructed energies of all groups.
+    """
+
+    dataset: MapDataset
+    regions: Any
+    pixels: MemberPixels
+    bins: slice
+
+    @cached_property
+    def maps(self) -> dict[str, Array]:
+        """Counts, and background or Off counts and acceptances, of the pixels (E, U)."""
+        dataset, parts = self.dataset, {}
+        if isinstance(dataset, MapDatasetOnOff):
+            parts = {
+                "n_on": dataset.counts,
+                "n_off": dataset.counts_off,
+                "on": dataset.acceptance,
+                "off": dataset.acceptance_off,
+                "alpha": dataset.alpha,
+            }
+        else:
+            parts = {"counts": dataset.counts, "background": dataset.npred_background()}
+        return {
+            name: map_.data[:, self.pixels.y, self.pixels.x].astype(np.float64)
+            for name, map_ in parts.items()
+            if map_ is not None
+        }
+
+    @cached_property
+    def mask(self) -> Array:
+        """Where the counts of the pixels are used (E, U)."""
+        mask = self.dataset.mask[:, self.pixels.y, self.pixels.x]
+        # Without an ON or OFF acceptance a pixel's background is unknown: it tells nothing.
+        return mask & (self.maps["alpha"] > 0) if "alpha" in self.maps else mask
+
+    @cached_property
+    def values(self) -> dict[str, Array]:
+        """The maps with zeros where they are not used.
+
+        OFF maps made by a convolution have rounding below zero, see `MapDatasetOnOff`.
+        """
+        return {
+            name: np.where(self.mask, np.maximum(array, 0.0), 0.0)
+            for name, array in self.maps.items()
+        }
