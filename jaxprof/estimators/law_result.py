@@ -16,12 +16,12 @@ from jaxprof.inference.parameters import is_traced
 from jaxprof.io.lawfit import law_table, read_law_table, write_law_table
 from jaxprof.likelihood import BinGeometry
 from jaxprof.likelihood.data import Status
-from jaxprof.models.radial_base import SumRadialModel
 from jaxprof.models.radial_power_laws import (
     ConstantRadialModel,
     CoredPowerLawRadialModel,
     PowerLawRadialModel,
 )
+from jaxprof.models.radial_sum import SumRadialModel
 from jaxprof.plotting.laws import plot_law
 from jaxprof.profile import FluxProfile
 

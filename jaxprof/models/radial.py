@@ -21,7 +21,6 @@ from jaxprof.models import radial_functions as functions
 from jaxprof.models.base import parameter
 from jaxprof.models.radial_base import FunctionRadialModel as FunctionRadialModel
 from jaxprof.models.radial_base import RadialModel as RadialModel
-from jaxprof.models.radial_base import SumRadialModel as SumRadialModel
 from jaxprof.models.radial_base import radial_model as radial_model
 from jaxprof.models.radial_base import radial_model_from_dict as radial_model_from_dict
 from jaxprof.models.radial_base import scales
@@ -37,6 +36,7 @@ from jaxprof.models.radial_power_laws import (
 )
 from jaxprof.models.radial_power_laws import PowerLawRadialModel as PowerLawRadialModel
 from jaxprof.models.radial_quadrature import line_of_sight_integral as line_of_sight_integral
+from jaxprof.models.radial_sum import SumRadialModel as SumRadialModel
 from jaxprof.models.units import FLUX, is_concrete
 
 
