@@ -33,10 +33,8 @@ from jaxprof.sky.regions.pixels import BLOCK, box_limit
 
 Array = NDArray[Any]
 _LOST = 1e-6  # of the flux may lie outside the window of a source
-_TOLERANCE = 3e-8  # of the flux: two estimates of a disjoint region may differ by so much
-_EDGE_POINT = (
-    1 / 400
-)  # of the radius: disjoint regions on an edge are not larger, nor than the next
+_TOLERANCE = 3e-8  # of the flux: two estimates of a rectangle may differ by so much
+_EDGE_POINT = 1 / 400  # of the radius: rectangles on an edge are not larger, nor than the next
 _EDGE_PIXEL = 1 / 16  # of a pixel
 _LEVELS = 12  # halvings for accuracy, after those that the size of the source asks for
 _MAX_POINTS = 2_000_000
@@ -58,12 +56,12 @@ class Extent:
     radius : float
         Holds all but 1e-6 of the flux.
     core : float
-        Within it disjoint regions are not larger than `feature`, so that none jumps over the
+        Within it rectangles are not larger than `feature`, so that none jumps over the
         source.
     feature : float
         See `core`.
     smooth : float
-        Disjoint regions below this size are accurate with the brightness in their middle.
+        Rectangles below this size are accurate with the brightness in their middle.
     edges : tuple of float
         Major semiaxes of the ellipses along which the brightness has an edge.
     """
@@ -176,10 +174,9 @@ def adaptive_moments(
 ) -> NDArray[np.float64]:
     """Moments of the flux in each pixel, by rectangles that are halved where the brightness varies.
 
-    Disjoint regions start as the pixels. One is split in four until these agree with it to 3e-8 of
+    The first rectangles are the pixels. One is split in four until these agree with it to 3e-8 of
     the flux; their sum is then extrapolated, as the error of the mid-point rule falls by four.
-    Disjoint regions on an edge are split in any case: five positions may well lie on the same side
-    of it.
+    Rectangles on an edge are split in any case: five positions may well lie on the same side of it.
 
     Parameters
     ----------
@@ -223,26 +220,26 @@ def adaptive_moments(
             for order, basis in zip(total, point_moments(dx, dy, degree), strict=True):
                 order += np.bincount(own, basis * values[chunk], len(ix))
 
+    def must_split(x: Array, y: Array, side: float, values: Array) -> Array:
+        must = (np.hypot(x, y) - side < core) & (side > feature)
+        must |= (values > 0) & (side > coarsest)
+        for radius in sizes.edges if side > edge else ():
+            lon, lat = model_positions(model, geom, y + position[1], x + position[0])
+            must |= _edge_distance(model, radius, lon, lat) < 0.75 * side * large
+        return must
+
     pixel = np.arange(len(ix))
-    # Offsets from the source, not pixel positions: those of tiny disjoint regions keep their
-    # digits.
+    # Offsets from the source, not pixel positions: those of tiny rectangles keep their digits.
     x, y, side = ix - position[0], iy - position[1], 1.0
     values = flux(pixel, x, y, side)
     level = 0
     while len(pixel):
-        near = np.hypot(x, y) - side < core
-        must = near & (side > feature)
-        must |= (values > 0) & (side > coarsest)
-        for radius in sizes.edges:
-            if side > edge:
-                lon, lat = model_positions(model, geom, y + position[1], x + position[0])
-                must |= _edge_distance(model, radius, lon, lat) < 0.75 * side * large
+        must = must_split(x, y, side, values)
         if side <= smooth:
             add(pixel, x, y, values)
             break
-        quarter = side / 4
-        child_x = np.stack([x - quarter, x + quarter, x - quarter, x + quarter], axis=1)
-        child_y = np.stack([y - quarter, y - quarter, y + quarter, y + quarter], axis=1)
+        child_x = x[:, np.newaxis] + side / 4 * np.array([-1, 1, -1, 1])
+        child_y = y[:, np.newaxis] + side / 4 * np.array([-1, -1, 1, 1])
         fours = np.repeat(pixel, 4)
         parts = flux(fours, child_x.ravel(), child_y.ravel(), side / 2).reshape(-1, 4)
         sums = parts.sum(axis=1)
