@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from jaxprof.datasets.mapdataset import MapDataset
 from jaxprof.datasets.onoff import MapDatasetOnOff
 from jaxprof.foreign import gammapy_class
@@ -14,6 +17,8 @@ from jaxprof.sky.gammapy import map_from_gammapy
 
 MAPS = ("counts", "exposure", "mask_safe", "mask_fit")
 MAPS_ON_OFF = ("counts_off", "acceptance", "acceptance_off")
+ROUNDING = 1e-6
+"""Part of the largest predicted counts up to which negative ones are rounding."""
 KINDS = ("MapDataset", "MapDatasetOnOff")
 
 
@@ -32,7 +37,8 @@ def dataset_from_gammapy(dataset: Any, leave_out: str | Iterable[str] = ()) -> M
     MapDataset or MapDatasetOnOff
         What the file that gammapy writes would give. Models that are attached are evaluated by
         gammapy with the values that their parameters have now: background models (norm and tilt)
-        change the ``background``, the predicted counts of all others are ``npred_sources``.
+        change the ``background``, the predicted counts of all others are ``npred_sources`` (zero
+        where they are negative by no more than 1e-6 of the largest, the rounding of convolutions).
 
     Raises
     ------
@@ -69,8 +75,15 @@ def dataset_from_gammapy(dataset: Any, leave_out: str | Iterable[str] = ()) -> M
         background = dataset.npred_background() if dataset.models else dataset.background
         parts["background"] = map_from_gammapy(background)
     if names:
-        parts["npred_sources"] = map_from_gammapy(dataset.npred_signal(model_names=names))
+        npred = map_from_gammapy(dataset.npred_signal(model_names=names))
+        parts["npred_sources"] = npred.copy(data=_without_rounding(npred.data))
     return MapDataset(**parts)
+
+
+def _without_rounding(npred: NDArray[Any]) -> NDArray[Any]:
+    """Zeros for what convolutions by FFT leave below zero where there is nothing."""
+    lowest = -ROUNDING * float(np.max(npred, initial=0.0))
+    return np.where((npred < 0) & (npred >= lowest), 0.0, npred)
 
 
 def _responses(dataset: Any, true: MapAxis | None) -> dict[str, Any]:
