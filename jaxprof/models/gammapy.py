@@ -82,8 +82,12 @@ class GammapySpectralModel(SpectralModel):
         return jax.pure_callback(evaluate, like, energy, vmap_method="expand_dims")
 
     def to_dict(self) -> dict[str, Any]:
-        """Dict of the model, as gammapy writes it."""
-        return dict(self.model.to_dict())
+        """Dict of the model, as gammapy writes it; of its name for those that gammapy cannot."""
+        try:
+            return dict(self.model.to_dict())
+        except AttributeError:
+            # Models without parameters have no tag, and no dict.
+            return {"spectral": {"type": type(self.model).__name__, "parameters": []}}
 
     def _spectral_dict(self) -> dict[str, Any]:
         return dict(self.to_dict()["spectral"])
@@ -168,7 +172,10 @@ def _operator(model: Any) -> str:
 
 
 def _agrees(model: Any, found: SpectralModel, nodes: Any) -> bool:
-    """Whether a table is interpolated here as gammapy does it, whose options may be others."""
+    """Whether a table is interpolated here as gammapy does it, whose options may be others.
+
+    To 1e-6, since tables in single precision have logarithms of that there.
+    """
     x = np.log(to_value(nodes, "TeV"))
     middle = 0.5 * (x[1:] + x[:-1])
     # Between the nodes and beyond the ends.

@@ -20,7 +20,7 @@ _REASONS = {
     "HpxNDMap": f"has HEALPix pixels; {_HEALPIX}",
     "RegionNDMap": "holds one sky region, and profiles need pixels; give the map it was made from",
     "TimeMapAxis": "is an axis of time, and maps here have none; sum or slice over it",
-    "LabeledMapAxis": "is an axis of labels, and maps here have none; slice it",
+    "LabelMapAxis": "is an axis of labels, and maps here have none; slice it",
 }
 
 

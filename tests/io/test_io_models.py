@@ -137,9 +137,7 @@ def test_round_trip(folder, monkeypatch):
     source = SkyModel(PowerLawSpectralModel(), template, name="image")
     found = SkyModel.from_dict(source.to_dict())
     assert_allclose(found.spatial_model.image.data, template.image.data, rtol=1e-14)
-    with pytest.raises(
-        ValueError, match=r"make the model with TemplateSpatialModel\(map"
-    ):
+    with pytest.raises(ValueError, match=r"make the model with TemplateSpatialModel\(map"):
         SkyModel(PowerLawSpectralModel(), WcsNDMap(GEOM, np.eye(4))).to_dict()
 
 
