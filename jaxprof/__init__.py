@@ -2,6 +2,8 @@
 
 from jaxprof.datasets import MapDataset as MapDataset
 from jaxprof.datasets import MapDatasetOnOff as MapDatasetOnOff
+from jaxprof.datasets.collection import Datasets as Datasets
+from jaxprof.estimators.gammapy import from_gammapy as from_gammapy
 from jaxprof.estimators.joint import (
     ForwardFoldingProfileEstimator as ForwardFoldingProfileEstimator,
 )
@@ -50,9 +52,18 @@ from jaxprof.models.spatial import ShellSpatialModel as ShellSpatialModel
 from jaxprof.models.spectral import BrokenPowerLawSpectralModel as BrokenPowerLawSpectralModel
 from jaxprof.models.spectral import CompoundSpectralModel as CompoundSpectralModel
 from jaxprof.models.spectral import ConstantSpectralModel as ConstantSpectralModel
+from jaxprof.models.spectral import (
+    EBLAbsorptionNormSpectralModel as EBLAbsorptionNormSpectralModel,
+)
+from jaxprof.models.spectral import (
+    ExpCutoffPowerLawNormSpectralModel as ExpCutoffPowerLawNormSpectralModel,
+)
 from jaxprof.models.spectral import ExpCutoffPowerLawSpectralModel as ExpCutoffPowerLawSpectralModel
+from jaxprof.models.spectral import LogParabolaNormSpectralModel as LogParabolaNormSpectralModel
 from jaxprof.models.spectral import LogParabolaSpectralModel as LogParabolaSpectralModel
+from jaxprof.models.spectral import PiecewiseNormSpectralModel as PiecewiseNormSpectralModel
 from jaxprof.models.spectral import PowerLaw2SpectralModel as PowerLaw2SpectralModel
+from jaxprof.models.spectral import PowerLawNormSpectralModel as PowerLawNormSpectralModel
 from jaxprof.models.spectral import PowerLawSpectralModel as PowerLawSpectralModel
 from jaxprof.models.spectral import (
     SmoothBrokenPowerLawSpectralModel as SmoothBrokenPowerLawSpectralModel,
@@ -71,6 +82,9 @@ from jaxprof.simulate.expectation import expected_dataset as expected_dataset
 from jaxprof.sky import WcsNDMap as WcsNDMap
 from jaxprof.sky.axes import MapAxis as MapAxis
 from jaxprof.sky.geometry import WcsGeom as WcsGeom
+from jaxprof.sky.model_list import FoVBackgroundModel as FoVBackgroundModel
+from jaxprof.sky.model_list import Models as Models
+from jaxprof.sky.model_list import TemplateNPredModel as TemplateNPredModel
 from jaxprof.sky.models import SkyModel as SkyModel
 from jaxprof.sky.models import TemplateSpatialModel as TemplateSpatialModel
 from jaxprof.sky.regions import RegionGeom as RegionGeom

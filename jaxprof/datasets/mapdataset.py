@@ -22,14 +22,17 @@ from jaxprof.datasets.gti import gti_table
 from jaxprof.datasets.operations import DatasetOperations
 from jaxprof.datasets.summary import dataset_summary
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
+from jaxprof.irf.gammapy import as_irf
 from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.sky.gammapy import as_map
 from jaxprof.sky.models import SkyModel, model_list
 from jaxprof.user_warning import warn_user
 
 EXPOSURE_UNIT = u.Unit("cm2 s")
 
 
-def _as_mask(mask: WcsNDMap | None) -> WcsNDMap | None:
+def _as_mask(mask: Any) -> WcsNDMap | None:
+    mask = as_map(mask)
     if mask is None or mask.is_mask:
         return mask
     return WcsNDMap(mask.geom, mask.data != 0)
@@ -83,7 +86,8 @@ class MapDataset(DatasetOperations):
 
     Notes
     -----
-    Parts are attributes, which may be set later. ``models`` is a list, empty without any. Each run
+    Parts are attributes, which may be set later; maps, responses and models may be gammapy's.
+    ``models`` is a list, empty without any. Each run
     of an estimator folds them again; for many runs, set ``npred_sources`` to what
     `predicted_counts` gives for them.
     """
@@ -101,8 +105,9 @@ class MapDataset(DatasetOperations):
     models: list[SkyModel]
     _name: str
     _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
-        "mask_safe": _as_mask,
-        "mask_fit": _as_mask,
+        **dict.fromkeys(("counts", "background", "exposure", "npred_sources"), as_map),
+        **dict.fromkeys(("edisp", "psf"), as_irf),
+        **dict.fromkeys(("mask_safe", "mask_fit"), _as_mask),
         "gti": gti_table,
         "models": models_or_none,
     }

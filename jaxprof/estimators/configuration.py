@@ -14,16 +14,20 @@ from jaxprof.datasets.gti import joined_gti
 from jaxprof.estimators.options import (
     NormParameter,
     Selection,
+    check_source_names,
     checked_energy_edges,
     checked_spectral_model,
+    dataset_list,
     norm_parameter,
     one_of,
     optional_selection,
     positive,
     profile_regions,
+    source_names,
     switch,
 )
 from jaxprof.models.spectral import PowerLawSpectralModel
+from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.region_view import LIKELIHOODS
 from jaxprof.sky.regions import profile_axis
 from jaxprof.user_warning import warn_user
@@ -44,6 +48,7 @@ COMMON_CHECKS: dict[str, Callable[[Any], Any]] = {
     "sum_over_energy_groups": partial(switch, "sum_over_energy_groups"),
     "norm": norm_parameter,
     "likelihood": partial(one_of, "likelihood", valid=LIKELIHOODS),
+    "source": source_names,
 }
 """What makes of each option what the estimator works with, or raises."""
 
@@ -77,6 +82,7 @@ class ProfileEstimator(KnownAttributes):
     mask_policy: str
     likelihood: str
     reference_solid_angle: str
+    source: tuple[str, ...]
     _word: ClassVar[str] = "option"
 
     def __init__(
@@ -94,6 +100,7 @@ class ProfileEstimator(KnownAttributes):
         mask_policy: str = "coverage",
         likelihood: str = "region",
         reference_solid_angle: str = "pixels",
+        source: str | Iterable[str] | None = None,
         spectrum: Any = None,
         **unknown: Any,
     ) -> None:
@@ -120,6 +127,7 @@ class ProfileEstimator(KnownAttributes):
             "mask_policy": mask_policy,
             "likelihood": likelihood,
             "reference_solid_angle": reference_solid_angle,
+            "source": source,
         }
         for name, value in options.items():
             setattr(self, name, value)
@@ -159,6 +167,20 @@ class ProfileEstimator(KnownAttributes):
             n_sigma_sensitivity=self.n_sigma_sensitivity,
             scan_values=self.norm.values(),
         )
+
+    def _measured(self) -> tuple[str, ...]:
+        """Names of models of the datasets that are not background."""
+        return self.source
+
+    def _datasets(self, datasets: Any) -> list[MapDataset]:
+        """The datasets as a list, without models that are measured."""
+        check_source_names(self.source, datasets)
+        return dataset_list(datasets, self._measured())
+
+    def _with_models(self, datasets: Any) -> list[MapDataset]:
+        """The datasets with the counts of all other models in their background."""
+        measured = self._measured()
+        return [with_models_as_counts(each, measured) for each in self._datasets(datasets)]
 
     def _described(self, datasets: list[MapDataset]) -> dict[str, Any]:
         """What a profile tells of the estimator and of the data, beside its quantities."""

@@ -14,13 +14,12 @@ from jaxprof.datasets import MapDataset
 from jaxprof.estimators.fit_warnings import warn_negative_limits
 from jaxprof.estimators.fitting import fit_groups
 from jaxprof.estimators.joint_configuration import JointProfileEstimator
-from jaxprof.estimators.options import dataset_list, one_of
+from jaxprof.estimators.options import one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.estimators.result import joint_quantities
 from jaxprof.likelihood import Likelihood
 from jaxprof.profile import FluxProfile
 from jaxprof.reduce.joint.backgrounds import background_options
-from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.joint.likelihood import joint_likelihood
 from jaxprof.reduce.joint.positions import moving_sources
 from jaxprof.reduce.joint.problem import JointModel, JointProblem, joint_problem
@@ -69,7 +68,11 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         for the tilt in energy as well; a list gives one for each dataset, a dict one by name. A
         fitted norm is zero or more, a fitted tilt within five of zero.
     sources : list of SkyModel
-        Other sources. Those with ``free=True`` have their norm fitted along, in each group.
+        Other sources. Those with ``free=True`` have their norm fitted along, in each group. Models
+        of the datasets with the same names are not counted again.
+    source : str or list of str, optional
+        Models of the datasets (`MapDataset.models`, or those attached to gammapy's) that are no
+        background, by name: what they stand for is to be measured. By default all are background.
     free_index : bool
         Whether the spectral index of each bin is fitted along. Norms then are norms of the flux in
         the energy group, with the index profiled.
@@ -162,7 +165,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             return self._in_parts(subdivide)[0].response(datasets)
         with jax.enable_x64(True):
             names = self.free_spectral_parameters
-            return self._folded(dataset_list(datasets), bool(names), self.sources)
+            return self._folded(self._datasets(datasets), bool(names), self.sources)
 
     def _folded(
         self, datasets: Sequence[MapDataset], per_true_energy: bool, sources: list[SkyModel]
@@ -260,7 +263,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             If float64 is not enabled in JAX, so that the arrays are cut to float32.
         """
         one_of("spectrum", spectrum, ("fixed", "free"))
-        datasets = [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
+        datasets = self._with_models(datasets)
         given = nuisances(
             [dataset.name for dataset in datasets],
             exposure=exposure,
@@ -389,7 +392,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             that are moved by more than a third of a bin or cut, for upper limits below zero, for
             counts where nothing else is expected, and for fits that fail.
         """
-        datasets = [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
+        datasets = self._with_models(datasets)
         with jax.enable_x64(True):
             response = self._checked(datasets, response)
             if response.other_spectrum:

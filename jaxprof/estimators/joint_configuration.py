@@ -127,6 +127,9 @@ class JointProfileEstimator(ProfileEstimator):
         )
         return (*super()._options(), *own)
 
+    def _measured(self) -> tuple[str, ...]:
+        return (*self.source, *(source.name for source in self.sources))
+
     @property
     def free_index(self) -> bool:
         """Whether the spectral index of each bin is fitted along."""

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from jaxprof.estimators.options import checked_spectral_model, one_of, switch
+from jaxprof.foreign import gammapy_class
 from jaxprof.models.spatial import PointSpatialModel
 from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce.joint.backgrounds import background_option
 from jaxprof.reduce.joint.emission import template_model
 from jaxprof.reduce.joint.guards import guard_regions
-from jaxprof.sky.models import SkyModel
+from jaxprof.sky.models import SkyModel, as_spatial_model, sky_model_from_gammapy
 from jaxprof.sky.regions import region_list
 
 
@@ -30,7 +31,11 @@ def bin_models(models: list[Any] | None, n_bins: int) -> list[Any] | None:
 
 def source_list(sources: Any) -> list[SkyModel]:
     """The sources as a list, with different names."""
-    found = [sources] if isinstance(sources, SkyModel) else list(sources or ())
+    one = isinstance(sources, SkyModel) or gammapy_class(sources) == "SkyModel"
+    found = [
+        sky_model_from_gammapy(source) if gammapy_class(source) == "SkyModel" else source
+        for source in ([sources] if one else [] if sources is None else sources)
+    ]
     for source in found:
         if not isinstance(source, SkyModel):
             raise ValueError(
@@ -60,6 +65,7 @@ def guard_list(guard_bins: Any, regions: list[Any]) -> list[Any]:
 def checked_template(template: Any) -> Any:
     """Something that tells the brightness within bins; points may be in lists only."""
     many = isinstance(template, list | tuple)
+    template = [as_spatial_model(x) for x in template] if many else as_spatial_model(template)
     for number, item in enumerate(template if many else [template]):
         if not (many and isinstance(item, PointSpatialModel)):
             template_model(item, f"template[{number}]" if many else "template")

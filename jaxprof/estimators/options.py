@@ -11,6 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
+from jaxprof.datasets.gammapy import as_datasets, attached_names
+from jaxprof.foreign import gammapy_class
+from jaxprof.sky import MapAxis
+from jaxprof.sky.gammapy import as_axis
+from jaxprof.sky.models import as_spectral_model
 from jaxprof.sky.regions import region_list
 
 Array = NDArray[Any]
@@ -105,8 +110,31 @@ class Selection:
         return name in self.quantities
 
 
-def dataset_list(datasets: Any) -> list[MapDataset]:
-    """One dataset or several, as a list."""
+def source_names(source: Any) -> tuple[str, ...]:
+    """Names of the models of datasets that a profile measures."""
+    names = (source,) if isinstance(source, str) else () if source is None else source
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"source must be the name of a model or a list of names, got {source!r}")
+    return tuple(names)
+
+
+def check_source_names(names: Iterable[str], datasets: Any) -> None:
+    """Raise for names that no model of the datasets has."""
+    known = attached_names(datasets)
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(
+            f"source: no dataset has a model {', '.join(map(repr, unknown))}; they have "
+            f"{', '.join(map(repr, sorted(known))) or 'none'}"
+        )
+
+
+def dataset_list(datasets: Any, leave_out: Iterable[str] = ()) -> list[MapDataset]:
+    """One dataset or several, of gammapy too, as a list.
+
+    Counts of models that are attached to gammapy's are part of these, but for the names in
+    `leave_out`.
+    """
+    datasets = as_datasets(datasets, leave_out)
     found = [datasets] if isinstance(datasets, MapDataset) else datasets
     if isinstance(found, str | bytes) or not isinstance(found, Iterable):
         raise TypeError(
@@ -140,7 +168,10 @@ def profile_regions(regions: Any) -> list[Any]:
 
 
 def checked_energy_edges(energy_edges: Any) -> u.Quantity:
-    """Energy edges with a unit, increasing."""
+    """Energy edges with a unit, increasing; those of an axis too."""
+    axis = as_axis(energy_edges)
+    if isinstance(axis, MapAxis):
+        energy_edges = axis.edges
     try:
         edges = u.Quantity(energy_edges)
         values = edges.to_value("TeV")
@@ -160,19 +191,47 @@ def checked_energy_edges(energy_edges: Any) -> u.Quantity:
 
 def checked_spectral_model(model: Any) -> Any:
     """Something that can be folded through the response."""
+    if gammapy_class(model) == "SkyModel":
+        raise ValueError(
+            "spectral_model is gammapy's SkyModel; the profile knows where: give its spectral_model"
+        )
+    model = as_spectral_model(model)
     if isinstance(model, type) or not callable(model) or not hasattr(model, "integral"):
         raise ValueError(
             f"spectral_model must be a spectral model such as PowerLawSpectralModel(index=2.3), "
             f"not {model.__name__ if isinstance(model, type) else type(model).__name__}"
         )
+    if getattr(model, "is_norm", False):
+        raise ValueError(
+            f"spectral_model is a {type(model).__name__}, a factor: multiply a spectrum by it"
+        )
     return model
+
+
+def norm_from_gammapy(norm: Any) -> NormParameter:
+    """The bounds and the scan of gammapy's `Parameter`; its value is where fits start there."""
+    if norm.frozen:
+        raise ValueError("norm is gammapy's Parameter and frozen, but the norm is what is fitted")
+    found = NormParameter(min=float(norm.min), max=float(norm.max), interp=norm.interp)
+    own = getattr(norm, "_scan_values", None)
+    if own is not None:
+        found.scan_values = np.asarray(own, float)
+    elif norm.scan_min is not None and norm.scan_max is not None:
+        found.scan_min, found.scan_max = float(norm.scan_min), float(norm.scan_max)
+        found.scan_n_values = int(norm.scan_n_values)
+    else:
+        found.interp = "log"
+    return found
 
 
 def norm_parameter(norm: Any) -> NormParameter:
     """The norm from what the user gave for it."""
     names = [field.name for field in fields(NormParameter)]
-    if isinstance(norm, Mapping) and set(norm) <= set(names):
-        norm = NormParameter(**norm)
+    if gammapy_class(norm) == "Parameter":
+        norm = norm_from_gammapy(norm)
+    if isinstance(norm, Mapping) and set(norm) <= {*names, "name", "value"}:
+        # gammapy's dicts have a name and a start, which no fit here depends on.
+        norm = NormParameter(**{key: norm[key] for key in norm if key in names})
     norm = NormParameter() if norm is None else norm
     if not isinstance(norm, NormParameter):
         raise ValueError(

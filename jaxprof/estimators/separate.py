@@ -19,7 +19,7 @@ from jaxprof.estimators.fit_warnings import (
     warn_no_sensitivity,
     without_background,
 )
-from jaxprof.estimators.options import dataset_list, one_of
+from jaxprof.estimators.options import one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.inference.fit import fit_norms
 from jaxprof.inference.intervals import limits as norm_limits
@@ -31,7 +31,6 @@ from jaxprof.likelihood.statistics import wstat_rates
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce.bin_geometry import bin_geometry
-from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.likelihood import separate_likelihood
 from jaxprof.reduce.nuisances import energies_scaled, nuisances
 from jaxprof.reduce.region_view import MASK_POLICIES, ReductionSettings
@@ -90,6 +89,9 @@ class FluxProfileEstimator(ProfileEstimator):
         pixels wide. With ``"region"`` norms and fluxes are larger by their ratio, whatever
         `mask_policy` and `likelihood`: the pixels have their share of the region's flux. The
         surface brightness is the same either way.
+    source : str or list of str, optional
+        Models of the datasets (`MapDataset.models`, or those attached to gammapy's) that are no
+        background, by name: what they stand for is to be measured. By default all are background.
     spectrum : SpectralModel, optional
         The older name of ``spectral_model``.
 
@@ -207,9 +209,6 @@ class FluxProfileEstimator(ProfileEstimator):
             folded=False,
         )
 
-    def _with_models(self, datasets: Any) -> list[MapDataset]:
-        return [with_models_as_counts(dataset) for dataset in dataset_list(datasets)]
-
     def _reduction(self, datasets: list[MapDataset], per_true_energy: bool = False) -> Reduction:
         settings = ReductionSettings(
             mask_policy=self.mask_policy,
@@ -252,9 +251,9 @@ class FluxProfileEstimator(ProfileEstimator):
             energy edges that are moved by more than a third of a bin or cut, for upper limits below
             zero, for counts where no background is expected, and for sensitivities there.
         """
-        datasets = dataset_list(datasets)
+        datasets = self._with_models(datasets)
         with jax.enable_x64(True):
-            reduction = self._reduction(self._with_models(datasets))
+            reduction = self._reduction(datasets)
             quantities = self._quantities(reduction)
         edges = reduction.energy_edges
         warn_infinite_significance(without_background(reduction.data, counted=True), edges)

@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 
 from jaxprof.io.fitsmaps import bins_axis, column_unit, read_map
 from jaxprof.irf import EDispKernelMap, PSFMap
-from jaxprof.irf.kernel import psf_from_kernel
+from jaxprof.irf.kernel import ROUND, psf_from_kernel
 from jaxprof.sky import WcsNDMap
 from jaxprof.user_warning import warn_user
 
 EDISP, PSF = "EDISP_MATRIX", "PSF_KERNEL"
-ROUND = 0.02
-"""Part of its peak by which a kernel may differ from a round one without a warning."""
 
 
 def read_edisp_matrix(hdulist: fits.HDUList) -> EDispKernelMap:

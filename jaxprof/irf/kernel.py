@@ -19,6 +19,8 @@ N_WIDTHS = 120
 """Gaussians whose sum is fitted, up to one as wide as the kernel."""
 NARROWEST = 0.05
 """Standard deviation of the narrowest, in pixels."""
+ROUND = 0.02
+"""Part of its peak by which a kernel may differ from that of a round function unsaid."""
 
 
 def psf_from_kernel(

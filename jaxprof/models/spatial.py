@@ -19,10 +19,13 @@ from jax import Array
 from jaxprof.compilation import jit_by_size
 from jaxprof.models import spatial_functions as functions
 from jaxprof.models.base import Model, in_double_precision, parameter, register_model, static
-from jaxprof.models.units import attach, check, is_concrete, is_quantity, to_value
+from jaxprof.models.units import attach, check, is_concrete, is_quantity, read_number, to_value
 
 _model = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 _evaluate = jit_by_size(lambda model, lon, lat: model._brightness(lon, lat))
+
+#: Model classes by class name and by tag, filled when a class is defined.
+_BY_NAME: dict[str, type[SpatialModel]] = {}
 
 
 def _angles(value: Any, name: str) -> Any:
@@ -38,9 +41,32 @@ class SpatialModel(Model):
     """
 
     tag: ClassVar[str]
+    frame: str
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _BY_NAME.update({cls.__name__: cls, cls.tag: cls})
 
     def _brightness(self, lon: Array, lat: Array) -> Array:
         raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dict of numbers and strings, in the layout of gammapy's YAML model files."""
+        found = {"type": type(self).__name__, "frame": self.frame}
+        return {"spatial": {**found, "parameters": self._parameter_dicts()}}
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> SpatialModel:
+        units = {
+            f.name: f.metadata["unit"] for f in dataclasses.fields(cls) if "kind" in f.metadata
+        }
+        values: dict[str, Any] = {"frame": data["frame"]} if "frame" in data else {}
+        for item in data.get("parameters", []):
+            name = item["name"]
+            if name not in units:
+                raise ValueError(f"{cls.__name__} has no parameter {name!r}; it has {list(units)}")
+            values[name] = read_number(item, "value", units[name], name=name)
+        return cls(**values)
 
     @in_double_precision
     def __call__(self, lon: Any, lat: Any) -> Any:
@@ -268,3 +294,51 @@ class ConstantSpatialModel(SpatialModel):
 
     def _brightness(self, lon: Array, lat: Array) -> Array:
         return functions.constant(lon, lat, **self.parameters)
+
+
+def spatial_model_from_dict(data: dict[str, Any]) -> SpatialModel:
+    """Make a model of the dict that `SpatialModel.to_dict` or gammapy's ``to_dict`` wrote.
+
+    Parameters
+    ----------
+    data : dict
+        ``{"spatial": {"type": ..., "frame": ..., "parameters": [{"name", "value", "unit"}, ...]}}``
+        or the inner dict. ``type`` is a class name or a tag; gammapy's ``Shell2SpatialModel``
+        becomes a `ShellSpatialModel`. Missing parameters take their defaults, missing units are
+        those of the class; errors, limits and links are dropped.
+
+    Returns
+    -------
+    SpatialModel
+        A model of one of the classes of `jaxprof.models.spatial`.
+
+    Raises
+    ------
+    ValueError
+        If the type or a parameter is unknown, or a unit is wrong; and for maps, which
+        `SkyModel.from_dict` reads.
+    """
+    data = data.get("spatial", data)
+    kind = str(data.get("type"))
+    if kind in ("Shell2SpatialModel", "shell2"):
+        data = _shell_from_shell2(data)
+        kind = data["type"]
+    cls = _BY_NAME.get(kind)
+    if cls is None:
+        hint = (
+            "; a template is read by SkyModel.from_dict" if kind.lower().startswith("templ") else ""
+        )
+        raise ValueError(
+            f"type is {data.get('type')!r}; known spatial models are {sorted(_BY_NAME)}{hint}"
+        )
+    return cls._from_dict(data)
+
+
+def _shell_from_shell2(data: dict[str, Any]) -> dict[str, Any]:
+    """The same shell by inner radius and width, where it was outer radius and relative width."""
+    items = {item["name"]: item for item in data.get("parameters", [])}
+    outer = items.pop("r_0", {"value": 1.0, "unit": "deg"})
+    ratio = items.pop("eta", {"value": 0.2})["value"]
+    sizes = {"radius": outer["value"] * (1 - ratio), "width": outer["value"] * ratio}
+    new = [{"name": k, "value": v, "unit": outer.get("unit", "deg")} for k, v in sizes.items()]
+    return {**data, "type": "ShellSpatialModel", "parameters": [*items.values(), *new]}

@@ -23,6 +23,17 @@ from jaxprof.models.spectral_base import CompoundSpectralModel as CompoundSpectr
 from jaxprof.models.spectral_base import ConstantSpectralModel as ConstantSpectralModel
 from jaxprof.models.spectral_base import SpectralModel as SpectralModel
 from jaxprof.models.spectral_base import spectral_model_from_dict as spectral_model_from_dict
+from jaxprof.models.spectral_norms import (
+    EBLAbsorptionNormSpectralModel as EBLAbsorptionNormSpectralModel,
+)
+from jaxprof.models.spectral_norms import (
+    ExpCutoffPowerLawNormSpectralModel as ExpCutoffPowerLawNormSpectralModel,
+)
+from jaxprof.models.spectral_norms import (
+    LogParabolaNormSpectralModel as LogParabolaNormSpectralModel,
+)
+from jaxprof.models.spectral_norms import PiecewiseNormSpectralModel as PiecewiseNormSpectralModel
+from jaxprof.models.spectral_norms import PowerLawNormSpectralModel as PowerLawNormSpectralModel
 from jaxprof.models.units import DNDE, FLUX, is_concrete, read_number
 
 _model = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)

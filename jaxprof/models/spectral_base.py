@@ -39,7 +39,7 @@ _integrate = jit_by_size(
 )
 
 #: Model classes by class name and by tag, filled when a class is defined.
-_BY_NAME: dict[str, type[SpectralModel]] = {}
+SPECTRAL_MODELS: dict[str, type[SpectralModel]] = {}
 
 
 def _energies(value: Any, name: str) -> Any:
@@ -67,7 +67,13 @@ class SpectralModel(Model):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _BY_NAME.update({cls.__name__: cls, cls.tag: cls})
+        if "tag" in cls.__dict__:
+            SPECTRAL_MODELS.update({cls.__name__: cls, cls.tag: cls})
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether it is a dimensionless factor, not a spectrum."""
+        return False
 
     def _dnde(self, energy: Array) -> Array:
         raise NotImplementedError
@@ -91,7 +97,8 @@ class SpectralModel(Model):
         Returns
         -------
         jax.Array or Quantity
-            dN/dE in cm-2 s-1 TeV-1, of the class of ``energy`` if that is a quantity.
+            dN/dE in cm-2 s-1 TeV-1, of the class of ``energy`` if that is a quantity. Factors
+            (``is_norm``) have no unit.
 
         Raises
         ------
@@ -99,10 +106,16 @@ class SpectralModel(Model):
             If a concrete energy is not finite and > 0, or has a wrong unit.
         """
         result = _evaluate(self, _energies(energy, "energy"))
-        return attach(result, DNDE, energy) if is_quantity(energy) else result
+        unit = "" if self.is_norm else DNDE
+        return attach(result, unit, energy) if is_quantity(energy) else result
 
     @in_double_precision
     def _integrated(self, energy_min: Any, energy_max: Any, order: int, unit: str) -> Any:
+        if self.is_norm:
+            raise ValueError(
+                f"{type(self).__name__} is a factor, not a spectrum: multiply one by it, such as "
+                "PowerLawSpectralModel() * norm_model"
+            )
         low, high = _energies(energy_min, "energy_min"), _energies(energy_max, "energy_max")
         if is_concrete(low) and is_concrete(high) and np.any(np.asarray(high) < np.asarray(low)):
             raise ValueError(f"energy_max={energy_max} must not be below energy_min={energy_min}")
@@ -235,6 +248,11 @@ class ConstantSpectralModel(SpectralModel):
             raise ValueError(f"unit must be {DNDE!r} or '', got {self.unit!r}")
         super().__post_init__()
 
+    @property
+    def is_norm(self) -> bool:
+        """Whether it is a dimensionless factor, not a spectrum."""
+        return not self.unit
+
     def _unit(self, field: dataclasses.Field[Any]) -> str:
         return self.unit
 
@@ -281,6 +299,11 @@ class CompoundSpectralModel(SpectralModel):
                 raise ValueError(f"{name} must be a spectral model, got {getattr(self, name)!r}")
         if self.operator not in ("add", "sub", "mul"):
             raise ValueError(f"operator must be 'add', 'sub' or 'mul', got {self.operator!r}")
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether it is a dimensionless factor, not a spectrum."""
+        return bool(self.model1.is_norm and self.model2.is_norm)
 
     def _combine(self, first: Any, second: Any) -> Any:
         if self.operator == "mul":
@@ -350,7 +373,9 @@ def spectral_model_from_dict(data: dict[str, Any]) -> SpectralModel:
         If the type or a parameter is unknown, or a unit is wrong.
     """
     data = data.get("spectral", data)
-    cls = _BY_NAME.get(str(data.get("type")))
+    cls = SPECTRAL_MODELS.get(str(data.get("type")))
     if cls is None:
-        raise ValueError(f"type is {data.get('type')!r}; known models are {sorted(_BY_NAME)}")
+        raise ValueError(
+            f"type is {data.get('type')!r}; known models are {sorted(SPECTRAL_MODELS)}"
+        )
     return cls._from_dict(data)

@@ -38,6 +38,13 @@ def attach(result: Any, unit: str, like: Any) -> Any:
     return cls(np.asarray(result), unit)
 
 
+def quantity(value: Any, unit: str) -> Any:
+    """Numbers as astropy's Quantity in ``unit``, for what works with nothing else."""
+    from astropy.units import Quantity
+
+    return Quantity(np.asarray(value, float), unit)
+
+
 def is_concrete(value: Any) -> bool:
     """Whether the numbers in ``value`` are known now (not a JAX tracer)."""
     return not isinstance(value, jax.core.Tracer)

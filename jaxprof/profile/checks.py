@@ -10,6 +10,7 @@ from astropy.table import Table
 from jaxprof.likelihood.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.profile.limits import map_data
 from jaxprof.profile.quantities import Array, names
+from jaxprof.sky.models import as_spectral_model
 
 #: Columns of the table of parameters that were fitted along with the norms.
 NUISANCE = {
@@ -113,7 +114,7 @@ def check_models(models: Any, n_bins: int, name: str = "reference_models") -> li
     """One spectral model a bin, or None."""
     if models is None:
         return None
-    found = list(models)
+    found = [as_spectral_model(model) for model in models]
     if len(found) != n_bins:
         raise ValueError(f"{name} are {len(found)}; give one a bin, {n_bins}")
     return found

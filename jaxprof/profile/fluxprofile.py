@@ -39,6 +39,7 @@ from jaxprof.profile.quantities import (
     with_e2dnde,
     with_names,
 )
+from jaxprof.sky.models import as_spectral_model
 from jaxprof.sky.regions import ProfileAxis
 
 
@@ -176,6 +177,7 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         self.axis = axis
         self.energy_edges = check_edges(energy_edges)
         self.shape = (len(axis), len(self.energy_edges))
+        reference_model = as_spectral_model(reference_model)
         self.reference_model = reference_model
         self.regions = None if regions is None else list(regions)
         if self.regions is not None and len(self.regions) != len(axis):
@@ -395,6 +397,25 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
             overwrite=overwrite,
             include_likelihood=include_likelihood,
         )
+
+    def to_gammapy(self) -> Any:
+        """The profile as gammapy's ``FluxPoints``, with its reference model.
+
+        Returns
+        -------
+        gammapy.estimators.FluxPoints
+            What gammapy reads of the file that `write` writes.
+
+        Raises
+        ------
+        ImportError
+            If gammapy is not installed.
+        ValueError
+            If bins have spectra of their own, or gammapy has no such reference model.
+        """
+        from jaxprof.io.gammapy import profile_to_gammapy
+
+        return profile_to_gammapy(self)
 
     @classmethod
     def read(

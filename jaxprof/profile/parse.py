@@ -35,6 +35,7 @@ from jaxprof.profile.quantities import (
     with_e2dnde,
 )
 from jaxprof.profile.table import NUMBERED, column, regions_from_ds9, with_vectors
+from jaxprof.sky.models import as_spectral_model
 from jaxprof.sky.regions import ProfileAxis
 from jaxprof.user_warning import warn_user
 
@@ -96,7 +97,8 @@ def profile_from_table(
     table = with_vectors(table)
     check_columns(table)
     edges = np.stack([_vector(table, "e_min", "TeV"), _vector(table, "e_max", "TeV")], axis=-1)
-    given, models = reference_model, None
+    given, models = as_spectral_model(reference_model), None
+    reference_model = given
     if given is None:
         reference_model, models = _models_of_file(meta)
     elif isinstance(given, list | tuple):

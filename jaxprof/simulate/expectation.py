@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.datasets.gammapy import as_datasets
 from jaxprof.reduce.joint.expectation import predicted_counts, with_models_as_counts
 from jaxprof.sky import WcsNDMap
 from jaxprof.sky.models import SkyModel
@@ -48,6 +49,7 @@ def expected_dataset(dataset: Dataset, models: SkyModel | Iterable[SkyModel]) ->
         As for `predicted_counts`; and as for `MapDataset.check`, if the expected counts are
         negative inside the masks for instance, because a model has a negative flux.
     """
+    dataset = as_datasets(dataset)
     predicted = predicted_counts(dataset, models)
     background = with_models_as_counts(dataset).npred_background().data
     if isinstance(dataset, MapDatasetOnOff):

@@ -12,10 +12,16 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from jaxprof.foreign import gammapy_class
+from jaxprof.models.gammapy import (
+    spatial_model_from_gammapy,
+    spectral_model_from_gammapy,
+)
 from jaxprof.models.spatial import SpatialModel
-from jaxprof.models.spectral_base import SpectralModel
+from jaxprof.models.spectral import ConstantSpectralModel, SpectralModel, TemplateSpectralModel
 from jaxprof.models.units import attach, is_quantity, to_value
 from jaxprof.sky import WcsGeom, WcsNDMap
+from jaxprof.sky.gammapy import as_map, is_gammapy_map
 from jaxprof.sky.template_cube import TemplateCube
 
 
@@ -25,9 +31,9 @@ class TemplateSpatialModel:
     Parameters
     ----------
     map : WcsNDMap
-        Image, or a cube. Values are a surface brightness in any unit; only their ratios count.
-        Between the pixel centres they are interpolated linearly along both pixel axes, off the map
-        they are zero.
+        Image, or a cube; of gammapy too. Values are a surface brightness in any unit; only their
+        ratios count. Between the pixel centres they are interpolated linearly along both pixel
+        axes, off the map they are zero.
 
         A cube with an axis "energy_true" of several bins has a brightness for each energy (the
         centre of the bin), such as the Galactic diffuse emission. It is folded energy by energy: at
@@ -35,6 +41,8 @@ class TemplateSpatialModel:
         that of the spectral model. Between two energies each pixel follows a power law (or is
         linear in log energy, where it is zero at one of them); beyond the first and the last energy
         nothing changes. A cube with any other axis is summed over it.
+    filename : str, optional
+        File of the map, which `to_dict` names.
 
     Raises
     ------
@@ -55,7 +63,8 @@ class TemplateSpatialModel:
 
     tag: ClassVar[str] = "template"
 
-    def __init__(self, map: WcsNDMap) -> None:
+    def __init__(self, map: WcsNDMap, filename: str | None = None) -> None:
+        map = as_map(map)
         if not isinstance(map, WcsNDMap):
             raise ValueError(
                 f"map is a {type(map).__name__}; give a WcsNDMap (MapDataset files: "
@@ -76,6 +85,7 @@ class TemplateSpatialModel:
         total = np.sum(summed * solid_angle)
         if not total > 0:
             raise ValueError("map is zero everywhere; give a map with emission")
+        self.filename = filename
         self.image = WcsNDMap(geom, summed / total, "sr-1")
         self.integral = u.Quantity(total, map.unit * u.sr)
         self.cube: TemplateCube | None = None
@@ -83,6 +93,22 @@ class TemplateSpatialModel:
         if [axis.name for axis in axes] == ["energy_true"]:
             planes = data.reshape(axes[0].nbin, *geom.npix_shape)
             self.cube = TemplateCube.from_data(planes, axes[0].center_tev(), solid_angle)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dict in the layout of gammapy's YAML model files, which names the map's file.
+
+        Raises
+        ------
+        ValueError
+            Without ``filename``: a dict has no place for a map.
+        """
+        if not self.filename:
+            raise ValueError(
+                "a template in a dict is the name of its file: write the map, and make the model "
+                "with TemplateSpatialModel(map, filename=...)"
+            )
+        found = {"type": "TemplateSpatialModel", "frame": self.frame, "parameters": []}
+        return {"spatial": {**found, "filename": str(self.filename), "normalize": True}}
 
     @property
     def is_energy_dependent(self) -> bool:
@@ -163,19 +189,78 @@ def between_pixels(image: NDArray[Any], y: NDArray[Any], x: NDArray[Any]) -> NDA
     return ndimage.map_coordinates(image, np.stack([y, x]), order=1, mode="nearest")
 
 
+def diffuse_spectrum(map_: WcsNDMap) -> Any:
+    """Spectrum of a map that is not normalised: what it integrates to over the sky.
+
+    Parameters
+    ----------
+    map_ : WcsNDMap
+        Image in sr-1, or in cm-2 s-1 sr-1 TeV-1 (any unit that converts); or a cube of these, at
+        the energies of its axis "energy_true".
+
+    Returns
+    -------
+    SpectralModel
+        A `TemplateSpectralModel` for the cube, else a `ConstantSpectralModel`; a dimensionless
+        factor for an image in sr-1.
+
+    Raises
+    ------
+    ValueError
+        For other units and axes, and for a cube of plain sr-1.
+    """
+    geom = map_.geom
+    planes = map_.data.reshape(-1, *geom.npix_shape).astype(float)
+    totals = np.sum(planes * geom.to_image().solid_angle().to_value("sr"), axis=(1, 2))
+    per_sr = map_.unit if map_.unit.is_equivalent("sr-1") else map_.unit * u.sr
+    if map_.unit.is_equivalent("sr-1") or map_.unit.is_equivalent(""):
+        if len(totals) > 1:
+            raise ValueError(
+                "a cube of energies that is not normalised needs a flux as its unit, such as "
+                f"'cm-2 s-1 sr-1 MeV-1', not {map_.unit.to_string()!r}"
+            )
+        factor = map_.unit.to("sr-1") if map_.unit.is_equivalent("sr-1") else 1.0
+        return ConstantSpectralModel(const=float(totals[0]) * factor, unit="")
+    fluxes = u.Quantity(totals, per_sr)
+    if len(totals) == 1:
+        return ConstantSpectralModel(const=fluxes[0])
+    return TemplateSpectralModel(geom.axis("energy_true").center, fluxes)
+
+
+def flux_times_template(spectrum: Any, map_: WcsNDMap) -> Any:
+    """Spectrum of a source whose map is not normalised (``normalize=False`` in gammapy).
+
+    Raises
+    ------
+    ValueError
+        If the units of the two do not make a flux.
+    """
+    of_map = diffuse_spectrum(map_)
+    factor = isinstance(of_map, ConstantSpectralModel) and of_map.unit == ""
+    if factor == spectrum.is_norm:
+        raise ValueError(
+            "a map that is not normalised is either in sr-1 and multiplied by a spectrum, or a "
+            f"flux per sr and multiplied by a dimensionless model; got {map_.unit.to_string()!r} "
+            f"and {type(spectrum).__name__}"
+        )
+    return spectrum * of_map
+
+
 class SkyModel:
     """A source in the field: a spectral and a spatial model.
 
     Parameters
     ----------
     spectral_model : SpectralModel
-        Flux of the whole source.
+        Flux of the whole source; of gammapy too.
     spatial_model : SpatialModel, TemplateSpatialModel or WcsNDMap
-        Where it comes from; a map becomes a `TemplateSpatialModel`.
+        Where it comes from; a map becomes a `TemplateSpatialModel`. Of gammapy too.
     name : str, optional
         Name in tables and errors; by default the tag of the spatial model.
     free : bool
         Whether the norm of the source is fitted along, in every energy group on its own.
+    datasets_names : str or list of str, optional
+        Names of the datasets that the source is seen in; by default all.
 
     Raises
     ------
@@ -189,14 +274,15 @@ class SkyModel:
         spatial_model: Any = None,
         name: str | None = None,
         free: bool = False,
+        datasets_names: Any = None,
     ) -> None:
+        spatial_model, map_ = _spatial_model(spatial_model)
+        spectral_model = as_spectral_model(spectral_model)
         if not isinstance(spectral_model, SpectralModel):
             raise ValueError(
                 f"spectral_model is {spectral_model!r}; give a spectral model of jaxprof, "
                 "such as PowerLawSpectralModel()"
             )
-        if isinstance(spatial_model, WcsNDMap):
-            spatial_model = TemplateSpatialModel(spatial_model)
         if not isinstance(spatial_model, SpatialModel | TemplateSpatialModel):
             raise ValueError(
                 f"spatial_model is {spatial_model!r}; give a spatial model of jaxprof, such as "
@@ -206,10 +292,55 @@ class SkyModel:
             raise ValueError(f"name is {name!r}; give a string that is not empty")
         if not isinstance(free, bool | np.bool_):
             raise ValueError(f"free is {free!r}; give True or False")
+        if map_ is not None:
+            spectral_model = flux_times_template(spectral_model, map_)
+        if spectral_model.is_norm:
+            raise ValueError(
+                f"spectral_model is a {type(spectral_model).__name__}, a factor: multiply a "
+                "spectrum by it"
+            )
         self.spectral_model = spectral_model
         self.spatial_model = spatial_model
         self.name = spatial_model.tag if name is None else name
         self.free = bool(free)
+        self.datasets_names = _names(datasets_names)
+
+    def is_in(self, dataset_name: str) -> bool:
+        """Whether the source is seen in a dataset."""
+        return self.datasets_names is None or dataset_name in self.datasets_names
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dict of numbers and strings, in the layout of gammapy's YAML model files.
+
+        Raises
+        ------
+        ValueError
+            For a template that has no file.
+        """
+        names = {} if self.datasets_names is None else {"datasets_names": [*self.datasets_names]}
+        found = {"name": self.name, "type": "SkyModel", **names}
+        return found | self.spectral_model.to_dict() | self.spatial_model.to_dict()
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> SkyModel:
+        """Make a model of the dict that `to_dict` or gammapy's ``to_dict`` wrote.
+
+        Parameters
+        ----------
+        data : dict
+            With "name", "spectral", "spatial" and possibly "datasets_names". Values are those of
+            the dict, errors, limits and links are dropped, and ``free`` is False. The files of
+            templates are opened.
+
+        Raises
+        ------
+        ValueError
+            For what is not known here, with its name. Spectra that gammapy knows are evaluated by
+            it where it is installed.
+        """
+        from jaxprof.io.models import sky_model_parts
+
+        return cls(**sky_model_parts(data))
 
     def __repr__(self) -> str:
         return (
@@ -219,8 +350,96 @@ class SkyModel:
         )
 
 
+def as_spectral_model(model: Any) -> Any:
+    """A spectral model of gammapy as ours; anything else as it is."""
+    known = str(gammapy_class(model)).endswith("SpectralModel")
+    return spectral_model_from_gammapy(model) if known else model
+
+
+def as_spatial_model(model: Any) -> Any:
+    """A spatial model or map of gammapy as ours, anything else as it is.
+
+    Raises
+    ------
+    ValueError
+        If it is one that is not normalised, or has no counterpart.
+    """
+    found, map_ = _spatial_model(model)
+    if map_ is not None:
+        # Where only the shape matters, such as that of a template.
+        return TemplateSpatialModel(map_)
+    return found
+
+
+def _spatial_model(model: Any) -> tuple[Any, WcsNDMap | None]:
+    """A spatial model as ours, and its map if that is not normalised."""
+    if isinstance(model, WcsNDMap) or is_gammapy_map(model):
+        return TemplateSpatialModel(model), None
+    kind = str(gammapy_class(model))
+    if kind == "TemplateSpatialModel":
+        map_, centre = as_map(model.map), model.map.geom.center_skydir
+        moved = abs((model.position.separation(centre)).deg)
+        if moved > 1e-9:
+            raise ValueError(
+                f"gammapy's TemplateSpatialModel is moved by {moved:.3g} deg (lon_0, lat_0), which "
+                "templates here are not: give a map at the new position"
+            )
+        name = None if model.filename is None else str(model.filename)
+        return TemplateSpatialModel(map_, name), None if model.normalize else map_
+    if kind.endswith("SpatialModel"):
+        return spatial_model_from_gammapy(model), None
+    return model, None
+
+
+def _names(names: Any) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    found = (names,) if isinstance(names, str) else tuple(names)
+    if not all(isinstance(name, str) for name in found):
+        raise ValueError(f"datasets_names must be names of datasets, got {names!r}")
+    return found
+
+
+def sky_model_from_gammapy(model: Any) -> SkyModel:
+    """The same source as a model of this package.
+
+    Parameters
+    ----------
+    model : gammapy.modeling.models.SkyModel
+        With the values that its parameters have now. Whether they are free there does not matter:
+        ``free`` is False.
+
+    Raises
+    ------
+    ValueError
+        If it is none, has no spatial model, a temporal one, or any that has no counterpart.
+    """
+    if gammapy_class(model) != "SkyModel":
+        raise ValueError(f"{type(model).__name__} is no SkyModel of gammapy")
+    name = f"gammapy's SkyModel {model.name!r}"
+    if model.spatial_model is None:
+        raise ValueError(f"{name} has no spatial_model, and a source on a map must be somewhere")
+    temporal = gammapy_class(model.temporal_model)
+    if temporal not in (None, "ConstantTemporalModel"):
+        raise ValueError(
+            f"{name} changes with time ({temporal}), which sources here do not: scale its spectrum "
+            "to the mean over the observation and leave temporal_model out"
+        )
+    if not all(model.apply_irf.values()):
+        raise ValueError(f"{name} is not folded through all of the response (apply_irf)")
+    try:
+        return SkyModel(
+            model.spectral_model,
+            model.spatial_model,
+            name=model.name,
+            datasets_names=model.datasets_names,
+        )
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
 def model_list(models: Any) -> list[SkyModel]:
-    """One model or several, as a list.
+    """One model or several, of gammapy too, as a list.
 
     Raises
     ------
@@ -230,9 +449,14 @@ def model_list(models: Any) -> list[SkyModel]:
     remedy = "give a SkyModel(spectral_model=..., spatial_model=...) or a list of these"
     if isinstance(models, SkyModel):
         return [models]
+    if gammapy_class(models) == "SkyModel":
+        return [sky_model_from_gammapy(models)]
     if isinstance(models, str | bytes) or not isinstance(models, Iterable):
         raise ValueError(f"models is a {type(models).__name__}; {remedy}")
-    found = list(models)
+    found = [
+        sky_model_from_gammapy(model) if gammapy_class(model) == "SkyModel" else model
+        for model in models
+    ]
     for index, model in enumerate(found):
         if not isinstance(model, SkyModel):
             raise ValueError(f"models[{index}] is a {type(model).__name__}; {remedy}")

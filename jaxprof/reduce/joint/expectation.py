@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypeVar
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxprof.datasets import MapDataset
 from jaxprof.datasets.folding import dataset_to_fold
+from jaxprof.datasets.gammapy import as_datasets
 from jaxprof.reduce.joint.bins import templates_at
 from jaxprof.reduce.joint.components import TORN, source_emissions
 from jaxprof.reduce.joint.folding import Folding, check_energies
@@ -61,6 +62,7 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
     --------
     expected_dataset : A dataset with these counts, to be estimated like the data.
     """
+    dataset = as_datasets(dataset)
     if not isinstance(dataset, MapDataset):
         raise ValueError(
             f"dataset is a {type(dataset).__name__}; give a MapDataset (of several, one at a time)"
@@ -95,13 +97,15 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
     return WcsNDMap(geom, total)
 
 
-def with_models_as_counts(dataset: Dataset) -> Dataset:
+def with_models_as_counts(dataset: Dataset, leave_out: Collection[str] = ()) -> Dataset:
     """The dataset with the expected counts of its models among its ``npred_sources``.
 
     Parameters
     ----------
     dataset : MapDataset or MapDatasetOnOff
-        With exposure and PSF, if it has models.
+        With exposure and PSF, if it has models. Those that are for other datasets do not count.
+    leave_out : collection of str
+        Names of models whose counts are not wanted.
 
     Returns
     -------
@@ -115,6 +119,11 @@ def with_models_as_counts(dataset: Dataset) -> Dataset:
     """
     if not dataset.models:
         return dataset
+    found = copy.copy(dataset)
+    models = [m for m in dataset.models if m.name not in leave_out and m.is_in(dataset.name)]
+    if not models:
+        found.models = []
+        return found
     name = f"models of dataset {dataset.name!r}"
     if dataset.psf is None:
         raise ValueError(
@@ -122,7 +131,7 @@ def with_models_as_counts(dataset: Dataset) -> Dataset:
             "a Gaussian one), or give the counts of the models as npred_sources"
         )
     try:
-        total = predicted_counts(dataset, dataset.models)
+        total = predicted_counts(dataset, models)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     if dataset.npred_sources is not None:
@@ -133,6 +142,5 @@ def with_models_as_counts(dataset: Dataset) -> Dataset:
             f"{name} predict negative counts, down to {total.data[negative].min():.4g}, in "
             f"{np.count_nonzero(negative)} bins inside the mask; give models of positive flux"
         )
-    found = copy.copy(dataset)
     found.npred_sources, found.models = total, []
     return found

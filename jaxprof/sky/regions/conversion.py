@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,7 @@ from regions import (
     TextSkyRegion,
 )
 
+from jaxprof.foreign import gammapy_class
 from jaxprof.sky.regions.sphere import mean_directions
 from jaxprof.user_warning import warn_user
 
@@ -43,7 +45,8 @@ def region_list(regions: Any) -> list[SkyRegion]:
     Parameters
     ----------
     regions : SkyRegion, Regions, RegionGeom or iterable of SkyRegion
-        What the user gave.
+        What the user gave. RegionGeom of gammapy is taken too: alone, it stands for the regions
+        that its union is made of; in a list, each is one region.
 
     Returns
     -------
@@ -64,10 +67,12 @@ def region_list(regions: Any) -> list[SkyRegion]:
         raise ValueError(
             f"regions is the string {regions!r}; read a file with regions.Regions.read(path)"
         )
+    if gammapy_class(regions) == "RegionGeom":
+        regions = _joined_regions(_region_of_geom(regions))
     if hasattr(regions, "regions"):  # regions.Regions and RegionGeom
         regions = regions.regions
     if isinstance(regions, Iterable):
-        items = list(regions)
+        items = [_region_of_geom(r) if gammapy_class(r) == "RegionGeom" else r for r in regions]
     else:
         items = [regions]
     if not items:
@@ -79,6 +84,20 @@ def region_list(regions: Any) -> list[SkyRegion]:
             if leaf is not item or not isinstance(item, _LABELS):
                 _check_region(i, leaf)
     return _without_labels(items)
+
+
+def _region_of_geom(geom: Any) -> SkyRegion:
+    """The region of gammapy's RegionGeom."""
+    if geom.region is None:
+        raise ValueError("regions: gammapy's RegionGeom has no region; make it with one")
+    return geom.region
+
+
+def _joined_regions(region: SkyRegion) -> list[SkyRegion]:
+    """Regions that a union was made of, as gammapy makes it of several."""
+    if isinstance(region, CompoundSkyRegion) and region.operator is operator.or_:
+        return [*_joined_regions(region.region1), *_joined_regions(region.region2)]
+    return [region]
 
 
 def _without_labels(items: list[Any]) -> list[SkyRegion]:
