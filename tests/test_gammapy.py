@@ -109,6 +109,8 @@ def test_several_datasets(tmp_path):
     assert ours.names == ["x", "y"]
     assert_same(found, estimator.run(ours))
     assert_same(found, estimator.run([first, ours["y"]]))
+    with pytest.raises(ValueError, match="datasets has the same dataset twice"):
+        estimator.run([first, first])
 
 
 def test_on_off(tmp_path):
