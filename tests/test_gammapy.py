@@ -109,6 +109,8 @@ def test_several_datasets(tmp_path):
     assert ours.names == ["x", "y"]
     assert_same(found, estimator.run(ours))
     assert_same(found, estimator.run([first, ours["y"]]))
+    with pytest.raises(ValueError, match="datasets has the same dataset twice"):
+        estimator.run([first, first])
 
 
 def test_on_off(tmp_path):
@@ -328,9 +330,7 @@ def test_template_with_a_flux_of_its_own():
     less = (np.sinh(1.6 * half) / 1.6) / (np.sinh(0.9 * half) / 0.9)
     assert_allclose(found, less * expected, rtol=5e-3)
     with pytest.raises(ValueError, match="a map that is not normalised is either in sr-1"):
-        from_gammapy(
-            gm.SkyModel(gm.PowerLawSpectralModel(), theirs.spatial_model, name="twice a flux")
-        )
+        SkyModel(gm.PowerLawSpectralModel(), theirs.spatial_model)
     moved = theirs.spatial_model.copy(lon_0="1 deg")
     with pytest.raises(ValueError, match="is moved by 1 deg"):
         from_gammapy(moved)
@@ -482,6 +482,7 @@ from gammapy.utils.regions import (
 """
 
 
+@pytest.mark.slow
 def test_tutorial_with_two_lines_changed(gc_file, reference_dir, tmp_path, monkeypatch):
     """gammapy's dataset, regions, geometry and model; estimator and result are ours."""
     from test_tutorial import IMPORTS, tutorial_code

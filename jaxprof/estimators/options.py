@@ -134,6 +134,7 @@ def dataset_list(datasets: Any, leave_out: Iterable[str] = ()) -> list[MapDatase
     Counts of models that are attached to gammapy's are part of these, but for the names in
     `leave_out`.
     """
+    given = datasets
     datasets = as_datasets(datasets, leave_out)
     found = [datasets] if isinstance(datasets, MapDataset) else datasets
     if isinstance(found, str | bytes) or not isinstance(found, Iterable):
@@ -149,7 +150,9 @@ def dataset_list(datasets: Any, leave_out: Iterable[str] = ()) -> list[MapDatase
             )
     if not found:
         raise ValueError("datasets is empty")
-    if len({id(dataset) for dataset in found}) < len(found):
+    # Of gammapy's a new one is made each time.
+    same = given if isinstance(given, list | tuple) else found
+    if len({id(dataset) for dataset in same}) < len(found):
         raise ValueError("datasets has the same dataset twice: its counts would count twice")
     return found
 

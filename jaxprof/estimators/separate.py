@@ -230,6 +230,8 @@ class FluxProfileEstimator(ProfileEstimator):
         ----------
         datasets : MapDataset, MapDatasetOnOff or a list of these
             Several datasets are fitted jointly, with a shared norm per region and energy group.
+            Those of gammapy are taken too, as `from_gammapy` converts them: the predicted counts of
+            their models join the background, but for those that `source` names.
 
         Returns
         -------

@@ -193,8 +193,8 @@ def spectral_model(data: dict[str, Any], folder: Path | None = None) -> Spectral
     """
     kind = str(data.get("type"))
     if kind in ("CompoundSpectralModel", "compound"):
-        parts = (spectral_model(data[key], folder) for key in ("model1", "model2"))
-        return CompoundSpectralModel(*parts, data["operator"])
+        first, second = (spectral_model(data[key], folder) for key in ("model1", "model2"))
+        return CompoundSpectralModel(first, second, data["operator"])
     if kind in ("EBLAbsorptionNormSpectralModel", "ebl-norm") and "filename" in data:
         table = absorption_table(str(data["filename"]), folder)
         data = {key: value for key, value in data.items() if key != "filename"} | table

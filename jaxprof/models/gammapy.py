@@ -16,7 +16,7 @@ from jax import Array
 
 from jaxprof.foreign import gammapy_class
 from jaxprof.models.base import register_model, static
-from jaxprof.models.spatial import ConstantSpatialModel, SpatialModel, spatial_model_from_dict
+from jaxprof.models.spatial import SpatialModel, spatial_model_from_dict
 from jaxprof.models.spectral import (
     CompoundSpectralModel,
     ConstantSpectralModel,
@@ -122,8 +122,8 @@ def spectral_model_from_gammapy(model: Any) -> SpectralModel:
     # A class of the user's own may compute anything, whatever it derives from.
     own = type(model).__name__ == kind
     if own and kind == "CompoundSpectralModel" and _operator(model) in ("add", "sub", "mul"):
-        parts = (spectral_model_from_gammapy(part) for part in (model.model1, model.model2))
-        return CompoundSpectralModel(*parts, _operator(model))
+        first, second = map(spectral_model_from_gammapy, (model.model1, model.model2))
+        return CompoundSpectralModel(first, second, _operator(model))
     if own and kind == "ScaleSpectralModel":
         factor = ConstantSpectralModel(const=float(model.norm.value), unit="")
         return CompoundSpectralModel(factor, spectral_model_from_gammapy(model.model), "mul")
@@ -218,7 +218,10 @@ def spatial_model_from_gammapy(model: Any) -> SpatialModel:
     kind = gammapy_class(model)
     if kind == "ConstantSpatialModel":
         # Its dict is without the value.
-        return ConstantSpatialModel(value=model.value.quantity.to_value("sr-1"))
+        value = float(model.value.quantity.to_value("sr-1"))
+        return spatial_model_from_dict(
+            {"type": kind, "parameters": [{"name": "value", "value": value, "unit": "sr-1"}]}
+        )
     if type(model).__name__ != kind or not str(kind).endswith("SpatialModel"):
         raise ValueError(
             f"{type(model).__name__} is a spatial model of your own, which is not known here: put "

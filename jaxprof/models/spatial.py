@@ -57,9 +57,8 @@ class SpatialModel(Model):
 
     @classmethod
     def _from_dict(cls, data: dict[str, Any]) -> SpatialModel:
-        units = {
-            f.name: f.metadata["unit"] for f in dataclasses.fields(cls) if "kind" in f.metadata
-        }
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        units = {f.name: f.metadata["unit"] for f in fields if "kind" in f.metadata}
         values: dict[str, Any] = {"frame": data["frame"]} if "frame" in data else {}
         for item in data.get("parameters", []):
             name = item["name"]

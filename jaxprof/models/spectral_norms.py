@@ -103,7 +103,7 @@ class ExpCutoffPowerLawNormSpectralModel(NormSpectralModel):
 
 
 @register_model
-@_model
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PiecewiseNormSpectralModel(NormSpectralModel):
     """Factor given at energies and interpolated between them; constant beyond the first and last.
 
@@ -177,7 +177,7 @@ class PiecewiseNormSpectralModel(NormSpectralModel):
 
 
 @register_model
-@_model
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class EBLAbsorptionNormSpectralModel(NormSpectralModel):
     r"""Absorption by the extragalactic background light: a table of transmissions to a power.
 

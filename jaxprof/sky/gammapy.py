@@ -85,12 +85,6 @@ def as_map(value: Any) -> Any:
     return map_from_gammapy(value) if is_gammapy_map(value) else value
 
 
-def as_geom(value: Any) -> Any:
-    """A geometry of gammapy as ours; anything else as it is."""
-    kind = str(gammapy_class(value))
-    return geom_from_gammapy(value) if kind in ("WcsGeom", "HpxGeom") else value
-
-
 def as_axis(value: Any) -> Any:
     """An axis of gammapy as ours; anything else as it is."""
     return axis_from_gammapy(value) if str(gammapy_class(value)).endswith("MapAxis") else value
