@@ -19,6 +19,7 @@ from jaxprof.datasets.checks import (
     check_same_geom,
 )
 from jaxprof.datasets.folding import exposure_on_counts, true_energies_in_use
+from jaxprof.datasets.from_files import FromOtherFiles
 from jaxprof.datasets.gti import gti_table
 from jaxprof.datasets.summary import dataset_summary
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
@@ -40,7 +41,7 @@ def models_or_none(models: Any) -> list[SkyModel]:
     return [] if models is None else model_list(models)
 
 
-class MapDataset(KnownAttributes):
+class MapDataset(FromOtherFiles, KnownAttributes):
     """Counts cube with background model, exposure and instrument responses.
 
     Any part may be missing; `check` tells what a profile needs.
