@@ -137,7 +137,7 @@ class FromOtherFiles:
             Counts cube (ctbin). Bins of weight zero are masked.
         exposure : str or path-like, optional
             Exposure cube (ctexpcube), on the bins between its energies and the pixels of the
-            counts, times their weights.
+            counts, times their weights (what these have less at some energies is in `edisp`).
         psf, edisp : str or path-like, optional
             Cubes of ctpsfcube and ctedispcube.
         background : str or path-like, optional
@@ -155,7 +155,8 @@ class FromOtherFiles:
         Warns
         -----
         UserWarning
-            If the weights of a pixel differ between energies.
+            If the energies of the cubes go no further than those of the counts, so that photons
+            are missing in the outermost bins.
         """
         from jaxprof.io.ctools import ctools_parts
 

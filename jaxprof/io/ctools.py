@@ -23,12 +23,12 @@ from jaxprof.io.nodes import at_energies, between
 from jaxprof.io.otherfiles import what_it_is
 from jaxprof.io.units import unit_of
 from jaxprof.io.wcsmap import map_name
-from jaxprof.irf import EDispMap, PSFMap
+from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
 from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 from jaxprof.user_warning import warn_user
 
-VARYING = 0.01
-"""By how much weights of a pixel may differ between energies without a warning."""
+REACH = 0.2
+"""Part of an energy by which it may be reconstructed higher or lower, roughly."""
 NORMAL = 0.05
 """By how much densities may fail to integrate to one."""
 
@@ -59,10 +59,12 @@ def ctools_parts(
     parts["counts"] = cube
     parts["mask_safe"] = WcsNDMap(geom, weights > 0)
     if exposure is not None:
-        parts["exposure"] = _exposure(exposure, geom, weights)
+        parts["exposure"] = _exposure(exposure, geom)
         true = parts["exposure"].geom.axes[0]
         if edisp is not None:
             parts["edisp"] = _edisp(edisp, true)
+            _warn_of_ends(true, geom.axes["energy"])
+        _weighted(parts, weights)
     if psf is not None:
         parts["psf"] = _psf(psf)
     if background is not None:
@@ -72,7 +74,7 @@ def ctools_parts(
     return parts
 
 
-def _exposure(path: str | os.PathLike[str], geom: WcsGeom, weights: NDArray[Any]) -> WcsNDMap:
+def _exposure(path: str | os.PathLike[str], geom: WcsGeom) -> WcsNDMap:
     """Exposure on the pixels of the counts, on the bins between its energies."""
     with fits_file(path) as hdulist:
         map_ = read_map(hdulist, map_name(hdulist, None))
@@ -83,19 +85,48 @@ def _exposure(path: str | os.PathLike[str], geom: WcsGeom, weights: NDArray[Any]
     nodes = map_.geom.axes[0].center_tev()
     true = between(nodes)
     data = at_energies(map_.interp_to_geom(geom).data, nodes, true, "exposure")
-    reco = geom.axes["energy"]
-    # Weights are those of reconstructed energies: of the bin that the true energy is in.
-    bins = np.searchsorted(reco.edges_tev(), true.center_tev()) - 1
-    used = weights.any(axis=0)
-    spread = weights.max(axis=0) - np.where(weights > 0, weights, np.inf).min(axis=0)
-    if np.any(spread[used] > VARYING):
-        warn_user(
-            "the weights of the counts cube differ between energies (observations with other "
-            "thresholds): they are applied to the exposure at the true energy of the same bin, "
-            "which is right up to the energy dispersion; leave the lowest energies out of the fit"
-        )
-    data *= weights[np.clip(bins, 0, reco.nbin - 1)]
     return WcsNDMap(geom.to_cube([true]), data, map_.unit)
+
+
+def _warn_of_ends(true: MapAxis, reco: MapAxis) -> None:
+    """Warn if photons from energies that the cubes do not have are reconstructed in the counts."""
+    (first, *_, last), (low, *_, high) = true.edges_tev(), reco.edges_tev()
+    if first > low * (1 - REACH) or last < high * (1 + REACH):
+        warn_user(
+            f"the cubes of exposure and energy dispersion go from {first:.4g} to {last:.4g} TeV, "
+            f"the counts from {low:.4g} to {high:.4g}: photons from beyond are missing in the "
+            "outermost bins, whose norms are too high; leave these out, or make the cubes wider"
+        )
+
+
+def _weighted(parts: dict[str, Any], weights: NDArray[Any]) -> None:
+    """Apply the weights (E, ny, nx) of the bins to exposure and energy dispersion.
+
+    The exposure gets the largest weight of each pixel. What is less at other energies belongs to
+    reconstructed energies, and so to the dispersion: on the pixels of its cube, each with the mean
+    of the pixels of the counts in it, or, without any, to the true energies of the bin.
+    """
+    exposure, geom = parts["exposure"], parts["counts"].geom
+    reco, true = geom.axes["energy"], exposure.geom.axes[0]
+    largest = weights.max(axis=0)
+    exposure.data *= largest
+    used = largest > 0
+    part = np.where(used, weights / np.where(used, largest, 1.0), np.nan)
+    if np.nanmin(part, initial=1.0) > 1 - 1e-6:
+        return
+    if "edisp" not in parts:
+        bins = np.searchsorted(reco.edges_tev(), true.center_tev()) - 1
+        exposure.data *= np.nan_to_num(part)[np.clip(bins, 0, reco.nbin - 1)]
+        return
+    kernel = parts["edisp"].to_kernel_map(reco)
+    ny, nx = kernel.geom.npix_shape
+    y, x, inside = kernel.geom.pixel_index(geom.get_coord())
+    kept = inside & used
+    cell = (y * nx + x)[kept]
+    number = np.bincount(cell, minlength=ny * nx)
+    sums = np.stack([np.bincount(cell, image[kept], ny * nx) for image in part])
+    mean = np.where(number > 0, sums / np.maximum(number, 1), 1.0).reshape(-1, ny, nx)
+    parts["edisp"] = EDispKernelMap(kernel.data * mean, reco, true, kernel.geom)
 
 
 def _cube(

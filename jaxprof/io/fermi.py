@@ -221,7 +221,8 @@ def read_gtpsf(path: str | os.PathLike[str], true: MapAxis) -> PSFMap:
 
 def _column(hdu: Any, name: str, unit: str) -> u.Quantity:
     """Column of a table, in a unit that is understood where the file names none."""
-    names = {str(column).upper(): str(column) for column in getattr(hdu, "columns", []).names}
+    columns = hdu.columns.names if isinstance(hdu, fits.BinTableHDU) else []
+    names = {str(column).upper(): str(column) for column in columns}
     if name.upper() not in names:
         raise ValueError(f"HDU {hdu.name} has no column {name}")
     column = names[name.upper()]

@@ -117,7 +117,7 @@ def read_array(hdulist: fits.HDUList, name: str, cache: dict[Any, WCS] | None = 
         data = data.reshape(data.shape[-2:])
     if data.ndim > 2 and not axes:
         raise ValueError(
-            f"HDU {name} is a cube of {data.shape[:-2]} images, but no table says what they are: "
+            f"HDU {name} has data of shape {data.shape}, but no table says what its images are: "
             f"{bands_name}, EBOUNDS (energy bins) or ENERGIES (energies of nodes)"
         )
     if data.shape[:-2] != shape or data.ndim < 2:

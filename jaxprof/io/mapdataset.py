@@ -102,7 +102,7 @@ def _check_kind(hdulist: fits.HDUList, names: list[str], on_off: bool) -> None:
     known = [part.upper() for part in (*MAPS, *MAPS_ON_OFF, "edisp", "psf")]
     # Other tools call their images COUNTS, too; their energies are elsewhere.
     has_axes = any(name.endswith("_BANDS") for name in names)
-    other = not has_axes and {"EBOUNDS", "ENERGIES", "THETA"} & set(names)
+    other = not has_axes and {"EBOUNDS", "ENERGIES", "THETA", "CTHETABOUNDS"} & set(names)
     if other or not any(name in known for name in names):
         raise ValueError(
             f"not a map dataset: none of the HDUs {names} is COUNTS, EXPOSURE or another of its "

@@ -38,6 +38,12 @@ class MapArithmetic:
         """Data with unit."""
         return self.data << self.unit
 
+    @classmethod
+    def _made(cls, geom: WcsGeom, data: NDArray[Any], unit: u.UnitBase) -> Self:
+        make: Any = cls
+        made: Self = make(geom, data, unit)
+        return made
+
     def _combined(self, function: Callable[[Any, Any], Any], other: Any, swapped: bool) -> Self:
         geom, theirs = self.geom, other
         if isinstance(other, MapArithmetic):
@@ -57,7 +63,7 @@ class MapArithmetic:
                 f"a map of shape {geom.data_shape} cannot be combined with an array of shape "
                 f"{np.shape(theirs)}"
             )
-        return type(self)(geom, np.asarray(getattr(result, "value", result)), _unit(result))
+        return self._made(geom, np.asarray(getattr(result, "value", result)), _unit(result))
 
     def _logical(self, function: Callable[[Any, Any], Any], other: Any) -> Self:
         theirs = other.data if isinstance(other, MapArithmetic) else np.asarray(other)
@@ -66,14 +72,16 @@ class MapArithmetic:
         geom = self.geom
         if isinstance(other, MapArithmetic):
             geom = _common_geom(self.geom, other.geom)
-        return type(self)(geom, function(self.data, theirs))
+        return self._made(geom, function(self.data, theirs), u.dimensionless_unscaled)
 
     def __add__(self, other: Any) -> Self:
         return self._combined(operator.add, other, False)
 
     def __radd__(self, other: Any) -> Self:
         # So that sum() of maps works.
-        return self if np.isscalar(other) and other == 0 else self._combined(operator.add, other, 1)
+        if np.isscalar(other) and other == 0:
+            return self
+        return self._combined(operator.add, other, True)
 
     def __sub__(self, other: Any) -> Self:
         return self._combined(operator.sub, other, False)

@@ -11,6 +11,7 @@ point-spread function of joint fits does not reach over a gap.
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +33,11 @@ CAPS = float(np.rad2deg(np.arcsin(2 / 3)))
 
 def _healpix() -> Any:
     try:
-        import astropy_healpix
+        return importlib.import_module("astropy_healpix")
     except ImportError:
         raise ImportError(
             "HEALPix maps need astropy-healpix: pip install 'jaxprof[healpix]'"
         ) from None
-    return astropy_healpix
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,12 +208,12 @@ class HealpixMap:
             NaN without any.
         """
         at = coord.transform_to(self.frame).spherical
-        lon, lat = np.atleast_1d(at.lon), np.atleast_1d(at.lat)
-        known = np.isfinite(lon.deg + lat.deg)
+        lon, lat = (np.atleast_1d(angle.to_value("deg")) for angle in (at.lon, at.lat))
+        known = np.isfinite(lon + lat)
+        lon, lat = (u.Quantity(np.where(known, angle, 0.0), "deg") for angle in (lon, lat))
         index, weight = _healpix().bilinear_interpolation_weights(
-            np.where(known, lon, 0 * u.deg), np.where(known, lat, 0 * u.deg), self.nside,
-            order=self.order,
-        )  # fmt: skip
+            lon, lat, self.nside, order=self.order
+        )
         place = np.minimum(np.searchsorted(self.pixels, index), len(self.pixels) - 1)
         weight = np.where((self.pixels[place] == index) & known, weight, 0.0)
         total = weight.sum(axis=0)
@@ -222,7 +222,7 @@ class HealpixMap:
         # A pixel without weight may be NaN.
         parts = np.where(weight == 0, 0.0, self.values[..., place] * weight)
         found = parts.sum(axis=self.values.ndim - 1)
-        return found.reshape(*self.values.shape[:-1], *coord.shape)
+        return np.reshape(found, (*self.values.shape[:-1], *coord.shape))
 
 
 def _hpx(nside: int, longitude: float, frame: str) -> WCS:
