@@ -18,6 +18,7 @@ from jaxprof.io.units import unit_of
 from jaxprof.sky import MapAxis
 from jaxprof.sky.healpix import HealpixMap
 
+UNSEEN = -1.6e30
 _PIXEL_COLUMNS = ("PIX", "PIXEL", "HPXINDEX", "IPIX", "INDEX")
 _FRAMES = {"G": "galactic", "GAL": "galactic", "GALACTIC": "galactic"}
 _FRAMES |= dict.fromkeys(("C", "Q", "CEL", "ICRS", "EQU", "EQUATORIAL", "RADEC", "J2000"), "icrs")
@@ -106,6 +107,13 @@ def _values(hdu: Any, columns: list[str], axes: list[MapAxis]) -> NDArray[Any]:
         # One column of vectors.
         values = np.asarray(hdu.data[columns[0]]).reshape(len(hdu.data), -1).T
     elif not axes:
+        if len(columns) > 1:
+            raise ValueError(
+                f"HDU {hdu.name} has the columns {columns}, and no table says which energies they "
+                "are of; read the one wanted with astropy.table.Table.read, and give it to "
+                "WcsNDMap.from_healpix(values, nside=..., pixels=..., nest=..., frame=..., "
+                "axes=...)"
+            )
         values = np.asarray(hdu.data[columns[0]]).reshape(1, -1)
     else:
         values = np.stack([np.asarray(hdu.data[column]).ravel() for column in columns])
@@ -115,4 +123,8 @@ def _values(hdu: Any, columns: list[str], axes: list[MapAxis]) -> NDArray[Any]:
         raise ValueError(
             f"HDU {hdu.name} has {len(values)} columns of values, but its axes have {number} bins"
         )
-    return values.astype(values.dtype.newbyteorder("=")).reshape(*shape, -1)
+    values = values.astype(values.dtype.newbyteorder("=")).reshape(*shape, -1)
+    if values.dtype.kind == "f":
+        # What healpy writes for pixels that were not seen.
+        values[values < UNSEEN] = np.nan
+    return values

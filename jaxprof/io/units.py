@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from typing import Any
 
 from astropy import units as u
 
@@ -19,13 +20,13 @@ _WORDS = {
 _COUNTED = (u.photon, u.count, u.pix)
 
 
-def unit_of(text: str, name: str) -> u.UnitBase:
+def unit_of(text: Any, name: str) -> u.UnitBase:
     """Unit of a map or column.
 
     Parameters
     ----------
     text : str
-        Such as ``"cm^2 s"``, ``"1/cm**2/s/sr"`` or ``"ph cm-2 s-1 sr-1 MeV-1"``.
+        What the file says: ``"cm^2 s"``, ``"1/cm**2/s/sr"``, ``"ph cm-2 s-1 sr-1 MeV-1"``, ...
     name : str
         HDU, for the message.
 
@@ -40,7 +41,7 @@ def unit_of(text: str, name: str) -> u.UnitBase:
     ValueError
         If it is not known.
     """
-    plain = text.strip().replace("{", "").replace("}", "").replace("$", "")
+    plain = str(text).strip().replace("{", "").replace("}", "").replace("$", "")
     if plain.lower() in _NONE:
         return u.dimensionless_unscaled
     for word, unit in _WORDS.items():

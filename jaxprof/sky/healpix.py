@@ -27,6 +27,8 @@ from jaxprof.sky.wcsmap import WcsNDMap
 from jaxprof.user_warning import warn_user
 
 NAMES = {"galactic": ("GLON-HPX", "GLAT-HPX"), "icrs": ("RA---HPX", "DEC--HPX")}
+SPARSE, SMALL = 50, 1_000_000
+"""How many times as many pixels as there are the square around them may have, and some besides."""
 CAPS = float(np.rad2deg(np.arcsin(2 / 3)))
 """Latitude [deg] beyond which the plane has gaps."""
 
@@ -175,6 +177,11 @@ class HealpixMap:
         x, y = (np.rint(v).astype(np.int64) for v in wcs.wcs_world2pix(lon, lat, 0))
         rows, columns = (slice(int(v.min()), int(v.max()) + 1) for v in (y, x))
         shape = (rows.stop - rows.start, columns.stop - columns.start)
+        if shape[0] * shape[1] > SPARSE * len(self.pixels) + SMALL:
+            raise ValueError(
+                f"the {len(self.pixels)} HEALPix pixels of nside={self.nside} are scattered over "
+                "the sky; give position and width of the part that is wanted"
+            )
         data = np.full((*self.values.shape[:-1], *shape), np.nan)
         data[..., y - rows.start, x - columns.start] = self.values
         geom = WcsGeom(wcs.slice((rows, columns)), shape, self.axes)

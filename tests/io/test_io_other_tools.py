@@ -1,6 +1,5 @@
 """Files of Fermi tools, ctools and HEALPix: datasets, and what other files are."""
 
-import contextlib
 import itertools
 import shutil
 
@@ -27,7 +26,11 @@ from jaxprof import (
 )
 from jaxprof.sky.healpix import HealpixMap
 
-healpix = pytest.importorskip("astropy_healpix")
+try:
+    import astropy_healpix as healpix
+except ImportError:
+    healpix = None
+needs_healpix = pytest.mark.skipif(healpix is None, reason="astropy-healpix is not installed")
 
 EDGES = np.geomspace(1e3, 1e5, 5)  # MeV
 RECO = MapAxis.from_edges(EDGES, name="energy", unit="MeV", interp="log")
@@ -209,6 +212,7 @@ def data_file(cases_dir, name):
     return path
 
 
+@pytest.mark.slow
 def test_fermi_crab_profile(cases_dir, tmp_path):
     for name in ("ccube", "bexpmap", "psf", "drm"):
         shutil.copy(
@@ -252,6 +256,7 @@ def test_fermi_crab_profile(cases_dir, tmp_path):
 CTOOLS = ("cntcube", "expcube", "psfcube", "edispcube", "bkgcube")
 
 
+@pytest.mark.slow
 def test_ctools_crab(cases_dir):
     files = [data_file(cases_dir, f"gammalib_stacked_{name}.fits.gz") for name in CTOOLS]
     with pytest.warns(UserWarning, match="photons from beyond are missing in the outermost"):
@@ -321,8 +326,16 @@ def healpix_file(path, nside, nest, pixels, values, frame="GAL", bounds=None):
 TWO = [1.0, 10.0, 100.0]
 
 
+@needs_healpix
 @pytest.mark.parametrize("nest", [False, True])
-@pytest.mark.parametrize("center", [CENTER, SkyCoord(177, 75, unit="deg", frame="galactic"), None])
+@pytest.mark.parametrize(
+    "center",
+    [
+        CENTER,
+        SkyCoord(177, 75, unit="deg", frame="galactic"),
+        pytest.param(None, marks=pytest.mark.slow),
+    ],
+)
 def test_healpix_counts_are_conserved(tmp_path, nest, center):
     nside = 32
     rng = np.random.default_rng(5)
@@ -330,11 +343,14 @@ def test_healpix_counts_are_conserved(tmp_path, nest, center):
     bounds = table("EBOUNDS", E_MIN=TWO[:2] * u.GeV, E_MAX=TWO[1:] * u.GeV)
     path = tmp_path / "hpx.fits"
     healpix_file(path, nside, nest, None if center is None else pixels, counts, bounds=bounds)
-    caught = (
-        pytest.warns(UserWarning, match="cut") if center is not CENTER else contextlib.nullcontext()
-    )
-    with caught:
-        dataset = MapDataset.from_fermi(path)
+
+    def read(*files):
+        if center is CENTER:
+            return MapDataset.from_fermi(*files)
+        with pytest.warns(UserWarning, match="on both sides of a cut"):
+            return MapDataset.from_fermi(*files)
+
+    dataset = read(path)
     assert_array_equal(dataset.counts.data.sum(axis=(1, 2)), counts.sum(axis=1))
     assert np.count_nonzero(dataset.mask_safe.data) == counts.size
     # Every pixel is where it was.
@@ -353,11 +369,16 @@ def test_healpix_counts_are_conserved(tmp_path, nest, center):
         CircleSkyRegion(where, 3 * u.deg),
         CircleAnnulusSkyRegion(where, 3 * u.deg, 6 * u.deg),
     ]
-    dataset.exposure = WcsNDMap(
-        dataset.geom.to_cube([dataset.energy_axis.rename("energy_true")]),
-        np.full(dataset.geom.data_shape, 1e12),
-        "cm2 s",
-    )
+    # An exposure on larger pixels, in the other order, that grows towards the north.
+    b = healpix.healpix_to_lonlat(np.arange(12 * 16**2), 16, order="ring" if nest else "nested")[1]
+    values = 1e12 * (2 + np.sin(b.rad)) * np.ones((3, 1))
+    nodes = table("ENERGIES", Energy=[500.0, 1e4, 2e5])
+    healpix_file(tmp_path / "exposure.fits", 16, not nest, None, values, bounds=nodes)
+    dataset = read(path, tmp_path / "exposure.fits")
+    mask = dataset.mask_safe.data
+    lat = dataset.geom.get_coord().spherical.lat.rad
+    right = np.broadcast_to(1e12 * (2 + np.sin(lat)), mask.shape)
+    assert_allclose(dataset.exposure.data[mask], right[mask], rtol=2e-3)
     dataset.background = WcsNDMap(dataset.geom, np.full(dataset.geom.data_shape, 0.1))
     profile = FluxProfileEstimator(regions, energy_edges=TWO * u.GeV).run(dataset)
     for own, low, high in ((0, 0, 3), (1, 3, 6)):
@@ -365,6 +386,7 @@ def test_healpix_counts_are_conserved(tmp_path, nest, center):
         assert_allclose(profile.norm[own] * profile.npred_excess_ref[own], right, rtol=1e-9)
 
 
+@needs_healpix
 @pytest.mark.slow
 def test_healpix_folded():
     """A point source, its PSF summed over small HEALPix pixels on the sphere."""
@@ -392,6 +414,7 @@ def test_healpix_folded():
     assert right.sum() == pytest.approx(1, abs=2e-3)
 
 
+@needs_healpix
 def test_healpix_interpolation():
     nside = 16
     lon, lat = healpix.healpix_to_lonlat(np.arange(12 * nside**2), nside)
@@ -406,6 +429,7 @@ def test_healpix_interpolation():
     assert_allclose(part.interp(north), np.sin(north.dec.rad) + 2, atol=0.01)
 
 
+@needs_healpix
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
@@ -414,11 +438,12 @@ def test_healpix_interpolation():
         ({"nside": 1, "pixels": [0] * 12}, "a pixel is there twice"),
         ({"nside": 1, "pixels": range(1, 13)}, "pixel 12 is none of the 12"),
         ({"nside": 1, "frame": "fk5"}, "frame must be"),
+        ({"nside": 2**20, "pixels": 10**12 + 10**10 * np.arange(12)}, "scattered over the sky"),
     ],
 )
 def test_what_is_wrong_with_healpix(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        HealpixMap(np.ones(12), **kwargs)
+        HealpixMap(np.ones(12), **kwargs).to_wcs()
 
 
 @pytest.mark.parametrize(
@@ -429,6 +454,7 @@ def test_what_is_wrong_with_healpix(kwargs, message):
         ({"NSIDE": 64}, "values of 48 pixels, but nside=64 has 49152"),
         ({"NSIDE": "x"}, "NSIDE of HDU SKYMAP is 'x'"),
         ({"INDXSCHM": "SPARSE"}, "sparse"),
+        ({"EXTNAME": "NONE"}, "has the columns .*WcsNDMap.from_healpix"),
     ],
 )
 def test_damaged_healpix_file(tmp_path, card, message):
@@ -437,10 +463,14 @@ def test_damaged_healpix_file(tmp_path, card, message):
     healpix_file(path, 2, False, None, np.ones((2, 48)), bounds=bounds)
     with fits.open(path, mode="update") as file:
         file[1].header.update(card)
+        if "EXTNAME" in card:
+            del file[2]
     with pytest.raises(ValueError, match=f"hpx.fits: .*{message}"):
         WcsNDMap.read(path)
 
 
+@needs_healpix
+@pytest.mark.slow
 def test_fermi_healpix(cases_dir):
     path = data_file(cases_dir, "ccube_single_src_events_hpx.fits")
     dataset = MapDataset.from_fermi(path)

@@ -145,7 +145,9 @@ def test_cubes_with_ebounds_and_energies(tmp_path):
 
     path = tmp_path / "nothing.fits"
     fits.HDUList([image]).writeto(path)
-    with pytest.raises(ValueError, match=r"nothing.fits: HDU PRIMARY has data of shape .* no table"):
+    with pytest.raises(
+        ValueError, match=r"nothing.fits: HDU PRIMARY has data of shape .* no table"
+    ):
         WcsNDMap.read(path)
     path = tmp_path / "unit.fits"
     columns[0].unit = columns[1].unit = None
