@@ -18,6 +18,7 @@ from jaxprof.datasets.checks import (
     check_same_geom,
 )
 from jaxprof.datasets.folding import exposure_on_counts, true_energies_in_use
+from jaxprof.datasets.from_files import FromOtherFiles
 from jaxprof.datasets.gti import gti_table
 from jaxprof.datasets.operations import DatasetOperations
 from jaxprof.datasets.summary import dataset_summary
@@ -43,7 +44,7 @@ def models_or_none(models: Any) -> list[SkyModel]:
     return [] if models is None else model_list(models)
 
 
-class MapDataset(DatasetOperations):
+class MapDataset(FromOtherFiles, DatasetOperations):
     """Counts cube with background model, exposure and instrument responses.
 
     Any part may be missing; `check` tells what a profile needs.

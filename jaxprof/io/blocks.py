@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 from astropy.io import fits
 
 from jaxprof.io.contents import expansion_limit
+from jaxprof.io.otherfiles import what_it_is_not_fits
 
 BLOCK = 2880
 CARD = 80
@@ -75,8 +76,12 @@ def fits_parts(
         If this is no FITS file, is cut off, or if a header claims what the standard forbids.
     """
     stream.seek(0)
-    if stream.read(9) != b"SIMPLE  =":
-        raise ValueError("not a FITS file (it does not begin with SIMPLE)")
+    first = stream.read(2000)
+    if not first.startswith(b"SIMPLE  ="):
+        known = what_it_is_not_fits(first)
+        raise ValueError(
+            "not a FITS file " + (f"but {known}" if known else "(it does not begin with SIMPLE)")
+        )
     parts: list[Part] = []
     room = expansion_limit(limit) if image_limit is None else image_limit
     while (part := _part(stream, parts[-1].end if parts else 0, len(parts))) is not None:

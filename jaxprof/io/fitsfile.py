@@ -120,11 +120,11 @@ def read_table(hdulist: fits.HDUList, name: str, *, mask_invalid: bool = True) -
     with naming(f"HDU {name}"):
         if not isinstance(hdulist[name], fits.BinTableHDU | fits.TableHDU):
             raise ValueError("this is no table")
-        _check_heap(hdulist[name])
+        check_heap(hdulist[name])
         return Table.read(hdulist[name], mask_invalid=mask_invalid)
 
 
-def _check_heap(hdu: fits.BinTableHDU | fits.TableHDU) -> None:
+def check_heap(hdu: fits.BinTableHDU | fits.TableHDU) -> None:
     """Raise ValueError if arrays of variable length are longer than what is there for all.
 
     Any number of rows may point at the same bytes, and each would get a copy.

@@ -16,6 +16,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from jaxprof.io.errors import naming
+from jaxprof.io.units import unit_of
 from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
 # The cards that define a celestial image. Dates and the like are left out: they change
@@ -47,6 +49,19 @@ class FitsArray(NamedTuple):
     axes: list[MapAxis]
     geom: WcsGeom | None
     unit: u.UnitBase
+
+
+def image_names(hdulist: fits.HDUList) -> list[str]:
+    """Names of the HDUs that hold an image, or a HEALPix map, with sky coordinates."""
+    found = []
+    for number, hdu in enumerate(hdulist):
+        header = hdu.header
+        if not hdu.name:
+            hdu.name = f"HDU{number}"
+        sky = str(header.get("CTYPE1", "")) != "" and header.get("NAXIS", 0) >= 2
+        if (hdu.is_image and sky) or str(header.get("PIXTYPE", "")).upper() == "HEALPIX":
+            found.append(hdu.name)
+    return found
 
 
 def read_map(hdulist: fits.HDUList, name: str, cache: dict[Any, WCS] | None = None) -> WcsNDMap:
@@ -88,8 +103,7 @@ def read_array(hdulist: fits.HDUList, name: str, cache: dict[Any, WCS] | None = 
         If the HDU or its axes cannot be understood; the message names the HDU.
     """
     hdu = hdulist[name]
-    bands_name = str(hdu.header.get("BANDSHDU", f"{name}_BANDS"))
-    axes, orders = _read_axes(hdulist[bands_name]) if bands_name in hdulist else ([], [])
+    bands_name, axes, orders = _axes_of(hdulist, hdu)
     if isinstance(hdu, fits.BinTableHDU):
         data, unit = _read_table(hdu, axes)
         return FitsArray(_reordered(data, orders), axes, None, unit)
@@ -98,16 +112,67 @@ def read_array(hdulist: fits.HDUList, name: str, cache: dict[Any, WCS] | None = 
         raise ValueError(f"HDU {name} has no data")
     _check_numbers(data, name)
     shape = tuple(axis.nbin for axis in reversed(axes))
+    if not axes and data.ndim > 2 and data.size == np.prod(data.shape[-2:]):
+        # Axes of one bin about which nothing is said.
+        data = data.reshape(data.shape[-2:])
+    if data.ndim > 2 and not axes:
+        raise ValueError(
+            f"HDU {name} has data of shape {data.shape}, but no table says what its images are: "
+            f"{bands_name}, EBOUNDS (energy bins) or ENERGIES (energies of nodes)"
+        )
     if data.shape[:-2] != shape or data.ndim < 2:
         raise ValueError(
             f"HDU {name} has data of shape {data.shape}, but the axes of {bands_name} make "
             f"{(*shape, 'ny', 'nx')}"
         )
-    data = _reordered(data, orders)
+    data = _reordered(data.astype(data.dtype.newbyteorder("="), copy=False), orders)
     if "MASK" in name.upper():
         data = data != 0
     geom = WcsGeom(_celestial_wcs(hdu, cache), data.shape[-2:], axes)
-    return FitsArray(data, axes, geom, _unit(hdu.header.get("BUNIT", ""), name))
+    return FitsArray(data, axes, geom, unit_of(str(hdu.header.get("BUNIT", "")), name))
+
+
+def _axes_of(hdulist: fits.HDUList, hdu: Any) -> tuple[str, list[MapAxis], list[NDArray[np.int64]]]:
+    """Table with the axes of a map, the axes, and in which order their bins are in the file."""
+    name = str(hdu.header.get("BANDSHDU", f"{hdu.name}_BANDS"))
+    if name in hdulist:
+        return (name, *read_axes(hdulist[name]))
+    planes = hdu.header.get("NAXIS3") if hdu.is_image else None
+    tables = [table for table in ("EBOUNDS", "ENERGIES") if planes and table in hdulist]
+    for table in sorted(tables, key=lambda table: len(hdulist[table].data) != planes):
+        axis, order = energy_axis(hdulist, table)
+        return table, [axis], [order]
+    return name, [], []
+
+
+def energy_axis(hdulist: fits.HDUList, name: str) -> tuple[MapAxis, NDArray[np.int64]]:
+    """Axis of a table EBOUNDS ("energy") or ENERGIES ("energy_true"), and its rows in their order.
+
+    Raises
+    ------
+    ValueError
+        If the columns are missing, have no unit that is known or make no axis.
+    """
+    hdu = hdulist[name]
+    columns = {str(c).upper(): str(c) for c in getattr(hdu, "columns", fits.ColDefs([])).names}
+    wanted = ["E_MIN", "E_MAX"] if name == "EBOUNDS" else ["ENERGY"]
+    if missing := [column for column in wanted if column not in columns]:
+        raise ValueError(f"HDU {name} has no column {' and no '.join(missing)}")
+    values = [np.asarray(hdu.data[columns[column]], np.float64) for column in wanted]
+    unit = hdu.columns[columns[wanted[0]]].unit
+    if name == "EBOUNDS" and not unit:
+        raise ValueError(f"column E_MIN of HDU {name} has no unit; write it, as TUNIT (keV, MeV)")
+    order = np.argsort(values[0], kind="stable")
+    with naming(f"HDU {name}"):
+        if name == "EBOUNDS":
+            unit = unit_of(unit, name)
+            bins = np.stack(values)[:, order]
+            return bins_axis(bins, name="energy", unit=unit, interp="log"), order
+        # Tools of Fermi write no unit, and mean MeV.
+        unit = unit_of(unit or "MeV", name)
+        nodes = values[0][order]
+        axis = MapAxis.from_nodes(nodes, name="energy_true", unit=unit, interp="log")
+        return axis, order
 
 
 def _read_table(hdu: fits.BinTableHDU, axes: list[MapAxis]) -> tuple[NDArray[Any], u.UnitBase]:
@@ -125,7 +190,7 @@ def _read_table(hdu: fits.BinTableHDU, axes: list[MapAxis]) -> tuple[NDArray[Any
     if column.size != np.prod(shape, dtype=int):
         raise ValueError(f"HDU {hdu.name} has {column.size} rows, but its axes make {shape} bins")
     data = column.astype(column.dtype.newbyteorder("=")).reshape(shape)
-    return data, _unit(hdu.columns["DATA"].unit or "", hdu.name)
+    return data, unit_of(hdu.columns["DATA"].unit or "", hdu.name)
 
 
 def _check_numbers(data: NDArray[Any], name: str) -> None:
@@ -141,7 +206,7 @@ def _reordered(data: NDArray[Any], orders: list[NDArray[np.int64]]) -> NDArray[A
     return data
 
 
-def _read_axes(hdu: Any) -> tuple[list[MapAxis], list[NDArray[np.int64]]]:
+def read_axes(hdu: Any) -> tuple[list[MapAxis], list[NDArray[np.int64]]]:
     """Axes of increasing bins, the fastest first, and in which order these stand in the file."""
     if not isinstance(hdu, fits.BinTableHDU) or not len(hdu.data):
         raise ValueError(f"HDU {hdu.name} is no table with a row for each bin")
@@ -213,14 +278,12 @@ def bins_axis(bins: NDArray[np.float64], *, name: str, unit: u.UnitBase, interp:
 
 def column_unit(hdu: fits.BinTableHDU, column: str) -> u.UnitBase:
     """Unit of a column; ValueError if it is not known."""
-    return _unit(hdu.columns[column].unit or "", hdu.name)
+    return unit_of(hdu.columns[column].unit or "", hdu.name)
 
 
-def _unit(text: str, name: str) -> u.UnitBase:
-    try:
-        return u.Unit(text)
-    except (ValueError, TypeError):
-        raise ValueError(f"the unit {text!r} of HDU {name} is not known") from None
+def celestial_geom(hdu: Any) -> WcsGeom:
+    """Pixels of an image HDU, whatever further axes it has."""
+    return WcsGeom(_celestial_wcs(hdu, None), hdu.data.shape[-2:])
 
 
 def _celestial_wcs(hdu: Any, cache: dict[Any, WCS] | None) -> WCS:
@@ -232,7 +295,8 @@ def _celestial_wcs(hdu: Any, cache: dict[Any, WCS] | None) -> WCS:
             axes = axes[:1]
         if key in _WCS_NAMES or (stem in _WCS_KEYS and all(axis in ("1", "2") for axis in axes)):
             _check_card(hdu.name, key, value, stem)
-            cards.append((key, value))
+            # The old name of a keyword, about which astropy would warn.
+            cards.append((key.replace("RADECSYS", "RADESYS"), value))
     identity = tuple(cards)
     if cache is not None and identity in cache:
         return cache[identity]

@@ -21,6 +21,7 @@ from jaxprof.io.fitsfile import fits_file, read_table
 from jaxprof.io.fitsmaps import FitsArray, array_to_hdus, map_to_hdus, read_array
 from jaxprof.io.fitsmaps import read_map as read_map
 from jaxprof.io.integrity import write_fits
+from jaxprof.io.otherfiles import what_it_is
 from jaxprof.io.paths import atomic_write, known_extension
 from jaxprof.irf import EDispKernelMap, EDispMap, IRFMap, PSFMap, RecoPSFMap
 from jaxprof.user_warning import warn_user
@@ -66,7 +67,7 @@ def read_map_dataset(
 
 def _parts(hdulist: fits.HDUList, on_off: bool) -> dict[str, Any]:
     names = [hdu.name for hdu in hdulist]
-    _check_kind(names, on_off)
+    _check_kind(hdulist, names, on_off)
     parts: dict[str, Any] = {"name": _name(hdulist[0].header)}
     cache: dict[Any, WCS] = {}
     for part in MAPS + (MAPS_ON_OFF if on_off else ()):
@@ -97,12 +98,15 @@ def _name(header: fits.Header) -> str | None:
     return name
 
 
-def _check_kind(names: list[str], on_off: bool) -> None:
+def _check_kind(hdulist: fits.HDUList, names: list[str], on_off: bool) -> None:
     known = [part.upper() for part in (*MAPS, *MAPS_ON_OFF, "edisp", "psf")]
-    if not any(name in known for name in names):
+    # Other tools call their images COUNTS, too; their energies are elsewhere.
+    has_axes = any(name.endswith("_BANDS") for name in names)
+    other = not has_axes and {"EBOUNDS", "ENERGIES", "THETA", "CTHETABOUNDS"} & set(names)
+    if other or not any(name in known for name in names):
         raise ValueError(
-            f"not a map dataset: none of the HDUs {names} is COUNTS, EXPOSURE or another "
-            "of its maps"
+            f"not a map dataset: none of the HDUs {names} is COUNTS, EXPOSURE or another of its "
+            f"maps, with its axes; {what_it_is(hdulist)}"
         )
     is_on_off = any(part.upper() in names for part in MAPS_ON_OFF)
     if is_on_off and not on_off:

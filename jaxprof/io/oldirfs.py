@@ -14,6 +14,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from jaxprof.io.fitsfile import check_heap
 from jaxprof.io.fitsmaps import bins_axis, column_unit, read_map
 from jaxprof.irf import EDispKernelMap, PSFMap
 from jaxprof.irf.kernel import ROUND, psf_from_kernel
@@ -41,7 +42,30 @@ def read_edisp_matrix(hdulist: fits.HDUList) -> EDispKernelMap:
     number = matrix.columns.names.index("F_CHAN") + 1
     # gammapy counts channels from 0 and says so; where nothing is said it means the same.
     lowest = int(matrix.header.get(f"TLMIN{number}", 0))
-    data = np.zeros((len(matrix.data), len(bounds.data)))
+    data = matrix_rows(matrix, len(bounds.data), lowest)
+    return EDispKernelMap(data[rows][:, channels], energy, true)
+
+
+def matrix_rows(matrix: Any, n_channels: int, lowest: int) -> NDArray[np.float64]:
+    """Redistribution matrix (n_true, n_channels) of a table of groups of channels (OGIP).
+
+    Parameters
+    ----------
+    matrix : HDU
+        Table with the columns N_GRP, F_CHAN, N_CHAN and MATRIX.
+    n_channels : int
+        Number of channels.
+    lowest : int
+        Number of the first channel.
+
+    Raises
+    ------
+    ValueError
+        If columns are missing, or a group is beyond the channels or the values.
+    """
+    _need(matrix, ("N_GRP", "F_CHAN", "N_CHAN", "MATRIX"))
+    check_heap(matrix)
+    data = np.zeros((len(matrix.data), n_channels))
     for index, row in enumerate(matrix.data):
         values = np.atleast_1d(row["MATRIX"])
         groups = zip(np.atleast_1d(row["F_CHAN"]), np.atleast_1d(row["N_CHAN"]), strict=False)
@@ -50,12 +74,12 @@ def read_edisp_matrix(hdulist: fits.HDUList) -> EDispKernelMap:
             low, n = int(first) - lowest, int(n)
             if n < 0 or low < 0 or low + n > data.shape[1] or start + n > len(values):
                 raise ValueError(
-                    f"row {index} of HDU {EDISP} has {n} values from channel {low} (counted from "
-                    f"0), but there are {data.shape[1]} channels and {len(values)} values"
+                    f"row {index} of HDU {matrix.name} has {n} values from channel {low} (counted "
+                    f"from 0), but there are {data.shape[1]} channels and {len(values)} values"
                 )
             data[index, low : low + n] = values[start : start + n]
             start += n
-    return EDispKernelMap(data[rows][:, channels], energy, true)
+    return data
 
 
 def read_psf_kernel(

@@ -291,6 +291,23 @@ class MapAxis:
         return f"MapAxis({self._name!r}, {self.nbin} bins, {span}, interp={self._interp!r})"
 
 
+class MapAxes(list[MapAxis]):
+    """Axes of a map, the fastest first, by number or by name: ``axes["energy"]``."""
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        for axis in self:
+            if axis.name == key:
+                return axis
+        raise ValueError(f"no axis {key!r}; the axes are {self.names}")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the axes."""
+        return [axis.name for axis in self]
+
+
 def _check_increasing(values: NDArray[np.float64], what: str, minimum: int) -> None:
     if values.size < minimum:
         raise ValueError(f"{what}: at least {minimum} values are needed, got {values.size}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales, wcs_to_celestial_frame
 from numpy.typing import ArrayLike, NDArray
 
-from jaxprof.sky.axes import MapAxis
+from jaxprof.sky.axes import MapAxes, MapAxis
 from jaxprof.sky.closed import closed_wcs, whole_turn
 from jaxprof.sky.pixel_solid_angles import map_solid_angles, pixel_solid_angles
 
@@ -62,7 +62,7 @@ class WcsGeom:
             raise ValueError(f"shape must be two positive integers (ny, nx), got {shape}")
         self.wcs = wcs
         self.npix_shape = (int(shape[0]), int(shape[1]))
-        self.axes = list(axes)
+        self.axes = axes
         self._solid_angle: u.Quantity | None = None
         self._kept: dict[str, Any] = {}
 
@@ -130,6 +130,15 @@ class WcsGeom:
         return cls(wcs, (ny, nx), axes)
 
     @property
+    def axes(self) -> MapAxes:
+        """Further axes, the fastest first, by number or name: ``geom.axes["energy"]``."""
+        return self._axes
+
+    @axes.setter
+    def axes(self, axes: Iterable[MapAxis]) -> None:
+        self._axes = MapAxes(axes)
+
+    @property
     def data_shape(self) -> tuple[int, ...]:
         """Shape of the data, ``(n_axis_last, ..., n_axis_first, ny, nx)``."""
         return (*(axis.nbin for axis in reversed(self.axes)), *self.npix_shape)
@@ -167,10 +176,7 @@ class WcsGeom:
 
     def axis(self, name: str) -> MapAxis:
         """The axis of a name; ValueError if there is none."""
-        for axis in self.axes:
-            if axis.name == name:
-                return axis
-        raise ValueError(f"no axis {name!r}; the axes are {[axis.name for axis in self.axes]}")
+        return self.axes[name]
 
     def to_image(self) -> WcsGeom:
         """The same pixels without further axes."""
@@ -245,6 +251,60 @@ class WcsGeom:
         """Sky positions of the pixel centres, shape ``(ny, nx)``."""
         y, x = np.indices(self.npix_shape)
         return pixel_to_skycoord(x, y, self.wcs)
+
+    def separation(self, center: SkyCoord) -> Angle:
+        """Angular distances of the pixel centres from a position, shape ``(ny, nx)``."""
+        return self.get_coord().separation(center)
+
+    def region_mask(self, regions: Any, inside: bool = True) -> Any:
+        """Pixels whose centre is in any of some regions.
+
+        Parameters
+        ----------
+        regions : SkyRegion, Regions or iterable of SkyRegion
+            Sky regions.
+        inside : bool
+            False for the pixels outside all of them.
+
+        Returns
+        -------
+        mask : WcsNDMap
+            Of booleans, the same at all energies.
+
+        Raises
+        ------
+        ValueError
+            If a region is none that is known.
+        """
+        from jaxprof.sky.masks import region_mask
+
+        return region_mask(self, regions, inside)
+
+    def energy_mask(
+        self, energy_min: Any = None, energy_max: Any = None, round_to_edge: bool = False
+    ) -> Any:
+        """Bins that lie in an energy range as a whole.
+
+        Parameters
+        ----------
+        energy_min, energy_max : `~astropy.units.Quantity` or str, optional
+            The range; None leaves an end open.
+        round_to_edge : bool
+            Whether to round the ends to the nearest edges of bins first.
+
+        Returns
+        -------
+        mask : WcsNDMap
+            Of booleans.
+
+        Raises
+        ------
+        ValueError
+            If there is no energy axis, or an end is no energy.
+        """
+        from jaxprof.sky.masks import energy_mask
+
+        return energy_mask(self, energy_min, energy_max, round_to_edge=round_to_edge)
 
     def pixel_coordinates(self, coord: SkyCoord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Zero-based pixel coordinates (x, y) of sky positions; NaN off the projection."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import Any, Self
 
 import numpy as np
 from astropy import units as u
@@ -10,11 +11,14 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from jaxprof.sky.arithmetic import MapArithmetic
 from jaxprof.sky.geometry import WcsGeom
 
 
-class WcsNDMap:
+class WcsNDMap(MapArithmetic):
     """Image or cube on the sky.
+
+    Maps can be added, subtracted, multiplied, divided and compared, see `MapArithmetic`.
 
     Parameters
     ----------
@@ -47,10 +51,110 @@ class WcsNDMap:
         self.data: NDArray[Any] = array
         self.unit = u.Unit(unit)
 
-    @property
-    def quantity(self) -> u.Quantity:
-        """Data with unit."""
-        return self.data << self.unit
+    @classmethod
+    def create(
+        cls, skydir: Any = None, *, unit: Any = "", dtype: Any = float, **kwargs: Any
+    ) -> Self:
+        """Map of zeros around a sky position.
+
+        Parameters
+        ----------
+        skydir, **kwargs
+            As for `WcsGeom.create`: ``npix`` or ``width``, ``binsz``, ``frame``, ``proj`` and
+            ``axes``.
+        unit : str or `~astropy.units.Unit`
+            Unit of the data.
+        dtype : data type
+            Such as bool for a mask.
+        """
+        geom = WcsGeom.create(skydir, **kwargs)
+        return cls(geom, np.zeros(geom.data_shape, dtype), unit)
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike[str],
+        hdu: str | None = None,
+        *,
+        position: SkyCoord | None = None,
+        width: Any = None,
+    ) -> Self:
+        """Read an image or cube: counts, exposures, masks, templates, of any projection.
+
+        Parameters
+        ----------
+        path : str or path-like
+            FITS file, gzipped or not; ``$VARIABLES`` and ``~`` are expanded. The energies of a cube
+            are in a table "<HDU>_BANDS" (gammapy), EBOUNDS (bins; gtbin, ctools) or ENERGIES (nodes
+            of an axis "energy_true"; gtexpcube2, diffuse models). HEALPix maps (the extra
+            "healpix") become maps on the same pixels in the projection HPX, NaN where there is
+            none; see `jaxprof.sky.healpix`.
+        hdu : str, optional
+            Name of the image; the first one by default.
+        position, width : SkyCoord and angle, optional
+            Of a HEALPix map only the pixels within half this width of a position are taken.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            "<file>: what is wrong", if it holds no such map, or is damaged.
+        """
+        from jaxprof.io.wcsmap import read_wcs_map
+
+        geom, data, unit = read_wcs_map(path, hdu, position, width)
+        return cls(geom, data, unit)
+
+    @classmethod
+    def from_healpix(
+        cls,
+        values: Any,
+        *,
+        nside: int,
+        pixels: Any = None,
+        nest: bool = False,
+        frame: str = "icrs",
+        axes: Any = (),
+        unit: Any = "",
+    ) -> Self:
+        """Map of HEALPix pixels, whole or partial; see `jaxprof.sky.healpix.HealpixMap`.
+
+        Returns
+        -------
+        map : WcsNDMap
+            In the projection HPX, whose pixels are those of HEALPix; NaN where there is none.
+        """
+        from jaxprof.sky.healpix import HealpixMap
+
+        map_ = HealpixMap(values, nside, pixels, nest, frame, tuple(axes), unit).to_wcs()
+        return cls(map_.geom, map_.data, map_.unit)
+
+    def write(
+        self, path: str | os.PathLike[str], overwrite: bool = False, hdu: str | None = None
+    ) -> None:
+        """Write the map to a FITS file that gammapy reads, too.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Ends in ".fits" or ".fits.gz"; ``$VARIABLES`` and ``~`` are expanded.
+        overwrite : bool
+            Whether an existing file may be replaced. The file appears in one step or not at all.
+        hdu : str, optional
+            Name of the image, IMAGE or MASK by default. Those with MASK in their name are read as
+            masks.
+
+        Raises
+        ------
+        OSError
+            FileExistsError if the file exists and `overwrite` is false.
+        ValueError
+            For another extension.
+        """
+        from jaxprof.io.wcsmap import write_wcs_map
+
+        write_wcs_map(self, path, hdu or ("MASK" if self.is_mask else "IMAGE"), overwrite=overwrite)
 
     @property
     def is_mask(self) -> bool:
