@@ -145,7 +145,7 @@ def plot_command(
                 stem = stem.removesuffix(ending)
             output = f"{stem}_{shown}.png"
         kind = known_extension(output, (".png", ".pdf", ".svg"))[1:]
-        figure, ax = plt.subplots(figsize=(8.0, 4.8), layout="constrained")
+        figure, ax = plt.subplots(figsize=(7.0, 4.4), layout="constrained")
         along = "projected-distance" if axis == "distance" else "energy"
         profile.plot(ax=ax, sed_type=shown, axis_name=along)
         if scan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import astropy.units as u
@@ -10,7 +10,6 @@ import astropy.units as u
 from jaxprof.cli.config import Loaded
 from jaxprof.cli.sections import FORWARD_ONLY
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
-from jaxprof.estimators.configuration import ProfileEstimator
 from jaxprof.estimators.joint import ForwardFoldingProfileEstimator
 from jaxprof.estimators.separate import FluxProfileEstimator
 from jaxprof.io.kinds import read_dataset, read_regions
@@ -24,7 +23,7 @@ from jaxprof.sky.regions import (
     make_sector_sky_regions,
 )
 
-_MAKERS = {
+_MAKERS: dict[str, Callable[..., list[Any]]] = {
     "boxes": make_orthogonal_rectangle_sky_regions,
     "annuli": make_concentric_annulus_sky_regions,
     "grid": make_grid_rectangle_sky_regions,
@@ -65,7 +64,7 @@ def make_regions(loaded: Loaded, datasets: Sequence[MapDataset]) -> list[Any]:
 
 def make_estimator(
     loaded: Loaded, datasets: Sequence[MapDataset], regions: list[Any]
-) -> ProfileEstimator:
+) -> FluxProfileEstimator | ForwardFoldingProfileEstimator:
     """The estimator with all its options."""
     config, document = loaded.config, loaded.document
     with document.at("spectral_model"):
@@ -102,9 +101,8 @@ def _sources(loaded: Loaded) -> list[SkyModel]:
     for index, source in enumerate(loaded.config.estimator.sources or ()):
         with loaded.document.at("estimator", "sources", index):
             where = source.position
-            spatial = PointSpatialModel(
-                lon_0=u.Quantity(where.lon), lat_0=u.Quantity(where.lat), frame=where.frame
-            )
+            coordinates = {"lon_0": u.Quantity(where.lon), "lat_0": u.Quantity(where.lat)}
+            spatial = PointSpatialModel(**coordinates | {"frame": where.frame})
             spectrum = _spectrum(source.spectral_model)
             found.append(SkyModel(spectrum, spatial, name=source.name, free=source.free))
     return found

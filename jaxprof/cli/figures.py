@@ -72,7 +72,7 @@ def image(figure: Any, kind: str) -> bytes:
 
 
 def _drawn(draw: Callable[[Any], Any]) -> Any:
-    figure, ax = plt.subplots(figsize=(8.0, 4.8), layout="constrained")
+    figure, ax = plt.subplots(figsize=(7.0, 4.4), layout="constrained")
     draw(ax)
     return figure
 
@@ -106,7 +106,6 @@ def _map(profile: FluxProfile, dataset: MapDataset) -> Any:
     counts = dataset.counts
     if counts is None:
         raise ValueError(f"dataset {dataset.name!r} has no counts to draw")
-    plt.figure(figsize=(8.0, 5.5), layout="constrained")
     ax = plot_map(counts.sum_over_axes(), stretch="sqrt", add_cbar=True)
     if profile.regions is not None:
         plot_regions(profile.regions, ax=ax, edgecolor="white", linewidth=0.8)

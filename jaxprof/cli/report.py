@@ -35,6 +35,7 @@ section { margin: 0 0 1.25rem; padding: 1.1rem 1.25rem; background: var(--card);
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr));
   gap: 1.25rem; }
 figure { margin: 0; }
+figure:first-child { grid-column: 1 / -1; width: 100%; max-width: 50rem; justify-self: center; }
 img { display: block; width: 100%; height: auto; background: #fff; border-radius: .25rem; }
 figcaption { margin-top: .4rem; color: var(--soft); font-size: .9rem; }
 .scroll { overflow-x: auto; }
@@ -42,7 +43,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .3rem .8rem .3rem 0; vertical-align: top; border-bottom: 1px solid var(--line); }
 table.values { white-space: nowrap; }
 table.values th { font-weight: 600; }
-table.values td:last-child, table.values th:last-child { text-align: left; padding-left: .4rem; }
+table.values th { white-space: normal; vertical-align: bottom; }
 table.facts th { font-weight: 600; white-space: nowrap; }
 table.facts td { overflow-wrap: anywhere; }
 table.facts { width: 100%; } table.facts th { width: 12rem; }

@@ -171,8 +171,8 @@ def _write(
         else:
             profile.write(written[-1], overwrite=overwrite)
     for name, (_, figure) in drawn.items():
-        for kind in outputs.figures:
-            write(f"_{name}.{kind}", image(figure, kind))
+        for ending in outputs.figures:
+            write(f"_{name}.{ending}", image(figure, ending))
     text = yaml.safe_dump(loaded.resolved(), sort_keys=False, allow_unicode=True)
     write("_config.yaml", text.encode())
     record = record | {"config_as_given": loaded.document.text}

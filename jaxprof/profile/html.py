@@ -78,9 +78,12 @@ def profile_table(profile: FluxProfile, sed_type: str = "flux", max_rows: int | 
     suffixes = [s for s in _HEADS if f"{sed_type}{s}" in profile.available_quantities]
     unit = profile[sed_type].unit
     heads = [*names, f"{axis.name} [{axis.unit}]" if axis.unit else axis.name, "energy"]
-    heads += [_HEADS[s].format(sed=sed_type) + f" [{unit}]" * (not s) for s in suffixes]
-    extra = [n for n in ("counts", "npred", "sqrt_ts") if n in profile.available_quantities]
-    heads += [*extra, "status"]
+    heads += [
+        "status",
+        *(_HEADS[s].format(sed=sed_type) + f" [{unit}]" * (not s) for s in suffixes),
+    ]
+    extra = [n for n in ("sqrt_ts", "counts", "npred") if n in profile.available_quantities]
+    heads += extra
     fluxes = [np.asarray(profile[f"{sed_type}{s}"].data) for s in suffixes]
     others = [np.asarray(profile[name].data) for name in extra]
     # Counts of several data sets have an axis more.
@@ -91,9 +94,9 @@ def profile_table(profile: FluxProfile, sed_type: str = "flux", max_rows: int | 
         for g in range(profile.shape[1]):
             row = [profile.quantities["name"][b]] if names else []
             row += [f"{axis.min[b]:.4g} to {axis.max[b]:.4g}", energies[g]]
+            row += [Status(int(profile.status[b, g])).label]
             row += [number(array[b, g]) for array in fluxes]
-            row += [number(array[b, g], 4) for array in others]
-            rows.append([*row, Status(int(profile.status[b, g])).label])
+            rows.append([*row, *(f"{array[b, g]:.5g}" for array in others)])
     return table(heads, rows, max_rows=max_rows)
 
 
