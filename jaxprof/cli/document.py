@@ -23,7 +23,7 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+\Z"),
     list("-+.0123456789"),
 )
 
@@ -105,10 +105,10 @@ def parse_document(text: str, path: str) -> Document:
     ConfigError
         If it is no YAML, no mapping, or has a key twice.
     """
-    loader = _Loader(text)
+    lines: dict[Location, int] = {(): 1}
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
-        lines: dict[Location, int] = {(): 1}
         if node is not None:
             _collect(node, (), lines, path, frozenset())
         data = None if node is None else loader.construct_document(node)
@@ -122,8 +122,6 @@ def parse_document(text: str, path: str) -> Document:
             raise
         said = " ".join(str(error).split())
         raise ConfigError(f"{path}:1: not valid YAML: {said}") from error
-    finally:
-        loader.dispose()
     if not isinstance(data, dict):
         found = "nothing" if data is None else f"a {type(data).__name__}"
         raise ConfigError(

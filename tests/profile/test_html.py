@@ -52,11 +52,13 @@ def test_a_profile_shows_the_fluxes_of_its_bins():
     head = next(row for row in page.rows if "status" in row)
     rows = page.rows[page.rows.index(head) + 1 :]
     assert len(rows) == profile.norm.size
-    at = head.index("flux [1 / (s cm2)]") if "flux [1 / (s cm2)]" in head else 2
+    at = next(n for n, text in enumerate(head) if text.startswith("flux ["))
     flux = np.array([float(row[at]) for row in rows]).reshape(profile.shape)
     np.testing.assert_allclose(flux, profile.flux.value, rtol=6e-3)
-    assert [row[-1] for row in rows] == [Status(s).label for s in profile.status.ravel()]
-    assert {"counts", "npred"} & set(head) or "sqrt_ts" in head
+    assert [row[head.index("status")] for row in rows] == [
+        Status(s).label for s in profile.status.ravel()
+    ]
+    assert {"upper limit", "sqrt_ts", "counts", "npred"} <= set(head)
     few = Page(profile_table(profile, "eflux", max_rows=3))
     assert len(few.rows) == 5 and few.rows[-1] == [f"... and {profile.norm.size - 3} more rows"]
 
@@ -73,7 +75,7 @@ def test_names_of_users_are_text():
     data, _ = fitted()
     fit = core.fit_norms(data)
     page = Page(fit._repr_html_())
-    assert page.rows[2][-1] == "(4, 2)" or ["shape", "(4, 2)"] in page.rows
+    assert ["shape", "(4, 2)"] in page.rows
     assert any(row[-1] == "fully masked" for row in page.rows)
 
 
