@@ -19,7 +19,7 @@ def escaped(value: Any) -> str:
 def number(value: Any, digits: int = 3) -> str:
     """A number with few digits; "nan" where there is none."""
     value = float(value)
-    return f"{value:.{digits}g}" if math.isfinite(value) else str(value)
+    return f"{value:#.{digits}g}".rstrip(".") if math.isfinite(value) else str(value)
 
 
 def facts(rows: Mapping[str, Any]) -> str:

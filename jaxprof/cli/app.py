@@ -23,9 +23,10 @@ from jaxprof.cli.initial import initial_config
 from jaxprof.cli.messages import Log
 from jaxprof.cli.run import in_folder, run, write_csv
 from jaxprof.io.kinds import read_dataset, read_file
-from jaxprof.io.paths import known_extension
+from jaxprof.io.paths import known_extension, stem
 from jaxprof.io.textfile import write_bytes
 from jaxprof.profile import FluxProfile
+from jaxprof.profile.html import profile_rows
 
 _SED_TYPES = ("dnde", "e2dnde", "flux", "eflux", "likelihood")
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
@@ -118,10 +119,11 @@ def info_command(path: str) -> None:
         found = read_file(path)
         click.echo(str(found))
         if isinstance(found, FluxProfile):
-            table = found.to_table(sed_type=_flux(found), formatted=True)
-            for name in [n for n in table.colnames if table[n].ndim > 2]:
-                table.remove_column(name)  # matrices and scans
-            click.echo("\n".join(table.pformat(max_lines=-1, max_width=-1)))
+            heads, rows = profile_rows(found, _flux(found))
+            widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+            for row in (heads, *rows):
+                cells = (text.rjust(width) for text, width in zip(row, widths, strict=True))
+                click.echo("  ".join(cells))
 
 
 @app.command("plot")
@@ -140,10 +142,7 @@ def plot_command(
         profile = _profile(path)
         shown = sed_type or _flux(profile)
         if output is None:
-            stem = Path(path).name
-            for ending in (".gz", ".fits", ".ecsv"):
-                stem = stem.removesuffix(ending)
-            output = f"{stem}_{shown}.png"
+            output = f"{stem(Path(path).name)}_{shown}.png"
         kind = known_extension(output, (".png", ".pdf", ".svg"))[1:]
         figure, ax = plt.subplots(figsize=(7.0, 4.4), layout="constrained")
         along = "projected-distance" if axis == "distance" else "energy"

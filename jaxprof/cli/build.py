@@ -13,6 +13,7 @@ from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.estimators.joint import ForwardFoldingProfileEstimator
 from jaxprof.estimators.separate import FluxProfileEstimator
 from jaxprof.io.kinds import read_dataset, read_regions
+from jaxprof.io.paths import stem
 from jaxprof.models.spatial import PointSpatialModel
 from jaxprof.models.spectral import spectral_model_from_dict
 from jaxprof.sky.models import SkyModel
@@ -38,7 +39,9 @@ def read_datasets(loaded: Loaded) -> list[MapDataset]:
     found = []
     for index, entry in enumerate(loaded.config.datasets):
         with loaded.document.at("datasets", index):
-            dataset = read_dataset(loaded.path(entry.path), entry.name)
+            path = loaded.path(entry.path)
+            # Files of gammapy have no name, and a random one would not be reproducible.
+            dataset = read_dataset(path, entry.name or stem(path.name))
             dataset.check()
             found.append(dataset)
     return found

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from string import Template
 
 import numpy as np
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.datasets.summary import energy_text
+from jaxprof.io.paths import stem
 
 _TEMPLATE = Template("""\
 # Configuration of a flux profile. Run it with: jaxprof profile THIS_FILE
@@ -108,7 +110,7 @@ def initial_config(dataset: MapDataset, path: str) -> str:
     kind = "; likelihood is then per region" if isinstance(dataset, MapDatasetOnOff) else ""
     return _TEMPLATE.substitute(
         path=_quoted(path),
-        name=_quoted(dataset.name),
+        name=_quoted(stem(Path(path).name)),
         width=f"{width:.4g}",
         height=f"{height:.4g}",
         pixel=f"{dataset.geom.pixel_scales.to_value('deg').max():.3g}",

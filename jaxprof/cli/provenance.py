@@ -44,7 +44,7 @@ def provenance(inputs: list[Path]) -> dict[str, Any]:
     """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
+        "command": ["jaxprof", *sys.argv[1:]],
         "versions": versions(),
         "platform": platform.platform(),
         "device": device(),

@@ -41,6 +41,7 @@ STATUS_MEANING: dict[Status, str] = {
 """What the outcome of a fit means for the reader of its numbers."""
 
 _HEADS = {"": "{sed}", "_err": "error", "_errn": "errn", "_errp": "errp", "_ul": "upper limit"}
+_DIGITS = {"sqrt_ts": ".2f", "counts": ".6g", "npred": ".1f"}
 
 
 def energy_ranges(profile: FluxProfile) -> list[str]:
@@ -71,8 +72,23 @@ def profile_facts(profile: FluxProfile) -> dict[str, str]:
     }
 
 
-def profile_table(profile: FluxProfile, sed_type: str = "flux", max_rows: int | None = None) -> str:
-    """Table of the fluxes with their errors and limits, a row for each bin and energy group."""
+def profile_rows(profile: FluxProfile, sed_type: str) -> tuple[list[str], list[list[str]]]:
+    """Fluxes with their errors and limits in words.
+
+    Parameters
+    ----------
+    profile : FluxProfile
+        The profile.
+    sed_type : {"dnde", "e2dnde", "flux", "eflux"}
+        What to show.
+
+    Returns
+    -------
+    heads : list of str
+        What the columns are.
+    rows : list of list of str
+        A row for each bin and energy group.
+    """
     axis = profile.axis
     names = [] if "name" not in profile.quantities else ["name"]
     suffixes = [s for s in _HEADS if f"{sed_type}{s}" in profile.available_quantities]
@@ -82,7 +98,7 @@ def profile_table(profile: FluxProfile, sed_type: str = "flux", max_rows: int | 
         "status",
         *(_HEADS[s].format(sed=sed_type) + f" [{unit}]" * (not s) for s in suffixes),
     ]
-    extra = [n for n in ("sqrt_ts", "counts", "npred") if n in profile.available_quantities]
+    extra = [name for name in _DIGITS if name in profile.available_quantities]
     heads += extra
     fluxes = [np.asarray(profile[f"{sed_type}{s}"].data) for s in suffixes]
     others = [np.asarray(profile[name].data) for name in extra]
@@ -92,11 +108,18 @@ def profile_table(profile: FluxProfile, sed_type: str = "flux", max_rows: int | 
     rows = []
     for b in range(profile.shape[0]):
         for g in range(profile.shape[1]):
-            row = [profile.quantities["name"][b]] if names else []
+            row = [str(profile.quantities["name"][b])] if names else []
             row += [f"{axis.min[b]:.4g} to {axis.max[b]:.4g}", energies[g]]
             row += [Status(int(profile.status[b, g])).label]
             row += [number(array[b, g]) for array in fluxes]
-            rows.append([*row, *(f"{array[b, g]:.5g}" for array in others)])
+            digits = zip(extra, others, strict=True)
+            rows.append(row + [f"{array[b, g]:{_DIGITS[name]}}" for name, array in digits])
+    return heads, rows
+
+
+def profile_table(profile: FluxProfile, sed_type: str = "flux", max_rows: int | None = None) -> str:
+    """`profile_rows` as HTML."""
+    heads, rows = profile_rows(profile, sed_type)
     return table(heads, rows, max_rows=max_rows)
 
 

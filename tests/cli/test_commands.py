@@ -50,6 +50,21 @@ def test_init_proposes_what_can_be_loaded(folder):
     assert all(f"\n{key}:" in Path("config.yaml").read_text() for key in loaded.resolved())
 
 
+def test_an_on_off_dataset_is_known_as_one(folder):
+    from jaxprof.cli.initial import initial_config
+
+    dataset = read_file("gc.fits.gz")
+    background = dataset.background
+    parts = {"counts": dataset.counts, "exposure": dataset.exposure, "edisp": dataset.edisp}
+    parts |= {"counts_off": background.copy(data=np.full(background.data.shape, 5.0))}
+    parts |= {"acceptance": background.copy(data=np.ones(background.data.shape))}
+    parts |= {"acceptance_off": background.copy(data=np.full(background.data.shape, 4.0))}
+    jaxprof.MapDatasetOnOff(**parts).write("on_off.fits")
+    found = read_file("on_off.fits", name="mine")
+    assert type(found) is jaxprof.MapDatasetOnOff and found.name == "mine"
+    assert "likelihood is then per region" in initial_config(found, "on_off.fits")
+
+
 @pytest.mark.parametrize("command", ["info", "plot", "init"])
 def test_files_that_are_damaged(folder, command):
     content = Path("gc.fits.gz").read_bytes()
