@@ -71,10 +71,8 @@ def compute(reference: Mapping[str, Any]) -> dict[str, jaxprof.FluxProfile]:
     )
     options: dict[str, Any] = {
         "energy_edges": problem["group_edges"] * u.TeV,
-        "spectral_model": jaxprof.PowerLawSpectralModel(
-            index=problem["index"],
-            amplitude=problem["amplitude"] * u.Unit("cm-2 s-1 TeV-1"),
-            reference=1 * u.TeV,
+        "spectral_model": jaxprof.PowerLawSpectralModel().replace(
+            index=problem["index"], amplitude=problem["amplitude"], reference=1.0
         ),
     }
     separate = jaxprof.FluxProfileEstimator(regions, selection_optional="ul", **options)

@@ -4,13 +4,44 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 
 import jaxprof
 from jaxprof import core
 from jaxprof.html import facts, table, titled
 from jaxprof.likelihood.data import Status
+from jaxprof.profile import FluxProfile
 from jaxprof.profile.html import STATUS_MEANING, profile_table
-from tests.profile_factory import fitted, make_profile
+from jaxprof.sky.regions import profile_axis
+
+REGIONS = jaxprof.make_concentric_annulus_sky_regions(
+    SkyCoord(0, 0, unit="deg", frame="galactic"), radius_max="2 deg", nbin=5
+)
+STATUS = np.array([[0, 0], [0, 1], [3, 0], [0, 2]])
+
+
+def make_profile():
+    """Four bins and two groups, of made-up numbers."""
+    norm = np.arange(1.0, 9.0).reshape(4, 2)
+    excess = np.stack([norm, 2 * norm], axis=-1)
+    return FluxProfile(
+        {
+            "norm": norm,
+            "norm_err": 0.1 * norm,
+            "norm_ul": norm + 1,
+            "ts": norm**2,
+            "status": STATUS,
+            "success": STATUS < 3,
+            "counts": excess,
+            "npred": excess + 0.5,
+            "npred_excess": excess,
+        },
+        axis=profile_axis(REGIONS),
+        energy_edges=[[0.01, 0.1], [0.1, 0.5]],
+        reference_model=jaxprof.PowerLawSpectralModel(index=2.2),
+        regions=REGIONS,
+        dataset_names=("a", "b"),
+    )
 
 
 class Page(HTMLParser):
@@ -59,6 +90,8 @@ def test_a_profile_shows_the_fluxes_of_its_bins():
         Status(s).label for s in profile.status.ravel()
     ]
     assert {"upper limit", "sqrt_ts", "counts", "npred"} <= set(head)
+    counts = [float(row[head.index("counts")]) for row in rows]
+    np.testing.assert_array_equal(counts, 3 * profile.norm.ravel())  # of both datasets
     few = Page(profile_table(profile, "eflux", max_rows=3))
     assert len(few.rows) == 5 and few.rows[-1] == [f"... and {profile.norm.size - 3} more rows"]
 
@@ -72,8 +105,8 @@ def test_names_of_users_are_text():
     dataset = jaxprof.MapDataset(name=name)
     page = Page(dataset._repr_html_())
     assert ["Name", name] in page.rows
-    data, _ = fitted()
-    fit = core.fit_norms(data)
+    values = dict.fromkeys(("norm", "norm_err", "stat", "stat_null", "ts"), np.ones((4, 2)))
+    fit = core.NormFit(**values, status=STATUS)
     page = Page(fit._repr_html_())
     assert ["shape", "(4, 2)"] in page.rows
     assert any(row[-1] == "fully masked" for row in page.rows)
@@ -105,8 +138,7 @@ def test_a_fit_shows_its_parameters(batched):
 
 
 def test_an_estimator_shows_its_options():
-    regions = make_profile().regions
     for kind in (jaxprof.FluxProfileEstimator, jaxprof.ForwardFoldingProfileEstimator):
-        page = Page(kind(regions, n_sigma_ul=3)._repr_html_())
+        page = Page(kind(REGIONS, n_sigma_ul=3)._repr_html_())
         assert ["n_sigma_ul", "3"] in page.rows
         assert {row[0] for row in page.rows} == set(kind._options())
