@@ -21,7 +21,7 @@ from jaxprof.datasets.folding import exposure_on_counts, true_energies_in_use
 from jaxprof.datasets.from_files import FromOtherFiles
 from jaxprof.datasets.gti import gti_table
 from jaxprof.datasets.operations import DatasetOperations
-from jaxprof.datasets.summary import dataset_summary
+from jaxprof.datasets.summary import dataset_html, dataset_summary
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
 from jaxprof.irf.gammapy import as_irf
 from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
@@ -388,6 +388,9 @@ class MapDataset(FromOtherFiles, DatasetOperations):
 
     def __str__(self) -> str:
         return dataset_summary(self)
+
+    def _repr_html_(self) -> str:
+        return dataset_html(self)
 
     def __repr__(self) -> str:
         parts = [part for part in self._counts_like if getattr(self, part) is not None]

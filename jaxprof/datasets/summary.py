@@ -1,4 +1,4 @@
-"""What a dataset holds, in words."""
+"""What a dataset holds, in words and in HTML."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import numpy as np
 from astropy import units as u
 from numpy.typing import NDArray
 
+from jaxprof.html import facts, titled
 from jaxprof.sky import MapAxis
 
 if TYPE_CHECKING:
     from jaxprof.datasets import MapDataset
 
 
-def dataset_summary(dataset: MapDataset) -> str:
-    """Summary of a dataset.
+def dataset_facts(dataset: MapDataset) -> list[dict[str, str]]:
+    """What a dataset holds: name, counts, exposure, axes and mask, responses.
 
     Parameters
     ----------
@@ -24,8 +25,8 @@ def dataset_summary(dataset: MapDataset) -> str:
 
     Returns
     -------
-    text : str
-        Counts, exposure, axes, mask and responses, in lines of "key : value".
+    list of dict
+        Keys and values that belong together.
     """
     blocks = [{"Name": dataset.name}]
     if dataset.has_geom:
@@ -41,10 +42,21 @@ def dataset_summary(dataset: MapDataset) -> str:
             "Models": ", ".join(m.name for m in dataset.models) or "none",
         }
     )
+    return blocks
+
+
+def dataset_html(dataset: MapDataset) -> str:
+    """`dataset_facts` as HTML, for notebooks."""
+    rows = {key: value for part in dataset_facts(dataset) for key, value in part.items()}
+    return titled(type(dataset).__name__, facts(rows))
+
+
+def dataset_summary(dataset: MapDataset) -> str:
+    """`dataset_facts` in lines of "key : value", under the name of the class."""
     title = type(dataset).__name__
     lines = [title, "-" * len(title)]
-    for block in blocks:
-        lines += ["", *(f"  {key:<24s}: {value}" for key, value in block.items())]
+    for part in dataset_facts(dataset):
+        lines += ["", *(f"  {key:<24s}: {value}" for key, value in part.items())]
     return "\n".join(lines)
 
 
@@ -98,7 +110,7 @@ def _binning(dataset: MapDataset, mask: NDArray[np.bool_]) -> dict[str, str]:
     used = np.flatnonzero(mask.any(axis=(1, 2)))
     if 0 < used.size < axis.nbin:
         low, high = axis.edges[used[0]], axis.edges[used[-1] + 1]
-        rows["Energy inside mask"] = f"{_energy(low)} to {_energy(high)}"
+        rows["Energy inside mask"] = f"{energy_text(low)} to {energy_text(high)}"
     return rows
 
 
@@ -106,7 +118,7 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if float(value).is_integer() else f"{value:.2f}"
 
 
-def _energy(value: u.Quantity) -> str:
+def energy_text(value: u.Quantity) -> str:
     """Energy in the unit that makes it a number between 1 and 1000."""
     for unit in ("PeV", "TeV", "GeV", "MeV", "keV"):
         if value.to_value(unit) >= 0.9995:
@@ -115,7 +127,7 @@ def _energy(value: u.Quantity) -> str:
 
 
 def _span(axis: MapAxis) -> str:
-    return f"{_energy(axis.edges[0])} to {_energy(axis.edges[-1])}"
+    return f"{energy_text(axis.edges[0])} to {energy_text(axis.edges[-1])}"
 
 
 def _class_name(part: object) -> str:

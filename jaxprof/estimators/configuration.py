@@ -26,6 +26,7 @@ from jaxprof.estimators.options import (
     source_names,
     switch,
 )
+from jaxprof.html import facts, titled
 from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.region_view import LIKELIHOODS
@@ -145,12 +146,19 @@ class ProfileEstimator(KnownAttributes):
     def spectrum(self, model: Any) -> None:
         self.spectral_model = model
 
-    def __str__(self) -> str:
-        shown = {
+    def _shown(self) -> dict[str, Any]:
+        """The options as they are shown to the user."""
+        return {
             **{name: getattr(self, name) for name in self._options()},
             "regions": f"{len(self.regions)} {type(self.regions[0]).__name__}, ...",
             "selection_optional": list(self.selection_optional),
         }
+
+    def _repr_html_(self) -> str:
+        return titled(type(self).__name__, facts(self._shown()))
+
+    def __str__(self) -> str:
+        shown = self._shown()
         width = max(map(len, shown)) + 1
         lines = [f"{name:{width}}: {shown[name]}" for name in sorted(shown)]
         return "\n".join([type(self).__name__, "-" * len(type(self).__name__), "", *lines])

@@ -11,6 +11,7 @@ import numpy as np
 from astropy.table import Table
 from scipy import special
 
+from jaxprof.html import facts, table, titled
 from jaxprof.inference.law_fit import law_curve
 from jaxprof.inference.parameters import is_traced
 from jaxprof.io.lawfit import law_table, read_law_table, write_law_table
@@ -264,6 +265,20 @@ class ModelFit:
             For what is no such file.
         """
         return read_law_table(filename)
+
+    def _repr_html_(self) -> str:
+        if np.ndim(self.stat) or isinstance(self.stat, jax.core.Tracer):
+            return titled(type(self).__name__, facts({"fits": np.shape(self.stat)}))
+        head, *rest = str(self).split("\n")
+        names, good = ("parameter", "value", "error", "unit"), rest[0].partition(": ")
+        known = {good[0]: good[2]}
+        if self.against is not None:
+            known[f"against {type(self.against.model).__name__}"] = str(self.comparison)
+        rows = [
+            (row["name"], f"{row['value']:.6g}", f"{row['error']:.2g}", row["unit"])
+            for row in _rows(self)
+        ]
+        return titled(head, facts(known), table(names, rows))
 
     def __str__(self) -> str:
         if np.ndim(self.stat) or isinstance(self.stat, jax.core.Tracer):

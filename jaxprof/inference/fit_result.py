@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxprof.html import facts, table, titled
 from jaxprof.likelihood.data import Status
 
 
@@ -64,15 +65,26 @@ class Fit:
         """Whether the parameters are estimates: status ok or boundary."""
         return self.status <= Status.BOUNDARY
 
-    def __str__(self) -> str:
-        if np.ndim(self.stat) or isinstance(self.stat, jax.core.Tracer):
-            return repr(self)
+    def _rows(self) -> list[tuple[str, str, str]]:
+        """Name, value and error of each parameter, in words."""
         values, errors = (
             np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
             for tree in (self.params, self.errors)
         )
+        rows = zip(self.names, values, errors, self.fixed, strict=True)
+        return [(n, f"{v:.6g}", "fixed" if f else f"+- {e:.2g}") for n, v, e, f in rows]
+
+    def _title(self) -> str:
+        return f"{type(self).__name__}: {Status(int(self.status)).label}, stat {self.stat:.6g}"
+
+    def __str__(self) -> str:
+        if np.ndim(self.stat) or isinstance(self.stat, jax.core.Tracer):
+            return repr(self)
         width = max(map(len, self.names))
-        lines = [f"{type(self).__name__}: {Status(int(self.status)).label}, stat {self.stat:.6g}"]
-        for name, value, error, fixed in zip(self.names, values, errors, self.fixed, strict=True):
-            lines.append(f"{name:{width}}  {value:.6g} {'fixed' if fixed else f'+- {error:.2g}'}")
-        return "\n".join(lines)
+        lines = [f"{name:{width}}  {value} {error}" for name, value, error in self._rows()]
+        return "\n".join([self._title(), *lines])
+
+    def _repr_html_(self) -> str:
+        if np.ndim(self.stat) or isinstance(self.stat, jax.core.Tracer):
+            return titled(type(self).__name__, facts({"fits": np.shape(self.stat)}))
+        return titled(self._title(), table(("parameter", "value", "error"), self._rows()))

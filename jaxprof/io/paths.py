@@ -90,6 +90,11 @@ def known_extension(path: str | os.PathLike[str], extensions: Iterable[str]) -> 
     )
 
 
+def stem(name: str) -> str:
+    """Name of a file of this package without its extension, "a" of "a.fits.gz"."""
+    return re.sub(r"(?i)\.(fits?(\.gz)?|ecsv)$", "", name)
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """Write a file entirely or not at all.

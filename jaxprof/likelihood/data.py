@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprof.html import facts, table, titled
+
 
 class Status(IntEnum):
     """Outcome of the fit of one bin and group; the first three are successes."""
@@ -123,6 +125,26 @@ class NormFit:
     stat_null: Any
     ts: Any
     status: Any
+
+    def _repr_html_(self) -> str:
+        norms = [getattr(self, name) for name in ("norm", "norm_err", "ts")]
+        rows = []
+        if not isinstance(self.status, jax.core.Tracer) and np.ndim(self.status) == 2:
+            for at in np.ndindex(np.shape(self.status)):
+                values = (f"{float(array[at]):.4g}" for array in norms)
+                rows.append([*at, *values, Status(int(self.status[at])).label])
+        heads = ("bin", "group", "norm", "norm_err", "ts", "status")
+        shown = table(heads, rows, max_rows=20) if rows else ""
+        return titled(type(self).__name__, facts(status_facts(self.status)), shown)
+
+
+def status_facts(status: Any) -> dict[str, Any]:
+    """How many fits there are, and how they ended, for HTML."""
+    if isinstance(status, jax.core.Tracer):
+        return {"shape": np.shape(status), "status": "traced"}
+    codes, counts = np.unique(np.asarray(status), return_counts=True)
+    found = (f"{n} {Status(int(c)).label}" for c, n in zip(codes, counts, strict=True))
+    return {"shape": np.shape(status), "status": ", ".join(found)}
 
 
 def blocks(data: Data) -> tuple[Block, ...]:

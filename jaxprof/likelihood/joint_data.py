@@ -20,6 +20,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jaxprof.html import facts, titled
+from jaxprof.likelihood.data import status_facts
 
 
 @jax.tree_util.register_dataclass
@@ -200,3 +204,7 @@ class JointFit:
     status: Any
     converged: Any
     other_minimum: Any
+
+    def _repr_html_(self) -> str:
+        known = {"parameters": np.shape(self.values), **status_facts(self.status)}
+        return titled(type(self).__name__, facts(known | {"stat": self.stat}))

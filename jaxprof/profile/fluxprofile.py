@@ -26,6 +26,7 @@ from jaxprof.profile.checks import (
     selected_indices,
 )
 from jaxprof.profile.figures import ProfileFigures
+from jaxprof.profile.html import profile_html
 from jaxprof.profile.joint import JointAccess, cut_groups, cut_matrices
 from jaxprof.profile.limits import map_data, upper_limits_from_data, upper_limits_from_scan
 from jaxprof.profile.quantities import (
@@ -465,6 +466,9 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
 
     def __str__(self) -> str:
         return describe(self)
+
+    def _repr_html_(self) -> str:
+        return profile_html(self)
 
     def __repr__(self) -> str:
         return f"<FluxProfile: {self.shape[0]} bins, {self.shape[1]} energy groups>"

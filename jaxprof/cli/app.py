@@ -1,0 +1,187 @@
+"""The commands of ``jaxprof``.
+
+Exit codes: 0, all is well; 1, the configuration or the data are wrong, or a file exists; 2, wrong
+usage; 3, all is written, but some bins have no estimate.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+import matplotlib
+import matplotlib.pyplot as plt
+
+import jaxprof
+from jaxprof.cli.config import load_config
+from jaxprof.cli.figures import image
+from jaxprof.cli.initial import initial_config
+from jaxprof.cli.messages import Log
+from jaxprof.cli.run import in_folder, run, write_csv
+from jaxprof.io.kinds import read_dataset, read_file
+from jaxprof.io.paths import known_extension, stem
+from jaxprof.io.textfile import write_bytes
+from jaxprof.profile import FluxProfile
+from jaxprof.profile.html import profile_rows
+
+_SED_TYPES = ("dnde", "e2dnde", "flux", "eflux", "likelihood")
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+_quiet = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+_file = click.argument("path", metavar="FILE", type=click.Path())
+
+
+def _sed_type(**options: Any) -> Callable[[Any], Any]:
+    return click.option("--sed-type", type=click.Choice(_SED_TYPES), **options)
+
+
+def _errors_said(command: Callable[..., None]) -> Callable[..., None]:
+    """Errors of values and files, one a line, and exit code 1."""
+
+    @wraps(command)
+    def wrapped(**arguments: Any) -> None:
+        try:
+            command(**arguments)
+        except (ValueError, OSError) as error:
+            for line in (str(error) or type(error).__name__).splitlines():
+                click.echo(f"jaxprof: error: {line}", err=True)
+            raise SystemExit(1) from None
+
+    return wrapped
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0, all is well; 1, the configuration or the data are wrong, or a file "
+    "exists; 2, wrong usage; 3, all is written, but some bins have no estimate.",
+)
+@click.version_option(jaxprof.__version__, prog_name="jaxprof")
+def app() -> None:
+    """Flux profiles of gamma-ray data."""
+    # Figures go into files: no display is needed.
+    matplotlib.use("Agg")
+
+
+@app.command("profile")
+@click.argument("config", metavar="CONFIG", type=click.Path())
+@click.option("--output", "-o", metavar="FOLDER", help="Write there, not where CONFIG says.")
+@_overwrite
+@_quiet
+@click.option("--progress", is_flag=True, help="Say when each step begins and what it took.")
+@_errors_said
+def profile_command(
+    config: str, output: str | None, overwrite: bool, quiet: bool, progress: bool
+) -> None:
+    """Make the profile that a CONFIG file describes.
+
+    Writes the profile, its figures, a report, the configuration and the provenance, and prints
+    their paths.
+    """
+    loaded = in_folder(load_config(config), output)
+    log = Log(quiet=quiet, progress=progress and not quiet)
+    written, code = run(loaded, log, overwrite=overwrite)
+    for path in written:
+        click.echo(path)
+    raise SystemExit(code)
+
+
+@app.command("init")
+@_file
+@click.option("--output", "-o", metavar="CONFIG", help="Write there, not to the terminal.")
+@_overwrite
+@_quiet
+@_errors_said
+def init_command(path: str, output: str | None, overwrite: bool, quiet: bool) -> None:
+    """Propose a configuration for the dataset in FILE, with a comment for each key."""
+    with Log(quiet=quiet).collected():
+        dataset = read_dataset(path)
+    named = path
+    if output is not None and not os.path.isabs(os.path.expandvars(os.path.expanduser(path))):
+        # The configuration's paths are relative to itself.
+        named = os.path.relpath(path, os.path.dirname(output) or ".")
+    text = initial_config(dataset, named)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_bytes(output, text.encode(), overwrite=overwrite)
+        click.echo(output)
+
+
+@app.command("info")
+@_file
+@_errors_said
+def info_command(path: str) -> None:
+    """Say what is in FILE, a profile or a dataset."""
+    with Log().collected():
+        found = read_file(path)
+        click.echo(str(found))
+        if isinstance(found, FluxProfile):
+            heads, rows = profile_rows(found, _flux(found))
+            widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+            for row in (heads, *rows):
+                cells = (text.rjust(width) for text, width in zip(row, widths, strict=True))
+                click.echo("  ".join(cells))
+
+
+@app.command("plot")
+@_file
+@_sed_type(help="What to draw; by default what the file is for, or flux.")
+@click.option("--axis", type=click.Choice(["distance", "energy"]), default="distance")
+@click.option("--scan", is_flag=True, help="Draw the likelihood scans as well (one energy group).")
+@click.option("--output", "-o", metavar="IMAGE", help="PNG, PDF or SVG; FILE_flux.png by default.")
+@_overwrite
+@_errors_said
+def plot_command(
+    path: str, sed_type: str | None, axis: str, scan: bool, output: str | None, overwrite: bool
+) -> None:
+    """Draw the profile in FILE."""
+    with Log().collected():
+        profile = _profile(path)
+        shown = sed_type or _flux(profile)
+        if output is None:
+            output = f"{stem(Path(path).name)}_{shown}.png"
+        kind = known_extension(output, (".png", ".pdf", ".svg"))[1:]
+        figure, ax = plt.subplots(figsize=(7.0, 4.4), layout="constrained")
+        along = "projected-distance" if axis == "distance" else "energy"
+        profile.plot(ax=ax, sed_type=shown, axis_name=along)
+        if scan:
+            profile.plot_ts_profiles(ax=ax, sed_type=shown)
+        write_bytes(output, image(figure, kind), overwrite=overwrite)
+        plt.close(figure)
+    click.echo(output)
+
+
+@app.command("convert")
+@_file
+@click.argument("output", metavar="OUTPUT", type=click.Path())
+@_sed_type(help="What norms are written as.")
+@_overwrite
+@_errors_said
+def convert_command(path: str, output: str, sed_type: str | None, overwrite: bool) -> None:
+    """Write the profile in FILE as OUTPUT: .fits, .fits.gz, .ecsv or .csv.
+
+    A CSV has a row for each bin and energy group.
+    """
+    with Log().collected():
+        profile = _profile(path)
+        ending = known_extension(output, (".fits", ".fits.gz", ".ecsv", ".csv"))
+        if ending == ".csv":
+            shown = sed_type or _flux(profile)
+            write_csv(profile, Path(output), sed_type=shown, overwrite=overwrite)
+        else:
+            profile.write(output, sed_type=sed_type, overwrite=overwrite)
+    click.echo(output)
+
+
+def _profile(path: str) -> FluxProfile:
+    found = read_file(path)
+    if not isinstance(found, FluxProfile):
+        raise ValueError(f"{path}: a dataset, not a flux profile; `jaxprof init` makes a profile")
+    return found
+
+
+def _flux(profile: FluxProfile) -> str:
+    return "flux" if profile.sed_type_init == "likelihood" else profile.sed_type_init

@@ -1,0 +1,112 @@
+"""The figures of a run, by name."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from jaxprof.datasets import MapDataset
+from jaxprof.plotting import plot_map, plot_regions
+from jaxprof.profile import FluxProfile
+from jaxprof.profile.html import energy_ranges
+
+
+def figures(
+    profile: FluxProfile, datasets: Sequence[MapDataset], sed_type: str
+) -> dict[str, tuple[str, Any]]:
+    """Draw what there is to show of a profile.
+
+    Parameters
+    ----------
+    profile : FluxProfile
+        The profile.
+    datasets : sequence of MapDataset
+        What it was fitted to; the map shows the first.
+    sed_type : {"dnde", "e2dnde", "flux", "eflux"}
+        What fluxes are shown as.
+
+    Returns
+    -------
+    dict of str to (str, Figure)
+        Caption and figure by name: the flux, the counts, the map with the regions, and where the
+        profile has them the likelihood scans and the correlation of the norms of each group.
+    """
+    made = {
+        sed_type: (
+            "Flux in each bin, with errors; upper limits where the significance is below "
+            f"{profile.sqrt_ts_threshold_ul:g} sigma.",
+            _drawn(lambda ax: profile.plot(ax=ax, sed_type=sed_type)),
+        )
+    }
+    if "npred" in profile.quantities:
+        made["counts"] = ("Predicted and observed counts.", _drawn(lambda ax: _counts(profile, ax)))
+    if datasets:
+        made["map"] = ("Counts of the first dataset, and the bins.", _map(profile, datasets[0]))
+    if profile.has_stat_profiles:
+        caption = "Likelihood scans: how far the fit statistic is above its minimum"
+        made |= _of_groups(
+            "scan", caption, profile, lambda group, ax: _scans(profile, group, sed_type, ax)
+        )
+    if "norm_covariance" in profile.quantities:
+        caption = "Correlation of the norms of all bins"
+        made |= _of_groups(
+            "correlation",
+            caption,
+            profile,
+            lambda group, ax: profile.plot_correlation(group=group, ax=ax),
+        )
+    return made
+
+
+def image(figure: Any, kind: str) -> bytes:
+    """A figure as the content of a file; `kind` is "png", "pdf" or "svg"."""
+    stream = io.BytesIO()
+    # No time of creation: the same figure is the same file.
+    meta = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+    figure.savefig(stream, format=kind, dpi=150, metadata=meta)
+    return stream.getvalue()
+
+
+def _drawn(draw: Callable[[Any], Any]) -> Any:
+    figure, ax = plt.subplots(figsize=(7.0, 4.4), layout="constrained")
+    draw(ax)
+    return figure
+
+
+def _counts(profile: FluxProfile, ax: Any) -> None:
+    for name in ("npred", "counts"):
+        if name in profile.quantities:
+            profile[name].plot(ax=ax)
+    ax.set_ylabel("Counts per bin")
+
+
+def _of_groups(
+    name: str, caption: str, profile: FluxProfile, draw: Callable[[int, Any], Any]
+) -> dict[str, tuple[str, Any]]:
+    """A figure for each energy group."""
+    made = {}
+    for group, energies in enumerate(energy_ranges(profile)):
+        key = name if profile.shape[1] == 1 else f"{name}_{group}"
+        made[key] = (f"{caption}, {energies}.", _drawn(partial(draw, group)))
+    return made
+
+
+def _scans(profile: FluxProfile, group: int, sed_type: str, ax: Any) -> None:
+    part = profile.slice_by_idx({"energy": [group]})
+    part.plot(ax=ax, sed_type=sed_type, color="tab:orange")
+    part.plot_ts_profiles(ax=ax, sed_type=sed_type)
+    ax.set_yscale("linear")
+
+
+def _map(profile: FluxProfile, dataset: MapDataset) -> Any:
+    counts = dataset.counts
+    if counts is None:
+        raise ValueError(f"dataset {dataset.name!r} has no counts to draw")
+    ax = plot_map(counts.sum_over_axes(), stretch="sqrt", add_cbar=True)
+    if profile.regions is not None:
+        plot_regions(profile.regions, ax=ax, edgecolor="white", linewidth=0.8)
+    return ax.figure

@@ -1,0 +1,60 @@
+"""What the command line says: logs and warnings on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import click
+
+
+@dataclass
+class Log:
+    """Steps and warnings of a run.
+
+    Attributes
+    ----------
+    quiet : bool
+        Whether nothing but errors is said.
+    progress : bool
+        Whether each step says when it begins, and how long it took.
+    warnings : list of str
+        Texts of the warnings so far, each once.
+    """
+
+    quiet: bool = False
+    progress: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        """Write a line to stderr."""
+        if not self.quiet:
+            click.echo(f"jaxprof: {text}", err=True)
+
+    @contextlib.contextmanager
+    def step(self, number: int, total: int, text: str) -> Iterator[None]:
+        """One step of a run; warnings within are said and kept."""
+        start = time.perf_counter()
+        if self.progress:
+            self.say(f"[{number}/{total}] {text} ...")
+        with self.collected():
+            yield
+        if self.progress:
+            self.say(f"[{number}/{total}] {text}: {time.perf_counter() - start:.1f} s")
+
+    @contextlib.contextmanager
+    def collected(self) -> Iterator[None]:
+        """Warnings within are said in one line each, and kept; other than the user's are not."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                yield
+            finally:
+                for warning in caught:
+                    text = " ".join(str(warning.message).split())
+                    if issubclass(warning.category, UserWarning) and text not in self.warnings:
+                        self.warnings.append(text)
+                        self.say(f"warning: {text}")

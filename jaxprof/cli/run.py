@@ -1,0 +1,185 @@
+"""``jaxprof profile``: from a configuration to files."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import yaml
+from astropy.table import Table, vstack
+
+from jaxprof.cli.build import make_estimator, make_regions, read_datasets
+from jaxprof.cli.config import Loaded
+from jaxprof.cli.figures import figures, image
+from jaxprof.cli.messages import Log
+from jaxprof.cli.provenance import provenance
+from jaxprof.cli.report import report
+from jaxprof.cli.sections import Config
+from jaxprof.io.paths import atomic_write
+from jaxprof.io.textfile import write_bytes
+from jaxprof.profile import FluxProfile
+from jaxprof.profile.html import status_counts
+
+SOME_FAILED = 3
+"""Exit code where everything is written and some bins have no estimate."""
+_STEPS = 5
+
+
+def in_folder(loaded: Loaded, folder: str | None) -> Loaded:
+    """The same configuration with another folder for its outputs, relative to the current one."""
+    if folder is None:
+        return loaded
+    outputs = loaded.config.outputs.model_copy(update={"folder": os.path.abspath(folder)})
+    config: Config = loaded.config.model_copy(update={"outputs": outputs})
+    return replace(loaded, config=config)
+
+
+def run(loaded: Loaded, log: Log, *, overwrite: bool = False) -> tuple[list[Path], int]:
+    """Make a profile and write all that was asked for.
+
+    Parameters
+    ----------
+    loaded : Loaded
+        The configuration.
+    log : Log
+        Where steps and warnings go.
+    overwrite : bool
+        Whether existing files may be replaced.
+
+    Returns
+    -------
+    paths : list of Path
+        What was written.
+    code : int
+        Exit code: 0, or `SOME_FAILED`.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the configuration or the data are wrong, or a file exists.
+    """
+    document, outputs = loaded.document, loaded.config.outputs
+    folder, inputs = loaded.path(outputs.folder), _inputs(loaded)
+    with document.at("outputs"):
+        _check_targets(folder, outputs.name, inputs, overwrite)
+    start = time.perf_counter()
+    with log.step(1, _STEPS, f"read {len(loaded.config.datasets)} datasets"):
+        datasets = read_datasets(loaded)
+    record = provenance(inputs)
+    with log.step(2, _STEPS, "make regions and estimator"):
+        regions = make_regions(loaded, datasets)
+        estimator = make_estimator(loaded, datasets, regions)
+    with log.step(3, _STEPS, f"fit {len(regions)} bins"), document.at():
+        profile = estimator.run(datasets)
+    record["seconds"] = round(time.perf_counter() - start, 2)
+    bins = {status.label: count for status, count in status_counts(profile).items()}
+    code = 0 if np.all(profile.success) else SOME_FAILED
+    record |= {"bins": bins, "warnings": log.warnings, "exit_code": code}
+    with log.step(4, _STEPS, "draw figures"):
+        drawn = figures(profile, datasets, outputs.sed_type)
+    with log.step(5, _STEPS, f"write into {folder}"), document.at("outputs"):
+        folder.mkdir(parents=True, exist_ok=True)
+        written = _write(loaded, profile, drawn, record, overwrite)
+    for _, figure in drawn.values():
+        plt.close(figure)
+    if code:
+        log.say("some bins have no estimate: " + ", ".join(f"{n} {k}" for k, n in bins.items()))
+    return written, code
+
+
+def _inputs(loaded: Loaded) -> list[Path]:
+    found = [loaded.path(entry.path) for entry in loaded.config.datasets]
+    if loaded.config.regions.file is not None:
+        found.append(loaded.path(loaded.config.regions.file))
+    return [path for path in found if path.is_file()]
+
+
+def _check_targets(folder: Path, name: str, inputs: Sequence[Path], overwrite: bool) -> None:
+    """Refuse what could not be written in the end, before anything is computed."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"folder {folder} is a file; name a folder")
+    own = {path.resolve() for path in inputs}
+    existing = [
+        path for path in (sorted(folder.iterdir()) if folder.is_dir() else []) if _is(path, name)
+    ]
+    for path in existing:
+        if path.resolve() in own:
+            raise ValueError(f"{path} is an input; give the outputs another name or folder")
+    if existing and not overwrite:
+        raise FileExistsError(
+            f"{existing[0]} exists already; give --overwrite, or the outputs another name or folder"
+        )
+
+
+def _is(path: Path, name: str) -> bool:
+    """Whether a file may be one of a run's outputs."""
+    rest = path.name.removeprefix(name)
+    own = (".fits", ".ecsv", ".csv", ".html", ".yaml", ".json", ".png", ".pdf", ".svg")
+    return rest != path.name and rest[:1] in ("_", ".") and rest.endswith(own)
+
+
+def long_table(profile: FluxProfile, sed_type: str) -> Table:
+    """Table with a row for each bin and energy group, without vectors: for CSV."""
+    parts = []
+    for group in range(profile.shape[1]):
+        part = profile.slice_by_idx({"energy": [group]}).to_table(sed_type=sed_type)
+        part.add_column(np.full(len(part), group), name="group", index=0)
+        part.add_column(np.arange(len(part)), name="bin", index=0)
+        part.meta.clear()
+        parts.append(part)
+    return vstack(parts)
+
+
+def write_csv(
+    profile: FluxProfile, path: Path, *, sed_type: str = "flux", overwrite: bool = False
+) -> None:
+    """Write `long_table` as CSV; units stand in the names of the columns."""
+    table = long_table(profile, sed_type)
+    for name in table.colnames:
+        if table[name].unit is not None:
+            table.rename_column(name, f"{name} [{table[name].unit}]")
+    with atomic_write(path, overwrite=overwrite) as temporary:
+        table.write(temporary, format="ascii.csv")
+
+
+def _write(
+    loaded: Loaded,
+    profile: FluxProfile,
+    drawn: Mapping[str, tuple[str, Any]],
+    record: dict[str, Any],
+    overwrite: bool,
+) -> list[Path]:
+    outputs = loaded.config.outputs
+    base = str(loaded.path(outputs.folder) / outputs.name)
+    written = []
+
+    def write(ending: str, content: bytes) -> None:
+        written.append(Path(base + ending))
+        write_bytes(written[-1], content, overwrite=overwrite)
+
+    for kind in outputs.formats:
+        written.append(Path(f"{base}.{kind}"))
+        if kind == "csv":
+            write_csv(profile, written[-1], sed_type=outputs.sed_type, overwrite=overwrite)
+        else:
+            profile.write(written[-1], overwrite=overwrite)
+    for name, (_, figure) in drawn.items():
+        for ending in outputs.figures:
+            write(f"_{name}.{ending}", image(figure, ending))
+    text = yaml.safe_dump(loaded.resolved(), sort_keys=False, allow_unicode=True)
+    write("_config.yaml", text.encode())
+    record = record | {"config_as_given": loaded.document.text}
+    if outputs.report:
+        shown = {name: (caption, image(f, "png")) for name, (caption, f) in drawn.items()}
+        page = report(profile, shown, record, title=outputs.name, sed_type=outputs.sed_type)
+        write("_report.html", page.encode())
+    record["outputs"] = [path.name for path in written]
+    write("_provenance.json", json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+    return written
