@@ -13,6 +13,8 @@ from jaxprof.inference.fit_result import Fit as Fit
 from jaxprof.inference.influence import influence as influence
 from jaxprof.inference.model_fit import fit as fit
 from jaxprof.inference.model_fit import random_starts as random_starts
+from jaxprof.inference.named_intervals import Intervals as Intervals
+from jaxprof.inference.named_intervals import intervals as intervals
 from jaxprof.inference.profiled import ProfileLimits as ProfileLimits
 from jaxprof.inference.profiled import limits as limits
 from jaxprof.inference.profiled import scan as scan

@@ -23,6 +23,8 @@ from jaxprof.estimators.options import (
     profile_regions,
     switch,
 )
+from jaxprof.inference.levels import confidence_level, two_sided_sigma
+from jaxprof.inference.named_intervals import KINDS
 from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.reduce.separate import LIKELIHOODS
 from jaxprof.sky.regions import profile_axis
@@ -39,6 +41,7 @@ COMMON_CHECKS: dict[str, Callable[[Any], Any]] = {
     "n_sigma": partial(positive, "n_sigma"),
     "n_sigma_ul": partial(positive, "n_sigma_ul"),
     "n_sigma_sensitivity": partial(positive, "n_sigma_sensitivity"),
+    "interval": partial(one_of, "interval", valid=KINDS),
     "selection_optional": optional_selection,
     "sum_over_energy_groups": partial(switch, "sum_over_energy_groups"),
     "norm": norm_parameter,
@@ -59,6 +62,7 @@ class ProfileEstimator(KnownAttributes):
     n_sigma: float
     n_sigma_ul: float
     n_sigma_sensitivity: float
+    interval: str
     selection_optional: tuple[str, ...]
     sum_over_energy_groups: bool
     norm: NormParameter
@@ -76,6 +80,8 @@ class ProfileEstimator(KnownAttributes):
         n_sigma: float = 1,
         n_sigma_ul: float = 2,
         n_sigma_sensitivity: float = 5,
+        interval: str = "profile",
+        cl: float | None = None,
         selection_optional: str | Iterable[str] | None = None,
         sum_over_energy_groups: bool = False,
         norm: NormParameter | Mapping[str, Any] | None = None,
@@ -92,6 +98,8 @@ class ProfileEstimator(KnownAttributes):
             )
         if spectral_model is not None and spectrum is not None:
             raise ValueError("give spectral_model or spectrum (its older name), not both")
+        if cl is not None and n_sigma_ul != 2:
+            raise ValueError(f"give cl or n_sigma_ul, not both: got {cl} and {n_sigma_ul}")
         options = {
             "regions": regions,
             "spectral_model": spectral_model if spectral_model is not None else spectrum,
@@ -99,6 +107,7 @@ class ProfileEstimator(KnownAttributes):
             "n_sigma": n_sigma,
             "n_sigma_ul": n_sigma_ul,
             "n_sigma_sensitivity": n_sigma_sensitivity,
+            "interval": interval,
             "selection_optional": selection_optional,
             "sum_over_energy_groups": sum_over_energy_groups,
             "norm": norm,
@@ -108,10 +117,21 @@ class ProfileEstimator(KnownAttributes):
         }
         for name, value in options.items():
             setattr(self, name, value)
+        if cl is not None:
+            self.cl = cl
 
     @classmethod
     def _options(cls) -> tuple[str, ...]:
         return (*COMMON_CHECKS, "mask_policy", "reference_solid_angle")
+
+    @property
+    def cl(self) -> float:
+        """Confidence level of the upper limits, ``n_sigma_ul`` as a probability: 2 is 0.9545."""
+        return confidence_level(n_sigma=self.n_sigma_ul)
+
+    @cl.setter
+    def cl(self, level: float) -> None:
+        self.n_sigma_ul = two_sided_sigma(confidence_level(level))
 
     @property
     def spectrum(self) -> Any:
@@ -142,6 +162,7 @@ class ProfileEstimator(KnownAttributes):
             n_sigma=self.n_sigma,
             n_sigma_ul=self.n_sigma_ul,
             n_sigma_sensitivity=self.n_sigma_sensitivity,
+            interval=self.interval,
             scan_values=self.norm.values(),
         )
 

@@ -19,6 +19,7 @@ from jaxprof.estimators.fit_warnings import (
     warn_no_sensitivity,
     without_background,
 )
+from jaxprof.estimators.limits import interval_meta, named_limits
 from jaxprof.estimators.options import dataset_list, one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.inference.fit import fit_norms
@@ -62,6 +63,14 @@ class FluxProfileEstimator(ProfileEstimator):
         Number of standard deviations of ``norm_err``, ``norm_errn`` and ``norm_errp``.
     n_sigma_ul : float
         Number of standard deviations of the upper limits (2: 95.45 %, two-sided).
+    cl : float, optional
+        The same as a probability, such as 0.95; whatever `interval`, an interval has the
+        probability ``cl`` of its kind, that of ``n_sigma_ul`` standard deviations.
+    interval : {"profile", "one-sided", "bounded", "feldman-cousins", "cls", "bayesian"}
+        Kind of the upper limits, see `jaxprof.intervals`. Norms of the default may be negative, and
+        so may be their limits; "bounded", "feldman-cousins", "cls" and "bayesian" are those of
+        norms that are not. Kinds with two ends have the lower one as ``norm_ll``. ``norm_errn`` and
+        ``norm_errp`` are those of "profile" always.
     n_sigma_sensitivity : float
         Significance of the sensitivity.
     selection_optional : list of str or "all", optional
@@ -106,8 +115,9 @@ class FluxProfileEstimator(ProfileEstimator):
 
     A norm may be negative, and then its upper limit may be too, where counts are far below their
     background: it is the end of an interval around the norm, and no limit on a flux. A warning says
-    so. With ``norm={"min": 0}`` it is above zero. Limits end at bounds of the norm: ``norm_ul`` is
-    the bound where that comes first, and ``norm_errn`` or ``norm_errp`` is NaN then.
+    so. With ``interval="bounded"``, or ``norm={"min": 0}``, it is above zero. Limits of the default
+    kind end at bounds of the norm: ``norm_ul`` is the bound where that comes first, and
+    ``norm_errn`` or ``norm_errp`` is NaN then.
 
     Where the background is zero, any count is infinitely significant: ``ts`` compares with a floor
     of 1e-25 expected counts, as gammapy's does, and ``norm_sensitivity`` is NaN, with warnings.
@@ -254,8 +264,12 @@ class FluxProfileEstimator(ProfileEstimator):
         """
         datasets = dataset_list(datasets)
         with jax.enable_x64(True):
-            reduction = self._reduction(self._with_models(datasets))
+            given = self._with_models(datasets)
+            reduction = self._reduction(given)
             quantities = self._quantities(reduction)
+            if "ul" in self.selection_optional and self.interval != "profile":
+                likelihood = separate_likelihood(given, reduction, self.norm.bounds())
+                quantities |= named_limits(likelihood, self._selection())
         edges = reduction.energy_edges
         warn_infinite_significance(without_background(reduction.data, counted=True), edges)
         warn_negative_limits(quantities.get("norm_ul"), edges)
@@ -265,6 +279,7 @@ class FluxProfileEstimator(ProfileEstimator):
             quantities,
             energy_edges=edges,
             likelihood_data=reduction.data,
+            meta=interval_meta(self._selection()),
             reference_solid_angle=self.reference_solid_angle,
             **self._described(datasets),
         )

@@ -27,7 +27,12 @@ from jaxprof.profile.checks import (
 )
 from jaxprof.profile.figures import ProfileFigures
 from jaxprof.profile.joint import JointAccess, cut_groups, cut_matrices
-from jaxprof.profile.limits import map_data, upper_limits_from_data, upper_limits_from_scan
+from jaxprof.profile.limits import (
+    map_data,
+    named_limits_from_data,
+    upper_limits_from_data,
+    upper_limits_from_scan,
+)
 from jaxprof.profile.quantities import (
     PER_BIN,
     Array,
@@ -56,9 +61,10 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
     ----------
     quantities : mapping of str to array
         First axes (B, G), bins and energy groups. ``norm`` is needed; known are
-        ``norm_err``, ``norm_errn``, ``norm_errp``, ``norm_ul``, ``norm_sensitivity``, ``ts``,
-        ``stat``, ``stat_null``, ``success``, ``status`` (`~jaxprof.likelihood.data.Status`),
-        ``coverage``; ``stat_scan`` and ``norm_scan`` (B, G, N); ``counts``, ``npred``,
+        ``norm_err``, ``norm_errn``, ``norm_errp``, ``norm_ul``, ``norm_ll``,
+        ``norm_sensitivity``, ``ts``, ``stat``, ``stat_null``, ``success``,
+        ``status`` (`~jaxprof.likelihood.data.Status`), ``coverage``; ``stat_scan`` and
+        ``norm_scan`` (B, G, N); ``counts``, ``npred``,
         ``npred_excess``, ``npred_background`` and ``npred_excess_ref`` (the excess at norm
         one), (B, G) or with several data sets (B, G, D); ``solid_angle`` of the pixels of the
         regions and ``region_solid_angle`` of the regions themselves, (B,) in sr; ``name`` (B,),
@@ -287,7 +293,7 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         Returns
         -------
         FluxProfile
-            With new ``norm_ul`` and ``n_sigma_ul``; the original stays as it is.
+            With new ``norm_ul`` (of the same kind) and ``n_sigma_ul``; the original stays as it is.
 
         Raises
         ------
@@ -301,8 +307,17 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         """
         if not 0 < n_sigma_ul < np.inf:
             raise ValueError(f"n_sigma_ul must be a positive number, got {n_sigma_ul!r}")
-        stored = self.quantities
-        if self.likelihood_data is not None:
+        stored, kind = self.quantities, self.meta.get("interval", "profile")
+        if kind != "profile":
+            if self.likelihood_data is None:
+                raise ValueError(
+                    f"recompute_ul: limits of kind {kind!r} need the profile's likelihood_data; "
+                    f"estimate again with n_sigma_ul={n_sigma_ul}"
+                )
+            low, norm_ul = named_limits_from_data(self.likelihood_data, kind, n_sigma_ul)
+            if "norm_ll" in stored:
+                stored = {**stored, "norm_ll": low}
+        elif self.likelihood_data is not None:
             norm_ul = upper_limits_from_data(
                 self.likelihood_data, stored["norm"], stored["status"], n_sigma_ul
             )
