@@ -14,10 +14,11 @@ from jaxprof.datasets import MapDataset
 from jaxprof.estimators.fit_warnings import warn_negative_limits
 from jaxprof.estimators.fitting import fit_groups
 from jaxprof.estimators.joint_configuration import JointProfileEstimator
-from jaxprof.estimators.limits import interval_meta, named_limits
+from jaxprof.estimators.limits import interval_meta, named_limits, simulated
 from jaxprof.estimators.options import dataset_list, one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.estimators.result import joint_quantities
+from jaxprof.inference.toys import Toys
 from jaxprof.likelihood import Likelihood
 from jaxprof.profile import FluxProfile
 from jaxprof.reduce.joint.backgrounds import background_options
@@ -356,6 +357,40 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
                 "estimator's response(datasets)"
             )
         return response
+
+    def simulate(
+        self,
+        datasets: Any,
+        n_toys: int = 1000,
+        response: ForwardResponse | None = None,
+        **options: Any,
+    ) -> Toys:
+        """Fit toys of datasets: a parametric bootstrap, or a background alone.
+
+        Parameters
+        ----------
+        datasets : MapDataset, MapDatasetOnOff or a list of these
+        n_toys : int
+            Number of toys.
+        response : ForwardResponse, optional
+            What `response` gave for them; by default it is computed.
+        **options
+            Of `jaxprof.toys`: ``truth``, ``quantities``, ``seed``, ``store`` and others. By default
+            errors and limits are those of ``n_sigma`` and ``n_sigma_ul``, of the kind "profile".
+
+        Returns
+        -------
+        Toys
+            Mean, quantiles, coverage, p-values (also of the largest of all bins) and goodness of
+            fit.
+
+        Raises
+        ------
+        ValueError
+            As `run` and `jaxprof.toys`.
+        """
+        options = {"n_sigma": self.n_sigma, "cl": self.cl, **options}
+        return simulated(lambda: self.reduce(datasets, response), n_toys, **options)
 
     def run(self, datasets: Any, response: ForwardResponse | None = None) -> FluxProfile:
         """Estimate the flux profile.

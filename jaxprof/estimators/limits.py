@@ -1,14 +1,17 @@
-"""Upper limits of profiles that are the ends of intervals of a kind."""
+"""Limits of profiles that are the ends of intervals of a kind, and toys of their likelihood."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.estimators.options import Selection
 from jaxprof.inference.named_intervals import UPPER_ONLY, intervals
+from jaxprof.inference.toys import Toys, toys
 from jaxprof.likelihood import Likelihood
 
 Array = NDArray[Any]
@@ -41,3 +44,9 @@ def interval_meta(selection: Selection) -> dict[str, str]:
     if "ul" not in selection or selection.interval == "profile":
         return {}
     return {"interval": selection.interval}
+
+
+def simulated(reduce: Callable[[], Likelihood], n_toys: int, **options: Any) -> Toys:
+    """Toys of what an estimator fits, in float64."""
+    with jax.enable_x64(True):
+        return toys(reduce(), n_toys, **options)

@@ -19,13 +19,14 @@ from jaxprof.estimators.fit_warnings import (
     warn_no_sensitivity,
     without_background,
 )
-from jaxprof.estimators.limits import interval_meta, named_limits
+from jaxprof.estimators.limits import interval_meta, named_limits, simulated
 from jaxprof.estimators.options import dataset_list, one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.inference.fit import fit_norms
 from jaxprof.inference.intervals import limits as norm_limits
 from jaxprof.inference.intervals import sensitivity
 from jaxprof.inference.scan import scan as scan_norms
+from jaxprof.inference.toys import Toys
 from jaxprof.likelihood import BinGeometry, Likelihood
 from jaxprof.likelihood.data import NormFit, OnOffData, Status, blocks
 from jaxprof.likelihood.statistics import wstat_rates
@@ -231,6 +232,32 @@ class FluxProfileEstimator(ProfileEstimator):
             reference_solid_angle=self.reference_solid_angle,
             **how,
         )
+
+    def simulate(self, datasets: Any, n_toys: int = 1000, **options: Any) -> Toys:
+        """Fit toys of datasets: a parametric bootstrap, or a background alone.
+
+        Parameters
+        ----------
+        datasets : MapDataset, MapDatasetOnOff or a list of these
+        n_toys : int
+            Number of toys.
+        **options
+            Of `jaxprof.toys`: ``truth``, ``quantities``, ``seed``, ``store`` and others. By default
+            errors and limits are those of ``n_sigma`` and ``n_sigma_ul``, of the kind "profile".
+
+        Returns
+        -------
+        Toys
+            Mean, quantiles, coverage, p-values (also of the largest of all bins) and goodness of
+            fit.
+
+        Raises
+        ------
+        ValueError
+            As `run` and `jaxprof.toys`.
+        """
+        options = {"n_sigma": self.n_sigma, "cl": self.cl, **options}
+        return simulated(lambda: self.reduce(datasets), n_toys, **options)
 
     def run(self, datasets: Any) -> FluxProfile:
         """Estimate the flux profile.

@@ -11,6 +11,8 @@ from astropy.table import Table
 
 from jaxprof.attributes import KnownAttributes
 from jaxprof.datasets.gti import gti_table
+from jaxprof.inference.levels import confidence_level
+from jaxprof.inference.toys import Toys
 from jaxprof.likelihood.data import Data
 from jaxprof.profile.access import QuantityAccess, describe
 from jaxprof.profile.checks import (
@@ -30,6 +32,7 @@ from jaxprof.profile.joint import JointAccess, cut_groups, cut_matrices
 from jaxprof.profile.limits import (
     map_data,
     named_limits_from_data,
+    toys_of_data,
     upper_limits_from_data,
     upper_limits_from_scan,
 )
@@ -329,6 +332,38 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
                 "(selection_optional=['scan']); this profile has neither"
             )
         return self._copy(quantities={**stored, "norm_ul": norm_ul}, n_sigma_ul=n_sigma_ul)
+
+    def toys(self, n_toys: int = 1000, **options: Any) -> Toys:
+        """Fit toys of the profile: a parametric bootstrap, or a background alone.
+
+        Parameters
+        ----------
+        n_toys : int
+            Number of toys.
+        **options
+            Of `jaxprof.toys`; by default errors and limits are those of ``n_sigma`` and
+            ``n_sigma_ul``.
+
+        Returns
+        -------
+        Toys
+
+        Raises
+        ------
+        ValueError
+            Without ``likelihood_data``: a profile does not hold the likelihood of a joint fit.
+        """
+        if self.likelihood_data is None:
+            raise ValueError(
+                "toys need the profile's likelihood_data, which this one lacks; the estimator "
+                "makes toys of datasets, estimator.simulate(datasets, n_toys)"
+            )
+        options = {
+            "n_sigma": self.n_sigma,
+            "cl": confidence_level(n_sigma=self.n_sigma_ul),
+            **options,
+        }
+        return toys_of_data(self.likelihood_data, n_toys, **options)
 
     # Tables and files
 

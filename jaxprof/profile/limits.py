@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 
 from jaxprof.inference.intervals import limits
 from jaxprof.inference.named_intervals import intervals
+from jaxprof.inference.toys import Toys, toys
 from jaxprof.likelihood.arrays import separate_counts
 from jaxprof.likelihood.data import Data, NormFit, OnOffData, ProfileData, Status
 from jaxprof.profile.quantities import Array
@@ -57,6 +58,14 @@ def named_limits_from_data(data: Data, kind: str, n_sigma_ul: float) -> tuple[Ar
     with jax.enable_x64(True):
         found = intervals(separate_counts(double), kind=kind, n_sigma=n_sigma_ul)
         return np.asarray(found.low), np.asarray(found.high)
+
+
+def toys_of_data(data: Data, n_toys: int, **options: Any) -> Toys:
+    """Toys of separate fits, in float64: see `jaxprof.toys`."""
+    double = map_data(lambda a: a if a.dtype == bool else np.asarray(a, dtype=float), data)
+    assert double is not None
+    with jax.enable_x64(True):
+        return toys(separate_counts(double), n_toys, **options)
 
 
 def upper_limits_from_data(data: Data, norm: Array, status: Array, n_sigma_ul: float) -> Array:
