@@ -78,7 +78,7 @@ def intervals(
     n_sigma: float | None = None,
     method: str = "auto",
     prior: Callable[[Array], Array] | None = None,
-    highest_density: bool = False,
+    highest_density: bool = True,
     n_toys: int = 1000,
     seed: int = 0,
 ) -> Intervals:
@@ -116,7 +116,8 @@ def intervals(
         Prior density of norms above zero, from an array to an array, not normalised; by default
         flat. For "bayesian".
     highest_density : bool
-        Whether "bayesian" gives the shortest interval, or one with equal tails.
+        Whether "bayesian" gives the shortest interval, which is an upper limit for small counts, or
+        the one with equal tails, whose lower end is never zero.
     n_toys, seed : int
         Toys for each value of the norm, and what they are drawn from.
 

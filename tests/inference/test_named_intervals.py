@@ -116,10 +116,10 @@ def test_bayesian_closed_forms():
     """The posterior of a flat prior is a truncated gamma distribution."""
     n, b = np.array([0, 1, 3, 5, 12, 40.0]), 3.0
     likelihood = counting(n, b)
-    low, high = ends(likelihood, kind="bayesian", cl=0.9)
+    low, high = ends(likelihood, kind="bayesian", cl=0.9, highest_density=False)
     for tail, end in ((0.95, low), (0.05, high)):
         assert_allclose(gammaincc(n + 1, 2 * end + b) / gammaincc(n + 1, b), tail, rtol=1e-5)
-    low, high = ends(likelihood, kind="bayesian", cl=0.9, highest_density=True)
+    low, high = ends(likelihood, kind="bayesian", cl=0.9)
     tails = gammaincc(n + 1, 2 * np.array([low, high]) + b) / gammaincc(n + 1, b)
     assert_allclose(tails[0] - tails[1], 0.9, rtol=1e-5)
     density = [xlogy(n, 2 * end + b) - (2 * end + b) for end in (low, high)]
@@ -128,8 +128,12 @@ def test_bayesian_closed_forms():
     assert_allclose(density[0][inside], density[1][inside], atol=2e-3)
     with pytest.raises(ValueError, match="prior must"):
         ends(likelihood, kind="bayesian", prior=lambda x: -x)
+
+    def prior(x):
+        return 1 / (2 * x + b)
+
     # A prior of 1 / (2 s + b) takes one count away.
-    low, high = ends(likelihood, kind="bayesian", cl=0.9, prior=lambda x: 1 / (2 * x + b))
+    low, high = ends(likelihood, kind="bayesian", cl=0.9, prior=prior, highest_density=False)
     m = n[1:]
     assert_allclose(gammaincc(m, 2 * high[1:] + b) / gammaincc(m, b), 0.05, rtol=2e-5)
 
