@@ -15,10 +15,14 @@ from jaxprof.inference.fit_result import Fit as Fit
 from jaxprof.inference.influence import influence as influence
 from jaxprof.inference.model_fit import fit as fit
 from jaxprof.inference.model_fit import random_starts as random_starts
+from jaxprof.inference.named_intervals import Intervals as Intervals
+from jaxprof.inference.named_intervals import intervals as intervals
 from jaxprof.inference.profiled import ProfileLimits as ProfileLimits
 from jaxprof.inference.profiled import limits as limits
 from jaxprof.inference.profiled import scan as scan
 from jaxprof.inference.profiled import sensitivity as sensitivity
+from jaxprof.inference.toys import Toys as Toys
+from jaxprof.inference.toys import toys as toys
 from jaxprof.inference.whitening import whiten as whiten
 from jaxprof.irf import EDispKernelMap as EDispKernelMap
 from jaxprof.irf import EDispMap as EDispMap

@@ -27,6 +27,8 @@ from jaxprof.estimators.options import (
     switch,
 )
 from jaxprof.html import facts, titled
+from jaxprof.inference.levels import confidence_level, two_sided_sigma
+from jaxprof.inference.named_intervals import KINDS
 from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.region_view import LIKELIHOODS
@@ -45,6 +47,7 @@ COMMON_CHECKS: dict[str, Callable[[Any], Any]] = {
     "n_sigma": partial(positive, "n_sigma"),
     "n_sigma_ul": partial(positive, "n_sigma_ul"),
     "n_sigma_sensitivity": partial(positive, "n_sigma_sensitivity"),
+    "interval": partial(one_of, "interval", valid=KINDS),
     "selection_optional": optional_selection,
     "sum_over_energy_groups": partial(switch, "sum_over_energy_groups"),
     "norm": norm_parameter,
@@ -77,6 +80,7 @@ class ProfileEstimator(KnownAttributes):
     n_sigma: float
     n_sigma_ul: float
     n_sigma_sensitivity: float
+    interval: str
     selection_optional: tuple[str, ...]
     sum_over_energy_groups: bool
     norm: NormParameter
@@ -95,6 +99,8 @@ class ProfileEstimator(KnownAttributes):
         n_sigma: float = 1,
         n_sigma_ul: float = 2,
         n_sigma_sensitivity: float = 5,
+        interval: str = "profile",
+        cl: float | None = None,
         selection_optional: str | Iterable[str] | None = None,
         sum_over_energy_groups: bool = False,
         norm: NormParameter | Mapping[str, Any] | None = None,
@@ -115,6 +121,8 @@ class ProfileEstimator(KnownAttributes):
             )
         if spectral_model is not None and spectrum is not None:
             raise ValueError("give spectral_model or spectrum (its older name), not both")
+        if cl is not None and n_sigma_ul != 2:
+            raise ValueError(f"give cl or n_sigma_ul, not both: got {cl} and {n_sigma_ul}")
         options = {
             "regions": regions,
             "spectral_model": spectral_model if spectral_model is not None else spectrum,
@@ -122,6 +130,7 @@ class ProfileEstimator(KnownAttributes):
             "n_sigma": n_sigma,
             "n_sigma_ul": n_sigma_ul,
             "n_sigma_sensitivity": n_sigma_sensitivity,
+            "interval": interval,
             "selection_optional": selection_optional,
             "sum_over_energy_groups": sum_over_energy_groups,
             "norm": norm,
@@ -132,10 +141,21 @@ class ProfileEstimator(KnownAttributes):
         }
         for name, value in options.items():
             setattr(self, name, value)
+        if cl is not None:
+            self.cl = cl
 
     @classmethod
     def _options(cls) -> tuple[str, ...]:
         return (*COMMON_CHECKS, "mask_policy", "reference_solid_angle")
+
+    @property
+    def cl(self) -> float:
+        """Confidence level of the upper limits, ``n_sigma_ul`` as a probability: 2 is 0.9545."""
+        return confidence_level(n_sigma=self.n_sigma_ul)
+
+    @cl.setter
+    def cl(self, level: float) -> None:
+        self.n_sigma_ul = two_sided_sigma(confidence_level(level))
 
     @property
     def spectrum(self) -> Any:
@@ -173,6 +193,7 @@ class ProfileEstimator(KnownAttributes):
             n_sigma=self.n_sigma,
             n_sigma_ul=self.n_sigma_ul,
             n_sigma_sensitivity=self.n_sigma_sensitivity,
+            interval=self.interval,
             scan_values=self.norm.values(),
         )
 

@@ -89,8 +89,8 @@ def warn_negative_limits(norm_ul: Array | None, energy_edges: Array) -> None:
         warn_user(
             f"the upper limit of {named_bins(negative, energy_edges)} is negative: the counts are "
             "so far below what is expected without a signal that the whole interval around the "
-            'norm is below zero. It is no limit on a flux; norm={"min": 0} gives limits of norms '
-            "that are not negative"
+            'norm is below zero. It is no limit on a flux; interval="bounded", "cls" or "bayesian" '
+            'gives limits of norms that are not negative, as norm={"min": 0} does'
         )
 
 

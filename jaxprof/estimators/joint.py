@@ -14,9 +14,11 @@ from jaxprof.datasets import MapDataset
 from jaxprof.estimators.fit_warnings import warn_negative_limits
 from jaxprof.estimators.fitting import fit_groups
 from jaxprof.estimators.joint_configuration import JointProfileEstimator
+from jaxprof.estimators.limits import interval_meta, named_limits, simulated
 from jaxprof.estimators.options import one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.estimators.result import joint_quantities
+from jaxprof.inference.toys import Toys
 from jaxprof.likelihood import Likelihood
 from jaxprof.profile import FluxProfile
 from jaxprof.reduce.joint.backgrounds import background_options
@@ -44,7 +46,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         Bins of the profile, at least two. They may overlap, have gaps between them and be cut.
     spectral_model : SpectralModel or list of SpectralModel, optional
         Reference spectrum of all bins, or one for each; by default a power law of index 2.
-    energy_edges, n_sigma, n_sigma_ul, n_sigma_sensitivity, selection_optional
+    energy_edges, n_sigma, n_sigma_ul, n_sigma_sensitivity, cl, interval, selection_optional
         As for `FluxProfileEstimator`. Errors, limits, ``ts`` and scans have all other parameters
         optimised again, which takes time: of 51 bins on 20 000 pixels and energies, with many
         empty pixels, limits and scans take about 0.2 s a bin for each quantity, and longer with
@@ -359,6 +361,40 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             )
         return response
 
+    def simulate(
+        self,
+        datasets: Any,
+        n_toys: int = 1000,
+        response: ForwardResponse | None = None,
+        **options: Any,
+    ) -> Toys:
+        """Fit toys of datasets: a parametric bootstrap, or a background alone.
+
+        Parameters
+        ----------
+        datasets : MapDataset, MapDatasetOnOff or a list of these
+        n_toys : int
+            Number of toys.
+        response : ForwardResponse, optional
+            What `response` gave for them; by default it is computed.
+        **options
+            Of `jaxprof.toys`: ``truth``, ``quantities``, ``seed``, ``store`` and others. By default
+            errors and limits are those of ``n_sigma`` and ``n_sigma_ul``, of the kind "profile".
+
+        Returns
+        -------
+        Toys
+            Mean, quantiles, coverage, p-values (also of the largest of all bins) and goodness of
+            fit.
+
+        Raises
+        ------
+        ValueError
+            As `run` and `jaxprof.toys`.
+        """
+        options = {"n_sigma": self.n_sigma, "cl": self.cl, **options}
+        return simulated(lambda: self.reduce(datasets, response), n_toys, **options)
+
     def run(self, datasets: Any, response: ForwardResponse | None = None) -> FluxProfile:
         """Estimate the flux profile.
 
@@ -403,9 +439,12 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             problem, selection = self.problem(datasets, response), self._selection()
             results = fit_groups(problem, selection)
             quantities, reference, tables = joint_quantities(problem, results, selection)
+            if "ul" in selection and selection.interval != "profile":
+                quantities |= named_limits(joint_likelihood(problem, merge=False), selection)
         edges = np.array([result.group.edges for result in results])
         warn_negative_limits(quantities.get("norm_ul"), edges)
         meta = {"estimator": type(self).__name__, "likelihood": self.likelihood}
+        meta |= interval_meta(selection)
         models = self.spectral_models
         if self.template_norm == "ratio":
             meta["norm_unit"] = (1 / self._ratio_template().integral.unit).to_string()

@@ -96,6 +96,8 @@ class Selection:
         Any of ``"errn-errp"``, ``"ul"``, ``"scan"``, ``"sensitivity"``.
     n_sigma, n_sigma_ul, n_sigma_sensitivity : float
         Numbers of standard deviations of errors, upper limits and sensitivities.
+    interval : str
+        Kind of the intervals that upper limits are the ends of.
     scan_values : ndarray, shape (V,)
         Norms of the scan.
     """
@@ -104,6 +106,7 @@ class Selection:
     n_sigma: float
     n_sigma_ul: float
     n_sigma_sensitivity: float
+    interval: str
     scan_values: Array
 
     def __contains__(self, name: str) -> bool:

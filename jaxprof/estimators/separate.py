@@ -19,12 +19,14 @@ from jaxprof.estimators.fit_warnings import (
     warn_no_sensitivity,
     without_background,
 )
+from jaxprof.estimators.limits import interval_meta, named_limits, simulated
 from jaxprof.estimators.options import one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.inference.fit import fit_norms
 from jaxprof.inference.intervals import limits as norm_limits
 from jaxprof.inference.intervals import sensitivity
 from jaxprof.inference.scan import scan as scan_norms
+from jaxprof.inference.toys import Toys
 from jaxprof.likelihood import BinGeometry, Likelihood
 from jaxprof.likelihood.data import NormFit, OnOffData, Status, blocks
 from jaxprof.likelihood.statistics import wstat_rates
@@ -62,6 +64,14 @@ class FluxProfileEstimator(ProfileEstimator):
         Number of standard deviations of ``norm_err``, ``norm_errn`` and ``norm_errp``.
     n_sigma_ul : float
         Number of standard deviations of the upper limits (2: 95.45 %, two-sided).
+    cl : float, optional
+        The same as a probability, such as 0.95; whatever `interval`, an interval has the
+        probability ``cl`` of its kind, that of ``n_sigma_ul`` standard deviations.
+    interval : {"profile", "one-sided", "bounded", "feldman-cousins", "cls", "bayesian"}
+        Kind of the upper limits, see `jaxprof.intervals`. Norms of the default may be negative, and
+        so may be their limits; "bounded", "feldman-cousins", "cls" and "bayesian" are those of
+        norms that are not. Kinds with two ends have the lower one as ``norm_ll``. ``norm_errn`` and
+        ``norm_errp`` are those of "profile" always.
     n_sigma_sensitivity : float
         Significance of the sensitivity.
     selection_optional : list of str or "all", optional
@@ -109,8 +119,9 @@ class FluxProfileEstimator(ProfileEstimator):
 
     A norm may be negative, and then its upper limit may be too, where counts are far below their
     background: it is the end of an interval around the norm, and no limit on a flux. A warning says
-    so. With ``norm={"min": 0}`` it is above zero. Limits end at bounds of the norm: ``norm_ul`` is
-    the bound where that comes first, and ``norm_errn`` or ``norm_errp`` is NaN then.
+    so. With ``interval="bounded"``, or ``norm={"min": 0}``, it is above zero. Limits of the default
+    kind end at bounds of the norm: ``norm_ul`` is the bound where that comes first, and
+    ``norm_errn`` or ``norm_errp`` is NaN then.
 
     Where the background is zero, any count is infinitely significant: ``ts`` compares with a floor
     of 1e-25 expected counts, as gammapy's does, and ``norm_sensitivity`` is NaN, with warnings.
@@ -221,6 +232,32 @@ class FluxProfileEstimator(ProfileEstimator):
             datasets, self.regions, self.spectral_model, self.energy_edges, settings
         )
 
+    def simulate(self, datasets: Any, n_toys: int = 1000, **options: Any) -> Toys:
+        """Fit toys of datasets: a parametric bootstrap, or a background alone.
+
+        Parameters
+        ----------
+        datasets : MapDataset, MapDatasetOnOff or a list of these
+        n_toys : int
+            Number of toys.
+        **options
+            Of `jaxprof.toys`: ``truth``, ``quantities``, ``seed``, ``store`` and others. By default
+            errors and limits are those of ``n_sigma`` and ``n_sigma_ul``, of the kind "profile".
+
+        Returns
+        -------
+        Toys
+            Mean, quantiles, coverage, p-values (also of the largest of all bins) and goodness of
+            fit.
+
+        Raises
+        ------
+        ValueError
+            As `run` and `jaxprof.toys`.
+        """
+        options = {"n_sigma": self.n_sigma, "cl": self.cl, **options}
+        return simulated(lambda: self.reduce(datasets), n_toys, **options)
+
     def run(self, datasets: Any) -> FluxProfile:
         """Estimate the flux profile.
 
@@ -257,6 +294,9 @@ class FluxProfileEstimator(ProfileEstimator):
         with jax.enable_x64(True):
             reduction = self._reduction(datasets)
             quantities = self._quantities(reduction)
+            if "ul" in self.selection_optional and self.interval != "profile":
+                likelihood = separate_likelihood(datasets, reduction, self.norm.bounds())
+                quantities |= named_limits(likelihood, self._selection())
         edges = reduction.energy_edges
         warn_infinite_significance(without_background(reduction.data, counted=True), edges)
         warn_negative_limits(quantities.get("norm_ul"), edges)
@@ -266,6 +306,7 @@ class FluxProfileEstimator(ProfileEstimator):
             quantities,
             energy_edges=edges,
             likelihood_data=reduction.data,
+            meta=interval_meta(self._selection()),
             reference_solid_angle=self.reference_solid_angle,
             **self._described(datasets),
         )

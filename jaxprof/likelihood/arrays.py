@@ -7,7 +7,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxprof.likelihood.data import Data, OnOffData, ProfileData
+from jaxprof.likelihood.constraints import Constraints
+from jaxprof.likelihood.data import Data, OnOffData, ProfileData, prepare
 from jaxprof.likelihood.likelihood import Likelihood
 from jaxprof.likelihood.terms import OnOff, Poisson
 
@@ -58,6 +59,70 @@ def profile_data(likelihood: Likelihood) -> Data:
             )
         )
     return found[0] if len(found) == 1 else tuple(found)
+
+
+def separate_counts(
+    data: Data, *, norm_min: float | None = None, norm_max: float | None = None
+) -> Likelihood:
+    """The likelihood of separate fits from their arrays: the inverse of `profile_data`.
+
+    Parameters
+    ----------
+    data : ProfileData, OnOffData or a tuple of both
+        Arrays of shape (B, G, E), such as ``likelihood_data`` of a profile, or counting experiments
+        of your own.
+    norm_min, norm_max : float, optional
+        Bounds of the norm; None for no bound.
+
+    Returns
+    -------
+    Likelihood
+        With the norms as its only parameters. It does not know where its counts bins come from.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `jaxprof.core.fit_norms`.
+    """
+    terms: list[Poisson | OnOff] = []
+    for number, block in enumerate(prepare(data)):
+        n_bins, n_groups, _ = jnp.shape(block.npred_ref)
+        mask = _groups_first(block.mask)
+        templates = jnp.where(mask, _groups_first(block.npred_ref), 0.0)
+        common: dict[str, Any] = {
+            "templates": templates[:, :, None, None],
+            "components": jnp.broadcast_to(jnp.arange(n_bins)[:, None], (n_groups, n_bins, 1)),
+            "mask": mask,
+            "offset": jnp.zeros_like(templates),
+            "dataset": number,
+        }
+        if isinstance(block, OnOffData):
+            measured = {n: _groups_first(getattr(block, n)) for n in ("n_on", "n_off")}
+            alpha = jnp.where(mask, _groups_first(block.alpha), 1.0)
+            terms.append(OnOff(**measured, alpha=alpha, **common))
+        else:
+            given = {n: _groups_first(getattr(block, n)) for n in ("counts", "background")}
+            flat = jnp.zeros_like(templates)
+            terms.append(Poisson(**given, log_energy=flat, clipped=True, **common))
+    n_sets = len(terms)
+    return Likelihood(
+        terms=tuple(terms),
+        constraints=Constraints(
+            lower={} if norm_min is None else {"norm": norm_min},
+            upper={} if norm_max is None else {"norm": norm_max},
+        ),
+        nominal={
+            "norm": jnp.ones((n_bins, n_groups)),
+            "background": jnp.ones((n_sets, n_groups)),
+            "exposure": jnp.ones(n_sets),
+        },
+        bins=(),
+    )
+
+
+def _groups_first(array: Any) -> Any:
+    values = jnp.swapaxes(jnp.asarray(array), 0, 1)
+    return values if values.dtype == bool else values.astype(jnp.result_type(float, values.dtype))
 
 
 def is_separable(likelihood: Likelihood) -> bool:

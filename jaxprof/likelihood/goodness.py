@@ -18,9 +18,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import xlogy
 from numpy.typing import NDArray
 from scipy import special
 from scipy.interpolate import CubicSpline
+
+from jaxprof.likelihood.data import Data, OnOffData, blocks
+from jaxprof.likelihood.statistics import TRUNCATION, wstat
+from jaxprof.likelihood.terms import OnOff
 
 Array = NDArray[Any]
 
@@ -105,3 +110,62 @@ def cash_expectation(mu: Any) -> tuple[jax.Array, jax.Array]:
     variance = jnp.where(small, few_variance, 2.0 + (variance - 2.0) * fall)
     none = mu <= 0
     return jnp.where(none, 0.0, mean), jnp.where(none, 0.0, variance)
+
+
+def _elements(counts: Any, npred: Any) -> jax.Array:
+    """Cash with the saturated term; predictions below zero count as zero, where there is none."""
+    positive = jnp.maximum(npred, TRUNCATION)
+    return 2.0 * (jnp.maximum(npred, 0.0) - counts + xlogy(counts, counts / positive))
+
+
+def deviance(likelihood: Any, params: Any) -> jax.Array:
+    """The statistic above that of a perfect prediction, of each energy group.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        Without constraints.
+    params : dict
+        Named parameters.
+
+    Returns
+    -------
+    array, shape (G,)
+        Of On-Off data with the profiled background, of others the one of `cash_expectation`.
+    """
+    total: Any = 0.0
+    for term, npred, signal in zip(
+        likelihood.terms, likelihood.npred(params), likelihood.signal(params), strict=True
+    ):
+        if isinstance(term, OnOff):
+            alpha = jnp.where(term.mask, term.alpha, 1.0)
+            value = wstat(term.n_on, term.n_off, alpha, term.offset + signal)
+        else:
+            value = _elements(term.counts, npred)
+        total = total + jnp.sum(jnp.where(term.mask, value, 0.0), axis=(1, 2))
+    return total
+
+
+def data_deviance(data: Data, norm: Any) -> jax.Array:
+    """The same of separate fits, of each bin and energy group.
+
+    Parameters
+    ----------
+    data : ProfileData, OnOffData or a tuple of these
+        Arrays (B, G, E).
+    norm : array, shape (B, G)
+        Norms.
+
+    Returns
+    -------
+    array, shape (B, G)
+    """
+    total: Any = 0.0
+    for block in blocks(data):
+        signal = norm[..., None] * block.npred_ref
+        if isinstance(block, OnOffData):
+            value = wstat(block.n_on, block.n_off, jnp.where(block.mask, block.alpha, 1.0), signal)
+        else:
+            value = _elements(block.counts, block.background + signal)
+        total = total + jnp.sum(jnp.where(block.mask, value, 0.0), axis=-1)
+    return total

@@ -232,6 +232,7 @@ def describe(profile: Any) -> str:
         "ref. model": tag,
         "n_sigma": profile.n_sigma,
         "n_sigma_ul": profile.n_sigma_ul,
+        "interval": profile.meta.get("interval", "profile"),
         "sqrt_ts_threshold_ul": profile.sqrt_ts_threshold_ul,
         "reference solid angle": profile.reference_solid_angle,
         "sed type init": profile.sed_type_init,

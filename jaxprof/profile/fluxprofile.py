@@ -11,6 +11,8 @@ from astropy.table import Table
 
 from jaxprof.attributes import KnownAttributes
 from jaxprof.datasets.gti import gti_table
+from jaxprof.inference.levels import confidence_level
+from jaxprof.inference.toys import Toys
 from jaxprof.likelihood.data import Data
 from jaxprof.profile.access import QuantityAccess, describe
 from jaxprof.profile.checks import (
@@ -28,7 +30,13 @@ from jaxprof.profile.checks import (
 from jaxprof.profile.figures import ProfileFigures
 from jaxprof.profile.html import profile_html
 from jaxprof.profile.joint import JointAccess, cut_groups, cut_matrices
-from jaxprof.profile.limits import map_data, upper_limits_from_data, upper_limits_from_scan
+from jaxprof.profile.limits import (
+    map_data,
+    named_limits_from_data,
+    toys_of_data,
+    upper_limits_from_data,
+    upper_limits_from_scan,
+)
 from jaxprof.profile.quantities import (
     PER_BIN,
     Array,
@@ -58,9 +66,10 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
     ----------
     quantities : mapping of str to array
         First axes (B, G), bins and energy groups. ``norm`` is needed; known are
-        ``norm_err``, ``norm_errn``, ``norm_errp``, ``norm_ul``, ``norm_sensitivity``, ``ts``,
-        ``stat``, ``stat_null``, ``success``, ``status`` (`~jaxprof.likelihood.data.Status`),
-        ``coverage``; ``stat_scan`` and ``norm_scan`` (B, G, N); ``counts``, ``npred``,
+        ``norm_err``, ``norm_errn``, ``norm_errp``, ``norm_ul``, ``norm_ll``,
+        ``norm_sensitivity``, ``ts``, ``stat``, ``stat_null``, ``success``,
+        ``status`` (`~jaxprof.likelihood.data.Status`), ``coverage``; ``stat_scan`` and
+        ``norm_scan`` (B, G, N); ``counts``, ``npred``,
         ``npred_excess``, ``npred_background`` and ``npred_excess_ref`` (the excess at norm
         one), (B, G) or with several data sets (B, G, D); ``solid_angle`` of the pixels of the
         regions and ``region_solid_angle`` of the regions themselves, (B,) in sr; ``name`` (B,),
@@ -290,7 +299,7 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         Returns
         -------
         FluxProfile
-            With new ``norm_ul`` and ``n_sigma_ul``; the original stays as it is.
+            With new ``norm_ul`` (of the same kind) and ``n_sigma_ul``; the original stays as it is.
 
         Raises
         ------
@@ -304,8 +313,17 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         """
         if not 0 < n_sigma_ul < np.inf:
             raise ValueError(f"n_sigma_ul must be a positive number, got {n_sigma_ul!r}")
-        stored = self.quantities
-        if self.likelihood_data is not None:
+        stored, kind = self.quantities, self.meta.get("interval", "profile")
+        if kind != "profile":
+            if self.likelihood_data is None:
+                raise ValueError(
+                    f"recompute_ul: limits of kind {kind!r} need the profile's likelihood_data; "
+                    f"estimate again with n_sigma_ul={n_sigma_ul}"
+                )
+            low, norm_ul = named_limits_from_data(self.likelihood_data, kind, n_sigma_ul)
+            if "norm_ll" in stored:
+                stored = {**stored, "norm_ll": low}
+        elif self.likelihood_data is not None:
             norm_ul = upper_limits_from_data(
                 self.likelihood_data, stored["norm"], stored["status"], n_sigma_ul
             )
@@ -317,6 +335,38 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
                 "(selection_optional=['scan']); this profile has neither"
             )
         return self._copy(quantities={**stored, "norm_ul": norm_ul}, n_sigma_ul=n_sigma_ul)
+
+    def toys(self, n_toys: int = 1000, **options: Any) -> Toys:
+        """Fit toys of the profile: a parametric bootstrap, or a background alone.
+
+        Parameters
+        ----------
+        n_toys : int
+            Number of toys.
+        **options
+            Of `jaxprof.toys`; by default errors and limits are those of ``n_sigma`` and
+            ``n_sigma_ul``.
+
+        Returns
+        -------
+        Toys
+
+        Raises
+        ------
+        ValueError
+            Without ``likelihood_data``: a profile does not hold the likelihood of a joint fit.
+        """
+        if self.likelihood_data is None:
+            raise ValueError(
+                "toys need the profile's likelihood_data, which this one lacks; the estimator "
+                "makes toys of datasets, estimator.simulate(datasets, n_toys)"
+            )
+        options = {
+            "n_sigma": self.n_sigma,
+            "cl": confidence_level(n_sigma=self.n_sigma_ul),
+            **options,
+        }
+        return toys_of_data(self.likelihood_data, n_toys, **options)
 
     # Tables and files
 

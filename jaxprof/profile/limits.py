@@ -11,6 +11,9 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
 
 from jaxprof.inference.intervals import limits
+from jaxprof.inference.named_intervals import intervals
+from jaxprof.inference.toys import Toys, toys
+from jaxprof.likelihood.arrays import separate_counts
 from jaxprof.likelihood.data import Data, NormFit, OnOffData, ProfileData, Status
 from jaxprof.profile.quantities import Array
 
@@ -36,6 +39,33 @@ def map_data(function: Any, data: Data | None) -> Data | None:
         return type(block)(**arrays)
 
     return tuple(apply(block) for block in data) if isinstance(data, tuple) else apply(data)
+
+
+def named_limits_from_data(data: Data, kind: str, n_sigma_ul: float) -> tuple[Array, Array]:
+    """Ends of intervals of another kind than "profile" from the likelihood, (B, G) each.
+
+    Parameters
+    ----------
+    data : ProfileData, OnOffData or a tuple of these
+        What was fitted, arrays (B, G, E).
+    kind : str
+        See `jaxprof.intervals`.
+    n_sigma_ul : float
+        Their level as a number of standard deviations.
+    """
+    double = map_data(lambda a: a if a.dtype == bool else np.asarray(a, dtype=float), data)
+    assert double is not None
+    with jax.enable_x64(True):
+        found = intervals(separate_counts(double), kind=kind, n_sigma=n_sigma_ul)
+        return np.asarray(found.low), np.asarray(found.high)
+
+
+def toys_of_data(data: Data, n_toys: int, **options: Any) -> Toys:
+    """Toys of separate fits, in float64: see `jaxprof.toys`."""
+    double = map_data(lambda a: a if a.dtype == bool else np.asarray(a, dtype=float), data)
+    assert double is not None
+    with jax.enable_x64(True):
+        return toys(separate_counts(double), n_toys, **options)
 
 
 def upper_limits_from_data(data: Data, norm: Array, status: Array, n_sigma_ul: float) -> Array:

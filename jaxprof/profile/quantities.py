@@ -25,7 +25,7 @@ UNITS = {
 #: What a profile can be expressed in; "likelihood" is the norm itself.
 SED_TYPES = ("likelihood", *UNITS)
 #: What a norm and a flux come with, in the order of a table's columns.
-SUFFIXES = ("", "_err", "_errn", "_errp", "_ul", "_sensitivity")
+SUFFIXES = ("", "_err", "_errn", "_errp", "_ul", "_sensitivity", "_ll")
 #: Quantities that have one value a data set.
 PER_DATASET = ("counts", "npred", "npred_excess", "npred_background", "npred_excess_ref")
 #: Quantities that have one value a bin, whatever the energy, and their units.

@@ -13,6 +13,7 @@ from regions import RectangleSkyRegion
 
 import jaxprof
 from jaxprof import (
+    FluxProfile,
     FluxProfileEstimator,
     ForwardFoldingProfileEstimator,
     PowerLawSpectralModel,
@@ -201,19 +202,40 @@ def test_bins_are_named():
     assert text.endswith("(4 to 5 TeV); 2 more energy groups")
 
 
-@pytest.mark.parametrize("cls", ESTIMATORS)
-def test_negative_upper_limits_are_said(cls):
+def deficit():
+    """No counts where 14 are expected, in the first ring."""
     made = dataset()
     y, x = np.indices(made.counts.data.shape[1:])
-    made.counts.data[0, np.hypot(x - 9.5, y - 9.5) < 4] = 0.0  # of 14 expected in the first ring
+    made.counts.data[0, np.hypot(x - 9.5, y - 9.5) < 4] = 0.0
+    return made
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_negative_upper_limits_are_said(cls):
+    made = deficit()
     with pytest.warns(
-        UserWarning, match=r"upper limit of bin 0 is negative: .*\"min\": 0"
+        UserWarning, match=r"upper limit of bin 0 is negative: .*\"bounded\".*\"min\": 0"
     ) as caught:
         found = run(cls, made, selection_optional="ul")
     assert caught[0].filename == __file__ and len(caught) == 1
     assert_array_equal(found.norm_ul[:, 0] < 0, [True, False])
     bounded = run(cls, made, selection_optional="ul", norm={"min": 0})
     assert np.all(bounded.norm_ul > 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_named_limits_of_estimators(cls, tmp_path):
+    """They are not negative, and files know their kind."""
+    made = deficit()
+    named = run(cls, made, selection_optional="ul", interval="bounded", cl=0.95)
+    assert np.all(named.norm_ul > 0) and named.norm_ll[0, 0] == 0
+    assert_allclose(named.n_sigma_ul, 1.959964, rtol=1e-6)
+    named.write(tmp_path / "named.fits")
+    again = FluxProfile.read(tmp_path / "named.fits")
+    assert again.meta["interval"] == "bounded"
+    assert_array_equal(again.norm_ll, named.norm_ll)
+    assert_array_equal(again.norm_ul, named.norm_ul)
 
 
 @pytest.mark.parametrize("cls", ESTIMATORS)

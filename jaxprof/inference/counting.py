@@ -1,0 +1,178 @@
+"""Intervals of a counting experiment with a known background, exactly, by sums over the counts."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaincc, pdtr, xlogy
+
+from jaxprof.inference.bracketed import falling_root
+
+BEYOND, NODES = 4.0, 400
+"""How far above a background, in so many steps, others are sought that make a limit longer."""
+
+Array = NDArray[np.float64]
+
+
+def _crossings(counts: float, n: Array, background: Array) -> Array:
+    """Signals at which other counts are ranked as high as the observed ones: (K, N).
+
+    The logarithm of the ratio by which Feldman and Cousins rank counts is ``n ln(s + b) - (s + b)``
+    and something that only `n` and the background know. So two counts change their order once.
+    """
+    b = background[:, None]
+
+    def known(k: Any) -> Array:
+        best = np.maximum(k, b)
+        return xlogy(k, best) - best
+
+    return np.exp((known(n) - known(counts)) / (n - counts)) - b
+
+
+def _upper(counts: float, background: Array, cl: float) -> tuple[Array, Array, Array]:
+    """Where upper ends may be: signals (K, N), whether the counts are accepted there, and starts.
+
+    Between two crossings the same counts, all above the observed ones, are ranked before these.
+    Their probability rises and falls again: it is lowest at an end.
+    """
+    # Far above it no counts as low as these are expected.
+    last = counts + 20.0 + 12.0 * np.sqrt(counts + 1.0) - 4.0 * np.log(1.0 - cl)
+    n = np.arange(counts + 1.0, max(last, float(background.max()) + last) + 1.0)
+    ends = _crossings(counts, n, background)
+    starts, rate = ends[:, :-1], ends[:, 1:] + background[:, None]
+    before = pdtr(n[:-1], rate) - pdtr(counts, rate)
+    return ends[:, 1:], before < cl, starts
+
+
+def _first(counts: float, background: float, cl: float) -> float:
+    """Upper end for one background."""
+    own = np.array([background])
+    ends, accepted, starts = (array[0] for array in _upper(counts, own, cl))
+    n = counts + 1.0 + np.arange(len(ends))
+
+    def before(signal: Array, at: Any) -> Array:
+        return pdtr(at, signal + background) - pdtr(counts, signal + background)
+
+    whole = np.flatnonzero(accepted)
+    best = float(ends[whole[-1]]) if whole.size else max(counts - background, 0.0)
+    # Beyond, the counts may be accepted at the start of a piece and no more at its end.
+    part = np.flatnonzero((before(starts, n) < cl) & ~accepted & (ends > best))
+    if not part.size:
+        return best
+    low, high = starts[part[-1]], ends[part[-1]]
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        inside = before(middle, n[part[-1]]) < cl
+        low, high = (middle, high) if inside else (low, middle)
+    return max(best, float(low))
+
+
+def _lower(counts: float, background: float, cl: float) -> float:
+    """Lower end: the counts below the observed ones that are ranked before, in the same way."""
+    if counts <= background:
+        return 0.0
+    n = np.arange(0.0, counts)
+    if counts > 1000:
+        n = n[n > counts - 40.0 * np.sqrt(counts)]
+    at = np.maximum(_crossings(counts, n, np.array([background]))[0], 0.0)
+
+    def before(signal: Array, lowest: Array) -> Array:
+        rate = signal + background
+        return pdtr(counts - 1.0, rate) - np.where(lowest > 0, pdtr(lowest - 1.0, rate), 0.0)
+
+    # Pieces from the crossing of n - 1 to that of n, where n and all above it are ranked before.
+    left, right = np.concatenate([[0.0], at[:-1]]), at
+    at_left = before(left, n) < cl
+    at_right = (before(right, n) < cl) & (right > left)
+    found = np.flatnonzero(at_left | at_right)
+    last = counts - background
+    if not found.size:
+        return float(at[-1]) if len(at) else min(last, 0.0)
+    first = found[0]
+    if at_left[first]:
+        return float(left[first])
+    low, high = left[first], right[first]
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        inside = before(middle, n[first]) < cl
+        low, high = (low, middle) if inside else (middle, high)
+    return float(high)
+
+
+@lru_cache(maxsize=65536)
+def unified_interval(counts: float, background: float, cl: float) -> tuple[float, float]:
+    """Interval of Feldman and Cousins for the expected signal of some counts.
+
+    Parameters
+    ----------
+    counts : float
+        Observed counts, a whole number.
+    background : float
+        Expected background, known.
+    cl : float
+        Confidence level.
+
+    Returns
+    -------
+    low, high : float
+        Ends of all signals that accept the counts: counts are accepted in the order of
+        ``P(n | signal) / P(n | best)``, with the best signal that is not negative, until their sum
+        reaches the confidence level.
+
+    Notes
+    -----
+    Exact but for rounding. As in the tables of the paper no upper limit is below that of the same
+    counts with a larger background. Counts are whole numbers, and the limit would else go up here
+    and there as the background does.
+
+    References
+    ----------
+    Feldman & Cousins 1998, Phys. Rev. D 57, 3873.
+    """
+    low, high = _lower(counts, background, cl), _first(counts, background, cl)
+    if counts > background:
+        return low, high  # falls by as much as the background grows
+    # Each piece ends the lower the larger the background: the first that accepts the counts counts.
+    nodes = background + BEYOND * np.linspace(0.0, 1.0, NODES)
+    accepted = _upper(counts, nodes, cl)[1]
+    first = np.argmax(accepted, axis=0)
+    pieces = np.flatnonzero((first > 0) & accepted.any(axis=0))
+    for piece in pieces:
+        left, right = nodes[first[piece] - 1], nodes[first[piece]]
+        end = -np.inf
+        for _ in range(24):
+            middle = 0.5 * (left + right)
+            ends, good, _ = _upper(counts, np.array([middle]), cl)
+            inside = piece < good.shape[1] and good[0, piece]
+            left, right = (left, middle) if inside else (middle, right)
+            end = ends[0, piece] if inside else end
+        high = max(high, float(end))
+    return low, high
+
+
+def cls_limit(counts: Array, background: Array, cl: float) -> Array:
+    """Upper limit of the expected signal by CLs: ``P(n <= counts | s + b) / P(n <= counts | b)``.
+
+    Parameters
+    ----------
+    counts, background : ndarray
+        Observed counts and expected background.
+    cl : float
+        Confidence level, one minus the ratio at the limit.
+
+    Returns
+    -------
+    ndarray
+        The same as that of a Bayesian with a flat prior (Zech 1989, NIM A 277, 608; Read 2002, J.
+        Phys. G 28, 2693).
+    """
+    alone = gammaincc(counts + 1.0, background)
+    high = counts + 10.0 * (1.0 - np.log(1.0 - cl)) + 10.0 * np.sqrt(counts + 1.0)
+
+    def excess(signal: Array) -> Array:
+        return gammaincc(counts + 1.0, signal + background) / alone - (1.0 - cl)
+
+    return falling_root(excess, np.zeros_like(high), high, tolerance=1e-13)

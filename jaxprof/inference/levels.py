@@ -1,0 +1,48 @@
+"""One convention for confidence levels: the probability that an interval holds the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+
+def confidence_level(cl: float | None = None, n_sigma: float | None = None) -> float:
+    """Confidence level, from itself or from a number of standard deviations.
+
+    Parameters
+    ----------
+    cl : float
+        The level, between 0 and 1.
+    n_sigma : float
+        Standard deviations of a two-sided interval of a normal distribution: 1 is 68.27 %, 2 is
+        95.45 %, whichever kind of interval is meant. By default 2, if there is no `cl` either.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        For both, or for a level that is none.
+    """
+    if cl is not None and n_sigma is not None:
+        raise ValueError(f"give cl or n_sigma, not both: got cl={cl} and n_sigma={n_sigma}")
+    if cl is None:
+        n_sigma = 2.0 if n_sigma is None else n_sigma
+        if isinstance(n_sigma, bool) or not 0 < n_sigma < np.inf:
+            raise ValueError(f"n_sigma must be a positive number, got {n_sigma!r}")
+        return float(ndtr(n_sigma) - ndtr(-n_sigma))
+    if isinstance(cl, bool) or not 0 < cl < 1:
+        raise ValueError(f"cl must be between 0 and 1, such as 0.95, got {cl!r}")
+    return float(cl)
+
+
+def two_sided_sigma(cl: float) -> float:
+    """Standard deviations of a two-sided interval of this level: 1.96 for 0.95."""
+    return float(-ndtri(0.5 * (1.0 - cl)))
+
+
+def one_sided_sigma(cl: float) -> float:
+    """Standard deviations of a one-sided interval of this level: 1.645 for 0.95."""
+    return float(ndtri(cl))

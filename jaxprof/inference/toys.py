@@ -1,0 +1,348 @@
+"""Toys: simulated counts, fitted as the real ones, and what they tell."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.compilation import jit_by_size
+from jaxprof.inference.fit import fit_norms
+from jaxprof.inference.fit_result import Fit
+from jaxprof.inference.intervals import limits as norm_limits
+from jaxprof.inference.levels import confidence_level, two_sided_sigma
+from jaxprof.inference.model_fit import fit as fit_likelihood
+from jaxprof.inference.profile_fit import norm_bounds
+from jaxprof.inference.profiled import limits, scan
+from jaxprof.inference.toy_store import ToyStore
+from jaxprof.inference.toy_tests import drawn_data
+from jaxprof.likelihood import Likelihood
+from jaxprof.likelihood.arrays import is_separable
+from jaxprof.likelihood.goodness import data_deviance, deviance
+
+Array = NDArray[Any]
+
+QUANTITIES = ("norm", "norm_err", "ts", "errn-errp", "ul", "deviance")
+"""What toys can be asked for."""
+_PARTS = {"errn-errp": ("norm_errn", "norm_errp"), "ul": ("norm_ul",)}
+FITS = 100_000
+"""Separate fits at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toys:
+    """Results of fits to toys.
+
+    Attributes
+    ----------
+    values : dict of array, shape (T, B, G)
+        By name: norm, norm_err and what else was asked for of ts, norm_errn, norm_errp, norm_ul;
+        NaN where a fit failed. ``deviance`` has the shape (T, G). Arrays of a store are read when
+        they are used.
+    truth : array, shape (B, G)
+        Norms that the toys were drawn with.
+    observed : dict of array
+        The same quantities of the data themselves, without the axis of toys.
+    n_sigma, cl : float
+        Standard deviations of errn and errp, and level of the upper limits.
+    """
+
+    values: Mapping[str, Any]
+    truth: Array
+    observed: dict[str, Array]
+    n_sigma: float
+    cl: float
+    names: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return int(self.values["norm"].shape[0])
+
+    def __getitem__(self, name: str) -> Array:
+        """All values of a quantity, (T, B, G)."""
+        if name not in self.values:
+            raise ValueError(f"toys have no {name!r}; they have {', '.join(self.values)}")
+        return np.asarray(self.values[name][:])
+
+    def mean(self, name: str = "norm") -> Array:
+        """Mean over the toys, (B, G), of the fits that did not fail."""
+        return np.nanmean(self[name], axis=0)
+
+    def std(self, name: str = "norm") -> Array:
+        """Standard deviation over the toys, (B, G)."""
+        return np.nanstd(self[name], axis=0, ddof=1)
+
+    def quantiles(self, levels: Any, name: str = "norm") -> Array:
+        """Quantiles over the toys, (..., B, G) for levels of the shape (...,)."""
+        return np.nanquantile(self[name], levels, axis=0)
+
+    def coverage(self) -> dict[str, Array]:
+        """Part of the toys whose intervals hold the truth, (B, G).
+
+        Returns
+        -------
+        dict of ndarray
+            ``"norm_err"``, and ``"errn-errp"`` and ``"ul"`` where these were asked for. Errors that
+            do not exist (NaN) hold everything on their side.
+        """
+        norm, truth = self["norm"], self.truth
+        known = np.isfinite(norm)
+
+        def part(inside: Array) -> Array:
+            return np.sum(inside & known, axis=0) / np.maximum(known.sum(axis=0), 1)
+
+        found = {}
+        err = self.n_sigma * self["norm_err"]
+        found["norm_err"] = part(np.abs(norm - truth) <= err)
+        if "norm_errn" in self.values:
+            down, up = self["norm_errn"], self["norm_errp"]
+            below = np.isnan(down) | (truth >= norm - down)
+            found["errn-errp"] = part(below & (np.isnan(up) | (truth <= norm + up)))
+        if "norm_ul" in self.values:
+            found["ul"] = part(truth <= self["norm_ul"])
+        return found
+
+    def p_values(self, *, look_elsewhere: bool = False) -> Array:
+        """Part of the toys with a signed root of ts as large as that of the data, (B, G).
+
+        Parameters
+        ----------
+        look_elsewhere : bool
+            Whether to compare with the largest of all bins and energy groups of each toy: the
+            probability that any of them would be as significant.
+
+        Returns
+        -------
+        ndarray, shape (B, G)
+            Of toys without a signal it is the significance. At least ``1 / (T + 1)``, as the data
+            count as one of the toys (Davison & Hinkley 1997, Bootstrap Methods, 4.2).
+        """
+        root = np.sign(self["norm"]) * np.sqrt(np.maximum(self["ts"], 0.0))
+        own = np.sign(self.observed["norm"]) * np.sqrt(np.maximum(self.observed["ts"], 0.0))
+        if look_elsewhere:
+            root = np.nanmax(root, axis=(1, 2), keepdims=True)
+        return _tail(root, own)
+
+    def goodness(self) -> Array:
+        """Part of the toys that fit as badly as the data, (G,): a p-value at any counts.
+
+        Of the deviance, the statistic above that of a perfect prediction. Toys must be those of the
+        fit (``truth="fit"``); On-Off data have one too.
+        """
+        return _tail(self["deviance"], self.observed["deviance"])
+
+
+def _tail(values: Array, observed: Array) -> Array:
+    same = 1e-9 * (1.0 + np.abs(observed))
+    known = np.isfinite(values)
+    above = np.sum(known & (values >= observed - same), axis=0)
+    found = (above + 1.0) / (known.sum(axis=0) + 1.0)
+    return np.where(np.isfinite(observed), found, np.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is fitted to each toy."""
+
+    names: tuple[str, ...]
+    n_sigma: float
+    cl: float
+    constraints: bool
+
+
+def toys(
+    likelihood: Likelihood,
+    n_toys: int = 1000,
+    *,
+    truth: Any = "fit",
+    fit: Fit | None = None,
+    quantities: tuple[str, ...] = ("norm", "norm_err", "ts"),
+    n_sigma: float = 1,
+    cl: float | None = None,
+    seed: int = 0,
+    chunk: int | None = None,
+    store: Any = None,
+    progress: bool | None = None,
+) -> Toys:
+    """Fit toys of a profile's likelihood: a parametric bootstrap, or a background alone.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        That of an estimator; for joint fits made with ``merge=False``, the default.
+    n_toys : int
+        Number of toys.
+    truth : {"fit", "background"} or dict
+        What they are drawn with: the fitted parameters, these with norms of zero, or parameters as
+        `Likelihood.simulate` takes them. Centres of Gaussian constraints are drawn as well.
+    fit : Fit, optional
+        What `jaxprof.fit` gave for the likelihood.
+    quantities : tuple of str
+        Any of "norm", "norm_err", "ts", "errn-errp", "ul" and "deviance"; the first two always are.
+    n_sigma : float
+        Standard deviations of errn and errp.
+    cl : float, optional
+        Level of the upper limits, by default 0.9545.
+    seed : int
+        What toys are drawn from. Toy number k is the same whatever else is drawn, and on whatever
+        device: its key is ``jax.random.fold_in(jax.random.key(seed), k)``.
+    chunk : int, optional
+        Toys at once; by default as many as make 100 000 separate fits.
+    store : path, optional
+        Folder of a zarr store, to which each chunk is written. Called again with the same
+        arguments it goes on where it stopped, and with more toys it adds those. Needs the package
+        zarr.
+    progress : bool, optional
+        Whether to show a progress bar; by default after some seconds, where there is a terminal and
+        the package tqdm.
+
+    Returns
+    -------
+    Toys
+
+    Raises
+    ------
+    ValueError
+        For an unknown quantity, parameters that predict counts below zero, or a store of other
+        toys.
+    ImportError
+        Without the packages that a store or a bar needs.
+    """
+    if unknown := [name for name in quantities if name not in QUANTITIES]:
+        raise ValueError(
+            f"quantities: unknown {unknown[0]!r}; choose from {', '.join(map(repr, QUANTITIES))}"
+        )
+    if not n_toys > 0 or (chunk is not None and not chunk > 0):
+        raise ValueError(f"n_toys and chunk must be positive, got {n_toys!r} and {chunk!r}")
+    fit = fit_likelihood(likelihood) if fit is None else fit
+    params = _truth(likelihood, fit, truth)
+    plan = _Plan(
+        names=tuple(name for name in QUANTITIES if name in {"norm", "norm_err", *quantities}),
+        n_sigma=n_sigma,
+        cl=confidence_level(cl),
+        constraints=bool(likelihood.constraints.gaussian),
+    )
+    separate = is_separable(likelihood)
+    shape = np.shape(fit.params["norm"])
+    if chunk is None:
+        chunk = max(1, FITS // int(np.prod(shape))) if separate else 10
+    run = _separate if separate else _joint
+    observed = _of_data(likelihood, fit, plan)
+    sizes = {name: (n_toys, *value.shape) for name, value in observed.items()}
+    kept = ToyStore(store, sizes, chunk, _fingerprint(likelihood, params, plan, seed))
+    numbers = kept.missing()
+    for part in _bar(
+        [numbers[first : first + chunk] for first in range(0, len(numbers), chunk)], progress
+    ):
+        kept.put(part, run(likelihood, params, part, seed, plan))
+    return Toys(
+        values=kept.arrays,
+        truth=np.broadcast_to(np.asarray(params["norm"]), shape),
+        observed=observed,
+        n_sigma=n_sigma,
+        cl=plan.cl,
+    )
+
+
+def _truth(likelihood: Likelihood, fit: Fit, truth: Any) -> dict[str, Any]:
+    """Parameters of the toys, which all predict counts that can be drawn."""
+    if isinstance(truth, Mapping):
+        params = {"norm": likelihood.nominal["norm"], **truth}
+    elif truth in ("fit", "background"):
+        params = dict(fit.params)
+        norm = np.asarray(params["norm"])
+        # A norm that no counts bin knows predicts nothing.
+        params["norm"] = np.where(np.isfinite(norm), norm, 0.0) * (truth == "fit")
+    else:
+        raise ValueError(f"truth must be 'fit', 'background' or parameters, got {truth!r}")
+    try:
+        likelihood.asimov(params)
+    except ValueError as error:
+        raise ValueError(
+            f"truth: {error}; estimate with norm={{'min': 0}}, or take truth='background'"
+        ) from error
+    return params
+
+
+@jit_by_size
+def _deviances(data: Any, norm: Any) -> Any:
+    return data_deviance(data, norm)
+
+
+def _separate(
+    likelihood: Likelihood, params: Any, numbers: Array, seed: int, plan: _Plan
+) -> dict[str, Array]:
+    """All toys of a chunk in one fit."""
+    data = drawn_data(likelihood, params, numbers, seed)
+    low, high = norm_bounds(likelihood)
+    fit = fit_norms(data, norm_min=low, norm_max=high)
+    found: dict[str, Any] = {"norm": fit.norm, "norm_err": fit.norm_err}
+    if "ts" in plan.names:
+        found["ts"] = fit.ts
+    if set(_PARTS) & set(plan.names):
+        z = two_sided_sigma(plan.cl)
+        own = norm_limits(
+            data, fit, n_sigma=plan.n_sigma, n_sigma_ul=z, norm_min=low, norm_max=high
+        )
+        for name, parts in _PARTS.items():
+            found |= {part: getattr(own, part) for part in parts if name in plan.names}
+    shape = (len(numbers), likelihood.n_bins, likelihood.n_groups)
+    arrays = {name: np.asarray(value).reshape(shape) for name, value in found.items()}
+    if "deviance" in plan.names:
+        arrays["deviance"] = np.asarray(_deviances(data, fit.norm)).reshape(shape).sum(axis=1)
+    return arrays
+
+
+def _joint(
+    likelihood: Likelihood, params: Any, numbers: Array, seed: int, plan: _Plan
+) -> dict[str, Array]:
+    """One toy after the other."""
+    rows = []
+    for number in numbers:
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        drawn = likelihood.simulate(key, params, constraints=plan.constraints)
+        rows.append(_of_data(drawn, fit_likelihood(drawn), plan))
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _of_data(likelihood: Likelihood, fit: Fit, plan: _Plan) -> dict[str, Array]:
+    """The quantities of one likelihood."""
+    norm = fit.params["norm"]
+    found: dict[str, Any] = {"norm": norm, "norm_err": fit.errors["norm"]}
+    if "ts" in plan.names:
+        found["ts"] = scan(likelihood, fit, np.zeros((*np.shape(norm), 1)))[..., 0]
+    if set(_PARTS) & set(plan.names):
+        own = limits(likelihood, fit, n_sigma=plan.n_sigma, n_sigma_ul=two_sided_sigma(plan.cl))
+        if "errn-errp" in plan.names:
+            found |= {"norm_errn": own.errn["norm"], "norm_errp": own.errp["norm"]}
+        if "ul" in plan.names:
+            found["norm_ul"] = own.ul["norm"]
+    if "deviance" in plan.names:
+        found["deviance"] = deviance(likelihood, fit.params)
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+def _fingerprint(likelihood: Likelihood, params: Any, plan: _Plan, seed: int) -> str:
+    """What makes toys the same, but for their number."""
+    found = hashlib.sha256(repr((plan, seed)).encode())
+    for leaf in jax.tree.leaves((likelihood, params)):
+        found.update(np.ascontiguousarray(np.asarray(leaf)).tobytes())
+    return found.hexdigest()
+
+
+def _bar(parts: list[Array], progress: bool | None) -> Iterator[Array]:
+    if progress is False or len(parts) < 2:
+        return iter(parts)
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        if progress:
+            raise ImportError("progress: a bar needs the package tqdm; pip install tqdm") from None
+        return iter(parts)
+    # disable=None: only where there is a terminal.
+    quiet = {"disable": None, "delay": 3.0} if progress is None else {}
+    return iter(tqdm(parts, desc="toys", unit="chunk", **quiet))

@@ -1,0 +1,122 @@
+"""Toys: reproducible, right in their moments and p-values, and kept through an interrupt."""
+
+import jax
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import pdtr
+
+import jaxprof
+from jaxprof.likelihood.arrays import separate_counts
+from jaxprof.likelihood.data import OnOffData, ProfileData
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+def counting(counts, background=4.0, signal=2.0):
+    n = np.asarray(counts, float).reshape(-1, 1, 1)
+    arrays = {"background": np.full(n.shape, background), "npred_ref": np.full(n.shape, signal)}
+    return separate_counts(ProfileData(counts=n, **arrays))
+
+
+def test_a_toy_is_the_same_in_any_chunk():
+    likelihood = counting([5, 9, 4])
+    whole = jaxprof.toys(likelihood, 12, seed=5, progress=False)
+    parts = jaxprof.toys(likelihood, 12, seed=5, chunk=5, progress=False)
+    assert_allclose(parts["norm"], whole["norm"], rtol=1e-12)
+    # Each is the fit of what simulate draws with the key of its number.
+    key = jax.random.fold_in(jax.random.key(5), 7)
+    fit = jaxprof.fit(likelihood)
+    drawn = likelihood.simulate(key, fit.params).counts[0].ravel()
+    assert_allclose(whole["norm"][7].ravel(), (drawn - 4.0) / 2.0, rtol=1e-9)
+    other = jaxprof.toys(likelihood, 12, seed=6)
+    assert not np.array_equal(other["norm"], whole["norm"])
+
+
+def test_p_values_of_counting_experiments():
+    """The probability of as many counts; of the largest of three, by independence."""
+    likelihood = counting([10, 7, 4])
+    toys = jaxprof.toys(likelihood, 4000, truth="background", seed=1)
+    local = 1 - pdtr(np.array([9.0, 6.0, 3.0]), 4.0)
+    assert_allclose(toys.p_values()[:, 0], local, atol=4 * np.sqrt(0.25 / 4000))
+    largest = toys.p_values(look_elsewhere=True)[:, 0]
+    assert_allclose(largest, 1 - (1 - local) ** 3, atol=4 * np.sqrt(0.25 / 4000))
+    assert_allclose(toys.mean()[:, 0], 0.0, atol=4 / np.sqrt(4000))
+    assert_allclose(toys.std()[:, 0], 1.0, rtol=0.05)
+    assert_allclose(toys.quantiles(0.5)[:, 0], 0.0, atol=0.01)
+    assert len(toys) == 4000
+
+
+@pytest.mark.slow
+def test_coverage_of_many_counts():
+    likelihood = counting([500, 480], background=400.0, signal=50.0)
+    toys = jaxprof.toys(likelihood, 3000, quantities=("errn-errp", "ul"), cl=0.9, seed=2)
+    found = toys.coverage()
+    for name, expected in (("norm_err", 0.683), ("errn-errp", 0.683), ("ul", 0.95)):
+        assert_allclose(found[name], expected, atol=0.035)
+
+
+@pytest.mark.slow
+def test_goodness_at_few_counts_and_on_off():
+    """The part of fits that are worse is even where the model is true, whatever the counts."""
+    rng = np.random.default_rng(4)
+    low = []
+    for data in (0, 1):
+        for _ in range(40):
+            shape = (1, 1, 60)
+            n = rng.poisson(0.3, shape).astype(float)
+            if data:
+                off = rng.poisson(0.9, shape).astype(float)
+                block = OnOffData(
+                    n_on=n, n_off=off, alpha=np.full(shape, 0.3333), npred_ref=0.1 + 0 * n
+                )
+            else:
+                block = ProfileData(counts=n, background=0.3 + 0 * n, npred_ref=0.1 + 0 * n)
+            found = jaxprof.toys(
+                separate_counts(block), 200, truth="background", quantities=("deviance",)
+            )
+            low.append(found.goodness()[0])
+    low = np.array(low)
+    assert np.all(np.isfinite(low))
+    assert 0.3 < low[:40].mean() < 0.7
+    # Wrong by a factor of four in half of the counts bins.
+    n = rng.poisson(np.repeat([4.0, 1.0], 30)).astype(float).reshape(1, 1, 60)
+    block = ProfileData(counts=n, background=1.0 + 0 * n, npred_ref=1.0 + 0 * n)
+    found = jaxprof.toys(separate_counts(block), 500, quantities=("deviance",))
+    assert found.goodness()[0] < 0.01
+
+
+@pytest.mark.slow
+def test_store_goes_on(tmp_path):
+    pytest.importorskip("zarr")
+    likelihood, store = counting([5, 9]), tmp_path / "toys"
+    whole = jaxprof.toys(likelihood, 9, seed=3)
+    jaxprof.toys(likelihood, 4, seed=3, chunk=2, store=store)
+    found = jaxprof.toys(likelihood, 9, seed=3, chunk=3, store=store)
+    assert_allclose(found["norm"], whole["norm"], rtol=1e-12)
+    assert len(found) == 9
+    with pytest.raises(ValueError, match="store: .* holds other toys"):
+        jaxprof.toys(likelihood, 9, seed=4, store=store)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("mine")
+    with pytest.raises(ValueError, match="no zarr store"):
+        jaxprof.toys(likelihood, 9, store=tmp_path / "other")
+    assert_array_equal((tmp_path / "other" / "file").read_text(), "mine")
+
+
+def test_what_is_refused():
+    likelihood = counting([0, 9])
+    with pytest.raises(ValueError, match="'flux'"):
+        jaxprof.toys(likelihood, 9, quantities=("flux",))
+    with pytest.raises(ValueError, match="truth must be"):
+        jaxprof.toys(likelihood, 9, truth="null")
+    with pytest.raises(ValueError, match="truth: .*below zero"):
+        jaxprof.toys(likelihood, 9, truth={"norm": np.full((2, 1), -9.0)})
+    with pytest.raises(ValueError, match="positive"):
+        jaxprof.toys(likelihood, 0)
+    with pytest.raises(ValueError, match="no 'ts'"):
+        jaxprof.toys(likelihood, 3, quantities=())["ts"]
