@@ -20,7 +20,7 @@ from jaxprof.likelihood.data import (
 )
 from jaxprof.likelihood.separable import Blocks, is_cash
 from jaxprof.likelihood.sums import computed_once
-from jaxprof.solvers.many_roots import finish_apart, increasing_roots
+from jaxprof.solvers.many_roots import FEW, finish_apart, increasing_roots
 from jaxprof.solvers.solve import differentiable_root, tolerance
 
 STEPS = 5
@@ -131,7 +131,7 @@ def _minimise(data: Blocks) -> _Minimum:
     monotonic, and where all predictions vanish together one is exact. Without counts the minimum is
     the first kink. What has not converged then, or may be at a kink, is looked at carefully.
     """
-    if not is_cash(data):
+    if not is_cash(data) or data[0].counts.shape[-1] <= FEW:
         return _minimise_carefully(data)
     kinks = likelihood.kinks(data)
     at_bin = jnp.argmin(kinks, axis=0)

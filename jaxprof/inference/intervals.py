@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from jaxprof.likelihood.data import (
 )
 from jaxprof.likelihood.separable import Blocks
 from jaxprof.likelihood.sums import computed_once
-from jaxprof.solvers.many_roots import finish_apart, increasing_roots
+from jaxprof.solvers.many_roots import FEW, finish_apart, increasing_roots
 from jaxprof.solvers.solve import differentiable_root
 
 STEPS = 4
@@ -84,9 +83,14 @@ class _Search(NamedTuple):
         return rise, 2.0 * self.side * stretch * score
 
 
+def _sided(data: Blocks) -> Blocks:
+    """Data with an axis for the sides, (E, 1, N)."""
+    return jax.tree.map(lambda a: a[:, jnp.newaxis], data)
+
+
 def _search(data: Blocks, norm: jax.Array, side: jax.Array, rise: jax.Array) -> _Search:
     """Search down (side -1) or up (+1); arrays (E, N), (N,), (3, 1) and (3, 1)."""
-    data = jax.tree.map(lambda a: a[:, jnp.newaxis], data)
+    data = _sided(data)
     _, _, signal = likelihood.totals(data)
     curvature = likelihood.curvature(data, norm)
     has_curvature = curvature > 0
@@ -119,6 +123,18 @@ def _distances(search: _Search) -> jax.Array:
     high = jnp.where(search.ends, pole, beyond)
     y, converged = increasing_roots(function, one, jnp.zeros_like(high), high)
     return jnp.where(converged, search.distance(y), jnp.nan)
+
+
+def _all_distances(search: _Search, data: Blocks, norm: jax.Array) -> jax.Array:
+    """The same, (3, N), of problems of which most are not hard."""
+    if len(norm) <= FEW:
+        return _distances(search)
+    distances, enough = _distances_between_kinks(search)
+
+    def apart(problem: tuple[Blocks, jax.Array]) -> jax.Array:
+        return _distances(_search(*problem, search.side, search.rise))
+
+    return finish_apart(~jnp.all(enough, axis=0), apart, (data, norm), distances)
 
 
 def _distances_between_kinks(search: _Search) -> tuple[jax.Array, jax.Array]:
@@ -227,18 +243,13 @@ def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
     rises = jnp.stack([asked.rise, asked.rise, asked.rise_ul])[:, jnp.newaxis]
     fixed, fixed_at = jax.tree.map(jax.lax.stop_gradient, (own.data, at))
     search = _search(fixed, fixed_at, sides, rises)
-    distances, enough = _distances_between_kinks(search)
-
-    def apart(problem: tuple[Blocks, jax.Array]) -> jax.Array:
-        return _distances(_search(*problem, sides, rises))
-
-    hard = ~jnp.all(enough, axis=0)
-    distances = finish_apart(hard, apart, (fixed, fixed_at), distances)
+    distances = _all_distances(search, fixed, fixed_at)
     roots = fixed_at + sides * distances
 
-    def limit(of: Blocks, best: jax.Array, r: jax.Array, root: jax.Array) -> jax.Array:
-        return differentiable_root(lambda x: likelihood.difference(of, x, best) - r, root)
+    def limit(of: Blocks, best: jax.Array, rise: jax.Array, root: jax.Array) -> jax.Array:
+        return differentiable_root(lambda x: likelihood.difference(of, x, best) - rise, root)
 
+    sided = _sided(own.data)
     if likelihood.is_cash(data):
         # Without counts the norm is that of the counts bin with the most background for its signal.
         # It may be so far below the limit that the distance has too few digits left. The limit
@@ -250,10 +261,10 @@ def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
         alone = _limits_without_counts(flat, jax.lax.stop_gradient((own.data, plain)), rises)
         roots = jnp.where(flat & (sides > 0), alone[:3], roots)
         counted = limit(plain, norm / own.unit, rises[2], alone[3])
-        low, high, upper = _each_limit(limit, own.data, at, rises, roots)
+        low, high, upper = limit(sided, at, rises, roots)
         norm_ul = jnp.where(flat, own.unit * counted, own.norm(upper))
     else:
-        low, high, upper = _each_limit(limit, own.data, at, rises, roots)
+        low, high, upper = limit(sided, at, rises, roots)
         norm_ul = own.norm(upper)
     # Left of its largest minimiser a bounded norm is not allowed, and cash without counts is flat.
     falls = likelihood.score(fixed, fixed_at - 1e-3 * distances[1]) < 0
@@ -268,28 +279,19 @@ def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
     )
 
 
-def _each_limit(
-    limit: Callable, data: Blocks, at: jax.Array, rises: jax.Array, roots: jax.Array
-) -> list[jax.Array]:
-    """Down, up, and the upper limit, with their derivatives."""
-    return [limit(data, at, rise, root) for rise, root in zip(rises, roots, strict=True)]
-
-
 def _limits_without_counts(
     flat: jax.Array, problems: tuple[Blocks, Blocks], rises: jax.Array
 ) -> jax.Array:
     """What `_limit_without_counts` gives of two problems where they are flat, (4, N)."""
+    four = jnp.concatenate([rises, rises[2:]])
 
     def solve(chosen: tuple[Blocks, Blocks]) -> jax.Array:
-        own, plain = chosen
-        return jnp.stack(
-            [
-                *(_limit_without_counts(own, rise) for rise in rises),
-                _limit_without_counts(plain, rises[2]),
-            ]
-        )
+        stacked = jax.tree.map(lambda a, b: jnp.stack([a, a, a, b], axis=1), *chosen)
+        return _limit_without_counts(stacked, four)
 
     n = len(flat)
+    if n <= FEW:
+        return solve(problems)
     return finish_apart(flat, solve, problems, jnp.ones((4, n), rises.dtype))
 
 

@@ -16,6 +16,9 @@ from jaxprof.solvers.solve import MAX_ITERATIONS, tolerance
 
 APART = 128
 """Hard ones that are finished together."""
+FEW = 256
+"""Number of problems that are all taken for hard: to compile quick steps takes longer than these
+save."""
 
 
 def increasing_roots(
