@@ -77,7 +77,8 @@ class _Search(NamedTuple):
     def risen(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Rise of the statistic and its slope."""
         far = self.distance(y)
-        x = self.norm + self.side * far
+        # Not once more for each counts bin.
+        x = computed_once(self.norm + self.side * far)
         stretch = jnp.where(self.ends, 1.0 - far / self.width, 1.0) * self.unit
         rise, score = likelihood.difference_and_score(self.data, x, self.norm)
         return rise, 2.0 * self.side * stretch * score
@@ -100,7 +101,7 @@ def _search(data: Blocks, norm: jax.Array, side: jax.Array, rise: jax.Array) -> 
     start = likelihood.domain_start(data)
     ends = (side < 0) & jnp.isfinite(start)
     width = jnp.where(ends, norm - start, unit)
-    return _Search(data, norm, side, rise, unit, ends, width)
+    return computed_once(_Search(data, norm, side, rise, unit, ends, width))
 
 
 def _distances(search: _Search) -> jax.Array:

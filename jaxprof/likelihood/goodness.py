@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
-from scipy.interpolate import CubicSpline
 
 Array = NDArray[Any]
 
@@ -46,6 +45,8 @@ def _moments(mu: float) -> tuple[float, float]:
 def _spline() -> tuple[Array, Array]:
     """Knots, and coefficients of shape (4, KNOTS - 1, 2), the highest power first."""
     knots = np.linspace(np.log(SMALL), np.log(LARGE), KNOTS)
+    from scipy.interpolate import CubicSpline
+
     return knots, CubicSpline(knots, [_moments(mu) for mu in np.exp(knots)]).c
 
 

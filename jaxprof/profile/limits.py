@@ -7,8 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy.interpolate import CubicSpline
-from scipy.optimize import brentq
 
 from jaxprof.inference.intervals import limits
 from jaxprof.likelihood.data import Data, NormFit, OnOffData, ProfileData, Status
@@ -127,5 +125,8 @@ def _crossing(x: Array, rise: Array, target: float, status: Status) -> float:
     if status == Status.ZERO_COUNTS:
         return float(np.interp(target, rise[end - 1 : end + 1], x[end - 1 : end + 1]))
     start = (1, 0.0) if status == Status.OK else "not-a-knot"
+    from scipy.interpolate import CubicSpline
+    from scipy.optimize import brentq
+
     spline = CubicSpline(x, rise, bc_type=(start, "not-a-knot"))
     return brentq(lambda at: spline(at) - target, x[end - 1], x[end], xtol=1e-14, rtol=1e-14)
