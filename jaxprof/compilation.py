@@ -29,17 +29,23 @@ joint fit has about twelve, and each takes some ten megabytes."""
 
 
 def jit_by_size(
-    function: Callable | None = None, *, static_argnames: str | tuple[str, ...] = ()
+    function: Callable | None = None,
+    *,
+    static_argnames: str | tuple[str, ...] = (),
+    large: int | None = 1,
 ) -> Callable:
     """Like `jax.jit`, but small problems on a CPU are compiled without optimisation.
+
+    Large ones are compiled at the level ``large``; with None as `jax.jit` does, which takes longer
+    and is worth it where most of the time is spent in fused loops.
 
     A profile of some dozens of bins runs in a millisecond, while the optimising compiler takes a
     second for each function; without optimisation it takes a fraction of that. Other devices and
     anything traced get `jax.jit` as it is.
     """
     if function is None:
-        return partial(jit_by_size, static_argnames=static_argnames)
-    return _choice(function, static_argnames, by_size=True)
+        return partial(jit_by_size, static_argnames=static_argnames, large=large)
+    return _choice(function, static_argnames, by_size=True, large=large)
 
 
 def jit_quickly(*static_argnames: str) -> Callable:
@@ -48,7 +54,7 @@ def jit_quickly(*static_argnames: str) -> Callable:
     Fourier transforms, products of matrices and gathers run as fast however their surroundings are
     compiled.
     """
-    return lambda function: _choice(function, static_argnames, by_size=False)
+    return lambda function: _choice(function, static_argnames, by_size=False, large=1)
 
 
 @cache
@@ -109,7 +115,11 @@ def _signature(leaves: list[Any], structure: Any) -> Hashable:
 
 
 def _choice(
-    function: Callable, static_argnames: str | tuple[str, ...], *, by_size: bool
+    function: Callable,
+    static_argnames: str | tuple[str, ...],
+    *,
+    by_size: bool,
+    large: int | None,
 ) -> Callable:
     def compiled(signature: Hashable, level: int | None) -> Any:
         def make() -> Any:
@@ -132,7 +142,7 @@ def _choice(
         ):
             small = not by_size or sum(np.size(leaf) for leaf in leaves) < SMALL
             try:
-                return compiled(signature, 0 if small else 1)(*args, **kwargs)
+                return compiled(signature, 0 if small else large)(*args, **kwargs)
             except ValueError:
                 # Inside somebody's jit, with constants for arguments, no options are allowed.
                 pass

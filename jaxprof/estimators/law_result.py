@@ -23,7 +23,6 @@ from jaxprof.models.radial_power_laws import (
     PowerLawRadialModel,
 )
 from jaxprof.models.radial_sum import SumRadialModel
-from jaxprof.plotting.laws import plot_law
 from jaxprof.profile import FluxProfile
 
 
@@ -220,6 +219,8 @@ class ModelFit:
         tuple of `~matplotlib.axes.Axes`
             Those of the law and those of the residuals.
         """
+        from jaxprof.plotting.laws import plot_law
+
         return plot_law(self, ax=ax, profile=profile, n_sigma=n_sigma)
 
     def to_table(self) -> Table:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
-from jaxprof.compilation import jit_by_size
+from jaxprof.inference.batches import by_blocks, shared_value
 from jaxprof.likelihood import separable as likelihood
 from jaxprof.likelihood.data import (
-    Block,
     Data,
     NormFit,
     OnOffData,
-    ProfileData,
     Status,
     float_dtype,
     neutral,
-    over_bins,
     prepare,
 )
-from jaxprof.likelihood.separable import Blocks
-from jaxprof.solvers.solve import differentiable_root, increasing_root, tolerance
+from jaxprof.likelihood.separable import Blocks, is_cash
+from jaxprof.likelihood.sums import computed_once
+from jaxprof.solvers.many_roots import FEW, finish_apart, increasing_roots
+from jaxprof.solvers.solve import differentiable_root, tolerance
+
+STEPS = 5
+"""Newton steps of all bins; few need more."""
+
+
+class _Minimum(NamedTuple):
+    """Minimisers of scaled problems; they carry no derivatives."""
+
+    x: jax.Array
+    is_kink: jax.Array
+    at_bin: jax.Array
+    """Counts bin that makes the kink."""
+    converged: jax.Array
 
 
 def _fittable(data: Blocks, valid: jax.Array) -> Blocks:
@@ -47,23 +61,21 @@ def _norm_bracket(data: Blocks, start: jax.Array, counts: jax.Array) -> tuple[ja
     counts it is the leftmost kink.
     """
     minima = likelihood.bin_minima(data)
-    low = jnp.maximum(jnp.nanmin(minima), start)
-    high = jnp.nanmax(minima)
-    cash_blocks = [block for block in data if isinstance(block, ProfileData)]
-    if len(cash_blocks) == len(data):
-        with_counts = [jnp.where(b.counts > 0, b.npred_ref, 0.0) for b in cash_blocks]
-        signal = jnp.sum(jnp.concatenate(with_counts))
+    low = jnp.maximum(jnp.nanmin(minima, axis=0), start)
+    high = jnp.nanmax(minima, axis=0)
+    if is_cash(data):
         has_counts = counts > 0
+        signal = likelihood.counted_signal(data)
         bound = jnp.where(has_counts, start, 0.0) + counts / jnp.where(has_counts, signal, 1.0)
         high = jnp.where(has_counts, jnp.minimum(high, bound), low)
     return low, jnp.maximum(low, high)
 
 
-def _minimise(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Minimiser of a scaled problem, whether it is a kink, the kink's counts bin, and convergence.
+def _minimise_carefully(data: Blocks) -> _Minimum:
+    """Minimisers of problems that may be hard.
 
-    The minimiser carries no derivatives. Where bins with counts end the domain, the unknown is the
-    logarithm of the distance from there: counts may be of any size.
+    Where bins with counts end the domain, the unknown is the logarithm of the distance from there:
+    counts may be of any size.
     """
     variance, counts, signal = likelihood.totals(data)
     start = likelihood.domain_start(data)
@@ -91,61 +103,117 @@ def _minimise(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]
     low, high = _norm_bracket(data, start, counts)
     low = jnp.where(ends, origin + nearest, low)
     high = jnp.maximum(low, high)
-    guess = sum(jnp.sum(jnp.where(b.npred_ref > 0, _excess(b), 0.0)) for b in data) / signal
-    v, converged = increasing_root(score_and_slope, unknown(guess), unknown(low), unknown(high))
+    guess = jnp.clip(_total_excess(data) / signal, low, high)
+    v, converged = increasing_roots(score_and_slope, unknown(guess), unknown(low), unknown(high))
     kinks = likelihood.kinks(data)
     positions = unknown(kinks)
-    at_bin = jnp.argmin(jnp.abs(positions - v))
+    at_bin = jnp.argmin(jnp.abs(positions - v), axis=0)
+    chosen = likelihood.at_index(kinks, at_bin)
+    position = jnp.sum(jnp.where(chosen, positions, 0.0), axis=0)
     # The score's rounding grows with the counts: in float32 it passes the tolerance at 1e6 of them.
     rounding = 8.0 * jnp.finfo(v.dtype).eps * jnp.where(ends, 1.0, jnp.sqrt(variance))
     width = (4.0 * tolerance(v.dtype) + rounding) * (1.0 + jnp.abs(v))
-    near = jnp.abs(positions[at_bin] - v) <= width
-    centre = jnp.where(near, positions[at_bin], v)
+    near = jnp.abs(position - v) <= width
+    centre = jnp.where(near, position, v)
     # One evaluation on both sides tells whether the score changes its sign here at all.
-    sides = jax.vmap(score)(centre + width * jnp.asarray([-1, 1]))
-    crosses = (sides[0] <= 0) & (sides[1] >= 0)
+    crosses = (score(centre - width) <= 0) & (score(centre + width) >= 0)
     # The kink is known exactly; the iteration only tells which one.
-    x = jnp.where(near & crosses, kinks[at_bin], place(v))
-    return x, near & crosses, at_bin, converged & crosses
+    kink = jnp.sum(jnp.where(chosen, kinks, 0.0), axis=0)
+    x = jnp.where(near & crosses, kink, place(v))
+    return _Minimum(x, near & crosses, at_bin, converged & crosses)
 
 
-def _excess(block: Block) -> jax.Array:
-    if isinstance(block, OnOffData):
-        return block.n_on - block.alpha * block.n_off
-    return block.counts - block.background
+def _minimise(data: Blocks) -> _Minimum:
+    """Minimisers of scaled problems.
+
+    Cash data with counts have their pole at zero there. Between kinks they are solved by Newton
+    steps on ``1 / sum(n s / mu) - 1 / sum(s)``, which is concave: from the left the steps are
+    monotonic, and where all predictions vanish together one is exact. Without counts the minimum is
+    the first kink. What has not converged then, or may be at a kink, is looked at carefully.
+    """
+    if not is_cash(data) or data[0].counts.shape[-1] <= FEW:
+        return _minimise_carefully(data)
+    kinks = likelihood.kinks(data)
+    at_bin = jnp.argmin(kinks, axis=0)
+    first = jnp.min(kinks, axis=0)
+    start, high, counts = likelihood.cash_range(data)
+    x, regular = newton_cash(data, jnp.clip(start, 1e-3 * high, high), high, STEPS)
+    empty = counts == 0
+    converged = jnp.where(empty, jnp.isfinite(first), regular)
+    found = _Minimum(jnp.where(empty, first, x), empty, at_bin, converged)
+    return finish_apart(~empty & ~regular, _minimise_carefully, data, found)
 
 
-def _fit_bin(data: Blocks, norm_min: jax.Array, norm_max: jax.Array) -> NormFit:
-    """Fit one bin and group; arrays over counts bins, scalar results."""
-    has_bins = jnp.any(jnp.concatenate([block.mask for block in data]))
-    has_signal = jnp.any(jnp.concatenate([block.npred_ref > 0 for block in data]))
+def newton_cash(
+    data: Blocks, x: jax.Array, high: jax.Array, steps: int
+) -> tuple[jax.Array, jax.Array]:
+    """Newton steps towards minima between kinks, see `_minimise`, from ``x``.
+
+    Returns
+    -------
+    x : array, shape (N,)
+        Where they end.
+    converged : array of bool, shape (N,)
+        Whether that is the minimum, as far as it can be told: away from kinks.
+    """
+    step = jnp.full_like(x, jnp.inf)
+    for _ in range(steps):
+        falls, slope, rises = likelihood.cash_score_parts(data, x)
+        safe = (slope > 0) & (rises > 0)
+        change = falls * (falls - rises) / jnp.where(safe, rises * slope, 1.0)
+        new = jnp.clip(x + jnp.where(safe, change, jnp.nan), x / 16.0, high)
+        x, step = computed_once((new, jnp.abs(new - x)))
+    # The next step would be about the square of this one, in units of the distance from the pole;
+    # an error is that distance over the root of the counts.
+    eps = float(jnp.finfo(x.dtype).eps)
+    close = step * jnp.sqrt(1.0 + falls * x) <= eps**0.5 * x + 8.0 * eps * x * jnp.sqrt(falls * x)
+    return x, close & ~likelihood.near_kink(data, x, 1e3 * eps**0.5 * x)
+
+
+def _total_excess(data: Blocks) -> jax.Array:
+    """Sum of what each counts bin has beyond its background, where a signal is expected."""
+    total = jnp.zeros(data[0].npred_ref.shape[1:], data[0].npred_ref.dtype)
+    for block in data:
+        if isinstance(block, OnOffData):
+            excess = block.n_on - block.alpha * block.n_off
+        else:
+            excess = block.counts - block.background
+        total += jnp.sum(jnp.where(block.npred_ref > 0, excess, 0.0), axis=0)
+    return total
+
+
+def _fit_bins(data: Blocks, _: None, bounds: tuple[jax.Array, jax.Array]) -> NormFit:
+    """Fit bins side by side; arrays over counts bins and these, results over these."""
+    norm_min, norm_max = bounds
+    data = computed_once(neutral(data))
+    has_bins, has_signal = likelihood.contents(data)
     valid = has_bins & has_signal
-    safe = _fittable(data, valid)
+    safe = computed_once(_fittable(data, valid))
     own = likelihood.scaled(safe)
-    start, is_kink, at_bin, converged = _minimise(jax.tree.map(jax.lax.stop_gradient, own.data))
+    best = _minimise(jax.tree.map(jax.lax.stop_gradient, own.data))
     # Bounds that are traced are not checked elsewhere.
-    converged = converged & (norm_min < norm_max)
+    converged = best.converged & (norm_min < norm_max)
 
     def residual(x: jax.Array) -> jax.Array:
-        at_kink = likelihood.kink_residual(own.data, x, at_bin)
-        return jnp.where(is_kink, at_kink, likelihood.score(own.data, x))
+        at_kink = likelihood.kink_residual(own.data, x, best.at_bin)
+        return jnp.where(best.is_kink, at_kink, likelihood.score(own.data, x))
 
-    x = differentiable_root(residual, start)
-    kink = jax.lax.stop_gradient(likelihood.kinks(safe)[at_bin])
-    free = jnp.where(is_kink, kink + own.unit * (x - start), own.norm(x))
+    x = differentiable_root(residual, best.x)
+    kinks = jax.lax.stop_gradient(likelihood.kinks(safe))
+    kink = jnp.sum(jnp.where(likelihood.at_index(kinks, best.at_bin), kinks, 0.0), axis=0)
+    free = jnp.where(best.is_kink, kink + own.unit * (x - best.x), own.norm(x))
     norm = jnp.clip(free, norm_min, norm_max)
     bounded = (free < norm_min) | (free > norm_max)
     x = jnp.where(bounded, own.at(norm), x)
-    _, counts, _ = likelihood.totals(safe)
-    curvature = likelihood.curvature(own.data, x)
-    regular = ~is_kink & ~bounded & (curvature > 0)
-    status = jnp.where(bounded | is_kink, Status.BOUNDARY, Status.OK)
-    status = jnp.where(counts > 0, status, Status.ZERO_COUNTS)
+    zero = jnp.zeros_like(norm)
+    curvature, stat, stat_null, ts = likelihood.summary(own.data, x, safe, own.at(zero))
+    regular = ~best.is_kink & ~bounded & (curvature > 0)
+    status = jnp.where(bounded | best.is_kink, Status.BOUNDARY, Status.OK)
+    status = jnp.where(own.counts > 0, status, Status.ZERO_COUNTS)
     status = jnp.where(converged, status, Status.NOT_CONVERGED)
     status = jnp.where(has_signal, status, Status.NO_EXPOSURE)
     status = jnp.where(has_bins, status, Status.FULLY_MASKED)
     found = valid & converged
-    zero = jnp.zeros_like(norm)
 
     def where_found(value: jax.Array) -> jax.Array:
         return jnp.where(found, value, jnp.nan)
@@ -154,16 +222,14 @@ def _fit_bin(data: Blocks, norm_min: jax.Array, norm_max: jax.Array) -> NormFit:
     return NormFit(
         norm=where_found(norm),
         norm_err=jnp.where(found & regular, error, jnp.nan),
-        stat=where_found(likelihood.stat(own.data, x)),
-        stat_null=where_found(likelihood.stat(safe, zero)),
-        ts=where_found(likelihood.difference(own.data, own.at(zero), x)),
+        stat=where_found(stat),
+        stat_null=where_found(stat_null),
+        ts=where_found(ts),
         status=status.astype(jnp.int32),
     )
 
 
-@jit_by_size
-def _fit(data: Blocks, norm_min: jax.Array, norm_max: jax.Array) -> NormFit:
-    return over_bins(lambda block: _fit_bin(block, norm_min, norm_max))(neutral(data))
+_fit = by_blocks(_fit_bins)
 
 
 def fit_norms(
@@ -212,4 +278,4 @@ def fit_norms(
             raise ValueError(f"norm_min must be below norm_max, got {norm_min} and {norm_max}")
     prepared = prepare(data)
     dtype = float_dtype(prepared)
-    return _fit(prepared, jnp.asarray(lower, dtype), jnp.asarray(upper, dtype))
+    return _fit(prepared, None, (shared_value(lower, dtype), shared_value(upper, dtype)))

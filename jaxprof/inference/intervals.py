@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprof.compilation import jit_by_size
+from jaxprof.inference.batches import by_blocks, shared_value
 from jaxprof.likelihood import separable as likelihood
 from jaxprof.likelihood.data import (
     Data,
@@ -19,13 +19,16 @@ from jaxprof.likelihood.data import (
     Status,
     float_dtype,
     neutral,
-    over_bins,
     prepare,
 )
 from jaxprof.likelihood.separable import Blocks
-from jaxprof.solvers.solve import differentiable_root, increasing_root
+from jaxprof.likelihood.sums import computed_once
+from jaxprof.solvers.many_roots import FEW, finish_apart, increasing_roots
+from jaxprof.solvers.solve import differentiable_root
 
-NEWTON_STEPS = 4
+STEPS = 4
+"""Newton steps of all limits; few need more."""
+REFINEMENTS = 3
 """Steps by which a fitted norm gets back the digits that a large background takes from it."""
 
 
@@ -50,15 +53,45 @@ class Limits:
     norm_ul: Any
 
 
-def _distance(data: Blocks, norm: jax.Array, side: jax.Array, rise: jax.Array) -> jax.Array:
-    """Distance from the minimum, down (side -1) or up (+1), to where the statistic has risen.
+class _Search(NamedTuple):
+    """Where to look for the distances from minima to where the statistic has risen.
 
-    Where the domain goes on, the rise is convex in the distance: a Newton step from any point lands
-    at or beyond the root and closes the bracket. Where it ends (cash, downwards, at a distance
-    ``w``), the statistic has a logarithmic pole; in ``u = -w ln(1 - distance / w)`` it has none.
-    With ``n`` counts in the counts bins that make the pole the rise is at least ``2 n (u / w -
-    1)``.
+    Where the domain goes on, the rise is convex in the distance. Where it ends (cash, downwards, at
+    a distance ``width``), the statistic has a logarithmic pole; in
+    ``y = -width ln(1 - distance / width)`` it has none. ``y`` is counted in ``unit``.
     """
+
+    data: Blocks
+    norm: jax.Array
+    side: jax.Array
+    rise: jax.Array
+    unit: jax.Array
+    ends: jax.Array
+    width: jax.Array
+
+    def distance(self, y: jax.Array) -> jax.Array:
+        """Distance from the minimum."""
+        to_pole = -self.width * jnp.expm1(-self.unit * y / self.width)
+        return jnp.where(self.ends, to_pole, self.unit * y)
+
+    def risen(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Rise of the statistic and its slope."""
+        far = self.distance(y)
+        # Not once more for each counts bin.
+        x = computed_once(self.norm + self.side * far)
+        stretch = jnp.where(self.ends, 1.0 - far / self.width, 1.0) * self.unit
+        rise, score = likelihood.difference_and_score(self.data, x, self.norm)
+        return rise, 2.0 * self.side * stretch * score
+
+
+def _sided(data: Blocks) -> Blocks:
+    """Data with an axis for the sides, (E, 1, N)."""
+    return jax.tree.map(lambda a: a[:, jnp.newaxis], data)
+
+
+def _search(data: Blocks, norm: jax.Array, side: jax.Array, rise: jax.Array) -> _Search:
+    """Search down (side -1) or up (+1); arrays (E, N), (N,), (3, 1) and (3, 1)."""
+    data = _sided(data)
     _, _, signal = likelihood.totals(data)
     curvature = likelihood.curvature(data, norm)
     has_curvature = curvature > 0
@@ -68,24 +101,68 @@ def _distance(data: Blocks, norm: jax.Array, side: jax.Array, rise: jax.Array) -
     start = likelihood.domain_start(data)
     ends = (side < 0) & jnp.isfinite(start)
     width = jnp.where(ends, norm - start, unit)
+    return computed_once(_Search(data, norm, side, rise, unit, ends, width))
 
-    def distance(y: jax.Array) -> jax.Array:
-        return jnp.where(ends, -width * jnp.expm1(-unit * y / width), unit * y)
 
-    def rise_and_slope(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        far = distance(y)
-        x = norm + side * far
-        stretch = jnp.where(ends, 1.0 - far / width, 1.0) * unit
-        value = likelihood.difference(data, x, norm) - rise
-        return value, 2.0 * side * stretch * likelihood.score(data, x)
+def _distances(search: _Search) -> jax.Array:
+    """Distances from minima to where the statistic has risen, of problems that may be hard.
 
-    one = jnp.ones_like(norm)
-    value, slope = rise_and_slope(one)
+    Without a pole a Newton step from any point lands at or beyond the root and closes the bracket.
+    With ``n`` counts in the counts bins that make a pole the rise is at least
+    ``2 n (y / width - 1)``.
+    """
+
+    def function(y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        rise, slope = search.risen(y)
+        return rise - search.rise, slope
+
+    one = jnp.ones_like(search.unit)
+    value, slope = function(one)
     beyond = jnp.maximum(one, one - value / jnp.where(slope > 0, slope, 1.0)) * (1.0 + 1e-3)
-    pole = (rise / (2.0 * likelihood.pole_counts(data, start)) + 1.0) * width / unit
-    high = jnp.where(ends, pole, beyond)
-    y, converged = increasing_root(rise_and_slope, one, jnp.zeros_like(norm), high)
-    return jnp.where(converged, distance(y), jnp.nan)
+    counts = likelihood.pole_counts(search.data, likelihood.domain_start(search.data))
+    pole = (search.rise / (2.0 * counts) + 1.0) * search.width / search.unit
+    high = jnp.where(search.ends, pole, beyond)
+    y, converged = increasing_roots(function, one, jnp.zeros_like(high), high)
+    return jnp.where(converged, search.distance(y), jnp.nan)
+
+
+def _all_distances(search: _Search, data: Blocks, norm: jax.Array) -> jax.Array:
+    """The same, (3, N), of problems of which most are not hard."""
+    if len(norm) <= FEW:
+        return _distances(search)
+    distances, enough = _distances_between_kinks(search)
+
+    def apart(problem: tuple[Blocks, jax.Array]) -> jax.Array:
+        return _distances(_search(*problem, search.side, search.rise))
+
+    return finish_apart(~jnp.all(enough, axis=0), apart, (data, norm), distances)
+
+
+def _distances_between_kinks(search: _Search) -> tuple[jax.Array, jax.Array]:
+    """The same by Newton steps on the root of the rise, and whether that was enough.
+
+    The root is almost a straight line. The start is right to the third order of the statistic.
+    """
+    curvature, change = jax.jvp(
+        lambda x: likelihood.curvature(search.data, x),
+        (search.norm,),
+        (jnp.ones_like(search.norm),),
+    )
+    skewness = search.side * change / jnp.where(curvature > 0, 6.0 * curvature, 1.0)
+    start = jnp.clip(1.0 - skewness * search.unit, 0.3, 3.0)
+    to_pole = jnp.minimum(start * search.unit / search.width, 0.9)
+    y = jnp.where(search.ends, -search.width / search.unit * jnp.log1p(-to_pole), start)
+    root = jnp.sqrt(search.rise)
+    step = jnp.full_like(y, jnp.inf)
+    for _ in range(STEPS):
+        rise, slope = search.risen(y)
+        safe = (rise > 0) & (slope > 0)
+        risen = jnp.sqrt(jnp.where(safe, rise, 1.0))
+        change = 2.0 * risen * (risen - root) / jnp.where(safe, slope, 1.0)
+        new = jnp.clip(y - jnp.where(safe, change, jnp.nan), y / 4.0, 4.0 * y)
+        y, step = computed_once((new, jnp.abs(new - y)))
+    # The next step would be about the square of this one.
+    return search.distance(y), (curvature > 0) & (step <= float(jnp.finfo(y.dtype).eps) ** 0.5 * y)
 
 
 def _limit_without_counts(data: Blocks, rise: jax.Array) -> jax.Array:
@@ -97,20 +174,25 @@ def _limit_without_counts(data: Blocks, rise: jax.Array) -> jax.Array:
     positive prediction there, until it goes down no more.
     """
     cash = [block for block in data if isinstance(block, ProfileData)]
-    signal = jnp.concatenate([block.npred_ref for block in cash])
+    signal = jnp.concatenate([block.npred_ref for block in cash])  # (E, N)
     used = signal > 0
     background = jnp.concatenate([block.background for block in cash])
 
     def root(x: jax.Array) -> jax.Array:
         chosen = used & (background + x * signal > 0)
-        slope = jnp.sum(jnp.where(chosen, signal, 0.0))
-        height = 0.5 * rise - jnp.sum(jnp.where(chosen, background, 0.0))
+        slope = jnp.sum(jnp.where(chosen, signal, 0.0), axis=0)
+        height = 0.5 * rise - jnp.sum(jnp.where(chosen, background, 0.0), axis=0)
         return jnp.where(slope > 0, height / jnp.where(slope > 0, slope, 1.0), x)
 
     alone = (0.5 * rise - background) / jnp.where(used, signal, 1.0)
-    best = jnp.min(jnp.where(used, alone, jnp.inf))
+    best = jnp.min(jnp.where(used, alone, jnp.inf), axis=0)
+
+    def descend(xs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        x = jnp.minimum(*xs)
+        return x, root(x)
+
     first = best, root(best)
-    x, _ = jax.lax.while_loop(lambda xs: xs[1] < xs[0], lambda xs: (xs[1], root(xs[1])), first)
+    x, _ = jax.lax.while_loop(lambda xs: jnp.any(xs[1] < xs[0]), descend, first)
     return x
 
 
@@ -132,62 +214,58 @@ def _refined(own: likelihood.Scaled, fit: NormFit) -> jax.Array:
     """
     at = own.at(fit.norm)
     data, x = jax.tree.map(jax.lax.stop_gradient, (own.data, at))
-    kinks = likelihood.kinks(data)
-    kink = kinks[jnp.argmin(jnp.abs(kinks - x))]
     rounding = 8 * jnp.finfo(x.dtype).eps * (jnp.abs(x) + jnp.abs(own.origin / own.unit))
-    near = jnp.abs(kink - x) <= rounding
-    missing = jnp.where(near, kink - x, 0.0)
+    missing = likelihood.to_nearest_kink(data, x)
+    missing = jnp.where(jnp.abs(missing) <= rounding, missing, 0.0)
     if not any(isinstance(block, ProfileData) for block in data):
         return at + missing  # the domain has no start
-    _, counts, signal = likelihood.totals(data)
     start = likelihood.domain_start(data)
-    nearest = likelihood.pole_counts(data, start) / signal
-
-    def score(x: jax.Array) -> jax.Array:
-        return likelihood.score(data, x) * (x - start)
-
-    def step(_: int, x: jax.Array) -> jax.Array:
-        value, slope = jax.jvp(score, (x,), (jnp.ones_like(x),))
-        new = x - value / jnp.where(slope > 0, slope, 1.0)
-        return jnp.maximum(jnp.where(slope > 0, new, x), start + nearest)
-
-    regular = (fit.status == Status.OK) & jnp.isfinite(start) & (counts > 0)
-    exact = jax.lax.fori_loop(0, NEWTON_STEPS, step, jnp.where(regular, x, 1.0))
+    nearest = likelihood.pole_counts(data, start) / likelihood.totals(data)[2]
+    regular = (fit.status == Status.OK) & jnp.isfinite(start) & (own.counts > 0)
+    exact = jnp.where(regular, x, 1.0)
+    for _ in range(REFINEMENTS):
+        value, bend = likelihood.score_and_curvature(data, exact)
+        # Of the score times the distance from the start.
+        slope = bend * (exact - start) + value
+        new = exact - value * (exact - start) / jnp.where(slope > 0, slope, 1.0)
+        exact = computed_once(jnp.maximum(jnp.where(slope > 0, new, exact), start + nearest))
     return at + jnp.where(regular, exact - x, missing)
 
 
-def _limits_bin(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
+def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
+    """Limits of bins side by side, arrays (E, N) and (N,)."""
     fitted = (fit.status <= Status.BOUNDARY) & (asked.norm_min < asked.norm_max)
+    data = neutral(data)
     safe = jax.tree.map(lambda a: a if a.dtype == bool else jnp.where(fitted, a, 1.0), data)
     norm = jnp.where(fitted, fit.norm, 1.0)
-    own = likelihood.scaled(safe)
+    own = likelihood.scaled(computed_once(safe))
     at = _refined(own, dataclasses.replace(fit, norm=norm))
-    sides = jnp.asarray([-1.0, 1.0, 1.0], norm.dtype)
-    rises = jnp.stack([asked.rise, asked.rise, asked.rise_ul])
+    sides = jnp.asarray([[-1.0], [1.0], [1.0]], norm.dtype)
+    rises = jnp.stack([asked.rise, asked.rise, asked.rise_ul])[:, jnp.newaxis]
     fixed, fixed_at = jax.tree.map(jax.lax.stop_gradient, (own.data, at))
-    distances = jax.vmap(lambda side, r: _distance(fixed, fixed_at, side, r))(sides, rises)
+    search = _search(fixed, fixed_at, sides, rises)
+    distances = _all_distances(search, fixed, fixed_at)
     roots = fixed_at + sides * distances
 
-    def limit(of: Blocks, best: jax.Array, r: jax.Array, root: jax.Array) -> jax.Array:
-        return differentiable_root(lambda x: likelihood.difference(of, x, best) - r, root)
+    def limit(of: Blocks, best: jax.Array, rise: jax.Array, root: jax.Array) -> jax.Array:
+        return differentiable_root(lambda x: likelihood.difference(of, x, best) - rise, root)
 
-    if all(isinstance(block, ProfileData) for block in data):
+    sided = _sided(own.data)
+    if likelihood.is_cash(data):
         # Without counts the norm is that of the counts bin with the most background for its signal.
         # It may be so far below the limit that the distance has too few digits left. The limit
         # itself, counted from zero, may be much closer to that than to the norm: this is a fourth
         # one.
         plain = likelihood.from_zero(safe, own.unit)
-        problems = jax.tree.map(lambda a, b: jnp.stack([a, a, a, b]), own.data, plain)
-        rises = jnp.append(rises, asked.rise_ul)
-        flat = (fit.status == Status.ZERO_COUNTS) & (fixed_at <= jnp.min(likelihood.kinks(fixed)))
-        alone = jax.vmap(_limit_without_counts)(jax.lax.stop_gradient(problems), rises)
+        first = jnp.min(likelihood.kinks(fixed), axis=0)
+        flat = (fit.status == Status.ZERO_COUNTS) & (fixed_at <= first)
+        alone = _limits_without_counts(flat, jax.lax.stop_gradient((own.data, plain)), rises)
         roots = jnp.where(flat & (sides > 0), alone[:3], roots)
-        roots = jnp.append(roots, alone[3])
-        best = jnp.stack([at, at, at, norm / own.unit])
-        low, high, upper, counted = jax.vmap(limit)(problems, best, rises, roots)
+        counted = limit(plain, norm / own.unit, rises[2], alone[3])
+        low, high, upper = limit(sided, at, rises, roots)
         norm_ul = jnp.where(flat, own.unit * counted, own.norm(upper))
     else:
-        low, high, upper = jax.vmap(lambda r, root: limit(own.data, at, r, root))(rises, roots)
+        low, high, upper = limit(sided, at, rises, roots)
         norm_ul = own.norm(upper)
     # Left of its largest minimiser a bounded norm is not allowed, and cash without counts is flat.
     falls = likelihood.score(fixed, fixed_at - 1e-3 * distances[1]) < 0
@@ -202,12 +280,23 @@ def _limits_bin(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
     )
 
 
-@jit_by_size
-def _limits(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
-    def limits_bin(block: Blocks, own: NormFit) -> Limits:
-        return _limits_bin(block, own, asked)
+def _limits_without_counts(
+    flat: jax.Array, problems: tuple[Blocks, Blocks], rises: jax.Array
+) -> jax.Array:
+    """What `_limit_without_counts` gives of two problems where they are flat, (4, N)."""
+    four = jnp.concatenate([rises, rises[2:]])
 
-    return over_bins(limits_bin)(neutral(data), fit)
+    def solve(chosen: tuple[Blocks, Blocks]) -> jax.Array:
+        stacked = jax.tree.map(lambda a, b: jnp.stack([a, a, a, b], axis=1), *chosen)
+        return _limit_without_counts(stacked, four)
+
+    n = len(flat)
+    if n <= FEW:
+        return solve(problems)
+    return finish_apart(flat, solve, problems, jnp.ones((4, n), rises.dtype))
+
+
+_limits = by_blocks(_limits_bins)
 
 
 def check_n_sigma(name: str, value: float) -> None:
@@ -265,10 +354,10 @@ def limits(
     dtype = float_dtype(prepared)
     low = -jnp.inf if norm_min is None else norm_min
     high = jnp.inf if norm_max is None else norm_max
-    asked = _Asked(*(jnp.asarray(v, dtype) for v in (n_sigma**2, n_sigma_ul**2, low, high)))
+    asked = _Asked(*(shared_value(v, dtype) for v in (n_sigma**2, n_sigma_ul**2, low, high)))
     # Only these are used of the fit: another dtype, or None, may be in the others.
     own = NormFit(
-        norm=jnp.asarray(fit.norm, dtype),
+        norm=fit.norm if fit.norm.dtype == dtype else jnp.asarray(fit.norm, dtype),
         status=fit.status,
         **dict.fromkeys(("norm_err", "stat", "stat_null", "ts")),
     )
@@ -288,11 +377,8 @@ def _asimov_ts(data: Blocks, norm: jax.Array) -> jax.Array:
     return likelihood.difference(tuple(asimov), jnp.zeros_like(norm), norm)
 
 
-def _sensitivity_bin(data: Blocks, ts: jax.Array) -> jax.Array:
-    has_signal = jnp.any(jnp.concatenate([block.npred_ref > 0 for block in data]))
-    safe = jax.tree.map(lambda a: a if a.dtype == bool else jnp.where(has_signal, a, 1.0), data)
-    own = likelihood.scaled(safe, shifted=False)
-    fixed = jax.tree.map(jax.lax.stop_gradient, own.data)
+def _sensitivity_start(data: Blocks, ts: jax.Array) -> jax.Array:
+    """Detection takes about n sqrt(background) counts, or n**2 of them without background."""
     background = sum(
         jnp.sum(
             jnp.where(
@@ -301,30 +387,44 @@ def _sensitivity_bin(data: Blocks, ts: jax.Array) -> jax.Array:
                 if isinstance(block, OnOffData)
                 else block.background,
                 0.0,
-            )
+            ),
+            axis=0,
         )
-        for block in fixed
+        for block in data
     )
-    _, _, signal = likelihood.totals(fixed)
-    # Detection takes about n sqrt(background) counts, or n**2 of them without background.
-    unit = (ts + jnp.sqrt(ts * background)) / signal
+    _, _, signal = likelihood.totals(data)
+    return (ts + jnp.sqrt(ts * background)) / signal
+
+
+def _detected(data: Blocks, ts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Norms of a TS, and whether they are found."""
+    unit = _sensitivity_start(data, ts)
 
     def excess_ts(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value, slope = jax.jvp(lambda x: _asimov_ts(fixed, x * unit), (y,), (jnp.ones_like(y),))
+        value, slope = jax.jvp(lambda x: _asimov_ts(data, x * unit), (y,), (jnp.ones_like(y),))
         return value - ts, slope
 
     one = jnp.ones_like(unit)
     value, slope = excess_ts(one)
     # TS is convex in the norm: a Newton step never stops short of the root.
     high = jnp.maximum(one, one - value / jnp.where(slope > 0, slope, 1.0)) * (1.0 + 1e-3)
-    y, converged = increasing_root(excess_ts, one, jnp.zeros_like(one), high)
-    x = differentiable_root(lambda x: _asimov_ts(own.data, x) - ts, y * unit)
+    y, converged = increasing_roots(excess_ts, one, jnp.zeros_like(one), high)
+    return y * unit, converged
+
+
+def _sensitivity_bins(data: Blocks, _: None, ts: jax.Array) -> jax.Array:
+    """Sensitivities of bins side by side."""
+    data = neutral(data)
+    has_signal = likelihood.contents(data)[1]
+    safe = jax.tree.map(lambda a: a if a.dtype == bool else jnp.where(has_signal, a, 1.0), data)
+    own = likelihood.scaled(safe, shifted=False)
+    fixed = jax.tree.map(jax.lax.stop_gradient, own.data)
+    root, converged = _detected(fixed, ts)
+    x = differentiable_root(lambda x: _asimov_ts(own.data, x) - ts, root)
     return jnp.where(has_signal & converged, own.norm(x), jnp.nan)
 
 
-@jit_by_size
-def _sensitivity(data: Blocks, ts: jax.Array) -> jax.Array:
-    return over_bins(lambda block: _sensitivity_bin(block, ts))(neutral(data))
+_sensitivity = by_blocks(_sensitivity_bins)
 
 
 def sensitivity(data: Data, *, n_sigma: float = 5) -> jax.Array:
@@ -357,4 +457,4 @@ def sensitivity(data: Data, *, n_sigma: float = 5) -> jax.Array:
     """
     check_n_sigma("n_sigma", n_sigma)
     prepared = prepare(data)
-    return _sensitivity(prepared, jnp.asarray(n_sigma**2, float_dtype(prepared)))
+    return _sensitivity(prepared, None, shared_value(n_sigma**2, float_dtype(prepared)))

@@ -6,20 +6,19 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxprof.compilation import jit_by_size
+from jaxprof.inference.batches import by_blocks
 from jaxprof.likelihood import separable as likelihood
-from jaxprof.likelihood.data import Data, NormFit, float_dtype, neutral, over_bins, prepare
+from jaxprof.likelihood.data import Data, NormFit, float_dtype, neutral, prepare
 from jaxprof.likelihood.separable import Blocks
 
 
-@jit_by_size
-def _scan(data: Blocks, values: jax.Array) -> jax.Array:
-    def scan_bin(block: Blocks, grid: jax.Array) -> jax.Array:
-        return jax.vmap(lambda norm: likelihood.stat(block, norm))(grid)
+def _scan_bins(data: Blocks, own: jax.Array | None, shared: jax.Array | None) -> jax.Array:
+    """Statistics of bins side by side, (V, N), on a grid of each (V, N) or of all (V,)."""
+    grid = own if shared is None else shared[:, jnp.newaxis]
+    return jax.vmap(lambda norm: likelihood.stat(neutral(data), norm))(grid)
 
-    shape = data[0].npred_ref.shape[:2]
-    grids = jnp.broadcast_to(values, (*shape, values.shape[-1]))
-    return over_bins(scan_bin)(neutral(data), grids)
+
+_scan = by_blocks(_scan_bins)
 
 
 def scan(data: Data, values: ArrayLike) -> jax.Array:
@@ -48,15 +47,15 @@ def scan(data: Data, values: ArrayLike) -> jax.Array:
     grid = jnp.asarray(values, float_dtype(prepared))
     if not (grid.ndim == 1 or (grid.ndim == 3 and grid.shape[:2] == shape)):
         raise ValueError(f"values must have shape (N,) or {(*shape, 'N')}, got {grid.shape}")
-    return _scan(prepared, grid)
+    return _scan(prepared, None, grid) if grid.ndim == 1 else _scan(prepared, grid, None)
 
 
-@jit_by_size
-def _rises(data: Blocks, norm: jax.Array, values: jax.Array) -> jax.Array:
-    def rises_bin(block: Blocks, best: jax.Array, grid: jax.Array) -> jax.Array:
-        return jax.vmap(lambda x: likelihood.difference(block, x, best))(grid)
+def _rises_bins(data: Blocks, own: tuple[jax.Array, jax.Array], _: None) -> jax.Array:
+    norm, values = own
+    return jax.vmap(lambda x: likelihood.difference(neutral(data), x, norm))(values)
 
-    return over_bins(rises_bin)(neutral(data), norm, values)
+
+_rises = by_blocks(_rises_bins)
 
 
 def norm_rises(data: Data, fit: NormFit, values: jax.Array) -> jax.Array:
@@ -76,4 +75,4 @@ def norm_rises(data: Data, fit: NormFit, values: jax.Array) -> jax.Array:
     rises : array, shape (B, G, V)
         NaN where there is no fit.
     """
-    return _rises(prepare(data), fit.norm, values)
+    return _rises(prepare(data), (fit.norm, values), None)

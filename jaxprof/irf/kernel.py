@@ -8,7 +8,6 @@ import numpy as np
 from astropy import units as u
 from astropy.wcs.utils import pixel_to_skycoord
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import nnls
 from scipy.special import ndtr
 
 from jaxprof.irf.psf import PSFMap
@@ -70,6 +69,8 @@ def psf_from_kernel(
     corner = float(np.hypot(*(n / 2 * s for n, s in zip(geom.npix_shape, size, strict=True))))
     widths = np.geomspace(NARROWEST * size.min(), corner, N_WIDTHS)
     images = _gaussian_images(widths, geom.npix_shape, size)
+    from scipy.optimize import nnls
+
     rad = np.concatenate([[0.0], np.geomspace(0.2 * widths[0], corner, 400)])
     shapes = np.exp(-0.5 * (rad / widths[:, np.newaxis]) ** 2)
     shapes /= 2 * np.pi * np.deg2rad(widths[:, np.newaxis]) ** 2

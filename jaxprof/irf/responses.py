@@ -11,7 +11,6 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
-from scipy.interpolate import make_interp_spline
 
 from jaxprof.irf.base import IRFMap as IRFMap
 from jaxprof.irf.checks import ROUNDING
@@ -95,6 +94,8 @@ class EDispKernelMap(IRFMap):
         ValueError
             If there is one true energy only.
         """
+        from scipy.interpolate import make_interp_spline
+
         if factor == 1:
             return self
         energies = np.log(self.energy_axis_true.center_tev())

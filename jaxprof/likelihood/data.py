@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -261,23 +260,3 @@ def neutral(data: tuple[Block, ...]) -> tuple[Block, ...]:
             )
         cleaned.append(type(block)(**arrays, mask=mask))
     return tuple(cleaned)
-
-
-def over_bins(function: Callable) -> Callable:
-    """Map a function of one bin and group over the first two axes of all its arguments.
-
-    The two axes are mapped as one: nested maps would double the time that tracing takes.
-    """
-
-    def mapped(*args: Any) -> Any:
-        shape = jax.tree.leaves(args)[0].shape[:2]
-
-        def flat(array: Any) -> Any:
-            return array.reshape(-1, *array.shape[2:])
-
-        def unflat(array: jax.Array) -> jax.Array:
-            return array.reshape(*shape, *array.shape[1:])
-
-        return jax.tree.map(unflat, jax.vmap(function)(*jax.tree.map(flat, args)))
-
-    return mapped

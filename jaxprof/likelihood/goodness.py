@@ -21,7 +21,6 @@ import numpy as np
 from jax.scipy.special import xlogy
 from numpy.typing import NDArray
 from scipy import special
-from scipy.interpolate import CubicSpline
 
 from jaxprof.likelihood.data import Data, OnOffData, blocks
 from jaxprof.likelihood.statistics import TRUNCATION, wstat
@@ -51,6 +50,8 @@ def _moments(mu: float) -> tuple[float, float]:
 def _spline() -> tuple[Array, Array]:
     """Knots, and coefficients of shape (4, KNOTS - 1, 2), the highest power first."""
     knots = np.linspace(np.log(SMALL), np.log(LARGE), KNOTS)
+    from scipy.interpolate import CubicSpline
+
     return knots, CubicSpline(knots, [_moments(mu) for mu in np.exp(knots)]).c
 
 

@@ -1,7 +1,8 @@
-"""The fit statistic of one bin and group as a function of its norm.
+"""The fit statistic of bins and groups, each as a function of its own norm.
 
-All functions take the prepared blocks of one bin and group (arrays over counts bins, see
-`jaxprof.likelihood.data.prepare`) and a scalar norm. The statistic is convex in the norm.
+All functions take prepared blocks (see `jaxprof.likelihood.data.prepare`) whose first axis is that
+of the counts bins. Norms, and all results, have the axes that follow: none for one bin and group,
+or one for many side by side; what is broadcast is as in numpy. The statistic is convex in the norm.
 """
 
 from __future__ import annotations
@@ -14,8 +15,14 @@ import jax.numpy as jnp
 
 from jaxprof.likelihood import statistics
 from jaxprof.likelihood.data import Block, OnOffData, ProfileData
+from jaxprof.likelihood.sums import computed_once, extremes, sums
 
 Blocks = tuple[Block, ...]
+
+
+def is_cash(data: Blocks) -> bool:
+    """Whether all of the background is known."""
+    return all(isinstance(block, ProfileData) for block in data)
 
 
 class Scaled(NamedTuple):
@@ -29,6 +36,8 @@ class Scaled(NamedTuple):
     data: Blocks
     origin: jax.Array
     unit: jax.Array
+    counts: jax.Array
+    """Counts where a signal is expected."""
 
     def norm(self, x: jax.Array) -> jax.Array:
         """The norm at a scaled one."""
@@ -47,26 +56,43 @@ def scaled(data: Blocks, *, shifted: bool = True) -> Scaled:
     their origin.
     """
     fixed = jax.tree.map(jax.lax.stop_gradient, data)
-    variance, counts, signal = totals(fixed)
-    size = jnp.sqrt(variance) + 1.0
-    start = domain_start(fixed)
-    origin = jnp.zeros_like(signal)
-    if all(isinstance(block, ProfileData) for block in data):
+    if is_cash(data):
         # No minimum is further from the start of the domain (see `_norm_bracket` of `fit`).
-        size = jnp.where(counts > 0, counts, size)
-        counted = sum(jnp.sum(jnp.where(b.counts > 0, b.npred_ref, 0.0)) for b in fixed)
-        signal = jnp.where(counts > 0, counted, signal)
-        if shifted:
-            first = jnp.min(kinks(fixed))
-            origin = jnp.where(jnp.isfinite(start), start, jnp.where(counts > 0, 0.0, first))
-            origin = jnp.where(jnp.isfinite(origin), origin, 0.0)
+        counts, all_signal, counted, start, first = _frame(fixed)
+        # What is NaN stays so.
+        size = jnp.where(counts > 0, counts, counts + 1.0)
+        signal = jnp.where(counts > 0, counted, all_signal)
+        origin = jnp.where(counts > 0, start, first)
+        origin = jnp.where(shifted & jnp.isfinite(origin), origin, 0.0)
+    else:
+        variance, counts, signal = totals(fixed)
+        size = jnp.sqrt(variance) + 1.0
+        origin = jnp.zeros_like(signal)
     unit = _power_of_two(size / jnp.where(signal > 0, signal, 1.0))
     moved = []
     for new, block in zip(from_zero(data, unit), data, strict=True):
         if shifted and isinstance(new, ProfileData) and isinstance(block, ProfileData):
             new = dataclasses.replace(new, background=_from(origin, block))
         moved.append(new)
-    return Scaled(tuple(moved), origin, unit)
+    return Scaled(computed_once(tuple(moved)), origin, unit, counts)
+
+
+def _frame(data: Blocks) -> tuple[jax.Array, ...]:
+    """Counts, signal, signal where there are counts, pole and first kink of cash data."""
+    found = []
+    for b in _cash(data):
+        kink = statistics.cash_kink(b.counts, b.background, b.npred_ref)
+        has_signal, counted = b.npred_ref > 0, b.counts > 0
+        added = (
+            jnp.where(has_signal, b.counts, 0.0),
+            b.npred_ref,
+            jnp.where(counted, b.npred_ref, 0.0),
+        )
+        pole = jnp.where(counted & has_signal, kink, -jnp.inf)
+        found.append(extremes(added, (pole,), (jnp.where(counted, jnp.inf, kink),)))
+    *added, poles, firsts = zip(*found, strict=True)
+    pole, first = jnp.stack(poles).max(axis=0), jnp.stack(firsts).min(axis=0)
+    return *(jnp.asarray(sum(each)) for each in added), pole, first
 
 
 def from_zero(data: Blocks, unit: jax.Array) -> Blocks:
@@ -97,30 +123,30 @@ def _from(origin: jax.Array, block: ProfileData) -> jax.Array:
 
 def stat(data: Blocks, norm: jax.Array) -> jax.Array:
     """Fit statistic: the sum of cash or wstat over the unmasked counts bins."""
-    total = jnp.zeros_like(norm)
-    for block in data:
-        if isinstance(block, OnOffData):
-            terms = statistics.wstat(block.n_on, block.n_off, block.alpha, norm * block.npred_ref)
-        else:
-            terms = statistics.cash(block.counts, block.background + norm * block.npred_ref)
-        total += jnp.sum(jnp.where(block.mask, terms, 0.0))
-    return total
+    return jnp.asarray(sum(jnp.sum(_stat_terms(block, norm), axis=0) for block in data))
+
+
+def _stat_terms(block: Block, norm: jax.Array) -> jax.Array:
+    if isinstance(block, OnOffData):
+        terms = statistics.wstat(block.n_on, block.n_off, block.alpha, norm * block.npred_ref)
+    else:
+        terms = statistics.cash(block.counts, block.background + norm * block.npred_ref)
+    return jnp.where(block.mask, terms, 0.0)
 
 
 def difference(data: Blocks, norm: jax.Array, norm0: jax.Array) -> jax.Array:
     """``stat(norm) - stat(norm0)``, summed term by term without cancellation."""
-    total = jnp.zeros_like(norm)
-    for block in data:
-        if isinstance(block, OnOffData):
-            terms = statistics.wstat_difference(
-                block.n_on, block.n_off, block.alpha, block.npred_ref, norm, norm0
-            )
-        else:
-            terms = statistics.cash_difference(
-                block.counts, block.background, block.npred_ref, norm, norm0
-            )
-        total += jnp.sum(terms)
-    return total
+    return jnp.asarray(
+        sum(jnp.sum(_difference_terms(block, norm, norm0), axis=0) for block in data)
+    )
+
+
+def _difference_terms(block: Block, norm: jax.Array, norm0: jax.Array) -> jax.Array:
+    if isinstance(block, OnOffData):
+        return statistics.wstat_difference(
+            block.n_on, block.n_off, block.alpha, block.npred_ref, norm, norm0
+        )
+    return statistics.cash_difference(block.counts, block.background, block.npred_ref, norm, norm0)
 
 
 def score(data: Blocks, norm: jax.Array, skip: jax.Array | None = None) -> jax.Array:
@@ -128,20 +154,70 @@ def score(data: Blocks, norm: jax.Array, skip: jax.Array | None = None) -> jax.A
 
     ``skip`` tells which counts bins, one behind the other through all blocks, to leave out.
     """
-    total = jnp.zeros_like(norm)
+    total = jnp.zeros((), norm.dtype)
     offset = 0
     for block in data:
-        if isinstance(block, OnOffData):
-            terms = statistics.wstat_score(
-                block.n_on, block.n_off, block.alpha, block.npred_ref, norm
-            )
-        else:
-            terms = statistics.cash_score(block.counts, block.background, block.npred_ref, norm)
+        terms = _score_terms(block, norm)
         if skip is not None:
-            terms = jnp.where(skip[offset : offset + terms.size], 0.0, terms)
-        offset += terms.size
-        total += jnp.sum(terms)
+            terms = jnp.where(skip[offset : offset + len(terms)], 0.0, terms)
+        offset += len(terms)
+        total += jnp.sum(terms, axis=0)
     return total
+
+
+def _score_terms(block: Block, norm: jax.Array) -> jax.Array:
+    if isinstance(block, OnOffData):
+        return statistics.wstat_score(block.n_on, block.n_off, block.alpha, block.npred_ref, norm)
+    return statistics.cash_score(block.counts, block.background, block.npred_ref, norm)
+
+
+def difference_and_score(
+    data: Blocks, norm: jax.Array, norm0: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """`difference` and the `score` at ``norm``, in one pass."""
+    parts = [
+        sums(_difference_terms(block, norm, norm0), _score_terms(block, norm)) for block in data
+    ]
+    rise, slope = (jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
+    return rise, slope
+
+
+def score_and_curvature(data: Blocks, norm: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`score` and `curvature`, in one pass."""
+    parts = [sums(_score_terms(block, norm), _curvature_terms(block, norm)) for block in data]
+    slope, bend = (jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
+    return slope, bend
+
+
+def _curvature_terms(block: Block, norm: jax.Array) -> jax.Array:
+    return jax.jvp(lambda x: _score_terms(block, x), (norm,), (jnp.ones_like(norm),))[1]
+
+
+def summary(data: Blocks, norm: jax.Array, other: Blocks, null: jax.Array) -> tuple[jax.Array, ...]:
+    """What a fit tells of its minimum, in one pass over the data.
+
+    Parameters
+    ----------
+    data, other : tuple of blocks
+        Scaled data, and the data.
+    norm, null : array
+        Scaled norms of the minimum and of no signal.
+
+    Returns
+    -------
+    curvature, stat, stat_null, ts : array
+    """
+    zero = jnp.zeros_like(norm)
+    parts = [
+        sums(
+            _curvature_terms(block, norm),
+            _stat_terms(block, norm),
+            _stat_terms(plain, zero),
+            _difference_terms(block, null, norm),
+        )
+        for block, plain in zip(data, other, strict=True)
+    ]
+    return tuple(jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
 
 
 def curvature(data: Blocks, norm: jax.Array) -> jax.Array:
@@ -149,17 +225,86 @@ def curvature(data: Blocks, norm: jax.Array) -> jax.Array:
     return jax.jvp(lambda x: score(data, x), (norm,), (jnp.ones_like(norm),))[1]
 
 
+def counted_signal(data: Blocks) -> jax.Array:
+    """Expected signal of cash data in the counts bins that have counts."""
+    return jnp.asarray(
+        sum(jnp.sum(jnp.where(b.counts > 0, b.npred_ref, 0.0), axis=0) for b in _cash(data))
+    )
+
+
+def _cash(data: Blocks) -> list[ProfileData]:
+    return [block for block in data if isinstance(block, ProfileData)]
+
+
+def cash_range(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A first guess of the norm of cash data, an upper bound of its distance from the pole, counts.
+
+    The guess is the excess over the expected signal.
+    """
+    parts = [
+        sums(
+            jnp.where(b.npred_ref > 0, b.counts - b.background, 0.0),
+            b.npred_ref,
+            jnp.where(b.counts > 0, b.npred_ref, 0.0),
+            jnp.where(b.npred_ref > 0, b.counts, 0.0),
+        )
+        for b in _cash(data)
+    ]
+    excess, signal, counted, counts = (sum(each) for each in zip(*parts, strict=True))
+    return excess / signal, counts / jnp.where(counted > 0, counted, 1.0), jnp.asarray(counts)
+
+
+def cash_score_parts(data: Blocks, norm: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """``sum n s / mu`` of cash data, minus its slope, and ``sum s``: their score is the difference.
+
+    Only right of the pole.
+    """
+    parts = []
+    for block in _cash(data):
+        rate = block.background + norm * block.npred_ref
+        counted = block.counts > 0
+        ratio = jnp.where(counted, block.npred_ref / jnp.where(rate > 0, rate, 1.0), 0.0)
+        falls = block.counts * ratio
+        rises = jnp.where(counted | (rate > 0), block.npred_ref, 0.0)
+        parts.append(sums(falls, falls * ratio, rises))
+    falls, slope, rises = (jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
+    return falls, slope, rises
+
+
+def near_kink(data: Blocks, norm: jax.Array, distance: jax.Array) -> jax.Array:
+    """Whether cash data have a kink within a distance of the norm."""
+    near = jnp.zeros(norm.shape, bool)
+    for b in _cash(data):
+        rate = jnp.abs(b.background + norm * b.npred_ref)
+        close = (b.counts <= 0) & (b.npred_ref > 0) & (rate <= distance * b.npred_ref)
+        near |= jnp.any(close, axis=0)
+    return near
+
+
+def contents(data: Blocks) -> tuple[jax.Array, jax.Array]:
+    """Whether there is any counts bin, and any with an expected signal."""
+    found = []
+    for block in data:
+        dtype = block.npred_ref.dtype
+        ones = block.mask.astype(dtype), (block.npred_ref > 0).astype(dtype)
+        found.append(extremes(ones))
+    masks, signals = zip(*found, strict=True)
+    return jnp.asarray(sum(masks)) > 0, jnp.asarray(sum(signals)) > 0
+
+
 def domain_start(data: Blocks) -> jax.Array:
     """Norm above which every bin with counts has a positive prediction; ``-inf`` without any.
 
     On-Off data never bound the norm: their profiled background makes up for it.
     """
-    start = jnp.asarray(-jnp.inf, data[0].npred_ref.dtype)
+    start = jnp.full(data[0].npred_ref.shape[1:], -jnp.inf, data[0].npred_ref.dtype)
     for block in data:
         if not isinstance(block, OnOffData):
             kink = statistics.cash_kink(block.counts, block.background, block.npred_ref)
             bounds = (block.counts > 0) & (block.npred_ref > 0)
-            start = jnp.maximum(start, jnp.max(jnp.where(bounds, kink, -jnp.inf), initial=-jnp.inf))
+            start = jnp.maximum(
+                start, jnp.max(jnp.where(bounds, kink, -jnp.inf), axis=0, initial=-jnp.inf)
+            )
     return start
 
 
@@ -172,7 +317,7 @@ def pole_counts(data: Blocks, start: jax.Array) -> jax.Array:
     for block in data:
         if not isinstance(block, OnOffData):
             kink = statistics.cash_kink(block.counts, block.background, block.npred_ref)
-            total += jnp.sum(jnp.where(kink == start, block.counts, 0.0))
+            total += jnp.sum(jnp.where(kink == start, block.counts, 0.0), axis=0)
     return jnp.where(total > 0, total, 1.0)
 
 
@@ -187,6 +332,14 @@ def kinks(data: Blocks) -> jax.Array:
             kink = statistics.cash_kink(block.counts, block.background, block.npred_ref)
             positions.append(jnp.where(block.counts > 0, jnp.inf, kink))
     return jnp.concatenate(positions)
+
+
+def to_nearest_kink(data: Blocks, norm: jax.Array) -> jax.Array:
+    """What leads from a norm to the kink next to it; infinite if there is none."""
+    away = kinks(data) - norm
+    above = jnp.min(jnp.where(away >= 0, away, jnp.inf), axis=0)
+    below = jnp.max(jnp.where(away <= 0, away, -jnp.inf), axis=0)
+    return jnp.where(above <= -below, above, below)
 
 
 def bin_minima(data: Blocks) -> jax.Array:
@@ -210,7 +363,7 @@ def bin_minima(data: Blocks) -> jax.Array:
 
 def totals(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Sums over the bins with expected signal: variance of the counts, counts, expected signal."""
-    variance = counts = signal = jnp.zeros((), data[0].npred_ref.dtype)
+    variance = counts = signal = jnp.zeros(data[0].npred_ref.shape[1:], data[0].npred_ref.dtype)
     for block in data:
         used = block.npred_ref > 0
         if isinstance(block, OnOffData):
@@ -220,10 +373,15 @@ def totals(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array]:
         else:
             n_on = found = block.counts
             extra = jnp.zeros_like(n_on)
-        variance += jnp.sum(jnp.where(used, n_on + extra, 0.0))
-        counts += jnp.sum(jnp.where(used, found, 0.0))
-        signal += jnp.sum(jnp.where(used, block.npred_ref, 0.0))
+        variance += jnp.sum(jnp.where(used, n_on + extra, 0.0), axis=0)
+        counts += jnp.sum(jnp.where(used, found, 0.0), axis=0)
+        signal += jnp.sum(jnp.where(used, block.npred_ref, 0.0), axis=0)
     return variance, counts, signal
+
+
+def at_index(array: jax.Array, index: jax.Array) -> jax.Array:
+    """Mask of the element of the first axis, for all others, that an index each tells."""
+    return jnp.arange(len(array)).reshape(-1, *[1] * (array.ndim - 1)) == index
 
 
 def kink_residual(data: Blocks, norm: jax.Array, at_bin: jax.Array) -> jax.Array:
@@ -245,29 +403,29 @@ def kink_residual(data: Blocks, norm: jax.Array, at_bin: jax.Array) -> jax.Array
         for b in data
     ]
     kinks_at_zero = jnp.concatenate(empty)
-    at_zero = kinks_at_zero[at_bin]
-    chosen = jnp.arange(kinks_at_zero.size) == at_bin
+    chosen = at_index(kinks_at_zero, at_bin)
+    at_zero = jnp.any(chosen & kinks_at_zero, axis=0)
     rest = score(data, norm, skip=jnp.where(at_zero, kinks_at_zero, chosen))
     above = below = moved = total = jnp.zeros_like(norm)
     for block, own in zip(data, empty, strict=True):
         if isinstance(block, OnOffData):
-            above += jnp.sum(jnp.where(own, block.npred_ref, 0.0))
-            below += jnp.sum(jnp.where(own, block.npred_ref / block.alpha, 0.0))
+            above += jnp.sum(jnp.where(own, block.npred_ref, 0.0), axis=0)
+            below += jnp.sum(jnp.where(own, block.npred_ref / block.alpha, 0.0), axis=0)
     right, left = rest + above, below - rest
     offset = 0
     for block, own in zip(data, empty, strict=True):
-        size = block.npred_ref.size
+        size = len(block.npred_ref)
         if isinstance(block, OnOffData):
             reach = block.npred_ref * (1.0 + 1.0 / block.alpha)
             on = jnp.where(own & (reach > right), block.n_on, 0.0)
             off = jnp.where(own & (reach > left), block.n_off, 0.0)
-            moved += jnp.sum(on) / jnp.where(right > 0, right, 1.0)
-            moved -= jnp.sum(off) / jnp.where(left > 0, left, 1.0)
+            moved += jnp.sum(on, axis=0) / jnp.where(right > 0, right, 1.0)
+            moved -= jnp.sum(off, axis=0) / jnp.where(left > 0, left, 1.0)
         else:
             mine = chosen[offset : offset + size]
             s = jnp.where(mine, block.npred_ref, 1.0)
             share = s / jnp.where(s + rest > 0, s + rest, s)
             terms = block.background + norm * s - block.counts * share
-            total += jnp.sum(jnp.where(mine, terms, 0.0))
+            total += jnp.sum(jnp.where(mine, terms, 0.0), axis=0)
         offset += size
     return jnp.where(at_zero, norm - moved, total)

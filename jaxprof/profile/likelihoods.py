@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
 from jaxprof.likelihood.profile_likelihoods import CovarianceLikelihood, ScanLikelihood
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce.bin_geometry import bin_geometry
 from jaxprof.user_warning import warn_user
+
+if TYPE_CHECKING:
+    from scipy.interpolate import CubicSpline
 
 Array = NDArray[Any]
 
@@ -137,6 +139,8 @@ def _spline(values: Array, change: Array, norm: float, error: float) -> CubicSpl
     y = np.maximum(change[kept], 0.0)
     y = np.append(np.sign(values[kept] - norm) * np.sqrt(y) if regular else y, 0.0)
     x, first = np.unique(x, return_index=True)
+    from scipy.interpolate import CubicSpline
+
     return CubicSpline(x, y[first]) if len(x) > 3 else None
 
 

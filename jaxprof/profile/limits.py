@@ -7,8 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy.interpolate import CubicSpline
-from scipy.optimize import brentq
 
 from jaxprof.inference.intervals import limits
 from jaxprof.inference.named_intervals import intervals
@@ -157,5 +155,8 @@ def _crossing(x: Array, rise: Array, target: float, status: Status) -> float:
     if status == Status.ZERO_COUNTS:
         return float(np.interp(target, rise[end - 1 : end + 1], x[end - 1 : end + 1]))
     start = (1, 0.0) if status == Status.OK else "not-a-knot"
+    from scipy.interpolate import CubicSpline
+    from scipy.optimize import brentq
+
     spline = CubicSpline(x, rise, bc_type=(start, "not-a-knot"))
     return brentq(lambda at: spline(at) - target, x[end - 1], x[end], xtol=1e-14, rtol=1e-14)

@@ -16,7 +16,6 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
-from scipy import signal
 
 from jaxprof.datasets import MapDataset
 from jaxprof.irf import EDispKernelMap, PSFMap
@@ -164,7 +163,9 @@ def simulate_galactic_centre(  # type: ignore[misc]  # they leave the options ou
     kernel = psf_image(r68, size)
     diffuse = intensity(lon, lat, edges)
     diffuse *= exposure_cube * padded.solid_angle().to_value("sr")
-    folded = signal.fftconvolve(diffuse, kernel, mode="same", axes=(1, 2))
+    from scipy.signal import fftconvolve  # which imports much
+
+    folded = fftconvolve(diffuse, kernel, mode="same", axes=(1, 2))
     # The Fourier transforms leave rounding noise of either sign.
     background = WcsNDMap(geom, fold(np.maximum(folded[inner], 0.0)))
 

@@ -40,7 +40,7 @@ from typing import Any
 import jax
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal, special
+from scipy import special
 
 from jaxprof.models.spectral import (
     ExpCutoffPowerLawSpectralModel,
@@ -244,7 +244,9 @@ def source_images(
         template = _profile(source, rad2).sum(axis=(1, 3))
         # One copy per energy: mode "same" would cut a single one's result to one energy.
         template = np.broadcast_to(template / template.sum(), (len(r68), *template.shape))
-        local = signal.fftconvolve(template, kernel, mode="same", axes=(1, 2))
+        from scipy.signal import fftconvolve  # which imports much
+
+        local = fftconvolve(template, kernel, mode="same", axes=(1, 2))
         local = np.maximum(local, 0.0)
     return local, row, column
 

@@ -15,11 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-with warnings.catch_warnings():
-    # jaxopt announces on import that it is no longer maintained; its users know.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import jaxopt
-
 MAX_ITERATIONS = 120
 """Bisection alone gains 16 digits in 53 steps from any bracket of order one."""
 
@@ -83,6 +78,11 @@ def increasing_root(
         new = jnp.where(usable, newton, low + 0.5 * (high - low))
         return jnp.stack([new, low, high, jnp.abs(new - x)])
 
+    with warnings.catch_warnings():
+        # jaxopt announces on import that it is no longer maintained; its users know.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import jaxopt  # here: it takes as long to import as all else
+
     x = jnp.clip(start, low, high)
     # Twice the width lets the first Newton step reach any point of the bracket.
     state = jnp.stack([x, low, high, 2.0 * (high - low)])
@@ -101,12 +101,12 @@ def differentiable_root(residual: Callable[[jax.Array], jax.Array], root: jax.Ar
     residual : callable
         Smooth function of a scalar, zero at the root; it may close over anything that is to be
         differentiated.
-    root : array, shape ()
-        Its root.
+    root : array
+        Its root; of an array the residual is that of each element alone.
 
     Returns
     -------
-    root : array, shape ()
+    root : array
         The same value, with derivatives of any order and in both modes.
     """
     return searched_root(residual, root, lambda x: (x, ()))[0]

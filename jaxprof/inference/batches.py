@@ -1,0 +1,138 @@
+"""Many bins and groups at once: block by block, and in shapes that many problems share.
+
+A block of bins fits into the cache of a CPU, and a bin that takes long holds back its own block
+only. Bins, and counts bins beyond some, are padded to few sizes: other profiles find the program of
+one before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprof.compilation import jit_by_size
+from jaxprof.likelihood.separable import Blocks
+from jaxprof.likelihood.sums import computed_once
+
+BLOCK = 1024
+"""Bins of a block, if they have few counts bins."""
+BLOCK_ELEMENTS = 16_384
+"""Elements of each array of a block, at most."""
+
+
+def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function of bins side by side, and map it over all bins and groups.
+
+    Parameters
+    ----------
+    function : callable
+        Of data (a tuple of blocks), a pytree of other arrays of each bin, and a pytree of what all
+        bins share. It gets arrays with the bins in their last axis, as `separable` takes them, and
+        returns a pytree of such.
+
+    Returns
+    -------
+    callable
+        Of the same arguments with arrays ``(B, G, ...)``, which gives ``(B, G, ...)``.
+    """
+
+    @jit_by_size(large=None)
+    def compiled(bins: Any, shared: Any) -> Any:
+        n, n_counts_bins = bins[0][0].npred_ref.shape
+
+        def columns(rows: Any) -> Any:
+            data, others = computed_once(jax.tree.map(lambda a: jnp.moveaxis(a, 0, -1), rows))
+            # Norms lack the axis of the counts bins, whatever a user's setting says of that.
+            with jax.numpy_rank_promotion("allow"):
+                found = function(data, others, shared)
+            return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), found)
+
+        size = _block_size(n_counts_bins)
+        if n <= size or jax.default_backend() != "cpu" or jax.device_count() > 1:
+            return columns(bins)
+        n_blocks = -(-n // size)
+        blocks = jax.tree.map(
+            lambda a: _padded(jnp, a, (n_blocks * size,)).reshape(n_blocks, size, *a.shape[1:]),
+            bins,
+        )
+        found = jax.lax.map(columns, blocks)
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], found)
+
+    def mapped(data: Blocks, others: Any, shared: Any) -> Any:
+        shape = data[0].npred_ref.shape[:2]
+        bins = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (data, others))
+        if not _on_host(bins):
+            found = compiled(bins, shared)
+            return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), found)
+        n = shape[0] * shape[1]
+        rows = _bucket(n)
+        bins = (
+            jax.tree.map(
+                lambda a: _padded(np, a, (rows, _counts_bins_bucket(a.shape[1]))), bins[0]
+            ),
+            jax.tree.map(lambda a: _padded(np, a, (rows,)), bins[1]),
+        )
+        found = compiled(bins, shared)
+        # Inside somebody's jit results of constants are traced.
+        if rows == n or not _on_host(found):
+            return jax.tree.map(lambda a: a[:n].reshape(*shape, *a.shape[1:]), found)
+        cut = jax.tree.map(lambda a: np.asarray(a)[:n].reshape(*shape, *a.shape[1:]), found)
+        return jax.device_put(cut)
+
+    return mapped
+
+
+def shared_value(value: Any, dtype: Any) -> Any:
+    """A number that all bins share, in their precision; no array on the device if it is known."""
+    known = not isinstance(value, jax.Array)
+    return np.asarray(value, dtype) if known else jnp.asarray(value, dtype)
+
+
+def _block_size(n_counts_bins: int) -> int:
+    """Bins of a block."""
+    size = BLOCK
+    while size > 64 and size * n_counts_bins > BLOCK_ELEMENTS:
+        size //= 2
+    return size
+
+
+def _bucket(n: int) -> int:
+    """Number of bins that is compiled for: powers of two, then sixteenths of them."""
+    power = 1 << max(n - 1, 7).bit_length()
+    return power if power <= BLOCK else _up(n, max(power // 16, BLOCK))
+
+
+def _counts_bins_bucket(n: int) -> int:
+    """Number of counts bins that is compiled for; few are as many as they are."""
+    return n if n <= 16 else _up(n, (1 << (n - 1).bit_length()) // 8)
+
+
+def _up(n: int, step: int) -> int:
+    return -(-n // step) * step
+
+
+def _padded(xp: Any, array: Any, shape: tuple[int, ...]) -> Any:
+    """An array with zeros behind its own elements; the shape is that of its first axes."""
+    if array.shape[: len(shape)] == shape:
+        return array
+    if xp is np:
+        made = np.zeros((*shape, *array.shape[len(shape) :]), array.dtype)
+        made[tuple(slice(n) for n in array.shape)] = array
+        return made
+    widths = [(0, new - old) for new, old in zip(shape, array.shape, strict=False)]
+    return jnp.pad(array, [*widths, *[(0, 0)] * (array.ndim - len(widths))])
+
+
+def _on_host(tree: Any) -> bool:
+    """Whether all arrays can be read at no cost."""
+    if jax.default_backend() != "cpu":
+        return False
+    return not any(
+        isinstance(leaf, jax.core.Tracer)
+        or (isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1)
+        for leaf in jax.tree.leaves(tree)
+    )
