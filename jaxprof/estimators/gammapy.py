@@ -10,7 +10,6 @@ from jaxprof.datasets.gammapy import as_datasets, dataset_from_gammapy
 from jaxprof.datasets.gti import gti_table
 from jaxprof.estimators.options import norm_from_gammapy
 from jaxprof.foreign import gammapy_class
-from jaxprof.io.gammapy import profile_from_gammapy
 from jaxprof.irf.gammapy import irf_from_gammapy
 from jaxprof.models.gammapy import spectral_model_from_gammapy
 from jaxprof.sky.gammapy import (
@@ -21,6 +20,14 @@ from jaxprof.sky.gammapy import (
 from jaxprof.sky.model_list import Models
 from jaxprof.sky.models import as_spatial_model, sky_model_from_gammapy
 from jaxprof.sky.regions import RegionGeom
+
+
+def _profile(points: Any) -> Any:
+    # What reads and writes files is imported when it is needed.
+    from jaxprof.io.gammapy import profile_from_gammapy
+
+    return profile_from_gammapy(points)
+
 
 _ENDINGS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("SpectralModel", spectral_model_from_gammapy),
@@ -36,7 +43,7 @@ _ENDINGS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("NDMap", map_from_gammapy),
     ("GTI", gti_table),
     ("Parameter", norm_from_gammapy),
-    ("FluxPoints", profile_from_gammapy),
+    ("FluxPoints", _profile),
 )
 _RESPONSES = ("PSFMap", "PSFKernel", "EDispMap", "EDispKernelMap", "EDispKernel")
 
