@@ -22,7 +22,7 @@ from jaxprof.cli.messages import Log
 from jaxprof.cli.provenance import provenance
 from jaxprof.cli.report import report
 from jaxprof.cli.sections import Config
-from jaxprof.io.paths import atomic_write
+from jaxprof.io.paths import atomic_write, expand_path
 from jaxprof.io.textfile import write_bytes
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.html import status_counts
@@ -30,6 +30,7 @@ from jaxprof.profile.html import status_counts
 SOME_FAILED = 3
 """Exit code where everything is written and some bins have no estimate."""
 _STEPS = 5
+_REPORTS = ("_config.yaml", "_report.html", "_provenance.json")
 
 
 def in_folder(loaded: Loaded, folder: str | None) -> Loaded:
@@ -68,7 +69,8 @@ def run(loaded: Loaded, log: Log, *, overwrite: bool = False) -> tuple[list[Path
     document, outputs = loaded.document, loaded.config.outputs
     folder, inputs = loaded.path(outputs.folder), _inputs(loaded)
     with document.at("outputs"):
-        _check_targets(folder, outputs.name, inputs, overwrite)
+        own = [*inputs, expand_path(document.path)]
+        _check_targets(folder, outputs.name, own, overwrite)
     start = time.perf_counter()
     with log.step(1, _STEPS, f"read {len(loaded.config.datasets)} datasets"):
         datasets = read_datasets(loaded)
@@ -120,9 +122,11 @@ def _check_targets(folder: Path, name: str, inputs: Sequence[Path], overwrite: b
 
 def _is(path: Path, name: str) -> bool:
     """Whether a file may be one of a run's outputs."""
+    if not path.name.startswith(name):
+        return False
     rest = path.name.removeprefix(name)
-    own = (".fits", ".ecsv", ".csv", ".html", ".yaml", ".json", ".png", ".pdf", ".svg")
-    return rest != path.name and rest[:1] in ("_", ".") and rest.endswith(own)
+    figure = rest.startswith("_") and rest.endswith((".png", ".pdf", ".svg"))
+    return figure or rest in (".fits", ".ecsv", ".csv", *_REPORTS)
 
 
 def long_table(profile: FluxProfile, sed_type: str) -> Table:

@@ -139,6 +139,10 @@ def test_outputs_are_not_written_over(folder):
     (folder / "config.yaml").write_text(CONFIG)
     result = call("profile", "config.yaml", "--overwrite")
     assert result.exit_code == 1 and "is an input" in result.stderr
+    # Nor the configuration itself.
+    (folder / "tiny_config.yaml").write_text(CONFIG.replace("folder: out", "folder: ."))
+    result = call("profile", "tiny_config.yaml", "--overwrite")
+    assert result.exit_code == 1 and "is an input" in result.stderr
 
 
 @pytest.mark.slow

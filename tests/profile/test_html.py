@@ -142,3 +142,25 @@ def test_an_estimator_shows_its_options():
         page = Page(kind(REGIONS, n_sigma_ul=3)._repr_html_())
         assert ["n_sigma_ul", "3"] in page.rows
         assert {row[0] for row in page.rows} == set(kind._options())
+
+
+def test_a_fitted_law_shows_its_free_parameters():
+    good = {"stat": 5.0, "expected": 6.0, "std": 2.0, "p_value": 0.7, "z": -0.5}
+    fit = jaxprof.ModelFit(
+        model=jaxprof.PowerLawRadialModel(),
+        params={"alpha": np.array(1.25), "background": np.array([1.0])},
+        errors={"alpha": np.array(0.125), "background": np.array([0.0])},
+        covariance=np.diag([0.125**2, 0.0]),
+        stat=np.array(5.0),
+        status=np.array(0),
+        goodness=good | {"n_bins": 4, "n_free": 1},
+        bins={},
+        geometry=None,
+        likelihood_params={},
+        names=("alpha", "background[0]"),
+        law_names=("alpha",),
+        fixed=(False, True),
+    )
+    page = Page(fit._repr_html_())
+    assert page.rows[0] == ["goodness", "stat 5, expected 6 +- 2 (p = 0.7)"]
+    assert page.rows[1:] == [["parameter", "value", "error", "unit"], ["alpha", "1.25", "0.12", ""]]
