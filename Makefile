@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo gallery test test-slow lint clean distclean
+.PHONY: help venv demo gallery test test-slow lint docs clean distclean
 
 help:
 	@echo 'make demo       make the example profiles, tables and figures (in out/)'
@@ -20,6 +20,7 @@ help:
 	@echo 'make test       run the tests but the slow ones; PYTEST_ARGS="-k plot" chooses others'
 	@echo 'make test-slow  run the slow tests'
 	@echo 'make lint       ruff, mypy and the import contract'
+	@echo 'make docs       build the documentation (docs/_build/html/index.html), run its doctests'
 	@echo 'make venv       set up $(VENV) only; the targets above do it when it is needed'
 	@echo 'make clean      remove what the targets above wrote, but not $(VENV)'
 	@echo 'make distclean  the same, and $(VENV)'
@@ -56,8 +57,18 @@ lint: $(STAMP)
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
+# Sphinx and its extensions come with the extra `docs`. Examples that did not change are not run again.
+docs: $(VENV)/.installed-docs
+	$(PY) -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	$(PY) -m sphinx -b doctest -D plot_gallery=0 -q docs docs/_build/doctest
+
+$(VENV)/.installed-docs: $(STAMP)
+	$(PY) -m pip install --quiet --editable '.[dev,docs]'
+	@touch $@
+
 clean:
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf docs/_build docs/api docs/examples docs/sg_execution_times.rst
 	find jaxprof tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean

@@ -1,17 +1,18 @@
-# %% [markdown]
-# # Forward-folded profiles: what the point-spread function changes
-#
-# A telescope spreads the photons of a point over a few tenths of a degree. Where the bins of a
-# profile are not much wider than that, part of each bin's photons is counted in its neighbours.
-# `FluxProfileEstimator` fits each bin on its own and takes all counts in it for its own.
-# `ForwardFoldingProfileEstimator` fits all bins together: it folds the emission of each bin
-# through exposure, point-spread function (PSF) and energy dispersion, and asks which norms
-# explain the pixels of all bins at once.
-#
-# This example does both for the two profiles of `flux_profiles.py`. Run it as
-# `python examples/forward_folding.py --out out`, or cell by cell.
+r"""
+Forward-folded profiles: what the point-spread function changes
+===============================================================
 
-# %%
+A telescope spreads the photons of a point over a few tenths of a degree. Where the bins of a
+profile are not much wider than that, part of each bin's photons is counted in its neighbours.
+``FluxProfileEstimator`` fits each bin on its own and takes all counts in it for its own.
+``ForwardFoldingProfileEstimator`` fits all bins together: it folds the emission of each bin
+through exposure, point-spread function (PSF) and energy dispersion, and asks which norms
+explain the pixels of all bins at once.
+
+This example does both for the two profiles of ``flux_profiles.py``. Run it as
+``python examples/forward_folding.py --out out``, or cell by cell.
+"""
+
 import argparse
 import os
 from pathlib import Path
@@ -48,13 +49,13 @@ def save(figure: plt.Figure, name: str) -> None:
     written.append(out / name)
 
 
-# %% [markdown]
-# ## The data
+# %%
+# The data
+# --------
 #
-# Real data if `$GAMMAPY_DATA` says where they are, otherwise a simulation **with invented
+# Real data if ``$GAMMAPY_DATA`` says where they are, otherwise a simulation **with invented
 # sources**. Either has a PSF; without one, the estimator refuses and says what else to do.
 
-# %%
 path = Path(os.environ.get("GAMMAPY_DATA", "")) / "fermi-3fhl-gc" / "fermi-3fhl-gc.fits.gz"
 real = "GAMMAPY_DATA" in os.environ and path.expanduser().is_file()
 if real:
@@ -71,14 +72,14 @@ for radius in ["0.1 deg", "0.2 deg", "0.5 deg"]:
     low, high = dataset.psf.energy_axis_true.center[[0, 5]].to("GeV")
     print(f"PSF within {radius}: {shares[0]:.2f} at {low:.0f}, {shares[1]:.2f} at {high:.0f}")
 
-# %% [markdown]
-# ## Around the Galactic centre
+# %%
+# Around the Galactic centre
+# --------------------------
 #
 # The annuli are 0.15 deg wide: half of a ring's photons are found outside it. One guard bin
 # beyond the last ring is fitted along and left out of the result, because emission from
 # there leaks in.
 
-# %%
 annuli = make_concentric_annulus_sky_regions(
     center=SkyCoord("0d", "0d", frame="galactic"), radius_max="1.5 deg", nbin=11
 )
@@ -95,12 +96,11 @@ radial = estimator.run(datasets=dataset)
 print(radial)
 print(radial.to_table(sed_type="flux", formatted=True))
 
-# %% [markdown]
+# %%
 # The central source is a point. Fitted one by one, the second and third ring have much of
 # its flux; fitted together, it is where it belongs, in the first. The price are larger errors: the
 # data cannot tell neighbouring rings apart as well as independent bins pretend.
 
-# %%
 ax, residual = radial.plot_comparison(other=separate, sed_type="flux", group=0)
 ax.set_title(f"Around the Galactic centre ({data_label})")
 save(ax.figure, "forward_1_radial.png")
@@ -118,18 +118,18 @@ own = np.diag(radial.leakage[0])
 print("\nPart of a ring's counts that are found in it:", np.round(own, 2))
 print(f"Correlation of neighbouring rings: {np.diag(radial.correlation[0], 1).mean():.2f}")
 
-# %% [markdown]
-# ## A model, folded the same way
+# %%
+# A model, folded the same way
+# ----------------------------
 #
-# Is the centre a point and nothing else? `expected_dataset` gives the counts that a model is
+# Is the centre a point and nothing else? ``expected_dataset`` gives the counts that a model is
 # expected to make, and the same estimator makes a profile of them: that is the curve to compare
 # with. The separate fits have a curve of their own, in which the point fills three rings. A ring of
 # even brightness is not as narrow as a point, so that the second ring of the joint fit's curve
 # makes up for it by a negative flux, which the flux of the model itself would not show. Where
 # the points do not follow it, there is more than a point. (Where no emission can be negative,
-# `norm={"min": 0}` keeps the rings from it.)
+# ``norm={"min": 0}`` keeps the rings from it.)
 
-# %%
 scale = radial.norm[:2, 0].sum()  # of the reference spectrum
 center = SkyModel(
     PowerLawSpectralModel(index=2.3, amplitude=scale * 1e-12),
@@ -147,21 +147,20 @@ ax, residual = radial.plot(
 ax.set_title(f"The centre as a point ({data_label})")
 save(ax.figure, "forward_4_model.png")
 
-# %% [markdown]
+# %%
 # What was fitted along, and whether the whole describes the counts: the Cash statistic against
 # what it is expected to be.
 
-# %%
 print(radial.nuisance)
 print(radial.goodness)
 
-# %% [markdown]
-# ## Along the Galactic plane
+# %%
+# Along the Galactic plane
+# ------------------------
 #
 # The boxes are 0.4 deg wide and 3 deg high: the PSF matters less, most of all next to bright
 # sources: one of them near the centre, which takes flux from both its neighbours.
 
-# %%
 boxes = make_orthogonal_rectangle_sky_regions(
     start_pos=SkyCoord("9d", "0d", frame="galactic"),
     end_pos=SkyCoord("351d", "0d", frame="galactic"),
@@ -182,22 +181,21 @@ ax, residual = line.plot_comparison(other=separate, sed_type="flux")
 ax.set_title(f"Along the Galactic plane ({data_label})")
 save(ax.figure, "forward_5_line.png")
 
-# %% [markdown]
+# %%
 # How far can the background model be trusted? Here its norm is fitted along, with a Gaussian
 # constraint of 3 %: if it comes out far from one, so do all fluxes of faint bins.
 
-# %%
 estimator = ForwardFoldingProfileEstimator(**options, guard_bins=1, background=0.03)
 line = estimator.run(datasets=dataset, response=response)
 norm = line.nuisance[line.nuisance["parameter"] == "background norm"][0]
 print(f"\nBackground norm: {norm['value']:.3f} +- {norm['error']:.3f}")
 
-# %% [markdown]
-# ## An index for each ring
-#
-# With `free_index` the spectral index of each ring is fitted along.
-
 # %%
+# An index for each ring
+# ----------------------
+#
+# With ``free_index`` the spectral index of each ring is fitted along.
+
 estimator = ForwardFoldingProfileEstimator(
     regions=annuli[:4],
     spectral_model=PowerLawSpectralModel(index=2.3),
@@ -211,12 +209,12 @@ ax.set_title(f"Spectral index around the Galactic centre ({data_label})")
 save(ax.figure, "forward_6_index.png")
 print(f"Index of the innermost ring: {indices.index[0, 0]:.2f} +- {indices.index_err[0, 0]:.2f}")
 
-# %% [markdown]
-# ## Into a file and back
+# %%
+# Into a file and back
+# --------------------
 #
 # Covariance, response, nuisance parameters and goodness of fit are in the file.
 
-# %%
 radial.write(out / "radial_forward.fits", overwrite=True)
 written.append(out / "radial_forward.fits")
 again = FluxProfile.read(out / "radial_forward.fits")

@@ -1,17 +1,18 @@
-# %% [markdown]
-# # A radial law fitted to all annuli at once
-#
-# A profile is often only a step towards a model: how does the surface brightness fall off with
-# distance? The usual way is to fit the law to the flux points with least squares, which treats
-# every point as a Gaussian. Here the law goes into the Poisson likelihood of the counts itself:
-#
-# - the law predicts the norm of every annulus, `norms(parameters)`;
-# - norms predict counts, and `jaxprof.core.cash` compares them with the counts observed;
-# - JAX differentiates all of it: gradients for the minimiser, the Hessian for the errors.
-#
-# Run it as `python examples/joint_fit.py --out out`.
+r"""
+A radial law fitted to all annuli at once
+=========================================
 
-# %%
+A profile is often only a step towards a model: how does the surface brightness fall off with
+distance? The usual way is to fit the law to the flux points with least squares, which treats
+every point as a Gaussian. Here the law goes into the Poisson likelihood of the counts itself:
+
+- the law predicts the norm of every annulus, ``norms(parameters)``;
+- norms predict counts, and ``jaxprof.core.cash`` compares them with the counts observed;
+- JAX differentiates all of it: gradients for the minimiser, the Hessian for the errors.
+
+Run it as ``python examples/joint_fit.py --out out``.
+"""
+
 import argparse
 import os
 from pathlib import Path
@@ -42,14 +43,14 @@ parser.add_argument("--out", default="out", help="folder for the figures (defaul
 out = Path(parser.parse_known_args()[0].out)
 out.mkdir(parents=True, exist_ok=True)
 
-# %% [markdown]
-# ## The data and their profile
+# %%
+# The data and their profile
+# --------------------------
 #
 # Ten annuli around the Galactic centre, 10 to 500 GeV in one group. The profile keeps what was
-# fitted as `profile.likelihood_data`: counts, expected background and expected signal at norm
+# fitted as ``profile.likelihood_data``: counts, expected background and expected signal at norm
 # one, arrays of shape (bins, groups, energies).
 
-# %%
 path = Path(os.environ.get("GAMMAPY_DATA", "")) / "fermi-3fhl-gc" / "fermi-3fhl-gc.fits.gz"
 real = "GAMMAPY_DATA" in os.environ and path.expanduser().is_file()
 if real:
@@ -77,20 +78,23 @@ estimator = FluxProfileEstimator(
 profile = estimator.run(datasets=dataset)
 data = profile.likelihood_data
 
-# %% [markdown]
-# ## The law
-#
-# The surface brightness at a distance $r$ is $S(r) = c \, (r / 1^\circ)^{-\alpha}$, a flux per
-# solid angle. Its mean over an annulus from $r_1$ to $r_2$, weighted with the area, is
-#
-# $$\langle S \rangle = \frac{2 c}{r_2^2 - r_1^2} \int_{r_1}^{r_2} r^{1 - \alpha} \, dr,
-# \qquad \int_{r_1}^{r_2} r^{1 - \alpha} \, dr = r_1^q \, L \, \frac{e^{q L} - 1}{q L},
-# \quad q = 2 - \alpha, \quad L = \ln (r_2 / r_1).$$
-#
-# The last form has no singularity at $\alpha = 2$. Times the solid angle of the region, it is the
-# flux of the annulus, and over the flux of the reference spectrum its norm.
-
 # %%
+# The law
+# -------
+#
+# The surface brightness at a distance :math:`r` is :math:`S(r) = c \, (r / 1^\circ)^{-\alpha}`, a
+# flux per solid angle. Its mean over an annulus from :math:`r_1` to :math:`r_2`, weighted with the
+# area, is
+#
+# .. math::
+#
+#    \langle S \rangle = \frac{2 c}{r_2^2 - r_1^2} \int_{r_1}^{r_2} r^{1 - \alpha} \, dr,
+#    \qquad \int_{r_1}^{r_2} r^{1 - \alpha} \, dr = r_1^q \, L \, \frac{e^{q L} - 1}{q L},
+#    \quad q = 2 - \alpha, \quad L = \ln (r_2 / r_1).
+#
+# The last form has no singularity at :math:`\alpha = 2`. Times the solid angle of the region, it is
+# the flux of the annulus, and over the flux of the reference spectrum its norm.
+
 inner, outer = profile.axis.min, profile.axis.max
 flux_ref = profile.flux_ref[0].to_value("cm-2 s-1")
 solid_angle = profile.solid_angle.to_value("sr")
@@ -120,15 +124,15 @@ def stat(parameters):
     return jnp.sum(jnp.where(data.mask, cash(data.counts, npred), 0.0))
 
 
-# %% [markdown]
-# ## The fit
+# %%
+# The fit
+# -------
 #
 # scipy minimises, with gradients from JAX; a few Newton steps with the Hessian then bring the
-# minimum to machine precision. For a statistic that is $-2 \ln L$ the covariance matrix is
+# minimum to machine precision. For a statistic that is :math:`-2 \ln L` the covariance matrix is
 # twice the inverse of its Hessian.
 
 
-# %%
 def fit(function):
     """Minimum of a function of the parameters, covariance matrix and gradient there."""
     gradient, hessian = jax.jit(jax.grad(function)), jax.jit(jax.hessian(function))
@@ -146,14 +150,14 @@ correlation = covariance[0, 1] / errors.prod()
 excess_stat = float(stat(best) - profile.stat.sum())
 dof = len(inner) - 2
 
-# %% [markdown]
-# ## The same law through flux points
+# %%
+# The same law through flux points
+# --------------------------------
 #
 # Least squares on the fitted norms and their errors. The points are the same data, but a
 # parabola stands for each likelihood: points that fluctuated down have smaller errors and pull
 # the law down with them.
 
-# %%
 norm, norm_err = profile.norm[:, 0], profile.norm_err[:, 0]
 
 
@@ -185,20 +189,20 @@ print(
     f"(p = {chi2_distribution.sf(excess_stat, dof):.1e})"
 )
 
-# %% [markdown]
+# %%
 # A law this simple need not be the truth. If the last line is far above the number of degrees of
 # freedom, it is not: here the point-spread function, which is not folded in, spreads the centre
 # over the inner annuli, and other sources lie in the outer ones. The errors then only say how
 # well the counts determine the best law of this kind.
 #
-# ## The curve over the points
+# The curve over the points
+# -------------------------
 #
 # On the left are the fluxes of the annuli, with what the law predicts for each. On the right is the
 # law itself, over the mean brightness of each annulus; a point stands at the radius where the law
 # has its mean (Lafferty & Wyatt 1995, NIM A 355, 541). The bands are the 68 % errors propagated
 # through the law, with Jacobians from JAX.
 
-# %%
 JOINT, POINTS = "tab:red", "tab:blue"
 
 

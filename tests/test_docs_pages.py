@@ -1,8 +1,15 @@
-"""All code on the pages of the documentation runs, from top to bottom."""
+"""All code on the pages of the documentation runs, links resolve, and the pages can be built."""
 
+import importlib
+import importlib.util
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -13,11 +20,13 @@ pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no docs beside the te
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
-def test_code(name):
+def test_code(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     text = (DOCS / name).read_text(encoding="utf-8")
     names = {}
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, flags=re.S)):
         exec(compile(block, f"{name}, python block {number}", "exec"), names)
+    plt.close("all")
 
 
 def test_parameters_are_those_of_the_class():
@@ -33,3 +42,83 @@ def test_parameters_are_those_of_the_class():
             rf"^ *{name} +(\(.*?\)|dict of \(G,\)|a model) ", Likelihood.__doc__, flags=re.M
         )
         assert own and own.group(1) == shape, name
+
+
+# Made by the build, and checked by it.
+GENERATED = ("examples/", "api/")
+
+
+def anchors(path):
+    """What a link may name on a page: headings as GitHub spells them, and explicit targets."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.M)
+    found = {re.sub(r"[^\w\- ]", "", own.lower()).replace(" ", "-") for own in headings}
+    return found | set(re.findall(r"^\((\S+)\)=$", text, flags=re.M))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links(name):
+    """Links and pictures within the documentation lead somewhere."""
+    text = (DOCS / name).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    targets += re.findall(r"^```\{(?:image|figure)\} (\S+)", text, flags=re.M)
+    for target in targets:
+        path, _, anchor = target.partition("#")
+        if target.startswith("http") or path.startswith(GENERATED):
+            continue
+        file = DOCS / path if path else DOCS / name
+        assert file.is_file(), f"{name}: {target}"
+        assert not anchor or anchor in anchors(file), f"{name}: {target}"
+
+
+def test_every_page_is_in_a_table_of_contents():
+    tables = re.findall(
+        r"```\{toctree\}\n(.*?)```", (DOCS / "index.md").read_text(encoding="utf-8"), flags=re.S
+    )
+    listed = {line for table in tables for line in table.split() if not line.startswith(":")}
+    assert {Path(name).stem for name in PAGES} - {"index"} <= listed
+
+
+def public_names(module):
+    """Names that a module re-exports, ``from ... import x as x``."""
+    path = Path(importlib.util.find_spec(module).origin)
+    return set(re.findall(r"import \(?\s*(\w+) as \1\b", path.read_text(encoding="utf-8")))
+
+
+def test_every_public_name_is_on_the_page_of_the_api():
+    page = (DOCS / "api.rst").read_text(encoding="utf-8")
+    listed = re.findall(r"^   ([\w.]+)$", page, flags=re.M)
+    assert len(listed) == len(set(listed))
+    for name in listed:
+        module, _, own = f"jaxprof.{name}".rpartition(".")
+        assert hasattr(importlib.import_module(module), own), name
+    assert len(public_names("jaxprof")) > 80
+    for module in ("jaxprof", "jaxprof.core", "jaxprof.likelihood", "jaxprof.plotting"):
+        prefix = module.removeprefix("jaxprof").lstrip(".")
+        own = {f"{prefix}.{name}".lstrip(".") for name in public_names(module)}
+        # What `jaxprof` itself has is there under that name.
+        own -= {f"{prefix}.{name}" for name in public_names("jaxprof")} if prefix else set()
+        assert own <= set(listed), sorted(own - set(listed))
+
+
+@pytest.mark.slow
+def test_build(tmp_path):
+    """Sphinx has nothing to say, and the examples of docstrings are right.
+
+    One of the examples runs, whose figure is on the first page; the others have tests of their own.
+    """
+    for name in ("sphinx", "numpydoc", "myst_parser", "sphinx_gallery", "pydata_sphinx_theme"):
+        pytest.importorskip(name)
+    ignored = shutil.ignore_patterns("_build", "api", "examples", "sg_execution_times.rst")
+    source = shutil.copytree(DOCS, tmp_path / "docs", ignore=ignored)
+    shutil.copytree(DOCS.parent / "examples", tmp_path / "examples")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for builder, pattern in (("html", "flux_profiles"), ("doctest", "none")):
+        options = ["-W", "--keep-going", "-q", "-b", builder]
+        options += ["-D", f"sphinx_gallery_conf.filename_pattern={pattern}"]
+        command = [sys.executable, "-m", "sphinx", *options, source, tmp_path / builder]
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr + done.stdout
+    page = (tmp_path / "html" / "examples" / "flux_profiles.html").read_text(encoding="utf-8")
+    assert page.count("sphx_glr_flux_profiles_0") >= 9
+    assert (tmp_path / "html" / "_downloads").is_dir()

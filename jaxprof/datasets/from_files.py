@@ -48,7 +48,7 @@ class FromOtherFiles:
             Cube of intensities (gll_iem_v07.fits), folded through exposure, PSF and energy
             dispersion.
         isotropic : str or path-like, optional
-            Text of energies [MeV] and intensities [MeV-1 cm-2 s-1 sr-1] (iso_P8R3_..._v1.txt).
+            Text of energies [MeV] and intensities [MeV-1 cm-2 s-1 sr-1] (``iso_P8R3_*_v1.txt``).
         source_maps : str or path-like, optional
             File of gtsrcmaps.
         spectra : dict, optional

@@ -60,7 +60,7 @@ def plot_parameter(
     profile : FluxProfile
         With the parameter and its error, of shape (bins, groups).
     parameter : str
-        Name of the parameter: "index", "lambda_", "beta", ...
+        Name of the parameter: "index", ``"lambda_"``, "beta", ...
     ax : `~matplotlib.axes.Axes`, optional
         Where to draw.
     group : int, optional
