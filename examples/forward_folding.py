@@ -205,7 +205,7 @@ estimator = ForwardFoldingProfileEstimator(
 )
 indices = estimator.run(datasets=dataset)
 ax = indices.plot_parameter("index")
-ax.set_title(f"Spectral index around the Galactic centre ({data_label})")
+ax.set_title(f"Spectral index of each ring ({data_label})")
 save(ax.figure, "forward_6_index.png")
 print(f"Index of the innermost ring: {indices.index[0, 0]:.2f} +- {indices.index_err[0, 0]:.2f}")
 

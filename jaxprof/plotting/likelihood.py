@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from astropy import units as u
+from matplotlib import pyplot as plt
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from numpy.typing import NDArray
@@ -37,8 +38,8 @@ def plot_ts_profiles(
 ) -> Any:
     """Draw the likelihood profile of every bin as a density, below any points.
 
-    The colour is MINUS the difference of the fit statistic from its minimum, so zero at the
-    best norm and -1 one sigma away; values below `vmin` stay transparent. Between the
+    The colour is the difference of the fit statistic from its minimum: zero at the best norm,
+    1 at one sigma from it, and transparent where it is larger than minus `vmin`. Between the
     values of the scan the signed root of the difference, a straight line for a parabola, is
     interpolated by a monotone cubic, which also passes through the best norm, its
     asymmetric errors and its upper limit, where these are known.
@@ -54,9 +55,9 @@ def plot_ts_profiles(
     add_cbar : bool
         Whether to add a colour bar.
     cmap : str or `~matplotlib.colors.Colormap`
-        Colour map.
+        Colour map; its last colour is that of the minimum.
     vmin : float
-        Lowest difference shown, negative: -4 is two sigma.
+        Minus the largest difference shown, as in gammapy: -4 for two sigma.
     show_names : bool
         Whether the names of the bins are the tick labels.
     **kwargs
@@ -85,7 +86,7 @@ def plot_ts_profiles(
             'profile has no likelihood scan; ask for one with selection_optional=["scan"]'
         )
     if not vmin < 0:
-        raise ValueError(f"vmin is {vmin}; the differences are negative, so give -4 or the like")
+        raise ValueError(f"vmin is {vmin}; as in gammapy it is negative: -4 shows two sigma")
     if sed_type not in SED_TYPES:
         raise ValueError(f"sed_type must be one of {', '.join(SED_TYPES)}; got {sed_type!r}")
     # Bins may have spectra, and so fluxes at norm one, of their own.
@@ -96,7 +97,9 @@ def plot_ts_profiles(
 
     ax = get_axes(ax)
     axis = profile.axis
-    norm = Normalize(vmin=vmin, vmax=kwargs.pop("vmax", 0.0))
+    # The minimum, where the likelihood is largest, has the strongest colour.
+    norm = Normalize(vmin=-kwargs.pop("vmax", 0.0), vmax=-vmin)
+    cmap = plt.get_cmap(cmap).reversed()
     style = {"cmap": cmap, "norm": norm, "shading": "flat", "zorder": 0.5, **kwargs}
     for k in range(len(axis.ref)):
         column = _likelihood_column(profile, k, vmin)
@@ -117,7 +120,7 @@ def plot_ts_profiles(
     ax.set_ylabel(quantity_label(sed_type, flux_unit(profile, sed_type)))
     if add_cbar:
         mappable = ScalarMappable(norm, cmap)
-        ax.figure.colorbar(mappable, ax=ax, label="Fit statistic difference", pad=0.03)
+        ax.figure.colorbar(mappable, ax=ax, label="Fit statistic above its minimum", pad=0.03)
     update_legend(ax)
     return ax
 
@@ -125,10 +128,10 @@ def plot_ts_profiles(
 def _likelihood_column(
     profile: Any, index: int, vmin: float, n_cells: int = 160
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Norm edges (n_cells + 1,) and negative statistic differences (n_cells,) of a bin.
+    """Norm edges (n_cells + 1,) and differences of the statistic (n_cells,) of a bin.
 
-    The edges enclose what is at or above `vmin`; the differences are masked elsewhere. None
-    if the bin has no scan.
+    The edges enclose differences up to minus `vmin`; they are masked elsewhere. None if the bin
+    has no scan.
     """
     scan = np.asarray(profile.norm_scan, dtype=float)
     scan = scan if scan.ndim == 1 else scan[index, 0]
@@ -168,5 +171,5 @@ def _likelihood_column(
     edges = np.linspace(
         fine[max(shown[0] - 1, 0)], fine[min(shown[-1] + 1, len(fine) - 1)], n_cells + 1
     )
-    difference = -(root(0.5 * (edges[:-1] + edges[1:])) ** 2)
-    return edges, np.ma.masked_less(difference, vmin)
+    difference = root(0.5 * (edges[:-1] + edges[1:])) ** 2
+    return edges, np.ma.masked_greater(difference, -vmin)

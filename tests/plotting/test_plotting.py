@@ -486,16 +486,15 @@ def test_density_follows_the_statistic(vmin):
     for k in range(3):
         edges, difference = _likelihood_column(profile, k, vmin)
         middle = (edges[1:] + edges[:-1]) / 2
-        exact = stat(np.repeat(profile.norm, len(middle), axis=1))[k]
-        exact = stat(profile.norm)[k] - stat(np.broadcast_to(middle, (3, 1, len(middle))))[k, 0]
+        exact = stat(np.broadcast_to(middle, (3, 1, len(middle))))[k, 0] - stat(profile.norm)[k]
         shown = ~np.ma.getmaskarray(difference)
         assert shown.sum() > 100  # nothing wasted on what is transparent
         # Eleven values 0.6 apart hold the curve to a percent of a sigma squared.
         np.testing.assert_allclose(difference[shown], exact[shown], atol=0.03, rtol=0.01)
-        assert difference.max() <= 0 and difference.min() >= vmin
-        assert (exact[~shown] < vmin + 0.2).all()
+        assert difference.min() >= 0 and difference.max() <= -vmin
+        assert (exact[~shown] > -vmin - 0.2).all()
         inside = (edges[0] <= profile.norm[k, 0]) & (profile.norm[k, 0] <= edges[-1])
-        assert inside and difference.max() > -0.01
+        assert inside and difference.min() < 0.01
 
 
 def test_density_passes_through_known_limits():
@@ -512,7 +511,7 @@ def test_density_of_failed_and_flat_bins():
     profile.quantities["stat_scan"][1] = np.nan
     assert _likelihood_column(profile, 1, -4.0) is None
     edges, difference = _likelihood_column(profile, 2, -4.0)  # 2 mu: no minimum inside
-    assert np.isfinite(edges).all() and difference.max() <= 0
+    assert np.isfinite(edges).all() and difference.min() >= 0
     ax = plot_ts_profiles(profile)
     assert len([c for c in ax.collections if isinstance(c, QuadMesh)]) == 2
 
@@ -540,10 +539,12 @@ def test_density_lies_below_the_points(density_first):
     )
     assert_inside(ax, corners)
     assert_inside(ax)
-    assert meshes[0].get_clim() == (-4, 0)
-    assert all(m.get_array().min() >= -4 for m in meshes)  # transparent below
-    bars = [a.get_ylabel() for a in ax.figure.axes if a is not ax]
-    assert bars == ["Fit statistic difference"]
+    assert meshes[0].get_clim() == (0, 4)
+    assert all(0 <= m.get_array().min() and m.get_array().max() <= 4 for m in meshes)
+    # The minimum has the strongest colour: "Blues" end in the darkest.
+    assert sum(meshes[0].cmap(0.0)[:3]) < 1 < sum(meshes[0].cmap(1.0)[:3])
+    (bar,) = (a for a in ax.figure.axes if a is not ax)
+    assert bar.get_ylabel() == "Fit statistic above its minimum" and bar.get_ylim() == (0, 4)
     assert legend_texts(ax) == ["10 - 500 GeV"]
     assert ax.get_ylabel() == r"Energy flux [$\mathrm{TeV\,cm^{-2}\,s^{-1}}$]"
 
