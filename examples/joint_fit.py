@@ -276,6 +276,10 @@ ax.errorbar(at[limit], upper[limit], 0.3 * upper[limit], uplims=True, fmt="none"
 ax.set(xscale="log", yscale="log", xlabel="Distance from the Galactic centre [deg]")
 ax.set_ylabel(r"Surface brightness [cm$^{-2}$ s$^{-1}$ sr$^{-1}$]")
 fig.savefig(out / "joint_fit.png", dpi=120)
-plt.close("all")
 
+# %%
+# What was written
+# ----------------
+
+plt.close("all")
 print(f"\nWrote, from {data_label}:\n  {out / 'joint_fit.png'}")
