@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import matplotlib.pyplot as plt
 import pytest
@@ -72,9 +74,8 @@ def test_links(name):
 
 
 def test_every_page_is_in_a_table_of_contents():
-    tables = re.findall(
-        r"```\{toctree\}\n(.*?)```", (DOCS / "index.md").read_text(encoding="utf-8"), flags=re.S
-    )
+    text = "".join((DOCS / name).read_text(encoding="utf-8") for name in PAGES)
+    tables = re.findall(r"```\{toctree\}\n(.*?)```", text, flags=re.S)
     listed = {line for table in tables for line in table.split() if not line.startswith(":")}
     assert {Path(name).stem for name in PAGES} - {"index"} <= listed
 
@@ -101,6 +102,35 @@ def test_every_public_name_is_on_the_page_of_the_api():
         assert own <= set(listed), sorted(own - set(listed))
 
 
+class Page(HTMLParser):
+    """Links and anchors of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.anchors = [], {""}
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.anchors.add(values.get("id"))
+        self.links += [values[name] for name in ("href", "src") if values.get(name)]
+
+
+def check_links(html):
+    """All links between pages lead to a page and an element of it."""
+    pages = {path.resolve(): Page(path) for path in html.rglob("*.html")}
+    assert len(pages) > 100
+    for path, page in pages.items():
+        for link in page.links:
+            url = urlsplit(link)
+            if url.scheme or url.netloc:
+                continue
+            target = (path.parent / unquote(url.path)).resolve() if url.path else path
+            assert target.exists(), f"{path.name}: {link}"
+            if target in pages and url.fragment:
+                assert unquote(url.fragment) in pages[target].anchors, f"{path.name}: {link}"
+
+
 @pytest.mark.slow
 def test_build(tmp_path):
     """Sphinx has nothing to say, and the examples of docstrings are right.
@@ -119,6 +149,9 @@ def test_build(tmp_path):
         command = [sys.executable, "-m", "sphinx", *options, source, tmp_path / builder]
         done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr + done.stdout
-    page = (tmp_path / "html" / "examples" / "flux_profiles.html").read_text(encoding="utf-8")
+    html = tmp_path / "html"
+    page = (html / "examples" / "flux_profiles.html").read_text(encoding="utf-8")
     assert page.count("sphx_glr_flux_profiles_0") >= 9
-    assert (tmp_path / "html" / "_downloads").is_dir()
+    assert len(list(html.rglob("flux_profiles.ipynb"))) == 1
+    assert "<math" in (html / "statistics.html").read_text(encoding="utf-8")
+    check_links(html)

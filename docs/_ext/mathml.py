@@ -9,14 +9,14 @@ from sphinx.util.docutils import SphinxTranslator
 
 def inline(translator: SphinxTranslator, node: nodes.math) -> None:
     """An inline formula."""
-    translator.body.append(f'<span class="math">{tex2mathml(node.astext())}</span>')
+    translator.body.append(f'<span class="formula">{tex2mathml(node.astext())}</span>')
     raise nodes.SkipNode
 
 
 def display(translator: SphinxTranslator, node: nodes.math_block) -> None:
     """A formula on lines of its own."""
     formula = tex2mathml(node.astext(), as_block=True)
-    translator.body.append(f'<div class="math">{formula}</div>')
+    translator.body.append(f'<div class="formula">{formula}</div>')
     raise nodes.SkipNode
 
 
