@@ -62,6 +62,8 @@ autosummary_ignore_module_all = False
 autodoc_typehints = "none"
 autodoc_member_order = "groupwise"
 numpydoc_show_class_members = False
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 doctest_global_setup = "import jax; jax.config.update('jax_enable_x64', True)"
 
 sphinx_gallery_conf = gallery_settings.settings(HERE)

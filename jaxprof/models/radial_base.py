@@ -121,6 +121,7 @@ class RadialModel(RadialIntegrals):
 
         Examples
         --------
+        >>> from jaxprof import RadialModel
         >>> law = RadialModel.from_function(
         ...     lambda theta, amplitude, alpha: amplitude * theta**-alpha, amplitude=1e-9, alpha=1.2
         ... )

@@ -55,6 +55,7 @@ class PowerLawSpectralModel(SpectralModel):
 
     Examples
     --------
+    >>> from jaxprof import PowerLawSpectralModel
     >>> model = PowerLawSpectralModel(index=2.3, reference="10 GeV")
     >>> float(model.integral(0.01, 0.5)) > 0
     True

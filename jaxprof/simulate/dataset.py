@@ -138,6 +138,7 @@ def simulate_galactic_centre(  # type: ignore[misc]  # they leave the options ou
 
     Examples
     --------
+    >>> from jaxprof.datasets import simulate_galactic_centre
     >>> dataset = simulate_galactic_centre(seed=1, shape=(60, 200))
     >>> dataset.counts.data.shape
     (11, 60, 200)
