@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,11 @@ def arguments(gallery_conf: dict[str, Any], script_vars: dict[str, Any]) -> list
 
 
 def reset(gallery_conf: dict[str, Any], script: str) -> None:
-    """Each example starts in JAX's default precision, and keeps no other's programs."""
+    """Each example starts in JAX's default precision, and keeps no other's programs.
+
+    Its warnings are shown without the folder of the build.
+    """
+    warnings.formatwarning = lambda text, kind, file, *_: f"{Path(file).name}: {text}\n"
     jax.config.update("jax_enable_x64", False)
     jax.clear_caches()
 
