@@ -46,6 +46,16 @@ def test_parameters_are_those_of_the_class():
         assert own and own.group(1) == shape, name
 
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+PROBE = """<script>addEventListener("load", () => {
+  for (const image of document.images) image.loading = "eager";
+  setTimeout(() => {
+    const broken = [...document.images].filter((image) => !image.naturalWidth).length;
+    const wide = document.documentElement.scrollWidth - innerWidth;
+    document.title = `probe ${wide} ${document.images.length} ${broken}`;
+  }, 1000);
+});</script></body>"""
+
 # Made by the build, and checked by it.
 GENERATED = ("examples/", "api/")
 
@@ -132,6 +142,21 @@ def check_links(html):
                 assert unquote(url.fragment) in pages[target].anchors, f"{path.name}: {link}"
 
 
+def check_in_browser(page, folder):
+    """On a narrow screen only tables, code and formulas scroll sideways; all figures show."""
+    if CHROMIUM is None:
+        return
+    probed = page.with_name(f"probed_{page.name}")
+    probed.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE), encoding="utf-8")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900"]
+    command += [f"--user-data-dir={folder / 'user'}", "--virtual-time-budget=5000", "--dump-dom"]
+    options = {"capture_output": True, "text": True, "timeout": 120, "check": True}
+    dom = subprocess.run([*command, probed.as_uri()], **options).stdout
+    wide, images, broken = map(int, re.search(r"<title>probe (\S+) (\d+) (\d+)<", dom).groups())
+    assert wide <= 0 and broken == 0, page.name
+    assert images >= 1 or page.stem not in ("index", "flux_profiles")
+
+
 @pytest.mark.slow
 def test_build(tmp_path):
     """Sphinx has nothing to say, and the examples of docstrings are right.
@@ -156,3 +181,5 @@ def test_build(tmp_path):
     assert len(list(html.rglob("flux_profiles.ipynb"))) == 1
     assert "<math" in (html / "statistics.html").read_text(encoding="utf-8")
     check_links(html)
+    for name in ("index", "statistics", "gammapy", "examples/flux_profiles"):
+        check_in_browser(html / f"{name}.html", tmp_path)
