@@ -273,6 +273,8 @@ seen = profile.sqrt_ts[:, 0] > 2
 ax.errorbar(at[seen], brightness[seen], brightness_err[seen], fmt="ok", ms=4)
 limit = ~seen & (upper > 0)
 ax.errorbar(at[limit], upper[limit], 0.3 * upper[limit], uplims=True, fmt="none", color="k")
+if hidden := np.count_nonzero(~seen & ~limit):
+    ax.set_title(f"Not on a log axis: {hidden} annuli with limits below zero", fontsize="medium")
 ax.set(xscale="log", yscale="log", xlabel="Distance from the Galactic centre [deg]")
 ax.set_ylabel(r"Surface brightness [cm$^{-2}$ s$^{-1}$ sr$^{-1}$]")
 fig.savefig(out / "joint_fit.png", dpi=120)
