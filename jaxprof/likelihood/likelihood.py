@@ -48,8 +48,9 @@ class Likelihood:
         Values of parameters between which templates are interpolated, by name: the leading axes
         of the templates, in alphabetical order.
     source_nodes : dict of dict of array, shape (P,)
-        Offsets between which sources with free positions are interpolated, by the names of source
-        and parameter: such a source has a component for each pair of them.
+        Offsets and factors between which sources with free positions and widths are interpolated,
+        by the names of source and parameter: such a source has a component for each of their
+        combinations.
     sources : tuple of str
         Names of the sources, in the order of their components.
     free : tuple of str
@@ -79,6 +80,8 @@ class Likelihood:
     source             dict of (G,) norms of the sources, by name
     source_lon         dict of ()   offsets of sources on the sky [deg], by name: along longitude
     source_lat         dict of ()   and along latitude, of those whose position is free
+    source_width       dict of ()   factors on the widths of sources, by name, of those whose width
+                                    is free
     background         (D, G)       norm of the background; that of On-Off data is profiled instead
     background_tilt    (D, G)       its tilt, around the mean energy of the group; likelihoods of
                                     sums over energies have none
