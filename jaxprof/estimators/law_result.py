@@ -11,6 +11,7 @@ import numpy as np
 from astropy.table import Table
 from scipy import special
 
+from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.law_fit import law_curve
 from jaxprof.inference.parameters import is_traced
 from jaxprof.io.lawfit import law_table, read_law_table, write_law_table
@@ -74,7 +75,8 @@ class ModelFit:
         The fitted law.
     params, errors : dict
         Parameters that were fitted, and their standard deviations, by name: those of the law
-        first, then nuisance parameters as the likelihood names them.
+        first, then nuisance parameters as the likelihood names them. Of few counts errors grow
+        with the value, or fall: see `jaxprof.model_limits`.
     covariance : array, shape (N, N)
         Of all of them; its rows are ``names``.
     names : tuple of str
@@ -99,6 +101,8 @@ class ModelFit:
         Where the bins are.
     likelihood_params : dict
         Parameters of the likelihood, for its ``npred``, ``simulate`` and so on.
+    fit : Fit
+        What `jaxprof.fit` gave, for `jaxprof.model_limits`.
     against : ModelFit or None
         The law that it was tested against, see `comparison`.
     fitted_to : str
@@ -115,6 +119,7 @@ class ModelFit:
     bins: dict[str, Any]
     geometry: BinGeometry
     likelihood_params: dict[str, Any]
+    fit: Fit
     against: Any = None
     names: tuple[str, ...] = field(metadata={"static": True})
     law_names: tuple[str, ...] = field(metadata={"static": True})

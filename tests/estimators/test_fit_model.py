@@ -11,7 +11,7 @@ import pytest
 from forward_factory import CENTER, MODEL, dataset_of, estimator, gaussian_image, sky_image
 from numpy.testing import assert_allclose
 from regions import CircleAnnulusSkyRegion, EllipseSkyRegion, RectangleSkyRegion
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import gammaln
 
 import jaxprof
@@ -175,6 +175,38 @@ def by_hand(edges, observed, background, pixels):
 def fitted(separate):
     law = POWER.replace(amplitude=1e-14, alpha=0.3)
     return jaxprof.fit_model(separate[0].reduce(separate[1]), law)
+
+
+@pytest.mark.slow
+def test_asymmetric_errors_by_hand(separate, fitted):
+    """Where the cost, at its minimum over the amplitude, has risen by one and by four."""
+    dataset, (edges, observed, background, pixels) = separate[1], separate[2:]
+    found = jaxprof.model_limits(separate[0].reduce(dataset), fitted)
+    theta = np.deg2rad(np.linspace(edges[:-1], edges[1:], 2001))
+    areas = 2 * np.pi * -np.diff(np.cos(np.deg2rad(edges)))
+
+    def profiled(alpha):
+        values = np.rad2deg(theta) ** -alpha * np.sin(theta)
+        signal = 1e4 * pixels * 2 * np.pi * np.trapezoid(values, theta, axis=0) / areas
+
+        def cost(log_amplitude):
+            mu = background + np.exp(log_amplitude) * signal
+            return 2 * np.sum(mu - observed * np.log(mu))
+
+        return minimize_scalar(cost, bounds=(-5, 10), method="bounded", options={"xatol": 1e-9}).fun
+
+    best = float(fitted.params["alpha"])
+    lowest = profiled(best)
+    rise = lambda alpha: profiled(alpha) - lowest  # noqa: E731
+    wide = 3 * float(fitted.errors["alpha"])
+    low = brentq(lambda alpha: rise(alpha) - 1, best - wide, best)
+    high = brentq(lambda alpha: rise(alpha) - 1, best, best + wide)
+    upper = brentq(lambda alpha: rise(alpha) - 4, best, best + wide)
+    assert_allclose(found.errn["alpha"], best - low, rtol=1e-4)
+    assert_allclose(found.errp["alpha"], high - best, rtol=1e-4)
+    assert_allclose(found.ul["alpha"], upper, rtol=1e-5)
+    assert set(found.errn) == {"amplitude", "alpha"}
+    assert found.errn["amplitude"] < fitted.errors["amplitude"] < found.errp["amplitude"]
 
 
 def test_a_power_law_by_hand(separate, fitted):
