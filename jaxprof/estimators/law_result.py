@@ -90,8 +90,9 @@ class ModelFit:
     goodness : dict
         ``stat`` (cash with the saturated term), ``expected`` and ``std`` of it (Kaastra 2017,
         A&A 605, A51), number of counts bins ``n_bins`` and of parameters ``n_free``,
-        ``z = (stat - expected) / std`` and its ``p_value``; NaN with On-Off data. Fits to a
-        profile have chi-squared, and ``expected`` is the number of degrees of freedom.
+        ``z = (stat - expected) / std`` and its ``p_value``; NaN with On-Off data and of
+        likelihoods with merged pixels, of which the statistic has no known mean. Fits to a profile
+        have chi-squared, and ``expected`` is the number of degrees of freedom.
     bins : dict
         For each bin of the profile (B, 1), or (B, G) in fits to a profile: ``law``, its mean
         brightness [cm-2 s-1 sr-1]; ``value`` and ``error``, the law times observed over predicted

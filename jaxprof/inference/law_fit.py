@@ -202,8 +202,9 @@ def law_goodness(likelihood: Any, params: Mapping[str, Any], law: Any, n_free: i
     variance: Any = 0.0
     number: Any = 0
     for term, npred in zip(likelihood.terms, likelihood.npred(whole), strict=True):
-        if isinstance(term, OnOff):
-            # There is no prediction of the background.
+        if isinstance(term, OnOff) or likelihood.merged:
+            # There is no prediction of the background; bins that were merged since they are empty
+            # have no Poisson distribution.
             stat, expected, variance = jnp.nan, jnp.nan, jnp.nan
         else:
             counts = jnp.where(term.mask, term.counts, 0.0)
