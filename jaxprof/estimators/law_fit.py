@@ -175,7 +175,7 @@ def model_limits(
     likelihood, _ = _likelihood_of(data)
     likelihood = replace(likelihood, geometry=found.geometry)
     wanted = found.law_names if names is None else names
-    options = {"names": wanted, "n_sigma": n_sigma, "n_sigma_ul": n_sigma_ul}
+    options: dict[str, Any] = {"names": wanted, "n_sigma": n_sigma, "n_sigma_ul": n_sigma_ul}
     if is_traced((likelihood, found)) or jax.config.read("jax_enable_x64"):
         return limits(law_log_prob, found.fit, args=(likelihood, found.model), **options)
     with jax.enable_x64(True):

@@ -68,7 +68,7 @@ def log_factorial(n: jax.Array) -> jax.Array:
     y = jnp.where(small, z + 7.0, z)
     square = 1.0 / (y * y)
     # B_2k / (2k (2k - 1)), k = 7 to 1
-    series = 1.0 / 156.0
+    series: jax.Array | float = 1.0 / 156.0
     for term in (
         -691.0 / 360360.0,
         1.0 / 1188.0,
