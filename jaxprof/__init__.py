@@ -8,6 +8,7 @@ from jaxprof.estimators.joint import (
     ForwardFoldingProfileEstimator as ForwardFoldingProfileEstimator,
 )
 from jaxprof.estimators.law_fit import fit_model as fit_model
+from jaxprof.estimators.law_fit import model_limits as model_limits
 from jaxprof.estimators.law_result import ModelFit as ModelFit
 from jaxprof.estimators.options import NormParameter as NormParameter
 from jaxprof.estimators.separate import FluxProfileEstimator as FluxProfileEstimator

@@ -198,6 +198,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         psf_scale: Sequence[float] | None = None,
         energy_scale: Sequence[float] | None = None,
         source_position: Mapping[str, Any] | None = None,
+        source_width: Mapping[str, tuple[float, float]] | None = None,
         constraints: Mapping[str, float] | None = None,
         merge: bool = False,
         subdivide: int = 1,
@@ -235,6 +236,11 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             positions, as many as make its templates right to 2e-5 of their peak behind a Gaussian
             PSF: 81 for its standard deviation. ln L is right to 0.01, or 5e-5 of what it is below
             its largest value where that is more. Not with a `response`.
+        source_width : dict, optional
+            Sources with free widths: by name the smallest and the largest factor on the ``sigma``,
+            ``r_0`` or ``radius`` of its model, as ``{"halo": (0.7, 1.4)}``; a shell keeps its
+            relative width. The likelihood then has a parameter ``source_width``, factors by name.
+            As right as positions are, with 3 to 11 nodes.
         constraints : dict, optional
             Widths of Gaussian constraints of the scales around one, as ``{"psf_scale": 0.05}``.
         merge : bool
@@ -273,11 +279,12 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             energy_scale=energy_scale,
             constraints=constraints,
         )
-        if source_position and response is not None:
-            raise ValueError("source_position: a response has sources where they are; give none")
+        for name, sources in (("source_position", source_position), ("source_width", source_width)):
+            if sources and response is not None:
+                raise ValueError(f"{name}: a response has sources as they are; give none")
         with jax.enable_x64(True):
             own, parent = self._in_parts(subdivide)
-            moving = moving_sources(self.sources, source_position or {}, datasets)
+            moving = moving_sources(self.sources, source_position or {}, datasets, source_width)
             how = given, spectrum == "free", moving.components()
             problems = own._problems(datasets, response, *how)
             found = [joint_likelihood(each, merge=merge, parent=parent) for each in problems]
