@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.matrices import check_group
 from jaxprof.plotting.points import ARROW_POINTS, draw_points, flux_unit, fluxes
 from jaxprof.plotting.robust import keep_limits, mark_hidden, ordinary_bins
@@ -24,7 +25,6 @@ from jaxprof.plotting.style import (
     energy_label,
     quantity_label,
     set_margins,
-    update_legend,
 )
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis
 from jaxprof.profile import FluxProfile

@@ -11,6 +11,7 @@ from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
+from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.points import ARROW_POINTS, SED_TYPES, flux_unit, get_quantity
 from jaxprof.plotting.style import (
     add_obstacles,
@@ -19,7 +20,6 @@ from jaxprof.plotting.style import (
     get_axes,
     quantity_label,
     set_margins,
-    update_legend,
 )
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.plotting.forward import draw_steps, shifted
+from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.matrices import check_group
 from jaxprof.plotting.points import draw_points, get_quantity
 from jaxprof.plotting.robust import keep_limits, mark_hidden, ordinary_bins
@@ -17,7 +18,6 @@ from jaxprof.plotting.style import (
     get_axes,
     set_margins,
     unit_label,
-    update_legend,
 )
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis
 

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
+from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.points import ARROW_POINTS, draw_points, flux_unit, fluxes, get_quantity
 from jaxprof.plotting.style import (
     QUANTITY_NAMES,
@@ -26,7 +27,6 @@ from jaxprof.plotting.style import (
     get_axes,
     quantity_label,
     set_margins,
-    update_legend,
 )
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis
 from jaxprof.profile.quantities import MATRICES, NEEDED, PER_BIN, PER_DATASET, SCANS

@@ -89,7 +89,7 @@ class QuantityAccess:
     @property
     def available_quantities(self) -> list[str]:
         """Names of all quantities that this profile has, given and derived."""
-        return quantities_.names(self.quantities)
+        return quantities_.names(self.quantities, self.reference)
 
     def _data(self, name: str) -> Array | None:
         return quantities_.value(name, self.quantities, self.reference, self.sqrt_ts_threshold_ul)
@@ -177,6 +177,9 @@ class QuantityAccess:
 
     def surface_brightness(self, sed_type: str = "flux", quantity: str = "") -> u.Quantity:
         """Flux of every bin over the solid angle that it is the flux of.
+
+        Of the flux between energies it is a quantity like others, ``"surface_brightness"`` with
+        ``_err``, ``_ul``, ..., which tables and figures take as ``sed_type``.
 
         That is ``solid_angle``, of the pixels of the region, or ``region_solid_angle`` if
         ``reference_solid_angle`` is "region".

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 from astropy.table import Table
 
 from jaxprof.attributes import KnownAttributes
@@ -23,13 +22,10 @@ from jaxprof.profile.checks import (
     check_reference,
     check_threshold,
     refuse_fixed,
-    selected_indices,
 )
 from jaxprof.profile.figures import ProfileFigures
-from jaxprof.profile.joint import JointAccess, cut_groups, cut_matrices
-from jaxprof.profile.limits import map_data, upper_limits_from_data, upper_limits_from_scan
+from jaxprof.profile.joint import JointAccess
 from jaxprof.profile.quantities import (
-    PER_BIN,
     Array,
     bin_references,
     check_quantities,
@@ -38,11 +34,13 @@ from jaxprof.profile.quantities import (
     reference_fluxes,
     with_e2dnde,
     with_names,
+    with_surface_brightness,
 )
+from jaxprof.profile.slices import ProfileSlices
 from jaxprof.sky.regions import ProfileAxis
 
 
-class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
+class FluxProfile(KnownAttributes, JointAccess, ProfileSlices, ProfileFigures, QuantityAccess):
     """Norms and fluxes of the bins of a profile, in energy groups.
 
     Every quantity is an attribute. Those without a unit are arrays, fluxes and
@@ -195,13 +193,15 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         self.goodness = check_goodness(goodness, self.shape[1])
         self.reference_solid_angle = check_solid_angle(reference_solid_angle)
         if reference is not None:
-            self.reference = check_reference(with_e2dnde(reference, self.energy_edges), self.shape)
+            fluxes = check_reference(with_e2dnde(reference, self.energy_edges), self.shape)
         elif self.reference_models is not None:
-            self.reference = bin_references(self.reference_models, self.energy_edges)
+            fluxes = bin_references(self.reference_models, self.energy_edges)
         elif reference_model is not None:
-            self.reference = reference_fluxes(reference_model, self.energy_edges)
+            fluxes = reference_fluxes(reference_model, self.energy_edges)
         else:
             raise ValueError("give reference_model, or the fluxes at norm one as reference")
+        size = self.reference_solid_angle
+        self.reference = with_surface_brightness(fluxes, self.quantities, size)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set what may be set; the message says what to do for what may not."""
@@ -215,105 +215,6 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
     @classmethod
     def _options(cls) -> tuple[str, ...]:
         return (*(name for name in super()._options() if name not in FIXED), "is_ul")
-
-    # Changed copies
-
-    def _copy(self, **changes: Any) -> FluxProfile:
-        state = {name: value for name, value in vars(self).items() if name != "shape"}
-        return FluxProfile(**(state | changes))
-
-    def slice_by_idx(self, slices: Mapping[str, Any]) -> FluxProfile:
-        """Part of a profile.
-
-        Parameters
-        ----------
-        slices : mapping of str to slice, list of int or array of bool
-            Which groups to keep under "energy", and which bins under the name of the axis,
-            "projected-distance" as a rule.
-
-        Returns
-        -------
-        FluxProfile
-            The original stays as it is. The covariance and the response are those of the bins
-            that are kept; nuisance parameters and goodness remain those of the whole fit.
-
-        Raises
-        ------
-        ValueError
-            For an unknown axis, an integer (which would drop the axis), indices that do not
-            exist, or a selection of nothing.
-        """
-        axes = {self.axis.name: self.shape[0], "energy": self.shape[1]}
-        if unknown := [name for name in slices if name not in axes]:
-            raise ValueError(f"slices has no axis {unknown[0]!r}; valid are {', '.join(axes)}")
-        bins, groups = (
-            selected_indices(name, slices.get(name, slice(None)), size)
-            for name, size in axes.items()
-        )
-
-        def take(array: Any) -> Any:
-            return np.asarray(array)[bins][:, groups]
-
-        stored = {
-            name: array[bins] if name in PER_BIN else take(array)
-            for name, array in self.quantities.items()
-        }
-        models = self.reference_models
-        a = self.axis
-        return self._copy(
-            quantities=cut_matrices(stored, bins),
-            axis=ProfileAxis(a.name, a.min[bins], a.max[bins], a.ref[bins]),
-            energy_edges=self.energy_edges[groups],
-            regions=None if self.regions is None else [self.regions[i] for i in bins],
-            likelihood_data=map_data(take, self.likelihood_data),
-            reference={
-                name: flux[groups] if flux.ndim == 1 else take(flux)
-                for name, flux in self.reference.items()
-            },
-            reference_model=self.reference_model if models is None else models[bins[0]],
-            reference_models=None if models is None else [models[i] for i in bins],
-            nuisance=cut_groups(self.nuisance, groups, "group"),
-            goodness=cut_groups(self.goodness, groups, None),
-        )
-
-    def recompute_ul(self, n_sigma_ul: float = 2) -> FluxProfile:
-        """Profile with upper limits of another confidence level.
-
-        Parameters
-        ----------
-        n_sigma_ul : float
-            Number of standard deviations.
-
-        Returns
-        -------
-        FluxProfile
-            With new ``norm_ul`` and ``n_sigma_ul``; the original stays as it is.
-
-        Raises
-        ------
-        ValueError
-            If there is neither ``likelihood_data`` nor a scan that reaches up to the limits.
-
-        Notes
-        -----
-        Exact if the profile has ``likelihood_data``. Otherwise the scan is interpolated by a
-        cubic spline from the minimum upwards; the result is as good as the grid is fine.
-        """
-        if not 0 < n_sigma_ul < np.inf:
-            raise ValueError(f"n_sigma_ul must be a positive number, got {n_sigma_ul!r}")
-        stored = self.quantities
-        if self.likelihood_data is not None:
-            norm_ul = upper_limits_from_data(
-                self.likelihood_data, stored["norm"], stored["status"], n_sigma_ul
-            )
-        elif "stat_scan" in stored and "stat" in stored:
-            norm_ul = upper_limits_from_scan(stored, n_sigma_ul)
-        else:
-            raise ValueError(
-                "recompute_ul needs the profile's likelihood_data, or stat and stat_scan "
-                "(selection_optional=['scan']); this profile has neither"
-            )
-        return self._copy(quantities={**stored, "norm_ul": norm_ul}, n_sigma_ul=n_sigma_ul)
 
     # Tables and files
 

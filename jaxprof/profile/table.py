@@ -3,7 +3,8 @@
 A row is a bin. Columns, in their order (those of quantities the profile lacks are left out):
 
 - ``name`` of the bins, if any has one;
-- ``x_min``, ``x_max``, ``x_ref`` in deg, or without a unit where the axis counts regions;
+- ``x_min``, ``x_max``, ``x_ref`` in the unit of the axis, deg as a rule, none where it counts
+  regions;
 - ``e_ref``, ``e_min``, ``e_max`` in TeV, ``ref_dnde``, ``ref_flux``, ``ref_eflux``: the same
   vectors over the G energy groups in every row, reference fluxes with a row's own values
   if its spectrum is its own;
@@ -24,10 +25,10 @@ gammapy needs.
 
 ``table.meta`` has SED_TYPE; UL_CONF (two-sided confidence of the upper limits); N_SIGMA,
 NSIGMAUL, NSIGMASE (of errors, limits, sensitivities); SQRTTSUL (threshold of ``is_ul``); SOLIDREF
-(which solid angle the fluxes refer to, "pixels" or "region"); AXISNAME; NBINS; REFBINS, true if the
-bins have reference fluxes of their own; as JSON: DSNAMES (data sets), REFMODEL (reference model),
-REFMODELS (a list, one for each bin, if they differ) and PROFMETA (``profile.meta``); and REGIONS, a
-list of DS9 regions.
+(which solid angle the fluxes refer to, "pixels" or "region"); AXISNAME; AXISINTE, "log" for a
+logarithmic axis; NBINS; REFBINS, true if the bins have reference fluxes of their own; as JSON:
+DSNAMES (data sets), REFMODEL (reference model), REFMODELS (a list, one for each bin, if they
+differ) and PROFMETA (``profile.meta``); and REGIONS, a list of DS9 regions.
 """
 
 from __future__ import annotations
@@ -45,11 +46,12 @@ from regions import Regions, SkyRegion
 from scipy.special import ndtr
 
 from jaxprof.likelihood.data import Status
+from jaxprof.profile.printed import ProfileTable, with_formats
 from jaxprof.profile.quantities import (
     MATRICES,
-    PER_BIN,
     PER_DATASET,
     SCANS,
+    SOLID_ANGLES,
     SUFFIXES,
     Array,
     check_sed_type,
@@ -117,7 +119,10 @@ def profile_to_table(
     """
     check_sed_type(sed_type)
     check_format(format)
-    table = Table()
+    if sed_type not in ("likelihood", *profile.reference):
+        needed = SOLID_ANGLES[profile.reference_solid_angle]
+        raise ValueError(f"sed_type {sed_type!r} needs {needed!r}, which this profile lacks")
+    table = ProfileTable()
     if "name" in profile.quantities:
         table["name"] = profile.quantities["name"]
     for name in ("min", "max", "ref"):
@@ -151,12 +156,12 @@ def profile_to_table(
     table.meta.update(_meta(profile, sed_type))
     if profile.shape[1] == 1 and not energy_axis:
         table = _plain(table)
-    return _set_formats(table) if formatted else table
+    return with_formats(table) if formatted else table
 
 
 def _plain(table: Table) -> Table:
     """The table of one energy group with columns of one axis; see the module."""
-    plain = Table(meta=table.meta)
+    plain = ProfileTable(meta=table.meta)
     for name in table.colnames:
         column = table[name]
         parts = column.data.reshape(len(table), -1).T
@@ -202,6 +207,8 @@ def _meta(profile: FluxProfile, sed_type: str) -> dict[str, Any]:
         "NBINS": len(profile.axis),
         "DSNAMES": json.dumps(list(profile.dataset_names)),
     }
+    if profile.axis.interp != "lin":
+        meta["AXISINTE"] = profile.axis.interp
     if profile.reference["dnde"].ndim == 2:
         meta["REFBINS"] = True
     single = [] if profile.reference_model is None else [profile.reference_model]
@@ -236,20 +243,6 @@ def models_to_json(models: list[Any]) -> list[str] | None:
             )
             return None
     return [json.dumps(model.to_dict()) for model in models]
-
-
-def _set_formats(table: Table) -> Table:
-    for name in table.colnames:
-        start = name.removeprefix("ref_").split("_")[0]
-        if start in ("dnde", "e2dnde", "flux", "eflux") or PER_BIN.get(name) == "sr":
-            table[name].info.format = ".3e"
-        elif start in ("npred", "counts"):
-            table[name].info.format = ".1f"
-        elif start == "e":
-            table[name].info.format = ".4g"
-        elif table[name].dtype.kind == "f":
-            table[name].info.format = ".3f"
-    return table
 
 
 def regions_to_ds9(regions: list[SkyRegion]) -> list[str] | None:
