@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from jaxprof.plotting.legend import update_legend
+from jaxprof.plotting.legend import ARROW_POINTS, update_legend
 from jaxprof.plotting.matrices import check_group
-from jaxprof.plotting.points import ARROW_POINTS, draw_points, flux_unit, fluxes
+from jaxprof.plotting.points import draw_points, flux_unit, fluxes
 from jaxprof.plotting.robust import keep_limits, mark_hidden, ordinary_bins
 from jaxprof.plotting.style import (
     add_obstacles,

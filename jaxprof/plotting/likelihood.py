@@ -11,8 +11,8 @@ from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from jaxprof.plotting.legend import update_legend
-from jaxprof.plotting.points import ARROW_POINTS, SED_TYPES, flux_unit, get_quantity
+from jaxprof.plotting.legend import ARROW_POINTS, update_legend
+from jaxprof.plotting.points import SED_TYPES, flux_unit, get_quantity
 from jaxprof.plotting.style import (
     add_obstacles,
     add_zero_line,

@@ -69,12 +69,10 @@ def check_options(
         if value.kind is value.KEYWORD_ONLY or value.default is not value.empty
     ]
     near = difflib.get_close_matches(unknown[0], [*own, *setters], 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise TypeError(
-        f"{function.__name__} has no option {unknown[0]!r}{hint} Valid are {', '.join(own)}, and "
-        f"those of matplotlib's {artist.__name__}: color, marker, linewidth, alpha, label, ...".replace(
-            "' Valid", "'; valid"
-        ).replace("? Valid", "? Valid")
+        f"{function.__name__} has no option {unknown[0]!r}{hint}; valid are {', '.join(own)}, and "
+        f"those of matplotlib's {artist.__name__}: color, marker, linewidth, alpha, label, ..."
     )
 
 
@@ -122,4 +120,5 @@ def chosen_unit(axis: Any, unit: Any, own: Any, what: str) -> u.UnitBase:
 def keep_unit(axis: Any, unit: Any) -> None:
     """Let an axis know its unit, so that what is drawn later is converted to it."""
     if unit != u.dimensionless_unscaled and axis.get_units() is None:
-        axis.set_units(unit)
+        # Not by set_units, which would also find the limits of the axes anew from what is drawn.
+        axis.units = unit

@@ -1,5 +1,6 @@
 """Sky regions: makers, the profile's axis, and the pixels that belong to a region."""
 
+from jaxprof.sky.regions.axis import AXES as AXES
 from jaxprof.sky.regions.axis import ProfileAxis as ProfileAxis
 from jaxprof.sky.regions.axis import axis_of_regions as axis_of_regions
 from jaxprof.sky.regions.axis import profile_axis as profile_axis
