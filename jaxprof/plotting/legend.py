@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 ARROW_POINTS = 14.0
 """Length of the arrow of an upper limit."""
 
+AT_THE_EDGE = "Upper limit not positive"
+"""Legend entry of limits that are drawn at the edge."""
+
 _PLACES = {
     "upper right": (1, 1),
     "upper left": (0, 1),
@@ -35,9 +38,14 @@ def update_legend(ax: Axes) -> None:
     handles, labels = ax.get_legend_handles_labels()
     if not handles:
         return
+    last = [label == AT_THE_EDGE for label in labels]
+    order = np.argsort(last, kind="stable")
+    handles, labels = [handles[k] for k in order], [labels[k] for k in order]
     n = len(labels)
     narrow = ax.get_window_extent().width / ax.figure.dpi < 3.5
     style: dict[str, Any] = {"fontsize": "small"} if n > 4 or narrow else {}
+    if narrow and n > 2:
+        style |= {"fontsize": "x-small", "handlelength": 1.4, "columnspacing": 1.0}
     style |= {"ncols": 1 + n // 9, "framealpha": 0.85}
     if rcParams["legend.loc"] != "best":
         ax.legend(handles, labels, **style)
@@ -74,9 +82,10 @@ def _drawn(ax: Axes) -> NDArray[np.float64]:
         path = line.get_transform().transform_path(line.get_path())
         points = np.asarray(path.vertices, dtype=float)
         found.append(points)
+        drawn = line.get_linestyle() not in ("None", "none", "", " ")
         if line.get_gid() == "upper-limits":
             found += [points - [0, step * shaft] for step in (0.5, 1.0)]
-        elif line.get_linestyle() not in ("None", "none", "", " ") and len(points) > 1:
+        elif len(points) > 1 and (drawn or line.get_gid() == "obstacles"):
             steps = np.linspace(0, 1, 12)[:, np.newaxis, np.newaxis]
             found.append((points[:-1] + steps * (points[1:] - points[:-1])).reshape(-1, 2))
     points = np.concatenate(found)
@@ -99,7 +108,7 @@ def _above(ax: Axes, handles: Any, labels: list[str], style: dict[str, Any]) -> 
     frame = ax.get_window_extent()
     title = ax.title.get_fontsize() * 1.6 * ax.figure.dpi / 72 if ax.get_title() else 0.0
     style |= {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0 + title / frame.height)}
-    style |= {"fontsize": "small", "borderaxespad": 0.3}
+    style = {"fontsize": "small", **style, "borderaxespad": 0.3}
     for columns in range(min(4, len(labels)), 0, -1):
         legend = ax.legend(handles, labels, **(style | {"ncols": columns}))
         legend.set_gid("legend")

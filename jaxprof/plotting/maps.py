@@ -259,7 +259,8 @@ class _Beside:
         # tight_layout looks for this on the locator.
         self.get_subplotspec = bar.get_subplotspec
 
-    def __call__(self, _: Any, renderer: Any) -> Bbox:
+    def __call__(self, bar: Any, renderer: Any) -> Bbox:
+        bar.set_box_aspect(None)  # layouts set it anew
         locator = self.ax.get_axes_locator()
         self.ax.apply_aspect(locator(self.ax, renderer) if locator else None)
         box = self.ax.get_position()

@@ -12,13 +12,11 @@ from matplotlib.path import Path
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
-from jaxprof.plotting.legend import ARROW_POINTS
+from jaxprof.plotting.legend import ARROW_POINTS, AT_THE_EDGE
 from jaxprof.plotting.options import chosen_unit, next_series
 from jaxprof.plotting.style import add_obstacles
 
 SED_TYPES = ("dnde", "flux", "eflux", "e2dnde", "surface_brightness", "norm")
-#: Legend entry of limits that are drawn at the edge.
-AT_THE_EDGE = "Upper limit not positive"
 # From the limit at the origin one unit down, a shaft and a head.
 _ARROW = Path(
     [(0, 0), (0, -1), (-0.22, -0.62), (0, -1), (0.22, -0.62), (-0.22, -0.62)],

@@ -31,6 +31,7 @@ from jaxprof.plotting.style import (
     get_axes,
     quantity_label,
     set_margins,
+    set_ylabel,
 )
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
 from jaxprof.sky.regions import AXES
@@ -161,7 +162,7 @@ def plot_profile(
     add_zero_line(ax)
     single = not by_energy and len(edges) == 1
     at_text = at_energy(sed_type, edges[0]) if single else ""
-    ax.set_ylabel(quantity_label(sed_type, y_unit, at_text, energy_power))
+    set_ylabel(ax, quantity_label(sed_type, y_unit, at_text, energy_power))
     keep_unit(ax.yaxis, y_unit)
     if many and "color" not in kwargs:
         _add_bin_colors(ax, axis)

@@ -21,6 +21,7 @@ from jaxprof.plotting.style import (
     get_axes,
     quantity_label,
     set_margins,
+    set_ylabel,
 )
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
 from jaxprof.profile.quantities import MATRICES, NEEDED, PER_BIN, PER_DATASET, SCANS
@@ -161,6 +162,6 @@ def _join_ylabel(ax: Any, label: str) -> None:
     present = ax.get_ylabel()
     counts = {QUANTITY_NAMES[k] for k in ("counts", "npred", "npred_excess", "npred_background")}
     if not present:
-        ax.set_ylabel(label)
+        set_ylabel(ax, label)
     elif present != label and {present, label} <= counts:
         ax.set_ylabel("Counts")

@@ -184,6 +184,13 @@ def set_margins(ax: Axes, points_below: float = 0.0) -> None:
     ax.margins(x=0.025, y=max(0.06, fraction / (1 - 2 * fraction)))
 
 
+def set_ylabel(ax: Axes, label: str) -> None:
+    """Label the y axis, the unit in a second line where the axis is shorter than the label."""
+    text = ax.set_ylabel(label)
+    if text.get_window_extent().height > 1.05 * ax.get_window_extent().height:
+        ax.set_ylabel(label.replace(" [", "\n[", 1))
+
+
 def choose_yscale(ax: Axes) -> None:
     """Linear y axis where there is anything at or below zero or less than two decades, else log.
 

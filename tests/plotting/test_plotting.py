@@ -240,7 +240,7 @@ def test_nothing_vanishes_on_a_log_axis(when):
     assert all(pixels_of(mark) for mark in marks)
     assert not any(pixels_of(mark) for mark in others)
     for ax in axes:
-        assert legend_texts(ax) == ["Upper limit not positive", "10 - 500 GeV"]
+        assert legend_texts(ax) == ["10 - 500 GeV", "Upper limit not positive"]
 
 
 def pixels_of(artist):
