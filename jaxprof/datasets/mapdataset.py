@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from jaxprof.datasets.checks import (
     check_exposure_pixels,
     check_plain_numbers,
     check_same_geom,
+    refuse_array,
 )
 from jaxprof.datasets.folding import exposure_on_counts, true_energies_in_use
 from jaxprof.datasets.gti import gti_table
@@ -29,7 +31,11 @@ from jaxprof.user_warning import warn_user
 EXPOSURE_UNIT = u.Unit("cm2 s")
 
 
-def _as_mask(mask: WcsNDMap | None) -> WcsNDMap | None:
+_MAPS = ("counts", "background", "exposure", "npred_sources")
+
+
+def _as_mask(mask: WcsNDMap | None, part: str = "mask") -> WcsNDMap | None:
+    mask = refuse_array(part, mask)
     if mask is None or mask.is_mask:
         return mask
     return WcsNDMap(mask.geom, mask.data != 0)
@@ -101,8 +107,9 @@ class MapDataset(KnownAttributes):
     models: list[SkyModel]
     _name: str
     _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
-        "mask_safe": _as_mask,
-        "mask_fit": _as_mask,
+        **{part: partial(refuse_array, part) for part in _MAPS},
+        "mask_safe": partial(_as_mask, part="mask_safe"),
+        "mask_fit": partial(_as_mask, part="mask_fit"),
         "gti": gti_table,
         "models": models_or_none,
     }

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from jaxprof.plotting.legend import ARROW_POINTS, update_legend
 from jaxprof.plotting.matrices import check_group
 from jaxprof.plotting.options import ERRORBAR, check_options, keep_unit, series_style
-from jaxprof.plotting.points import draw_points, drawn_unit, flux_unit, fluxes, get_quantity
+from jaxprof.plotting.points import (
+    draw_points,
+    drawn_unit,
+    flux_unit,
+    fluxes,
+    get_quantity,
+    mark_misfit,
+)
 from jaxprof.plotting.robust import keep_limits, mark_hidden, ordinary_bins
 from jaxprof.plotting.style import (
     add_obstacles,
@@ -181,6 +188,7 @@ def plot_comparison(
                 continue
             style = styles[series] if models or len(others) > 1 else styles[0]
             _draw_residuals(ax_residual, x, residual, limits, style)
+    mark_misfit(ax, axis, profile)
     at_text = at_energy(sed_type, edges[groups[0]]) if len(groups) == 1 else ""
     _finish_points(ax, quantity_label(sed_type, y_unit, at_text))
     keep_unit(ax.yaxis, y_unit)

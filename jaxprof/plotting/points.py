@@ -17,6 +17,8 @@ from jaxprof.plotting.options import chosen_unit, next_series
 from jaxprof.plotting.style import add_obstacles
 
 SED_TYPES = ("dnde", "flux", "eflux", "e2dnde", "surface_brightness", "norm")
+#: Legend entry of bins that a joint fit does not describe.
+NOT_DESCRIBED = "Not described by the model"
 # From the limit at the origin one unit down, a shaft and a head.
 _ARROW = Path(
     [(0, 0), (0, -1), (-0.22, -0.62), (0, -1), (0.22, -0.62), (-0.22, -0.62)],
@@ -156,6 +158,21 @@ def _mark_not_positive(ax: Any, x: NDArray[np.float64], color: Any, zorder: floa
                 label="_nolegend_",
             )  # fmt: skip
         )
+
+
+def mark_misfit(ax: Any, axis: Any, profile: Any) -> None:
+    """Crosses at the upper edge for bins that the model of a joint fit does not describe."""
+    misfit = get_quantity(profile, "misfit")
+    if misfit is None or not np.any(misfit):
+        return
+    at = np.asarray(axis.ref, dtype=float)[np.any(np.asarray(misfit, bool), axis=1)]
+    known = any(line.get_label() == NOT_DESCRIBED for line in ax.lines)
+    transform = blended_transform_factory(ax.transData, ax.transAxes)
+    ax.plot(
+        at, np.full(at.size, 0.97), linestyle="none", marker="x", markersize=5, color="0.3",
+        transform=transform, zorder=4, gid="misfit", scalex=False, scaley=False,
+        label="_nolegend_" if known else NOT_DESCRIBED,
+    )  # fmt: skip
 
 
 def fluxes(

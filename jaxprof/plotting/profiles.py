@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from jaxprof.plotting.legend import ARROW_POINTS, update_legend
 from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit, keep_unit
-from jaxprof.plotting.points import draw_points, flux_unit, fluxes
+from jaxprof.plotting.points import draw_points, flux_unit, fluxes, mark_misfit
 from jaxprof.plotting.style import (
     add_zero_line,
     at_energy,
@@ -164,6 +164,8 @@ def plot_profile(
     at_text = at_energy(sed_type, edges[0]) if single else ""
     set_ylabel(ax, quantity_label(sed_type, y_unit, at_text, energy_power))
     keep_unit(ax.yaxis, y_unit)
+    if not by_energy:
+        mark_misfit(ax, axis, profile)
     if many and "color" not in kwargs:
         _add_bin_colors(ax, axis)
     update_legend(ax)

@@ -16,6 +16,7 @@ from jaxprof.profile.checks import (
     FIXED,
     check_data,
     check_edges,
+    check_format,
     check_goodness,
     check_models,
     check_nuisance,
@@ -219,9 +220,17 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileSlices, ProfileFigures, Q
     # Tables and files
 
     def to_table(
-        self, sed_type: str | None = None, format: str = "profile", formatted: bool = False
+        self,
+        sed_type: str | None = None,
+        format: str = "profile",
+        formatted: bool = False,
+        *,
+        columns: Sequence[str] | None = None,
+        style: str = "full",
     ) -> Table:
         """Table of the profile, a row for each bin.
+
+        Printed, it shows the columns that matter in 80 characters; ``pprint_all()`` shows all.
 
         Its columns are vectors over the energy groups, or plain columns if there is one group.
         These can be written as CSV, ``profile.to_table().write("profile.csv")``; for that, scans,
@@ -237,6 +246,11 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileSlices, ProfileFigures, Q
             Layout of the columns; see `jaxprof.profile.table`.
         formatted : bool
             Whether to show few digits. The values stay as they are.
+        columns : sequence of str, optional
+            Which columns, in this order.
+        style : {"full", "paper"}
+            "paper" is text with a row for each bin and energy group: a range of the axis, the value
+            with its errors or, where ``is_ul``, the limit, and the significance.
 
         Returns
         -------
@@ -245,12 +259,46 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileSlices, ProfileFigures, Q
         Raises
         ------
         ValueError
-            For an unknown sed type or format.
+            For an unknown sed type, format, style or column.
         """
-        from jaxprof.profile.table import profile_to_table
+        from jaxprof.profile.table import styled_table
 
         sed_type = self.sed_type_init if sed_type is None else sed_type
-        return profile_to_table(self, sed_type, format=format, formatted=formatted)
+        check_format(format)
+        return styled_table(self, sed_type, columns, style, formatted=formatted)
+
+    @classmethod
+    def from_table(
+        cls,
+        table: Table,
+        *,
+        sed_type: str | None = None,
+        reference_model: Any = None,
+        n_sigma_ul: float | None = None,
+    ) -> FluxProfile:
+        """Profile of a table that `to_table`, or gammapy's ``to_table(format="profile")``, made.
+
+        Parameters
+        ----------
+        table : `~astropy.table.Table`
+            A row for each bin.
+        sed_type, reference_model, n_sigma_ul
+            As for `read`.
+
+        Returns
+        -------
+        FluxProfile
+
+        Raises
+        ------
+        ValueError
+            If columns are missing or wrong; the message names them.
+        """
+        from jaxprof.profile.parse import profile_from_table
+
+        return profile_from_table(
+            table, sed_type=sed_type, reference_model=reference_model, n_sigma_ul=n_sigma_ul
+        )
 
     def write(
         self,
@@ -260,14 +308,16 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileSlices, ProfileFigures, Q
         format: str = "profile",
         overwrite: bool = False,
         include_likelihood: bool = True,
+        columns: Sequence[str] | None = None,
+        style: str | None = None,
     ) -> None:
-        """Write the profile to a file that `read`, and gammapy, can read.
+        """Write the profile to a file that `read`, and gammapy, can read, or as a text table.
 
         Parameters
         ----------
         filename : str or path-like
-            Ends in ".fits", ".fits.gz" or ".ecsv"; symbolic links are followed. For CSV use
-            `to_table`.
+            Ends in ".fits", ".fits.gz" or ".ecsv"; symbolic links are followed. Or in ".csv",
+            ".tex" or ".txt", which are for people and other programs.
         sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}, optional
             What gammapy reads, if it is told nothing. By default ``sed_type_init``; but if bins
             have spectra of their own "dnde" instead of "likelihood", which gammapy cannot read
@@ -280,6 +330,10 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileSlices, ProfileFigures, Q
             Whether an existing file may be replaced. It keeps its permissions.
         include_likelihood : bool
             Whether to write ``likelihood_data``, without which `recompute_ul` is not exact.
+        columns : sequence of str, optional
+            Of text tables: which columns, in this order.
+        style : {"full", "paper"}, optional
+            Of text tables, see `to_table`; by default "paper" for ".tex" without `columns`.
 
         Raises
         ------
@@ -295,6 +349,8 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileSlices, ProfileFigures, Q
             format=format,
             overwrite=overwrite,
             include_likelihood=include_likelihood,
+            columns=columns,
+            style=style,
         )
 
     @classmethod

@@ -46,6 +46,8 @@ from regions import Regions, SkyRegion
 from scipy.special import ndtr
 
 from jaxprof.likelihood.data import Status
+from jaxprof.profile.checks import check_format
+from jaxprof.profile.papertable import STYLES, paper_table
 from jaxprof.profile.printed import ProfileTable, with_formats
 from jaxprof.profile.quantities import (
     MATRICES,
@@ -62,7 +64,6 @@ from jaxprof.user_warning import warn_user
 if TYPE_CHECKING:
     from jaxprof.profile import FluxProfile
 
-FORMATS = ("profile",)
 #: Vectors that are numbered columns in tables of one energy group.
 NUMBERED = (*PER_DATASET, *SCANS, *MATRICES)
 NORMS = tuple(f"norm{suffix}" for suffix in SUFFIXES)
@@ -73,11 +74,33 @@ _COMMON = (
 )
 
 
-def check_format(format: str) -> str:
-    """Return the format if it is one of `FORMATS`, else raise ValueError."""
-    if format not in FORMATS:
-        raise ValueError(f"format is {format!r}; valid are {', '.join(map(repr, FORMATS))}")
-    return format
+def styled_table(
+    profile: FluxProfile,
+    sed_type: str,
+    columns: Sequence[str] | None = None,
+    style: str = "full",
+    *,
+    formatted: bool = False,
+    latex: bool = False,
+) -> Table:
+    """Table for people: some columns, or the style of a paper; see `FluxProfile.to_table`."""
+    check_sed_type(sed_type)
+    if style not in STYLES:
+        raise ValueError(f"style is {style!r}; valid are {', '.join(map(repr, STYLES))}")
+    if style == "paper":
+        if columns is not None:
+            raise ValueError("columns choose those of style='full'; style='paper' has its own")
+        return paper_table(profile, sed_type, latex=latex)
+    table = profile_to_table(profile, sed_type, formatted=formatted)
+    if columns is None:
+        return table
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    if unknown := [name for name in columns if name not in table.colnames]:
+        raise ValueError(
+            f"columns: there is no {unknown[0]!r} with sed_type {sed_type!r}; there are "
+            f"{', '.join(table.colnames)}"
+        )
+    return table[columns]
 
 
 def profile_to_table(
