@@ -15,7 +15,7 @@ ARROW_POINTS = 14.0
 AT_THE_EDGE = "Upper limit not positive"
 """Legend entry of limits that are drawn at the edge."""
 
-_PLACES = {
+_PLACES: dict[Any, tuple[float, float]] = {
     "upper right": (1, 1),
     "upper left": (0, 1),
     "lower left": (0, 0),
@@ -106,7 +106,7 @@ def _grow(ax: Axes, share: float) -> None:
 def _above(ax: Axes, handles: Any, labels: list[str], style: dict[str, Any]) -> None:
     """The legend above the axes and their title."""
     frame = ax.get_window_extent()
-    title = ax.title.get_fontsize() * 1.6 * ax.figure.dpi / 72 if ax.get_title() else 0.0
+    title = float(ax.title.get_fontsize()) * 1.6 * ax.figure.dpi / 72 if ax.get_title() else 0.0
     style |= {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0 + title / frame.height)}
     style = {"fontsize": "small", **style, "borderaxespad": 0.3}
     for columns in range(min(4, len(labels)), 0, -1):

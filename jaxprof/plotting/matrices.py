@@ -19,7 +19,7 @@ Array = NDArray[np.floating[Any]]
 
 #: More numbers than this along an axis would not be readable, nor would smaller ones [points].
 MAX_BINS_WITH_NUMBERS = 15
-SMALLEST_NUMBERS = 4.5
+SMALLEST_NUMBERS = 6.0
 #: Widest bin over the narrowest, above which bins are drawn in one size.
 MOST_UNEVEN = 3.0
 
@@ -194,7 +194,7 @@ def _draw(
     ax.set_xlim(edges[0], edges[-1])
     ax.set_ylim(edges[0], edges[-1])
     width = ax.get_window_extent().width / ax.figure.dpi
-    n_ticks = int(np.clip(2.2 * width, 3, 8))
+    n_ticks = int(np.clip(1.5 * width, 3, 8))
     for which in (ax.xaxis, ax.yaxis):
         if in_place:
             steps = [1, 2, 2.5, 5, 10]

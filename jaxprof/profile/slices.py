@@ -178,7 +178,7 @@ class ProfileSlices:
                 raise ValueError(f"slices has no axis {name!r}; valid are {valid}")
             if not isinstance(part, slice) or part.step is not None:
                 raise ValueError(f"slices[{name!r}] must be slice(low, high), got {part!r}")
-            unit = "TeV" if name == "energy" else self.axis.unit
+            unit = "TeV" if name == "energy" else str(self.axis.unit)
             low, high = (
                 _coordinate(end, unit, f"slices[{name!r}]", default)
                 for end, default in ((part.start, -np.inf), (part.stop, np.inf))

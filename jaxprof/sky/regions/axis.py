@@ -114,8 +114,8 @@ class ProfileAxis:
 
     def take(self, bins: Any) -> ProfileAxis:
         """Axis of some of the bins, by their indices."""
-        parts = (part[bins] for part in (self.min, self.max, self.ref))
-        return ProfileAxis(self.name, *parts, self.unit, self.interp)
+        low, high, ref = (part[bins] for part in (self.min, self.max, self.ref))
+        return ProfileAxis(self.name, low, high, ref, self.unit, self.interp)
 
     def to(self, unit: Any) -> ProfileAxis:
         """Axis in another unit.
@@ -129,8 +129,8 @@ class ProfileAxis:
             factor = u.Unit(self.unit).to(unit)
         except (u.UnitConversionError, ValueError, TypeError) as error:
             raise ValueError(f"the axis {self.name!r} [{self.unit}]: {error}") from None
-        parts = (factor * part for part in (self.min, self.max, self.ref))
-        return ProfileAxis(self.name, *parts, u.Unit(unit).to_string(), self.interp)
+        low, high, ref = (factor * part for part in (self.min, self.max, self.ref))
+        return ProfileAxis(self.name, low, high, ref, u.Unit(unit).to_string(), self.interp)
 
     def __len__(self) -> int:
         return len(self.ref)
