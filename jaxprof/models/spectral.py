@@ -357,3 +357,40 @@ class TemplateSpectralModel(SpectralModel):
         if "unit" in data["values"] and not data["values"]["unit"]:
             return cls(energy, read_number(data["values"], "data", "", name="values"), unit="")
         return cls(energy, read_number(data["values"], "data", DNDE, name="values"))
+
+
+@register_model
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class FixedTableSpectralModel(SpectralModel):
+    """A `TemplateSpectralModel` whose table is no parameter: part of the structure of a pytree."""
+
+    tag: ClassVar[str] = "fixed-table"
+    energy: tuple[float, ...] = static(())
+    values: tuple[float, ...] = static(())
+
+    def _dnde(self, energy: Array) -> Array:
+        return functions.template(energy, jnp.asarray(self.energy), jnp.asarray(self.values))
+
+    def _moment(self, low: Array, high: Array, order: int) -> Array:
+        table = jnp.asarray(self.energy), jnp.asarray(self.values)
+        return functions.template_integral(low, high, *table, order=order)
+
+    def _breaks(self) -> tuple[Any, ...]:
+        return (jnp.asarray(self.energy)[1:-1],)
+
+
+def with_fixed_tables(model: Any) -> Any:
+    """A spectral model with its factors that are tables held fixed, so that others can be free.
+
+    A table by itself stays as it is.
+    """
+    if not isinstance(model, CompoundSpectralModel):
+        return model
+    sides = {}
+    for name in ("model1", "model2"):
+        side = with_fixed_tables(getattr(model, name))
+        if isinstance(side, TemplateSpectralModel):
+            table = (tuple(np.asarray(own, float).tolist()) for own in (side.energy, side.values))
+            side = FixedTableSpectralModel(*table)
+        sides[name] = side
+    return dataclasses.replace(model, **sides)
