@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
-from jaxprof.estimators.fit_warnings import warn_negative_limits
+from jaxprof.estimators.fit_warnings import warn_misfit, warn_negative_limits
 from jaxprof.estimators.fitting import fit_groups
 from jaxprof.estimators.joint_configuration import JointProfileEstimator
 from jaxprof.estimators.limits import interval_meta, named_limits, simulated
@@ -417,7 +417,10 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         Returns
         -------
         FluxProfile
-            With ``covariance``, ``correlation``, ``leakage``, ``nuisance`` and ``goodness``.
+            With ``covariance``, ``correlation``, ``leakage``, ``nuisance`` and ``goodness``; by bin
+            ``goodness_z``, ``residual_peak`` (significance of the highest peak of the residuals, in
+            standard deviations, after trials) and ``misfit``: true where the model does not
+            describe what is in the bin (see `jaxprof.estimators.bin_residuals`).
 
         Raises
         ------
@@ -433,7 +436,8 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         UserWarning
             For regions off the map of a dataset or with another solid angle there, for energy edges
             that are moved by more than a third of a bin or cut, for upper limits below zero, for
-            counts where nothing else is expected, and for fits that fail.
+            counts where nothing else is expected, for bins that the fit does not describe, and for
+            fits that fail.
         """
         datasets = self._with_models(datasets)
         with jax.enable_x64(True):
@@ -450,6 +454,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
                 quantities |= named_limits(joint_likelihood(problem, merge=False), selection)
         edges = np.array([result.group.edges for result in results])
         warn_negative_limits(quantities.get("norm_ul"), edges)
+        warn_misfit(quantities["misfit"], edges)
         meta = {"estimator": type(self).__name__, "likelihood": self.likelihood}
         meta |= interval_meta(selection)
         models = self.spectral_models

@@ -11,17 +11,19 @@ from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from jaxprof.plotting.points import ARROW_POINTS, SED_TYPES, flux_unit, get_quantity
+from jaxprof.plotting.legend import ARROW_POINTS, update_legend
+from jaxprof.plotting.points import SED_TYPES, drawn_unit, flux_unit, get_quantity
 from jaxprof.plotting.style import (
     add_obstacles,
     add_zero_line,
+    at_energy,
     choose_yscale,
     get_axes,
     quantity_label,
     set_margins,
-    update_legend,
+    set_ylabel,
 )
-from jaxprof.plotting.xaxis import bin_names, finish_xaxis
+from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
 
 
 def plot_ts_profiles(
@@ -33,6 +35,7 @@ def plot_ts_profiles(
     cmap: Any = "Blues",
     vmin: float = -4.0,
     show_names: bool = False,
+    unit: Any = None,
     **kwargs: Any,
 ) -> Any:
     """Draw the likelihood profile of every bin as a density, below any points.
@@ -59,6 +62,8 @@ def plot_ts_profiles(
         Lowest difference shown, negative: -4 is two sigma.
     show_names : bool
         Whether the names of the bins are the tick labels.
+    unit : str or `~astropy.units.Unit`, optional
+        Unit of the flux; by default that of the y axis, if it has one, or of the profile.
     **kwargs
         Passed to `~matplotlib.axes.Axes.pcolormesh`.
 
@@ -95,7 +100,9 @@ def plot_ts_profiles(
         refs = np.broadcast_to(np.ravel(values), refs.shape)
 
     ax = get_axes(ax)
-    axis = profile.axis
+    y_unit = drawn_unit(ax, unit, profile, sed_type)
+    refs = flux_unit(profile, sed_type).to(y_unit) * refs
+    axis = shown_axis(ax, profile.axis)
     norm = Normalize(vmin=vmin, vmax=kwargs.pop("vmax", 0.0))
     style = {"cmap": cmap, "norm": norm, "shading": "flat", "zorder": 0.5, **kwargs}
     for k in range(len(axis.ref)):
@@ -114,7 +121,7 @@ def plot_ts_profiles(
     choose_yscale(ax)
     add_zero_line(ax)
     finish_xaxis(ax, axis, names)
-    ax.set_ylabel(quantity_label(sed_type, flux_unit(profile, sed_type)))
+    set_ylabel(ax, quantity_label(sed_type, y_unit, at_energy(sed_type, profile.energy_edges[0])))
     if add_cbar:
         mappable = ScalarMappable(norm, cmap)
         ax.figure.colorbar(mappable, ax=ax, label="Fit statistic difference", pad=0.03)
