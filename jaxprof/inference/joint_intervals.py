@@ -7,9 +7,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprof.compilation import jit_by_size
-from jaxprof.inference.joint_fit import Interior, at_fit, fit_held, interior, rise
+from jaxprof.inference.follow import Rise, Value, follow
+from jaxprof.inference.follow_asimov import follow_asimov
+from jaxprof.inference.joint_fit import (
+    Interior,
+    at_fit,
+    fit_held,
+    interior,
+    reachable,
+    rise,
+    usable,
+)
+from jaxprof.inference.newton_step import is_linear
 from jaxprof.inference.start import barrier_at, component_signal
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit, JointOnOffBlock
@@ -167,14 +179,100 @@ def _excess(
     return rise(data, fit, inside, parameter, at)[0] - target
 
 
+def _profile_of(data: JointData, fit: JointFit) -> tuple[JointData, jax.Array, jax.Array, Interior]:
+    """What `follow` starts from: the problem, its minimum, what varies and the interior."""
+    inside = interior(data)
+    free = usable(data)
+    problem = reachable(jax.lax.stop_gradient(data), free, inside[0])
+    return problem, jax.lax.stop_gradient(at_fit(data, fit)), free, inside
+
+
+def _fitted(fit: JointFit, parameter: jax.Array) -> jax.Array:
+    return fit.converged & jnp.isfinite(fit.values[parameter])
+
+
+def _pairs(components: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+    """Each component n times, and the numbers up to n for each of them; (M * n,)."""
+    return jnp.repeat(components, n), jnp.tile(jnp.arange(n), len(components))
+
+
 @jit_by_size
-def joint_limits(
+def _followed_limits(
+    data: JointData, fit: JointFit, components: jax.Array, sides: jax.Array, targets: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Distances (M, L) that Newton steps along the profiles find, and whether they are right."""
+    data, fit, targets = jax.tree.map(jax.lax.stop_gradient, (data, fit, targets))
+    problem, best, free, inside = _profile_of(data, fit)
+
+    def one(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        component, number = pair
+        side, target = sides[number], targets[number]
+        at = component * (1 + data.n_shape)
+        unit = _unit(data, fit, at, target)
+        z, found = follow(problem, best, free, inside[1], Rise(at, side, target))
+        distance = side * (z[at] - best[at])
+        found = found & (distance > 1e-6 * unit) & (distance < 0.9 * FAR * unit)
+        found = found & (z[at] >= data.lower[at]) & (z[at] <= data.upper[at])
+
+        def confirmed() -> jax.Array:
+            value, slope = rise(data, fit, inside, at, z[at])
+            above, slope = _against(target, value, side * unit * slope, jnp.isfinite(value))
+            return jnp.abs(above) <= _last_step(best) * slope
+
+        if not is_linear(data):
+            # A lower minimum of the others may be elsewhere.
+            found = jax.lax.cond(found, confirmed, lambda: jnp.asarray(False))
+        fitted = _fitted(fit, at)
+        return jnp.where(fitted & found, distance, jnp.nan), found | ~fitted
+
+    shape = (len(components), len(sides))
+    distances, found = jax.lax.map(one, _pairs(components, shape[1]))
+    return distances.reshape(shape), found.reshape(shape)
+
+
+@jit_by_size
+def _searched_limits(
     data: JointData,
     fit: JointFit,
     components: jax.Array,
-    sides: jax.Array,
-    targets: jax.Array,
-    closed: bool | jax.Array = False,
+    goals: tuple[jax.Array, jax.Array, jax.Array],
+    followed: tuple[jax.Array, jax.Array],
+) -> jax.Array:
+    """Distances (M, L) with those searched for that were not found, and with derivatives.
+
+    The goals (L,) are sides, rises, and whether a bound will do.
+    """
+    inside = interior(data)
+
+    def one(pair: tuple[jax.Array, ...]) -> jax.Array:
+        component, number, distance, known = pair
+        side, target, closed = (values[number] for values in goals)
+        parameter = component * (1 + data.n_shape)
+        root, exists, at_bound = jax.lax.cond(
+            known,
+            lambda: (jnp.nan_to_num(distance), jnp.isfinite(distance), jnp.asarray(False)),
+            lambda: _limit(data, fit, inside, component, side, target),
+        )
+        root = implicit_root(_excess, root, data, fit, inside, parameter, side, target)
+        bound = jnp.where(side > 0, data.upper[parameter], data.lower[parameter])
+        # An infinite bound is never reached.
+        bound = jnp.where(at_bound, bound, 0.0)
+        room = side * (bound - at_fit(data, fit)[parameter])
+        found = jnp.where(exists, root, jnp.where(at_bound & closed, room, jnp.nan))
+        return jnp.where(_fitted(fit, parameter), found, jnp.nan)
+
+    distances, known = (jax.lax.stop_gradient(values) for values in followed)
+    grid = (*_pairs(components, distances.shape[1]), distances.ravel(), known.ravel())
+    return jax.lax.map(one, grid).reshape(distances.shape)
+
+
+def joint_limits(
+    data: JointData,
+    fit: JointFit,
+    components: Any,
+    sides: Any,
+    targets: Any,
+    closed: Any = False,
 ) -> jax.Array:
     """Distances from norms to where the profiled statistic has risen.
 
@@ -202,41 +300,76 @@ def joint_limits(
     Notes
     -----
     All other parameters are optimised again at each norm (Rolke, Lopez & Conrad 2005, NIM A 551,
-    493; "MINOS").
+    493; "MINOS"). Most limits are found by `follow`, the others by a search.
 
     Distances have derivatives in both modes and of any order, with respect to the arrays of the
     data, the fit (which must be differentiated along with them) and the targets. A limit at the
     bound of its norm moves with that. Where there is none, the derivatives are zero: the NaN tells,
     and sums over the others can be differentiated.
     """
-    inside = interior(data)
-    ends = jnp.broadcast_to(closed, sides.shape)
-
-    def one(pair: jax.Array) -> jax.Array:
-        component, number = pair[0], pair[1]
-        side, target = sides[number], targets[number]
-        parameter = component * (1 + data.n_shape)
-        root, exists, at_bound = _limit(data, fit, inside, component, side, target)
-        root = implicit_root(_excess, root, data, fit, inside, parameter, side, target)
-        bound = jnp.where(side > 0, data.upper[parameter], data.lower[parameter])
-        # An infinite bound is never reached.
-        bound = jnp.where(at_bound, bound, 0.0)
-        room = side * (bound - at_fit(data, fit)[parameter])
-        found = jnp.where(exists, root, jnp.where(at_bound & ends[number], room, jnp.nan))
-        fitted = fit.converged & jnp.isfinite(fit.values[parameter])
-        return jnp.where(fitted, found, jnp.nan)
-
-    n_sides = sides.shape[0]
-    grid = jnp.stack(
-        [jnp.repeat(components, n_sides), jnp.tile(jnp.arange(n_sides), components.shape[0])],
-        axis=1,
-    )
-    return jax.lax.map(one, grid).reshape(components.shape[0], n_sides)
+    goals = (sides, targets, jnp.broadcast_to(closed, sides.shape))
+    followed = _followed_limits(data, fit, components, sides, targets)
+    if not isinstance(followed[1], jax.core.Tracer) and np.all(followed[1]):
+        return followed[0]
+    return _searched_limits(data, fit, components, goals, followed)
 
 
 @jit_by_size
-def joint_scan(
+def _followed_scan(
     data: JointData, fit: JointFit, components: jax.Array, values: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Minima (M, V, Z) with norms at values (M, V), and whether they are right."""
+    data, fit, values = jax.tree.map(jax.lax.stop_gradient, (data, fit, values))
+    problem, best, free, inside = _profile_of(data, fit)
+
+    def one(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        component, own = pair
+        at = component * (1 + data.n_shape)
+        # Outwards from the minimum: up first, then down.
+        below = own < best[at]
+        order = jnp.lexsort((jnp.abs(own - best[at]), below))
+        fitted = _fitted(fit, at)
+
+        def further(carry: tuple, number: jax.Array) -> tuple[tuple, tuple]:
+            before, was_below = carry
+            start = jnp.where(below[number] & ~was_below, best, before)
+            z, found = follow(problem, start, free, inside[1], Value(at, own[number]))
+            return (jnp.where(found, z, start), below[number]), (z, found | ~fitted)
+
+        _, (z, found) = jax.lax.scan(further, (best, jnp.asarray(False)), order)
+        return jnp.zeros_like(z).at[order].set(z), jnp.zeros_like(found).at[order].set(found)
+
+    return jax.lax.map(one, (components, values))
+
+
+@jit_by_size
+def _rises(
+    data: JointData,
+    fit: JointFit,
+    components: jax.Array,
+    values: jax.Array,
+    followed: tuple[jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    """Rises (M, V), with minima that were not found searched for, and with derivatives."""
+    best = at_fit(data, fit)
+    inside = interior(data)
+
+    def one(pair: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        component, value, z, found = pair
+        parameter = component * (1 + data.n_shape)
+        profiled, _ = rise(data, fit, inside, parameter, value, (z, found))
+        fixed = difference(data, best.at[parameter].set(value), best)
+        fitted = _fitted(fit, parameter)
+        return jnp.where(fitted, profiled, jnp.nan), jnp.where(fitted, fixed, jnp.nan)
+
+    z, found = (jax.lax.stop_gradient(each) for each in followed)
+    grid = (jnp.repeat(components, values.shape[1]), values.ravel(), z.reshape(-1, z.shape[-1]))
+    profiled, conditional = jax.lax.map(one, (*grid, found.ravel()))
+    return profiled.reshape(values.shape), conditional.reshape(values.shape)
+
+
+def joint_scan(
+    data: JointData, fit: JointFit, components: Any, values: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Rise of the statistic above its minimum on a grid of norms.
 
@@ -264,21 +397,14 @@ def joint_scan(
     Both have derivatives, as those of `joint_limits`, also with respect to the values; where they
     are NaN or infinite, their derivatives are zero.
     """
-    best = at_fit(data, fit)
-    inside = interior(data)
-
-    def one(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        component, value = pair
-        parameter = component * (1 + data.n_shape)
-        profiled, _ = rise(data, fit, inside, parameter, value)
-        fixed = difference(data, best.at[parameter].set(value), best)
-        fitted = fit.converged & jnp.isfinite(fit.values[parameter])
-        return jnp.where(fitted, profiled, jnp.nan), jnp.where(fitted, fixed, jnp.nan)
-
-    shape = (len(components), values.shape[-1])
-    grid = (jnp.repeat(components, shape[1]), jnp.broadcast_to(values, shape).ravel())
-    profiled, conditional = jax.lax.map(one, grid)
-    return profiled.reshape(shape), conditional.reshape(shape)
+    values = jnp.broadcast_to(values, (len(components), values.shape[-1]))
+    if is_linear(data):
+        followed = _followed_scan(data, fit, components, values)
+    else:
+        # Other minima may be lower: each is searched for.
+        none = jnp.zeros((*values.shape, fit.values.size), fit.values.dtype)
+        followed = none, jnp.zeros(values.shape, bool)
+    return _rises(data, fit, components, values, followed)
 
 
 def _asimov(data: JointData, z: jax.Array) -> JointData:
@@ -331,9 +457,74 @@ def _asimov_excess(
 
 
 @jit_by_size
-def joint_sensitivity(
+def _followed_sensitivity(
     data: JointData, fit: JointFit, components: jax.Array, n_sigma: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Norms (M,) that would be detected by Newton's method, and whether they are right."""
+    data, fit, target = jax.tree.map(jax.lax.stop_gradient, (data, fit, n_sigma**2))
+    at, best = data.norm_index, at_fit(data, fit)
+    free, truth = usable(data), best.at[at].max(0.0)
+
+    def one(component: jax.Array) -> tuple[jax.Array, jax.Array]:
+        unit = _unit(data, fit, component, target)
+        norm, found = follow_asimov(data, truth, free, component, target)
+        fitted = _fitted(fit, component)
+        found = found & (norm > 0) & (norm < 0.9 * FAR * unit)
+        return jnp.where(fitted & found, norm, jnp.nan), found | ~fitted
+
+    return jax.lax.map(one, components)
+
+
+@jit_by_size
+def _searched_sensitivity(
+    data: JointData,
+    fit: JointFit,
+    components: jax.Array,
+    n_sigma: jax.Array,
+    followed: tuple[jax.Array, jax.Array],
 ) -> jax.Array:
+    """Norms (M,) with those searched for that were not found, and with derivatives."""
+    target = n_sigma**2
+    positive = interior(data)[0]
+    still = jax.tree.map(jax.lax.stop_gradient, (data, fit, target))
+
+    def searched(component: jax.Array) -> tuple[jax.Array, jax.Array]:
+        fixed, known, rise = still
+        parameter = component * (1 + data.n_shape)
+        unit = jnp.maximum(_unit(fixed, known, parameter, rise), 1e-300)
+        one_ = jnp.ones_like(unit)
+
+        def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
+            truth, _, z, converged = _asimov_fit(unit * y, fixed, known, positive, parameter)
+
+            def ts(y: jax.Array) -> jax.Array:
+                # Both points are minima: that they move with the counts does not matter.
+                return difference(_asimov(fixed, truth.at[parameter].set(unit * y)), z, truth)
+
+            value, slope = jax.jvp(ts, (y,), (one_,))
+            return _against(rise, value, slope, converged)
+
+        far, last = _far(known, component) * one_, _last_step(unit)
+        y, converged = increasing_root(excess, one_, jnp.zeros_like(unit), far, last)
+        found = converged & (y < 0.9 * far) & _fitted(fit, parameter)
+        return jnp.where(found, unit * y, 0.0), found
+
+    def one(each: tuple[jax.Array, ...]) -> jax.Array:
+        component, norm, known = each
+        parameter = component * (1 + data.n_shape)
+        root, found = jax.lax.cond(
+            known,
+            lambda: (jnp.nan_to_num(norm), jnp.isfinite(norm)),
+            lambda: searched(component),
+        )
+        root = implicit_root(_asimov_excess, root, data, fit, positive, parameter, target)
+        return jnp.where(found, root, jnp.nan)
+
+    norms, known = (jax.lax.stop_gradient(each) for each in followed)
+    return jax.lax.map(one, (components, norms, known))
+
+
+def joint_sensitivity(data: JointData, fit: JointFit, components: Any, n_sigma: Any) -> jax.Array:
     """Smallest norms that would be detected, the other parameters being as fitted.
 
     Parameters
@@ -358,31 +549,11 @@ def joint_sensitivity(
     Norms have derivatives, as the distances of `joint_limits`, also with respect to ``n_sigma``;
     with free spectra they may be NaN.
     """
-    target = n_sigma**2
-    positive = interior(data)[0]
-    still = jax.tree.map(jax.lax.stop_gradient, (data, fit, target))
-
-    def one(component: jax.Array) -> jax.Array:
-        fixed, known, rise = still
-        parameter = component * (1 + data.n_shape)
-        unit = jnp.maximum(_unit(fixed, known, parameter, rise), 1e-300)
-        one_ = jnp.ones_like(unit)
-
-        def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-            truth, _, z, converged = _asimov_fit(unit * y, fixed, known, positive, parameter)
-
-            def ts(y: jax.Array) -> jax.Array:
-                # Both points are minima: that they move with the counts does not matter.
-                return difference(_asimov(fixed, truth.at[parameter].set(unit * y)), z, truth)
-
-            value, slope = jax.jvp(ts, (y,), (one_,))
-            return _against(rise, value, slope, converged)
-
-        far, last = _far(known, component) * one_, _last_step(unit)
-        y, converged = increasing_root(excess, one_, jnp.zeros_like(unit), far, last)
-        found = converged & (y < 0.9 * far) & jnp.isfinite(fit.values[parameter]) & fit.converged
-        root = jnp.where(found, unit * y, 0.0)
-        root = implicit_root(_asimov_excess, root, data, fit, positive, parameter, target)
-        return jnp.where(found, root, jnp.nan)
-
-    return jax.lax.map(one, components)
+    if not is_linear(data) or not all(isinstance(block, JointBlock) for block in data.blocks):
+        # Their predictions and statistics have no simple form.
+        none = jnp.zeros(len(components), data.start.dtype), jnp.zeros(len(components), bool)
+        return _searched_sensitivity(data, fit, components, n_sigma, none)
+    followed = _followed_sensitivity(data, fit, components, n_sigma)
+    if not isinstance(followed[1], jax.core.Tracer) and np.all(followed[1]):
+        return followed[0]
+    return _searched_sensitivity(data, fit, components, n_sigma, followed)
