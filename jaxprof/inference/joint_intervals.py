@@ -11,7 +11,6 @@ import numpy as np
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.follow import Rise, Value, follow
-from jaxprof.inference.follow_asimov import follow_asimov
 from jaxprof.inference.joint_fit import (
     Interior,
     at_fit,
@@ -22,10 +21,10 @@ from jaxprof.inference.joint_fit import (
     usable,
 )
 from jaxprof.inference.newton_step import is_linear
-from jaxprof.inference.start import barrier_at, component_signal
+from jaxprof.inference.start import component_signal
 from jaxprof.likelihood.data import Status
-from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit, JointOnOffBlock
-from jaxprof.likelihood.joint_model import difference, predictions
+from jaxprof.likelihood.joint_data import JointData, JointFit
+from jaxprof.likelihood.joint_model import difference
 from jaxprof.solvers.solve import implicit_root, increasing_root, tolerance
 
 FAR = 1e4
@@ -38,9 +37,6 @@ its square."""
 
 NEAR_BOUND = 3.0
 """In units of that length, how near the bound of a norm is tried first."""
-
-RAISED = 0.1
-"""How far Asimov data's fit begins from their truth, on the way to a point well inside."""
 
 
 @jax.tree_util.register_dataclass
@@ -91,7 +87,7 @@ def joint_ts(data: JointData, fit: JointFit, components: jax.Array) -> JointTS:
     return JointTS(ts=ts, converged=converged)
 
 
-def _unit(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Array) -> jax.Array:
+def unit_of(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Array) -> jax.Array:
     """Length over which the statistic rises by about ``target``."""
     variance = fit.covariance[parameter, parameter]
     component = parameter // (1 + data.n_shape)
@@ -105,12 +101,12 @@ def _unit(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Arra
     )
 
 
-def _far(fit: JointFit, component: jax.Array) -> jax.Array:
+def farthest(fit: JointFit, component: jax.Array) -> jax.Array:
     """Up to how many units a limit is sought."""
     return jnp.where(fit.status[component] == Status.DEGENERATE, VERY_FAR, FAR)
 
 
-def _against(
+def root_against(
     target: jax.Array, rise: jax.Array, slope: jax.Array, possible: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """How far the root of a rise is above that of a target, and its slope.
@@ -123,7 +119,8 @@ def _against(
     return value, jnp.where(usable, slope / (2.0 * jnp.where(usable, root, 1.0)), 0.0)
 
 
-def _last_step(of: jax.Array) -> float:
+def last_step(of: jax.Array) -> float:
+    """The last step of a search in the precision of an array."""
     return max(STEP, tolerance(of.dtype))
 
 
@@ -143,21 +140,21 @@ def _limit(
     data, fit, target = jax.tree.map(jax.lax.stop_gradient, (data, fit, target))
     parameter = component * (1 + data.n_shape)
     norm = at_fit(data, fit)[parameter]
-    unit = _unit(data, fit, parameter, target)
+    unit = unit_of(data, fit, parameter, target)
     bound = jnp.where(side > 0, data.upper[parameter], data.lower[parameter])
     room = side * (bound - norm)
 
     def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
         value, slope = rise(data, fit, inside, parameter, norm + side * unit * y)
-        return _against(target, value, side * unit * slope, jnp.isfinite(value))
+        return root_against(target, value, side * unit * slope, jnp.isfinite(value))
 
     one = jnp.ones_like(norm)
-    far = _far(fit, component) * one
+    far = farthest(fit, component) * one
     end = jnp.minimum(far, room / unit)
     # If the bound is near, it is tried first: a statistic that has not risen there ends the search.
     start = jnp.where(end < NEAR_BOUND, end, one)
     y, converged = increasing_root(
-        excess, start, jnp.zeros_like(norm), end, _last_step(norm), to_end=True
+        excess, start, jnp.zeros_like(norm), end, last_step(norm), to_end=True
     )
     at_bound = converged & (end < far) & (y >= end)
     # No rise far away: there is no limit. A constraint at the minimum itself: none on this side.
@@ -187,7 +184,8 @@ def _profile_of(data: JointData, fit: JointFit) -> tuple[JointData, jax.Array, j
     return problem, jax.lax.stop_gradient(at_fit(data, fit)), free, inside
 
 
-def _fitted(fit: JointFit, parameter: jax.Array) -> jax.Array:
+def was_fitted(fit: JointFit, parameter: jax.Array) -> jax.Array:
+    """Whether a fit knows the value of a parameter."""
     return fit.converged & jnp.isfinite(fit.values[parameter])
 
 
@@ -208,7 +206,7 @@ def _followed_limits(
         component, number = pair
         side, target = sides[number], targets[number]
         at = component * (1 + data.n_shape)
-        unit = _unit(data, fit, at, target)
+        unit = unit_of(data, fit, at, target)
         z, found = follow(problem, best, free, inside[1], Rise(at, side, target))
         distance = side * (z[at] - best[at])
         found = found & (distance > 1e-6 * unit) & (distance < 0.9 * FAR * unit)
@@ -216,13 +214,13 @@ def _followed_limits(
 
         def confirmed() -> jax.Array:
             value, slope = rise(data, fit, inside, at, z[at])
-            above, slope = _against(target, value, side * unit * slope, jnp.isfinite(value))
-            return jnp.abs(above) <= _last_step(best) * slope
+            above, slope = root_against(target, value, side * unit * slope, jnp.isfinite(value))
+            return jnp.abs(above) <= last_step(best) * slope
 
         if not is_linear(data):
             # A lower minimum of the others may be elsewhere.
             found = jax.lax.cond(found, confirmed, lambda: jnp.asarray(False))
-        fitted = _fitted(fit, at)
+        fitted = was_fitted(fit, at)
         return jnp.where(fitted & found, distance, jnp.nan), found | ~fitted
 
     shape = (len(components), len(sides))
@@ -259,7 +257,7 @@ def _searched_limits(
         bound = jnp.where(at_bound, bound, 0.0)
         room = side * (bound - at_fit(data, fit)[parameter])
         found = jnp.where(exists, root, jnp.where(at_bound & closed, room, jnp.nan))
-        return jnp.where(_fitted(fit, parameter), found, jnp.nan)
+        return jnp.where(was_fitted(fit, parameter), found, jnp.nan)
 
     distances, known = (jax.lax.stop_gradient(values) for values in followed)
     grid = (*_pairs(components, distances.shape[1]), distances.ravel(), known.ravel())
@@ -328,7 +326,7 @@ def _followed_scan(
         # Outwards from the minimum: up first, then down.
         below = own < best[at]
         order = jnp.lexsort((jnp.abs(own - best[at]), below))
-        fitted = _fitted(fit, at)
+        fitted = was_fitted(fit, at)
 
         def further(carry: tuple, number: jax.Array) -> tuple[tuple, tuple]:
             before, was_below = carry
@@ -359,7 +357,7 @@ def _rises(
         parameter = component * (1 + data.n_shape)
         profiled, _ = rise(data, fit, inside, parameter, value, (z, found))
         fixed = difference(data, best.at[parameter].set(value), best)
-        fitted = _fitted(fit, parameter)
+        fitted = was_fitted(fit, parameter)
         return jnp.where(fitted, profiled, jnp.nan), jnp.where(fitted, fixed, jnp.nan)
 
     z, found = (jax.lax.stop_gradient(each) for each in followed)
@@ -405,155 +403,3 @@ def joint_scan(
         none = jnp.zeros((*values.shape, fit.values.size), fit.values.dtype)
         followed = none, jnp.zeros(values.shape, bool)
     return _rises(data, fit, components, values, followed)
-
-
-def _asimov(data: JointData, z: jax.Array) -> JointData:
-    """The same problem with counts equal to their prediction, and penalties without a pull.
-
-    What constrains a parameter is a measurement too: left where it is, it would pull the minimum of
-    the Asimov data away from the truth.
-    """
-    blocks: list[Any] = []
-    for block, npred in zip(data.blocks, predictions(data, z), strict=True):
-        if isinstance(block, JointOnOffBlock):
-            background = block.alpha * block.n_off
-            blocks.append(JointOnOffBlock(**{**vars(block), "n_on": background + npred}))
-        else:
-            blocks.append(JointBlock(**{**vars(block), "counts": jnp.maximum(npred, 0.0)}))
-    return JointData(**{**vars(data), "blocks": tuple(blocks), "penalty_start": z})
-
-
-def _asimov_fit(
-    norm: jax.Array, data: JointData, fit: JointFit, positive: jax.Array, parameter: jax.Array
-) -> tuple[jax.Array, JointData, jax.Array, jax.Array]:
-    """Parameters of Asimov data with one norm given, and these data.
-
-    Also their fit with that norm held at zero, and whether it was found.
-    """
-    at = data.norm_index
-    best = at_fit(data, fit)
-    truth = best.at[at].set(jnp.where(best[at] < 0, 0.0, best[at])).at[parameter].set(norm)
-    asimov = _asimov(data, truth)
-    known = JointFit(**{**vars(fit), "values": truth})
-    # Close to the minimum; norms of zero are raised, since predictions may vanish there.
-    still, of = jax.tree.map(jax.lax.stop_gradient, (truth, asimov))
-    raised = still.at[at].add(RAISED * jnp.maximum(positive[at] - still[at], 0.0))
-    inside = raised, barrier_at(of, raised)
-    z, converged, _ = fit_held(asimov, known, inside, parameter, jnp.zeros_like(norm))
-    return truth, asimov, z, converged
-
-
-def _asimov_excess(
-    norm: jax.Array,
-    data: JointData,
-    fit: JointFit,
-    positive: jax.Array,
-    parameter: jax.Array,
-    target: jax.Array,
-) -> jax.Array:
-    """How far the test statistic of Asimov data with one norm given is above the target."""
-    truth, asimov, z, _ = _asimov_fit(norm, data, fit, positive, parameter)
-    return difference(asimov, z, truth) - target
-
-
-@jit_by_size
-def _followed_sensitivity(
-    data: JointData, fit: JointFit, components: jax.Array, n_sigma: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Norms (M,) that would be detected by Newton's method, and whether they are right."""
-    data, fit, target = jax.tree.map(jax.lax.stop_gradient, (data, fit, n_sigma**2))
-    at, best = data.norm_index, at_fit(data, fit)
-    free, truth = usable(data), best.at[at].max(0.0)
-
-    def one(component: jax.Array) -> tuple[jax.Array, jax.Array]:
-        unit = _unit(data, fit, component, target)
-        norm, found = follow_asimov(data, truth, free, component, target)
-        fitted = _fitted(fit, component)
-        found = found & (norm > 0) & (norm < 0.9 * FAR * unit)
-        return jnp.where(fitted & found, norm, jnp.nan), found | ~fitted
-
-    return jax.lax.map(one, components)
-
-
-@jit_by_size
-def _searched_sensitivity(
-    data: JointData,
-    fit: JointFit,
-    components: jax.Array,
-    n_sigma: jax.Array,
-    followed: tuple[jax.Array, jax.Array],
-) -> jax.Array:
-    """Norms (M,) with those searched for that were not found, and with derivatives."""
-    target = n_sigma**2
-    positive = interior(data)[0]
-    still = jax.tree.map(jax.lax.stop_gradient, (data, fit, target))
-
-    def searched(component: jax.Array) -> tuple[jax.Array, jax.Array]:
-        fixed, known, rise = still
-        parameter = component * (1 + data.n_shape)
-        unit = jnp.maximum(_unit(fixed, known, parameter, rise), 1e-300)
-        one_ = jnp.ones_like(unit)
-
-        def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-            truth, _, z, converged = _asimov_fit(unit * y, fixed, known, positive, parameter)
-
-            def ts(y: jax.Array) -> jax.Array:
-                # Both points are minima: that they move with the counts does not matter.
-                return difference(_asimov(fixed, truth.at[parameter].set(unit * y)), z, truth)
-
-            value, slope = jax.jvp(ts, (y,), (one_,))
-            return _against(rise, value, slope, converged)
-
-        far, last = _far(known, component) * one_, _last_step(unit)
-        y, converged = increasing_root(excess, one_, jnp.zeros_like(unit), far, last)
-        found = converged & (y < 0.9 * far) & _fitted(fit, parameter)
-        return jnp.where(found, unit * y, 0.0), found
-
-    def one(each: tuple[jax.Array, ...]) -> jax.Array:
-        component, norm, known = each
-        parameter = component * (1 + data.n_shape)
-        root, found = jax.lax.cond(
-            known,
-            lambda: (jnp.nan_to_num(norm), jnp.isfinite(norm)),
-            lambda: searched(component),
-        )
-        root = implicit_root(_asimov_excess, root, data, fit, positive, parameter, target)
-        return jnp.where(found, root, jnp.nan)
-
-    norms, known = (jax.lax.stop_gradient(each) for each in followed)
-    return jax.lax.map(one, (components, norms, known))
-
-
-def joint_sensitivity(data: JointData, fit: JointFit, components: Any, n_sigma: Any) -> jax.Array:
-    """Smallest norms that would be detected, the other parameters being as fitted.
-
-    Parameters
-    ----------
-    data : JointData
-        The problem; the observed counts enter by the fit only.
-    fit : JointFit
-        Its fit. The other parameters of the Asimov data (Cowan et al. 2011, Eur. Phys. J. C 71,
-        1554) are those fitted, negative norms taken as zero.
-    components : array of int, shape (M,)
-        Which components.
-    n_sigma : array, shape ()
-        Significance, the root of the test statistic with all other parameters optimised again.
-
-    Returns
-    -------
-    norms : array, shape (M,)
-        NaN where nothing would be detected.
-
-    Notes
-    -----
-    Norms have derivatives, as the distances of `joint_limits`, also with respect to ``n_sigma``;
-    with free spectra they may be NaN.
-    """
-    if not is_linear(data) or not all(isinstance(block, JointBlock) for block in data.blocks):
-        # Their predictions and statistics have no simple form.
-        none = jnp.zeros(len(components), data.start.dtype), jnp.zeros(len(components), bool)
-        return _searched_sensitivity(data, fit, components, n_sigma, none)
-    followed = _followed_sensitivity(data, fit, components, n_sigma)
-    if not isinstance(followed[1], jax.core.Tracer) and np.all(followed[1]):
-        return followed[0]
-    return _searched_sensitivity(data, fit, components, n_sigma, followed)
