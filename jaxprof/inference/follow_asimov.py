@@ -62,7 +62,7 @@ def _of_batches(
             jnp.sum(by_norm**2 / counts),
             templates @ score,
             -templates @ (by_norm / npred),
-            (templates * weight) @ templates.T,
+            (templates * weight[None]) @ templates.T,
             good & jnp.all(npred > 0),
         )
 

@@ -310,7 +310,7 @@ def _products(rows: jax.Array, value: jax.Array) -> jax.Array:
     """Weighted products (N, M, M) of the rows (N, M, S) of each batch."""
 
     def one(own: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return (own[0] * own[1]) @ own[0].T
+        return (own[0] * own[1][None]) @ own[0].T
 
     if len(rows) <= AT_ONCE:
         return jax.vmap(one)((rows, value))
