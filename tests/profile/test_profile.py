@@ -133,7 +133,7 @@ def test_what_is_not_there_is_an_error_that_lists_what_is():
             getattr(p, name)
         with pytest.raises(KeyError, match="available: .*norm"):
             p[name]
-    assert not hasattr(p, "__array__") and not hasattr(p, "_repr_html_")
+    assert not hasattr(p, "__array__")
 
 
 def test_ts_scan_is_never_negative(profile):
