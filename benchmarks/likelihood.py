@@ -178,12 +178,14 @@ def toys(likelihood, number=1000):
     start = {"ln_c": 0.0, "alpha": 1.0, "background": np.ones((1, 1))}
     best = jaxprof.fit(log_prob, start, args=(likelihood,)).params
     keys = jax.random.split(jax.random.key(0), number)
+    room = int(1.5 * max(np.sum(counts > 0) for counts in likelihood.counts))
 
     def simulated(key):
         return likelihood.simulate(key, named(best))
 
     def one(key):
-        found = jaxprof.fit(log_prob, best, args=(simulated(key),))
+        # There is room for half as many pixels with counts again as in the data.
+        found = jaxprof.fit(log_prob, best, args=(simulated(key).merge_empty(room),))
         return found.params["alpha"], found.success
 
     for title, function in (

@@ -8,6 +8,7 @@ from jaxprof.estimators.joint import (
     ForwardFoldingProfileEstimator as ForwardFoldingProfileEstimator,
 )
 from jaxprof.estimators.law_fit import fit_model as fit_model
+from jaxprof.estimators.law_fit import model_limits as model_limits
 from jaxprof.estimators.law_result import ModelFit as ModelFit
 from jaxprof.estimators.options import NormParameter as NormParameter
 from jaxprof.estimators.separate import FluxProfileEstimator as FluxProfileEstimator
@@ -90,7 +91,6 @@ from jaxprof.sky.model_list import FoVBackgroundModel as FoVBackgroundModel
 from jaxprof.sky.model_list import Models as Models
 from jaxprof.sky.model_list import TemplateNPredModel as TemplateNPredModel
 from jaxprof.sky.models import SkyModel as SkyModel
-from jaxprof.sky.models import TemplateSpatialModel as TemplateSpatialModel
 from jaxprof.sky.regions import RegionGeom as RegionGeom
 from jaxprof.sky.regions import (
     make_concentric_annulus_sky_regions as make_concentric_annulus_sky_regions,
@@ -100,5 +100,6 @@ from jaxprof.sky.regions import (
     make_orthogonal_rectangle_sky_regions as make_orthogonal_rectangle_sky_regions,
 )
 from jaxprof.sky.regions import make_sector_sky_regions as make_sector_sky_regions
+from jaxprof.sky.template_map import TemplateSpatialModel as TemplateSpatialModel
 
 __version__ = "0.1.0"

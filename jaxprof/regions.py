@@ -5,6 +5,7 @@ The names that users need; the room itself is `jaxprof.sky.regions`.
 
 from jaxprof.sky.regions import ProfileAxis as ProfileAxis
 from jaxprof.sky.regions import RegionGeom as RegionGeom
+from jaxprof.sky.regions import axis_of_regions as axis_of_regions
 from jaxprof.sky.regions import (
     make_concentric_annulus_sky_regions as make_concentric_annulus_sky_regions,
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from astropy import units as u
 
 from jaxprof.sky import WcsGeom
@@ -11,6 +14,19 @@ COUNT_UNITS = (u.dimensionless_unscaled, u.ct, u.ph)
 
 COARSER = 0.01
 """Part by which coarser pixels are wider, at least."""
+
+
+def refuse_array(part: str, value: Any) -> Any:
+    """The value, unless it is an array where a map is needed: that does not know its sky."""
+    if isinstance(value, np.ndarray | list | tuple):
+        line = "WcsNDMap(dataset.geom, array)"
+        if part == "exposure":
+            line = 'WcsNDMap(dataset.geom.to_image().to_cube([energy_axis_true]), array, "cm2 s")'
+        raise ValueError(
+            f"{part} is an array ({type(value).__name__}), which does not know its pixels on the "
+            f"sky; make a map of it: {line}"
+        )
+    return value
 
 
 def check_plain_numbers(part: str, unit: u.UnitBase) -> None:

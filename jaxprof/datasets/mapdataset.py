@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxprof.datasets.checks import (
     check_exposure_pixels,
     check_plain_numbers,
     check_same_geom,
+    refuse_array,
 )
 from jaxprof.datasets.folding import exposure_on_counts, true_energies_in_use
 from jaxprof.datasets.from_files import FromOtherFiles
@@ -32,8 +34,16 @@ from jaxprof.user_warning import warn_user
 EXPOSURE_UNIT = u.Unit("cm2 s")
 
 
-def _as_mask(mask: Any) -> WcsNDMap | None:
-    mask = as_map(mask)
+_MAPS = ("counts", "background", "exposure", "npred_sources")
+
+
+def map_of_part(part: str, value: Any) -> Any:
+    """A map of this package or of gammapy; a ValueError for an array, which has no pixels."""
+    return as_map(refuse_array(part, value))
+
+
+def _as_mask(part: str, value: Any) -> WcsNDMap | None:
+    mask = map_of_part(part, value)
     if mask is None or mask.is_mask:
         return mask
     return WcsNDMap(mask.geom, mask.data != 0)
@@ -106,9 +116,9 @@ class MapDataset(FromOtherFiles, DatasetOperations):
     models: list[SkyModel]
     _name: str
     _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
-        **dict.fromkeys(("counts", "background", "exposure", "npred_sources"), as_map),
+        **{part: partial(map_of_part, part) for part in _MAPS},
         **dict.fromkeys(("edisp", "psf"), as_irf),
-        **dict.fromkeys(("mask_safe", "mask_fit"), _as_mask),
+        **{part: partial(_as_mask, part) for part in ("mask_safe", "mask_fit")},
         "gti": gti_table,
         "models": models_or_none,
     }

@@ -10,11 +10,10 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from jaxprof.datasets.mapdataset import MapDataset, models_or_none
+from jaxprof.datasets.mapdataset import MapDataset, map_of_part, models_or_none
 from jaxprof.datasets.operations import poisson_map, random_generator
 from jaxprof.irf import EDispKernelMap, EDispMap, PSFMap
 from jaxprof.sky import WcsNDMap
-from jaxprof.sky.gammapy import as_map
 from jaxprof.user_warning import warn_user
 
 #: Part of a map's maximum below which values of Off maps are rounding: ring backgrounds come
@@ -60,7 +59,7 @@ class MapDatasetOnOff(MapDataset):
     acceptance_off: WcsNDMap | None
     _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         **MapDataset._checks,
-        **dict.fromkeys(MAPS_ON_OFF[1:], as_map),
+        **{part: partial(map_of_part, part) for part in MAPS_ON_OFF[1:]},
         "background": partial(_refused, "background"),
         "npred_sources": partial(_refused, "npred_sources"),
         "models": lambda models: _refused("models", models_or_none(models)),

@@ -94,6 +94,26 @@ def warn_negative_limits(norm_ul: Array | None, energy_edges: Array) -> None:
         )
 
 
+def warn_misfit(which: Array | None, energy_edges: Array) -> None:
+    """Warn of bins that a joint fit does not describe.
+
+    Parameters
+    ----------
+    which : ndarray of bool, shape (B, G), or None
+        Quantity ``misfit``.
+    energy_edges : ndarray, shape (G, 2)
+        Edges of the groups [TeV].
+    """
+    if which is not None and which.any():
+        warn_user(
+            f"the joint fit does not describe what is in {named_bins(which, energy_edges)} "
+            "(misfit): emission there is not spread as its template says, a point in a uniform bin "
+            "for instance, and norms around it may alternate in sign. Give template=[...] with a "
+            "PointSpatialModel or a map for such bins, or the point as sources=[SkyModel(...)]; "
+            'norm={"min": 0} keeps norms from being negative'
+        )
+
+
 def warn_infinite_significance(which: Array, energy_edges: Array) -> None:
     """Warn of test statistics that rest on the floor of the predicted counts.
 

@@ -14,7 +14,8 @@ from jaxprof.datasets import MapDatasetOnOff
 from jaxprof.estimators.fit_warnings import warn_infinite_significance, warn_other_minima
 from jaxprof.estimators.options import Selection
 from jaxprof.inference.joint_fit import fit_joint_ts
-from jaxprof.inference.joint_intervals import joint_limits, joint_scan, joint_sensitivity
+from jaxprof.inference.joint_intervals import joint_limits, joint_scan, joint_ts
+from jaxprof.inference.joint_sensitivity import joint_sensitivity
 from jaxprof.inference.scaling import Units, coefficients_at, norm_positions, units_of
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit
@@ -55,7 +56,7 @@ class GroupResult:
     values : dict of ndarray
         ``ts``, and what else was asked for: ``norm_errn``, ``norm_errp``, ``norm_ul``,
         ``norm_sensitivity`` (B,); ``scan`` and ``scan_conditional`` (B, V), rises above the
-        minimum.
+        minimum. Of the free sources ``source_ts``, and ``source_ul`` if limits are asked for.
     """
 
     group: Group
@@ -274,6 +275,27 @@ def _added(known: list[Array | None], new: list[Array | None]) -> bool:
     return added
 
 
+def free_sources(problem: JointProblem) -> Array:
+    """Indices of the components that are free sources."""
+    components = problem.response.components
+    free = [k for k, source in enumerate(components.sources) if source.free]
+    return components.n_regions + np.array(free, dtype=int)
+
+
+def _of_sources(problem: JointProblem, start: _Started, selection: Selection) -> dict[str, Any]:
+    """Test statistics and upper limits of the norms of free sources."""
+    which = free_sources(problem)
+    if not which.size:
+        return {}
+    found = {"source_ts": np.asarray(joint_ts(start.data, start.fit, which).ts)}
+    if "ul" in selection:
+        at = norm_positions(start.data)[which]
+        args = (np.array([1.0]), np.array([selection.n_sigma_ul**2]), np.array([True]))
+        above = np.asarray(joint_limits(start.data, start.fit, which, *args))[:, 0]
+        found["source_ul"] = (above + np.asarray(start.fit.values)[at]) * start.units.values[at]
+    return found
+
+
 def _finish(
     problem: JointProblem,
     group: Group,
@@ -309,6 +331,7 @@ def _finish(
     if "scan" in selection:
         norms = selection.scan_values / units[:, np.newaxis]
         values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
+    values |= _of_sources(problem, start, selection)
     if even is not None:
         found = joint_sensitivity(
             start.units.data(even), fit, bins, np.asarray(float(selection.n_sigma_sensitivity))

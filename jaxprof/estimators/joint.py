@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
-from jaxprof.estimators.fit_warnings import warn_negative_limits
+from jaxprof.estimators.fit_warnings import warn_misfit, warn_negative_limits
 from jaxprof.estimators.fitting import fit_groups
 from jaxprof.estimators.joint_configuration import JointProfileEstimator
 from jaxprof.estimators.limits import interval_meta, named_limits, simulated
@@ -198,6 +198,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         psf_scale: Sequence[float] | None = None,
         energy_scale: Sequence[float] | None = None,
         source_position: Mapping[str, Any] | None = None,
+        source_width: Mapping[str, tuple[float, float]] | None = None,
         constraints: Mapping[str, float] | None = None,
         merge: bool = False,
         subdivide: int = 1,
@@ -235,6 +236,11 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             positions, as many as make its templates right to 2e-5 of their peak behind a Gaussian
             PSF: 81 for its standard deviation. ln L is right to 0.01, or 5e-5 of what it is below
             its largest value where that is more. Not with a `response`.
+        source_width : dict, optional
+            Sources with free widths: by name the smallest and the largest factor on the ``sigma``,
+            ``r_0`` or ``radius`` of its model, as ``{"halo": (0.7, 1.4)}``; a shell keeps its
+            relative width. The likelihood then has a parameter ``source_width``, factors by name.
+            As right as positions are, with 3 to 11 nodes.
         constraints : dict, optional
             Widths of Gaussian constraints of the scales around one, as ``{"psf_scale": 0.05}``.
         merge : bool
@@ -273,11 +279,12 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             energy_scale=energy_scale,
             constraints=constraints,
         )
-        if source_position and response is not None:
-            raise ValueError("source_position: a response has sources where they are; give none")
+        for name, sources in (("source_position", source_position), ("source_width", source_width)):
+            if sources and response is not None:
+                raise ValueError(f"{name}: a response has sources as they are; give none")
         with jax.enable_x64(True):
             own, parent = self._in_parts(subdivide)
-            moving = moving_sources(self.sources, source_position or {}, datasets)
+            moving = moving_sources(self.sources, source_position or {}, datasets, source_width)
             how = given, spectrum == "free", moving.components()
             problems = own._problems(datasets, response, *how)
             found = [joint_likelihood(each, merge=merge, parent=parent) for each in problems]
@@ -410,7 +417,10 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         Returns
         -------
         FluxProfile
-            With ``covariance``, ``correlation``, ``leakage``, ``nuisance`` and ``goodness``.
+            With ``covariance``, ``correlation``, ``leakage``, ``nuisance`` and ``goodness``; by bin
+            ``goodness_z``, ``residual_peak`` (significance of the highest peak of the residuals, in
+            standard deviations, after trials) and ``misfit``: true where the model does not
+            describe what is in the bin (see `jaxprof.estimators.bin_residuals`).
 
         Raises
         ------
@@ -426,7 +436,8 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         UserWarning
             For regions off the map of a dataset or with another solid angle there, for energy edges
             that are moved by more than a third of a bin or cut, for upper limits below zero, for
-            counts where nothing else is expected, and for fits that fail.
+            counts where nothing else is expected, for bins that the fit does not describe, and for
+            fits that fail.
         """
         datasets = self._with_models(datasets)
         with jax.enable_x64(True):
@@ -443,6 +454,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
                 quantities |= named_limits(joint_likelihood(problem, merge=False), selection)
         edges = np.array([result.group.edges for result in results])
         warn_negative_limits(quantities.get("norm_ul"), edges)
+        warn_misfit(quantities["misfit"], edges)
         meta = {"estimator": type(self).__name__, "likelihood": self.likelihood}
         meta |= interval_meta(selection)
         models = self.spectral_models

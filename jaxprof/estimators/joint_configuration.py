@@ -32,8 +32,9 @@ from jaxprof.reduce.joint.groups import Group, make_groups
 from jaxprof.reduce.joint.guards import nearest_bins
 from jaxprof.reduce.joint.ratios import scaled_spectrum, template_integrals
 from jaxprof.sky import WcsNDMap
-from jaxprof.sky.models import SkyModel, TemplateSpatialModel
+from jaxprof.sky.models import SkyModel
 from jaxprof.sky.regions.subdivision import subdivided_regions
+from jaxprof.sky.template_map import TemplateSpatialModel
 
 Array = NDArray[Any]
 

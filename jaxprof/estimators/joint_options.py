@@ -100,13 +100,14 @@ def free_names(free_index: bool, names: Sequence[str], models: list[Any]) -> tup
         raise ValueError(
             "spectral_model: free spectral parameters need models of one class in all bins"
         )
+    fixed = ("amplitude", "reference", "energy", "values", "const")
+    known = [
+        name
+        for name in getattr(models[0], "parameters", {})
+        if name.rpartition(".")[2] not in fixed
+    ]
     for name in found:
-        if name not in getattr(models[0], "parameters", {}) or name in ("amplitude", "reference"):
-            known = [
-                n
-                for n in getattr(models[0], "parameters", {})
-                if n not in ("amplitude", "reference")
-            ]
+        if name not in known:
             raise ValueError(
                 f"free_spectral_parameters: {type(models[0]).__name__} has no parameter {name!r} "
                 f"to fit; it has {', '.join(map(repr, known)) or 'none'}"

@@ -24,6 +24,7 @@ from jaxprof.inference.law_fit import (
 )
 from jaxprof.inference.model_fit import fit
 from jaxprof.inference.parameters import is_traced
+from jaxprof.inference.profiled import ProfileLimits, limits
 from jaxprof.likelihood import BinGeometry, Likelihood
 from jaxprof.likelihood.data import Status
 from jaxprof.models.radial_base import RadialModel
@@ -131,6 +132,58 @@ def fit_model(
     return found
 
 
+def model_limits(
+    data: Likelihood | FluxProfile,
+    found: ModelFit,
+    *,
+    names: str | Iterable[str] | None = None,
+    n_sigma: float = 1,
+    n_sigma_ul: float = 2,
+) -> ProfileLimits:
+    """Asymmetric errors and upper limits of the parameters of a law, the others profiled.
+
+    Parameters
+    ----------
+    data : Likelihood or FluxProfile
+        What the law was fitted to.
+    found : ModelFit
+        What `fit_model` gave.
+    names : str or list of str, optional
+        Parameters, by default those of the law.
+    n_sigma, n_sigma_ul : float
+        Numbers of standard deviations of errors and upper limits.
+
+    Returns
+    -------
+    ProfileLimits
+        ``errn``, ``errp`` and ``ul``, dicts by name, see `jaxprof.limits`.
+
+    Raises
+    ------
+    ValueError
+        For names that are none of parameters, or a number of standard deviations that is not
+        positive.
+
+    Notes
+    -----
+    The error of a parameter is that of its fitted value, and changes with it. Where it grows with
+    the value, as that of the radius of a halo does, a value that came out too low has too small an
+    error: the mean of (value - truth) / error is below zero, by the slope of the error with the
+    value, although the value is unbiased. Errors to the side of the truth, ``errp`` of values that
+    are too low and ``errn`` of others, remove that to first order.
+    """
+    likelihood, _ = _likelihood_of(data)
+    likelihood = replace(likelihood, geometry=found.geometry)
+    wanted = found.law_names if names is None else names
+    options: dict[str, Any] = {"names": wanted, "n_sigma": n_sigma, "n_sigma_ul": n_sigma_ul}
+    if is_traced((likelihood, found)) or jax.config.read("jax_enable_x64"):
+        return limits(law_log_prob, found.fit, args=(likelihood, found.model), **options)
+    with jax.enable_x64(True):
+        likelihood = jax.tree.map(_in_float64, likelihood)
+        own = limits(law_log_prob, found.fit, args=(likelihood, found.model), **options)
+        return jax.tree.map(np.asarray, own)
+
+
 def _fit_law(likelihood: Any, law: Any, options: tuple[Any, Any, Any], fitted_to: str) -> ModelFit:
     fixed, bounds, starts = options
     asked = (fixed,) if isinstance(fixed, str) else tuple(fixed)
@@ -163,6 +216,7 @@ def _fit_law(likelihood: Any, law: Any, options: tuple[Any, Any, Any], fitted_to
         bins=bins,
         geometry=likelihood.geometry,
         likelihood_params=whole,
+        fit=found,
         names=found.names,
         law_names=names,
         fixed=found.fixed,

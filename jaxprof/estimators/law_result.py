@@ -12,6 +12,7 @@ from astropy.table import Table
 from scipy import special
 
 from jaxprof.html import facts, table, titled
+from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.law_fit import law_curve
 from jaxprof.inference.parameters import is_traced
 from jaxprof.io.lawfit import law_table, read_law_table, write_law_table
@@ -74,7 +75,8 @@ class ModelFit:
         The fitted law.
     params, errors : dict
         Parameters that were fitted, and their standard deviations, by name: those of the law
-        first, then nuisance parameters as the likelihood names them.
+        first, then nuisance parameters as the likelihood names them. Of few counts errors grow
+        with the value, or fall: see `jaxprof.model_limits`.
     covariance : array, shape (N, N)
         Of all of them; its rows are ``names``.
     names : tuple of str
@@ -88,8 +90,9 @@ class ModelFit:
     goodness : dict
         ``stat`` (cash with the saturated term), ``expected`` and ``std`` of it (Kaastra 2017,
         A&A 605, A51), number of counts bins ``n_bins`` and of parameters ``n_free``,
-        ``z = (stat - expected) / std`` and its ``p_value``; NaN with On-Off data. Fits to a
-        profile have chi-squared, and ``expected`` is the number of degrees of freedom.
+        ``z = (stat - expected) / std`` and its ``p_value``; NaN with On-Off data and of
+        likelihoods with merged pixels, of which the statistic has no known mean. Fits to a profile
+        have chi-squared, and ``expected`` is the number of degrees of freedom.
     bins : dict
         For each bin of the profile (B, 1), or (B, G) in fits to a profile: ``law``, its mean
         brightness [cm-2 s-1 sr-1]; ``value`` and ``error``, the law times observed over predicted
@@ -99,6 +102,8 @@ class ModelFit:
         Where the bins are.
     likelihood_params : dict
         Parameters of the likelihood, for its ``npred``, ``simulate`` and so on.
+    fit : Fit
+        What `jaxprof.fit` gave, for `jaxprof.model_limits`.
     against : ModelFit or None
         The law that it was tested against, see `comparison`.
     fitted_to : str
@@ -115,6 +120,7 @@ class ModelFit:
     bins: dict[str, Any]
     geometry: BinGeometry
     likelihood_params: dict[str, Any]
+    fit: Fit
     against: Any = None
     names: tuple[str, ...] = field(metadata={"static": True})
     law_names: tuple[str, ...] = field(metadata={"static": True})

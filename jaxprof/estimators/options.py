@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -157,6 +158,24 @@ def dataset_list(datasets: Any, leave_out: Iterable[str] = ()) -> list[MapDatase
     same = given if isinstance(given, list | tuple) else found
     if len({id(dataset) for dataset in same}) < len(found):
         raise ValueError("datasets has the same dataset twice: its counts would count twice")
+    return _named_apart(found)
+
+
+def _named_apart(datasets: list[MapDataset]) -> list[MapDataset]:
+    """The datasets, copies with numbered names of those that have the name of another."""
+    names = [dataset.name for dataset in datasets]
+    if len(set(names)) == len(names):
+        return datasets
+    used, found = set(names), []
+    for position, dataset in enumerate(datasets):
+        if names.count(dataset.name) > 1:
+            number = names[: position + 1].count(dataset.name)
+            while (name := f"{dataset.name}-{number}") in used:
+                number += 1
+            used.add(name)
+            dataset = copy(dataset)
+            dataset._name = name
+        found.append(dataset)
     return found
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.estimators.bin_residuals import peak_probability, peak_significance
 from jaxprof.estimators.fitting import GroupResult
 from jaxprof.likelihood.goodness import cash_expectation
 from jaxprof.likelihood.statistics import wstat_rates
@@ -44,6 +45,11 @@ class Prediction:
         Number of pixels in use, summed over energies and datasets.
     goodness : dict of float
         ``stat``, ``expected``, ``variance`` and ``n_counts_bins`` of the whole fit.
+    bin_goodness : dict of ndarray, shape (B,)
+        ``stat``, ``expected`` and ``variance`` over the pixels of each bin.
+    peak : ndarray, shape (B,)
+        Significance of the highest peak of the residuals in each bin, see
+        `~jaxprof.estimators.bin_residuals`.
     """
 
     counts: Array
@@ -57,6 +63,8 @@ class Prediction:
     response: Array
     n_counts_bins: Array
     goodness: dict[str, float]
+    bin_goodness: dict[str, Array]
+    peak: Array
 
 
 def background_factor(result: GroupResult, number: int, log_energy: Array) -> Array:
@@ -89,6 +97,8 @@ def predict(problem: JointProblem, result: GroupResult) -> Prediction:
     matrix = np.zeros((n_bins, n_bins))
     n_counts_bins = np.zeros(n_bins)
     goodness = dict.fromkeys(("stat", "expected", "variance", "n_slots"), 0.0)
+    per_bin = {name: np.zeros(n_bins) for name in ("stat", "expected", "variance")}
+    chance: list[Array] = []
     for number, (dataset, own) in enumerate(problem.pairs()):
         bins = result.group.bins[number]
         sums = own.per_component(len(components))[..., bins]
@@ -113,10 +123,25 @@ def predict(problem: JointProblem, result: GroupResult) -> Prediction:
             columns.setdefault(name, []).append(value)
         matrix += members.T @ at_one[:, :n_bins]
         n_counts_bins += members.T @ own.mask[bins].sum(axis=(0, 2))
-        part = _goodness(dataset, own, result, number)
-        goodness = {name: goodness[name] + part[name] for name in goodness}
+        pixels = _pixels(dataset, own, result, number)
+        parts = _goodness(pixels, own.mask[bins])
+        goodness = {name: goodness[name] + float(part.sum()) for name, part in parts.items()}
+        per_bin = {name: value + members.T @ parts[name] for name, value in per_bin.items()}
+        if pixels is not None and np.isfinite(pixels[1]).all():
+            chance.append(_peaks(own, pixels, own.mask[bins], members > 0))
     stacked = {name: np.stack(parts, axis=-1) for name, parts in columns.items()}
-    return Prediction(**stacked, response=matrix, n_counts_bins=n_counts_bins, goodness=goodness)
+    # Of several datasets the one with the highest peak, for as many tries.
+    tries = np.stack(chance) if chance else np.full((1, n_bins), np.nan)
+    seen = np.isfinite(tries).any(axis=0)
+    lowest = len(tries) * np.min(np.where(np.isfinite(tries), tries, 1.0), axis=0)
+    return Prediction(
+        **stacked,
+        response=matrix,
+        n_counts_bins=n_counts_bins,
+        goodness=goodness,
+        bin_goodness=per_bin,
+        peak=peak_significance(np.where(seen, np.minimum(lowest, 1.0), np.nan)),
+    )
 
 
 def _observed(
@@ -157,31 +182,54 @@ def _background(
     return total
 
 
-def _goodness(
+def _pixels(
     dataset: MapDataset, own: DatasetResponse, result: GroupResult, number: int
-) -> dict[str, float]:
-    """Cash statistic with its saturated term, its expectation and variance.
+) -> tuple[Array, Array] | None:
+    """Observed and predicted counts in the pixels of the disjoint regions, (E, N, P).
 
-    Over the pixels, whatever the likelihood: that is what the eye sees. On-Off data have no
-    prediction of their background: NaN.
+    Whatever the likelihood: that is what the eye sees. On-Off data have no prediction of their
+    background: None.
     """
-    bins = result.group.bins[number]
-    mask = own.mask[bins]
     if isinstance(dataset, MapDatasetOnOff):
-        none = dict.fromkeys(("stat", "expected", "variance"), np.nan)
-        return {**none, "n_slots": float(mask.sum())}
+        return None
     assert dataset.counts is not None
-    counts = pixel_values(dataset.counts.data, own, bins)[mask]
+    bins = result.group.bins[number]
     npred = _background(dataset, own, result, number)
     npred = npred + pixel_signal(own, result.coefficients[number], bins)
     # Rounding, and pixels of a disjoint region without counts, may lie below zero.
-    npred = np.maximum(npred[mask], 1e-25)
+    return pixel_values(dataset.counts.data, own, bins), np.maximum(npred, 1e-25)
+
+
+def _goodness(pixels: tuple[Array, Array] | None, mask: Array) -> dict[str, Array]:
+    """Cash statistic with its saturated term, its expectation and variance, by region (N,)."""
+    n_slots = mask.sum(axis=(0, 2)).astype(float)
+    if pixels is None:
+        none = np.full(mask.shape[1], np.nan)
+        return {"stat": none, "expected": none, "variance": none, "n_slots": n_slots}
+    counts, npred = (part[mask] for part in pixels)
     ratio = np.where(counts > 0, counts, 1.0) / npred
-    terms = npred - counts + np.where(counts > 0, counts * np.log(ratio), 0.0)
-    mean, variance = _expectation(npred)
-    return {
-        "stat": float(2 * terms.sum()),
-        "expected": float(np.asarray(mean).sum()),
-        "variance": float(np.asarray(variance).sum()),
-        "n_slots": float(mask.sum()),
+    terms = 2 * (npred - counts + np.where(counts > 0, counts * np.log(ratio), 0.0))
+    values = dict(zip(("expected", "variance"), map(np.asarray, _expectation(npred)), strict=True))
+    region = np.broadcast_to(np.arange(mask.shape[1])[:, np.newaxis], mask.shape)[mask]
+    sums = {
+        name: np.bincount(region, part, minlength=mask.shape[1])
+        for name, part in {"stat": terms, **values}.items()
     }
+    return {**sums, "n_slots": n_slots}
+
+
+def _peaks(own: DatasetResponse, pixels: tuple[Array, Array], mask: Array, members: Array) -> Array:
+    """`peak_probability` of the bins, of counts summed over energy."""
+    y, x = own.disjoint.y, own.disjoint.x
+    used = mask.any(axis=0)
+    y0, x0 = y[used].min(initial=y.max()), x[used].min(initial=x.max())
+    shape = (int(y[used].max(initial=y0) - y0) + 1, int(x[used].max(initial=x0) - x0) + 1)
+    at = (y[used] - y0, x[used] - x0)
+    counts, npred = np.zeros(shape), np.zeros(shape)
+    for image, part in ((counts, pixels[0]), (npred, pixels[1])):
+        np.add.at(image, at, np.where(mask, part, 0.0).sum(axis=0)[used])
+    inside = np.zeros((members.shape[1], *shape), bool)
+    for b in range(members.shape[1]):
+        own_pixels = used & members[:, b, np.newaxis]
+        inside[b, y[own_pixels] - y0, x[own_pixels] - x0] = True
+    return peak_probability(counts, npred, inside)

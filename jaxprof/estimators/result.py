@@ -9,11 +9,13 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from jaxprof.estimators.bin_residuals import oversubtracted, peaked
 from jaxprof.estimators.fitting import GroupResult
 from jaxprof.estimators.options import Selection
 from jaxprof.estimators.prediction import Prediction, predict
 from jaxprof.estimators.summary import goodness_table, nuisance_table
 from jaxprof.likelihood.data import Status
+from jaxprof.profile.joint import correlation_of
 from jaxprof.profile.quantities import reference_fluxes
 from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.response import emission_sizes
@@ -105,6 +107,7 @@ def _quantities(
         quantities[f"{name}_err"] = own * selection.n_sigma
     quantities |= _counts(predictions, len(problem.datasets))
     quantities["response"] = per_group([p.response for p in predictions])
+    quantities |= _misfits(predictions, norm, ts, covariance)
     quantities["success"] = status <= Status.BOUNDARY
     quantities["status"] = status
     quantities["coverage"] = problem.coverage
@@ -112,6 +115,27 @@ def _quantities(
     quantities["solid_angle"] = solid_angle_of_pixels(sizes)
     quantities["region_solid_angle"] = region_solid_angles(response.components.regions)
     return quantities
+
+
+def _misfits(
+    predictions: list[Prediction], norm: Array, ts: Array, covariance: Array
+) -> dict[str, Array]:
+    """Whether the model describes what is in each bin; see `jaxprof.estimators.bin_residuals`."""
+    parts = [p.bin_goodness for p in predictions]
+    stat, expected, variance = (
+        np.stack([part[name] for part in parts], axis=1)
+        for name in ("stat", "expected", "variance")
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = np.where(variance > 0, (stat - expected) / np.sqrt(variance), np.nan)
+        sqrt_ts = np.sign(norm) * np.sqrt(np.maximum(ts, 0.0))
+    peak = np.stack([p.peak for p in predictions], axis=1)
+    negative, bright = oversubtracted(sqrt_ts, correlation_of(np.moveaxis(covariance, 1, 0)))
+    return {
+        "goodness_z": z,
+        "residual_peak": peak,
+        "misfit": peaked(peak) | negative | bright,
+    }
 
 
 def _refined(status: Array, predictions: list[Prediction], in_use: Array) -> Array:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Column, Table
 
-from jaxprof.estimators.fitting import GroupResult
+from jaxprof.estimators.fitting import GroupResult, free_sources
 from jaxprof.estimators.prediction import Prediction
 from jaxprof.reduce.joint.problem import JointProblem
 
@@ -27,7 +27,9 @@ def nuisance_table(problem: JointProblem, results: Sequence[GroupResult]) -> Tab
     -------
     Table or None
         Columns ``group``, ``dataset``, ``parameter``, ``value``, ``error`` (one standard
-        deviation, NaN if fixed) and ``fixed``; None if there is nothing to tell.
+        deviation, NaN if fixed) and ``fixed``; with free sources ``flux`` and ``flux_err`` between
+        the edges of the group, ``ts``, and the upper limits ``ul`` of the norm and ``flux_ul``, if
+        limits are asked for, NaN for other parameters. None if there is nothing to tell.
     """
     components, backgrounds = problem.response.components, problem.model.backgrounds
     rows: list[tuple[Any, ...]] = []
@@ -51,7 +53,32 @@ def nuisance_table(problem: JointProblem, results: Sequence[GroupResult]) -> Tab
     if not rows:
         return None
     columns = ("group", "dataset", "parameter", "value", "error", "fixed")
-    return Table(rows=rows, names=columns)
+    table = Table(rows=rows, names=columns)
+    return _with_sources(table, problem, results) if free_sources(problem).size else table
+
+
+def _with_sources(table: Table, problem: JointProblem, results: Sequence[GroupResult]) -> Table:
+    """The table with flux, test statistic and upper limits of the free sources, NaN elsewhere."""
+    components = problem.response.components
+    extra = {name: np.full(len(table), np.nan) for name in ("flux", "flux_err", "ts")}
+    limited = "source_ul" in results[0].values
+    extra |= {name: np.full(len(table), np.nan) for name in ("ul", "flux_ul") if limited}
+    for group, result in enumerate(results):
+        for position, index in enumerate(free_sources(problem)):
+            name = components.sources[index - components.n_regions].name
+            label = table["parameter"] == f"norm of {name}"
+            rows = np.flatnonzero(label & (table["group"] == group))
+            at_one = float(np.asarray(components.models[index].integral(*result.group.edges)))
+            extra["flux"][rows] = at_one * table["value"][rows]
+            extra["flux_err"][rows] = at_one * table["error"][rows]
+            extra["ts"][rows] = result.values["source_ts"][position]
+            if limited:
+                extra["ul"][rows] = result.values["source_ul"][position]
+                extra["flux_ul"][rows] = at_one * result.values["source_ul"][position]
+    for name, values in extra.items():
+        unit = "cm-2 s-1" if name.startswith("flux") else None
+        table[name] = Column(values, unit=unit, format=".3g")
+    return table
 
 
 def _fitted(result: GroupResult, at: int) -> tuple[float, float, bool]:

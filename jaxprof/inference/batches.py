@@ -78,7 +78,7 @@ def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
         )
         found = compiled(bins, shared)
         # Inside somebody's jit results of constants are traced.
-        if rows == n or not _on_host(found):
+        if not _on_host(found):
             return jax.tree.map(lambda a: a[:n].reshape(*shape, *a.shape[1:]), found)
         cut = jax.tree.map(lambda a: np.asarray(a)[:n].reshape(*shape, *a.shape[1:]), found)
         return jax.device_put(cut)

@@ -131,7 +131,7 @@ def _minimise(data: Blocks) -> _Minimum:
     monotonic, and where all predictions vanish together one is exact. Without counts the minimum is
     the first kink. What has not converged then, or may be at a kink, is looked at carefully.
     """
-    if not is_cash(data) or data[0].counts.shape[-1] <= FEW:
+    if not is_cash(data) or data[0].npred_ref.shape[-1] <= FEW:
         return _minimise_carefully(data)
     kinks = likelihood.kinks(data)
     at_bin = jnp.argmin(kinks, axis=0)

@@ -43,9 +43,9 @@ from jaxprof.inference.constraints import (
 from jaxprof.inference.newton_step import (
     Point,
     Step,
+    curvature_of,
     direction,
     eliminated,
-    factored,
     is_linear,
     put_onto_bounds,
     residuals_of,
@@ -54,7 +54,7 @@ from jaxprof.inference.start import units
 from jaxprof.likelihood.joint_data import JointData, JointOnOffBlock
 from jaxprof.likelihood.joint_model import Barrier, predictions
 from jaxprof.likelihood.statistics import wstat_rates
-from jaxprof.solvers.linear import settings
+from jaxprof.solvers.linear import settings, sure_factor
 
 STEPS = 200
 """Most steps. Usually 5 to 10 do, 10 to 60 for models that are not linear."""
@@ -218,9 +218,9 @@ def minimise(
         active = state.active
         ratios = each(lambda u, f, t: jnp.where(u, f / t, 0.0), active, duals, slacks)
         target = targets(observed, size, jnp.zeros_like(last), last)
-        factor = factored(
-            data, point, ratios, eliminated(data, point, target, ratios), free, state.ridge
-        )
+        local = eliminated(data, point, target, ratios)
+        matrix = curvature_of(data, point, ratios, local, free)
+        factor = sure_factor(matrix, free, state.ridge)
         straight = direction(data, point, ratios, target, factor, free, active)
         width = narrower(point, state.width, straight, active, state.creeping >= CREEPS)
         width = jnp.where(state.part < ARRIVING, state.width, width)

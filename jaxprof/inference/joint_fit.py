@@ -103,6 +103,11 @@ def _inside(
     return problem, z, possible, allowed
 
 
+def reachable(data: JointData, free: jax.Array, start: jax.Array) -> JointData:
+    """The problem in the counts bins that its free norms or anything else predicts."""
+    return _inside(data, free, start)[0]
+
+
 def _masked_as(data: JointData, other: JointData) -> JointData:
     """The data with the masks of others."""
     pairs = zip(data.blocks, other.blocks, strict=True)
@@ -342,7 +347,12 @@ def at_fit(data: JointData, fit: JointFit) -> jax.Array:
 
 
 def fit_held(
-    data: JointData, fit: JointFit, inside: Interior, parameter: jax.Array, value: jax.Array
+    data: JointData,
+    fit: JointFit,
+    inside: Interior,
+    parameter: jax.Array,
+    value: jax.Array,
+    known: tuple[jax.Array, jax.Array] | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Fit with one parameter held at a value and all others optimised again.
 
@@ -358,6 +368,8 @@ def fit_held(
         Position of the parameter.
     value : array, shape ()
         Where it is held.
+    known : tuple of array, optional
+        The minimiser (Z,), and whether it is known already.
 
     Returns
     -------
@@ -374,7 +386,15 @@ def fit_held(
     still = jax.lax.stop_gradient(value)
     problem, point, possible, _ = _inside(_still(data), free, start.at[parameter].set(still))
     begin = _at(_still(data), free, best, parameter, point)
-    z, converged, _ = lowest(problem, begin, free, barrier, point)
+
+    def searched() -> tuple[jax.Array, jax.Array]:
+        return lowest(problem, begin, free, barrier, point)[:2]
+
+    if known is None:
+        z, converged = searched()
+    else:
+        z, converged = jax.lax.cond(known[1], lambda: known, searched)
+        possible = possible | known[1]
     target = data.start.at[parameter].set(value)
     z = rooted(_masked_as(data, problem), z, free, barrier, target)
     return z, converged & possible, possible
@@ -389,13 +409,18 @@ def _at(
 
 
 def rise(
-    data: JointData, fit: JointFit, inside: Interior, parameter: jax.Array, value: jax.Array
+    data: JointData,
+    fit: JointFit,
+    inside: Interior,
+    parameter: jax.Array,
+    value: jax.Array,
+    known: tuple[jax.Array, jax.Array] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """How far the profiled statistic rises above its minimum where one parameter is held.
 
     Parameters
     ----------
-    data, fit, inside, parameter, value
+    data, fit, inside, parameter, value, known
         As for `fit_held`.
 
     Returns
@@ -406,7 +431,7 @@ def rise(
     slope : array, shape ()
         Its derivative by the value.
     """
-    z, _, possible = fit_held(data, fit, inside, parameter, value)
+    z, _, possible = fit_held(data, fit, inside, parameter, value, known)
     slope = 2.0 * gradient(data, z, inside[1])[parameter]
     found = difference(data, z, at_fit(data, fit))
     return jnp.where(possible, found, jnp.inf), jnp.where(possible, slope, 0.0)

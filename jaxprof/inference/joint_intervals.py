@@ -7,13 +7,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprof.compilation import jit_by_size
-from jaxprof.inference.joint_fit import Interior, at_fit, fit_held, interior, rise
-from jaxprof.inference.start import barrier_at, component_signal
+from jaxprof.inference.follow import Rise, Value, follow
+from jaxprof.inference.joint_fit import (
+    Interior,
+    at_fit,
+    fit_held,
+    interior,
+    reachable,
+    rise,
+    usable,
+)
+from jaxprof.inference.newton_step import is_linear
+from jaxprof.inference.start import component_signal
 from jaxprof.likelihood.data import Status
-from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit, JointOnOffBlock
-from jaxprof.likelihood.joint_model import difference, predictions
+from jaxprof.likelihood.joint_data import JointData, JointFit
+from jaxprof.likelihood.joint_model import difference
 from jaxprof.solvers.solve import implicit_root, increasing_root, tolerance
 
 FAR = 1e4
@@ -26,9 +37,6 @@ its square."""
 
 NEAR_BOUND = 3.0
 """In units of that length, how near the bound of a norm is tried first."""
-
-RAISED = 0.1
-"""How far Asimov data's fit begins from their truth, on the way to a point well inside."""
 
 
 @jax.tree_util.register_dataclass
@@ -79,7 +87,7 @@ def joint_ts(data: JointData, fit: JointFit, components: jax.Array) -> JointTS:
     return JointTS(ts=ts, converged=converged)
 
 
-def _unit(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Array) -> jax.Array:
+def unit_of(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Array) -> jax.Array:
     """Length over which the statistic rises by about ``target``."""
     variance = fit.covariance[parameter, parameter]
     component = parameter // (1 + data.n_shape)
@@ -93,12 +101,12 @@ def _unit(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Arra
     )
 
 
-def _far(fit: JointFit, component: jax.Array) -> jax.Array:
+def farthest(fit: JointFit, component: jax.Array) -> jax.Array:
     """Up to how many units a limit is sought."""
     return jnp.where(fit.status[component] == Status.DEGENERATE, VERY_FAR, FAR)
 
 
-def _against(
+def root_against(
     target: jax.Array, rise: jax.Array, slope: jax.Array, possible: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """How far the root of a rise is above that of a target, and its slope.
@@ -111,7 +119,8 @@ def _against(
     return value, jnp.where(usable, slope / (2.0 * jnp.where(usable, root, 1.0)), 0.0)
 
 
-def _last_step(of: jax.Array) -> float:
+def last_step(of: jax.Array) -> float:
+    """The last step of a search in the precision of an array."""
     return max(STEP, tolerance(of.dtype))
 
 
@@ -131,21 +140,21 @@ def _limit(
     data, fit, target = jax.tree.map(jax.lax.stop_gradient, (data, fit, target))
     parameter = component * (1 + data.n_shape)
     norm = at_fit(data, fit)[parameter]
-    unit = _unit(data, fit, parameter, target)
+    unit = unit_of(data, fit, parameter, target)
     bound = jnp.where(side > 0, data.upper[parameter], data.lower[parameter])
     room = side * (bound - norm)
 
     def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
         value, slope = rise(data, fit, inside, parameter, norm + side * unit * y)
-        return _against(target, value, side * unit * slope, jnp.isfinite(value))
+        return root_against(target, value, side * unit * slope, jnp.isfinite(value))
 
     one = jnp.ones_like(norm)
-    far = _far(fit, component) * one
+    far = farthest(fit, component) * one
     end = jnp.minimum(far, room / unit)
     # If the bound is near, it is tried first: a statistic that has not risen there ends the search.
     start = jnp.where(end < NEAR_BOUND, end, one)
     y, converged = increasing_root(
-        excess, start, jnp.zeros_like(norm), end, _last_step(norm), to_end=True
+        excess, start, jnp.zeros_like(norm), end, last_step(norm), to_end=True
     )
     at_bound = converged & (end < far) & (y >= end)
     # No rise far away: there is no limit. A constraint at the minimum itself: none on this side.
@@ -167,14 +176,101 @@ def _excess(
     return rise(data, fit, inside, parameter, at)[0] - target
 
 
+def _profile_of(data: JointData, fit: JointFit) -> tuple[JointData, jax.Array, jax.Array, Interior]:
+    """What `follow` starts from: the problem, its minimum, what varies and the interior."""
+    inside = interior(data)
+    free = usable(data)
+    problem = reachable(jax.lax.stop_gradient(data), free, inside[0])
+    return problem, jax.lax.stop_gradient(at_fit(data, fit)), free, inside
+
+
+def was_fitted(fit: JointFit, parameter: jax.Array) -> jax.Array:
+    """Whether a fit knows the value of a parameter."""
+    return fit.converged & jnp.isfinite(fit.values[parameter])
+
+
+def _pairs(components: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+    """Each component n times, and the numbers up to n for each of them; (M * n,)."""
+    return jnp.repeat(components, n), jnp.tile(jnp.arange(n), len(components))
+
+
 @jit_by_size
-def joint_limits(
+def _followed_limits(
+    data: JointData, fit: JointFit, components: jax.Array, sides: jax.Array, targets: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Distances (M, L) that Newton steps along the profiles find, and whether they are right."""
+    data, fit, targets = jax.tree.map(jax.lax.stop_gradient, (data, fit, targets))
+    problem, best, free, inside = _profile_of(data, fit)
+
+    def one(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        component, number = pair
+        side, target = sides[number], targets[number]
+        at = component * (1 + data.n_shape)
+        unit = unit_of(data, fit, at, target)
+        z, found = follow(problem, best, free, inside[1], Rise(at, side, target))
+        distance = side * (z[at] - best[at])
+        found = found & (distance > 1e-6 * unit) & (distance < 0.9 * FAR * unit)
+        found = found & (z[at] >= data.lower[at]) & (z[at] <= data.upper[at])
+
+        def confirmed() -> jax.Array:
+            value, slope = rise(data, fit, inside, at, z[at])
+            above, slope = root_against(target, value, side * unit * slope, jnp.isfinite(value))
+            return jnp.abs(above) <= last_step(best) * slope
+
+        if not is_linear(data):
+            # A lower minimum of the others may be elsewhere.
+            found = jax.lax.cond(found, confirmed, lambda: jnp.asarray(False))
+        fitted = was_fitted(fit, at)
+        return jnp.where(fitted & found, distance, jnp.nan), found | ~fitted
+
+    shape = (len(components), len(sides))
+    distances, found = jax.lax.map(one, _pairs(components, shape[1]))
+    return distances.reshape(shape), found.reshape(shape)
+
+
+@jit_by_size
+def _searched_limits(
     data: JointData,
     fit: JointFit,
     components: jax.Array,
-    sides: jax.Array,
-    targets: jax.Array,
-    closed: bool | jax.Array = False,
+    goals: tuple[jax.Array, jax.Array, jax.Array],
+    followed: tuple[jax.Array, jax.Array],
+) -> jax.Array:
+    """Distances (M, L) with those searched for that were not found, and with derivatives.
+
+    The goals (L,) are sides, rises, and whether a bound will do.
+    """
+    inside = interior(data)
+
+    def one(pair: tuple[jax.Array, ...]) -> jax.Array:
+        component, number, distance, known = pair
+        side, target, closed = (values[number] for values in goals)
+        parameter = component * (1 + data.n_shape)
+        root, exists, at_bound = jax.lax.cond(
+            known,
+            lambda: (jnp.nan_to_num(distance), jnp.isfinite(distance), jnp.asarray(False)),
+            lambda: _limit(data, fit, inside, component, side, target),
+        )
+        root = implicit_root(_excess, root, data, fit, inside, parameter, side, target)
+        bound = jnp.where(side > 0, data.upper[parameter], data.lower[parameter])
+        # An infinite bound is never reached.
+        bound = jnp.where(at_bound, bound, 0.0)
+        room = side * (bound - at_fit(data, fit)[parameter])
+        found = jnp.where(exists, root, jnp.where(at_bound & closed, room, jnp.nan))
+        return jnp.where(was_fitted(fit, parameter), found, jnp.nan)
+
+    distances, known = (jax.lax.stop_gradient(values) for values in followed)
+    grid = (*_pairs(components, distances.shape[1]), distances.ravel(), known.ravel())
+    return jax.lax.map(one, grid).reshape(distances.shape)
+
+
+def joint_limits(
+    data: JointData,
+    fit: JointFit,
+    components: Any,
+    sides: Any,
+    targets: Any,
+    closed: Any = False,
 ) -> jax.Array:
     """Distances from norms to where the profiled statistic has risen.
 
@@ -202,41 +298,76 @@ def joint_limits(
     Notes
     -----
     All other parameters are optimised again at each norm (Rolke, Lopez & Conrad 2005, NIM A 551,
-    493; "MINOS").
+    493; "MINOS"). Most limits are found by `follow`, the others by a search.
 
     Distances have derivatives in both modes and of any order, with respect to the arrays of the
     data, the fit (which must be differentiated along with them) and the targets. A limit at the
     bound of its norm moves with that. Where there is none, the derivatives are zero: the NaN tells,
     and sums over the others can be differentiated.
     """
-    inside = interior(data)
-    ends = jnp.broadcast_to(closed, sides.shape)
-
-    def one(pair: jax.Array) -> jax.Array:
-        component, number = pair[0], pair[1]
-        side, target = sides[number], targets[number]
-        parameter = component * (1 + data.n_shape)
-        root, exists, at_bound = _limit(data, fit, inside, component, side, target)
-        root = implicit_root(_excess, root, data, fit, inside, parameter, side, target)
-        bound = jnp.where(side > 0, data.upper[parameter], data.lower[parameter])
-        # An infinite bound is never reached.
-        bound = jnp.where(at_bound, bound, 0.0)
-        room = side * (bound - at_fit(data, fit)[parameter])
-        found = jnp.where(exists, root, jnp.where(at_bound & ends[number], room, jnp.nan))
-        fitted = fit.converged & jnp.isfinite(fit.values[parameter])
-        return jnp.where(fitted, found, jnp.nan)
-
-    n_sides = sides.shape[0]
-    grid = jnp.stack(
-        [jnp.repeat(components, n_sides), jnp.tile(jnp.arange(n_sides), components.shape[0])],
-        axis=1,
-    )
-    return jax.lax.map(one, grid).reshape(components.shape[0], n_sides)
+    goals = (sides, targets, jnp.broadcast_to(closed, sides.shape))
+    followed = _followed_limits(data, fit, components, sides, targets)
+    if not isinstance(followed[1], jax.core.Tracer) and np.all(followed[1]):
+        return followed[0]
+    return _searched_limits(data, fit, components, goals, followed)
 
 
 @jit_by_size
-def joint_scan(
+def _followed_scan(
     data: JointData, fit: JointFit, components: jax.Array, values: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Minima (M, V, Z) with norms at values (M, V), and whether they are right."""
+    data, fit, values = jax.tree.map(jax.lax.stop_gradient, (data, fit, values))
+    problem, best, free, inside = _profile_of(data, fit)
+
+    def one(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        component, own = pair
+        at = component * (1 + data.n_shape)
+        # Outwards from the minimum: up first, then down.
+        below = own < best[at]
+        order = jnp.lexsort((jnp.abs(own - best[at]), below))
+        fitted = was_fitted(fit, at)
+
+        def further(carry: tuple, number: jax.Array) -> tuple[tuple, tuple]:
+            before, was_below = carry
+            start = jnp.where(below[number] & ~was_below, best, before)
+            z, found = follow(problem, start, free, inside[1], Value(at, own[number]))
+            return (jnp.where(found, z, start), below[number]), (z, found | ~fitted)
+
+        _, (z, found) = jax.lax.scan(further, (best, jnp.asarray(False)), order)
+        return jnp.zeros_like(z).at[order].set(z), jnp.zeros_like(found).at[order].set(found)
+
+    return jax.lax.map(one, (components, values))
+
+
+@jit_by_size
+def _rises(
+    data: JointData,
+    fit: JointFit,
+    components: jax.Array,
+    values: jax.Array,
+    followed: tuple[jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    """Rises (M, V), with minima that were not found searched for, and with derivatives."""
+    best = at_fit(data, fit)
+    inside = interior(data)
+
+    def one(pair: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        component, value, z, found = pair
+        parameter = component * (1 + data.n_shape)
+        profiled, _ = rise(data, fit, inside, parameter, value, (z, found))
+        fixed = difference(data, best.at[parameter].set(value), best)
+        fitted = was_fitted(fit, parameter)
+        return jnp.where(fitted, profiled, jnp.nan), jnp.where(fitted, fixed, jnp.nan)
+
+    z, found = (jax.lax.stop_gradient(each) for each in followed)
+    grid = (jnp.repeat(components, values.shape[1]), values.ravel(), z.reshape(-1, z.shape[-1]))
+    profiled, conditional = jax.lax.map(one, (*grid, found.ravel()))
+    return profiled.reshape(values.shape), conditional.reshape(values.shape)
+
+
+def joint_scan(
+    data: JointData, fit: JointFit, components: Any, values: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Rise of the statistic above its minimum on a grid of norms.
 
@@ -264,125 +395,11 @@ def joint_scan(
     Both have derivatives, as those of `joint_limits`, also with respect to the values; where they
     are NaN or infinite, their derivatives are zero.
     """
-    best = at_fit(data, fit)
-    inside = interior(data)
-
-    def one(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        component, value = pair
-        parameter = component * (1 + data.n_shape)
-        profiled, _ = rise(data, fit, inside, parameter, value)
-        fixed = difference(data, best.at[parameter].set(value), best)
-        fitted = fit.converged & jnp.isfinite(fit.values[parameter])
-        return jnp.where(fitted, profiled, jnp.nan), jnp.where(fitted, fixed, jnp.nan)
-
-    shape = (len(components), values.shape[-1])
-    grid = (jnp.repeat(components, shape[1]), jnp.broadcast_to(values, shape).ravel())
-    profiled, conditional = jax.lax.map(one, grid)
-    return profiled.reshape(shape), conditional.reshape(shape)
-
-
-def _asimov(data: JointData, z: jax.Array) -> JointData:
-    """The same problem with counts equal to their prediction, and penalties without a pull.
-
-    What constrains a parameter is a measurement too: left where it is, it would pull the minimum of
-    the Asimov data away from the truth.
-    """
-    blocks: list[Any] = []
-    for block, npred in zip(data.blocks, predictions(data, z), strict=True):
-        if isinstance(block, JointOnOffBlock):
-            background = block.alpha * block.n_off
-            blocks.append(JointOnOffBlock(**{**vars(block), "n_on": background + npred}))
-        else:
-            blocks.append(JointBlock(**{**vars(block), "counts": jnp.maximum(npred, 0.0)}))
-    return JointData(**{**vars(data), "blocks": tuple(blocks), "penalty_start": z})
-
-
-def _asimov_fit(
-    norm: jax.Array, data: JointData, fit: JointFit, positive: jax.Array, parameter: jax.Array
-) -> tuple[jax.Array, JointData, jax.Array, jax.Array]:
-    """Parameters of Asimov data with one norm given, and these data.
-
-    Also their fit with that norm held at zero, and whether it was found.
-    """
-    at = data.norm_index
-    best = at_fit(data, fit)
-    truth = best.at[at].set(jnp.where(best[at] < 0, 0.0, best[at])).at[parameter].set(norm)
-    asimov = _asimov(data, truth)
-    known = JointFit(**{**vars(fit), "values": truth})
-    # Close to the minimum; norms of zero are raised, since predictions may vanish there.
-    still, of = jax.tree.map(jax.lax.stop_gradient, (truth, asimov))
-    raised = still.at[at].add(RAISED * jnp.maximum(positive[at] - still[at], 0.0))
-    inside = raised, barrier_at(of, raised)
-    z, converged, _ = fit_held(asimov, known, inside, parameter, jnp.zeros_like(norm))
-    return truth, asimov, z, converged
-
-
-def _asimov_excess(
-    norm: jax.Array,
-    data: JointData,
-    fit: JointFit,
-    positive: jax.Array,
-    parameter: jax.Array,
-    target: jax.Array,
-) -> jax.Array:
-    """How far the test statistic of Asimov data with one norm given is above the target."""
-    truth, asimov, z, _ = _asimov_fit(norm, data, fit, positive, parameter)
-    return difference(asimov, z, truth) - target
-
-
-@jit_by_size
-def joint_sensitivity(
-    data: JointData, fit: JointFit, components: jax.Array, n_sigma: jax.Array
-) -> jax.Array:
-    """Smallest norms that would be detected, the other parameters being as fitted.
-
-    Parameters
-    ----------
-    data : JointData
-        The problem; the observed counts enter by the fit only.
-    fit : JointFit
-        Its fit. The other parameters of the Asimov data (Cowan et al. 2011, Eur. Phys. J. C 71,
-        1554) are those fitted, negative norms taken as zero.
-    components : array of int, shape (M,)
-        Which components.
-    n_sigma : array, shape ()
-        Significance, the root of the test statistic with all other parameters optimised again.
-
-    Returns
-    -------
-    norms : array, shape (M,)
-        NaN where nothing would be detected.
-
-    Notes
-    -----
-    Norms have derivatives, as the distances of `joint_limits`, also with respect to ``n_sigma``;
-    with free spectra they may be NaN.
-    """
-    target = n_sigma**2
-    positive = interior(data)[0]
-    still = jax.tree.map(jax.lax.stop_gradient, (data, fit, target))
-
-    def one(component: jax.Array) -> jax.Array:
-        fixed, known, rise = still
-        parameter = component * (1 + data.n_shape)
-        unit = jnp.maximum(_unit(fixed, known, parameter, rise), 1e-300)
-        one_ = jnp.ones_like(unit)
-
-        def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-            truth, _, z, converged = _asimov_fit(unit * y, fixed, known, positive, parameter)
-
-            def ts(y: jax.Array) -> jax.Array:
-                # Both points are minima: that they move with the counts does not matter.
-                return difference(_asimov(fixed, truth.at[parameter].set(unit * y)), z, truth)
-
-            value, slope = jax.jvp(ts, (y,), (one_,))
-            return _against(rise, value, slope, converged)
-
-        far, last = _far(known, component) * one_, _last_step(unit)
-        y, converged = increasing_root(excess, one_, jnp.zeros_like(unit), far, last)
-        found = converged & (y < 0.9 * far) & jnp.isfinite(fit.values[parameter]) & fit.converged
-        root = jnp.where(found, unit * y, 0.0)
-        root = implicit_root(_asimov_excess, root, data, fit, positive, parameter, target)
-        return jnp.where(found, root, jnp.nan)
-
-    return jax.lax.map(one, components)
+    values = jnp.broadcast_to(values, (len(components), values.shape[-1]))
+    if is_linear(data):
+        followed = _followed_scan(data, fit, components, values)
+    else:
+        # Other minima may be lower: each is searched for.
+        none = jnp.zeros((*values.shape, fit.values.size), fit.values.dtype)
+        followed = none, jnp.zeros(values.shape, bool)
+    return _rises(data, fit, components, values, followed)

@@ -142,22 +142,25 @@ def counts_of_bins(likelihood: Likelihood, params: Mapping[str, Any]) -> dict[st
         strict=True,
     )
     for term, bins, npred, signal, other in parts:
-        own = signal - other
-        values = {"signal": own}
+        part = signal - other
+        values = {"signal": part}
         if isinstance(term, OnOff):
             alpha = jnp.where(term.mask, term.alpha, 0.0)
             values["excess"] = term.n_on - alpha * term.n_off - other
             values["variance"] = term.n_on + alpha**2 * term.n_off
         else:
-            values |= {"excess": term.counts - (npred - own), "variance": npred}
+            values |= {"excess": term.counts - (npred - part), "variance": npred}
         # Pixels of disjoint regions belong to a bin if they do to any of its parts.
         member = jnp.asarray(bins.region, float)
         inside = jax.ops.segment_max(
             jnp.moveaxis(member, 2, 0), jnp.asarray(geometry.parent), geometry.n_bins
         )
         for name, value in values.items():
-            rows = jnp.sum(jnp.where(term.mask, value, 0.0), axis=2)
-            total[name] = total[name] + jnp.einsum("gn,bgn->b", rows, inside)
+            own = jnp.where(term.mask, value, 0.0)
+            if inside.ndim == 3:
+                total[name] = total[name] + jnp.einsum("gn,bgn->b", jnp.sum(own, axis=2), inside)
+            else:
+                total[name] = total[name] + jnp.einsum("gns,bgns->b", own, inside)
     return total
 
 
@@ -199,8 +202,9 @@ def law_goodness(likelihood: Any, params: Mapping[str, Any], law: Any, n_free: i
     variance: Any = 0.0
     number: Any = 0
     for term, npred in zip(likelihood.terms, likelihood.npred(whole), strict=True):
-        if isinstance(term, OnOff):
-            # There is no prediction of the background.
+        if isinstance(term, OnOff) or likelihood.merged:
+            # There is no prediction of the background; bins that were merged since they are empty
+            # have no Poisson distribution.
             stat, expected, variance = jnp.nan, jnp.nan, jnp.nan
         else:
             counts = jnp.where(term.mask, term.counts, 0.0)

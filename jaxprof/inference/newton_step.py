@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxprof.inference.constraints import PerConstraint, each, used
 from jaxprof.likelihood.joint_data import JointData, JointOnOffBlock
 from jaxprof.likelihood.joint_model import PerBin, model_curvature, predictions, projected, squared
-from jaxprof.solvers.linear import factor_solve, scaled_factor, sure_factor
+from jaxprof.solvers.linear import factor_solve, scaled_factor
 
 REACH = 1.0
 """Longest step of spectral parameters and of the background's tilt."""
@@ -36,6 +36,7 @@ class Step(NamedTuple):
     slacks: PerConstraint
     duals: PerConstraint
     decrement: jax.Array  # twice what the step gains, if the statistic were a parabola
+    slope: jax.Array  # of half the statistic with respect to all parameters
 
 
 def residuals_of(data: JointData, z: jax.Array, slacks: PerConstraint) -> PerBin:
@@ -125,15 +126,14 @@ def put_onto_bounds(
     return new_residuals, constraints._replace(on=tuple(plain))
 
 
-def factored(
+def curvature_of(
     data: JointData,
     point: Point,
     ratios: PerConstraint,
     local: list[_Local],
     free: jax.Array,
-    ridge: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Factor of the curvature that a Newton step takes; ``ridge`` as for `sure_factor`."""
+) -> jax.Array:
+    """The curvature (Z, Z) that a Newton step takes."""
     duals, bounds = point.duals, jnp.diag(ratios.low + ratios.high)
     matrix = squared(data, point.z, tuple(one.curvature for one in local)) + bounds
     if not is_linear(data):
@@ -147,7 +147,7 @@ def factored(
         # Away from the minimum the curvature of a model that is not linear may be negative.
         good = jnp.all(jnp.isfinite(scaled_factor(full, free)[0]))
         matrix = jnp.where(good, full, matrix)
-    return sure_factor(matrix, free, ridge)
+    return matrix
 
 
 def direction(
@@ -158,17 +158,18 @@ def direction(
     factor: tuple,
     free: jax.Array,
     active: PerConstraint,
+    given: jax.Array | None = None,
 ) -> Step:
-    """The step with a factor of the curvature."""
+    """The step with a factor of the curvature, or what goes with a ``given`` one of parameters."""
     local = eliminated(data, point, target, ratios)
     slope = projected(data, point.z, tuple(one.score for one in local))
     slope = slope - target.low / point.slacks.low + target.high / point.slacks.high
-    slope = jnp.where(free, -slope, 0.0)
-    step = jnp.where(free, factor_solve(factor, slope), 0.0)
+    down = jnp.where(free, -slope, 0.0)
+    step = jnp.where(free, factor_solve(factor, down), 0.0) if given is None else given
     of_slacks = _of_slacks(data, point, ratios, local, step)
     of_slacks = each(lambda u, s: jnp.where(u, s, 0.0), active, of_slacks)
     of_duals = each(
         lambda u, c, t, f, k, s: jnp.where(u, c / t - f - k * s, 0.0),
         *(active, target, point.slacks, point.duals, ratios, of_slacks),
     )
-    return Step(step, of_slacks, of_duals, jnp.sum(step * slope))
+    return Step(step, of_slacks, of_duals, jnp.sum(step * down), slope)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class ToyStore:
             self._done: Any = np.zeros(self._n_toys, np.uint8)
             return
         try:
-            import zarr
+            zarr = import_module("zarr")
         except ImportError:
             raise ImportError("store: needs the package zarr; pip install zarr") from None
         path = os.path.expanduser(os.fspath(path))

@@ -68,17 +68,17 @@ def toy_p_values(
     upper : bool
         Whether estimates above the norm do not count against it.
     """
-    truth = jnp.asarray(np.where(np.isfinite(truth), truth, 0.0))
+    drawn_with = np.where(np.isfinite(truth), truth, 0.0)
     tested = np.where(np.isfinite(norm), norm, 0.0)
     size = max(1, CHUNK // norm.size)
     found = np.zeros(norm.shape)
     low, high = norm_bounds(likelihood)
     for first in range(0, n_toys, size):
         numbers = np.arange(first, min(first + size, n_toys))
-        data = drawn_data(likelihood, {"norm": truth}, numbers, seed)
+        data = drawn_data(likelihood, {"norm": drawn_with}, numbers, seed)
         fit = fit_norms(data, norm_min=low, norm_max=high)
         at = np.tile(tested, (len(numbers), 1))
-        rises = np.asarray(norm_rises(data, fit, np.stack([at, 0.0 * at], axis=-1)))
+        rises = np.asarray(norm_rises(data, fit, jnp.stack([at, 0.0 * at], axis=-1)))
         best = np.asarray(fit.norm)
         rise = rises[..., 0] - np.where(best < 0, rises[..., 1], 0.0)
         if upper:

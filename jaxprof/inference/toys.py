@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import jax
@@ -57,7 +58,6 @@ class Toys:
     observed: dict[str, Array]
     n_sigma: float
     cl: float
-    names: tuple[str, ...] = field(default=())
 
     def __len__(self) -> int:
         return int(self.values["norm"].shape[0])
@@ -338,7 +338,7 @@ def _bar(parts: list[Array], progress: bool | None) -> Iterator[Array]:
     if progress is False or len(parts) < 2:
         return iter(parts)
     try:
-        from tqdm import tqdm
+        tqdm = import_module("tqdm").tqdm
     except ImportError:
         if progress:
             raise ImportError("progress: a bar needs the package tqdm; pip install tqdm") from None

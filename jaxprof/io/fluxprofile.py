@@ -35,7 +35,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +49,7 @@ from jaxprof.io.errors import description, naming
 from jaxprof.io.fitsfile import fits_file, read_table
 from jaxprof.io.integrity import mark_text, sealed_text, text_damage, write_fits
 from jaxprof.io.paths import atomic_write, existing_file, expand_path, known_extension
+from jaxprof.io.texttable import TEXT, write_text_table
 from jaxprof.likelihood.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.profile.quantities import SED_TYPES, check_sed_type
 from jaxprof.profile.table import check_format, profile_to_table
@@ -64,20 +65,8 @@ _TEXT_COLUMNS = {"REGIONS": "region", "REFMODELS": "ref_model"}
 _EXTENSIONS = {".fits": "fits", ".fits.gz": "fits", ".ecsv": "ecsv"}
 
 
-def _kind(path: str | os.PathLike[str]) -> str:
-    return _EXTENSIONS[known_extension(path, _EXTENSIONS)]
-
-
-def _kind_to_write(path: str | os.PathLike[str]) -> str:
-    try:
-        return _kind(path)
-    except ValueError as error:
-        if expand_path(path).suffix.lower() not in (".csv", ".txt", ".dat"):
-            raise
-        raise ValueError(
-            f"{error}; as text, write the table of an energy group, as in "
-            "profile.slice_by_idx({'energy': [0]}).to_table().write('profile.csv')"
-        ) from None
+def _kind(path: str | os.PathLike[str], also: Iterable[str] = ()) -> str:
+    return _EXTENSIONS[known_extension(path, [*_EXTENSIONS, *also])]
 
 
 def write_profile(
@@ -88,6 +77,8 @@ def write_profile(
     format: str = "profile",
     overwrite: bool = False,
     include_likelihood: bool = True,
+    columns: Sequence[str] | None = None,
+    style: str | None = None,
 ) -> None:
     """Write a profile; entirely or not at all.
 
@@ -107,6 +98,8 @@ def write_profile(
         Whether an existing file may be replaced.
     include_likelihood : bool
         Whether to write the data that were fitted, if the profile has them.
+    columns, style
+        Of text tables (".csv", ".tex", ".txt"), see `FluxProfile.write`.
 
     Raises
     ------
@@ -122,8 +115,16 @@ def write_profile(
     UserWarning
         If FITS cannot hold a text, the name of a region for instance, that is not ASCII.
     """
-    kind = _kind_to_write(path)
     check_format(format)
+    if expand_path(path).suffix.lower() in TEXT:
+        write_text_table(profile, path, sed_type, columns, style, overwrite=overwrite)
+        return
+    kind = _kind(path, TEXT)
+    if columns is not None or style is not None:
+        raise ValueError(
+            f"columns and style are those of text tables, {', '.join(TEXT)}; {path} keeps all that "
+            "a profile is made of"
+        )
     written, besides = _sed_types(profile, sed_type)
     with atomic_write(path, overwrite=overwrite) as temporary:
         table = profile_to_table(profile, written, besides=besides, energy_axis=True)

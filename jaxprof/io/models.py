@@ -23,7 +23,8 @@ from jaxprof.models.spectral import CompoundSpectralModel, SpectralModel, spectr
 from jaxprof.models.spectral_base import SPECTRAL_MODELS
 from jaxprof.sky import WcsNDMap
 from jaxprof.sky.model_list import FoVBackgroundModel, TemplateNPredModel
-from jaxprof.sky.models import SkyModel, TemplateSpatialModel, flux_times_template
+from jaxprof.sky.models import SkyModel
+from jaxprof.sky.template_map import TemplateSpatialModel, flux_times_template
 
 EXTENSIONS = (".yaml", ".yml")
 DATA = "$GAMMAPY_DATA"

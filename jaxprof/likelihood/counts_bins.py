@@ -20,7 +20,8 @@ class CountsBins:
     pixel : array of int, shape (G, N, S)
         Index of the pixel in the flattened image, ``y * n_x + x``; -1 for a sum over pixels.
     region : array of bool, shape (G, N, B)
-        Bins of the profile that the pixels of a disjoint region belong to.
+        Bins of the profile that the pixels of a disjoint region belong to; (G, N, B, S) after
+        ``Likelihood.merge_empty``, which brings pixels of many regions together.
     dataset : str
         Name of the data set.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,10 +14,11 @@ import numpy as np
 from jaxprof.likelihood.bin_geometry import BinGeometry
 from jaxprof.likelihood.constraints import Constraints
 from jaxprof.likelihood.counts_bins import CountsBins
+from jaxprof.likelihood.merging import merged_empty, number_found
 from jaxprof.likelihood.named import complete
 from jaxprof.likelihood.nodes import node_weights
 from jaxprof.likelihood.spectra import Spectra, two_axes
-from jaxprof.likelihood.terms import OnOff, Term, signal
+from jaxprof.likelihood.terms import OnOff, Poisson, Term, signal
 
 
 @jax.tree_util.register_dataclass
@@ -46,8 +48,9 @@ class Likelihood:
         Values of parameters between which templates are interpolated, by name: the leading axes
         of the templates, in alphabetical order.
     source_nodes : dict of dict of array, shape (P,)
-        Offsets between which sources with free positions are interpolated, by the names of source
-        and parameter: such a source has a component for each pair of them.
+        Offsets and factors between which sources with free positions and widths are interpolated,
+        by the names of source and parameter: such a source has a component for each of their
+        combinations.
     sources : tuple of str
         Names of the sources, in the order of their components.
     free : tuple of str
@@ -77,6 +80,8 @@ class Likelihood:
     source             dict of (G,) norms of the sources, by name
     source_lon         dict of ()   offsets of sources on the sky [deg], by name: along longitude
     source_lat         dict of ()   and along latitude, of those whose position is free
+    source_width       dict of ()   factors on the widths of sources, by name, of those whose width
+                                    is free
     background         (D, G)       norm of the background; that of On-Off data is profiled instead
     background_tilt    (D, G)       its tilt, around the mean energy of the group; likelihoods of
                                     sums over energies have none
@@ -338,6 +343,81 @@ class Likelihood:
         ]
         own = self.constraints.simulated(keys[0], values) if constraints else self.constraints
         return _predicted(replace(self, terms=tuple(drawn), constraints=own))
+
+    def merge_empty(self, most: int | None = None) -> Likelihood:
+        """The same likelihood, faster where most pixels are empty, as in simulated data sets.
+
+        Empty pixels enter it by the sum of their predictions only, so that those with the same
+        components share a counts bin. The number of arrays' elements depends on `most` alone:
+        this works under jit and vmap.
+
+        Parameters
+        ----------
+        most : int, optional
+            Number of pixels with counts that there is room for, in each data set and energy group;
+            by default, and outside of jit only, as many as there are.
+
+        Returns
+        -------
+        Likelihood
+            With counts that cannot change, and without background tilts. A single empty pixel may
+            be predicted below zero here. Norms of separate fits and On-Off data stay as they are.
+
+        Raises
+        ------
+        ValueError
+            If background tilts are fitted, or there are more pixels with counts. Under jit
+            ``log_prob`` is NaN then.
+
+        Examples
+        --------
+        >>> from jaxprof import fit_model
+        >>> def one(key, likelihood, truth, law):
+        ...     toy = likelihood.simulate(key, truth).merge_empty(4000)
+        ...     return fit_model(toy, law).params
+        """
+        if "background_tilt" in self.free:
+            raise ValueError(
+                "merge_empty: background tilts are fitted, which tell empty pixels of different "
+                "energies from each other"
+            )
+        terms, bins = [], []
+        for term, own in zip(self.terms, self.bins, strict=True):
+            if isinstance(term, Poisson) and not term.clipped:
+                term, own = merged_empty(term, own, self._room(term, most), self._n_components)
+            terms.append(term)
+            bins.append(own)
+        known = self.constraints
+        nominal, lower, upper = (
+            {name: own for name, own in values.items() if name != "background_tilt"}
+            for values in (self.nominal, known.lower, known.upper)
+        )
+        return replace(
+            self,
+            terms=tuple(terms),
+            bins=tuple(bins),
+            nominal=nominal,
+            constraints=replace(known, lower=lower, upper=upper),
+            merged=True,
+        )
+
+    @property
+    def _n_components(self) -> int:
+        """Number of bins, guard bins and sources, these at all of their nodes."""
+        nodes = (self.source_nodes.get(name, {}).values() for name in self.sources)
+        at_nodes = sum(math.prod(map(len, own)) for own in nodes)
+        return self.n_bins + len(self.nominal.get("guard", ())) + at_nodes
+
+    @staticmethod
+    def _room(term: Poisson, most: int | None) -> int:
+        number = number_found(term)
+        if isinstance(number, jax.core.Tracer):
+            if most is None:
+                raise ValueError("merge_empty: under jit the number of pixels must be given: most")
+            return most
+        if most is not None and most < number:
+            raise ValueError(f"merge_empty: most is {most}, but {number} pixels have counts")
+        return int(number) if most is None else most
 
     def whiten(self, params: Any) -> tuple[Any, Any]:
         """Coordinates that samplers like: `jaxprof.whiten` of this likelihood.

@@ -67,7 +67,7 @@ def _spectrum(model: Any, shape: tuple[int, ...]) -> Any:
 
 def _sources(parameter: str, given: Any, nominal: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, Mapping):
-        what = "norms" if parameter == "source" else "offsets"
+        what = {"source": "norms", "source_width": "factors"}.get(parameter, "offsets")
         raise ValueError(
             f"params: {parameter!r} must be a dict of {what} by name, got {type(given).__name__}"
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-LOGARITHMIC = ("psf_scale",)
+LOGARITHMIC = ("psf_scale", "source_width")
 """Parameters whose polynomials are those of their logarithm.
 
 Of templates behind a wider or narrower PSF that is five times better than in the width itself, its

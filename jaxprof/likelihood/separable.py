@@ -90,9 +90,9 @@ def _frame(data: Blocks) -> tuple[jax.Array, ...]:
         )
         pole = jnp.where(counted & has_signal, kink, -jnp.inf)
         found.append(extremes(added, (pole,), (jnp.where(counted, jnp.inf, kink),)))
-    *added, poles, firsts = zip(*found, strict=True)
-    pole, first = jnp.stack(poles).max(axis=0), jnp.stack(firsts).min(axis=0)
-    return *(jnp.asarray(sum(each)) for each in added), pole, first
+    parts = list(zip(*found, strict=True))
+    totals_of_all = (jnp.asarray(sum(each)) for each in parts[:3])
+    return *totals_of_all, jnp.stack(parts[3]).max(axis=0), jnp.stack(parts[4]).min(axis=0)
 
 
 def from_zero(data: Blocks, unit: jax.Array) -> Blocks:

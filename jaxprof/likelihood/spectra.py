@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprof.models.spectral import with_fixed_tables
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,8 @@ def model_of_bins(models: Sequence[Any]) -> Any:
     ValueError
         For models of several classes, and those with tables.
     """
+    fixed = {id(model): with_fixed_tables(model) for model in models}
+    models = [fixed[id(model)] for model in models]
     for model in models:
         if any(np.ndim(leaf) for leaf in jax.tree.leaves(model)):
             raise ValueError(

@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln, xlogy
+from jax.scipy.special import xlogy
 
 from jaxprof.differentiation import refuse_derivatives
 from jaxprof.likelihood import statistics
@@ -114,7 +114,7 @@ class Poisson:
         inside = jnp.where(found, npred > 0, npred >= -level)
         # Also without counts, for the sake of the derivatives with respect to them.
         logarithm = jnp.log(jnp.where(npred > 0, npred, 1.0))
-        value = self.counts * logarithm - npred - gammaln(self.counts + 1)
+        value = self.counts * logarithm - npred - statistics.log_factorial(self.counts)
         invalid = jnp.isnan(npred) | ~(self.counts >= 0)
         # At a prediction of exactly zero there is no distance, but no probability of counts either.
         below = jnp.where(inside | invalid, 0.0, npred - jnp.finfo(npred.dtype).tiny)
@@ -187,7 +187,8 @@ class OnOff:
 
     def log_prob(self, signal: Any, norm: Any, tilt: Any) -> tuple[Any, Any]:
         """Sum of the logarithms of the probabilities of ON and OFF counts, as of `Poisson`."""
-        saturated = sum(xlogy(n, n) - n - gammaln(n + 1) for n in (self.n_on, self.n_off))
+        observed = (self.n_on, self.n_off)
+        saturated = sum(xlogy(n, n) - n - statistics.log_factorial(n) for n in observed)
         value = saturated - 0.5 * self._terms(signal)
         return _sum(jnp.where(self._valid, value, jnp.nan), self.mask), jnp.zeros_like(
             self.n_on[0, 0, 0]

@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 
 from jaxprof.models import spectral_functions as functions
-from jaxprof.models.base import parameter, register_model
+from jaxprof.models.base import parameter, register_model, static
 from jaxprof.models.spectral_base import CompoundSpectralModel as CompoundSpectralModel
 from jaxprof.models.spectral_base import ConstantSpectralModel as ConstantSpectralModel
 from jaxprof.models.spectral_base import SpectralModel as SpectralModel
@@ -34,7 +34,7 @@ from jaxprof.models.spectral_norms import (
 )
 from jaxprof.models.spectral_norms import PiecewiseNormSpectralModel as PiecewiseNormSpectralModel
 from jaxprof.models.spectral_norms import PowerLawNormSpectralModel as PowerLawNormSpectralModel
-from jaxprof.models.units import DNDE, FLUX, is_concrete, read_number
+from jaxprof.models.units import DNDE, FLUX, is_concrete, is_quantity, read_number
 
 _model = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 
@@ -313,6 +313,9 @@ class TemplateSpectralModel(SpectralModel):
         Energies [TeV], shape (n,), n >= 2, strictly increasing.
     values : array_like or Quantity
         Differential fluxes [cm-2 s-1 TeV-1], shape (n,), >= 0.
+    unit : {"cm-2 s-1 TeV-1", ""}, optional
+        ``""`` makes it a dimensionless factor of energy, an absorption for instance, that other
+        models are multiplied by; so do dimensionless quantities.
 
     Raises
     ------
@@ -323,8 +326,13 @@ class TemplateSpectralModel(SpectralModel):
     tag: ClassVar[str] = "template"
     energy: Any = parameter(unit="TeV", kind="positive")
     values: Any = parameter(unit=DNDE, kind="nonnegative")
+    unit: str = static(DNDE)
 
     def __post_init__(self) -> None:
+        if self.unit not in (DNDE, ""):
+            raise ValueError(f"unit must be {DNDE!r} or '', got {self.unit!r}")
+        if is_quantity(self.values) and not self.values.unit.to_string():
+            object.__setattr__(self, "unit", "")
         super().__post_init__()
         shape = np.shape(self.energy)
         if len(shape) != 1 or shape[0] < 2:
@@ -335,6 +343,9 @@ class TemplateSpectralModel(SpectralModel):
             )
         if is_concrete(self.energy) and np.any(np.diff(np.asarray(self.energy)) <= 0):
             raise ValueError(f"energy must be strictly increasing, got {self.energy}")
+
+    def _unit(self, field: dataclasses.Field[Any]) -> str:
+        return self.unit if field.name == "values" else super()._unit(field)
 
     def _dnde(self, energy: Array) -> Array:
         return functions.template(energy, self.energy, self.values)
@@ -347,10 +358,51 @@ class TemplateSpectralModel(SpectralModel):
 
     def _spectral_dict(self) -> dict[str, Any]:
         items = self._parameter_dicts()
-        arrays = {item["name"]: {"data": item["value"], "unit": item["unit"]} for item in items}
+        arrays = {
+            item["name"]: {"data": item["value"], "unit": item.get("unit", "")} for item in items
+        }
         return {"type": type(self).__name__, "parameters": [], **arrays}
 
     @classmethod
     def _from_dict(cls, data: dict[str, Any]) -> TemplateSpectralModel:
         energy = read_number(data["energy"], "data", "TeV", name="energy")
+        if "unit" in data["values"] and not data["values"]["unit"]:
+            return cls(energy, read_number(data["values"], "data", "", name="values"), unit="")
         return cls(energy, read_number(data["values"], "data", DNDE, name="values"))
+
+
+@register_model
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class FixedTableSpectralModel(SpectralModel):
+    """A `TemplateSpectralModel` whose table is no parameter: part of the structure of a pytree."""
+
+    tag: ClassVar[str] = "fixed-table"
+    energy: tuple[float, ...] = static(())
+    values: tuple[float, ...] = static(())
+
+    def _dnde(self, energy: Array) -> Array:
+        return functions.template(energy, jnp.asarray(self.energy), jnp.asarray(self.values))
+
+    def _moment(self, low: Array, high: Array, order: int) -> Array:
+        table = jnp.asarray(self.energy), jnp.asarray(self.values)
+        return functions.template_integral(low, high, *table, order=order)
+
+    def _breaks(self) -> tuple[Any, ...]:
+        return (jnp.asarray(self.energy)[1:-1],)
+
+
+def with_fixed_tables(model: Any) -> Any:
+    """A spectral model with its factors that are tables held fixed, so that others can be free.
+
+    A table by itself stays as it is.
+    """
+    if not isinstance(model, CompoundSpectralModel):
+        return model
+    sides = {}
+    for name in ("model1", "model2"):
+        side = with_fixed_tables(getattr(model, name))
+        if isinstance(side, TemplateSpectralModel):
+            table = (tuple(np.asarray(own, float).tolist()) for own in (side.energy, side.values))
+            side = FixedTableSpectralModel(*table)
+        sides[name] = side
+    return dataclasses.replace(model, **sides)

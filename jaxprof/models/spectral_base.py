@@ -334,6 +334,34 @@ class CompoundSpectralModel(SpectralModel):
             for name, value in getattr(self, side).parameters.items()
         }
 
+    def replace(self, **changes: Any) -> CompoundSpectralModel:
+        """Return a copy with some parameters changed, by the names of `parameters`.
+
+        Raises
+        ------
+        ValueError
+            If a name is not a parameter or a value makes no sense.
+        """
+        own = {name: value for name, value in changes.items() if "." not in name}
+        for side in ("model1", "model2"):
+            inner = {
+                name.partition(".")[2]: value
+                for name, value in changes.items()
+                if name.startswith(f"{side}.")
+            }
+            if inner:
+                own[side] = own.get(side, getattr(self, side)).replace(**inner)
+        known = ("model1.", "model2.")
+        own |= {n: v for n, v in changes.items() if "." in n and not n.startswith(known)}
+        return super().replace(**own)
+
+    def __getattr__(self, name: str) -> Any:
+        """Parameters of the components by the names of `parameters`."""
+        side, _, inner = name.partition(".")
+        if inner and side in ("model1", "model2"):
+            return getattr(getattr(self, side), inner)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def _spectral_dict(self) -> dict[str, Any]:
         return {
             "type": type(self).__name__,

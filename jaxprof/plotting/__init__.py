@@ -9,5 +9,5 @@ from jaxprof.plotting.matrices import plot_correlation as plot_correlation
 from jaxprof.plotting.matrices import plot_leakage as plot_leakage
 from jaxprof.plotting.parameters import plot_parameter as plot_parameter
 from jaxprof.plotting.profiles import plot_profile as plot_profile
-from jaxprof.plotting.profiles import plot_quantity as plot_quantity
+from jaxprof.plotting.quantity import plot_quantity as plot_quantity
 from jaxprof.plotting.spectra import plot_spectral_model as plot_spectral_model

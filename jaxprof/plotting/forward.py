@@ -14,19 +14,29 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from jaxprof.plotting.legend import ARROW_POINTS, update_legend
 from jaxprof.plotting.matrices import check_group
-from jaxprof.plotting.points import ARROW_POINTS, draw_points, flux_unit, fluxes
+from jaxprof.plotting.options import ERRORBAR, check_options, keep_unit, series_style
+from jaxprof.plotting.points import (
+    draw_points,
+    drawn_unit,
+    flux_unit,
+    fluxes,
+    get_quantity,
+    mark_misfit,
+)
 from jaxprof.plotting.robust import keep_limits, mark_hidden, ordinary_bins
 from jaxprof.plotting.style import (
     add_obstacles,
     add_zero_line,
+    at_energy,
     choose_yscale,
     energy_label,
     quantity_label,
     set_margins,
-    update_legend,
+    set_ylabel,
 )
-from jaxprof.plotting.xaxis import bin_names, finish_xaxis
+from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
 from jaxprof.profile import FluxProfile
 
 Array = NDArray[np.float64]
@@ -42,9 +52,10 @@ def plot_comparison(
     axes: Any = None,
     *,
     label: str | None = None,
-    other_label: str | None = None,
+    other_label: Any = None,
     other_curve: Any = None,
     show_names: bool = False,
+    unit: Any = None,
     **kwargs: Any,
 ) -> tuple[Any, Any]:
     """Draw a profile over another one and a model curve, with a panel of residuals.
@@ -60,8 +71,10 @@ def plot_comparison(
     ----------
     profile : FluxProfile
         Usually forward-folded.
-    other : FluxProfile, optional
-        Profile of the same bins and energy groups, usually of independent bins.
+    other : FluxProfile or list of these, optional
+        Profiles of the same bins and energy groups, usually of independent bins. Where ``sqrt_ts``
+        is below the threshold of `profile` they are drawn as limits too, unless one of them has no
+        limits: then all are points.
     curve : array or Quantity, shape (bins,) or (bins, groups), or FluxProfile, optional
         Model value in every bin as `sed_type` says, in the unit of the profile if it has none. Or a
         profile of the same bins and energy groups, of which the values are taken: to fold a model
@@ -77,14 +90,16 @@ def plot_comparison(
         Where to draw the points and the residuals; by default two panels of the current figure if
         that is empty, or of a new one.
     label, other_label : str
-        Legend entries of the profiles; by default how they were folded, or, if both were the same
-        way, "Profile" and "Other".
+        Legend entries of the profiles (a list for several others); by default how they were folded,
+        or, if that is the same, "Profile" and "Other".
     other_curve : array, Quantity or FluxProfile, optional
         The model as `other` should show it, drawn as a dashed line; the residuals of `other` are
         from it. By default they are from `curve`, which is not fair to a profile that ignores the
         PSF: give ``other_estimator.run(expected_dataset(dataset, model))``.
     show_names : bool
         Whether the names of the bins are the tick labels.
+    unit : str or `~astropy.units.Unit`, optional
+        Unit of the flux; by default that of the y axis, if it has one, or of the profile.
     **kwargs
         Passed to `~matplotlib.axes.Axes.errorbar` for the points of `profile`.
 
@@ -100,85 +115,133 @@ def plot_comparison(
         is a profile of other bins or groups (or, for norms, of another reference spectrum), or for
         a curve of a wrong kind, shape or unit; and if there are no names to show.
     """
+    check_options(kwargs, plot_comparison, also=ERRORBAR)
     own_names = bin_names(profile, show_names)
     kwargs = normalize_kwargs(kwargs, Line2D)
     sed_type = "norm" if sed_type == "likelihood" else sed_type
-    if other is None and curve is None:
+    others = list(other) if isinstance(other, list | tuple) else [] if other is None else [other]
+    if not others and curve is None:
         raise ValueError("other and curve are both None; give a profile or a model to compare with")
-    if other_curve is not None and (other is None or curve is None):
+    if other_curve is not None and (not others or curve is None):
         raise ValueError(
             "other_curve is the curve of the other profile; give other= and curve= with it"
         )
     edges = np.asarray(profile.energy_edges, dtype=float)
     groups = range(len(edges)) if group is None else [check_group(group, len(edges))]
-    values = [_successful(profile, sed_type)]
-    if other is not None:
-        values.append(_matching(other, "other", profile, sed_type))
+    values = [_successful(profile, sed_type, profile)]
+    names_of = ["other"] if len(others) == 1 else [f"other[{k}]" for k in range(len(others))]
+    values += [
+        _matching(own, name, profile, sed_type) for own, name in zip(others, names_of, strict=True)
+    ]
+    if not all(_has_limits(one, sed_type) for one in (profile, *others)):
+        values = [[y, errors, np.full_like(y, np.nan)] for y, errors, _ in values]
     models = []
     if curve is not None:
-        models = 2 * [_curve(curve, "curve", profile, sed_type, groups)]
+        models = [_curve(curve, "curve", profile, sed_type, groups)] * (1 + len(others))
     if other_curve is not None:
-        models[1] = _curve(other_curve, "other_curve", profile, sed_type, groups)
+        dashed = _curve(other_curve, "other_curve", profile, sed_type, groups)
+        models = [models[0], *[dashed] * len(others)]
 
     ax, ax_residual = _two_panels(axes)
-    names = _names(profile, other, label, other_label)
+    y_unit = drawn_unit(ax, unit, profile, sed_type)
+    scale = flux_unit(profile, sed_type).to(y_unit)
+    values = [[scale * part for part in own] for own in values]
+    models = [scale * own for own in models]
+    names = _names(profile, others, label, other_label)
     n_series = len(groups) * len(values)
+    signed = sed_type == "norm"
+    axis = shown_axis(ax, profile.axis)
     hidden = []
     for position, k in enumerate(groups):
-        base = to_rgb(kwargs.get("color", f"C{k}"))
-        pale = tuple(0.45 * part + 0.55 * 0.8 for part in base)
-        styles = [
-            {**kwargs, "color": base},
-            {"color": pale, "marker": "s", "markerfacecolor": "white", "zorder": 2.5},
-        ]
+        styles = _styles(kwargs, k, len(others))
         suffix = f", {energy_label(*edges[k])}" if len(groups) > 1 else ""
         if models:
+            base = to_rgb(styles[0]["color"])
             dark = tuple(0.55 * part for part in base) if len(groups) > 1 else (0.2,) * 3
             words = f"{curve_label or 'Model'}{suffix}"
-            draw_steps(ax, profile.axis, models[0][:, k], dark, words)
+            draw_steps(ax, axis, models[0][:, k], dark, words)
             if other_curve is not None:
                 faded = tuple(0.5 * part + 0.35 for part in dark)
                 words = f"{curve_label or 'Model'}, {names[1].lower()}{suffix}"
-                draw_steps(ax, profile.axis, models[1][:, k], faded, words, ls="--")
+                draw_steps(ax, axis, models[1][:, k], faded, words, ls="--")
         for series in range(len(values)):
-            x = shifted(profile.axis, position * len(values) + series, n_series, len(groups))
+            x = shifted(axis, position * len(values) + series, n_series, len(groups))
             y, errors, limits = (part[..., k] for part in values[series])
             at = np.where(np.isfinite(limits), limits, y)
+            if not signed:  # these stand at the edge
+                at = np.where(np.isfinite(limits) & (limits <= 0), np.nan, at)
             ordinary = ordinary_bins(at, errors, significant=True)
             with keep_limits(ax, at, errors, limits, ordinary):
                 words = f"{names[series]}{suffix}"
-                draw_points(ax, x, y, errors, limits, words, dict(styles[series]))
+                style = dict(styles[series])
+                draw_points(ax, x, y, errors, limits, words, style, signed=signed)
             hidden.append((x[0][~ordinary], at[~ordinary], styles[series]["color"]))
+            one = (profile, *others)[series]
             if models:
-                own = models[series][:, k]
-                residual = _pulls(y - own, errors, profile if series == 0 else other)
-            elif series == 0:
-                residual = _pulls(y - values[1][0][:, k], errors, profile)
+                residual = _pulls(y - models[series][:, k], errors, one)
+            elif series > 0:
+                own, own_errors, limits = (part[..., k] for part in values[0])
+                residual = _pulls(own - y, own_errors, profile)
+                if len(others) == 1:
+                    x = shifted(axis, position * len(values), n_series, len(groups))
             else:
                 continue
-            _draw_residuals(ax_residual, x, residual, limits, styles[series])
-    _finish_points(ax, profile, quantity_label(sed_type, flux_unit(profile, sed_type)))
+            style = styles[series] if models or len(others) > 1 else styles[0]
+            _draw_residuals(ax_residual, x, residual, limits, style)
+    mark_misfit(ax, axis, profile)
+    at_text = at_energy(sed_type, edges[groups[0]]) if len(groups) == 1 else ""
+    _finish_points(ax, quantity_label(sed_type, y_unit, at_text))
+    keep_unit(ax.yaxis, y_unit)
     _finish_residuals(ax_residual, "Residual" if models else "Difference")
-    _finish_x(ax, ax_residual, profile.axis, own_names)
+    _finish_x(ax, ax_residual, axis, own_names)
     if len(groups) == 1 and not ax.get_title():
         ax.set_title(energy_label(*edges[groups[0]]), fontsize="medium")
+        update_legend(ax)
     for beyond in hidden:
         mark_hidden(ax, *beyond)
     return ax, ax_residual
 
 
-def _names(profile: Any, other: Any, label: str | None, other_label: str | None) -> list[str]:
-    """Legend entries of two profiles."""
-    folded = ["norm_covariance" in getattr(p, "quantities", {}) for p in (profile, other)]
+def _styles(kwargs: dict[str, Any], group: int, n_others: int) -> list[dict[str, Any]]:
+    """Styles of the profile and of the others: pale, or of their own colours if they are many."""
+    first = series_style(group)
+    base = to_rgb(kwargs.get("color", first["color"]))
+    found = [{"marker": "o", **kwargs, "color": base}]
+    if n_others == 1:
+        pale = tuple(0.45 * part + 0.55 * 0.8 for part in base)
+        found.append({"color": pale, "marker": "s", "markerfacecolor": "white", "zorder": 2.5})
+    elif n_others:
+        found += [{**series_style(group + k), "zorder": 2.5} for k in range(1, n_others + 1)]
+    return found
+
+
+def _has_limits(profile: Any, sed_type: str) -> bool:
+    """Whether a profile has upper limits, so that all that are drawn can show them."""
+    return get_quantity(profile, f"{sed_type}_ul") is not None
+
+
+def _names(profile: Any, others: list[Any], label: str | None, other_label: Any) -> list[str]:
+    """Legend entries of the profiles."""
+    all_of_them = [profile, *others]
+    folded = ["norm_covariance" in getattr(p, "quantities", {}) for p in all_of_them]
     words = ["Forward-folded" if one else "Backward-folded" for one in folded]
-    if other is not None and words[0] == words[1]:
-        words = ["Profile", "Other"]
-    return [label or words[0], other_label or words[1]]
+    if len(set(words)) < len(words):
+        words = ["Profile", "Other"] if len(others) == 1 else ["Profile", *words[1:]]
+    if len(others) > 1:
+        words = [words[0], *(f"Other {k}" for k in range(1, len(others) + 1))]
+    given = [other_label] if isinstance(other_label, str) else list(other_label or [])
+    if given and len(given) != len(others):
+        raise ValueError(f"other_label has {len(given)} entries for {len(others)} other profiles")
+    return [label or words[0], *(given or words[1:])]
 
 
-def _successful(profile: Any, sed_type: str) -> list[Array]:
-    """Values, errors and limits as `fluxes` gives them, NaN where the fit failed."""
-    values, errors, limits = fluxes(profile, sed_type)
+def _successful(profile: Any, sed_type: str, first: Any) -> list[Array]:
+    """Values, errors and limits as `fluxes` gives them, NaN where the fit failed.
+
+    Limits by the rule of the first profile.
+    """
+    threshold = getattr(first, "sqrt_ts_threshold_ul", None)
+    values, errors, limits = fluxes(profile, sed_type, threshold=threshold)
     good = np.asarray(profile.success, dtype=bool)
     return [np.where(good, values, np.nan), errors, np.where(good, limits, np.nan)]
 
@@ -192,7 +255,7 @@ def _matching(other: Any, name: str, profile: Any, sed_type: str) -> list[Array]
             "spectral_model, or draw sed_type='flux'"
         )
     factor = (1 * u.Unit(flux_unit(other, sed_type))).to_value(flux_unit(profile, sed_type))
-    return [factor * part for part in _successful(other, sed_type)]
+    return [factor * part for part in _successful(other, sed_type, profile)]
 
 
 def _check_same_bins(profile: Any, other: Any, name: str) -> None:
@@ -304,11 +367,11 @@ def draw_steps(ax: Any, axis: Any, y: Array, color: Any, label: str, **style: An
     add_obstacles(ax, np.stack([low, high], 1)[shown], np.stack([y, y], 1)[shown])
 
 
-def _finish_points(ax: Any, profile: Any, ylabel: str) -> None:
+def _finish_points(ax: Any, ylabel: str) -> None:
     set_margins(ax, ARROW_POINTS + 6)
     choose_yscale(ax)
     add_zero_line(ax)
-    ax.set_ylabel(ylabel)
+    set_ylabel(ax, ylabel)
     update_legend(ax)
 
 

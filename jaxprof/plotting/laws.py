@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.points import draw_points
-from jaxprof.plotting.style import add_zero_line, choose_yscale, get_axes, unit_label, update_legend
+from jaxprof.plotting.style import add_zero_line, choose_yscale, get_axes, unit_label
 
 Array = NDArray[np.float64]
 

@@ -12,17 +12,19 @@ from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from jaxprof.plotting.points import ARROW_POINTS, SED_TYPES, flux_unit, get_quantity
+from jaxprof.plotting.legend import ARROW_POINTS, update_legend
+from jaxprof.plotting.points import SED_TYPES, drawn_unit, flux_unit, get_quantity
 from jaxprof.plotting.style import (
     add_obstacles,
     add_zero_line,
+    at_energy,
     choose_yscale,
     get_axes,
     quantity_label,
     set_margins,
-    update_legend,
+    set_ylabel,
 )
-from jaxprof.plotting.xaxis import bin_names, finish_xaxis
+from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
 
 
 def plot_ts_profiles(
@@ -34,6 +36,7 @@ def plot_ts_profiles(
     cmap: Any = "Blues",
     vmin: float = -4.0,
     show_names: bool = False,
+    unit: Any = None,
     **kwargs: Any,
 ) -> Any:
     """Draw the likelihood profile of every bin as a density, below any points.
@@ -60,6 +63,8 @@ def plot_ts_profiles(
         Minus the largest difference shown, as in gammapy: -4 for two sigma.
     show_names : bool
         Whether the names of the bins are the tick labels.
+    unit : str or `~astropy.units.Unit`, optional
+        Unit of the flux; by default that of the y axis, if it has one, or of the profile.
     **kwargs
         Passed to `~matplotlib.axes.Axes.pcolormesh`.
 
@@ -96,7 +101,9 @@ def plot_ts_profiles(
         refs = np.broadcast_to(np.ravel(values), refs.shape)
 
     ax = get_axes(ax)
-    axis = profile.axis
+    y_unit = drawn_unit(ax, unit, profile, sed_type)
+    refs = flux_unit(profile, sed_type).to(y_unit) * refs
+    axis = shown_axis(ax, profile.axis)
     # The minimum, where the likelihood is largest, has the strongest colour.
     norm = Normalize(vmin=-kwargs.pop("vmax", 0.0), vmax=-vmin)
     cmap = plt.get_cmap(cmap).reversed()
@@ -117,7 +124,7 @@ def plot_ts_profiles(
     choose_yscale(ax)
     add_zero_line(ax)
     finish_xaxis(ax, axis, names)
-    ax.set_ylabel(quantity_label(sed_type, flux_unit(profile, sed_type)))
+    set_ylabel(ax, quantity_label(sed_type, y_unit, at_energy(sed_type, profile.energy_edges[0])))
     if add_cbar:
         mappable = ScalarMappable(norm, cmap)
         ax.figure.colorbar(mappable, ax=ax, label="Fit statistic above its minimum", pad=0.03)

@@ -113,7 +113,10 @@ def plot_map(
         artist = ax.pcolormesh(x, y, np.ma.array(image, mask=hidden), **kwargs)
     _label_sky(ax)
     if add_cbar:
-        label = "Inside" if is_mask else unit_label(map_.unit) or "Counts"
+        whole = np.all(image[np.isfinite(image)] % 1 == 0)
+        # Whole numbers are counts; others were smoothed, or predicted.
+        plain = "Counts" if whole else "Counts per pixel"
+        label = "Inside" if is_mask else unit_label(map_.unit) or plain
         _add_colorbar(ax, artist, label)
     return ax
 
@@ -259,7 +262,8 @@ class _Beside:
         # tight_layout looks for this on the locator.
         self.get_subplotspec = bar.get_subplotspec
 
-    def __call__(self, _: Any, renderer: Any) -> Bbox:
+    def __call__(self, bar: Any, renderer: Any) -> Bbox:
+        bar.set_box_aspect(None)  # layouts set it anew
         locator = self.ax.get_axes_locator()
         self.ax.apply_aspect(locator(self.ax, renderer) if locator else None)
         box = self.ax.get_position()

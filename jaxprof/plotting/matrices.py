@@ -17,8 +17,11 @@ from jaxprof.plotting.style import axis_label, energy_label, get_axes
 
 Array = NDArray[np.floating[Any]]
 
-#: More numbers than this along an axis would not be readable.
+#: More numbers than this along an axis would not be readable, nor would smaller ones [points].
 MAX_BINS_WITH_NUMBERS = 15
+SMALLEST_NUMBERS = 6.0
+#: Widest bin over the narrowest, above which bins are drawn in one size.
+MOST_UNEVEN = 3.0
 
 
 def plot_correlation(
@@ -33,9 +36,9 @@ def plot_correlation(
 ) -> Any:
     """Draw the correlation of the norms of all bins as a matrix of colours.
 
-    Bins lie at their positions along the profile where they follow each other without gaps,
-    otherwise one after the other with their positions at the ticks. Those without an error, whose
-    correlations are not known, are grey.
+    Bins lie at their positions along the profile where they follow each other without gaps and
+    are about as wide; otherwise one after the other with their positions at the ticks. Those
+    without an error, whose correlations are not known, are grey.
 
     Parameters
     ----------
@@ -50,7 +53,8 @@ def plot_correlation(
     add_cbar : bool
         Whether to add a colour bar.
     annotate : bool, optional
-        Whether to write the numbers into the cells; by default up to 15 bins.
+        Whether to write the numbers into the cells; by default up to 15 bins, where they are
+        readable.
     **kwargs
         Passed to `~matplotlib.axes.Axes.pcolormesh`: `vmin` and `vmax`, -1 and 1 by default, ...
 
@@ -101,7 +105,8 @@ def plot_leakage(
     add_cbar : bool
         Whether to add a colour bar.
     annotate : bool, optional
-        Whether to write the numbers into the cells; by default up to 15 bins.
+        Whether to write the numbers into the cells; by default up to 15 bins, where they are
+        readable.
     **kwargs
         Passed to `~matplotlib.axes.Axes.pcolormesh`: `vmin`, zero by default, `vmax`, ...
 
@@ -169,9 +174,11 @@ def _draw(
     style: dict[str, Any],
 ) -> Any:
     axis, n_bins = profile.axis, len(matrix)
-    found = bin_edges(axis)
-    in_place = found is not None
-    edges: Array = np.arange(n_bins + 1) - 0.5 if found is None else found
+    contiguous = bin_edges(axis)
+    in_place = contiguous is not None and np.ptp(np.log(np.diff(contiguous))) < np.log(MOST_UNEVEN)
+    edges: Array = np.arange(n_bins + 1) - 0.5
+    if in_place and contiguous is not None:
+        edges = contiguous
     figures = plt.get_fignums()
     ax = get_axes(ax)
     if plt.get_fignums() != figures:  # a new one: room for a square
@@ -186,23 +193,35 @@ def _draw(
     ax.set_aspect("equal", adjustable="box")
     ax.set_xlim(edges[0], edges[-1])
     ax.set_ylim(edges[0], edges[-1])
+    width = ax.get_window_extent().width / ax.figure.dpi
+    n_ticks = int(np.clip(1.5 * width, 3, 8))
     for which in (ax.xaxis, ax.yaxis):
         if in_place:
-            which.set_major_locator(MaxNLocator(8, integer=not axis.unit, steps=[1, 2, 2.5, 5, 10]))
+            steps = [1, 2, 2.5, 5, 10]
+            which.set_major_locator(MaxNLocator(n_ticks, integer=not axis.unit, steps=steps))
+        elif contiguous is not None:
+            ticks = np.arange(0, n_bins + 1, -(-n_bins // n_ticks))
+            which.set_ticks(ticks - 0.5, [f"{contiguous[k]:.3g}" for k in ticks])
         else:
-            ticks = np.arange(0, n_bins, -(-n_bins // 8))
+            ticks = np.arange(0, n_bins, -(-n_bins // n_ticks))
             which.set_ticks(ticks, [f"{axis.ref[k]:.3g}" for k in ticks])
-    if annotate if annotate is not None else n_bins <= MAX_BINS_WITH_NUMBERS:
+    size = _number_size(ax, edges)
+    readable = n_bins <= MAX_BINS_WITH_NUMBERS and size >= SMALLEST_NUMBERS
+    if annotate if annotate is not None else readable:
         _write_numbers(ax, mesh, matrix, edges)
     return ax
 
 
-def _write_numbers(ax: Any, mesh: Any, matrix: Array, edges: Array) -> None:
-    """Two digits in every cell, as large as the smallest cell allows."""
+def _number_size(ax: Any, edges: Array) -> float:
+    """Size [points] of the numbers that the smallest cell allows."""
     box = ax.get_window_extent()
     side = min(box.width, box.height) * 72 / ax.figure.dpi
-    cell = side * np.diff(edges).min() / (edges[-1] - edges[0])
-    size = min(cell / 3.7, 10.0)
+    return float(min(side * np.diff(edges).min() / (edges[-1] - edges[0]) / 3.7, 10.0))
+
+
+def _write_numbers(ax: Any, mesh: Any, matrix: Array, edges: Array) -> None:
+    """Two digits in every cell, as large as the smallest cell allows."""
+    size = _number_size(ax, edges)
     middle = 0.5 * (edges[1:] + edges[:-1])
     for (row, column), value in np.ndenumerate(matrix):
         if not np.isfinite(value):

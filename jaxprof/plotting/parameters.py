@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.plotting.forward import draw_steps, shifted
+from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.matrices import check_group
+from jaxprof.plotting.options import ERRORBAR, check_options, series_style
 from jaxprof.plotting.points import draw_points, get_quantity
 from jaxprof.plotting.robust import keep_limits, mark_hidden, ordinary_bins
 from jaxprof.plotting.style import (
@@ -17,7 +19,6 @@ from jaxprof.plotting.style import (
     get_axes,
     set_margins,
     unit_label,
-    update_legend,
 )
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis
 
@@ -82,6 +83,7 @@ def plot_parameter(
     ValueError
         If the parameter was not fitted, there is no such group, or there are no names to show.
     """
+    check_options(kwargs, plot_parameter, also=ERRORBAR)
     names = bin_names(profile, show_names)
     value = get_quantity(profile, parameter)
     error = get_quantity(profile, f"{parameter}_err")
@@ -106,7 +108,7 @@ def plot_parameter(
         if not np.isfinite(data[:, k]).any():
             words = "_nolegend_"
         ordinary = ordinary_bins(data[:, k], both, significant=False)
-        style = {"color": f"C{k}"} | kwargs
+        style = series_style(k) | kwargs
         with keep_limits(ax, data[:, k], both, nothing, ordinary):
             draw_points(ax, x, data[:, k], both, nothing, words, style)
         hidden.append((x[0][~ordinary], data[~ordinary, k], style["color"]))

@@ -12,11 +12,13 @@ from matplotlib.path import Path
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
+from jaxprof.plotting.legend import ARROW_POINTS, AT_THE_EDGE
+from jaxprof.plotting.options import chosen_unit, next_series
 from jaxprof.plotting.style import add_obstacles
 
-SED_TYPES = ("dnde", "flux", "eflux", "e2dnde", "norm")
-#: Length of the arrow of an upper limit.
-ARROW_POINTS = 14.0
+SED_TYPES = ("dnde", "flux", "eflux", "e2dnde", "surface_brightness", "norm")
+#: Legend entry of bins that a joint fit does not describe.
+NOT_DESCRIBED = "Not described by the model"
 # From the limit at the origin one unit down, a shaft and a head.
 _ARROW = Path(
     [(0, 0), (0, -1), (-0.22, -0.62), (0, -1), (0.22, -0.62), (-0.22, -0.62)],
@@ -41,33 +43,26 @@ def draw_points(
     limits: NDArray[np.float64],
     label: str,
     style: dict[str, Any],
+    *,
+    signed: bool = True,
 ) -> None:
     """Draw one series: points, and arrows where there are limits.
 
     `x` is (ref, low, high) and `errors` (negative, positive), each with values on the
     second axis; `limits` is finite where an arrow takes the place of the point. On a logarithmic
     axis, which has no place for them, triangles at its lower end stand for what is not positive.
+    Unless values are `signed`, as norms are, they stand on any axis for limits that are not
+    positive, which are none on a flux; the legend says so.
     """
-    style = normalize_kwargs(style, Line2D)
-    if "fmt" not in style:
-        style.setdefault("marker", "o")
-        style.setdefault("linestyle", "none")
-    style.setdefault("markersize", 4)
-    style.setdefault("elinewidth", 1.3)
-    style.setdefault("zorder", 3)
-    color = style.get("color")
-    if color is None:
-        # The next colour of the cycle, known before any artist, for points and arrows.
-        fmt = style.get("fmt", "")
-        (probe,) = ax.plot([], [], "" if fmt == "none" else fmt)
+    style = _complete(ax, style)
+    color, is_limit = style["color"] if "color" in style else None, np.isfinite(limits)
+    if color is None:  # the format has one
+        (probe,) = ax.plot([], [], style["fmt"])
         color = probe.get_color()
         probe.remove()
-        if fmt in ("", "none"):  # others may hold a colour, and two are one too many
-            style["color"] = color
     ref, low, high = x
     # Failed bins at the ends are part of the axis too.
     ax.update_datalim([(low.min(), 0.0), (high.max(), 0.0)], updatey=False)
-    is_limit = np.isfinite(limits)
     point = np.isfinite(y) & ~is_limit
     bars = np.stack([ref - low, high - ref])
     errors = np.where(np.isfinite(errors), np.maximum(errors, 0.0), 0.0)
@@ -78,29 +73,67 @@ def draw_points(
     add_obstacles(ax, np.stack([low, high], 1)[point], np.stack([y, y], 1)[point])
     vertical = np.stack([y - errors[0], y + errors[1]], 1)
     add_obstacles(ax, np.stack([ref, ref], 1)[point], vertical[point])
-    if is_limit.any():
-        z, alpha = style["zorder"], style.get("alpha")
-        at, top = ref[is_limit], limits[is_limit]
-        width = style["elinewidth"]
-        ax.errorbar(
-            at, top, xerr=bars[:, is_limit], fmt="none", ecolor=color, elinewidth=width,
-            zorder=z, alpha=alpha, label="_nolegend_",
-        )  # fmt: skip
-        # In points, not in units of the data, so that it looks the same on any scale.
-        ax.plot(
-            at, top, linestyle="none", marker=_ARROW, markersize=2 * ARROW_POINTS, color=color,
-            markeredgewidth=width, zorder=z, alpha=alpha, gid="upper-limits", label="_nolegend_",
-        )  # fmt: skip
-        ends = np.stack([low, high], 1)[is_limit]
-        add_obstacles(ax, ends, np.stack([top, top], 1))
+    beyond = is_limit & (limits <= 0) & (not signed)
+    if beyond.any():
+        _mark_at_edge(ax, ref[beyond], color, style)
+    shown = is_limit & ~beyond
+    if shown.any():
+        _draw_arrows(ax, x[:, shown], limits[shown], color, style)
     drawn = np.where(is_limit, limits, y)
-    _mark_not_positive(ax, ref[drawn <= 0], color, style["zorder"])
+    _mark_not_positive(ax, ref[(drawn <= 0) & ~beyond], color, style["zorder"])
     positive = drawn[drawn > 0]
     if positive.size and positive.max() < 1.001 * positive.min():
         # Values that rounding alone tells apart leave no room between the ends of a log axis.
         room = [(low.min(), positive.min() / 1.2), (high.max(), positive.max() * 1.2)]
         ax.update_datalim(room)
         ax.autoscale_view()
+
+
+def _complete(ax: Any, style: dict[str, Any]) -> dict[str, Any]:
+    """The style of a series, with its colour and marker in these axes where none is given."""
+    style = normalize_kwargs(style, Line2D)
+    series = next_series(ax)
+    fmt = style.get("fmt")
+    if fmt is None:
+        if "marker" in style:
+            series.pop("markerfacecolor", None)
+        style = series | {"linestyle": "none"} | style
+    elif fmt in ("", "none"):
+        style.setdefault("color", series["color"])
+    style.setdefault("markersize", 4 if style.get("marker") != "^" else 4.5)
+    style.setdefault("elinewidth", 1.3)
+    style.setdefault("zorder", 3)
+    return style
+
+
+def _draw_arrows(
+    ax: Any, x: NDArray[np.float64], top: NDArray[np.float64], color: Any, style: dict[str, Any]
+) -> None:
+    """Arrows that hang from upper limits, with bars as wide as the bins."""
+    at, low, high = x
+    z, alpha, width = style["zorder"], style.get("alpha"), style["elinewidth"]
+    ax.errorbar(
+        at, top, xerr=np.stack([at - low, high - at]), fmt="none", ecolor=color, elinewidth=width,
+        zorder=z, alpha=alpha, label="_nolegend_",
+    )  # fmt: skip
+    # In points, not in units of the data, so that it looks the same on any scale.
+    ax.plot(
+        at, top, linestyle="none", marker=_ARROW, markersize=2 * ARROW_POINTS, color=color,
+        markeredgewidth=width, zorder=z, alpha=alpha, gid="upper-limits", label="_nolegend_",
+    )  # fmt: skip
+    add_obstacles(ax, np.stack([low, high], 1), np.stack([top, top], 1))
+
+
+def _mark_at_edge(ax: Any, x: NDArray[np.float64], color: Any, style: dict[str, Any]) -> None:
+    """Open triangles at the lower edge: limits that no flux axis has a place for."""
+    known = any(line.get_label() == AT_THE_EDGE for line in ax.lines)
+    transform = blended_transform_factory(ax.transData, ax.transAxes)
+    ax.plot(
+        x, np.full(x.size, 0.025), linestyle="none", marker="v", markersize=6, color=color,
+        markerfacecolor="w", markeredgewidth=1.2, transform=transform, zorder=style["zorder"],
+        gid="limit-not-positive", label="_nolegend_" if known else AT_THE_EDGE, scalex=False,
+        scaley=False,
+    )  # fmt: skip
 
 
 def _mark_not_positive(ax: Any, x: NDArray[np.float64], color: Any, zorder: float) -> None:
@@ -127,17 +160,40 @@ def _mark_not_positive(ax: Any, x: NDArray[np.float64], color: Any, zorder: floa
         )
 
 
-def fluxes(profile: Any, sed_type: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Values (B, G), errors (2, B, G) and upper limits (B, G), NaN where it is a point."""
+def mark_misfit(ax: Any, axis: Any, profile: Any) -> None:
+    """Crosses at the upper edge for bins that the model of a joint fit does not describe."""
+    misfit = get_quantity(profile, "misfit")
+    if misfit is None or not np.any(misfit):
+        return
+    at = np.asarray(axis.ref, dtype=float)[np.any(np.asarray(misfit, bool), axis=1)]
+    known = any(line.get_label() == NOT_DESCRIBED for line in ax.lines)
+    transform = blended_transform_factory(ax.transData, ax.transAxes)
+    ax.plot(
+        at, np.full(at.size, 0.97), linestyle="none", marker="x", markersize=5, color="0.3",
+        transform=transform, zorder=4, gid="misfit", scalex=False, scaley=False,
+        label="_nolegend_" if known else NOT_DESCRIBED,
+    )  # fmt: skip
+
+
+def fluxes(
+    profile: Any, sed_type: str, unit: Any = None, threshold: float | None = None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Values (B, G), errors (2, B, G) and upper limits (B, G), NaN where it is a point.
+
+    In `unit`, by default that of the profile. With a `threshold` limits stand where ``sqrt_ts`` is
+    below it, whatever the profile's own is.
+    """
     if sed_type not in SED_TYPES:
         raise ValueError(f"sed_type must be one of {', '.join(SED_TYPES)}; got {sed_type!r}")
-    unit = flux_unit(profile, sed_type)
+    own = flux_unit(profile, sed_type)
+    factor = 1.0 if unit is None else own.to(unit)
 
     def array(name: str) -> NDArray[np.float64] | None:
         value = get_quantity(profile, f"{sed_type}{name}")
         if value is None:
             return None
-        return np.asarray(value.to_value(unit) if hasattr(value, "unit") else value, dtype=float)
+        data = value.to_value(own) if hasattr(value, "unit") else value
+        return factor * np.asarray(data, dtype=float)
 
     values = array("")
     if values is None:
@@ -151,6 +207,9 @@ def fluxes(profile: Any, sed_type: str) -> tuple[NDArray[Any], NDArray[Any], NDA
         sides.append(symmetric if side is None else np.where(np.isfinite(side), side, symmetric))
     limits = array("_ul")
     is_ul = get_quantity(profile, "is_ul")
+    if threshold is not None and "is_ul" not in getattr(profile, "quantities", {}):
+        sqrt_ts = get_quantity(profile, "sqrt_ts")
+        is_ul = is_ul if sqrt_ts is None else np.asarray(sqrt_ts) < threshold
     if limits is None or is_ul is None:
         limits = nan
     else:
@@ -161,8 +220,9 @@ def fluxes(profile: Any, sed_type: str) -> tuple[NDArray[Any], NDArray[Any], NDA
 def get_quantity(profile: Any, name: str) -> Any:
     """Quantity of a profile; None if it has none of that name."""
     try:
-        return getattr(profile, name)
-    except (AttributeError, KeyError):
+        value = getattr(profile, name)
+        return value() if callable(value) else value
+    except (AttributeError, KeyError, ValueError):
         return None
 
 
@@ -170,4 +230,9 @@ def flux_unit(profile: Any, name: str) -> Any:
     """Unit of a flux of a profile; none for the norm, unless it is a ratio."""
     if name == "norm":
         return u.Unit(getattr(profile, "norm_unit", ""))
-    return getattr(getattr(profile, name), "unit", u.dimensionless_unscaled)
+    return getattr(get_quantity(profile, name), "unit", u.dimensionless_unscaled)
+
+
+def drawn_unit(ax: Any, unit: Any, profile: Any, sed_type: str) -> Any:
+    """Unit to draw a flux in; see `jaxprof.plotting.options.chosen_unit`."""
+    return chosen_unit(ax.yaxis, unit, flux_unit(profile, sed_type), sed_type)

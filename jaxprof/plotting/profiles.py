@@ -1,4 +1,4 @@
-"""Figures of maps, regions and flux profiles.
+"""Figures of flux profiles: points along the profile, or spectra of its bins.
 
 Every function draws into `ax`, or into the current axes if these are empty, or into a new
 figure, and returns the axes. Limits are left to matplotlib's autoscaling, with margins that
@@ -12,13 +12,18 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from astropy import units as u
+from matplotlib import pyplot as plt
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from numpy.typing import NDArray
 
-from jaxprof.plotting.points import ARROW_POINTS, draw_points, flux_unit, fluxes, get_quantity
+from jaxprof.plotting.legend import ARROW_POINTS, update_legend
+from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit, keep_unit
+from jaxprof.plotting.points import draw_points, flux_unit, fluxes, mark_misfit
 from jaxprof.plotting.style import (
-    QUANTITY_NAMES,
     add_zero_line,
+    at_energy,
     axis_label,
     bin_label,
     choose_yscale,
@@ -26,19 +31,13 @@ from jaxprof.plotting.style import (
     get_axes,
     quantity_label,
     set_margins,
-    update_legend,
+    set_ylabel,
 )
-from jaxprof.plotting.xaxis import bin_names, finish_xaxis
-from jaxprof.profile.quantities import MATRICES, NEEDED, PER_BIN, PER_DATASET, SCANS
-from jaxprof.profile.quantities import unit as unit_of
+from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
+from jaxprof.sky.regions import AXES
 
 _MAX_BINS_IN_LEGEND = 10
-#: What to use for quantities that are no points.
-_OTHER_FIGURES = {
-    **dict.fromkeys((*SCANS, "ts_scan"), "plot_ts_profiles() for likelihood scans"),
-    **dict.fromkeys((*MATRICES, *NEEDED), "plot_correlation()"),
-    **dict.fromkeys(("response", "leakage"), "plot_leakage()"),
-}
+Array = NDArray[np.float64]
 
 
 def plot_profile(
@@ -49,212 +48,199 @@ def plot_profile(
     axis_name: str | None = None,
     label: str | Sequence[str] | None = None,
     show_names: bool = False,
+    unit: Any = None,
+    energy_power: float = 0,
+    offset: float = 0.0,
+    groups: str = "together",
     **kwargs: Any,
 ) -> Any:
     """Draw the points of a flux profile.
 
     Points have vertical error bars (asymmetric ones where the profile has them) and
     horizontal bars as wide as their bins. Where ``profile.is_ul`` an arrow that hangs from
-    the upper limit takes the place of the point. Failed bins are left out. The y axis is
+    the upper limit takes the place of the point; limits on a flux that are not positive are open
+    triangles at the lower edge. Failed bins are left out. The y axis is
     linear if anything shown is zero or negative or all is within two decades, logarithmic
-    otherwise.
+    otherwise. Series have colours and markers that are told apart in grey, too.
 
     Parameters
     ----------
     profile : FluxProfile
         Quantities of shape (bins, groups).
     ax : `~matplotlib.axes.Axes`, optional
-        Where to draw.
-    sed_type : {"dnde", "flux", "eflux", "e2dnde", "norm"}
+        Where to draw; with ``groups="panels"`` one for each group.
+    sed_type : {"dnde", "flux", "eflux", "e2dnde", "surface_brightness", "norm"}
         Which flux.
     axis_name : str, optional
-        The profile's own axis ("projected-distance" or "region-index", the default) with a
-        colour per energy group, or "energy" with a spectrum per bin.
+        "energy" for a spectrum per bin; otherwise what the bins lie along, with a series per energy
+        group: the profile's own axis (the default), "longitude", "latitude", "path" or
+        "region-index", see `FluxProfile.with_axis`.
     label : str or sequence of str, optional
-        Legend entry, or one per energy group (per bin for "energy"). Default: the ranges.
+        Legend entry, or one per energy group (per bin for "energy"). Default: the ranges, with the
+        energy that a differential flux is given at.
     show_names : bool
         Whether to show the names of the bins: as tick labels, rotated and small enough not to
         overlap, or in the legend of spectra.
+    unit : str or `~astropy.units.Unit`, optional
+        Unit of the flux; by default that of the y axis, if it has one (``ax.yaxis.set_units``),
+        or that of the profile.
+    energy_power : float
+        Power of the energy (the mean of each group's edges, geometric) to multiply the flux by.
+    offset : float
+        Distance between series along the profile, in widths of the bins; a single series is
+        shifted by it.
+    groups : {"together", "panels"}
+        Whether all energy groups share the axes, or have a panel each in a new figure.
     **kwargs
         Passed to `~matplotlib.axes.Axes.errorbar`: `color`, `marker`, `markersize`, ...
 
     Returns
     -------
     ax : `~matplotlib.axes.Axes`
-        The axes.
+        The axes; with panels an array of them.
 
     Raises
     ------
     ValueError
-        If `sed_type` or `axis_name` is unknown, the labels are too few or too many, or the profile
-        has no names to show.
+        If `sed_type`, `axis_name` or `unit` is unknown, the labels are too few or too many, or the
+        profile has no names to show.
+    TypeError
+        For an option that is not known.
     """
+    check_options(kwargs, plot_profile, also=ERRORBAR)
+    own = profile.axis.name
+    by_energy = axis_name == "energy"
+    # "projected-distance" stands for the axis along the profile also where that is an index.
+    if axis_name not in (None, "projected-distance", own, "energy"):
+        if axis_name not in AXES:
+            valid = ", ".join(map(repr, dict.fromkeys((own, "energy", *AXES))))
+            raise ValueError(f"axis_name is {axis_name!r}; valid are {valid}")
+        profile = profile.with_axis(axis_name)
+    options = {"sed_type": sed_type, "unit": unit, "energy_power": energy_power, "offset": offset}
+    if groups == "panels":
+        if by_energy:
+            raise ValueError("groups='panels' has panels of energies: give another axis_name")
+        return _panels(profile, ax, label, {**options, "show_names": show_names, **kwargs})
+    if groups != "together":
+        raise ValueError(f"groups is {groups!r}; valid are 'together' and 'panels'")
     names = bin_names(profile, show_names)
+    ax = get_axes(ax)
+    y_unit, scale = _scale(profile, ax, sed_type, unit, energy_power)
     values, errors, limits = fluxes(profile, sed_type)
-    name = _axis_name(profile, axis_name)
-    axis, edges = profile.axis, np.asarray(profile.energy_edges, dtype=float)
-    n_bins, n_groups = values.shape
-    by_energy = name == "energy"
-    if by_energy:
-        unit, scale = ("TeV", 1.0) if edges.max() >= 1 else ("GeV", 1e3)
-        low, high = scale * edges.T
-        ref, n_series = np.sqrt(low * high), n_bins
-        ranges = names or [bin_label(axis, k) for k in range(n_bins)]
-    else:
-        ref, low, high = (np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max))
-        n_series = n_groups
-        ranges = [energy_label(*pair) for pair in edges]
+    values, errors, limits = (scale * part for part in (values, errors, limits))
+    edges = np.asarray(profile.energy_edges, dtype=float)
+    axis = shown_axis(ax, profile.axis)
+    x, ranges, x_label = _positions(ax, axis, edges, by_energy, names)
+    if not by_energy:
+        ranges = [
+            _with_energy(text, sed_type, pair) for text, pair in zip(ranges, edges, strict=True)
+        ]
         values, errors, limits = values.T, errors.swapaxes(1, 2), limits.T
-
+    n_series = len(values)
     # A legend of fifty bins would leave no room for the points: a colour bar instead.
     many = by_energy and n_series > _MAX_BINS_IN_LEGEND and label is None
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.95, n_series)) if many else None
-    labels = ["_nolegend_"] * n_series if many else _labels(label, ranges)
-    ax = get_axes(ax)
+    labels = ["_nolegend_"] * n_series if many else series_labels(label, ranges)
     for k in range(n_series):
         style = dict(kwargs)
         if colors is not None:
-            style.setdefault("color", colors[k])
-        x = np.stack([ref, low, high])
-        draw_points(ax, x, values[k], errors[:, k], limits[k], labels[k], style)
+            style = {"color": colors[k], "marker": "o"} | style
+        at = x.copy()
+        shift = offset * (k - 0.5 * (n_series - 1) if n_series > 1 else 1.0)
+        at[0] += 0 if by_energy else shift * (x[2] - x[1])
+        own_errors = errors[:, k]
+        draw_points(
+            ax, at, values[k], own_errors, limits[k], labels[k], style, signed=sed_type == "norm"
+        )
     set_margins(ax, ARROW_POINTS + 6)
     if by_energy:
         ax.set_xscale("log")
-        ax.set_xlabel(f"Energy [{unit}]")
+        ax.set_xlabel(x_label)
     else:
         finish_xaxis(ax, axis, names)
     choose_yscale(ax)
     add_zero_line(ax)
-    ax.set_ylabel(quantity_label(sed_type, flux_unit(profile, sed_type)))
+    single = not by_energy and len(edges) == 1
+    at_text = at_energy(sed_type, edges[0]) if single else ""
+    set_ylabel(ax, quantity_label(sed_type, y_unit, at_text, energy_power))
+    keep_unit(ax.yaxis, y_unit)
+    if not by_energy:
+        mark_misfit(ax, axis, profile)
     if many and "color" not in kwargs:
-        norm = Normalize(float(axis.ref[0]), float(axis.ref[-1]) + 0.05 * float(np.ptp(axis.ref)))
-        bar = ax.figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label=axis_label(axis))
-        bar.ax.set_ylim(float(axis.ref[0]), float(axis.ref[-1]))
+        _add_bin_colors(ax, axis)
     update_legend(ax)
     return ax
 
 
-def plot_quantity(
-    profile: Any,
-    name: str,
-    *,
-    ax: Any = None,
-    label: str | Sequence[str] | None = None,
-    per_dataset: bool = False,
-    show_names: bool = False,
-    **kwargs: Any,
-) -> Any:
-    """Draw any quantity of a profile, as points with horizontal bars as wide as the bins.
+def _scale(
+    profile: Any, ax: Any, sed_type: str, unit: Any, power: float
+) -> tuple[u.UnitBase, Array]:
+    """Unit to draw in, and what fluxes in the profile's unit are multiplied by, (G,)."""
+    energy = np.sqrt(np.prod(np.asarray(profile.energy_edges, dtype=float), axis=1))
+    if not (np.isscalar(power) and np.isfinite(power)):
+        raise ValueError(f"energy_power must be a number, got {power!r}")
+    own = flux_unit(profile, sed_type) * u.TeV**power
+    found = chosen_unit(ax.yaxis, unit, own, sed_type)
+    return found, own.to(found) * energy**power
 
-    Parameters
-    ----------
-    profile : FluxProfile
-        Quantities of shape (bins,), (bins, groups) or (bins, groups, datasets).
-    name : str
-        Quantity: "npred", "counts", "ts", "sqrt_ts", "coverage", "norm_err", ...
-    ax : `~matplotlib.axes.Axes`, optional
-        Where to draw. The legend follows when more is drawn into the same axes.
-    label : str or sequence of str, optional
-        Legend entry, or one per line drawn. Default: the name of the quantity, and the
-        energies and the dataset where there are several.
-    per_dataset : bool
-        Whether to draw every dataset; their sum by default.
-    show_names : bool
-        Whether the names of the bins are the tick labels.
-    **kwargs
-        Passed to `~matplotlib.axes.Axes.errorbar`: `color`, `marker`, `markersize`, ...
 
-    Returns
-    -------
-    ax : `~matplotlib.axes.Axes`
-        The axes.
+def _positions(
+    ax: Any, axis: Any, edges: Array, by_energy: bool, names: list[str] | None
+) -> tuple[Array, list[str], str]:
+    """Reference, lower and upper ends (3, n), a range for each series, and the label of x."""
+    if not by_energy:
+        x = np.stack([np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max)])
+        return x, [energy_label(*pair) for pair in edges], ""
+    own = "TeV" if edges.max() >= 1 else "GeV"
+    given = ax.xaxis.get_units()
+    unit = own if given is None else chosen_unit(ax.xaxis, None, "TeV", "energy").to_string()
+    low, high = u.TeV.to(unit) * edges.T
+    ranges = names or [bin_label(axis, k) for k in range(len(axis.ref))]
+    return np.stack([np.sqrt(low * high), low, high]), ranges, f"Energy [{unit}]"
 
-    Raises
-    ------
-    ValueError
-        If the profile lacks the quantity or the names to show, or the quantity is no value per bin
-        and group but a matrix or a likelihood scan, which have figures of their own.
-    """
-    names = bin_names(profile, show_names)
-    value = get_quantity(profile, name)
-    if value is None:
-        known = ", ".join(profile.available_quantities)
-        raise ValueError(f"name is {name!r}, which this profile does not have; it has {known}")
-    data = np.asarray(getattr(value, "value", value))
-    if data.dtype.kind not in "iufb":
-        raise ValueError(f"{name!r} is text; show_names=True makes it the labels of the ticks")
-    data = data.astype(float)
+
+def _with_energy(text: str, sed_type: str, edges: Array) -> str:
+    at = at_energy(sed_type, edges)
+    return f"{text}, at {at}" if at else text
+
+
+def _panels(profile: Any, axes: Any, label: Any, options: dict[str, Any]) -> Any:
+    """A panel for each energy group, one below the other."""
     edges = np.asarray(profile.energy_edges, dtype=float)
-    n_bins, n_groups = len(profile.axis.ref), len(edges)
-    # Shapes alone do not tell: a matrix may have as many bins as there are groups or datasets.
-    has_datasets = name in PER_DATASET or name.startswith("npred_excess")
-    n_axes = (1,) if name in PER_BIN else (2, 3) if has_datasets else (2,)
-    if data.ndim not in n_axes or len(data) != n_bins:
-        raise ValueError(
-            f"{name!r} has the shape {data.shape}, not a value per bin and energy group; "
-            f"use {_OTHER_FIGURES.get(name, 'a quantity that has one, such as npred')}"
-        )
-    if data.ndim == 1:
-        data = data[:, np.newaxis]
-    words = QUANTITY_NAMES.get(name, quantity_label(name))
-    energies = [energy_label(*pair) for pair in edges]
-    if data.shape[1] != n_groups:  # the same for all energies
-        energies = [""] * data.shape[1]
-    parts = [energies if len(energies) > 1 else [""]]
-    if data.ndim == 3:
-        if per_dataset:
-            datasets = list(getattr(profile, "dataset_names", ()))
-            parts.append(datasets or [f"dataset {k}" for k in range(data.shape[2])])
-            data = data.reshape(n_bins, -1)
-        else:
-            data = data.sum(axis=2)
-    combined = [""]
-    for part in parts:
-        combined = [", ".join(filter(None, (a, b))) for a in combined for b in part]
-    defaults = [", ".join(filter(None, (words, item))) for item in combined]
-    labels = defaults if label is None else _labels(label, combined)
-
-    ax = get_axes(ax)
-    axis = profile.axis
-    x = np.stack([np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max)])
-    for k, text in enumerate(labels):
-        none = np.full(n_bins, np.nan)
-        draw_points(ax, x, data[:, k], np.stack([none, none]), none, text, dict(kwargs))
-    set_margins(ax)
-    finish_xaxis(ax, axis, names)
-    add_zero_line(ax)
-    own_unit = getattr(value, "unit", None) or unit_of(name, getattr(profile, "norm_unit", ""))
-    _join_ylabel(ax, quantity_label(name, own_unit))
-    update_legend(ax)
-    return ax
+    n = len(edges)
+    if axes is None:
+        figure = plt.figure(figsize=(6.4, 1.1 + 2.0 * n), layout="constrained")
+        axes = figure.subplots(n, sharex=True, squeeze=False)[:, 0]
+    axes = np.atleast_1d(np.asarray(axes, dtype=object))
+    if axes.shape != (n,):
+        raise ValueError(f"ax has {axes.size} axes; groups='panels' needs {n}, one a group")
+    labels = [label] * n if label is None or isinstance(label, str) else list(label)
+    for k, own in enumerate(axes):
+        part = profile.slice_by_idx({"energy": [k]})
+        plot_profile(part, ax=own, label=labels[k] or "_nolegend_", **options)
+        own.set_title(energy_label(*edges[k]), fontsize="medium", loc="left")
+        if k < n - 1 and own.get_shared_x_axes().joined(own, axes[-1]):
+            own.set_xlabel("")
+    return axes
 
 
-def _axis_name(profile: Any, name: str | None) -> str:
-    own = profile.axis.name
-    # "projected-distance" stands for the axis along the profile also where that is an index.
-    if name is None or name in (own, "projected-distance"):
-        return own
-    if name != "energy":
-        raise ValueError(f"axis_name must be {own!r} or 'energy', got {name!r}")
-    return name
+def _add_bin_colors(ax: Any, axis: Any) -> None:
+    """A colour bar that tells the bins of spectra apart."""
+    low, high = float(np.min(axis.ref)), float(np.max(axis.ref))
+    colors = mpl.colormaps["viridis"]
+    colors = colors if axis.ref[-1] >= axis.ref[0] else colors.reversed()
+    norm = Normalize(low, high + 0.05 * (high - low))
+    bar = ax.figure.colorbar(ScalarMappable(norm, colors), ax=ax, label=axis_label(axis))
+    bar.ax.set_ylim(low, high)
 
 
-def _labels(label: str | Sequence[str] | None, ranges: list[str]) -> list[str]:
+def series_labels(label: str | Sequence[str] | None, ranges: list[str]) -> list[str]:
     """One legend entry per series."""
     if label is None:
         return ranges
     if isinstance(label, str):
-        return [label] if len(ranges) == 1 else [f"{label}, {text}" for text in ranges]
+        hidden = label.startswith("_")
+        return [label if hidden or len(ranges) == 1 else f"{label}, {text}" for text in ranges]
     if len(label) != len(ranges):
         raise ValueError(f"label has {len(label)} entries for {len(ranges)} series")
     return [str(text) for text in label]
-
-
-def _join_ylabel(ax: Any, label: str) -> None:
-    """Set the label of the y axis, or the common name when another quantity is there."""
-    present = ax.get_ylabel()
-    counts = {QUANTITY_NAMES[k] for k in ("counts", "npred", "npred_excess", "npred_background")}
-    if not present:
-        ax.set_ylabel(label)
-    elif present != label and {present, label} <= counts:
-        ax.set_ylabel("Counts")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from astropy import units as u
 
-from jaxprof.plotting.style import get_axes, quantity_label, unit_label, update_legend
+from jaxprof.plotting.legend import update_legend
+from jaxprof.plotting.style import get_axes, quantity_label, unit_label
 
 POWERS = {"dnde": 0, "e2dnde": 2}
 

@@ -9,7 +9,6 @@ import numpy as np
 from astropy import units as u
 from astropy.visualization.wcsaxes import WCSAxes
 from matplotlib import pyplot as plt
-from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ QUANTITY_NAMES = {
     "e2dnde": r"$E^2\,\mathrm{d}N/\mathrm{d}E$",
     "flux": "Flux",
     "eflux": "Energy flux",
+    "surface_brightness": "Surface brightness",
     "counts": "Counts",
     "npred": "Predicted counts",
     "npred_excess": "Predicted excess counts",
@@ -76,7 +76,7 @@ def unit_label(unit: Any) -> str:
     return rf"$\mathrm{{{joined}}}$" if words else ""
 
 
-def quantity_label(name: str, unit: Any = "") -> str:
+def quantity_label(name: str, unit: Any = "", at: str = "", power: float = 0) -> str:
     """Label of a quantity's axis.
 
     Parameters
@@ -85,6 +85,10 @@ def quantity_label(name: str, unit: Any = "") -> str:
         Name as on the profile, such as "npred" or "flux_ul". Unknown names stay.
     unit : str or `~astropy.units.Unit`
         Unit, in brackets behind the name.
+    at : str
+        Energy that it is given at.
+    power : float
+        Power of the energy that it is multiplied by.
 
     Returns
     -------
@@ -98,14 +102,25 @@ def quantity_label(name: str, unit: Any = "") -> str:
         words = f"{QUANTITY_NAMES[stem]} {_SUFFIXES[suffix]}"
     else:
         words = name.replace("_", " ").capitalize()
+    if power:
+        words = rf"$E^{{{power:g}}}\,${words}" if power != 1 else rf"$E\,${words}"
+    words = f"{words} at {at}" if at else words
     text = unit_label(unit)
     return f"{words} [{text}]" if text else words
 
 
 def axis_label(axis: Any) -> str:
     """Label of the axis of a profile: "Projected distance [deg]" or "Region index"."""
-    words = str(axis.name).replace("-", " ").capitalize()
+    words = str(axis.name).replace("-", " ")
+    words = words[:1].upper() + words[1:]
     return f"{words} [{axis.unit}]" if axis.unit else words
+
+
+def at_energy(name: str, edges: Any) -> str:
+    """Energy that a differential flux of a group is given at, "29.1 GeV"; "" for other fluxes."""
+    if name not in ("dnde", "e2dnde"):
+        return ""
+    return " ".join(_energy_text(float(np.sqrt(edges[0] * edges[1]))))
 
 
 def _energy_text(energy: float) -> tuple[str, str]:
@@ -169,6 +184,13 @@ def set_margins(ax: Axes, points_below: float = 0.0) -> None:
     ax.margins(x=0.025, y=max(0.06, fraction / (1 - 2 * fraction)))
 
 
+def set_ylabel(ax: Axes, label: str) -> None:
+    """Label the y axis, the unit in a second line where the axis is shorter than the label."""
+    text = ax.set_ylabel(label)
+    if text.get_window_extent().height > 1.05 * ax.get_window_extent().height:
+        ax.set_ylabel(label.replace(" [", "\n[", 1))
+
+
 def choose_yscale(ax: Axes) -> None:
     """Linear y axis where there is anything at or below zero or less than two decades, else log.
 
@@ -223,41 +245,3 @@ def add_obstacles(ax: Axes, x: NDArray[Any], y: NDArray[Any]) -> None:
         linestyle="none", gid="obstacles", label="_nolegend_",
     )  # fmt: skip
     ax.add_line(line)
-
-
-def update_legend(ax: Axes) -> None:
-    """Draw the legend of everything with a label, at the best place and off the data.
-
-    Where no place is free, the y axis grows at the top. A place that the user chose in
-    ``rcParams["legend.loc"]`` is kept.
-    """
-    handles, labels = ax.get_legend_handles_labels()
-    if not handles:
-        return
-    n = len(labels)
-    style: dict[str, Any] = {"fontsize": "small"} if n > 4 else {}
-    # The search of the best place takes 60 ms for 30 000 points; but by default, which is the same,
-    # matplotlib warns that it is slow wherever the machine was busy for a second.
-    style["loc"] = rcParams["legend.loc"]
-    legend = ax.legend(handles, labels, ncols=1 + n // 9, framealpha=0.85, **style)
-    for _ in range(3):
-        ax.get_ylim()  # carries out a pending autoscale, which the transform does not
-        ax.get_xlim()
-        box = legend.get_window_extent().padded(3)
-        hit = sum(
-            box.count_contains(ax.transData.transform(line.get_xydata()))
-            for line in ax.lines
-            if line.get_gid() == "obstacles"
-        )
-        if not hit or not ax.get_autoscaley_on():
-            return
-        # As part of the data limits the room survives a change of scale or size.
-        (x0, _), (_, y1) = ax.dataLim.get_points()
-        share = box.height / ax.get_window_extent().height
-        transform = ax.yaxis.get_transform()
-        bottom, top = transform.transform(np.array(ax.get_ylim()))
-        above = float(transform.inverted().transform(
-            np.array([transform.transform(np.array([y1]))[0] + 0.6 * share * (top - bottom)])
-        )[0])  # fmt: skip
-        ax.update_datalim([(x0, above)])
-        ax.autoscale_view(scalex=False)

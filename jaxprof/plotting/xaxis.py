@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from astropy.units import Unit
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from jaxprof.plotting.options import chosen_unit, keep_unit
 from jaxprof.plotting.points import get_quantity
 from jaxprof.plotting.style import axis_label
 
 _SMALLEST = 3.5  # points; names that would have to be smaller are left out
 _LINE = 1.15  # height of a line of text over its size
 _SLANT = 45.0  # deg
+_LEFTWARDS = ("longitude", "right ascension")  # east is on the left of the sky
 
 
 def bin_names(profile: Any, show_names: bool) -> list[str] | None:
@@ -35,6 +38,12 @@ def bin_names(profile: Any, show_names: bool) -> list[str] | None:
     return [str(name) for name in names]
 
 
+def shown_axis(ax: Any, axis: Any) -> Any:
+    """The axis of a profile in the unit that the horizontal axis has, if it has one."""
+    wanted = chosen_unit(ax.xaxis, None, axis.unit, f"the axis {axis.name!r}") if axis.unit else ""
+    return axis.to(wanted) if wanted and wanted != axis.unit else axis
+
+
 def finish_xaxis(ax: Any, axis: Any, names: list[str] | None = None) -> None:
     """Label the horizontal axis, and its ticks with whole numbers or names.
 
@@ -48,6 +57,12 @@ def finish_xaxis(ax: Any, axis: Any, names: list[str] | None = None) -> None:
         Names of its bins.
     """
     ax.set_xlabel(axis_label(axis))
+    if axis.unit:
+        keep_unit(ax.xaxis, Unit(axis.unit))
+    if getattr(axis, "interp", "lin") == "log":
+        ax.set_xscale("log")
+    if any(word in axis.name for word in _LEFTWARDS) and not ax.xaxis_inverted():
+        ax.invert_xaxis()
     if names is not None:
         if not axis.unit:
             ax.set_xlabel("")  # an index says nothing beside the names

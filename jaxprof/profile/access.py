@@ -12,6 +12,33 @@ from jaxprof.profile import quantities as quantities_
 from jaxprof.profile.quantities import Array
 
 
+class StatusArray(np.ndarray):
+    """Statuses of fits as integers, which are printed as words.
+
+    They compare with `~jaxprof.likelihood.data.Status` and integers; ``labels`` are the words.
+    """
+
+    @property
+    def labels(self) -> Array:
+        """The words, an array of text."""
+        words = np.array([status.label for status in Status])
+        return np.asarray(words[np.asarray(self)])
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        plain = [np.asarray(x) if isinstance(x, StatusArray) else x for x in inputs]
+        return getattr(ufunc, method)(*plain, **kwargs)
+
+    def __str__(self) -> str:
+        if self.ndim == 0 or self.dtype.kind not in "iu":
+            return str(np.asarray(self))
+        return np.array2string(self.labels, formatter={"all": str})
+
+    def __repr__(self) -> str:
+        if self.ndim == 0 or self.dtype.kind not in "iu":
+            return repr(np.asarray(self))
+        return f"StatusArray({self})"
+
+
 class ProfileQuantity:
     """One quantity of a profile, as ``profile["npred"]`` gives it.
 
@@ -89,7 +116,7 @@ class QuantityAccess:
     @property
     def available_quantities(self) -> list[str]:
         """Names of all quantities that this profile has, given and derived."""
-        return quantities_.names(self.quantities)
+        return quantities_.names(self.quantities, self.reference)
 
     def _data(self, name: str) -> Array | None:
         return quantities_.value(name, self.quantities, self.reference, self.sqrt_ts_threshold_ul)
@@ -107,6 +134,8 @@ class QuantityAccess:
                 f"{', '.join(self.available_quantities)}"
             )
         unit = quantities_.unit(name)
+        if name == "status":
+            return data.view(StatusArray)
         return u.Quantity(data, unit) if unit else data
 
     def __dir__(self) -> list[str]:
@@ -178,6 +207,9 @@ class QuantityAccess:
     def surface_brightness(self, sed_type: str = "flux", quantity: str = "") -> u.Quantity:
         """Flux of every bin over the solid angle that it is the flux of.
 
+        Of the flux between energies it is a quantity like others, ``"surface_brightness"`` with
+        ``_err``, ``_ul``, ..., which tables and figures take as ``sed_type``.
+
         That is ``solid_angle``, of the pixels of the region, or ``region_solid_angle`` if
         ``reference_solid_angle`` is "region".
 
@@ -238,6 +270,9 @@ def describe(profile: Any) -> str:
         "sed type init": profile.sed_type_init,
         "status": status,
     }
+    if "misfit" in profile.quantities and profile.quantities["misfit"].any():
+        bins = np.flatnonzero(profile.quantities["misfit"].any(axis=1))
+        rows["misfit"] = f"bin {', '.join(map(str, bins))}: not described by the model"
     title = type(profile).__name__
     lines = "".join(f"  {name:<22} : {text}\n" for name, text in rows.items())
     return f"{title}\n{'-' * len(title)}\n\n{lines}"

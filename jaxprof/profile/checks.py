@@ -48,6 +48,16 @@ FIXED = {
 }
 
 
+FORMATS = ("profile",)
+
+
+def check_format(format: str) -> str:
+    """Return the format if it is one of `FORMATS`, else raise ValueError."""
+    if format not in FORMATS:
+        raise ValueError(f"format is {format!r}; valid are {', '.join(map(repr, FORMATS))}")
+    return format
+
+
 def refuse_fixed(name: str, state: dict[str, Any]) -> None:
     """Raise an AttributeError for an attribute of a profile that other values follow from.
 
@@ -132,7 +142,7 @@ def check_reference(reference: dict[str, Array], shape: tuple[int, int]) -> dict
     return {name: np.broadcast_to(flux, shape).copy() for name, flux in reference.items()}
 
 
-FORMATS = {
+DIGITS = {
     "value": ".4g",
     "error": ".2g",
     "stat": ".1f",
@@ -181,7 +191,8 @@ def _with_columns(name: str, table: Any, columns: dict[str, type]) -> Table | No
         except ValueError as error:
             raise ValueError(f"{name}: column {column!r}: {error}") from error
         # For printing; a file has all digits.
-        found[column].info.format = FORMATS.get(column)
+        found[column].info.format = DIGITS.get(column, table[column].info.format)
+        found[column].unit = table[column].unit
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jaxprof.profile.quantities import Array, check_sed_type
-from jaxprof.sky.regions import ProfileAxis
+from jaxprof.sky.regions import AXES, ProfileAxis
 
 
 class ProfileFigures:
@@ -31,11 +31,13 @@ class ProfileFigures:
         ----------
         ax : `~matplotlib.axes.Axes`, optional
             Where to draw; the current axes by default.
-        sed_type : {"dnde", "e2dnde", "flux", "eflux", "likelihood"}, optional
+        sed_type : {"dnde", "e2dnde", "flux", "eflux", "surface_brightness", "likelihood"}, optional
             What to draw; "likelihood" is the norm. By default ``sed_type_init``, but "dnde" if
             that is "likelihood".
-        axis_name : {"projected-distance", "energy"}
-            The horizontal axis.
+        axis_name : {"projected-distance", "energy", "longitude", "latitude", "path", \
+"region-index"}
+            The horizontal axis; "projected-distance" is the profile's own. See `with_axis` for
+            others.
         other : FluxProfile, optional
             Another profile of the same bins to draw as well, such as the one whose bins were fitted
             one by one; with a panel of residuals. See `plot_comparison`.
@@ -57,7 +59,7 @@ class ProfileFigures:
             sed_type = self._plot_sed_type(sed_type)
             return self.plot_comparison(other=other, curve=curve, sed_type=sed_type, **kwargs)
 
-        valid = dict.fromkeys(("projected-distance", self.axis.name, "energy"))
+        valid = dict.fromkeys(("projected-distance", self.axis.name, "energy", *AXES))
         if axis_name not in valid:
             raise ValueError(f"axis_name is {axis_name!r}; valid are {', '.join(valid)}")
         sed_type = self._plot_sed_type(sed_type)

@@ -6,39 +6,28 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 from astropy.table import Table
 
 from jaxprof.attributes import KnownAttributes
 from jaxprof.datasets.gti import gti_table
-from jaxprof.inference.levels import confidence_level
-from jaxprof.inference.toys import Toys
 from jaxprof.likelihood.data import Data
 from jaxprof.profile.access import QuantityAccess, describe
 from jaxprof.profile.checks import (
     FIXED,
     check_data,
     check_edges,
+    check_format,
     check_goodness,
     check_models,
     check_nuisance,
     check_reference,
     check_threshold,
     refuse_fixed,
-    selected_indices,
 )
 from jaxprof.profile.figures import ProfileFigures
 from jaxprof.profile.html import profile_html
-from jaxprof.profile.joint import JointAccess, cut_groups, cut_matrices
-from jaxprof.profile.limits import (
-    map_data,
-    named_limits_from_data,
-    toys_of_data,
-    upper_limits_from_data,
-    upper_limits_from_scan,
-)
+from jaxprof.profile.joint import JointAccess
 from jaxprof.profile.quantities import (
-    PER_BIN,
     Array,
     bin_references,
     check_quantities,
@@ -47,12 +36,22 @@ from jaxprof.profile.quantities import (
     reference_fluxes,
     with_e2dnde,
     with_names,
+    with_surface_brightness,
 )
+from jaxprof.profile.refits import ProfileRefits
+from jaxprof.profile.slices import ProfileSlices
 from jaxprof.sky.models import as_spectral_model
 from jaxprof.sky.regions import ProfileAxis
 
 
-class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
+class FluxProfile(
+    KnownAttributes,
+    JointAccess,
+    ProfileSlices,
+    ProfileRefits,
+    ProfileFigures,
+    QuantityAccess,
+):
     """Norms and fluxes of the bins of a profile, in energy groups.
 
     Every quantity is an attribute. Those without a unit are arrays, fluxes and
@@ -207,13 +206,15 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         self.goodness = check_goodness(goodness, self.shape[1])
         self.reference_solid_angle = check_solid_angle(reference_solid_angle)
         if reference is not None:
-            self.reference = check_reference(with_e2dnde(reference, self.energy_edges), self.shape)
+            fluxes = check_reference(with_e2dnde(reference, self.energy_edges), self.shape)
         elif self.reference_models is not None:
-            self.reference = bin_references(self.reference_models, self.energy_edges)
+            fluxes = bin_references(self.reference_models, self.energy_edges)
         elif reference_model is not None:
-            self.reference = reference_fluxes(reference_model, self.energy_edges)
+            fluxes = reference_fluxes(reference_model, self.energy_edges)
         else:
             raise ValueError("give reference_model, or the fluxes at norm one as reference")
+        size = self.reference_solid_angle
+        self.reference = with_surface_brightness(fluxes, self.quantities, size)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set what may be set; the message says what to do for what may not."""
@@ -228,152 +229,20 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
     def _options(cls) -> tuple[str, ...]:
         return (*(name for name in super()._options() if name not in FIXED), "is_ul")
 
-    # Changed copies
-
-    def _copy(self, **changes: Any) -> FluxProfile:
-        state = {name: value for name, value in vars(self).items() if name != "shape"}
-        return FluxProfile(**(state | changes))
-
-    def slice_by_idx(self, slices: Mapping[str, Any]) -> FluxProfile:
-        """Part of a profile.
-
-        Parameters
-        ----------
-        slices : mapping of str to slice, list of int or array of bool
-            Which groups to keep under "energy", and which bins under the name of the axis,
-            "projected-distance" as a rule.
-
-        Returns
-        -------
-        FluxProfile
-            The original stays as it is. The covariance and the response are those of the bins
-            that are kept; nuisance parameters and goodness remain those of the whole fit.
-
-        Raises
-        ------
-        ValueError
-            For an unknown axis, an integer (which would drop the axis), indices that do not
-            exist, or a selection of nothing.
-        """
-        axes = {self.axis.name: self.shape[0], "energy": self.shape[1]}
-        if unknown := [name for name in slices if name not in axes]:
-            raise ValueError(f"slices has no axis {unknown[0]!r}; valid are {', '.join(axes)}")
-        bins, groups = (
-            selected_indices(name, slices.get(name, slice(None)), size)
-            for name, size in axes.items()
-        )
-
-        def take(array: Any) -> Any:
-            return np.asarray(array)[bins][:, groups]
-
-        stored = {
-            name: array[bins] if name in PER_BIN else take(array)
-            for name, array in self.quantities.items()
-        }
-        models = self.reference_models
-        a = self.axis
-        return self._copy(
-            quantities=cut_matrices(stored, bins),
-            axis=ProfileAxis(a.name, a.min[bins], a.max[bins], a.ref[bins]),
-            energy_edges=self.energy_edges[groups],
-            regions=None if self.regions is None else [self.regions[i] for i in bins],
-            likelihood_data=map_data(take, self.likelihood_data),
-            reference={
-                name: flux[groups] if flux.ndim == 1 else take(flux)
-                for name, flux in self.reference.items()
-            },
-            reference_model=self.reference_model if models is None else models[bins[0]],
-            reference_models=None if models is None else [models[i] for i in bins],
-            nuisance=cut_groups(self.nuisance, groups, "group"),
-            goodness=cut_groups(self.goodness, groups, None),
-        )
-
-    def recompute_ul(self, n_sigma_ul: float = 2) -> FluxProfile:
-        """Profile with upper limits of another confidence level.
-
-        Parameters
-        ----------
-        n_sigma_ul : float
-            Number of standard deviations.
-
-        Returns
-        -------
-        FluxProfile
-            With new ``norm_ul`` (of the same kind) and ``n_sigma_ul``; the original stays as it is.
-
-        Raises
-        ------
-        ValueError
-            If there is neither ``likelihood_data`` nor a scan that reaches up to the limits.
-
-        Notes
-        -----
-        Exact if the profile has ``likelihood_data``. Otherwise the scan is interpolated by a
-        cubic spline from the minimum upwards; the result is as good as the grid is fine.
-        """
-        if not 0 < n_sigma_ul < np.inf:
-            raise ValueError(f"n_sigma_ul must be a positive number, got {n_sigma_ul!r}")
-        stored, kind = self.quantities, self.meta.get("interval", "profile")
-        if kind != "profile":
-            if self.likelihood_data is None:
-                raise ValueError(
-                    f"recompute_ul: limits of kind {kind!r} need the profile's likelihood_data; "
-                    f"estimate again with n_sigma_ul={n_sigma_ul}"
-                )
-            low, norm_ul = named_limits_from_data(self.likelihood_data, kind, n_sigma_ul)
-            if "norm_ll" in stored:
-                stored = {**stored, "norm_ll": low}
-        elif self.likelihood_data is not None:
-            norm_ul = upper_limits_from_data(
-                self.likelihood_data, stored["norm"], stored["status"], n_sigma_ul
-            )
-        elif "stat_scan" in stored and "stat" in stored:
-            norm_ul = upper_limits_from_scan(stored, n_sigma_ul)
-        else:
-            raise ValueError(
-                "recompute_ul needs the profile's likelihood_data, or stat and stat_scan "
-                "(selection_optional=['scan']); this profile has neither"
-            )
-        return self._copy(quantities={**stored, "norm_ul": norm_ul}, n_sigma_ul=n_sigma_ul)
-
-    def toys(self, n_toys: int = 1000, **options: Any) -> Toys:
-        """Fit toys of the profile: a parametric bootstrap, or a background alone.
-
-        Parameters
-        ----------
-        n_toys : int
-            Number of toys.
-        **options
-            Of `jaxprof.toys`; by default errors and limits are those of ``n_sigma`` and
-            ``n_sigma_ul``.
-
-        Returns
-        -------
-        Toys
-
-        Raises
-        ------
-        ValueError
-            Without ``likelihood_data``: a profile does not hold the likelihood of a joint fit.
-        """
-        if self.likelihood_data is None:
-            raise ValueError(
-                "toys need the profile's likelihood_data, which this one lacks; the estimator "
-                "makes toys of datasets, estimator.simulate(datasets, n_toys)"
-            )
-        options = {
-            "n_sigma": self.n_sigma,
-            "cl": confidence_level(n_sigma=self.n_sigma_ul),
-            **options,
-        }
-        return toys_of_data(self.likelihood_data, n_toys, **options)
-
     # Tables and files
 
     def to_table(
-        self, sed_type: str | None = None, format: str = "profile", formatted: bool = False
+        self,
+        sed_type: str | None = None,
+        format: str = "profile",
+        formatted: bool = False,
+        *,
+        columns: Sequence[str] | None = None,
+        style: str = "full",
     ) -> Table:
         """Table of the profile, a row for each bin.
+
+        Printed, it shows the columns that matter in 80 characters; ``pprint_all()`` shows all.
 
         Its columns are vectors over the energy groups, or plain columns if there is one group.
         These can be written as CSV, ``profile.to_table().write("profile.csv")``; for that, scans,
@@ -389,6 +258,11 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
             Layout of the columns; see `jaxprof.profile.table`.
         formatted : bool
             Whether to show few digits. The values stay as they are.
+        columns : sequence of str, optional
+            Which columns, in this order.
+        style : {"full", "paper"}
+            "paper" is text with a row for each bin and energy group: a range of the axis, the value
+            with its errors or, where ``is_ul``, the limit, and the significance.
 
         Returns
         -------
@@ -397,12 +271,46 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         Raises
         ------
         ValueError
-            For an unknown sed type or format.
+            For an unknown sed type, format, style or column.
         """
-        from jaxprof.profile.table import profile_to_table
+        from jaxprof.profile.table import styled_table
 
         sed_type = self.sed_type_init if sed_type is None else sed_type
-        return profile_to_table(self, sed_type, format=format, formatted=formatted)
+        check_format(format)
+        return styled_table(self, sed_type, columns, style, formatted=formatted)
+
+    @classmethod
+    def from_table(
+        cls,
+        table: Table,
+        *,
+        sed_type: str | None = None,
+        reference_model: Any = None,
+        n_sigma_ul: float | None = None,
+    ) -> FluxProfile:
+        """Profile of a table that `to_table`, or gammapy's ``to_table(format="profile")``, made.
+
+        Parameters
+        ----------
+        table : `~astropy.table.Table`
+            A row for each bin.
+        sed_type, reference_model, n_sigma_ul
+            As for `read`.
+
+        Returns
+        -------
+        FluxProfile
+
+        Raises
+        ------
+        ValueError
+            If columns are missing or wrong; the message names them.
+        """
+        from jaxprof.profile.parse import profile_from_table
+
+        return profile_from_table(
+            table, sed_type=sed_type, reference_model=reference_model, n_sigma_ul=n_sigma_ul
+        )
 
     def write(
         self,
@@ -412,14 +320,16 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
         format: str = "profile",
         overwrite: bool = False,
         include_likelihood: bool = True,
+        columns: Sequence[str] | None = None,
+        style: str | None = None,
     ) -> None:
-        """Write the profile to a file that `read`, and gammapy, can read.
+        """Write the profile to a file that `read`, and gammapy, can read, or as a text table.
 
         Parameters
         ----------
         filename : str or path-like
-            Ends in ".fits", ".fits.gz" or ".ecsv"; symbolic links are followed. For CSV use
-            `to_table`.
+            Ends in ".fits", ".fits.gz" or ".ecsv"; symbolic links are followed. Or in ".csv",
+            ".tex" or ".txt", which are for people and other programs.
         sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}, optional
             What gammapy reads, if it is told nothing. By default ``sed_type_init``; but if bins
             have spectra of their own "dnde" instead of "likelihood", which gammapy cannot read
@@ -432,6 +342,10 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
             Whether an existing file may be replaced. It keeps its permissions.
         include_likelihood : bool
             Whether to write ``likelihood_data``, without which `recompute_ul` is not exact.
+        columns : sequence of str, optional
+            Of text tables: which columns, in this order.
+        style : {"full", "paper"}, optional
+            Of text tables, see `to_table`; by default "paper" for ".tex" without `columns`.
 
         Raises
         ------
@@ -447,6 +361,8 @@ class FluxProfile(KnownAttributes, JointAccess, ProfileFigures, QuantityAccess):
             format=format,
             overwrite=overwrite,
             include_likelihood=include_likelihood,
+            columns=columns,
+            style=style,
         )
 
     def to_gammapy(self) -> Any:

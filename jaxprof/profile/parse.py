@@ -23,16 +23,19 @@ from jaxprof.profile.file_checks import (
 from jaxprof.profile.quantities import (
     PER_BIN,
     PER_DATASET,
+    SOLID_ANGLES,
     SUFFIXES,
     UNITS,
     Array,
     bin_references,
     check_is_ul,
     check_sed_type,
+    check_solid_angle,
     reference_fluxes,
     unit,
     value,
     with_e2dnde,
+    with_surface_brightness,
 )
 from jaxprof.profile.table import NUMBERED, column, regions_from_ds9, with_vectors
 from jaxprof.sky.models import as_spectral_model
@@ -190,14 +193,19 @@ def _vector(table: Table, name: str, to: str) -> Array:
 
 
 def _axis(table: Table) -> ProfileAxis:
-    angular = table["x_ref"].unit is not None
-    to = "deg" if angular else ""
+    given = table["x_ref"].unit
+    angular = given is not None
+    own = "AXISNAME" in table.meta and table.meta["AXISNAME"] != "projected-distance"
+    # Distances of gammapy's and our files are in deg; other axes are in units of their own.
+    to = given.to_string() if angular and (own or not given.is_equivalent("deg")) else "deg"
+    to = to if angular else ""
     low, high, ref = (column(table, f"x_{edge}", to) for edge in ("min", "max", "ref"))
     name = table.meta.get("AXISNAME", "projected-distance" if angular else "region-index")
     if not isinstance(name, str):
         raise ValueError(f"AXISNAME in the meta is {short(name)}, it must be text")
     check_axis(low, high, ref)
-    return ProfileAxis(name, low, high, ref)
+    interp = "log" if table.meta.get("AXISINTE") == "log" else "lin"
+    return ProfileAxis(name, low, high, ref, to, interp)
 
 
 def _reference(table: Table, edges: Array, model: Any, given: Any) -> dict[str, Array]:
@@ -273,6 +281,11 @@ def _quantities(table: Table, sed_type: str, reference: dict[str, Array]) -> dic
         if name in PER_DATASET and data.ndim == 3 and data.shape[-1] == 1:
             data = data[..., 0]
         stored[name] = data[:, None] if data.ndim == 1 and name not in PER_BIN else data
+    solid_angle = str(table.meta.get("SOLIDREF", "pixels"))
+    reference = with_surface_brightness(reference, stored, check_solid_angle(solid_angle))
+    if sed_type not in ("likelihood", *reference):
+        needed = SOLID_ANGLES[solid_angle]
+        raise ValueError(f"sed_type {sed_type!r} needs the column {needed!r}, which is not there")
     if sed_type != "likelihood":
         _take_norms(table, sed_type, reference[sed_type], stored)
     if "sqrt_ts" in table.colnames:

@@ -21,6 +21,7 @@ UNITS = {
     "e2dnde": "TeV cm-2 s-1",
     "flux": "cm-2 s-1",
     "eflux": "TeV cm-2 s-1",
+    "surface_brightness": "cm-2 s-1 sr-1",
 }
 #: What a profile can be expressed in; "likelihood" is the norm itself.
 SED_TYPES = ("likelihood", *UNITS)
@@ -107,6 +108,21 @@ def with_e2dnde(reference: Mapping[str, Any], energy_edges: Array) -> dict[str, 
             )
     values["e2dnde"] = values["dnde"] * energy_edges[:, 0] * energy_edges[:, 1]
     return values
+
+
+def with_surface_brightness(
+    reference: Mapping[str, Array], stored: Mapping[str, Array], solid_angle: str
+) -> dict[str, Array]:
+    """Complete fluxes at norm one by the flux over the solid angle that it is the flux of, (B, G).
+
+    It stays out where that solid angle is not known. A region without any has NaN.
+    """
+    found = {name: flux for name, flux in reference.items() if name != "surface_brightness"}
+    size = stored.get(SOLID_ANGLES[solid_angle])
+    if size is not None:
+        size = np.where(size > 0, size, np.nan)[:, None]
+        found["surface_brightness"] = found["flux"] / size
+    return found
 
 
 def check_solid_angle(name: str) -> str:
@@ -251,9 +267,12 @@ def unit(name: str, norm_unit: str = "") -> str:
     return PER_BIN.get(name, "")
 
 
-def names(stored: Mapping[str, Array]) -> list[str]:
-    """Names of all quantities that can be had from the stored ones."""
+def names(stored: Mapping[str, Array], reference: Mapping[str, Array] | None = None) -> list[str]:
+    """Names of all quantities that can be had from the stored ones and the reference fluxes."""
     derived = [*_FLUX_NAMES, *_REF_NAMES, *_COMPUTED, "npred_excess_ref", *_EXCESS_NAMES]
+    if reference is not None:
+        lacking = [sed for sed in UNITS if sed not in reference]
+        derived = [n for n in derived if not n.startswith(tuple(lacking))] if lacking else derived
     return [*stored, *(n for n in derived if n not in stored and _inputs_exist(n, stored))]
 
 
@@ -294,7 +313,7 @@ def value(
     """
     if name in stored:
         return stored[name]
-    if name not in names(stored):
+    if name not in names(stored, reference):
         return None
     if name in _REF_NAMES:
         return reference[_REF_NAMES[name]]

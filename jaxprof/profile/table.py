@@ -3,7 +3,8 @@
 A row is a bin. Columns, in their order (those of quantities the profile lacks are left out):
 
 - ``name`` of the bins, if any has one;
-- ``x_min``, ``x_max``, ``x_ref`` in deg, or without a unit where the axis counts regions;
+- ``x_min``, ``x_max``, ``x_ref`` in the unit of the axis, deg as a rule, none where it counts
+  regions;
 - ``e_ref``, ``e_min``, ``e_max`` in TeV, ``ref_dnde``, ``ref_flux``, ``ref_eflux``: the same
   vectors over the G energy groups in every row, reference fluxes with a row's own values
   if its spectrum is its own;
@@ -24,10 +25,10 @@ gammapy needs.
 
 ``table.meta`` has SED_TYPE; UL_CONF (two-sided confidence of the upper limits); N_SIGMA,
 NSIGMAUL, NSIGMASE (of errors, limits, sensitivities); SQRTTSUL (threshold of ``is_ul``); SOLIDREF
-(which solid angle the fluxes refer to, "pixels" or "region"); AXISNAME; NBINS; REFBINS, true if the
-bins have reference fluxes of their own; as JSON: DSNAMES (data sets), REFMODEL (reference model),
-REFMODELS (a list, one for each bin, if they differ) and PROFMETA (``profile.meta``); and REGIONS, a
-list of DS9 regions.
+(which solid angle the fluxes refer to, "pixels" or "region"); AXISNAME; AXISINTE, "log" for a
+logarithmic axis; NBINS; REFBINS, true if the bins have reference fluxes of their own; as JSON:
+DSNAMES (data sets), REFMODEL (reference model), REFMODELS (a list, one for each bin, if they
+differ) and PROFMETA (``profile.meta``); and REGIONS, a list of DS9 regions.
 """
 
 from __future__ import annotations
@@ -45,11 +46,14 @@ from regions import Regions, SkyRegion
 from scipy.special import ndtr
 
 from jaxprof.likelihood.data import Status
+from jaxprof.profile.checks import check_format
+from jaxprof.profile.papertable import STYLES, paper_table
+from jaxprof.profile.printed import ProfileTable, with_formats
 from jaxprof.profile.quantities import (
     MATRICES,
-    PER_BIN,
     PER_DATASET,
     SCANS,
+    SOLID_ANGLES,
     SUFFIXES,
     Array,
     check_sed_type,
@@ -60,7 +64,6 @@ from jaxprof.user_warning import warn_user
 if TYPE_CHECKING:
     from jaxprof.profile import FluxProfile
 
-FORMATS = ("profile",)
 #: Vectors that are numbered columns in tables of one energy group.
 NUMBERED = (*PER_DATASET, *SCANS, *MATRICES)
 NORMS = tuple(f"norm{suffix}" for suffix in SUFFIXES)
@@ -71,11 +74,33 @@ _COMMON = (
 )
 
 
-def check_format(format: str) -> str:
-    """Return the format if it is one of `FORMATS`, else raise ValueError."""
-    if format not in FORMATS:
-        raise ValueError(f"format is {format!r}; valid are {', '.join(map(repr, FORMATS))}")
-    return format
+def styled_table(
+    profile: FluxProfile,
+    sed_type: str,
+    columns: Sequence[str] | None = None,
+    style: str = "full",
+    *,
+    formatted: bool = False,
+    latex: bool = False,
+) -> Table:
+    """Table for people: some columns, or the style of a paper; see `FluxProfile.to_table`."""
+    check_sed_type(sed_type)
+    if style not in STYLES:
+        raise ValueError(f"style is {style!r}; valid are {', '.join(map(repr, STYLES))}")
+    if style == "paper":
+        if columns is not None:
+            raise ValueError("columns choose those of style='full'; style='paper' has its own")
+        return paper_table(profile, sed_type, latex=latex)
+    table = profile_to_table(profile, sed_type, formatted=formatted)
+    if columns is None:
+        return table
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    if unknown := [name for name in columns if name not in table.colnames]:
+        raise ValueError(
+            f"columns: there is no {unknown[0]!r} with sed_type {sed_type!r}; there are "
+            f"{', '.join(table.colnames)}"
+        )
+    return table[columns]
 
 
 def profile_to_table(
@@ -117,7 +142,10 @@ def profile_to_table(
     """
     check_sed_type(sed_type)
     check_format(format)
-    table = Table()
+    if sed_type not in ("likelihood", *profile.reference):
+        needed = SOLID_ANGLES[profile.reference_solid_angle]
+        raise ValueError(f"sed_type {sed_type!r} needs {needed!r}, which this profile lacks")
+    table = ProfileTable()
     if "name" in profile.quantities:
         table["name"] = profile.quantities["name"]
     for name in ("min", "max", "ref"):
@@ -151,12 +179,12 @@ def profile_to_table(
     table.meta.update(_meta(profile, sed_type))
     if profile.shape[1] == 1 and not energy_axis:
         table = _plain(table)
-    return _set_formats(table) if formatted else table
+    return with_formats(table) if formatted else table
 
 
 def _plain(table: Table) -> Table:
     """The table of one energy group with columns of one axis; see the module."""
-    plain = Table(meta=table.meta)
+    plain = ProfileTable(meta=table.meta)
     for name in table.colnames:
         column = table[name]
         parts = column.data.reshape(len(table), -1).T
@@ -202,6 +230,8 @@ def _meta(profile: FluxProfile, sed_type: str) -> dict[str, Any]:
         "NBINS": len(profile.axis),
         "DSNAMES": json.dumps(list(profile.dataset_names)),
     }
+    if profile.axis.interp != "lin":
+        meta["AXISINTE"] = profile.axis.interp
     if profile.reference["dnde"].ndim == 2:
         meta["REFBINS"] = True
     single = [] if profile.reference_model is None else [profile.reference_model]
@@ -236,20 +266,6 @@ def models_to_json(models: list[Any]) -> list[str] | None:
             )
             return None
     return [json.dumps(model.to_dict()) for model in models]
-
-
-def _set_formats(table: Table) -> Table:
-    for name in table.colnames:
-        start = name.removeprefix("ref_").split("_")[0]
-        if start in ("dnde", "e2dnde", "flux", "eflux") or PER_BIN.get(name) == "sr":
-            table[name].info.format = ".3e"
-        elif start in ("npred", "counts"):
-            table[name].info.format = ".1f"
-        elif start == "e":
-            table[name].info.format = ".4g"
-        elif table[name].dtype.kind == "f":
-            table[name].info.format = ".3f"
-    return table
 
 
 def regions_to_ds9(regions: list[SkyRegion]) -> list[str] | None:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from jaxprof.likelihood import BinGeometry
 from jaxprof.reduce.joint.brightness import brightness, sky_frame
 from jaxprof.sky import WcsNDMap
-from jaxprof.sky.models import TemplateSpatialModel
 from jaxprof.sky.regions import region_list
 from jaxprof.sky.regions.outlines import outline_arcs
 from jaxprof.sky.regions.shapes import BOX, POLYGON, ROUND, SkyShapes, sky_shapes
 from jaxprof.sky.regions.solid_angles import shape_solid_angles
+from jaxprof.sky.template_map import TemplateSpatialModel
 
 Array = NDArray[Any]
 

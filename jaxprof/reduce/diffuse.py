@@ -14,7 +14,8 @@ from jaxprof.models.spectral import TemplateSpectralModel
 from jaxprof.reduce.joint.expectation import predicted_counts
 from jaxprof.reduce.joint.kernels import missing_psf
 from jaxprof.sky import WcsGeom, WcsNDMap
-from jaxprof.sky.models import SkyModel, TemplateSpatialModel
+from jaxprof.sky.models import SkyModel
+from jaxprof.sky.template_map import TemplateSpatialModel
 
 INTENSITY = u.Unit("cm-2 s-1 sr-1 TeV-1")
 CONTAINED = 0.99

@@ -182,22 +182,23 @@ class WcsNDMap(MapArithmetic):
         )
 
     def smooth(self, width: Any, kernel: str = "gauss") -> WcsNDMap:
-        """Smooth every image plane with a Gaussian.
+        """Smooth every image plane.
 
         Parameters
         ----------
         width : `~astropy.units.Quantity`, str or float
-            Standard deviation; a plain number is in pixels.
-        kernel : {"gauss"}
-            Shape of the kernel.
+            Standard deviation of the Gaussian, radius of the disk, or half the side of the box; a
+            plain number is in pixels.
+        kernel : {"gauss", "disk", "box"}
+            Shape of the kernel. The parts of pixels within a disk or box count.
 
         Returns
         -------
         smoothed : WcsNDMap
             In float64; the sum is kept (reflecting borders).
         """
-        if kernel != "gauss":
-            raise ValueError(f"kernel must be 'gauss', got {kernel!r}")
+        if kernel not in ("gauss", "disk", "box"):
+            raise ValueError(f"kernel must be 'gauss', 'disk' or 'box', got {kernel!r}")
         if isinstance(width, u.Quantity | str):
             # Per direction, so that the smoothing is round on the sky whatever the pixels.
             pixels = (u.Quantity(width) / self.geom.pixel_scales[::-1]).to_value("")
@@ -205,6 +206,10 @@ class WcsNDMap(MapArithmetic):
             pixels = np.array([width, width], dtype=np.float64)
         if not np.all(pixels >= 0):
             raise ValueError(f"width must not be negative, got {width}")
+        if kernel != "gauss":
+            weights = _kernel(kernel, pixels)
+            weights = weights.reshape((1,) * len(self.geom.axes) + weights.shape)
+            return self.copy(data=ndimage.convolve(self.data.astype(np.float64), weights))
         sigma = (0.0,) * len(self.geom.axes) + tuple(float(p) for p in pixels)
         return self.copy(data=ndimage.gaussian_filter(self.data.astype(np.float64), sigma))
 
@@ -282,6 +287,24 @@ class WcsNDMap(MapArithmetic):
             f"  unit  : {self.unit.to_string()}\n"
             f"  dtype : {self.data.dtype}"
         )
+
+
+def _kernel(shape: str, half: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights of a disk or box of half axes (y, x) in pixels, by parts of pixels; they sum to 1."""
+    fine = 11  # sub-pixels along a side
+    offsets = []
+    for size in half:
+        reach = int(np.floor(size + 0.5))
+        edges = np.arange(-reach, reach + 1)[:, np.newaxis]
+        offsets.append((edges + (np.arange(fine) - fine // 2) / fine).ravel())
+    y, x = (own / max(size, 1e-9) for own, size in zip(offsets, half, strict=True))
+    y = y[:, np.newaxis]
+    inside = np.hypot(y, x) <= 1 if shape == "disk" else (abs(y) <= 1) & (abs(x) <= 1)
+    parts = inside.reshape(inside.shape[0] // fine, fine, inside.shape[1] // fine, fine)
+    weights = parts.sum(axis=(1, 3)).astype(float)
+    if not weights.any():
+        weights[weights.shape[0] // 2, weights.shape[1] // 2] = 1.0
+    return np.asarray(weights / weights.sum())
 
 
 def _two_nearest(position: NDArray[np.float64], n: int) -> list[tuple[NDArray[np.int64], Any]]:

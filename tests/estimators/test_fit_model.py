@@ -11,7 +11,7 @@ import pytest
 from forward_factory import CENTER, MODEL, dataset_of, estimator, gaussian_image, sky_image
 from numpy.testing import assert_allclose
 from regions import CircleAnnulusSkyRegion, EllipseSkyRegion, RectangleSkyRegion
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import gammaln
 
 import jaxprof
@@ -175,6 +175,88 @@ def by_hand(edges, observed, background, pixels):
 def fitted(separate):
     law = POWER.replace(amplitude=1e-14, alpha=0.3)
     return jaxprof.fit_model(separate[0].reduce(separate[1]), law)
+
+
+@pytest.mark.slow
+def test_on_off_data(separate):
+    """By scipy; the same under jit; derivatives with respect to ON counts by finite differences."""
+    own, dataset, edges, _, _, pixels = separate
+    flat = dataset.background
+    off = flat.copy(data=np.random.default_rng(5).poisson(10 * flat.data).astype(float))
+    measured = jaxprof.MapDatasetOnOff(
+        counts=dataset.counts,
+        counts_off=off,
+        acceptance=flat.copy(data=np.ones(flat.data.shape)),
+        acceptance_off=flat.copy(data=np.full(flat.data.shape, 10.0)),
+        exposure=dataset.exposure,
+    )
+    likelihood = own.reduce(measured)
+    law = POWER.replace(amplitude=1e-10, alpha=0.5)
+    found = jaxprof.fit_model(likelihood, law)
+    assert found.success
+    assert np.isnan(found.goodness["p_value"])
+    n_on, n_off = (np.asarray(x)[0, :, 0] for x in likelihood.counts[0])
+    theta = np.deg2rad(np.linspace(edges[:-1], edges[1:], 2001))
+    areas = 2 * np.pi * -np.diff(np.cos(np.deg2rad(edges)))
+
+    def cost(p):
+        values = np.rad2deg(theta) ** -p[1] * np.sin(theta)
+        signal = np.exp(p[0]) * 1e4 * pixels * 2 * np.pi * np.trapezoid(values, theta, axis=0)
+        signal /= areas
+        # The OFF rate is the positive root of a quadratic equation.
+        c = 0.1 * (n_on + n_off) - 1.1 * signal
+        rate = (c + np.sqrt(c**2 + 0.44 * n_off * signal)) / 0.22
+        mu = signal + 0.1 * rate
+        return np.sum(mu - n_on * np.log(mu) + rate - n_off * np.log(rate))
+
+    options = {"xatol": 1e-8, "fatol": 1e-11, "maxiter": 4000}
+    best = minimize(cost, [0.0, 1.0], method="Nelder-Mead", options=options)
+    errors = found.errors
+    assert_allclose(found.params["alpha"], best.x[1], atol=1e-3 * errors["alpha"])
+    assert_allclose(np.log(found.params["amplitude"] / 1e-9), best.x[0], atol=1e-3)
+
+    @jax.jit
+    def alpha(extra):
+        ((on, rest),) = likelihood.counts
+        changed = likelihood.with_counts(((on + extra, rest),))
+        return jaxprof.fit_model(changed, law).params["alpha"]
+
+    assert_allclose(alpha(0.0), found.params["alpha"], rtol=1e-7)
+    slope = jax.jit(jax.grad(alpha))(0.0)
+    assert abs(slope) > 1e-6
+    assert_allclose(slope, (alpha(0.1) - alpha(-0.1)) / 0.2, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_asymmetric_errors_by_hand(separate, fitted):
+    """Where the cost, at its minimum over the amplitude, has risen by one and by four."""
+    dataset, (edges, observed, background, pixels) = separate[1], separate[2:]
+    found = jaxprof.model_limits(separate[0].reduce(dataset), fitted)
+    theta = np.deg2rad(np.linspace(edges[:-1], edges[1:], 2001))
+    areas = 2 * np.pi * -np.diff(np.cos(np.deg2rad(edges)))
+
+    def profiled(alpha):
+        values = np.rad2deg(theta) ** -alpha * np.sin(theta)
+        signal = 1e4 * pixels * 2 * np.pi * np.trapezoid(values, theta, axis=0) / areas
+
+        def cost(log_amplitude):
+            mu = background + np.exp(log_amplitude) * signal
+            return 2 * np.sum(mu - observed * np.log(mu))
+
+        return minimize_scalar(cost, bounds=(-5, 10), method="bounded", options={"xatol": 1e-9}).fun
+
+    best = float(fitted.params["alpha"])
+    lowest = profiled(best)
+    rise = lambda alpha: profiled(alpha) - lowest  # noqa: E731
+    wide = 3 * float(fitted.errors["alpha"])
+    low = brentq(lambda alpha: rise(alpha) - 1, best - wide, best)
+    high = brentq(lambda alpha: rise(alpha) - 1, best, best + wide)
+    upper = brentq(lambda alpha: rise(alpha) - 4, best, best + wide)
+    assert_allclose(found.errn["alpha"], best - low, rtol=1e-4)
+    assert_allclose(found.errp["alpha"], high - best, rtol=1e-4)
+    assert_allclose(found.ul["alpha"], upper, rtol=1e-5)
+    assert set(found.errn) == {"amplitude", "alpha"}
+    assert found.errn["amplitude"] < fitted.errors["amplitude"] < found.errp["amplitude"]
 
 
 def test_a_power_law_by_hand(separate, fitted):

@@ -37,6 +37,7 @@ def test_a_toy_is_the_same_in_any_chunk():
     assert not np.array_equal(other["norm"], whole["norm"])
 
 
+@pytest.mark.slow
 def test_p_values_of_counting_experiments():
     """The probability of as many counts; of the largest of three, by independence."""
     likelihood = counting([10, 7, 4])

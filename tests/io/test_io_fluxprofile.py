@@ -170,15 +170,22 @@ def test_both_shapes_are_read(tmp_path, make, n_datasets, ending, bins):
     assert_same_profile(p, FluxProfile.read(path))
 
 
-def test_text_is_written_from_the_table(tmp_path, monkeypatch):
-    """The message of the refusal is a recipe that works."""
+@pytest.mark.parametrize("ending", [".csv", ".txt", ".tex"])
+def test_text_tables(tmp_path, ending):
     p = make_profile(scan=False)
-    with pytest.raises(ValueError, match="unknown extension") as caught:
-        p.write(tmp_path / "p.csv")
-    monkeypatch.chdir(tmp_path)
-    eval(str(caught.value).split(", as in ")[1], {"profile": p})
-    assert [path.name for path in tmp_path.iterdir()] == ["profile.csv"]
-    assert len(Table.read("profile.csv")) == 4
+    p.write(tmp_path / f"p{ending}", sed_type="flux")
+    text = (tmp_path / f"p{ending}").read_text()
+    assert "cm" in text and "deg" in text
+    with pytest.raises(FileExistsError):
+        p.write(tmp_path / f"p{ending}")
+
+
+def test_csv_has_all_groups_and_units_in_the_names(tmp_path):
+    p = make_profile(scan=False)
+    p.write(tmp_path / "p.csv", columns=["x_min", "norm"])
+    table = Table.read(tmp_path / "p.csv")
+    assert table.colnames == ["x_min [deg]", "norm_0", "norm_1"]
+    np.testing.assert_allclose(table["norm_1"], p.norm[:, 1], rtol=1e-12)
 
 
 # Round trips
@@ -384,7 +391,9 @@ def test_nothing_is_left_of_a_write_that_fails(tmp_path):
 def test_bad_arguments(tmp_path):
     p = make_profile()
     for call, message in (
-        (lambda: p.write(tmp_path / "p.csv"), r"unknown extension; valid are \.fits"),
+        (lambda: p.write(tmp_path / "p.h5"), r"unknown extension; valid are \.fits"),
+        (lambda: p.write(tmp_path / "p.csv", columns=["foo"]), "no 'foo' with sed_type"),
+        (lambda: p.write(tmp_path / "p.fits", style="paper"), "those of text tables"),
         (lambda: p.write(tmp_path / "p.fits", format="gadf-sed"), "format is 'gadf-sed'"),
         (lambda: p.write(tmp_path / "p.fits", sed_type="norm"), "sed_type is 'norm'"),
         (lambda: FluxProfile.read(tmp_path / "p.txt"), "unknown extension"),

@@ -24,7 +24,7 @@ from jaxprof import (
 )
 from jaxprof.io.fitsmaps import map_to_hdus
 from jaxprof.models.spatial import spatial_model_from_dict
-from jaxprof.sky.models import TemplateSpatialModel
+from jaxprof.sky.template_map import TemplateSpatialModel
 
 # Written by gammapy 2.1, shortened; the second longitude was changed by hand.
 YAML = """

@@ -442,6 +442,42 @@ def test_other_counts():
             change()
 
 
+def test_empty_bins_that_share_one_change_nothing():
+    """Values and derivatives, also with templates per true energy and between nodes, under jit."""
+    made, p = likelihood(n_q=4, nodes=(3,)), params()
+    del p["background_tilt"]
+    counts, pair = made.counts
+    counts = np.where(np.random.default_rng(3).random(counts.shape) > 0.3, 0.0, counts)
+    made = made.with_counts((counts, pair))
+    most = int(np.sum((counts > 0) & made.terms[0].mask, axis=(1, 2)).max())
+    p["psf_scale"] = np.asarray(1.1)
+    expected = jax.value_and_grad(made.log_prob)(p)
+    for room in (None, most, most + 3):
+        merged = made.merge_empty(room)
+        assert merged.terms[0].counts.shape == (G, 1, (room or most) + N)
+        found = jax.value_and_grad(merged.log_prob)(p)
+        jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-12, atol=1e-12), found, expected)
+    totals = [
+        np.sum(own.npred(p)[0], where=np.asarray(own.terms[0].mask)) for own in (merged, made)
+    ]
+    assert_allclose(*totals, rtol=1e-12)
+
+    def inside(counts, room):
+        return made.with_counts((counts, pair)).merge_empty(room).log_prob(p)
+
+    inside = jax.jit(inside, static_argnums=1)
+    assert_allclose(inside(counts, most), expected[0], rtol=1e-12)
+    assert np.isnan(inside(counts, most - 1))
+    with pytest.raises(ValueError, match=f"most is {most - 1}, but {most} pixels have counts"):
+        made.merge_empty(most - 1)
+    with pytest.raises(ValueError, match="under jit the number of pixels must be given"):
+        inside(counts, None)
+    with pytest.raises(ValueError, match="background tilts are fitted"):
+        dataclasses.replace(made, free=("norm", "background_tilt")).merge_empty()
+    with pytest.raises(ValueError, match="merge=False"):
+        merged.with_counts(merged.counts)
+
+
 @pytest.mark.parametrize(
     ("given", "match"),
     [

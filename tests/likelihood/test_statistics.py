@@ -6,12 +6,14 @@ import mpmath
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy import special
 from scipy.optimize import minimize_scalar
 
 from jaxprof.core import cash, wstat
 from jaxprof.likelihood.statistics import (
     cash_difference,
     cash_score,
+    log_factorial,
     wstat_difference,
     wstat_rates,
     wstat_score,
@@ -190,3 +192,13 @@ def test_gradient_without_counts_is_finite():
     assert np.all(np.isfinite(gradient))
     gradients = jax.grad(lambda *a: wstat(*a, 1.0), argnums=(0, 1, 2))(0.0, 0.0, 0.5)
     assert np.all(np.isfinite(gradients))
+
+
+def test_logarithm_of_the_factorial():
+    n = np.r_[0.0, 0.1, 1.0, 3.3, 6.0, 6.999, 7.0, 8.0, 20.0, 1e4, 1e9]
+    assert_allclose(log_factorial(n), special.gammaln(n + 1), rtol=1e-14, atol=4e-15)
+    slope = jax.vmap(jax.grad(log_factorial))(jnp.asarray(n))
+    assert_allclose(slope, special.digamma(n + 1), rtol=1e-13, atol=1e-14)
+    single = log_factorial(jnp.asarray(n, jnp.float32))
+    assert single.dtype == jnp.float32
+    assert_allclose(single, special.gammaln(n + 1), rtol=1e-6, atol=1e-6)

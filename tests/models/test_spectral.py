@@ -2,6 +2,7 @@
 
 import json
 
+import astropy.units as u
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -417,3 +418,16 @@ def test_bad_energies_and_tables():
     with pytest.raises(ValueError, match="operator"):
         sp.CompoundSpectralModel(model, model, "div")
     jax.jit(lambda r: sp.PowerLawSpectralModel(reference=r)(1.0))(-1.0)  # tracers pass
+
+
+def test_parameters_of_compound_models_by_name():
+    absorption = sp.TemplateSpectralModel(energy=[1, 10, 100] * u.GeV, values=[1, 0.9, 0.1] * u.one)
+    model = sp.LogParabolaSpectralModel(alpha=2.3, beta=0.1, reference=0.1) * absorption
+    changed = model.replace(**{"model1.alpha": 2.0})
+    assert changed.parameters["model1.alpha"] == 2.0 and getattr(model, "model1.alpha") == 2.3
+    assert changed.parameters["model1.beta"] == 0.1
+    with pytest.raises(ValueError, match="no parameter"):
+        model.replace(**{"model1.gamma": 2.0})
+    back = sp.spectral_model_from_dict(model.to_dict())
+    assert float(back(0.01)) == float(model(0.01))
+    assert float(model(0.01)) == pytest.approx(0.9 * float(model.model1(0.01)))

@@ -157,6 +157,7 @@ def test_a_fitted_law_shows_its_free_parameters():
         bins={},
         geometry=None,
         likelihood_params={},
+        fit=None,
         names=("alpha", "background[0]"),
         law_names=("alpha",),
         fixed=(False, True),

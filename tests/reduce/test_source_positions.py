@@ -8,6 +8,7 @@ from forward_factory import MODEL, dataset_of, estimator, gaussian_image, rings,
 from numpy.testing import assert_allclose
 
 from jaxprof import (
+    DiskSpatialModel,
     GaussianSpatialModel,
     PointSpatialModel,
     SkyModel,
@@ -15,7 +16,13 @@ from jaxprof import (
     fit,
 )
 from jaxprof.likelihood.layout import joint_data
-from jaxprof.reduce.joint.positions import _number_of_nodes, moved_model
+from jaxprof.reduce.joint.positions import (
+    _number_of_nodes,
+    _number_of_wider,
+    moved_model,
+    moving_sources,
+    widened_model,
+)
 
 SIGMA = 0.1
 BRIGHT = MODEL.replace(index=2.2)
@@ -94,6 +101,66 @@ def test_error_of_a_position_is_that_of_its_photons(counted):
     assert abs(best.params["source_lat"]["G0.9+0.1"] - 0.02) < 4 * expected
 
 
+WIDE = {
+    "gauss": GaussianSpatialModel(lon_0=0.0, lat_0=0.0, sigma=0.12, frame="galactic"),
+    "disk": DiskSpatialModel(lon_0=0.0, lat_0=0.0, r_0=0.2, frame="galactic"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", WIDE)
+def test_templates_between_widths_are_those_of_wider_sources(counted, kind):
+    halo = SkyModel(BRIGHT, WIDE[kind], name="halo")
+    made = with_sources(star(), halo).reduce(counted, source_width={"halo": (0.7, 1.4)})
+    assert made.bounds()["source_width.halo"] == pytest.approx((0.7, 1.4), rel=1e-12)
+    assert float(made.params()["source_width"]["halo"]) == 1.0
+    p = {
+        "norm": np.full((2, 1), 0.05),
+        "source": {"G0.9+0.1": np.full(1, 0.1), "halo": np.full(1, 0.9)},
+    }
+    made = made.simulate(jax.random.key(1), p)
+    log_prob = jax.jit(made.log_prob)
+    best = log_prob(p)
+    for factor in (0.7, 0.76, 0.97, 1.13, 1.37):
+        model = widened_model(WIDE[kind], factor)
+        exact = with_sources(star(), SkyModel(BRIGHT, model, name="halo")).reduce(counted)
+        expected = jax.jit(exact.with_counts(made.counts).log_prob)(p)
+        found = log_prob(p | {"source_width": {"halo": factor}})
+        assert abs(found - expected) < 0.01 + 5e-5 * (best - expected)
+    assert log_prob(p | {"source_width": {"halo": 1.401}}) == -np.inf
+
+
+@pytest.mark.slow
+def test_a_source_that_moves_and_widens(counted):
+    """The best width is that of the source that was simulated, with the error of its photons."""
+    halo = SkyModel(BRIGHT, WIDE["gauss"], name="halo")
+    ranges = {"source_position": {"halo": 0.01}, "source_width": {"halo": (0.9, 1.1)}}
+    made = with_sources(halo).reduce(counted, **ranges)
+    p = {"norm": np.full((2, 1), 1e-3), "source": {"halo": np.ones(1)}}
+    there = {
+        "source_lon": {"halo": 0.007},
+        "source_lat": {"halo": -0.004},
+        "source_width": {"halo": 1.06},
+    }
+    other = moved_model(widened_model(WIDE["gauss"], 1.06), 0.007, -0.004)
+    exact = with_sources(SkyModel(BRIGHT, other, name="halo")).reduce(counted)
+    asimov = made.asimov(p | there)
+    expected = jax.jit(exact.with_counts(asimov.counts).log_prob)(p)
+    assert abs(jax.jit(asimov.log_prob)(p | there) - expected) < 0.01
+    rest = {name: {"halo": np.asarray(float(name == "source_width"))} for name in there}
+    start = p | rest
+    found = fit(asimov, start, fixed="norm")
+    assert found.success
+    assert_allclose(found.params["source_width"]["halo"], 1.06, atol=1e-6)
+    assert_allclose(found.params["source_lon"]["halo"], 0.007, atol=1e-6)
+    # Of n photons with a variance v each way that of the estimate of v is v^2 / n.
+    photons = np.asarray(asimov.counts[0]).sum() - np.asarray(made.terms[0].background).sum()
+    sigma = 0.12 * 1.06
+    variance = sigma**2 + SIGMA**2 + 0.05**2 / 12
+    expected = 1.06 * 0.5 * variance / sigma**2 / np.sqrt(photons)
+    assert_allclose(found.errors["source_width"]["halo"], expected, rtol=0.1)
+
+
 def test_offsets_are_angles_on_the_sky():
     model = PointSpatialModel(lon_0=30.0, lat_0=60.0, frame="galactic")
     moved = moved_model(model, 0.1, -0.05)
@@ -104,6 +171,24 @@ def test_offsets_are_angles_on_the_sky():
 def test_nodes_grow_with_the_range():
     numbers = [_number_of_nodes(reach) for reach in (0.1, 0.5, 1.0, 1.5)]
     assert numbers == [5, 7, 9, 11]
+    assert [_number_of_wider(reach) for reach in (0.05, 0.1, 0.35)] == [6, 6, 9]
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"halo": (0.7, 1.4)}, "source_width: there is no source 'halo'; there are 'G0.9"),
+        ({"G0.9+0.1": (0.7, 1.4)}, "'G0.9.0.1' is a PointSpatialModel, which has no width"),
+        ({"wide": 1.4}, r"two positive factors around 1, the smaller first, got 1\.4"),
+        ({"wide": (1.1, 1.4)}, "two positive factors around 1"),
+        ({"wide": (0.0, 1.4)}, "two positive factors around 1"),
+        ({"wide": (0.1, 10.0)}, "0.1 to 10 times as wide, too much for a PSF of 0.1 deg"),
+    ],
+)
+def test_bad_widths(counted, given, match):
+    own = [star(), SkyModel(MODEL, WIDE["disk"], name="wide")]
+    with pytest.raises(ValueError, match=match):
+        moving_sources(own, {}, [counted], given)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +210,7 @@ def test_bad_input(counted, given, match):
 @pytest.mark.slow
 def test_what_positions_do_not_go_with(counted):
     own = with_sources(star())
-    with pytest.raises(ValueError, match="a response has sources where they are"):
+    with pytest.raises(ValueError, match="a response has sources as they are"):
         own.reduce(counted, own.response(counted), source_position={"G0.9+0.1": 0.05})
     made = own.reduce(counted, source_position={"G0.9+0.1": 0.01})
     with pytest.raises(ValueError, match="positions are among its parameters"):

@@ -344,9 +344,23 @@ def test_smooth_is_round_on_the_sky_and_leaves_other_planes_alone(energy_axis):
 
 def test_smooth_refuses_unknown_kernels(geom):
     with pytest.raises(ValueError, match="kernel"):
-        WcsNDMap(geom).smooth(1, kernel="disk")
+        WcsNDMap(geom).smooth(1, kernel="top-hat")
     with pytest.raises(ValueError, match="width"):
         WcsNDMap(geom).smooth("-1 deg")
+
+
+def test_smooth_by_boxes_and_disks():
+    geom = WcsGeom.create(binsz=0.1, npix=(21, 21))
+    point = np.zeros(geom.data_shape)
+    point[10, 10] = 1.0
+    box = WcsNDMap(geom, point).smooth(1.5, kernel="box").data
+    np.testing.assert_allclose(box[9:12, 9:12], 1 / 9, rtol=1e-12)
+    assert box[10, 12] == 0
+    disk = WcsNDMap(geom, point).smooth("0.5 deg", kernel="disk").data
+    np.testing.assert_allclose(disk.sum(), 1.0, rtol=1e-12)
+    # The mean square radius of a disk is half the square of its radius [pixels].
+    y, x = np.indices(disk.shape) - 10
+    np.testing.assert_allclose((disk * (x**2 + y**2)).sum(), 12.5, rtol=0.02)
 
 
 def test_cutout_keeps_sky_positions(geom):

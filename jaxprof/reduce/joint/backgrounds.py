@@ -26,6 +26,12 @@ class BackgroundOption:
     def __post_init__(self) -> None:
         for name in ("norm", "tilt"):
             fixed_free_or_width(f"background {name}", getattr(self, name))
+        if not isinstance(self.norm, str) and self.norm >= 1:
+            raise ValueError(
+                f"background norm: a width of {self.norm:g} is {100 * self.norm:g} % of the "
+                f"background, which constrains nothing; was {self.norm / 100:g} meant? 'free' "
+                "leaves it free"
+            )
 
     @property
     def is_fixed(self) -> bool:

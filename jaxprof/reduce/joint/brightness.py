@@ -11,9 +11,9 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from jaxprof.sky import WcsGeom
-from jaxprof.sky.models import TemplateSpatialModel
 from jaxprof.sky.moments import legendre_integrals, orders
 from jaxprof.sky.regions.pixels import BLOCK
+from jaxprof.sky.template_map import TemplateSpatialModel
 
 Array = NDArray[Any]
 _CHUNK = 1 << 14  # positions for one call of a model, which is compiled for this size alone

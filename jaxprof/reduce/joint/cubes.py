@@ -13,8 +13,8 @@ from jaxprof.datasets import MapDataset
 from jaxprof.reduce.joint.brightness import model_positions
 from jaxprof.reduce.joint.emission import Emission
 from jaxprof.sky import WcsGeom, WcsNDMap
-from jaxprof.sky.models import TemplateSpatialModel, between_pixels, map_pixels
 from jaxprof.sky.template_cube import BinMeans
+from jaxprof.sky.template_map import TemplateSpatialModel, between_pixels, map_pixels
 
 Array = NDArray[Any]
 

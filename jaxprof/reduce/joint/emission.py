@@ -22,13 +22,13 @@ from jaxprof.reduce.joint.quadrature import (
 )
 from jaxprof.sky import WcsGeom, WcsNDMap
 from jaxprof.sky.closed import unwrapped
-from jaxprof.sky.models import TemplateSpatialModel
 from jaxprof.sky.moments import orders, point_moments
+from jaxprof.sky.regions.centers import region_centers
 from jaxprof.sky.regions.conversion import region_list
 from jaxprof.sky.regions.coverage import pixel_moments
-from jaxprof.sky.regions.geom import region_centers
 from jaxprof.sky.regions.on_grid import grid_regions
 from jaxprof.sky.regions.pixels import RegionPixels, box_limit, pixel_solid_angles, region_pixels
+from jaxprof.sky.template_map import TemplateSpatialModel
 
 Array = NDArray[Any]
 

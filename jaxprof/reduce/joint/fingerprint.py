@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from jaxprof.datasets import MapDataset
-from jaxprof.sky.models import SkyModel, TemplateSpatialModel
+from jaxprof.sky.models import SkyModel
+from jaxprof.sky.template_map import TemplateSpatialModel
 
 if TYPE_CHECKING:
     from jaxprof.reduce.joint.components import Components

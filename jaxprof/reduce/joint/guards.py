@@ -17,8 +17,9 @@ from regions import (
     SkyRegion,
 )
 
+from jaxprof.sky.regions.axis import profile_axis
+from jaxprof.sky.regions.centers import region_centers
 from jaxprof.sky.regions.conversion import region_list
-from jaxprof.sky.regions.geom import profile_axis, region_centers
 
 Array = NDArray[Any]
 _HINT = "give the guard bins as a list of sky regions"

@@ -200,8 +200,9 @@ def _constraints(problem: JointProblem, found: Sequence[Sequence[CountsBlock]]) 
         upper |= {} if high is None else {name: high}
     for name in model.free_spectral_parameters:
         values = [float(getattr(own, name)) for own in components.models[: components.n_bins]]
-        reach = SHAPE_RANGE.get(name, np.inf)
-        limits = SHAPE_LIMITS.get(name, (min(values) - reach, max(values) + reach))
+        kind = name.rpartition(".")[2]
+        reach = SHAPE_RANGE.get(kind, np.inf)
+        limits = SHAPE_LIMITS.get(kind, (min(values) - reach, max(values) + reach))
         lower[f"spectrum.{name}"], upper[f"spectrum.{name}"] = limits
     smoothness = None
     if model.smoothness:

@@ -1,11 +1,13 @@
-"""Positions of sources as parameters: a source on a grid of positions, and what lies between.
+"""Positions and widths of sources as parameters: a source at some nodes, and what lies between.
 
 A source that may move by an offset is the sum of the same source at the nodes of a grid, weighted
 by the polynomials through them: components like all others, so that nothing else is folded twice.
+So is one that may be wider, with nodes along its width.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +29,15 @@ Array = NDArray[Any]
 
 OFFSETS = ("source_lat", "source_lon")
 """Parameters of a position, in the order of the grid's axes."""
+WIDTH = "source_width"
+"""The parameter of a width, a factor: the last axis of the grid."""
+WIDTHS = {
+    "GaussianSpatialModel": ("sigma",),
+    "DiskSpatialModel": ("r_0",),
+    "GeneralizedGaussianSpatialModel": ("r_0",),
+    "ShellSpatialModel": ("radius", "width"),
+}
+"""What a width multiplies."""
 PRECISION = 2e-5
 """What interpolation may add to a template, as a part of its peak."""
 MOST = 11
@@ -36,59 +47,74 @@ _ONE_SIGMA = 1 - math.exp(-0.5)
 
 @dataclass(frozen=True)
 class MovingSources:
-    """Sources with free positions.
+    """Sources with free positions or widths.
 
     Attributes
     ----------
     sources : list of SkyModel
-        All sources of a fit, with their nominal positions.
-    nodes : dict of ndarray, shape (P,)
-        Offsets [deg] from these along both axes, by the name of a source.
+        All sources of a fit, with their nominal positions and widths.
+    nodes : dict of dict of ndarray, shape (P,)
+        By the names of source and parameter: offsets [deg] from its position along both axes, and
+        factors on its width.
     """
 
     sources: Sequence[SkyModel]
-    nodes: Mapping[str, Array]
+    nodes: Mapping[str, Mapping[str, Array]]
 
     def components(self) -> list[SkyModel]:
-        """The sources that are folded: those with free positions at all nodes."""
+        """The sources that are folded: those with free parameters at all nodes."""
         found: list[SkyModel] = []
         for source in self.sources:
             if source.name not in self.nodes:
                 found.append(source)
                 continue
-            own = self.nodes[source.name]
-            for number, (lat, lon) in enumerate((lat, lon) for lat in own for lon in own):
-                moved = moved_model(source.spatial_model, lon, lat)
+            # In alphabetical order, as the likelihood takes them.
+            own = sorted(self.nodes[source.name].items())
+            for number, values in enumerate(itertools.product(*(nodes for _, nodes in own))):
+                at = dict(zip((name for name, _ in own), map(float, values), strict=True))
+                model = source.spatial_model
+                if WIDTH in at:
+                    model = widened_model(model, at[WIDTH])
+                if OFFSETS[0] in at:
+                    model = moved_model(model, at["source_lon"], at["source_lat"])
                 name = f"{source.name} at node {number}"
-                found.append(SkyModel(source.spectral_model, moved, name=name, free=source.free))
+                found.append(SkyModel(source.spectral_model, model, name=name, free=source.free))
         return found
 
     def added(self, likelihood: Likelihood) -> Likelihood:
-        """The likelihood of the components, with offsets as parameters."""
-        names = sorted(self.nodes)
+        """The likelihood of the components, with offsets and widths as parameters."""
         nominal, constraints = dict(likelihood.nominal), likelihood.constraints
         nominal["source"] = {each.name: np.ones(likelihood.n_groups) for each in self.sources}
         lower, upper = dict(constraints.lower), dict(constraints.upper)
-        for parameter in OFFSETS:
-            nominal[parameter] = {name: np.asarray(0.0) for name in names}
-            for name in names:
-                lower[f"{parameter}.{name}"] = float(self.nodes[name][0])
-                upper[f"{parameter}.{name}"] = float(self.nodes[name][-1])
+        free = []
+        for parameter in (*OFFSETS, WIDTH):
+            own = {name: at[parameter] for name, at in self.nodes.items() if parameter in at}
+            if not own:
+                continue
+            free.append(parameter)
+            at_rest = 1.0 if parameter == WIDTH else 0.0
+            nominal[parameter] = {name: np.asarray(at_rest) for name in sorted(own)}
+            for name, nodes in own.items():
+                lower[f"{parameter}.{name}"] = float(nodes[0])
+                upper[f"{parameter}.{name}"] = float(nodes[-1])
         return replace(
             likelihood,
             nominal=nominal,
             constraints=replace(constraints, lower=lower, upper=upper),
-            source_nodes={name: dict.fromkeys(OFFSETS, self.nodes[name]) for name in names},
+            source_nodes={name: dict(at) for name, at in self.nodes.items()},
             sources=tuple(source.name for source in self.sources),
             free_sources=tuple(source.name for source in self.sources if source.free),
-            free=(*likelihood.free, *OFFSETS),
+            free=(*likelihood.free, *free),
         )
 
 
 def moving_sources(
-    sources: Sequence[SkyModel], ranges: Mapping[str, Any], datasets: Sequence[MapDataset]
+    sources: Sequence[SkyModel],
+    ranges: Mapping[str, Any],
+    datasets: Sequence[MapDataset],
+    widths: Mapping[str, Any] | None = None,
 ) -> MovingSources:
-    """Sources with free positions, and as many nodes as the PSF asks for.
+    """Sources with free positions or widths, and as many nodes as the PSF asks for.
 
     Parameters
     ----------
@@ -98,6 +124,8 @@ def moving_sources(
         By how much [deg] sources may move in either direction, by name.
     datasets : sequence of MapDataset
         With their PSF.
+    widths : dict of pair of float, optional
+        Between which factors on their widths sources may be, by name.
 
     Returns
     -------
@@ -106,35 +134,87 @@ def moving_sources(
     Raises
     ------
     ValueError
-        For a name that no source has, a source without a position, or a range that is not positive
-        or too wide for the PSF.
+        For a name that no source has, a source without a position or width, or a range that is not
+        positive or too wide for the PSF.
     """
-    if not ranges:
+    widths = widths or {}
+    if not ranges and not widths:
         return MovingSources(sources=list(sources), nodes={})
     known = {source.name: source for source in sources}
-    sizes = [psf_radius(dataset, _ONE_SIGMA) for dataset in datasets]
-    width = min(float(size[size > 0].min(initial=np.inf)) for size in sizes)
-    nodes = {}
-    for name, given in ranges.items():
-        if name not in known:
+    for argument, names in (("source_position", ranges), ("source_width", widths)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
             raise ValueError(
-                f"source_position: there is no source {name!r}; there are "
+                f"{argument}: there is no source {unknown[0]!r}; there are "
                 f"{', '.join(map(repr, known)) or 'none'}"
             )
-        if not hasattr(known[name].spatial_model, "lon_0"):
-            kind = type(known[name].spatial_model).__name__
-            raise ValueError(f"source_position: {name!r} is a {kind}, which has no position")
-        reach = float(u.Quantity(given, "deg").value)
-        if not 0 < reach < np.inf:
-            raise ValueError(f"source_position: {name!r} must be a positive angle, got {given!r}")
-        number = _number_of_nodes(reach / width)
-        if number > MOST:
-            raise ValueError(
-                f"source_position: {name!r} may move by {reach:.3g} deg, too far for a PSF of "
-                f"{width:.3g} deg; give a smaller angle around a better position"
-            )
-        nodes[name] = nodes_between(-reach, reach, number)
+    sizes = [psf_radius(dataset, _ONE_SIGMA) for dataset in datasets]
+    psf = min(float(size[size > 0].min(initial=np.inf)) for size in sizes)
+    nodes: dict[str, dict[str, Array]] = {name: {} for name in sorted({*ranges, *widths})}
+    for name, given in ranges.items():
+        nodes[name] |= dict.fromkeys(OFFSETS, _offsets(known[name], given, psf))
+    for name, given in widths.items():
+        nodes[name][WIDTH] = _factors(known[name], given, psf)
     return MovingSources(sources=list(sources), nodes=nodes)
+
+
+def _offsets(source: SkyModel, given: Any, psf: float) -> Array:
+    """Nodes [deg] of an offset that may be as large as given, behind a PSF of this width [deg]."""
+    what = f"source_position: {source.name!r}"
+    if not hasattr(source.spatial_model, "lon_0"):
+        kind = type(source.spatial_model).__name__
+        raise ValueError(f"{what} is a {kind}, which has no position")
+    reach = float(u.Quantity(given, "deg").value)
+    if not 0 < reach < np.inf:
+        raise ValueError(f"{what} must be a positive angle, got {given!r}")
+    number = _number_of_nodes(reach / psf)
+    if number > MOST:
+        raise ValueError(
+            f"{what} may move by {reach:.3g} deg, too far for a PSF of {psf:.3g} deg; give a "
+            "smaller angle around a better position"
+        )
+    return nodes_between(-reach, reach, number)
+
+
+def _factors(source: SkyModel, given: Any, psf: float) -> Array:
+    """Nodes of a factor on the width of a source, between those given, behind a PSF [deg]."""
+    what, model = f"source_width: {source.name!r}", source.spatial_model
+    names = WIDTHS.get(type(model).__name__)
+    if names is None:
+        raise ValueError(f"{what} is a {type(model).__name__}, which has no width")
+    try:
+        low, high = (float(value) for value in given)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (0 < low <= 1 <= high < math.inf and low < high):
+        raise ValueError(
+            f"{what} must be two positive factors around 1, the smaller first, got {given!r}"
+        )
+    reach = 0.5 * math.log(high / low)
+    if names == ("sigma",):
+        number = _number_of_wider(reach)
+    else:
+        # Edges move, behind the PSF, and most where they are furthest out.
+        size = float(getattr(model, names[0])) * high
+        number = _number_of_nodes(reach * size / psf)
+    if number > MOST:
+        raise ValueError(
+            f"{what} may be {low:.3g} to {high:.3g} times as wide, too much for a PSF of "
+            f"{psf:.3g} deg; give factors closer to 1 around a better width"
+        )
+    return np.exp(nodes_between(math.log(low), math.log(high), number))
+
+
+def _number_of_wider(reach: float) -> int:
+    """Chebyshev nodes for a Gaussian whose width's logarithm changes by so much either way.
+
+    As a function of that it is entire, but grows at distances of pi / 4 from the real axis: the
+    ellipse of convergence is the one that comes so close (Trefethen 2013, Approximation Theory and
+    Approximation Practice, theorem 8.2).
+    """
+    half = 0.25 * math.pi / reach
+    rate = half + math.hypot(half, 1.0)
+    return max(3, 2 + math.ceil(math.log(1 / PRECISION) / math.log(rate)))
 
 
 def _number_of_nodes(reach: float) -> int:
@@ -155,3 +235,9 @@ def moved_model(model: Any, lon: float, lat: float) -> Any:
     at = SkyCoord(float(model.lon_0), float(model.lat_0), unit="deg", frame=sky_frame(model))
     there = at.spherical_offsets_by(lon * u.deg, lat * u.deg).spherical
     return model.replace(lon_0=float(there.lon.deg), lat_0=float(there.lat.deg))
+
+
+def widened_model(model: Any, factor: float) -> Any:
+    """A spatial model whose width is multiplied by a factor."""
+    names = WIDTHS[type(model).__name__]
+    return model.replace(**{name: float(getattr(model, name)) * factor for name in names})

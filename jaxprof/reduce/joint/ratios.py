@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.reduce.joint.emission import region_emissions
-from jaxprof.sky.models import TemplateSpatialModel
+from jaxprof.sky.template_map import TemplateSpatialModel
 
 Array = NDArray[Any]
 

@@ -1,12 +1,14 @@
 """Sky regions: makers, the profile's axis, and the pixels that belong to a region."""
 
+from jaxprof.sky.regions.axis import AXES as AXES
+from jaxprof.sky.regions.axis import ProfileAxis as ProfileAxis
+from jaxprof.sky.regions.axis import axis_of_regions as axis_of_regions
+from jaxprof.sky.regions.axis import profile_axis as profile_axis
+from jaxprof.sky.regions.centers import region_centers as region_centers
+from jaxprof.sky.regions.centers import region_name as region_name
 from jaxprof.sky.regions.conversion import region_list as region_list
 from jaxprof.sky.regions.conversion import regions_to_frame as regions_to_frame
-from jaxprof.sky.regions.geom import ProfileAxis as ProfileAxis
 from jaxprof.sky.regions.geom import RegionGeom as RegionGeom
-from jaxprof.sky.regions.geom import profile_axis as profile_axis
-from jaxprof.sky.regions.geom import region_centers as region_centers
-from jaxprof.sky.regions.geom import region_name as region_name
 from jaxprof.sky.regions.makers import (
     make_concentric_annulus_sky_regions as make_concentric_annulus_sky_regions,
 )

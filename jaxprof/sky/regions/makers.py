@@ -15,7 +15,12 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
-from regions import CircleAnnulusSkyRegion, PolygonSkyRegion, RectangleSkyRegion
+from regions import (
+    CircleAnnulusSkyRegion,
+    CircleSkyRegion,
+    PolygonSkyRegion,
+    RectangleSkyRegion,
+)
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Angle: TypeAlias = u.Quantity | str
@@ -184,41 +189,72 @@ def make_concentric_annulus_sky_regions(
     radius_max: Angle = "1.5 deg",
     radius_min: Angle = "1e-5 deg",
     nbin: int = 11,
-) -> list[CircleAnnulusSkyRegion]:
-    """Make annuli of equal width around a position.
+    *,
+    edges: Any = None,
+    spacing: str = "lin",
+) -> list[CircleAnnulusSkyRegion | CircleSkyRegion]:
+    """Make annuli around a position; with an innermost radius of zero the first is a circle.
 
     Parameters
     ----------
     center : SkyCoord
         Common centre.
     radius_max, radius_min : Quantity or str
-        Outermost and innermost radius. An annulus needs a hole: the innermost radius is
-        positive.
+        Outermost and innermost radius.
     nbin : int
         Number of EDGES, as in gammapy: 11 give ten annuli.
+    edges : Quantity, optional
+        Increasing radii, from zero or above, instead of the three before.
+    spacing : {"lin", "log"}
+        Whether the edges are equally spaced or in constant ratios. With "log" and an innermost
+        radius of zero each edge is the square root of two times the last: every annulus has the
+        solid angle of all within it. Give `edges` for others, ``[0, *np.geomspace(0.1, 2, 10)] *
+        u.deg``.
 
     Returns
     -------
-    list of CircleAnnulusSkyRegion
-        ``nbin - 1`` annuli from inside out, centred in the frame of `center`.
+    list of CircleAnnulusSkyRegion and CircleSkyRegion
+        ``nbin - 1`` of them from inside out, centred in the frame of `center`.
 
     Raises
     ------
     ValueError
-        For fewer than two edges, or radii that are not ``0 < radius_min < radius_max``.
+        For fewer than two edges, radii that are not ``0 <= radius_min < radius_max``, edges that
+        do not increase, or an unknown spacing.
     """
+    position = _position(center, "center")
+    if edges is None:
+        radii = _radii(_scalar(radius_max, "radius_max"), radius_min, nbin, spacing)
+    else:
+        radii = np.atleast_1d(_angle(edges, "edges"))
+        rising = radii.ndim == 1 and len(radii) > 1 and np.all(np.diff(radii) > 0)
+        if not (rising and np.isfinite(radii).all() and radii[0] >= 0):
+            raise ValueError(f"edges are {radii}; give two or more radii that increase, from zero")
+    return [
+        CircleSkyRegion(position, high)
+        if low == 0
+        else CircleAnnulusSkyRegion(position, inner_radius=low, outer_radius=high)
+        for low, high in zip(radii[:-1], radii[1:], strict=True)
+    ]
+
+
+def _radii(outer: u.Quantity, radius_min: Angle, nbin: int, spacing: str) -> u.Quantity:
+    """Edges of annuli, equally spaced or in constant ratios."""
     n_edges = _count(nbin, "nbin")
     if n_edges < 2:
         raise ValueError("nbin counts edges, and 1 edge makes no annulus; give 2 or more")
-    inner, outer = _scalar(radius_min, "radius_min"), _scalar(radius_max, "radius_max")
-    _positive(inner, "radius_min", hint=", such as 1e-5 deg (annuli have a hole)")
+    inner = _scalar(radius_min, "radius_min")
+    if inner < 0:
+        raise ValueError(f"radius_min is {inner}; give zero or a positive angle")
     _ordered(inner, outer)
-    position = _position(center, "center")
-    edges = np.linspace(inner, outer, n_edges)
-    return [
-        CircleAnnulusSkyRegion(position, inner_radius=low, outer_radius=high)
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    if spacing == "lin":
+        return np.linspace(inner, outer, n_edges)
+    if spacing != "log":
+        raise ValueError(f"spacing is {spacing!r}; valid are 'lin' and 'log'")
+    if inner > 0:
+        return np.geomspace(inner, outer, n_edges)
+    powers = 0.5 * np.arange(n_edges - 2, -1, -1)
+    return np.concatenate([[0.0], outer.to_value(u.deg) / 2**powers]) * u.deg
 
 
 def make_sector_sky_regions(

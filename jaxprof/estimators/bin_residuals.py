@@ -1,0 +1,103 @@
+"""Whether a joint fit describes what is in each bin: goodness, peaks of residuals, ringing.
+
+Uniform emission does not describe a bin with a bright point in it. The fit then makes up for the
+rest of the bin, and for what reaches its neighbours, by norms that alternate in sign, while the sum
+of the counts in each bin, and the statistic of all pixels, look well. Two tests see it:
+
+- a peak of the residuals within a bin: the counts within circles around each pixel against those
+  predicted, by the Poisson probability of as many or more, times the number of circles tried
+  (Bonferroni, which is conservative as they overlap);
+- a bin next to a significant one, and anticorrelated with it, that is itself significantly
+  negative, which emission is not: by the Gaussian probability of its ``sqrt_ts``, times the number
+  of such neighbours.
+
+Together they are wrong for less than `FALSE_ALARMS` of the fits whose model is right.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import fftconvolve
+from scipy.special import gammainc, ndtr, ndtri
+
+Array = NDArray[Any]
+
+FALSE_ALARMS = 0.01
+"""Share of fits with the right model that are said to be wrong, at most."""
+PEAKS = 0.3
+"""Part of these that the first test may cause; the rest is the second one's."""
+RADII = (1.5, 3.5)
+"""Radii of the circles [pixels]."""
+BRIGHT = 5.0
+"""``sqrt_ts`` of bins that may cause ringing."""
+ANTICORRELATED = -0.15
+"""Correlation with such a bin, below which a neighbour makes up for it."""
+
+
+def peak_probability(counts: Array, npred: Array, members: Array) -> Array:
+    """Probability of a peak as high as the highest within each bin, by chance.
+
+    Parameters
+    ----------
+    counts, npred : ndarray, shape (ny, nx)
+        Observed and predicted counts, zero where pixels are not in use.
+    members : ndarray of bool, shape (B, ny, nx)
+        Pixels in use of each bin.
+
+    Returns
+    -------
+    ndarray, shape (B,)
+        Up to one; NaN for bins without pixels.
+    """
+    size = members.sum(axis=(1, 2))
+    best = np.ones(len(members))
+    for radius in RADII:
+        reach = np.arange(-int(radius), int(radius) + 1)
+        kernel = (np.hypot(reach[:, np.newaxis], reach) <= radius).astype(float)
+        observed = np.round(fftconvolve(counts, kernel, mode="same"))
+        expected = np.maximum(fftconvolve(npred, kernel, mode="same"), 1e-10)
+        # P(N >= n) is the regularised lower incomplete gamma function of n and the mean.
+        chance = np.where(observed > 0, gammainc(np.maximum(observed, 1.0), expected), 1.0)
+        lowest = [np.min(chance, where=own, initial=1.0) for own in members]
+        best = np.minimum(best, lowest)
+    found = -np.expm1(len(RADII) * size * np.log1p(-np.minimum(best, 1 - 1e-16)))
+    return np.where(size > 0, found, np.nan)
+
+
+def peak_significance(probability: Array) -> Array:
+    """The probability as a number of standard deviations, zero for one half and more."""
+    return np.maximum(-ndtri(np.clip(probability, 1e-300, 1.0)), 0.0)
+
+
+def oversubtracted(sqrt_ts: Array, correlation: Array) -> tuple[Array, Array]:
+    """Bins that are negative beside a bright one.
+
+    Parameters
+    ----------
+    sqrt_ts : ndarray, shape (B, G)
+        Signed roots of the test statistics, NaN for none.
+    correlation : ndarray, shape (G, B, B)
+        Of the norms.
+
+    Returns
+    -------
+    negative, bright : ndarray of bool, shape (B, G)
+        Those bins, and the ones that they make up for.
+    """
+    clean = np.nan_to_num(sqrt_ts)
+    beside = np.nan_to_num(correlation) < ANTICORRELATED  # (G, B, B)
+    beside &= (clean.T > BRIGHT)[:, np.newaxis, :]
+    tried = beside.any(axis=2).T & (clean <= BRIGHT)
+    level = FALSE_ALARMS * (1 - PEAKS) / max(int(tried.sum()), 1)
+    negative = tried & (ndtr(clean) < level)
+    bright = (beside & negative.T[:, :, np.newaxis]).any(axis=1).T
+    return negative, bright
+
+
+def peaked(significance: Array) -> Array:
+    """Bins of which the peak is not by chance, (B, G), of all that are looked at."""
+    level = FALSE_ALARMS * PEAKS / max(int(np.isfinite(significance).sum()), 1)
+    return np.nan_to_num(significance) > -ndtri(level)

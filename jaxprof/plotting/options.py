@@ -1,0 +1,124 @@
+"""Options that figures take: series that can be told apart, units, names of what is unknown."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from astropy import units as u
+from matplotlib import rcParams, rcParamsDefault
+from matplotlib.artist import ArtistInspector
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+#: Colours that colour-blind eyes tell apart (Okabe and Ito), in an order of changing lightness.
+COLORS = ("#0072B2", "#E69F00", "#000000", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
+#: Markers, filled and open in turn, that tell series apart in grey.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+_drawn: WeakKeyDictionary[Axes, int] = WeakKeyDictionary()
+
+
+def next_series(ax: Axes) -> dict[str, Any]:
+    """Colour and marker of the next series of points in these axes.
+
+    Colours are those of `COLORS`, or of the user's property cycle if that is not matplotlib's.
+    """
+    number = _drawn.get(ax, 0)
+    _drawn[ax] = number + 1
+    return series_style(number)
+
+
+def series_style(number: int) -> dict[str, Any]:
+    """Colour and marker of a series by its number."""
+    cycle = rcParams["axes.prop_cycle"]
+    colors = COLORS if cycle == rcParamsDefault["axes.prop_cycle"] else None
+    if colors is None:
+        colors = tuple(cycle.by_key().get("color", COLORS))
+    style = {"color": colors[number % len(colors)], "marker": MARKERS[number % len(MARKERS)]}
+    return style | ({"markerfacecolor": "white"} if number % 2 else {})
+
+
+def check_options(
+    given: Iterable[str], function: Callable[..., Any], artist: Any = Line2D, also: Any = ()
+) -> None:
+    """Raise a TypeError, with the valid names, for options that neither we nor matplotlib know.
+
+    Parameters
+    ----------
+    given : iterable of str
+        Names that were given beyond those of the function.
+    function : callable
+        Function of a figure, of which the options are named.
+    artist : class
+        Artist of matplotlib that gets the options.
+    also : iterable of str
+        Further options of matplotlib's function.
+    """
+    inspector = ArtistInspector(artist)
+    setters = {*inspector.get_setters(), *(a for v in inspector.aliasd.values() for a in v), *also}
+    unknown = [name for name in given if name not in setters]
+    if not unknown:
+        return
+    own = [
+        name
+        for name, value in inspect.signature(function).parameters.items()
+        if value.kind is value.KEYWORD_ONLY or value.default is not value.empty
+    ]
+    near = difflib.get_close_matches(unknown[0], [*own, *setters], 1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise TypeError(
+        f"{function.__name__} has no option {unknown[0]!r}{hint}; valid are {', '.join(own)}, and "
+        f"those of matplotlib's {artist.__name__}: color, marker, linewidth, alpha, label, ..."
+    )
+
+
+ERRORBAR = (
+    *("fmt", "ecolor", "elinewidth", "capsize", "barsabove", "lolims", "uplims", "xlolims"),
+    *("xuplims", "errorevery", "capthick", "data"),
+)
+
+
+def chosen_unit(axis: Any, unit: Any, own: Any, what: str) -> u.UnitBase:
+    """Unit to draw in: what was asked for, what the axis has, or the quantity's own.
+
+    Parameters
+    ----------
+    axis : `~matplotlib.axis.Axis`
+        May have a unit, by ``ax.yaxis.set_units(...)`` or because something with one is drawn.
+    unit : str, Unit or None
+        What was asked for.
+    own : str or Unit
+        That of the values.
+    what : str
+        What is drawn, for messages.
+
+    Raises
+    ------
+    ValueError
+        If the unit is none, or not one of this quantity.
+    """
+    own = u.Unit(own)
+    wanted = axis.get_units() if unit is None else unit
+    if wanted is None or (unit is None and not isinstance(wanted, str | u.UnitBase)):
+        return own
+    try:
+        found = u.Unit(wanted)
+        own.to(found)
+    except (ValueError, TypeError, u.UnitConversionError):
+        whose = "unit is" if unit is not None else "the axis has the unit"
+        raise ValueError(
+            f"{whose} {str(wanted)!r}, but {what} is in {own.to_string() or 'plain numbers'!r}; "
+            "give a unit that it converts to, or other axes"
+        ) from None
+    return found
+
+
+def keep_unit(axis: Any, unit: Any) -> None:
+    """Let an axis know its unit, so that what is drawn later is converted to it."""
+    if unit != u.dimensionless_unscaled and axis.get_units() is None:
+        # Not by set_units, which would also find the limits of the axes anew from what is drawn.
+        axis.units = unit

@@ -1,0 +1,167 @@
+"""Figures of the quantities of a profile besides its fluxes: counts, statistics, coverage, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from numpy.typing import NDArray
+from scipy.special import gammaincinv, ndtr
+
+from jaxprof.plotting.legend import update_legend
+from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit, keep_unit
+from jaxprof.plotting.points import draw_points, get_quantity
+from jaxprof.plotting.profiles import series_labels
+from jaxprof.plotting.style import (
+    QUANTITY_NAMES,
+    add_zero_line,
+    energy_label,
+    get_axes,
+    quantity_label,
+    set_margins,
+    set_ylabel,
+)
+from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
+from jaxprof.profile.quantities import MATRICES, NEEDED, PER_BIN, PER_DATASET, SCANS
+from jaxprof.profile.quantities import unit as unit_of
+
+Array = NDArray[np.float64]
+
+#: What to use for quantities that are no points.
+_OTHER_FIGURES = {
+    **dict.fromkeys((*SCANS, "ts_scan"), "plot_ts_profiles() for likelihood scans"),
+    **dict.fromkeys((*MATRICES, *NEEDED), "plot_correlation()"),
+    **dict.fromkeys(("response", "leakage"), "plot_leakage()"),
+}
+
+
+def plot_quantity(
+    profile: Any,
+    name: str,
+    *,
+    ax: Any = None,
+    label: str | Sequence[str] | None = None,
+    per_dataset: bool = False,
+    show_names: bool = False,
+    unit: Any = None,
+    **kwargs: Any,
+) -> Any:
+    """Draw any quantity of a profile, as points with horizontal bars as wide as the bins.
+
+    Observed counts have those of a
+    Poisson mean: its central interval of 68.3 % (Garwood 1936, Biometrika 28, 437), which for no
+    counts goes from 0 to 1.84.
+
+    Parameters
+    ----------
+    profile : FluxProfile
+        Quantities of shape (bins,), (bins, groups) or (bins, groups, datasets).
+    name : str
+        Quantity: "npred", "counts", "ts", "sqrt_ts", "coverage", "norm_err", ...
+    ax : `~matplotlib.axes.Axes`, optional
+        Where to draw. The legend follows when more is drawn into the same axes.
+    label : str or sequence of str, optional
+        Legend entry, or one per line drawn. Default: the name of the quantity, and the
+        energies and the dataset where there are several.
+    per_dataset : bool
+        Whether to draw every dataset; their sum by default.
+    show_names : bool
+        Whether the names of the bins are the tick labels.
+    unit : str or `~astropy.units.Unit`, optional
+        Unit to draw in; by default that of the y axis, if it has one, or of the quantity.
+    **kwargs
+        Passed to `~matplotlib.axes.Axes.errorbar`: `color`, `marker`, `markersize`, ...
+
+    Returns
+    -------
+    ax : `~matplotlib.axes.Axes`
+        The axes.
+
+    Raises
+    ------
+    ValueError
+        If the profile lacks the quantity or the names to show, or the quantity is no value per bin
+        and group but a matrix or a likelihood scan, which have figures of their own.
+    """
+    check_options(kwargs, plot_quantity, also=ERRORBAR)
+    names = bin_names(profile, show_names)
+    value = get_quantity(profile, name)
+    if value is None:
+        known = ", ".join(profile.available_quantities)
+        raise ValueError(f"name is {name!r}, which this profile does not have; it has {known}")
+    data = np.asarray(getattr(value, "value", value))
+    if data.dtype.kind not in "iufb":
+        raise ValueError(f"{name!r} is text; show_names=True makes it the labels of the ticks")
+    data = data.astype(float)
+    edges = np.asarray(profile.energy_edges, dtype=float)
+    n_bins, n_groups = len(profile.axis.ref), len(edges)
+    # Shapes alone do not tell: a matrix may have as many bins as there are groups or datasets.
+    has_datasets = name in PER_DATASET or name.startswith("npred_excess")
+    n_axes = (1,) if name in PER_BIN else (2, 3) if has_datasets else (2,)
+    if data.ndim not in n_axes or len(data) != n_bins:
+        raise ValueError(
+            f"{name!r} has the shape {data.shape}, not a value per bin and energy group; "
+            f"use {_OTHER_FIGURES.get(name, 'a quantity that has one, such as npred')}"
+        )
+    if data.ndim == 1:
+        data = data[:, np.newaxis]
+    words = QUANTITY_NAMES.get(name, quantity_label(name))
+    energies = [energy_label(*pair) for pair in edges]
+    if data.shape[1] != n_groups:  # the same for all energies
+        energies = [""] * data.shape[1]
+    parts = [energies if len(energies) > 1 else [""]]
+    if data.ndim == 3:
+        if per_dataset:
+            datasets = list(getattr(profile, "dataset_names", ()))
+            parts.append(datasets or [f"dataset {k}" for k in range(data.shape[2])])
+            data = data.reshape(n_bins, -1)
+        else:
+            data = data.sum(axis=2)
+    combined = [""]
+    for part in parts:
+        combined = [", ".join(filter(None, (a, b))) for a in combined for b in part]
+    defaults = [", ".join(filter(None, (words, item))) for item in combined]
+    labels = defaults if label is None else series_labels(label, combined)
+
+    ax = get_axes(ax)
+    own_unit = getattr(value, "unit", None) or unit_of(name, getattr(profile, "norm_unit", ""))
+    y_unit = chosen_unit(ax.yaxis, unit, own_unit, name)
+    data = u.Unit(own_unit).to(y_unit) * data
+    axis = shown_axis(ax, profile.axis)
+    x = np.stack([np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max)])
+    for k, text in enumerate(labels):
+        none = np.full(n_bins, np.nan)
+        errors = poisson_errors(data[:, k]) if name == "counts" else np.stack([none, none])
+        draw_points(ax, x, data[:, k], errors, none, text, dict(kwargs))
+    set_margins(ax)
+    finish_xaxis(ax, axis, names)
+    add_zero_line(ax)
+    _join_ylabel(ax, quantity_label(name, y_unit))
+    keep_unit(ax.yaxis, y_unit)
+    update_legend(ax)
+    return ax
+
+
+def poisson_errors(counts: Array) -> Array:
+    """Distances (2, ...) to the ends of the central interval of 68.3 % of a Poisson mean.
+
+    By quantiles of the gamma distribution (Garwood 1936, Biometrika 28, 437); the lower end of no
+    counts is zero.
+    """
+    tail = ndtr(-1.0)
+    n = np.where(np.isfinite(counts), np.maximum(counts, 0.0), 0.0)
+    low = np.where(n > 0, gammaincinv(np.where(n > 0, n, 1.0), tail), 0.0)
+    high = gammaincinv(n + 1.0, 1.0 - tail)
+    return np.stack([n - low, high - n])
+
+
+def _join_ylabel(ax: Any, label: str) -> None:
+    """Set the label of the y axis, or the common name when another quantity is there."""
+    present = ax.get_ylabel()
+    counts = {QUANTITY_NAMES[k] for k in ("counts", "npred", "npred_excess", "npred_background")}
+    if not present:
+        set_ylabel(ax, label)
+    elif present != label and {present, label} <= counts:
+        ax.set_ylabel("Counts")

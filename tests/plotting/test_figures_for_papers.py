@@ -1,0 +1,254 @@
+"""Units, axes, series, limits and legends of figures that go into a paper."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
+from scipy.stats import chi2
+
+from jaxprof.models.spectral import PowerLawSpectralModel
+from jaxprof.plotting import plot_comparison, plot_correlation, plot_profile, plot_quantity
+from jaxprof.plotting.options import COLORS
+from jaxprof.plotting.quantity import poisson_errors
+from jaxprof.profile import FluxProfile
+from jaxprof.sky import WcsGeom
+from jaxprof.sky.regions import (
+    ProfileAxis,
+    make_concentric_annulus_sky_regions,
+    make_orthogonal_rectangle_sky_regions,
+    profile_axis,
+)
+
+EDGES = np.array([[0.01, 0.1], [0.1, 1.0]])
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    plt.close("all")
+    yield
+    plt.close("all")
+
+
+def line_of_boxes(n=5):
+    geom = WcsGeom.create(SkyCoord(0, 0, unit="deg", frame="galactic"), binsz=0.1, npix=(100, 40))
+    ends = SkyCoord([2, 358], [0.5, -0.5], unit="deg", frame="galactic")
+    return make_orthogonal_rectangle_sky_regions(ends[0], ends[1], geom, "0.4 deg", n)
+
+
+def profile_of(regions, norm=None, edges=EDGES, **more):
+    axis = profile_axis(regions)
+    shape = (len(axis), len(edges))
+    norm = np.linspace(1, 2, np.prod(shape)).reshape(shape) if norm is None else norm
+    quantities = {
+        "norm": norm,
+        "norm_err": np.full(shape, 0.1),
+        "norm_ul": norm + 0.2,
+        "ts": np.full(shape, 9.0),
+        "solid_angle": np.linspace(1, 2, len(axis)) * 1e-4,
+        **more,
+    }
+    return FluxProfile(
+        {k: v for k, v in quantities.items() if v is not None},
+        axis=axis,
+        energy_edges=edges,
+        reference_model=PowerLawSpectralModel(),
+        regions=regions,
+    )
+
+
+def drawn(ax):
+    """Values of the points of each series."""
+    return [c.lines[0].get_xydata() for c in ax.containers if c.lines[0] is not None]
+
+
+def assert_legend_is_clear(ax):
+    ax.figure.draw_without_rendering()
+    box = ax.get_legend().get_window_extent()
+    for points in drawn(ax):
+        assert box.count_contains(ax.transData.transform(points)) == 0
+    for line in ax.lines:
+        if line.get_gid() == "obstacles" and len(line.get_xydata()):
+            assert box.count_contains(ax.transData.transform(line.get_xydata())) == 0
+
+
+@pytest.mark.parametrize("how", ["option", "axis", "both"])
+def test_units(how):
+    p = profile_of(line_of_boxes())
+    ax = plt.figure().add_subplot()
+    if how != "option":
+        ax.yaxis.set_units(u.Unit("erg cm-2 s-1" if how == "axis" else "GeV cm-2 s-1"))
+    plot_profile(p, ax=ax, sed_type="e2dnde", unit=None if how == "axis" else "erg cm-2 s-1")
+    assert r"\mathrm{erg\,cm^{-2}\,s^{-1}}" in ax.get_ylabel()
+    expected = p.e2dnde.to_value("erg cm-2 s-1")
+    for group, points in enumerate(drawn(ax)):
+        np.testing.assert_allclose(points[:, 1], expected[:, group], rtol=1e-12)
+    if how == "option":  # what is drawn later is converted, too
+        plot_profile(p, ax=ax, sed_type="e2dnde")
+        np.testing.assert_allclose(drawn(ax)[-1][:, 1], expected[:, 1], rtol=1e-12)
+    with pytest.raises(ValueError, match="'m', but e2dnde is in"):
+        plot_profile(p, sed_type="e2dnde", unit="m")
+
+
+def test_energy_power_and_the_energy_of_a_differential_flux():
+    p = profile_of(line_of_boxes())
+    ax = plot_profile(p, energy_power=2, unit="erg cm-2 s-1")
+    expected = p.e2dnde.to_value("erg cm-2 s-1")
+    np.testing.assert_allclose(drawn(ax)[1][:, 1], expected[:, 1], rtol=1e-12)
+    assert ax.get_ylabel().startswith("$E^{2}") and "at 316 GeV" in ax.get_legend().texts[1]._text
+    one = plot_profile(p.slice_by_idx({"energy": [0]}), sed_type="dnde")
+    assert "at 31.6 GeV [" in one.get_ylabel()
+
+
+def test_surface_brightness_is_a_sed_type():
+    p = profile_of(line_of_boxes())
+    ax = plot_profile(p, sed_type="surface_brightness", unit="cm-2 s-1 deg-2")
+    expected = (p.flux / p.solid_angle[:, np.newaxis]).to_value("cm-2 s-1 deg-2")
+    np.testing.assert_allclose(drawn(ax)[0][:, 1], expected[:, 0], rtol=1e-12)
+    table = p.to_table("surface_brightness")
+    np.testing.assert_allclose(
+        table["surface_brightness_ul"].quantity.to_value("cm-2 s-1 sr-1"),
+        p.surface_brightness("flux", "ul").to_value("cm-2 s-1 sr-1"),
+        rtol=1e-12,
+    )
+    back = FluxProfile.from_table(table)
+    np.testing.assert_allclose(back.norm, p.norm, rtol=1e-12)
+    with pytest.raises(ValueError, match="needs 'solid_angle'"):
+        profile_of(line_of_boxes(), solid_angle=None).to_table("surface_brightness")
+
+
+def test_longitudes_increase_to_the_left_and_do_not_jump():
+    p = profile_of(line_of_boxes())
+    ax = plot_profile(p, sed_type="flux", axis_name="longitude")
+    x = drawn(ax)[0][:, 0]
+    lon = SkyCoord([r.center for r in p.regions]).galactic.l.wrap_at("180d").deg
+    np.testing.assert_allclose(x, lon, atol=1e-9)
+    assert ax.xaxis_inverted() and ax.get_xlabel() == "Galactic longitude [deg]"
+    arc = p.with_axis("longitude", unit="arcmin")
+    np.testing.assert_allclose(arc.axis.ref, 60 * lon, atol=1e-7)
+    assert arc.to_table()["x_ref"].unit == u.arcmin
+    again = FluxProfile.from_table(arc.to_table())
+    assert again.axis == arc.axis and again.axis.unit == "arcmin"
+    path = p.with_axis("path").axis
+    np.testing.assert_allclose(path.ref, p.axis.ref, atol=1e-3)  # of a straight line
+    with pytest.raises(ValueError, match="valid are 'projected-distance', 'longitude'"):
+        p.with_axis("depth")
+    with pytest.raises(ValueError, match="axis has 2 bins, the profile 5"):
+        p.with_axis([0, 1, 2] * u.day)
+
+
+def test_an_axis_of_times():
+    p = profile_of(line_of_boxes())
+    own = ProfileAxis.from_edges(np.arange(6) * 2 * u.day, name="time", interp="log")
+    q = p.with_axis(own)
+    ax = plot_profile(q, sed_type="flux")
+    assert ax.get_xlabel() == "Time [d]" and ax.get_xscale() == "log"
+    assert q.slice_by_coord({"time": slice("3.5 d", "8 d")}).shape == (2, 2)
+    np.testing.assert_allclose(own.edges[1], [2, 4])
+
+
+def test_a_circle_and_its_annuli_are_a_radial_axis():
+    center = SkyCoord(0, 0, unit="deg", frame="galactic")
+    edges = [0, 0.1, 0.3, 0.9] * u.deg
+    axis = profile_axis(make_concentric_annulus_sky_regions(center, edges=edges))
+    assert axis.name == "projected-distance"
+    np.testing.assert_allclose(axis.edges, [[0, 0.1], [0.1, 0.3], [0.3, 0.9]])
+    log = profile_axis(make_concentric_annulus_sky_regions(center, "2 deg", "0 deg", spacing="log"))
+    np.testing.assert_allclose(log.max[1:] ** 2 / log.max[:-1] ** 2, 2.0)
+    assert log.min[0] == 0 and np.isclose(log.max[-1], 2)
+    log = profile_axis(
+        make_concentric_annulus_sky_regions(center, "2 deg", "0.2 deg", 3, spacing="log")
+    )
+    np.testing.assert_allclose(log.max, [0.2 * 10**0.5, 2.0])
+
+
+def test_series_differ_in_grey_and_by_marker():
+    p = profile_of(line_of_boxes())
+    ax = plot_profile(p, sed_type="flux", offset=0.1)
+    first, second = (c.lines[0] for c in ax.containers if c.lines[0] is not None)
+    assert first.get_marker() != second.get_marker()
+    weights = [0.2126, 0.7152, 0.0722]
+    grey = [np.dot(weights, to_rgb(color)) for color in COLORS[:3]]
+    assert np.min(np.abs(np.diff(np.sort(grey)))) > 0.15
+    width = p.axis.max - p.axis.min
+    apart = second.get_xdata() - first.get_xdata()
+    np.testing.assert_allclose(apart, 0.1 * width, rtol=1e-9)
+
+
+def test_panels_have_a_group_each():
+    p = profile_of(line_of_boxes())
+    axes = plot_profile(p, sed_type="flux", groups="panels")
+    for group, ax in enumerate(axes):
+        (points,) = drawn(ax)
+        np.testing.assert_allclose(points[:, 1], p.flux.value[:, group])
+    with pytest.raises(ValueError, match="needs 2, one a group"):
+        plot_profile(p, groups="panels", ax=plt.figure().add_subplot())
+    with pytest.raises(ValueError, match="valid are 'together' and 'panels'"):
+        plot_profile(p, groups="rows")
+
+
+def test_comparisons_show_limits_by_one_rule():
+    regions = line_of_boxes()
+    mine = profile_of(regions, ts=np.full((5, 2), 9.0))
+    weak = profile_of(regions, ts=np.full((5, 2), 1.0))
+    weak.sqrt_ts_threshold_ul = 0.5
+    ax, _ = plot_comparison(mine, weak, sed_type="flux", group=0)
+    assert sum(len(li.get_xdata()) for li in ax.lines if li.get_gid() == "upper-limits") == 5
+    without = profile_of(regions, ts=np.full((5, 2), 1.0), norm_ul=None)
+    ax, _ = plot_comparison(weak, without, sed_type="flux", group=0)
+    assert not any(line.get_gid() == "upper-limits" for line in ax.lines)
+    ax, below = plot_comparison(mine, [mine, mine], other_label=["a", "b"], group=0, unit="m-2 s-1")
+    assert [text.get_text() for text in ax.get_legend().texts] == ["Profile", "a", "b"]
+    np.testing.assert_allclose(drawn(ax)[0][:, 1], mine.flux[:, 0].to_value("m-2 s-1"))
+    assert all(np.allclose(points[:, 1], 0) for points in drawn(below))
+
+
+def test_observed_counts_have_the_errors_of_poisson():
+    n = np.array([0.0, 1.0, 9.0, 400.0])
+    low, high = poisson_errors(n)
+    tail = 0.15865525393145707
+    np.testing.assert_allclose(n + high, 0.5 * chi2.ppf(1 - tail, 2 * n + 2), rtol=1e-9)
+    np.testing.assert_allclose((n - low)[1:], 0.5 * chi2.ppf(tail, 2 * n[1:]), rtol=1e-9)
+    assert low[0] == 0 and np.isclose(high[0], 1.841, atol=1e-3)
+    p = profile_of(line_of_boxes(), counts=np.full((5, 2), 9.0))
+    bars = plot_quantity(p, "counts").containers[0].lines[2]
+    assert len(bars) == 2  # horizontal and vertical
+
+
+def test_unknown_options_name_the_valid_ones():
+    p = profile_of(line_of_boxes())
+    with pytest.raises(TypeError, match="'colour' .did you mean 'color'.*valid are ax, sed_type"):
+        p.plot(colour="r")
+    with pytest.raises(TypeError, match="plot_quantity has no option 'foo'.*per_dataset"):
+        p["ts"].plot(foo=1)
+
+
+@pytest.mark.parametrize("width", [3.4, 7.0])
+def test_legends_cover_no_data(width):
+    rng = np.random.default_rng(0)
+    norm = rng.uniform(0.5, 9, (40, 2))
+    axis = ProfileAxis.from_edges(np.linspace(0, 4, 41) * u.deg, name="projected-distance")
+    p = FluxProfile(
+        {"norm": norm, "norm_err": 0.3 * norm, "ts": 9 * np.ones((40, 2))},
+        axis=axis,
+        energy_edges=EDGES,
+        reference_model=PowerLawSpectralModel(),
+    )
+    ax = plt.figure(figsize=(width, 0.7 * width), layout="constrained").add_subplot()
+    plot_profile(p, ax=ax, sed_type="flux")
+    assert_legend_is_clear(ax)
+
+
+def test_matrices_of_uneven_bins_are_drawn_in_one_size():
+    low = np.geomspace(0.01, 1, 6)
+    p = FluxProfile(
+        {"norm": np.ones((5, 1)), "norm_covariance": np.eye(5)[:, np.newaxis]},
+        axis=ProfileAxis("projected-distance", low[:-1], low[1:], 0.5 * (low[1:] + low[:-1])),
+        energy_edges=EDGES[:1],
+        reference_model=PowerLawSpectralModel(),
+    )
+    ax = plot_correlation(p, ax=plt.figure(figsize=(3.4, 3.0)).add_subplot())
+    assert ax.get_xlim() == (-0.5, 4.5)
+    texts = [text for text in ax.texts if text.get_gid() == "numbers"]
+    assert all(text.get_fontsize() >= 4.5 for text in texts)
