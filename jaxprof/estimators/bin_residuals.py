@@ -25,9 +25,9 @@ from scipy.special import gammainc, ndtr, ndtri
 
 Array = NDArray[Any]
 
-FALSE_ALARMS = 0.01
+FALSE_ALARMS = 0.005
 """Share of fits with the right model that are said to be wrong, at most."""
-PEAKS = 0.3
+PEAKS = 0.5
 """Part of these that the first test may cause; the rest is the second one's."""
 RADII = (1.5, 3.5)
 """Radii of the circles [pixels]."""

@@ -85,8 +85,8 @@ def test_negative_neighbours_of_bright_bins():
 
 
 def test_no_warning_where_norms_describe_the_data_exactly():
-    disk = sky_image(lambda x, y: np.hypot(x, y) < 0.3, 0.02)
-    dataset = dataset_of(gaussian_image(disk, 0.1, 0.02), 0.02, sigma=0.1)
+    disk = sky_image(lambda x, y: np.hypot(x, y) < 0.3, 0.05)
+    dataset = dataset_of(gaussian_image(disk, 0.1, 0.05), 0.05, sigma=0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not estimate(dataset).misfit.any()
