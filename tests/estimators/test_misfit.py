@@ -14,6 +14,7 @@ from jaxprof.estimators.bin_residuals import (
     peak_probability,
     peak_significance,
     peaked,
+    signed_significance,
 )
 
 MESSAGE = "does not describe what is in bin .*template=.*sources=.*norm="
@@ -82,6 +83,14 @@ def test_negative_neighbours_of_bright_bins():
     assert bright[:, 0].tolist() == [True, False, False, False]
     quiet, _ = oversubtracted(np.array([[13.0], [-2.2], [1.0], [-5.0]]), correlation)
     assert not quiet.any()
+
+
+def test_significance_is_sqrt_ts_but_for_free_spectra():
+    norm, ts = np.array([2.0, -1.0, -1.0, 0.0]), np.array([9.0, 4.0, np.nan, 0.0])
+    np.testing.assert_allclose(signed_significance(norm, ts), [3, -2, np.nan, 0], rtol=1e-12)
+    # Two degrees of freedom: exp(-ts / 2) of the tail.
+    found = stats.norm.sf(signed_significance(norm[:1], ts[:1], 1))
+    np.testing.assert_allclose(found, 0.5 * np.exp(-4.5), rtol=1e-12)
 
 
 def test_no_warning_where_norms_describe_the_data_exactly():
