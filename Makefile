@@ -40,6 +40,7 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)
 	$(PY) examples/flux_profiles.py
+	$(PY) examples/joint_fit.py
 	$(PY) examples/forward_folding.py
 
 gallery: $(STAMP)

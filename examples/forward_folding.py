@@ -100,6 +100,10 @@ print(radial.to_table(sed_type="flux", formatted=True))
 # The central source is a point. Fitted one by one, the second and third ring have much of
 # its flux; fitted together, it is where it belongs, in the first. The price are larger errors: the
 # data cannot tell neighbouring rings apart as well as independent bins pretend.
+#
+# The estimator warns of bins that it does not describe, the crosses in the figure: emission is not
+# even in these rings. The point is narrower than the first one, and the Galactic plane crosses
+# others.
 
 ax, residual = radial.plot_comparison(other=separate, sed_type="flux", group=0)
 ax.set_title(f"Around the Galactic centre ({data_label})")

@@ -22,13 +22,6 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "warn")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Many joint fits here are of skies that their bins do not describe; see test_misfit.py."""
-    config.addinivalue_line(
-        "filterwarnings", "ignore:the joint fit does not describe what is in:UserWarning"
-    )
-
-
 @pytest.fixture(scope="session")
 def gc_file() -> Path:
     """The Fermi-LAT Galactic-centre file of $GAMMAPY_DATA; the test is skipped without it."""

@@ -36,6 +36,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:the upper limit of bin"),
     # The second minima of spectral indices are said, and true.
     pytest.mark.filterwarnings("ignore:joint fit. another minimum"),
+    # A point is in the centre, and the uniform rings do not describe it.
+    pytest.mark.filterwarnings("ignore:the joint fit does not describe what is in bin"),
 ]
 
 
@@ -57,6 +59,7 @@ def run_example(name, out, gc_file=None):
         "ignore:JAXopt is no longer maintained:DeprecationWarning",
         "ignore:the upper limit of bin:UserWarning",
         "ignore:joint fit",
+        "ignore:the joint fit does not describe what is in bin",
     )
     options = [part for each in ("error", *ignored) for part in ("-W", each)]
     command = [sys.executable, *options, str(ROOT / "examples" / name)]

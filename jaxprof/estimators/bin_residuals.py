@@ -8,8 +8,8 @@ of the counts in each bin, and the statistic of all pixels, look well. Two tests
   predicted, by the Poisson probability of as many or more, times the number of circles tried
   (Bonferroni, which is conservative as they overlap);
 - a bin next to a significant one, and anticorrelated with it, that is itself significantly
-  negative, which emission is not: by the Gaussian probability of its ``sqrt_ts``, times the number
-  of such neighbours.
+  negative, which emission is not: by the probability of its ``ts``, times the number of such
+  neighbours.
 
 Together they are wrong for less than `FALSE_ALARMS` of the fits whose model is right.
 """
@@ -21,18 +21,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
-from scipy.special import gammainc, ndtr, ndtri
+from scipy.special import chdtrc, gammainc, ndtr, ndtri
 
 Array = NDArray[Any]
 
-FALSE_ALARMS = 0.01
+FALSE_ALARMS = 0.006
 """Share of fits with the right model that are said to be wrong, at most."""
-PEAKS = 0.3
+PEAKS = 0.4
 """Part of these that the first test may cause; the rest is the second one's."""
 RADII = (1.5, 3.5)
 """Radii of the circles [pixels]."""
 BRIGHT = 5.0
-"""``sqrt_ts`` of bins that may cause ringing."""
+"""Significance of bins that may cause ringing."""
 ANTICORRELATED = -0.15
 """Correlation with such a bin, below which a neighbour makes up for it."""
 
@@ -72,13 +72,23 @@ def peak_significance(probability: Array) -> Array:
     return np.maximum(-ndtri(np.clip(probability, 1e-300, 1.0)), 0.0)
 
 
-def oversubtracted(sqrt_ts: Array, correlation: Array) -> tuple[Array, Array]:
+def signed_significance(norm: Array, ts: Array, n_free: int = 0) -> Array:
+    """Standard deviations of norms from zero: ``sqrt_ts``, but for free spectral parameters.
+
+    Without emission these are fitted to fluctuations, and the test statistic is distributed as
+    chi-square of as many more degrees of freedom (conservative: they have no effect at zero norm).
+    """
+    chance = 0.5 * chdtrc(1 + n_free, np.maximum(ts, 0.0))
+    return -np.sign(norm) * ndtri(chance)
+
+
+def oversubtracted(significance: Array, correlation: Array) -> tuple[Array, Array]:
     """Bins that are negative beside a bright one.
 
     Parameters
     ----------
-    sqrt_ts : ndarray, shape (B, G)
-        Signed roots of the test statistics, NaN for none.
+    significance : ndarray, shape (B, G)
+        Of the norms, with their signs; NaN for none.
     correlation : ndarray, shape (G, B, B)
         Of the norms.
 
@@ -87,7 +97,7 @@ def oversubtracted(sqrt_ts: Array, correlation: Array) -> tuple[Array, Array]:
     negative, bright : ndarray of bool, shape (B, G)
         Those bins, and the ones that they make up for.
     """
-    clean = np.nan_to_num(sqrt_ts)
+    clean = np.nan_to_num(significance)
     beside = np.nan_to_num(correlation) < ANTICORRELATED  # (G, B, B)
     beside &= (clean.T > BRIGHT)[:, np.newaxis, :]
     tried = beside.any(axis=2).T & (clean <= BRIGHT)

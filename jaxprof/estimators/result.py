@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from jaxprof.estimators.bin_residuals import oversubtracted, peaked
+from jaxprof.estimators.bin_residuals import oversubtracted, peaked, signed_significance
 from jaxprof.estimators.fitting import GroupResult
 from jaxprof.estimators.options import Selection
 from jaxprof.estimators.prediction import Prediction, predict
@@ -107,7 +107,8 @@ def _quantities(
         quantities[f"{name}_err"] = own * selection.n_sigma
     quantities |= _counts(predictions, len(problem.datasets))
     quantities["response"] = per_group([p.response for p in predictions])
-    quantities |= _misfits(predictions, norm, ts, covariance)
+    significance = signed_significance(norm, ts, len(names))
+    quantities |= _misfits(predictions, significance, covariance)
     quantities["success"] = status <= Status.BOUNDARY
     quantities["status"] = status
     quantities["coverage"] = problem.coverage
@@ -118,7 +119,7 @@ def _quantities(
 
 
 def _misfits(
-    predictions: list[Prediction], norm: Array, ts: Array, covariance: Array
+    predictions: list[Prediction], significance: Array, covariance: Array
 ) -> dict[str, Array]:
     """Whether the model describes what is in each bin; see `jaxprof.estimators.bin_residuals`."""
     parts = [p.bin_goodness for p in predictions]
@@ -128,9 +129,9 @@ def _misfits(
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         z = np.where(variance > 0, (stat - expected) / np.sqrt(variance), np.nan)
-        sqrt_ts = np.sign(norm) * np.sqrt(np.maximum(ts, 0.0))
     peak = np.stack([p.peak for p in predictions], axis=1)
-    negative, bright = oversubtracted(sqrt_ts, correlation_of(np.moveaxis(covariance, 1, 0)))
+    correlation = correlation_of(np.moveaxis(covariance, 1, 0))
+    negative, bright = oversubtracted(significance, correlation)
     return {
         "goodness_z": z,
         "residual_peak": peak,

@@ -25,6 +25,8 @@ _PLACES: dict[Any, tuple[float, float]] = {
     "upper center": (0.5, 1),
     "lower center": (0.5, 0),
 }
+_MARKS = 0.06
+"""Share of the height, at the top, that marks of bins take that the model does not describe."""
 _MOST = 0.45
 """Share of the height of the axes that a legend may make room for itself."""
 
@@ -57,15 +59,19 @@ def update_legend(ax: Axes) -> None:
         ax.get_xlim()
         box, frame = legend.get_window_extent(), ax.get_window_extent()
         pad = frame.x1 - box.x1
+        marks = _MARKS * any(line.get_gid() == "misfit" for line in ax.lines)
+        height = (1 - marks) * frame.height
         points = _drawn(ax)
         for place, (right, top) in _PLACES.items():
             x0 = frame.x0 + pad + right * (frame.width - box.width - 2 * pad)
-            y0 = frame.y0 + pad + top * (frame.height - box.height - 2 * pad)
-            low, high = (x0 - 3, y0 - 3), (x0 + box.width + 3, y0 + box.height + 3)
+            y0 = frame.y0 + pad + top * (height - box.height - 2 * pad)
+            low, high = (x0 - 6, y0 - 6), (x0 + box.width + 6, y0 + box.height + 6)
             if not ((points > low) & (points < high)).all(axis=1).any():
+                if marks:
+                    legend.set_bbox_to_anchor((0, 0, 1, 1 - marks), transform=ax.transAxes)
                 legend.set_loc(place)
                 return
-        share = (box.height + 2 * pad) / frame.height
+        share = (box.height + 2 * pad) / frame.height + marks
         if share > _MOST or box.width > frame.width or not ax.get_autoscaley_on():
             break
         _grow(ax, share)
@@ -77,7 +83,7 @@ def _drawn(ax: Axes) -> NDArray[np.float64]:
     found = [np.zeros((0, 2))]
     shaft = ARROW_POINTS * ax.figure.dpi / 72
     for line in ax.lines:
-        if line.get_gid() in ("zero-line", "one-sigma") or not line.get_visible():
+        if line.get_gid() in ("zero-line", "one-sigma", "misfit") or not line.get_visible():
             continue
         path = line.get_transform().transform_path(line.get_path())
         points = np.asarray(path.vertices, dtype=float)

@@ -69,6 +69,7 @@ def test_disk_with_energy_dispersion_and_varying_exposure():
     assert_allclose(profile.norm[:, 0], [0.25, 0.75, 0, 0, 0, 0], atol=0.005)
 
 
+@pytest.mark.filterwarnings("ignore:the joint fit does not describe what is in bin")
 @pytest.mark.parametrize("likelihood", ["pixel", "region"])
 @pytest.mark.parametrize("offset", [pytest.param((0.0, 0.0), marks=pytest.mark.slow), (0.05, 0.03)])
 def test_point_source_is_in_its_ring(offset, likelihood):
@@ -288,7 +289,8 @@ def test_sources_are_subtracted():
     assert_allclose(found.norm, expected.norm, atol=0.005)
     assert np.all(found.nuisance["fixed"])
     assert np.isnan(found.nuisance["error"][0])
-    wrong = estimate(both, rings(6, 0.1))
+    with pytest.warns(UserWarning, match="does not describe what is in bin"):
+        wrong = estimate(both, rings(6, 0.1))
     assert np.abs(wrong.norm - expected.norm).max() > 0.1
 
 
@@ -424,7 +426,8 @@ def test_goodness_of_fit_tells_a_wrong_model():
     assert abs(right["z"]) < 3
     assert right["n_free"] == 4
     dataset.counts.data = np.roll(dataset.counts.data, 3, axis=2)
-    assert estimate(dataset, rings(4, 0.1)).goodness["z"][0] > 10
+    with pytest.warns(UserWarning, match="does not describe what is in bin"):
+        assert estimate(dataset, rings(4, 0.1)).goodness["z"][0] > 10
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from jaxprof.estimators.bin_residuals import (
     peak_probability,
     peak_significance,
     peaked,
+    signed_significance,
 )
 
 MESSAGE = "does not describe what is in bin .*template=.*sources=.*norm="
@@ -84,9 +85,17 @@ def test_negative_neighbours_of_bright_bins():
     assert not quiet.any()
 
 
+def test_significance_is_sqrt_ts_but_for_free_spectra():
+    norm, ts = np.array([2.0, -1.0, -1.0, 0.0]), np.array([9.0, 4.0, np.nan, 0.0])
+    np.testing.assert_allclose(signed_significance(norm, ts), [3, -2, np.nan, 0], rtol=1e-12)
+    # Two degrees of freedom: exp(-ts / 2) of the tail.
+    found = stats.norm.sf(signed_significance(norm[:1], ts[:1], 1))
+    np.testing.assert_allclose(found, 0.5 * np.exp(-4.5), rtol=1e-12)
+
+
 def test_no_warning_where_norms_describe_the_data_exactly():
-    disk = sky_image(lambda x, y: np.hypot(x, y) < 0.3, 0.02)
-    dataset = dataset_of(gaussian_image(disk, 0.1, 0.02), 0.02, sigma=0.1)
+    disk = sky_image(lambda x, y: np.hypot(x, y) < 0.3, 0.05)
+    dataset = dataset_of(gaussian_image(disk, 0.1, 0.05), 0.05, sigma=0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not estimate(dataset).misfit.any()
