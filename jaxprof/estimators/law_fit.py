@@ -167,10 +167,13 @@ def model_limits(
     Notes
     -----
     The error of a parameter is that of its fitted value, and changes with it. Where it grows with
-    the value, as that of the radius of a halo does, a value that came out too low has too small an
-    error: the mean of (value - truth) / error is below zero, by the slope of the error with the
-    value, although the value is unbiased. Errors to the side of the truth, ``errp`` of values that
-    are too low and ``errn`` of others, remove that to first order.
+    the value, a value that came out too low has too small an error: the mean of
+    (value - truth) / error is below that of the values by the slope of the error with the value.
+    For the radius of a halo of 5.4 deg, measured to 0.08 deg, that is 0.02: in 200 Poisson sets the
+    mean was -0.12 +- 0.08 in units of the error on the expectation, -0.14 by each set's own error
+    and -0.13 by the errors to the side of the truth (``errp`` of values that are too low, ``errn``
+    of others), with widths of 1.07 +- 0.05. So asymmetric errors undo about half of the slope; what
+    is left may be chance, or a bias of a tenth of an error.
     """
     likelihood, _ = _likelihood_of(data)
     likelihood = replace(likelihood, geometry=found.geometry)
