@@ -15,6 +15,7 @@ from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import gammaln
 
 import jaxprof
+from jaxprof.inference.law_fit import law_goodness
 from jaxprof.likelihood.data import Status
 from jaxprof.models.radial_base import radial_model_from_dict
 from jaxprof.reduce.bin_geometry import bin_geometry, in_frame
@@ -194,7 +195,6 @@ def test_on_off_data(separate):
     law = POWER.replace(amplitude=1e-10, alpha=0.5)
     found = jaxprof.fit_model(likelihood, law)
     assert found.success
-    assert np.isnan(found.goodness["p_value"])
     n_on, n_off = (np.asarray(x)[0, :, 0] for x in likelihood.counts[0])
     theta = np.deg2rad(np.linspace(edges[:-1], edges[1:], 2001))
     areas = 2 * np.pi * -np.diff(np.cos(np.deg2rad(edges)))
@@ -214,6 +214,14 @@ def test_on_off_data(separate):
     errors = found.errors
     assert_allclose(found.params["alpha"], best.x[1], atol=1e-3 * errors["alpha"])
     assert_allclose(np.log(found.params["amplitude"] / 1e-9), best.x[0], atol=1e-3)
+    # Four counts bins, with one count each beside that for the background.
+    saturated = 2 * np.sum(n_on - n_on * np.log(n_on) + n_off - n_off * np.log(n_off))
+    good = found.goodness
+    assert_allclose(good["stat"], 2 * best.fun - saturated, atol=1e-5)
+    assert_allclose([good["expected"], good["std"]], [4.0, np.sqrt(8.0)], rtol=1e-12)
+    ((on, _),) = likelihood.counts
+    few = law_goodness(likelihood.with_counts(((on, 0 * on + 9),)), found.params, law, 2)
+    assert np.isnan(few["expected"]) and np.isfinite(few["stat"])
 
     @jax.jit
     def alpha(extra):
