@@ -306,9 +306,30 @@ def test_mistakes_are_said(separate):
         (MODEL, law, {}, "data must be a Likelihood"),
         (likelihood, law, {"fixed": "core"}, "names the parameter 'core'"),
         (likelihood, law, {"starts": {"beta": [1.0]}}, "starts must be a dict"),
+        (likelihood, law, {"starts": {"alpha": []}}, "starts must be arrays of one length"),
     ):
         with pytest.raises(ValueError, match=message):
             jaxprof.fit_model(data, own, **options)
+
+
+@pytest.mark.slow
+def test_starts_and_centres(separate, fitted):
+    """From far away to the same minimum; a law off the centre of rings is NaN inside of jit."""
+    likelihood = separate[0].reduce(separate[1])
+    law = POWER.replace(amplitude=1e-14, alpha=0.3)
+    starts = {"alpha": [-1.0, 2.5]}
+    more = jaxprof.fit_model(likelihood, law, starts=starts)
+    assert_allclose(more.params["alpha"], fitted.params["alpha"], rtol=1e-7)
+
+    @jax.jit
+    def alpha(lon):
+        found = jaxprof.fit_model(likelihood, law.replace(lon_0=lon))
+        return found.params["alpha"], found.status
+
+    assert_allclose(alpha(0.0)[0], fitted.params["alpha"], rtol=1e-7)
+    assert_allclose(alpha(360.0)[0], fitted.params["alpha"], rtol=1e-7)
+    off, status = alpha(0.1)
+    assert np.isnan(off) and status == Status.NOT_CONVERGED
 
 
 @pytest.mark.parametrize("name", ["law.ecsv", "law.fits", "law.fits.gz"])
