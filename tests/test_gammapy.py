@@ -245,6 +245,16 @@ def test_profile_with_a_spectrum_that_gammapy_evaluates(tmp_path):
     assert_allclose(profile.norm, other.norm, rtol=1e-5)
     points = profile.to_gammapy()
     assert isinstance(points.reference_model.spectral_model, gm.MeyerCrabSpectralModel)
+    with pytest.warns(UserWarning, match="MeyerCrabSpectralModel. is kept by its name, .* not kn"):
+        profile.write(tmp_path / "crab.fits")
+    with pytest.warns(UserWarning, match="is not known here, its fluxes are"):
+        back = FluxProfile.read(tmp_path / "crab.fits")
+    assert back.reference_model is None
+    assert_allclose(back.flux, profile.flux, rtol=1e-12)
+    given = FluxProfile.read(tmp_path / "crab.fits", reference_model=found.spectral_model)
+    assert isinstance(given.reference_model, GammapySpectralModel)
+    with pytest.raises(ValueError, match="spectral_model: .*Crab.* has no parameters that a likel"):
+        found.reduce(theirs, spectrum="free")
     with pytest.raises(ValueError, match="is a PowerLawNormSpectralModel, a factor: multiply"):
         found.spectral_model = gm.PowerLawNormSpectralModel()
     with pytest.raises(ValueError, match="give its spectral_model"):

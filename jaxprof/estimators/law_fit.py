@@ -80,7 +80,8 @@ def fit_model(
     ModelFit
         A pytree. In a function that JAX traces there are no warnings, and all of its arrays can be
         mapped over and differentiated: ``jax.vmap(lambda key: fit_model(likelihood.simulate(key,
-        truth), law).params)(keys)``.
+        truth), law).params)(keys)``. Nothing can be raised there: a law whose centre
+        is traced and is not that of the rings gives NaN and the status "not converged".
 
     Raises
     ------
@@ -167,10 +168,13 @@ def model_limits(
     Notes
     -----
     The error of a parameter is that of its fitted value, and changes with it. Where it grows with
-    the value, as that of the radius of a halo does, a value that came out too low has too small an
-    error: the mean of (value - truth) / error is below zero, by the slope of the error with the
-    value, although the value is unbiased. Errors to the side of the truth, ``errp`` of values that
-    are too low and ``errn`` of others, remove that to first order.
+    the value, a value that came out too low has too small an error: the mean of
+    (value - truth) / error is below that of the values by the slope of the error with the value.
+    For the radius of a halo of 5.4 deg, measured to 0.08 deg, that is 0.02: in 200 Poisson sets the
+    mean was -0.12 +- 0.08 in units of the error on the expectation, -0.14 by each set's own error
+    and -0.13 by the errors to the side of the truth (``errp`` of values that are too low, ``errn``
+    of others), with widths of 1.07 +- 0.05. So asymmetric errors undo about half of the slope; what
+    is left may be chance, or a bias of a tenth of an error.
     """
     likelihood, _ = _likelihood_of(data)
     likelihood = replace(likelihood, geometry=found.geometry)
@@ -237,34 +241,39 @@ def _summary(n_free: int) -> Callable:
 
 
 def _geometry_for(geometry: BinGeometry, law: RadialModel) -> BinGeometry:
-    """The geometry in the frame of a law, whose centre must be that of rings."""
-    if is_traced(geometry):
-        if geometry.rings is None and geometry.frame != law.frame:
-            raise ValueError(
-                f"law is in frame {law.frame!r}, but the bins in {geometry.frame!r}: inside of jit "
-                "their frame cannot be changed"
-            )
+    """The geometry in the frame of a law, whose centre must be that of rings.
+
+    Where it cannot be raised that it is another, inside of jit, integrals over the rings are NaN.
+    """
+    if not is_traced(geometry):
+        geometry = in_frame(geometry, law.frame)
+    elif geometry.rings is None and geometry.frame != law.frame:
+        raise ValueError(
+            f"law is in frame {law.frame!r}, but the bins in {geometry.frame!r}: inside of jit "
+            "their frame cannot be changed"
+        )
+    if geometry.rings is None or geometry.frame != law.frame:
         return geometry
-    geometry = in_frame(geometry, law.frame)
-    if geometry.rings is None:
-        return geometry
-    lon, lat = (float(x) for x in np.asarray(geometry.centre))
-    parameters = law.parameters
+    parameters, weights = law.parameters, geometry.ring_weights
     for name in parameters:
         # Sums have a centre in each part.
         above, found, _ = name.partition("lon_0")
         if not found:
             continue
         centre = parameters[name], parameters[f"{above}lat_0"]
-        if is_traced(centre):
-            continue
-        across = ((centre[0] - lon + 180) % 360 - 180) * np.cos(np.deg2rad(lat))
-        if np.hypot(across, centre[1] - lat) > SAME_CENTRE:
+        traced = is_traced((geometry, centre))
+        xp = jnp if traced else np
+        lon, lat = xp.asarray(geometry.centre)
+        across = ((centre[0] - lon + 180) % 360 - 180) * xp.cos(xp.deg2rad(lat))
+        apart = xp.hypot(across, centre[1] - lat) > SAME_CENTRE
+        if traced:
+            weights = jnp.where(apart, jnp.nan, weights)
+        elif apart:
             raise ValueError(
                 f"law is centred at ({centre[0]:.6g}, {centre[1]:.6g}) deg, {law.frame}, but the "
                 f"rings at ({lon:.6f}, {lat:.6f}): give it lon_0 and lat_0 in its frame"
             )
-    return geometry
+    return replace(geometry, ring_weights=weights)
 
 
 def _more_starts(start: dict[str, Any], starts: Any, names: tuple[str, ...]) -> Any:
@@ -276,7 +285,7 @@ def _more_starts(start: dict[str, Any], starts: Any, names: tuple[str, ...]) -> 
             f"starts must be a dict of arrays for some of {', '.join(names)}, got {starts!r}"
         )
     lengths = {np.shape(values) for values in starts.values()}
-    if len(lengths) > 1 or len(next(iter(lengths))) != 1:
+    if len(lengths) > 1 or len(next(iter(lengths))) != 1 or (0,) in lengths:
         raise ValueError(f"starts must be arrays of one length, got shapes {sorted(lengths)}")
     (size,) = next(iter(lengths))
     found = {

@@ -88,11 +88,13 @@ class ModelFit:
     status : array of int, shape ()
         See `jaxprof.Fit`.
     goodness : dict
-        ``stat`` (cash with the saturated term), ``expected`` and ``std`` of it (Kaastra 2017,
-        A&A 605, A51), number of counts bins ``n_bins`` and of parameters ``n_free``,
-        ``z = (stat - expected) / std`` and its ``p_value``; NaN with On-Off data and of
-        likelihoods with merged pixels, of which the statistic has no known mean. Fits to a profile
-        have chi-squared, and ``expected`` is the number of degrees of freedom.
+        ``stat`` (cash with the saturated term, or the On-Off statistic), ``expected`` and ``std``
+        of it (Kaastra 2017, A&A 605, A51), number of counts bins ``n_bins`` and of parameters
+        ``n_free``, ``z = (stat - expected) / std`` and its ``p_value``. On-Off data have
+        chi-squared of one degree of freedom in each counts bin, if all of these predict 20 ON and
+        20 OFF counts or more. With fewer, and of likelihoods with merged pixels, nobody knows
+        the mean of the statistic: what is expected is NaN. Fits to a profile have chi-squared, and
+        ``expected`` is the number of degrees of freedom.
     bins : dict
         For each bin of the profile (B, 1), or (B, G) in fits to a profile: ``law``, its mean
         brightness [cm-2 s-1 sr-1]; ``value`` and ``error``, the law times observed over predicted
@@ -291,11 +293,16 @@ class ModelFit:
         if np.ndim(self.stat) or isinstance(self.stat, jax.core.Tracer):
             return repr(self)
         good = self.goodness
+        expected = (
+            f"expected {float(good['expected']):.5g} +- {float(good['std']):.3g} "
+            f"(p = {float(good['p_value']):.2g})"
+        )
+        if np.isnan(good["expected"]):
+            expected = "nothing known to compare with (merged pixels, or few On-Off counts)"
         lines = [
             f"{type(self.model).__name__}, fitted to the {self.fitted_to}: "
             f"{Status(int(self.status)).label}, stat {float(self.stat):.6g}",
-            f"goodness: stat {float(good['stat']):.5g}, expected {float(good['expected']):.5g} "
-            f"+- {float(good['std']):.3g} (p = {float(good['p_value']):.2g})",
+            f"goodness: stat {float(good['stat']):.5g}, {expected}",
         ]
         lines += [f"{row['name']}: {row['value']:.6g} +- {row['error']:.2g}" for row in _rows(self)]
         if self.against is not None:

@@ -52,10 +52,11 @@ def profile_to_gammapy(profile: FluxProfile) -> Any:
     model = spectral_model_to_gammapy(profile.reference_model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "profile.fits"
-        write_profile(profile, path, sed_type="likelihood", include_likelihood=False)
         with warnings.catch_warnings():
-            # Units of deg and the like, as gammapy writes them itself.
+            # Units of deg and the like, as gammapy writes them itself; the file is without models
+            # that gammapy evaluates, which are given.
             warnings.simplefilter("ignore")
+            write_profile(profile, path, sed_type="likelihood", include_likelihood=False)
             found = points.read(path, format="profile", reference_model=model)
     found.meta |= {"n_sigma": profile.n_sigma, "n_sigma_ul": profile.n_sigma_ul}
     found.sqrt_ts_threshold_ul = profile.sqrt_ts_threshold_ul

@@ -88,11 +88,16 @@ def model_of_bins(models: Sequence[Any]) -> Any:
     Raises
     ------
     ValueError
-        For models of several classes, and those with tables.
+        For models of several classes, those with tables, and those without parameters.
     """
     fixed = {id(model): with_fixed_tables(model) for model in models}
     models = [fixed[id(model)] for model in models]
     for model in models:
+        if not jax.tree.leaves(model):
+            raise ValueError(
+                f"spectral_model: {model!r} has no parameters that a likelihood with free spectra "
+                "could change; give a model of jaxprof, by itself or times this one"
+            )
         if any(np.ndim(leaf) for leaf in jax.tree.leaves(model)):
             raise ValueError(
                 f"spectral_model: a {type(model).__name__} has tables for parameters, which a "

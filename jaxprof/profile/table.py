@@ -46,6 +46,7 @@ from regions import Regions, SkyRegion
 from scipy.special import ndtr
 
 from jaxprof.likelihood.data import Status
+from jaxprof.models.spectral import spectral_model_from_dict
 from jaxprof.profile.checks import check_format
 from jaxprof.profile.papertable import STYLES, paper_table
 from jaxprof.profile.printed import ProfileTable, with_formats
@@ -256,15 +257,24 @@ def models_to_json(models: list[Any]) -> list[str] | None:
     Returns
     -------
     list of str or None
-        None, with a warning, if a model has no ``to_dict``.
+        None, with a warning, if a model has no ``to_dict``. A warning also if its dict is none of
+        a model known here, as of those that gammapy evaluates.
     """
-    for model in models:
+    for model in {id(model): model for model in models}.values():
         if not hasattr(model, "to_dict"):
             warn_user(
                 f"reference model {type(model).__name__} has no to_dict; tables and files have "
                 "its fluxes only",
             )
             return None
+        try:
+            spectral_model_from_dict(model.to_dict())
+        except (ValueError, KeyError, AttributeError):
+            warn_user(
+                f"the reference model {model!r} is kept by its name, which is not known here: what "
+                "reads the table or file back has its fluxes, and no reference_model unless that "
+                "is given"
+            )
     return [json.dumps(model.to_dict()) for model in models]
 
 

@@ -15,6 +15,7 @@ from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import gammaln
 
 import jaxprof
+from jaxprof.inference.law_fit import law_goodness
 from jaxprof.likelihood.data import Status
 from jaxprof.models.radial_base import radial_model_from_dict
 from jaxprof.reduce.bin_geometry import bin_geometry, in_frame
@@ -194,7 +195,6 @@ def test_on_off_data(separate):
     law = POWER.replace(amplitude=1e-10, alpha=0.5)
     found = jaxprof.fit_model(likelihood, law)
     assert found.success
-    assert np.isnan(found.goodness["p_value"])
     n_on, n_off = (np.asarray(x)[0, :, 0] for x in likelihood.counts[0])
     theta = np.deg2rad(np.linspace(edges[:-1], edges[1:], 2001))
     areas = 2 * np.pi * -np.diff(np.cos(np.deg2rad(edges)))
@@ -214,6 +214,14 @@ def test_on_off_data(separate):
     errors = found.errors
     assert_allclose(found.params["alpha"], best.x[1], atol=1e-3 * errors["alpha"])
     assert_allclose(np.log(found.params["amplitude"] / 1e-9), best.x[0], atol=1e-3)
+    # Four counts bins, with one count each beside that for the background.
+    saturated = 2 * np.sum(n_on - n_on * np.log(n_on) + n_off - n_off * np.log(n_off))
+    good = found.goodness
+    assert_allclose(good["stat"], 2 * best.fun - saturated, atol=1e-5)
+    assert_allclose([good["expected"], good["std"]], [4.0, np.sqrt(8.0)], rtol=1e-12)
+    ((on, _),) = likelihood.counts
+    few = law_goodness(likelihood.with_counts(((on, 0 * on + 9),)), found.params, law, 2)
+    assert np.isnan(few["expected"]) and np.isfinite(few["stat"])
 
     @jax.jit
     def alpha(extra):
@@ -298,9 +306,30 @@ def test_mistakes_are_said(separate):
         (MODEL, law, {}, "data must be a Likelihood"),
         (likelihood, law, {"fixed": "core"}, "names the parameter 'core'"),
         (likelihood, law, {"starts": {"beta": [1.0]}}, "starts must be a dict"),
+        (likelihood, law, {"starts": {"alpha": []}}, "starts must be arrays of one length"),
     ):
         with pytest.raises(ValueError, match=message):
             jaxprof.fit_model(data, own, **options)
+
+
+@pytest.mark.slow
+def test_starts_and_centres(separate, fitted):
+    """From far away to the same minimum; a law off the centre of rings is NaN inside of jit."""
+    likelihood = separate[0].reduce(separate[1])
+    law = POWER.replace(amplitude=1e-14, alpha=0.3)
+    starts = {"alpha": [-1.0, 2.5]}
+    more = jaxprof.fit_model(likelihood, law, starts=starts)
+    assert_allclose(more.params["alpha"], fitted.params["alpha"], rtol=1e-7)
+
+    @jax.jit
+    def alpha(lon):
+        found = jaxprof.fit_model(likelihood, law.replace(lon_0=lon))
+        return found.params["alpha"], found.status
+
+    assert_allclose(alpha(0.0)[0], fitted.params["alpha"], rtol=1e-7)
+    assert_allclose(alpha(360.0)[0], fitted.params["alpha"], rtol=1e-7)
+    off, status = alpha(0.1)
+    assert np.isnan(off) and status == Status.NOT_CONVERGED
 
 
 @pytest.mark.parametrize("name", ["law.ecsv", "law.fits", "law.fits.gz"])
