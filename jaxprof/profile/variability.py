@@ -115,8 +115,10 @@ def _by_data(data: list[Data]) -> tuple[Array, Array, Array]:
                 for each, fit in zip(exact, fits, strict=True)
             ]
         )
-    usable = np.isfinite(rises).sum(axis=0)
-    ts = np.where(usable > 1, np.nansum(rises, axis=0), np.nan)
+    # Where nothing is fitted nothing rises either.
+    known = np.stack([np.isfinite(fit.norm) for fit in fits]) & np.isfinite(rises)
+    usable, rises = known.sum(axis=0), np.where(known, rises, 0.0)
+    ts = np.where(usable > 1, rises.sum(axis=0), np.nan)
     return np.maximum(ts, 0.0), np.where(usable > 1, common, np.nan), usable
 
 
