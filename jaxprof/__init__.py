@@ -81,6 +81,7 @@ from jaxprof.models.spectral import (
 )
 from jaxprof.models.spectral import TemplateSpectralModel as TemplateSpectralModel
 from jaxprof.profile import FluxProfile as FluxProfile
+from jaxprof.profile.stack import FluxProfileStack as FluxProfileStack
 from jaxprof.reduce.influence_map import influence_map as influence_map
 from jaxprof.reduce.joint.expectation import predicted_counts as predicted_counts
 from jaxprof.simulate.expectation import expected_dataset as expected_dataset

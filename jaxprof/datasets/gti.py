@@ -168,3 +168,17 @@ def joined_gti(tables: Sequence[Table | None]) -> Table | None:
     found = unique(vstack(moved, metadata_conflicts="silent"), keys=list(COLUMNS))
     found.meta = dict(known[0].meta)
     return found
+
+
+def time_span(table: Table) -> Time:
+    """Begin of the first and end of the last good time interval, shape (2,).
+
+    Parameters
+    ----------
+    table : Table
+        What `gti_table` gave, with one interval or more.
+    """
+    reference = _reference(table.meta)
+    assert reference is not None
+    ends = [np.min(np.asarray(table["START"])), np.max(np.asarray(table["STOP"]))]
+    return reference + u.Quantity(ends, "s")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -26,10 +26,13 @@ from jaxprof.estimators.options import (
     source_names,
     switch,
 )
+from jaxprof.estimators.stack import StackEntry, stack_entries, warn_together
 from jaxprof.html import facts, titled
 from jaxprof.inference.levels import confidence_level, two_sided_sigma
 from jaxprof.inference.named_intervals import KINDS
 from jaxprof.models.spectral import PowerLawSpectralModel
+from jaxprof.profile import FluxProfile
+from jaxprof.profile.stack import FluxProfileStack
 from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.region_view import LIKELIHOODS
 from jaxprof.sky.regions import profile_axis
@@ -185,6 +188,60 @@ class ProfileEstimator(KnownAttributes):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {len(self.regions)} regions>"
+
+    def run_stack(
+        self,
+        datasets: Any,
+        *,
+        regions: Mapping[str, Any] | None = None,
+        axis: str | None = None,
+    ) -> FluxProfileStack:
+        """Estimate many profiles in one call: of time bins, or of sets of regions.
+
+        Parameters
+        ----------
+        datasets : mapping of str to datasets, or list of datasets
+            By name what each profile is fitted to, as `run` takes it: time bins, event types,
+            observations. A list makes a profile of each of its datasets, under the dataset's name.
+            With `regions` the datasets that all sets of regions are fitted to. A dataset cannot be
+            split by time here: its counts are binned, so that bins of time are made where events
+            are filled into maps.
+        regions : mapping of str to regions, optional
+            By name the regions of each profile, in place of the estimator's.
+        axis : {"time", "set"}, optional
+            What the profiles lie along. By default "time" if all have good time intervals that
+            follow each other in time without an overlap, otherwise "set".
+
+        Returns
+        -------
+        FluxProfileStack
+            The profiles, each as `run` gives it, and their quantities as arrays (T, B, G).
+
+        Raises
+        ------
+        ValueError
+            As `run`, with the name of the entry; for names that are empty or occur twice, energy
+            groups that are not the same, or "time" without good time intervals.
+
+        Warns
+        -----
+        UserWarning
+            As `run`, with the names of the entries that a warning is for.
+
+        Notes
+        -----
+        `FluxProfileEstimator` looks for the pixels of regions once on equal maps and fits all bins
+        of all profiles side by side. `ForwardFoldingProfileEstimator` fits one profile after the
+        other, and folds again where response or mask differ from the entry before.
+        """
+        entries = stack_entries(datasets, regions)
+        found = self._run_entries(entries)
+        warn_together(entries)
+        return FluxProfileStack(found, [entry.name for entry in entries], axis=axis)
+
+    def _run_entries(self, entries: Sequence[StackEntry]) -> list[FluxProfile]:
+        """The profile of each entry."""
+        raise NotImplementedError
 
     def _selection(self) -> Selection:
         """What is asked for of each bin."""

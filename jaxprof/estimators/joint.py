@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +20,7 @@ from jaxprof.estimators.limits import interval_meta, named_limits, simulated
 from jaxprof.estimators.options import one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.estimators.result import joint_quantities
+from jaxprof.estimators.stack import StackEntry, check_groups
 from jaxprof.inference.toys import Toys
 from jaxprof.likelihood import Likelihood
 from jaxprof.profile import FluxProfile
@@ -471,3 +474,27 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             goodness=tables["goodness"],
             **self._described(datasets),
         )
+
+    def _run_entries(self, entries: Sequence[StackEntry]) -> list[FluxProfile]:
+        """Profiles of all entries of a stack; responses are folded again where they differ."""
+        profiles: list[FluxProfile] = []
+        response: ForwardResponse | None = None
+
+        def fit(own: ForwardFoldingProfileEstimator, datasets: Any) -> None:
+            nonlocal response
+            response = own._shared(own._datasets(datasets), response)
+            profiles.append(own.run(datasets, response))
+
+        for entry in entries:
+            entry.named(partial(fit, entry.of(self), entry.datasets))
+        check_groups(entries, [each.energy_edges for each in profiles])
+        return profiles
+
+    def _shared(
+        self, datasets: list[MapDataset], response: ForwardResponse | None
+    ) -> ForwardResponse:
+        """The response of other datasets, if it is that of these too, or their own."""
+        if response is not None and len(response.datasets) == len(datasets):
+            with jax.enable_x64(True), suppress(ValueError):
+                return self._checked(self._with_models(datasets), response)
+        return self.response(datasets)

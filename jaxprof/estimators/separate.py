@@ -22,13 +22,15 @@ from jaxprof.estimators.fit_warnings import (
 from jaxprof.estimators.limits import interval_meta, named_limits, simulated
 from jaxprof.estimators.options import one_of
 from jaxprof.estimators.precision import in_default_precision
+from jaxprof.estimators.stack import StackEntry, check_groups
 from jaxprof.inference.fit import fit_norms
 from jaxprof.inference.intervals import limits as norm_limits
 from jaxprof.inference.intervals import sensitivity
 from jaxprof.inference.scan import scan as scan_norms
 from jaxprof.inference.toys import Toys
 from jaxprof.likelihood import BinGeometry, Likelihood
-from jaxprof.likelihood.data import NormFit, OnOffData, Status, blocks
+from jaxprof.likelihood.data import Data, NormFit, OnOffData, Status, blocks
+from jaxprof.likelihood.stacking import side_by_side
 from jaxprof.likelihood.statistics import wstat_rates
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import SOLID_ANGLES
@@ -36,7 +38,7 @@ from jaxprof.reduce.bin_geometry import bin_geometry
 from jaxprof.reduce.likelihood import separate_likelihood
 from jaxprof.reduce.nuisances import energies_scaled, nuisances
 from jaxprof.reduce.region_view import MASK_POLICIES, ReductionSettings
-from jaxprof.reduce.separate import Reduction, reduce_datasets
+from jaxprof.reduce.separate import Reduction, RegionsOnMaps, reduce_datasets
 
 Array = NDArray[Any]
 
@@ -220,7 +222,12 @@ class FluxProfileEstimator(ProfileEstimator):
             folded=False,
         )
 
-    def _reduction(self, datasets: list[MapDataset], per_true_energy: bool = False) -> Reduction:
+    def _reduction(
+        self,
+        datasets: list[MapDataset],
+        per_true_energy: bool = False,
+        on_maps: RegionsOnMaps | None = None,
+    ) -> Reduction:
         settings = ReductionSettings(
             mask_policy=self.mask_policy,
             likelihood=self.likelihood,
@@ -229,7 +236,7 @@ class FluxProfileEstimator(ProfileEstimator):
             per_true_energy=per_true_energy,
         )
         return reduce_datasets(
-            datasets, self.regions, self.spectral_model, self.energy_edges, settings
+            datasets, self.regions, self.spectral_model, self.energy_edges, settings, on_maps
         )
 
     def simulate(self, datasets: Any, n_toys: int = 1000, **options: Any) -> Toys:
@@ -293,10 +300,45 @@ class FluxProfileEstimator(ProfileEstimator):
         datasets = self._with_models(datasets)
         with jax.enable_x64(True):
             reduction = self._reduction(datasets)
-            quantities = self._quantities(reduction)
-            if "ul" in self.selection_optional and self.interval != "profile":
-                likelihood = separate_likelihood(datasets, reduction, self.norm.bounds())
-                quantities |= named_limits(likelihood, self._selection())
+            return self._profile(datasets, reduction, *self._fitted(reduction.data))
+
+    def _run_entries(self, entries: Sequence[StackEntry]) -> list[FluxProfile]:
+        """Profiles of all entries of a stack, their bins fitted side by side."""
+        owns = [entry.of(self) for entry in entries]
+        reduced: list[tuple[list[MapDataset], Reduction]] = []
+        on_maps: RegionsOnMaps | None = None
+
+        def reduction(own: FluxProfileEstimator, datasets: Any) -> None:
+            found = own._with_models(datasets)
+            reduced.append((found, own._reduction(found, on_maps=on_maps)))
+
+        with jax.enable_x64(True):
+            for entry, own in zip(entries, owns, strict=True):
+                if on_maps is None or on_maps.regions is not own.regions:
+                    on_maps = RegionsOnMaps(own.regions)
+                entry.named(partial(reduction, own, entry.datasets))
+            check_groups(entries, [each.energy_edges for _, each in reduced])
+            fits = side_by_side([each.data for _, each in reduced], self._fitted)
+            return [
+                entry.named(partial(own._profile, *each, *fit))
+                for entry, own, each, fit in zip(entries, owns, reduced, fits, strict=True)
+            ]
+
+    def _profile(
+        self,
+        datasets: list[MapDataset],
+        reduction: Reduction,
+        fit: NormFit,
+        fitted: dict[str, Array],
+    ) -> FluxProfile:
+        """The profile of fits, with what is predicted for them."""
+        quantities = fitted | _predictions(reduction, fit)
+        quantities["coverage"] = reduction.coverage
+        quantities["solid_angle"] = reduction.solid_angle
+        quantities["region_solid_angle"] = reduction.region_solid_angle
+        if "ul" in self.selection_optional and self.interval != "profile":
+            likelihood = separate_likelihood(datasets, reduction, self.norm.bounds())
+            quantities |= named_limits(likelihood, self._selection())
         edges = reduction.energy_edges
         warn_infinite_significance(without_background(reduction.data, counted=True), edges)
         warn_negative_limits(quantities.get("norm_ul"), edges)
@@ -311,8 +353,8 @@ class FluxProfileEstimator(ProfileEstimator):
             **self._described(datasets),
         )
 
-    def _quantities(self, reduction: Reduction) -> dict[str, Array]:
-        data = reduction.data
+    def _fitted(self, data: Data) -> tuple[NormFit, dict[str, Array]]:
+        """The fit of data (B, G, E), and all quantities that follow from these alone."""
         norm_min, norm_max = self.norm.bounds()
         fit = fit_norms(data, norm_min=norm_min, norm_max=norm_max)
         quantities = {
@@ -348,13 +390,9 @@ class FluxProfileEstimator(ProfileEstimator):
             scan[status == Status.FULLY_MASKED] = np.nan
             arrays["stat_scan"] = scan
             arrays["norm_scan"] = np.broadcast_to(values, scan.shape).copy()
-        arrays |= _predictions(reduction, fit)
         arrays["success"] = status <= Status.BOUNDARY
         arrays["status"] = status
-        arrays["coverage"] = reduction.coverage
-        arrays["solid_angle"] = reduction.solid_angle
-        arrays["region_solid_angle"] = reduction.region_solid_angle
-        return arrays
+        return fit, arrays
 
 
 def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:

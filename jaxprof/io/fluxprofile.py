@@ -125,24 +125,41 @@ def write_profile(
             f"columns and style are those of text tables, {', '.join(TEXT)}; {path} keeps all that "
             "a profile is made of"
         )
-    written, besides = _sed_types(profile, sed_type)
+    if sed_type is not None:
+        check_sed_type(sed_type)
     with atomic_write(path, overwrite=overwrite) as temporary:
-        table = profile_to_table(profile, written, besides=besides, energy_axis=True)
-        if sed_type is None and written != profile.sed_type_init:
-            table.meta["SED_INIT"] = profile.sed_type_init
-        if "norm_scan" in table.colnames:
-            grids = table["norm_scan"].data
-            if not np.array_equal(grids, np.broadcast_to(grids[0, 0], grids.shape), equal_nan=True):
-                table.rename_columns(list(_OWN_SCANS), list(_OWN_SCANS.values()))
-        data = profile.likelihood_data if include_likelihood else None
-        extras = {"GTI": profile.gti}
-        for name in ("nuisance", "goodness"):
-            extras[name.upper()] = _escaped(getattr(profile, name))
         if kind == "fits":
-            table, extras = _in_ascii(table, extras)
-            write_fits(_hdus(table, data, extras), temporary)
+            hdus = profile_hdus(profile, sed_type, include_likelihood)
+            write_fits([fits.PrimaryHDU(), *hdus], temporary)
         else:
-            _write_ecsv(table, data, extras, temporary)
+            _write_ecsv(*_tables(profile, sed_type, include_likelihood), temporary)
+
+
+def _tables(
+    profile: FluxProfile, sed_type: str | None, include_likelihood: bool
+) -> tuple[Table, Data | None, dict[str, Table | None]]:
+    """The tables of a profile: of its bins, of its likelihood, and others."""
+    written, besides = _sed_types(profile, sed_type)
+    table = profile_to_table(profile, written, besides=besides, energy_axis=True)
+    if sed_type is None and written != profile.sed_type_init:
+        table.meta["SED_INIT"] = profile.sed_type_init
+    if "norm_scan" in table.colnames:
+        grids = table["norm_scan"].data
+        if not np.array_equal(grids, np.broadcast_to(grids[0, 0], grids.shape), equal_nan=True):
+            table.rename_columns(list(_OWN_SCANS), list(_OWN_SCANS.values()))
+    data = profile.likelihood_data if include_likelihood else None
+    extras = {"GTI": profile.gti}
+    for name in ("nuisance", "goodness"):
+        extras[name.upper()] = _escaped(getattr(profile, name))
+    return table, data, extras
+
+
+def profile_hdus(
+    profile: FluxProfile, sed_type: str | None = None, include_likelihood: bool = True
+) -> list[fits.BinTableHDU]:
+    """The HDUs of a profile, FLUXPOINTS first; see `write_profile`."""
+    table, data, extras = _tables(profile, sed_type, include_likelihood)
+    return _hdus(*_in_ascii(table, extras), data)
 
 
 def _sed_types(profile: FluxProfile, sed_type: str | None) -> tuple[str, tuple[str, ...]]:
@@ -172,7 +189,7 @@ def _in_ascii(
     return found, extras
 
 
-def _hdus(table: Table, data: Data | None, extras: dict[str, Table | None]) -> list[Any]:
+def _hdus(table: Table, extras: dict[str, Table | None], data: Data | None) -> list[Any]:
     meta, table.meta = table.meta, {}
     for key, name in _TEXT_COLUMNS.items():
         if key in meta:
@@ -182,7 +199,7 @@ def _hdus(table: Table, data: Data | None, extras: dict[str, Table | None]) -> l
     hdu = fits.table_to_hdu(table)
     hdu.name = "FLUXPOINTS"
     hdu.header.update(meta)
-    hdus = [fits.PrimaryHDU(), hdu]
+    hdus = [hdu]
     if data is not None:
         hdus.append(fits.table_to_hdu(_likelihood_table(data)))
         hdus[-1].name = "LIKELIHOOD"
@@ -286,26 +303,38 @@ def read_profile(
     ValueError
         If the file is damaged or no profile; the message names it and says why.
     """
-    from jaxprof.profile.parse import profile_from_table
-
     kind = _kind(path)
     check_format(format)
     if sed_type is not None:
         check_sed_type(sed_type)
     with (_ecsv_parts if kind == "ecsv" else _fits_parts)(path) as (table, data, extras):
-        if set(_OWN_SCANS.values()).issubset(table.colnames):
-            table.rename_columns(list(_OWN_SCANS.values()), list(_OWN_SCANS))
-        likelihood = None
-        if data is not None and "e_min" in table.colnames:
-            likelihood = _likelihood_data(data, math.prod(table["e_min"].shape[1:]))
-        return profile_from_table(
-            table,
-            sed_type=sed_type,
-            reference_model=reference_model,
-            n_sigma_ul=n_sigma_ul,
-            likelihood_data=likelihood,
-            **extras,
-        )
+        return _profile((table, data, extras), reference_model, sed_type, n_sigma_ul)
+
+
+def _profile(
+    parts: Parts, reference_model: Any, sed_type: str | None, n_sigma_ul: float | None
+) -> FluxProfile:
+    from jaxprof.profile.parse import profile_from_table
+
+    table, data, extras = parts
+    if set(_OWN_SCANS.values()).issubset(table.colnames):
+        table.rename_columns(list(_OWN_SCANS.values()), list(_OWN_SCANS))
+    likelihood = None
+    if data is not None and "e_min" in table.colnames:
+        likelihood = _likelihood_data(data, math.prod(table["e_min"].shape[1:]))
+    return profile_from_table(
+        table,
+        sed_type=sed_type,
+        reference_model=reference_model,
+        n_sigma_ul=n_sigma_ul,
+        likelihood_data=likelihood,
+        **extras,
+    )
+
+
+def profile_from_hdus(hdulist: fits.HDUList, prefix: str) -> FluxProfile:
+    """Profile of the HDUs whose names begin with a prefix."""
+    return _profile(_hdu_parts(hdulist, prefix), None, None, None)
 
 
 Parts = tuple[Table, Table | None, dict[str, Table | None]]
@@ -314,18 +343,22 @@ Parts = tuple[Table, Table | None, dict[str, Table | None]]
 @contextlib.contextmanager
 def _fits_parts(path: str | os.PathLike[str]) -> Iterator[Parts]:
     with fits_file(path) as hdulist:
-        names = [hdu.name for hdu in hdulist]
-        if "FLUXPOINTS" not in names:
-            raise ValueError(f"not a flux profile: no HDU FLUXPOINTS among {names}")
-        tables = {}
-        for name in ("FLUXPOINTS", "LIKELIHOOD", *(extra.upper() for extra in _EXTRAS)):
-            if name in names:
-                tables[name] = read_table(hdulist, name, mask_invalid=False)
-        table = tables["FLUXPOINTS"]
-        for key, name in _TEXT_COLUMNS.items():
-            if name in table.colnames:
-                table.meta[key] = [str(line) for line in table[name]]
-        yield table, tables.get("LIKELIHOOD"), _extras(tables)
+        yield _hdu_parts(hdulist)
+
+
+def _hdu_parts(hdulist: fits.HDUList, prefix: str = "") -> Parts:
+    names = [hdu.name for hdu in hdulist]
+    if f"{prefix}FLUXPOINTS" not in names:
+        raise ValueError(f"not a flux profile: no HDU {prefix}FLUXPOINTS among {names}")
+    tables = {}
+    for name in ("FLUXPOINTS", "LIKELIHOOD", *(extra.upper() for extra in _EXTRAS)):
+        if prefix + name in names:
+            tables[name] = read_table(hdulist, prefix + name, mask_invalid=False)
+    table = tables["FLUXPOINTS"]
+    for key, name in _TEXT_COLUMNS.items():
+        if name in table.colnames:
+            table.meta[key] = [str(line) for line in table[name]]
+    return table, tables.get("LIKELIHOOD"), _extras(tables)
 
 
 def _extras(tables: dict[str, Table]) -> dict[str, Table | None]:

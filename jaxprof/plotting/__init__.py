@@ -11,3 +11,5 @@ from jaxprof.plotting.parameters import plot_parameter as plot_parameter
 from jaxprof.plotting.profiles import plot_profile as plot_profile
 from jaxprof.plotting.quantity import plot_quantity as plot_quantity
 from jaxprof.plotting.spectra import plot_spectral_model as plot_spectral_model
+from jaxprof.plotting.stacks import plot_light_curve as plot_light_curve
+from jaxprof.plotting.stacks import plot_stack_map as plot_stack_map

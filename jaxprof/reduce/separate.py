@@ -151,12 +151,45 @@ def _grouped(values: Array, edges: Array, fill: float = 0.0) -> Array:
     return grouped
 
 
+class RegionsOnMaps:
+    """The pixels of regions on maps, looked for once where maps have the same pixels.
+
+    Parameters
+    ----------
+    regions : list of SkyRegion
+        Bins of a profile.
+
+    Attributes
+    ----------
+    solid_angle : ndarray, shape (B,)
+        Solid angle of the regions themselves [sr].
+    """
+
+    def __init__(self, regions: Any) -> None:
+        self.regions = regions
+        self._shapes = sky_shapes(regions)
+        self.solid_angle = shape_solid_angles(self._shapes)
+        self._known: list[tuple[Any, MemberPixels, Visibility]] = []
+
+    def seen(self, dataset: MapDataset) -> tuple[MemberPixels, Visibility]:
+        """Pixels of the regions on the map of a dataset, and what it sees of them."""
+        for geom, pixels, sight in self._known:
+            if dataset.geom.is_allclose_image(geom):
+                return pixels, replace(sight, name=dataset.name)
+        geom = dataset.geom
+        pixels = member_pixels(region_members(self._shapes, geom), geom.npix_shape)
+        sight = visibility(dataset.name, self.regions, pixels, geom)
+        self._known.append((geom, pixels, sight))
+        return pixels, sight
+
+
 def reduce_datasets(
     datasets: Sequence[MapDataset],
     regions: Any,
     spectral_model: Any,
     energy_edges: u.Quantity,
     settings: ReductionSettings,
+    on_maps: RegionsOnMaps | None = None,
 ) -> Reduction:
     """Reduce datasets to the arrays that `jaxprof.core.fit_norms` takes.
 
@@ -172,6 +205,8 @@ def reduce_datasets(
         Edges of the energy groups.
     settings : ReductionSettings
         How they are reduced.
+    on_maps : RegionsOnMaps, optional
+        The same regions on maps that are known already.
 
     Returns
     -------
@@ -191,19 +226,15 @@ def reduce_datasets(
     first_axis = datasets[0].energy_axis
     group_edges = snap_energy_edges(energy_edges, first_axis)
     warn_moved_edges(energy_edges, first_axis, group_edges)
-    shapes = sky_shapes(regions)
-    exact = shape_solid_angles(shapes)
+    on_maps = RegionsOnMaps(regions) if on_maps is None else on_maps
+    exact = on_maps.solid_angle
     reference = exact if settings.reference_solid_angle == "region" else None
     found: list[_ReducedDataset] = []
     sights: list[Visibility] = []
-    pixels: MemberPixels | None = None
-    for index, dataset in enumerate(datasets):
+    for dataset in datasets:
         dataset.check()
-        if pixels is None or not dataset.geom.is_allclose_image(datasets[index - 1].geom):
-            pixels = member_pixels(region_members(shapes, dataset.geom), dataset.geom.npix_shape)
-            sights.append(visibility(dataset.name, regions, pixels, dataset.geom))
-        else:
-            sights.append(replace(sights[-1], name=dataset.name))
+        pixels, sight = on_maps.seen(dataset)
+        sights.append(sight)
         edges = snap_energy_edges(energy_edges, dataset.energy_axis)
         same_edges(first_axis, group_edges, dataset.energy_axis, edges, dataset.name)
         view = RegionView(dataset, regions, pixels, slice(edges[0], edges[-1]))

@@ -357,7 +357,8 @@ def test_models_that_are_not_known_here(tmp_path):
     assert q.reference_model is None
     np.testing.assert_array_equal(q.flux, p.flux)
     Own.to_dict = lambda self: {"spectral": {"type": "Own"}}
-    p.write(tmp_path / "p.fits", overwrite=True)
+    with pytest.warns(UserWarning, match="kept by its name, which is not known here"):
+        p.write(tmp_path / "p.fits", overwrite=True)
     with pytest.warns(UserWarning, match="'Own'; known models") as record:
         q = FluxProfile.read(tmp_path / "p.fits")
     assert {w.filename for w in record} == {__file__}

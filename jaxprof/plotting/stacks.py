@@ -1,0 +1,220 @@
+"""Figures of stacks of flux profiles: light curves, and bins against time in colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from jaxprof.plotting.legend import update_legend
+from jaxprof.plotting.points import ARROW_POINTS, draw_points, flux_unit, fluxes
+from jaxprof.plotting.style import (
+    add_zero_line,
+    axis_label,
+    bin_label,
+    choose_yscale,
+    energy_label,
+    get_axes,
+    quantity_label,
+    set_margins,
+)
+from jaxprof.profile.quantities import unit as unit_of
+from jaxprof.profile.stack import FluxProfileStack
+
+Array = NDArray[Any]
+_MOST = 8
+"""Bins that are drawn if none are named."""
+
+
+def plot_light_curve(
+    stack: FluxProfileStack,
+    *,
+    ax: Any = None,
+    sed_type: str = "flux",
+    bins: Sequence[int] | None = None,
+    group: int = 0,
+    **kwargs: Any,
+) -> Any:
+    """Draw bins of all profiles along the axis of the stack, with their errors and upper limits.
+
+    Points are as in `plot_profile`, with horizontal bars from the begin of the first to the end of
+    the last good time interval.
+
+    Parameters
+    ----------
+    stack : FluxProfileStack
+        The profiles.
+    ax : `~matplotlib.axes.Axes`, optional
+        Where to draw.
+    sed_type : {"flux", "dnde", "eflux", "e2dnde", "norm"}
+        Which flux.
+    bins : sequence of int, optional
+        Bins to draw; by default all, up to eight.
+    group : int
+        Energy group.
+    **kwargs
+        Passed to `~matplotlib.axes.Axes.errorbar`: `color`, `marker`, `markersize`, ...
+
+    Returns
+    -------
+    ax : `~matplotlib.axes.Axes`
+
+    Raises
+    ------
+    ValueError
+        For an unknown flux, a bin or group that does not exist, or more than eight bins that
+        nobody chose.
+    """
+    _check_group(stack, group)
+    chosen = _chosen_bins(stack, bins)
+    low, high = _edges(stack)
+    longest = max((own.axis for own in stack.profiles), key=len)
+    parts = [fluxes(own, sed_type) for own in stack.profiles]
+    ax = get_axes(ax)
+    x = np.stack([(low + high) / 2, low, high])
+    for k in chosen:
+        # Of a profile that has fewer bins there is nothing to draw.
+        rows = [k if k < own.shape[0] else None for own in stack.profiles]
+
+        def column(values: list[Array], rows: list[int | None] = rows) -> Array:
+            return np.array(
+                [np.nan if r is None else v[r, group] for v, r in zip(values, rows, strict=True)]
+            )
+
+        y, limits = (column([part[position] for part in parts]) for position in (0, 2))
+        errors = np.stack([column([part[1][side] for part in parts]) for side in (0, 1)])
+        draw_points(ax, x, y, errors, limits, bin_label(longest, k), dict(kwargs))
+    set_margins(ax, ARROW_POINTS + 6)
+    _finish_axis(ax.xaxis, stack)
+    choose_yscale(ax)
+    add_zero_line(ax)
+    ax.set_ylabel(quantity_label(sed_type, flux_unit(stack.profiles[0], sed_type)))
+    ax.set_title(energy_label(*stack.energy_edges[group]), fontsize="medium")
+    update_legend(ax)
+    return ax
+
+
+def plot_stack_map(
+    stack: FluxProfileStack,
+    quantity: str = "flux",
+    *,
+    ax: Any = None,
+    group: int = 0,
+    add_cbar: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """Draw a quantity of all bins and profiles in colours, the bins upwards.
+
+    Parameters
+    ----------
+    stack : FluxProfileStack
+        Profiles of the same bins, for the axis of the bins to mean something.
+    quantity : str
+        One of ``stack.available_quantities`` with a value per bin and group.
+    ax : `~matplotlib.axes.Axes`, optional
+        Where to draw.
+    group : int
+        Energy group.
+    add_cbar : bool
+        Whether to add a colour bar.
+    **kwargs
+        Passed to `~matplotlib.axes.Axes.pcolormesh`: `cmap`, `vmin`, ...
+
+    Returns
+    -------
+    ax : `~matplotlib.axes.Axes`
+
+    Raises
+    ------
+    ValueError
+        For an unknown quantity, one that has no such values, or a group that does not exist.
+    """
+    _check_group(stack, group)
+    name = "norm" if quantity == "likelihood" else quantity
+    if name not in stack.available_quantities:
+        raise ValueError(
+            f"quantity is {quantity!r}; there are {', '.join(stack.available_quantities)}"
+        )
+    values = stack.quantity(name).value
+    if values.ndim != 3 or values.dtype.kind not in "iufb":
+        raise ValueError(f"{quantity!r} has no number for each bin and energy group")
+    axis = stack.profiles[0].axis
+    first, last = _edges(stack)
+    ends = np.asarray(axis.min, float), np.asarray(axis.max, float)
+    mixed = any(
+        len(own.axis) != len(axis) or not np.array_equal(own.axis.min, axis.min)
+        for own in stack.profiles
+    )
+    if mixed:
+        ends = np.arange(stack.shape[1]) - 0.5, np.arange(stack.shape[1]) + 0.5
+    ax = get_axes(ax)
+    shown = values[:, :, group].astype(float)
+    finite = shown[np.isfinite(shown)]
+    if not finite.size:
+        raise ValueError(f"{quantity!r} is NaN everywhere in energy group {group}")
+    kwargs.setdefault("vmin", finite.min())
+    kwargs.setdefault("vmax", finite.max())
+    mesh = None
+    # Times may have gaps, and so may bins: each is drawn where it is.
+    for number, (start, stop) in enumerate(zip(first, last, strict=True)):
+        for low, high in _runs(*ends):
+            edges = np.append(ends[0][low:high], ends[1][high - 1])
+            row = shown[number, low:high, np.newaxis]
+            mesh = ax.pcolormesh([start, stop], edges, row, **kwargs)
+    _finish_axis(ax.xaxis, stack)
+    ax.set_xlim(first.min(), last.max())
+    ax.set_ylim(ends[0].min(), ends[1].max())
+    ax.set_ylabel("Bin" if mixed else axis_label(axis))
+    ax.set_title(energy_label(*stack.energy_edges[group]), fontsize="medium")
+    if add_cbar:
+        unit = unit_of(name, stack.profiles[0].norm_unit)
+        ax.figure.colorbar(mesh, ax=ax, label=quantity_label(name, unit))
+    return ax
+
+
+def _runs(low: Array, high: Array) -> list[tuple[int, int]]:
+    """Ranges of bins that follow each other without a gap."""
+    width = np.min(high - low)
+    breaks = np.flatnonzero(np.abs(low[1:] - high[:-1]) > 1e-6 * width) + 1
+    bounds = [0, *breaks.tolist(), len(low)]
+    return list(zip(bounds[:-1], bounds[1:], strict=True))
+
+
+def _chosen_bins(stack: FluxProfileStack, bins: Sequence[int] | None) -> list[int]:
+    n = stack.shape[1]
+    if bins is None:
+        if n > _MOST:
+            raise ValueError(f"bins: choose some of the {n} bins, such as bins=[0, 1]")
+        return list(range(n))
+    found = [int(k) for k in np.atleast_1d(np.asarray(bins))]
+    if any(not 0 <= k < n for k in found):
+        raise ValueError(f"bins are {found}; there are 0 to {n - 1}")
+    return found
+
+
+def _check_group(stack: FluxProfileStack, group: int) -> None:
+    if not 0 <= group < stack.shape[2]:
+        raise ValueError(f"group is {group}; there are 0 to {stack.shape[2] - 1}")
+
+
+def _edges(stack: FluxProfileStack) -> tuple[Array, Array]:
+    """Begin and end of each profile along the axis of the stack: MJD, or around its number."""
+    if stack.axis == "time":
+        return np.asarray(stack.time_min.tt.mjd), np.asarray(stack.time_max.tt.mjd)
+    at = np.arange(len(stack), dtype=float)
+    return at - 0.5, at + 0.5
+
+
+def _finish_axis(axis: Any, stack: FluxProfileStack) -> None:
+    if stack.axis == "time":
+        axis.set_label_text("Time [MJD]")
+        axis.set_major_locator(MaxNLocator(6))
+        axis.get_major_formatter().set_useOffset(False)
+        return
+    rotation = 0 if max(map(len, stack.names)) * len(stack) < 50 else 45
+    axis.set_ticks(range(len(stack)), stack.names)
+    for label in axis.get_ticklabels():
+        label.set(rotation=rotation, ha="right" if rotation else "center", rotation_mode="anchor")
