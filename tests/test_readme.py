@@ -23,7 +23,7 @@ def run_block(index, names=None):
     return names
 
 
-# The simulated Galactic centre holds more than even emission and the point at its centre.
+# Sources stand in other rings than the first.
 @pytest.mark.filterwarnings("ignore:the joint fit does not describe what is in bin")
 def test_the_profile_in_a_few_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
