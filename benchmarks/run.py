@@ -108,7 +108,7 @@ def throughput_figure(rows: list[dict[str, Any]], path: Path) -> None:
         ax.set_title("with hard bins" if hard == "yes" else "plain")
         ax.set_xlabel("bins")
     axes[0].set_ylabel("fits per second")
-    axes[0].legend(fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

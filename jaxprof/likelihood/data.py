@@ -197,8 +197,8 @@ def _check_values(name: str, values: Any, mask: Any) -> None:
 
 def _is_on_host(array: jax.Array) -> bool:
     """Whether numpy can read an array where it is."""
-    devices = array.sharding.device_set
-    return len(devices) == 1 and next(iter(devices)).platform == "cpu"
+    devices: list[Any] = list(array.sharding.device_set)
+    return len(devices) == 1 and devices[0].platform == "cpu"
 
 
 def prepare(data: Data) -> tuple[Block, ...]:
