@@ -12,11 +12,12 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo gallery test test-slow lint docs clean distclean
+.PHONY: help venv demo gallery bench test test-slow lint docs clean distclean
 
 help:
 	@echo 'make demo       make the example profiles, tables and figures (in out/)'
 	@echo 'make gallery    run the examples of examples/gallery (figures in out/gallery)'
+	@echo 'make bench      run the benchmarks side by side (tables and figures in out/bench)'
 	@echo 'make test       run the tests but the slow ones; PYTEST_ARGS="-k plot" chooses others'
 	@echo 'make test-slow  run the slow tests'
 	@echo 'make lint       ruff, mypy and the import contract'
@@ -45,6 +46,9 @@ demo: $(STAMP)
 
 gallery: $(STAMP)
 	for script in examples/gallery/*.py; do $(PY) "$$script" --out out/gallery || exit 1; done
+
+bench: $(STAMP)
+	$(PY) benchmarks/run.py
 
 test: $(STAMP)
 	$(PY) $(PYTEST) $(PYTEST_ARGS)

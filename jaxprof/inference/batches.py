@@ -3,16 +3,22 @@
 A block of bins fits into the cache of a CPU, and a bin that takes long holds back its own block
 only. Bins, and counts bins beyond some, are padded to few sizes: other profiles find the program of
 one before them.
+
+Bins that are sharded over devices, here or of other processes, are fitted where they are: each
+device runs the program for one device on its own bins, without padding, and results are sharded as
+the bins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.likelihood.separable import Blocks
@@ -22,6 +28,14 @@ BLOCK = 1024
 """Bins of a block, if they have few counts bins."""
 BLOCK_ELEMENTS = 16_384
 """Elements of each array of a block, at most."""
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """A mesh of devices, and those of its axes that bins are sharded over."""
+
+    mesh: Any
+    axes: tuple[str, ...]
 
 
 def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,8 +54,7 @@ def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
         Of the same arguments with arrays ``(B, G, ...)``, which gives ``(B, G, ...)``.
     """
 
-    @jit_by_size(large=None)
-    def compiled(bins: Any, shared: Any) -> Any:
+    def on_one_device(bins: Any, shared: Any) -> Any:
         n, n_counts_bins = bins[0][0].npred_ref.shape
 
         def columns(rows: Any) -> Any:
@@ -52,7 +65,7 @@ def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
             return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), found)
 
         size = _block_size(n_counts_bins)
-        if n <= size or jax.default_backend() != "cpu" or jax.device_count() > 1:
+        if n <= size or jax.default_backend() != "cpu":
             return columns(bins)
         n_blocks = -(-n // size)
         blocks = jax.tree.map(
@@ -62,25 +75,40 @@ def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
         found = jax.lax.map(columns, blocks)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], found)
 
-    def mapped(data: Blocks, others: Any, shared: Any) -> Any:
-        shape = data[0].npred_ref.shape[:2]
-        bins = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (data, others))
-        if not _on_host(bins):
-            found = compiled(bins, shared)
+    @jit_by_size(static_argnames="shards", large=None)
+    def compiled(bins: Any, shared: Any, *, shards: _Shards | None = None) -> Any:
+        def flat(bins: Any, shared: Any) -> Any:
+            shape = bins[0][0].npred_ref.shape[:2]
+            found = on_one_device(_flat(bins), shared)
             return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), found)
+
+        if shards is None:
+            return flat(bins, shared)
+        by_bin, same = PartitionSpec(shards.axes), PartitionSpec()
+        return jax.shard_map(
+            flat, mesh=shards.mesh, in_specs=(by_bin, same), out_specs=by_bin, check_vma=False
+        )(bins, shared)
+
+    def mapped(data: Blocks, others: Any, shared: Any) -> Any:
+        bins = (data, others)
+        if not _on_host(bins):
+            return compiled(bins, shared, shards=_shards(bins))
+        shape = data[0].npred_ref.shape[:2]
+        data, others = _flat(bins)
         n = shape[0] * shape[1]
         rows = _bucket(n)
         bins = (
             jax.tree.map(
-                lambda a: _padded(np, a, (rows, _counts_bins_bucket(a.shape[1]))), bins[0]
+                lambda a: _padded(np, a, (rows, _counts_bins_bucket(a.shape[1])))[:, np.newaxis],
+                data,
             ),
-            jax.tree.map(lambda a: _padded(np, a, (rows,)), bins[1]),
+            jax.tree.map(lambda a: _padded(np, a, (rows,))[:, np.newaxis], others),
         )
         found = compiled(bins, shared)
         # Inside somebody's jit results of constants are traced.
         if not _on_host(found):
-            return jax.tree.map(lambda a: a[:n].reshape(*shape, *a.shape[1:]), found)
-        cut = jax.tree.map(lambda a: np.asarray(a)[:n].reshape(*shape, *a.shape[1:]), found)
+            return jax.tree.map(lambda a: a[:n].reshape(*shape, *a.shape[2:]), found)
+        cut = jax.tree.map(lambda a: np.asarray(a)[:n].reshape(*shape, *a.shape[2:]), found)
         return jax.device_put(cut)
 
     return mapped
@@ -90,6 +118,36 @@ def shared_value(value: Any, dtype: Any) -> Any:
     """A number that all bins share, in their precision; no array on the device if it is known."""
     known = not isinstance(value, jax.Array)
     return np.asarray(value, dtype) if known else jnp.asarray(value, dtype)
+
+
+def _flat(tree: Any) -> Any:
+    """Bins and groups of arrays in one axis."""
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree)
+
+
+def _shards(tree: Any) -> _Shards | None:
+    """How bins are sharded over devices; None if there is one, or no sharding is known.
+
+    Of arrays that are traced JAX tells the mesh, but not always which of its axes: then bins are
+    sharded over all.
+    """
+    for leaf in jax.tree.leaves(tree):
+        if not isinstance(leaf, jax.Array):
+            continue
+        traced = isinstance(leaf, jax.core.Tracer)
+        sharding = jax.typeof(leaf).sharding if traced else leaf.sharding
+        if not isinstance(sharding, NamedSharding) or sharding.mesh.size < 2:
+            continue
+        types = sharding.mesh.axis_types
+        # Each device has a program of its own already.
+        if AxisType.Manual in types:
+            return None
+        unknown = traced and AxisType.Explicit not in types
+        axes = sharding.mesh.axis_names if unknown else (*sharding.spec, None)[0]
+        names = (axes,) if isinstance(axes, str) else axes
+        if names and len(leaf) % np.prod([sharding.mesh.shape[name] for name in names]) == 0:
+            return _Shards(sharding.mesh, names)
+    return None
 
 
 def _block_size(n_counts_bins: int) -> int:

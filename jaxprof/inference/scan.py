@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxprof.inference.batches import by_blocks
+from jaxprof.inference.batches import by_blocks, shared_value
 from jaxprof.likelihood import separable as likelihood
 from jaxprof.likelihood.data import Data, NormFit, float_dtype, neutral, prepare
 from jaxprof.likelihood.separable import Blocks
@@ -44,7 +44,7 @@ def scan(data: Data, values: ArrayLike) -> jax.Array:
     """
     prepared = prepare(data)
     shape = prepared[0].npred_ref.shape[:2]
-    grid = jnp.asarray(values, float_dtype(prepared))
+    grid = shared_value(values, float_dtype(prepared))
     if not (grid.ndim == 1 or (grid.ndim == 3 and grid.shape[:2] == shape)):
         raise ValueError(f"values must have shape (N,) or {(*shape, 'N')}, got {grid.shape}")
     return _scan(prepared, None, grid) if grid.ndim == 1 else _scan(prepared, grid, None)

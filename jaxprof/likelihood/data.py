@@ -157,22 +157,48 @@ def _names(block: Block) -> tuple[str, ...]:
     return ("counts", "background", "npred_ref")
 
 
+@jax.jit
+def _extremes_on_device(values: Any, mask: Any) -> tuple[Any, Any]:
+    used = jnp.where(mask, values, 1)
+    return jnp.min(used), jnp.max(used)
+
+
 def _check_values(name: str, values: Any, mask: Any) -> None:
-    """Raise for values that no fit can use; only concrete arrays can be looked at."""
-    if isinstance(values, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
+    """Raise for values that no fit can use.
+
+    Only arrays that are known here can be looked at; those on other devices are where they are.
+    """
+    arrays = [a for a in (values, mask) if isinstance(a, jax.Array)]
+    if any(isinstance(a, jax.core.Tracer) or not a.is_fully_addressable for a in arrays):
         return
-    used = np.asarray(values)[np.asarray(mask, bool)]
-    if not np.all(np.isfinite(used)):
+    if values.size == 0:
+        return
+    if all(_is_on_host(a) for a in arrays):
+        values, mask = np.asarray(values), np.asarray(mask, bool)
+        used = values if mask.all() else np.where(mask, values, 1)
+        lowest, highest = used.min(), used.max()
+    else:
+        # They may be constants of somebody's jit.
+        with jax.ensure_compile_time_eval():
+            lowest, highest = (np.asarray(a) for a in _extremes_on_device(values, mask))
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise ValueError(
             f"{name} has NaN or infinite values in unmasked counts bins; mask them out"
         )
-    if name == "alpha" and np.any(used <= 0):
+    if name == "alpha" and lowest <= 0:
         raise ValueError("alpha must be positive in every unmasked counts bin")
-    if np.any(used < 0):
+    if lowest < 0:
+        negative = int(((values < 0) & mask).sum())
         raise ValueError(
-            f"{name} has {np.count_nonzero(used < 0)} negative values in unmasked counts bins "
-            f"(the lowest is {used.min():g}); counts and predictions are never negative"
+            f"{name} has {negative} negative values in unmasked counts bins "
+            f"(the lowest is {lowest:g}); counts and predictions are never negative"
         )
+
+
+def _is_on_host(array: jax.Array) -> bool:
+    """Whether numpy can read an array where it is."""
+    devices: list[Any] = list(array.sharding.device_set)
+    return len(devices) == 1 and devices[0].platform == "cpu"
 
 
 def prepare(data: Data) -> tuple[Block, ...]:
@@ -205,7 +231,7 @@ def prepare(data: Data) -> tuple[Block, ...]:
             )
         arrays = {name: _as_array(getattr(block, name)) for name in _names(block)}
         shape = arrays["npred_ref"].shape
-        mask = np.ones(shape, bool) if block.mask is None else _as_array(block.mask)
+        mask = _all_true(arrays["npred_ref"]) if block.mask is None else _as_array(block.mask)
         for name, array in {**arrays, "mask": mask}.items():
             if array.ndim != 3 or array.shape != shape:
                 raise ValueError(
@@ -222,6 +248,14 @@ def prepare(data: Data) -> tuple[Block, ...]:
                 f"jointly fitted data have {block.npred_ref.shape[:2]} and {first} bins and groups"
             )
     return tuple(prepared)
+
+
+def _all_true(like: Any) -> Any:
+    """A mask that masks nothing, sharded as an array of many devices is."""
+    if isinstance(like, jax.Array) and not isinstance(like, jax.core.Tracer):
+        if not _is_on_host(like):
+            return jnp.ones(like.shape, bool, device=like.sharding)
+    return np.ones(like.shape, bool)
 
 
 def _as_array(values: Any) -> Any:
