@@ -18,7 +18,7 @@ from jaxprof.estimators.limits import interval_meta, named_limits, simulated
 from jaxprof.estimators.options import one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.estimators.result import joint_quantities
-from jaxprof.inference.toys import Toys
+from jaxprof.inference.toy_results import Toys, ToySummary
 from jaxprof.likelihood import Likelihood
 from jaxprof.profile import FluxProfile
 from jaxprof.reduce.joint.backgrounds import background_options
@@ -374,7 +374,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         n_toys: int = 1000,
         response: ForwardResponse | None = None,
         **options: Any,
-    ) -> Toys:
+    ) -> Toys | ToySummary:
         """Fit toys of datasets: a parametric bootstrap, or a background alone.
 
         Parameters
