@@ -22,7 +22,8 @@ from jaxprof.inference.profiled import ProfileLimits as ProfileLimits
 from jaxprof.inference.profiled import limits as limits
 from jaxprof.inference.profiled import scan as scan
 from jaxprof.inference.profiled import sensitivity as sensitivity
-from jaxprof.inference.toys import Toys as Toys
+from jaxprof.inference.toy_results import Toys as Toys
+from jaxprof.inference.toy_results import ToySummary as ToySummary
 from jaxprof.inference.toys import toys as toys
 from jaxprof.inference.whitening import whiten as whiten
 from jaxprof.irf import EDispKernelMap as EDispKernelMap

@@ -12,6 +12,7 @@ to hundreds of memory maps, of which a process may have 65530 on Linux, and JAX 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import cache, partial, wraps
@@ -33,19 +34,22 @@ def jit_by_size(
     *,
     static_argnames: str | tuple[str, ...] = (),
     large: int | None = 1,
+    small: float | None = None,
 ) -> Callable:
     """Like `jax.jit`, but small problems on a CPU are compiled without optimisation.
 
     Large ones are compiled at the level ``large``; with None as `jax.jit` does, which takes longer
-    and is worth it where most of the time is spent in fused loops.
+    and is worth it where most of the time is spent in fused loops. Small are those whose arguments
+    have less than ``small`` elements, by default `SMALL`: zero for a function that makes much work
+    of few.
 
     A profile of some dozens of bins runs in a millisecond, while the optimising compiler takes a
     second for each function; without optimisation it takes a fraction of that. Other devices and
     anything traced get `jax.jit` as it is.
     """
     if function is None:
-        return partial(jit_by_size, static_argnames=static_argnames, large=large)
-    return _choice(function, static_argnames, by_size=True, large=large)
+        return partial(jit_by_size, static_argnames=static_argnames, large=large, small=small)
+    return _choice(function, static_argnames, large=large, small=small)
 
 
 def jit_quickly(*static_argnames: str) -> Callable:
@@ -54,7 +58,7 @@ def jit_quickly(*static_argnames: str) -> Callable:
     Fourier transforms, products of matrices and gathers run as fast however their surroundings are
     compiled.
     """
-    return lambda function: _choice(function, static_argnames, by_size=False, large=1)
+    return lambda function: _choice(function, static_argnames, large=1, small=math.inf)
 
 
 @cache
@@ -118,8 +122,8 @@ def _choice(
     function: Callable,
     static_argnames: str | tuple[str, ...],
     *,
-    by_size: bool,
     large: int | None,
+    small: float | None,
 ) -> Callable:
     def compiled(signature: Hashable, level: int | None) -> Any:
         def make() -> Any:
@@ -140,9 +144,10 @@ def _choice(
         if jax.default_backend() == "cpu" and not any(
             isinstance(leaf, jax.core.Tracer) for leaf in leaves
         ):
-            small = not by_size or sum(np.size(leaf) for leaf in leaves) < SMALL
+            limit = SMALL if small is None else small
+            level = 0 if sum(np.size(leaf) for leaf in leaves) < limit else large
             try:
-                return compiled(signature, 0 if small else large)(*args, **kwargs)
+                return compiled(signature, level)(*args, **kwargs)
             except ValueError:
                 # Inside somebody's jit, with constants for arguments, no options are allowed.
                 pass

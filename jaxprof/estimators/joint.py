@@ -21,7 +21,7 @@ from jaxprof.estimators.options import one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.estimators.result import joint_quantities
 from jaxprof.estimators.stack import StackEntry, check_groups
-from jaxprof.inference.toys import Toys
+from jaxprof.inference.toy_results import Toys, ToySummary
 from jaxprof.likelihood import Likelihood
 from jaxprof.profile import FluxProfile
 from jaxprof.reduce.joint.backgrounds import background_options
@@ -377,7 +377,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         n_toys: int = 1000,
         response: ForwardResponse | None = None,
         **options: Any,
-    ) -> Toys:
+    ) -> Toys | ToySummary:
         """Fit toys of datasets: a parametric bootstrap, or a background alone.
 
         Parameters

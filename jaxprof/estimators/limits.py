@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from jaxprof.estimators.options import Selection
 from jaxprof.inference.named_intervals import UPPER_ONLY, intervals
-from jaxprof.inference.toys import Toys, toys
+from jaxprof.inference.toy_results import Toys, ToySummary
+from jaxprof.inference.toys import toys
 from jaxprof.likelihood import Likelihood
 
 Array = NDArray[Any]
@@ -46,7 +47,7 @@ def interval_meta(selection: Selection) -> dict[str, str]:
     return {"interval": selection.interval}
 
 
-def simulated(reduce: Callable[[], Likelihood], n_toys: int, **options: Any) -> Toys:
+def simulated(reduce: Callable[[], Likelihood], n_toys: int, **options: Any) -> Toys | ToySummary:
     """Toys of what an estimator fits, in float64."""
     with jax.enable_x64(True):
         return toys(reduce(), n_toys, **options)

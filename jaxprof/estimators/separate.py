@@ -27,7 +27,7 @@ from jaxprof.inference.fit import fit_norms
 from jaxprof.inference.intervals import limits as norm_limits
 from jaxprof.inference.intervals import sensitivity
 from jaxprof.inference.scan import scan as scan_norms
-from jaxprof.inference.toys import Toys
+from jaxprof.inference.toy_results import Toys, ToySummary
 from jaxprof.likelihood import BinGeometry, Likelihood
 from jaxprof.likelihood.data import Data, NormFit, OnOffData, Status, blocks
 from jaxprof.likelihood.stacking import side_by_side
@@ -239,7 +239,7 @@ class FluxProfileEstimator(ProfileEstimator):
             datasets, self.regions, self.spectral_model, self.energy_edges, settings, on_maps
         )
 
-    def simulate(self, datasets: Any, n_toys: int = 1000, **options: Any) -> Toys:
+    def simulate(self, datasets: Any, n_toys: int = 1000, **options: Any) -> Toys | ToySummary:
         """Fit toys of datasets: a parametric bootstrap, or a background alone.
 
         Parameters

@@ -25,7 +25,7 @@ SAME = 1e-9
 """Difference below which two values of a test statistic are the same counts'."""
 
 
-@jit_by_size
+@jit_by_size(small=0)
 def drawn_data(likelihood: Likelihood, params: Any, numbers: Any, seed: Any) -> Data:
     """Data of toys by their numbers (T,), as arrays (T * B, G, E) of separate fits.
 

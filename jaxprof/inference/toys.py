@@ -20,6 +20,7 @@ from jaxprof.inference.levels import confidence_level, two_sided_sigma
 from jaxprof.inference.model_fit import fit as fit_likelihood
 from jaxprof.inference.profile_fit import norm_bounds
 from jaxprof.inference.profiled import limits, scan
+from jaxprof.inference.toy_results import Toys, ToySummary
 from jaxprof.inference.toy_store import ToyStore
 from jaxprof.inference.toy_tests import drawn_data
 from jaxprof.likelihood import Likelihood
@@ -33,115 +34,6 @@ QUANTITIES = ("norm", "norm_err", "ts", "errn-errp", "ul", "deviance")
 _PARTS = {"errn-errp": ("norm_errn", "norm_errp"), "ul": ("norm_ul",)}
 FITS = 100_000
 """Separate fits at once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Toys:
-    """Results of fits to toys.
-
-    Attributes
-    ----------
-    values : dict of array, shape (T, B, G)
-        By name: norm, norm_err and what else was asked for of ts, norm_errn, norm_errp, norm_ul;
-        NaN where a fit failed. ``deviance`` has the shape (T, G). Arrays of a store are read when
-        they are used.
-    truth : array, shape (B, G)
-        Norms that the toys were drawn with.
-    observed : dict of array
-        The same quantities of the data themselves, without the axis of toys.
-    n_sigma, cl : float
-        Standard deviations of errn and errp, and level of the upper limits.
-    """
-
-    values: Mapping[str, Any]
-    truth: Array
-    observed: dict[str, Array]
-    n_sigma: float
-    cl: float
-
-    def __len__(self) -> int:
-        return int(self.values["norm"].shape[0])
-
-    def __getitem__(self, name: str) -> Array:
-        """All values of a quantity, (T, B, G)."""
-        if name not in self.values:
-            raise ValueError(f"toys have no {name!r}; they have {', '.join(self.values)}")
-        return np.asarray(self.values[name][:])
-
-    def mean(self, name: str = "norm") -> Array:
-        """Mean over the toys, (B, G), of the fits that did not fail."""
-        return np.nanmean(self[name], axis=0)
-
-    def std(self, name: str = "norm") -> Array:
-        """Standard deviation over the toys, (B, G)."""
-        return np.nanstd(self[name], axis=0, ddof=1)
-
-    def quantiles(self, levels: Any, name: str = "norm") -> Array:
-        """Quantiles over the toys, (..., B, G) for levels of the shape (...,)."""
-        return np.nanquantile(self[name], levels, axis=0)
-
-    def coverage(self) -> dict[str, Array]:
-        """Part of the toys whose intervals hold the truth, (B, G).
-
-        Returns
-        -------
-        dict of ndarray
-            ``"norm_err"``, and ``"errn-errp"`` and ``"ul"`` where these were asked for. Errors that
-            do not exist (NaN) hold everything on their side.
-        """
-        norm, truth = self["norm"], self.truth
-        known = np.isfinite(norm)
-
-        def part(inside: Array) -> Array:
-            return np.sum(inside & known, axis=0) / np.maximum(known.sum(axis=0), 1)
-
-        found = {}
-        err = self.n_sigma * self["norm_err"]
-        found["norm_err"] = part(np.abs(norm - truth) <= err)
-        if "norm_errn" in self.values:
-            down, up = self["norm_errn"], self["norm_errp"]
-            below = np.isnan(down) | (truth >= norm - down)
-            found["errn-errp"] = part(below & (np.isnan(up) | (truth <= norm + up)))
-        if "norm_ul" in self.values:
-            found["ul"] = part(truth <= self["norm_ul"])
-        return found
-
-    def p_values(self, *, look_elsewhere: bool = False) -> Array:
-        """Part of the toys with a signed root of ts as large as that of the data, (B, G).
-
-        Parameters
-        ----------
-        look_elsewhere : bool
-            Whether to compare with the largest of all bins and energy groups of each toy: the
-            probability that any of them would be as significant.
-
-        Returns
-        -------
-        ndarray, shape (B, G)
-            Of toys without a signal it is the significance. At least ``1 / (T + 1)``, as the data
-            count as one of the toys (Davison & Hinkley 1997, Bootstrap Methods, 4.2).
-        """
-        root = np.sign(self["norm"]) * np.sqrt(np.maximum(self["ts"], 0.0))
-        own = np.sign(self.observed["norm"]) * np.sqrt(np.maximum(self.observed["ts"], 0.0))
-        if look_elsewhere:
-            root = np.nanmax(root, axis=(1, 2), keepdims=True)
-        return _tail(root, own)
-
-    def goodness(self) -> Array:
-        """Part of the toys that fit as badly as the data, (G,): a p-value at any counts.
-
-        Of the deviance, the statistic above that of a perfect prediction. Toys must be those of the
-        fit (``truth="fit"``); On-Off data have one too.
-        """
-        return _tail(self["deviance"], self.observed["deviance"])
-
-
-def _tail(values: Array, observed: Array) -> Array:
-    same = 1e-9 * (1.0 + np.abs(observed))
-    known = np.isfinite(values)
-    above = np.sum(known & (values >= observed - same), axis=0)
-    found = (above + 1.0) / (known.sum(axis=0) + 1.0)
-    return np.where(np.isfinite(observed), found, np.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +58,9 @@ def toys(
     seed: int = 0,
     chunk: int | None = None,
     store: Any = None,
+    keep: bool = True,
     progress: bool | None = None,
-) -> Toys:
+) -> Toys | ToySummary:
     """Fit toys of a profile's likelihood: a parametric bootstrap, or a background alone.
 
     Parameters
@@ -196,19 +89,23 @@ def toys(
         Folder of a zarr store, to which each chunk is written. Called again with the same
         arguments it goes on where it stopped, and with more toys it adds those. Needs the package
         zarr.
+    keep : bool
+        Whether results of all toys are kept. Without, they are added up chunk by chunk: memory does
+        not grow with their number, and there are no quantiles.
     progress : bool, optional
         Whether to show a progress bar; by default after some seconds, where there is a terminal and
         the package tqdm.
 
     Returns
     -------
-    Toys
+    Toys, or ToySummary
+        The latter without ``keep``.
 
     Raises
     ------
     ValueError
-        For an unknown quantity, parameters that predict counts below zero, or a store of other
-        toys.
+        For an unknown quantity, parameters that predict counts below zero, a store of other toys,
+        or one without ``keep``.
     ImportError
         Without the packages that a store or a bar needs.
     """
@@ -218,6 +115,8 @@ def toys(
         )
     if not n_toys > 0 or (chunk is not None and not chunk > 0):
         raise ValueError(f"n_toys and chunk must be positive, got {n_toys!r} and {chunk!r}")
+    if store is not None and not keep:
+        raise ValueError("store: it keeps all toys; leave keep=True")
     fit = fit_likelihood(likelihood) if fit is None else fit
     params = _truth(likelihood, fit, truth)
     plan = _Plan(
@@ -229,23 +128,30 @@ def toys(
     separate = is_separable(likelihood)
     shape = np.shape(fit.params["norm"])
     if chunk is None:
-        chunk = max(1, FITS // int(np.prod(shape))) if separate else 10
+        most = max(1, FITS // int(np.prod(shape))) if separate else 10
+        chunk = -(-n_toys // -(-n_toys // most))
     run = _separate if separate else _joint
     observed = _of_data(likelihood, fit, plan)
+    known: Any = {
+        "truth": np.broadcast_to(np.asarray(params["norm"]), shape),
+        "observed": observed,
+        "n_sigma": n_sigma,
+        "cl": plan.cl,
+    }
+    if not keep:
+        summary = ToySummary(**known)
+        for part in _bar(_chunks(np.arange(n_toys), chunk), progress):
+            summary.add(run(likelihood, params, part, seed, plan))
+        return summary
     sizes = {name: (n_toys, *value.shape) for name, value in observed.items()}
     kept = ToyStore(store, sizes, chunk, _fingerprint(likelihood, params, plan, seed))
-    numbers = kept.missing()
-    for part in _bar(
-        [numbers[first : first + chunk] for first in range(0, len(numbers), chunk)], progress
-    ):
+    for part in _bar(_chunks(kept.missing(), chunk), progress):
         kept.put(part, run(likelihood, params, part, seed, plan))
-    return Toys(
-        values=kept.arrays,
-        truth=np.broadcast_to(np.asarray(params["norm"]), shape),
-        observed=observed,
-        n_sigma=n_sigma,
-        cl=plan.cl,
-    )
+    return Toys(values=kept.arrays, **known)
+
+
+def _chunks(numbers: Array, size: int) -> list[Array]:
+    return [numbers[first : first + size] for first in range(0, len(numbers), size)]
 
 
 def _truth(likelihood: Likelihood, fit: Fit, truth: Any) -> dict[str, Any]:
@@ -277,7 +183,10 @@ def _separate(
     likelihood: Likelihood, params: Any, numbers: Array, seed: int, plan: _Plan
 ) -> dict[str, Array]:
     """All toys of a chunk in one fit."""
-    data = drawn_data(likelihood, params, numbers, seed)
+    # Few numbers of toys, that chunks of about one size are compiled for once.
+    step = max(1, min(64, 4096 // (likelihood.n_bins * likelihood.n_groups)))
+    padded = np.pad(numbers, (0, -len(numbers) % step), mode="edge")
+    data = drawn_data(likelihood, params, padded, seed)
     low, high = norm_bounds(likelihood)
     fit = fit_norms(data, norm_min=low, norm_max=high)
     found: dict[str, Any] = {"norm": fit.norm, "norm_err": fit.norm_err}
@@ -290,11 +199,11 @@ def _separate(
         )
         for name, parts in _PARTS.items():
             found |= {part: getattr(own, part) for part in parts if name in plan.names}
-    shape = (len(numbers), likelihood.n_bins, likelihood.n_groups)
+    shape = (len(padded), likelihood.n_bins, likelihood.n_groups)
     arrays = {name: np.asarray(value).reshape(shape) for name, value in found.items()}
     if "deviance" in plan.names:
         arrays["deviance"] = np.asarray(_deviances(data, fit.norm)).reshape(shape).sum(axis=1)
-    return arrays
+    return {name: value[: len(numbers)] for name, value in arrays.items()}
 
 
 def _joint(

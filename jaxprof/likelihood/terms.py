@@ -25,6 +25,7 @@ from jax.scipy.special import xlogy
 
 from jaxprof.differentiation import refuse_derivatives
 from jaxprof.likelihood import statistics
+from jaxprof.likelihood.poisson import poisson
 
 ROUNDING = 1e-9
 """Part of its background that an empty counts bin may be predicted below zero, by rounding."""
@@ -243,9 +244,7 @@ def _poisson(key: Any, rate: Any) -> Any:
         "simulate: drawn counts have no derivatives with respect to the parameters; give it "
         "jax.lax.stop_gradient(params), or differentiate asimov(params)",
     )
-    known = jnp.isfinite(rate)
-    drawn = jax.random.poisson(key, jnp.where(known, rate, 0.0)).astype(rate.dtype)
-    return jnp.where(known, drawn, jnp.nan)
+    return poisson(key, rate)
 
 
 def _like(values: Any, old: Any, name: str) -> Any:

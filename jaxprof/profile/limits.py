@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxprof.inference.intervals import limits
 from jaxprof.inference.named_intervals import intervals
-from jaxprof.inference.toys import Toys, toys
+from jaxprof.inference.toy_results import Toys, ToySummary
+from jaxprof.inference.toys import toys
 from jaxprof.likelihood.arrays import separate_counts
 from jaxprof.likelihood.data import Data, NormFit, OnOffData, ProfileData, Status
 from jaxprof.profile.quantities import Array
@@ -58,7 +59,7 @@ def named_limits_from_data(data: Data, kind: str, n_sigma_ul: float) -> tuple[Ar
         return np.asarray(found.low), np.asarray(found.high)
 
 
-def toys_of_data(data: Data, n_toys: int, **options: Any) -> Toys:
+def toys_of_data(data: Data, n_toys: int, **options: Any) -> Toys | ToySummary:
     """Toys of separate fits, in float64: see `jaxprof.toys`."""
     double = map_data(lambda a: a if a.dtype == bool else np.asarray(a, dtype=float), data)
     assert double is not None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxprof.inference.levels import confidence_level
-from jaxprof.inference.toys import Toys
+from jaxprof.inference.toy_results import Toys, ToySummary
 from jaxprof.likelihood.data import Data
 from jaxprof.profile.limits import (
     named_limits_from_data,
@@ -82,7 +82,7 @@ class ProfileRefits:
             )
         return self._copy(quantities={**stored, "norm_ul": norm_ul}, n_sigma_ul=n_sigma_ul)
 
-    def toys(self, n_toys: int = 1000, **options: Any) -> Toys:
+    def toys(self, n_toys: int = 1000, **options: Any) -> Toys | ToySummary:
         """Fit toys of the profile: a parametric bootstrap, or a background alone.
 
         Parameters

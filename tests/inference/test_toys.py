@@ -33,8 +33,37 @@ def test_a_toy_is_the_same_in_any_chunk():
     fit = jaxprof.fit(likelihood)
     drawn = likelihood.simulate(key, fit.params).counts[0].ravel()
     assert_allclose(whole["norm"][7].ravel(), (drawn - 4.0) / 2.0, rtol=1e-9)
-    other = jaxprof.toys(likelihood, 12, seed=6)
+    other = jaxprof.toys(likelihood, 12, seed=6, chunk=12)
     assert not np.array_equal(other["norm"], whole["norm"])
+
+
+def test_sums_of_toys_are_those_of_all():
+    likelihood = counting([12, 9, 4])
+    options = {
+        "quantities": ("ts", "errn-errp", "ul", "deviance"),
+        "truth": "background",
+        "seed": 5,
+    }
+    kept = jaxprof.toys(likelihood, 12, **options)
+    added = jaxprof.toys(likelihood, 12, chunk=5, keep=False, **options)
+    assert len(added) == 12
+    assert not hasattr(added, "values")
+    for name in kept.values:
+        assert_allclose(added.mean(name), kept.mean(name), rtol=1e-12, atol=1e-12)
+        assert_allclose(added.std(name), kept.std(name), rtol=1e-11, atol=1e-12)
+    assert set(added.coverage()) == {"norm_err", "errn-errp", "ul"}
+    for name, part in added.coverage().items():
+        assert_array_equal(part, kept.coverage()[name])
+    assert_array_equal(added.p_values(), kept.p_values())
+    assert_array_equal(added.p_values(look_elsewhere=True), kept.p_values(look_elsewhere=True))
+    assert 1 / 13 <= added.p_values()[0, 0] < added.p_values()[2, 0]
+    assert_array_equal(added.goodness(), kept.goodness())
+    with pytest.raises(ValueError, match="keep=True"):
+        added.quantiles(0.5)
+    with pytest.raises(ValueError, match="no 'flux'"):
+        added.mean("flux")
+    with pytest.raises(ValueError, match="store: it keeps all toys"):
+        jaxprof.toys(likelihood, 12, keep=False, store="toys")
 
 
 @pytest.mark.slow
