@@ -355,8 +355,7 @@ def joint_sensitivity(
 
     Notes
     -----
-    Norms have derivatives, as the distances of `joint_limits`, also with respect to ``n_sigma``;
-    with free spectra they may be NaN.
+    Norms have derivatives, as the distances of `joint_limits`, also with respect to ``n_sigma``.
     """
     target = n_sigma**2
     positive = interior(data)[0]
