@@ -243,6 +243,9 @@ def fit_norms(
     counts bin that makes the kink is the right-hand one (counts are not negative). Where another
     counts bin without counts is predicted below zero, as most are without any counts, the norm
     jumps as the first count arrives there; derivatives with respect to that count are zero.
+    Where several counts bins have their kink at the minimum (without counts, with equal backgrounds
+    per expected signal) there is no derivative with respect to one of them alone: those of the
+    first are given, and zero of the others, which is right for changes that keep kinks together.
     Where a result is NaN, its derivatives are zero: sums over the others can be differentiated.
 
     Parameters

@@ -147,8 +147,9 @@ def _solve_with_walls(
     )
     upper = upper.at[:, :n].add(jnp.diag(jnp.where(active, 0.0, 1.0)))
     whole = jnp.concatenate([upper, jnp.concatenate([near, units], axis=1)])
-    # Parameters that nothing tells have no derivatives.
-    told = jnp.any(upper[:, :n] != 0, axis=1)
+    # Parameters that nothing tells have no derivatives, such as the index of a norm held at zero,
+    # of which only that norm's own column is not zero.
+    told = ~active | jnp.any(jnp.where(active, upper[:, :n], 0.0) != 0, axis=1)
     whole = whole.at[jnp.arange(n), jnp.arange(n)].add(jnp.where(told, 0.0, 1.0))
     size = jnp.max(jnp.abs(whole), axis=1)
     return jnp.linalg.solve(whole / size[:, None], right / size)

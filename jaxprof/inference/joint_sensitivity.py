@@ -168,8 +168,7 @@ def joint_sensitivity(data: JointData, fit: JointFit, components: Any, n_sigma: 
 
     Notes
     -----
-    Norms have derivatives, as the distances of `joint_limits`, also with respect to ``n_sigma``;
-    with free spectra they may be NaN.
+    Norms have derivatives, as the distances of `joint_limits`, also with respect to ``n_sigma``.
     """
     if not is_linear(data) or not all(isinstance(block, JointBlock) for block in data.blocks):
         # Their predictions and statistics have no simple form.

@@ -100,6 +100,25 @@ def test_kink_and_zero_counts(case):
     assert_allclose(reverse["counts"][0, 0, kink], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("counted", [[0.0, 1.0], [1.0, 1.5]])
+def test_kinks_of_several_counts_bins_at_the_minimum(counted):
+    """The norm is -b / s of the first two: derivatives along what keeps these together."""
+    count, background = counted
+    arrays = arrays_of(
+        {
+            "counts": [0.0, 0.0, count],
+            "background": [1.0, 2.0, background],
+            "npred_ref": [1.0, 2.0, 1.0],
+        }
+    )
+    assert_allclose(norm_of(arrays), -1.0, rtol=1e-14)
+    gradient = jax.grad(norm_of)(arrays)
+    own, rates = gradient["background"][0, 0], gradient["npred_ref"][0, 0]
+    assert_allclose([own[0] + 2 * own[1], own[2]], [-1.0, 0.0], atol=1e-12)
+    assert_allclose([rates[0] + 2 * rates[1], rates[2]], [1.0, 0.0], atol=1e-12)
+
+
 @pytest.mark.parametrize("background", [[0.0, 0.0], [0.1, 0.2], [0.1, 0.5]])
 def test_limit_without_counts(background):
     """UL = (2 - sum b) / sum s, also where the counts bins reach zero at the same norm."""
