@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprof.inference.interior_point import STEPS, minimise
 from jaxprof.inference.newton_step import is_linear
@@ -23,13 +24,15 @@ from jaxprof.inference.norm_profiles import (
     grid_of,
     profiled,
 )
-from jaxprof.likelihood.joint_data import JointData
+from jaxprof.likelihood.joint_data import JointBlock, JointData
 from jaxprof.likelihood.joint_model import Barrier, difference
 
 ROUNDS = 5
 """Most minimisations."""
 HIGH = 5.0
 """How high a minimum of a spectral profile may be for a fit to start there."""
+TILTS = (-3.0, 0.0, 4.0)
+"""Tilts of all backgrounds that further fits start from, where they are free."""
 GAIN = 1e-3
 """Least fall of the statistic that is worth another minimisation."""
 BETWEEN = 0.02
@@ -46,6 +49,7 @@ class _State(NamedTuple):
     near: jax.Array  # of what is another minimum, at most a little higher; otherwise NaN
     tried: tuple[jax.Array, ...]  # minima of the profiles that were starts, (K, M)
     number: jax.Array
+    spread: jax.Array  # how many of the starts with other backgrounds were used
     done: jax.Array
 
 
@@ -193,6 +197,35 @@ def _next_start(
     return begin, improves | jnp.any(possible)
 
 
+def _other_backgrounds(
+    data: JointData, start: jax.Array, free: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Starts (T, Z) with backgrounds of other tilts that predict half of the counts; how many.
+
+    What a background takes from the components, and they from it, profiles of single norms do not
+    show. Without free tilts there is nothing to be tried.
+    """
+    norm = data.nuisance_start + 2 * np.arange(data.n_nuisance)
+    if not data.n_nuisance:
+        return start[None], jnp.asarray(0)
+
+    def one(tilt: jax.Array) -> jax.Array:
+        predicted, observed = jnp.zeros((2, data.n_nuisance), start.dtype)
+        for block in data.blocks:
+            if isinstance(block, JointBlock):
+                row = jnp.exp(-tilt * block.log_energy) * block.background
+                sums = (jnp.sum(jnp.where(block.mask, a, 0.0)) for a in (row, block.counts))
+                expected, counted = sums
+                predicted = predicted.at[block.dataset].add(expected)
+                observed = observed.at[block.dataset].add(counted)
+        norms = 0.5 * observed / jnp.where(predicted > 0, predicted, 1.0)
+        z = start.at[norm].set(norms).at[norm + 1].set(tilt)
+        return jnp.where(free, jnp.clip(z, data.lower, data.upper), start)
+
+    starts = jax.vmap(one)(jnp.asarray(TILTS, start.dtype))
+    return starts, jnp.where(jnp.any(free[norm + 1]), len(TILTS), 0)
+
+
 def lowest(
     data: JointData,
     start: jax.Array,
@@ -223,6 +256,8 @@ def lowest(
     grids = [grid_of(data, family) for family in families]
     several = jnp.any(jnp.stack([jnp.any(free[family.shape]) for family in families]))
 
+    starts, n_starts = _other_backgrounds(data, start, free)
+
     def body(state: _State) -> _State:
         new = minimise(data, state.begin, free, barrier, inside, most)
         best, converged, minima = _compared(data, state, *new, (free, barrier))
@@ -235,12 +270,16 @@ def lowest(
             for at, value in ((family.norm, survey.norm), (family.shape, survey.shape)):
                 near = near.at[at].set(jnp.where(survey.told, value, near[at]))
         begin, onwards = _next_start(data, best, families, surveys)
-        done = ~several | ~onwards | (most == 0)
+        spread = state.spread + ~onwards
+        begin = jnp.where(onwards, begin, starts[jnp.minimum(state.spread, len(starts) - 1)])
+        done = ~several | (~onwards & (spread > n_starts)) | (most == 0)
         tried = tuple(survey.tried for survey in surveys)
-        return _State(best, converged, begin, minima.other, near, tried, state.number + 1, done)
+        number = state.number + 1
+        return _State(best, converged, begin, minima.other, near, tried, number, spread, done)
 
     no = jnp.asarray(False)
     tried = tuple(jnp.zeros(grid.shape, bool) for grid in grids)
-    state = _State(start, no, start, start, none, tried, jnp.asarray(0), no)
-    state = jax.lax.while_loop(lambda s: ~s.done & (s.number < ROUNDS), body, state)
+    zero = jnp.asarray(0)
+    state = _State(start, no, start, start, none, tried, zero, zero, no)
+    state = jax.lax.while_loop(lambda s: ~s.done & (s.number < ROUNDS + n_starts), body, state)
     return state.z, state.converged, state.near
