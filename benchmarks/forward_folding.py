@@ -39,8 +39,8 @@ def data_file() -> Path:
     return path.expanduser()
 
 
-def estimator(case: str, dataset, n_bins: int):
-    """The estimator of one case."""
+def estimator(case: str, dataset, n_bins: int, optional: tuple[str, ...] = ()):
+    """The estimator of one case, with what is asked for besides norms and test statistics."""
     if case == "line":
         regions = jaxprof.make_orthogonal_rectangle_sky_regions(
             start_pos=SkyCoord("10d", "0d", frame="galactic"),
@@ -56,7 +56,10 @@ def estimator(case: str, dataset, n_bins: int):
         )
         edges = [10, 85, 500] * u.GeV
     return jaxprof.ForwardFoldingProfileEstimator(
-        regions, spectral_model=jaxprof.PowerLawSpectralModel(index=2.3), energy_edges=edges
+        regions,
+        spectral_model=jaxprof.PowerLawSpectralModel(index=2.3),
+        energy_edges=edges,
+        selection_optional=list(optional),
     )
 
 
@@ -121,6 +124,20 @@ def scipy_fit(counts, background, matrix, start, held=None):
         active |= new
 
 
+def optional_quantities(case: str, dataset, n_bins: int, name: str, response) -> None:
+    """Print what errors, limits, scans and sensitivities take, in one run with norms and ts."""
+    for quantity in ("errn-errp", "ul", "scan", "sensitivity"):
+        own, seconds = estimator(case, dataset, n_bins, (quantity,)), []
+        for _ in range(2):
+            begin = time.process_time()
+            own.run(dataset, response)
+            seconds.append(time.process_time() - begin)
+        print(
+            f"{name}: with {quantity} first {seconds[0]:.2f} s, then {seconds[1]:.2f} s "
+            "of processor time"
+        )
+
+
 def main() -> None:
     """Print the times of both cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -157,6 +174,7 @@ def main() -> None:
             f"{name}: first {first:.2f} s, then {statistics.median(warm):.3f} s, "
             f"{profile.success.sum()} of {profile.success.size} good"
         )
+        optional_quantities(case, dataset, options.bins, name, response)
         if options.no_scipy:
             continue
         seconds = {"norms": 0.0, "ts": 0.0}

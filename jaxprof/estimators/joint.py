@@ -52,9 +52,9 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
     energy_edges, n_sigma, n_sigma_ul, n_sigma_sensitivity, cl, interval, selection_optional
         As for `FluxProfileEstimator`. Errors, limits, ``ts`` and scans have all other parameters
         optimised again, which takes time: of 51 bins on 20 000 pixels and energies, with many
-        empty pixels, limits and scans take about 0.2 s a bin for each quantity, and longer with
-        free spectral parameters. The sensitivity of a bin takes the other parameters as fitted; it
-        needs a counts bin for every pixel, and two seconds a bin there.
+        empty pixels, each takes 10 to 20 ms a bin, and much longer with free spectral parameters.
+        The sensitivity of a bin takes the other parameters as fitted; it needs a counts bin for
+        every pixel, and a tenth of a second a bin there.
     sum_over_energy_groups : bool
         Whether the energies of a group are summed before the fit.
     norm : NormParameter or dict, optional

@@ -9,110 +9,37 @@ from jaxprof.compilation import jit_by_size
 from jaxprof.differentiation import refuse_derivatives
 from jaxprof.inference.basins import lowest
 from jaxprof.inference.implicit import rooted
+from jaxprof.inference.interior import (
+    Interior,
+    inside_of,
+    interior,
+    masked_as,
+    usable,
+    without_derivatives,
+)
 from jaxprof.inference.interior_point import STEPS
 from jaxprof.inference.newton_step import is_linear
-from jaxprof.inference.start import barrier_at, component_signal, positive_start, units
+from jaxprof.inference.start import component_signal
 from jaxprof.likelihood.data import Status
-from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit, JointOnOffBlock
+from jaxprof.likelihood.joint_data import JointData, JointFit, JointOnOffBlock
 from jaxprof.likelihood.joint_model import (
     Barrier,
     Curvature,
     derivatives,
     difference,
     gradient,
-    predictions,
     stat,
 )
 from jaxprof.solvers.linear import factor_solve, scaled_factor
 
 INFLATION = 1e6
 """Variance over that with all other parameters known, above which a norm is degenerate."""
-HIGH = 1e10
-"""How many times norms may be raised to make all predictions positive."""
-RAISES = 20
-"""In how many steps."""
-LEAST = 0.01
-"""Counts that a norm is raised from, at least."""
 AT_BOUNDARY = 0.5
 """Share of a norm's curvature from the barrier above which it sits on the boundary."""
 
 
-def _still(data: JointData) -> JointData:
-    return jax.tree.map(jax.lax.stop_gradient, data)
-
-
-def usable(data: JointData) -> jax.Array:
-    """Free parameters, (Z,), but for those of components without signal, which are held."""
-    free = data.free
-    seen = jnp.repeat(component_signal(_still(data)) > 0, 1 + data.n_shape)
-    return free.at[: data.nuisance_start].set(free[: data.nuisance_start] & seen)
-
-
 INWARDS = 0.3
 """How far a fit with a norm held begins from the best one, on the way to a point well inside."""
-
-Interior = tuple[jax.Array, Barrier]
-"""A point with positive predictions, and the barrier that is scaled by these."""
-
-
-def interior(data: JointData) -> Interior:
-    """Where minimisations start, and what keeps them inside the domain; without derivatives."""
-    still = _still(data)
-    start = jnp.clip(positive_start(still), still.lower, still.upper)
-    return start, barrier_at(still, start)
-
-
-def _inside(
-    data: JointData, free: jax.Array, start: jax.Array
-) -> tuple[JointData, jax.Array, jax.Array, jax.Array]:
-    """The problem in the bins that something predicts, a point inside, and whether there is one.
-
-    Counts bins that nothing predicts cost the same whatever the free norms, however high: they have
-    no say. If predictions are not positive at ``start``, all free norms are raised. The last value
-    tells whether bounds and what is held let no prediction be negative.
-    """
-    norms = free & jnp.zeros(free.size, bool).at[data.norm_index].set(True)
-    base = jnp.maximum(start, LEAST * units(data))
-
-    def raised(factor: float | jax.Array) -> jax.Array:
-        return jnp.where(norms, jnp.clip(factor * base, data.lower, data.upper), start)
-
-    blocks, fits = [], [jnp.asarray(True)]
-    for block, npred in zip(data.blocks, predictions(data, raised(HIGH)), strict=True):
-        if isinstance(block, JointBlock):
-            fits.append(jnp.all(~block.mask | (npred >= 0)))
-            block = JointBlock(**{**vars(block), "mask": block.mask & (npred > 0)})
-        blocks.append(block)
-    problem = JointData(**{**vars(data), "blocks": tuple(blocks)})
-    allowed = jnp.all(jnp.stack(fits))
-
-    def good(z: jax.Array) -> jax.Array:
-        pairs = zip(problem.blocks, predictions(problem, z), strict=True)
-        fits = [jnp.all(~b.mask | (t > 0)) for b, t in pairs if isinstance(b, JointBlock)]
-        return jnp.all(jnp.asarray(fits)) if fits else jnp.asarray(True)
-
-    def higher(carry: tuple) -> tuple:
-        step, _, _ = carry
-        z = jnp.where(step < 0, start, raised(HIGH ** (jnp.maximum(step, 0.0) / RAISES)))
-        return step + 1, z, good(z)
-
-    begin = (-jnp.ones((), start.dtype), start, jnp.asarray(False))
-    _, z, possible = jax.lax.while_loop(
-        lambda carry: ~carry[2] & (carry[0] <= RAISES), higher, begin
-    )
-    return problem, z, possible, allowed
-
-
-def reachable(data: JointData, free: jax.Array, start: jax.Array) -> JointData:
-    """The problem in the counts bins that its free norms or anything else predicts."""
-    return _inside(data, free, start)[0]
-
-
-def _masked_as(data: JointData, other: JointData) -> JointData:
-    """The data with the masks of others."""
-    pairs = zip(data.blocks, other.blocks, strict=True)
-    blocks = [type(block)(**{**vars(block), "mask": own.mask}) for block, own in pairs]
-    return JointData(**{**vars(data), "blocks": tuple(blocks)})
 
 
 def _of_component(data: JointData, flags: jax.Array) -> jax.Array:
@@ -151,7 +78,7 @@ def _described(
     other: jax.Array,
 ) -> JointFit:
     """Covariance, statistic and status at a minimum."""
-    still = _still(data)
+    still = without_derivatives(data)
     first, curvature = derivatives(data, z, barrier)
     bounded = (z <= data.lower) | (z >= data.upper)
     n_own = 1 + data.n_shape
@@ -211,12 +138,12 @@ def _is_valid(data: JointData) -> jax.Array:
 
 
 def _fit(data: JointData) -> JointFit:
-    still = _still(data)
+    still = without_derivatives(data)
     start, barrier = interior(data)
     free = usable(data)
-    problem, point, possible, allowed = _inside(still, free, start)
+    problem, point, possible, allowed = inside_of(still, free, start)
     z, converged, other = lowest(problem, point, free, barrier, point)
-    z = rooted(_masked_as(data, problem), z, free, barrier, data.start)
+    z = rooted(masked_as(data, problem), z, free, barrier, data.start)
     valid = _is_valid(still)
     z = jnp.where(valid, z, jnp.nan)
     converged = converged & possible & allowed & valid
@@ -296,7 +223,7 @@ def fit_joint_ts(
         parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
         free = usual & (first | (jnp.arange(usual.size) != parameter))
         held = start.at[parameter].set(jnp.where(first, start[parameter], 0.0))
-        problem, point, possible, allowed = _inside(data, free, held)
+        problem, point, possible, allowed = inside_of(data, free, held)
         possible = possible & (~first | allowed)
         begin = jnp.where(first, point, _at(data, free, best, parameter, point))
         steps = jnp.where(wanted, STEPS, 0)
@@ -384,8 +311,9 @@ def fit_held(
     best = jax.lax.stop_gradient(at_fit(data, fit))
     free = usable(data).at[parameter].set(False)
     still = jax.lax.stop_gradient(value)
-    problem, point, possible, _ = _inside(_still(data), free, start.at[parameter].set(still))
-    begin = _at(_still(data), free, best, parameter, point)
+    constant = without_derivatives(data)
+    problem, point, possible, _ = inside_of(constant, free, start.at[parameter].set(still))
+    begin = _at(constant, free, best, parameter, point)
 
     def searched() -> tuple[jax.Array, jax.Array]:
         return lowest(problem, begin, free, barrier, point)[:2]
@@ -396,7 +324,7 @@ def fit_held(
         z, converged = jax.lax.cond(known[1], lambda: known, searched)
         possible = possible | known[1]
     target = data.start.at[parameter].set(value)
-    z = rooted(_masked_as(data, problem), z, free, barrier, target)
+    z = rooted(masked_as(data, problem), z, free, barrier, target)
     return z, converged & possible, possible
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.follow_asimov import follow_asimov
-from jaxprof.inference.joint_fit import at_fit, fit_held, interior, usable
+from jaxprof.inference.interior import interior, usable
+from jaxprof.inference.joint_fit import at_fit, fit_held
 from jaxprof.inference.joint_intervals import (
     FAR,
     farthest,

@@ -15,7 +15,8 @@ from jaxprof.inference.held import Wanted, compute
 from jaxprof.inference.intervals import check_n_sigma
 from jaxprof.inference.intervals import limits as norm_limits
 from jaxprof.inference.intervals import sensitivity as norm_sensitivity
-from jaxprof.inference.joint_intervals import joint_limits, joint_scan
+from jaxprof.inference.joint_intervals import joint_limits
+from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
 from jaxprof.inference.parameters import layout_of, numpy_of
 from jaxprof.inference.profile_fit import (

@@ -11,7 +11,8 @@ from forward_factory import MODEL, dataset_of, gaussian_image, joint_data_of, ri
 
 from jaxprof import ForwardFoldingProfileEstimator
 from jaxprof.core import fit_joint
-from jaxprof.inference.joint_fit import interior, rise
+from jaxprof.inference.interior import interior
+from jaxprof.inference.joint_fit import rise
 
 N_TOYS = 1500
 N_BINS = 4

@@ -8,7 +8,7 @@ from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import erf
 
 from jaxprof.inference.joint_fit import at_fit, fit_joint_ts
-from jaxprof.inference.joint_intervals import joint_scan
+from jaxprof.inference.joint_scan import joint_scan
 
 C, STARTS = 3, 8
 TRUE, RECO = np.geomspace(0.5, 20, 9), np.geomspace(1, 10, 7)

@@ -7,7 +7,8 @@ from numpy.testing import assert_allclose
 from test_limits import C, random_problem
 
 from jaxprof.inference.follow import Rise, Value, follow
-from jaxprof.inference.joint_fit import at_fit, fit_joint_ts, interior, reachable, rise, usable
+from jaxprof.inference.interior import interior, reachable, usable
+from jaxprof.inference.joint_fit import at_fit, fit_joint_ts, rise
 
 
 @pytest.mark.slow

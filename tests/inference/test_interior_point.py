@@ -11,8 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import nnls
 
 from jaxprof.core import Status
+from jaxprof.inference.interior import interior, usable
 from jaxprof.inference.interior_point import minimise
-from jaxprof.inference.joint_fit import fit_joint, interior, usable
+from jaxprof.inference.joint_fit import fit_joint
 
 INDEX = np.array([2.2, 2.5, 1.9])
 FEW_STEPS = 100

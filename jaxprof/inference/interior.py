@@ -1,0 +1,92 @@
+"""Points inside the domain of a joint fit, where all predictions are positive."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxprof.inference.start import barrier_at, component_signal, positive_start, units
+from jaxprof.likelihood.joint_data import JointBlock, JointData
+from jaxprof.likelihood.joint_model import Barrier, predictions
+
+HIGH = 1e10
+"""How many times norms may be raised to make all predictions positive."""
+RAISES = 20
+"""In how many steps."""
+LEAST = 0.01
+"""Counts that a norm is raised from, at least."""
+
+Interior = tuple[jax.Array, Barrier]
+"""A point with positive predictions, and the barrier that is scaled by these."""
+
+
+def without_derivatives(data: JointData) -> JointData:
+    """The data as constants."""
+    return jax.tree.map(jax.lax.stop_gradient, data)
+
+
+def usable(data: JointData) -> jax.Array:
+    """Free parameters, (Z,), but for those of components without signal, which are held."""
+    free = data.free
+    seen = jnp.repeat(component_signal(without_derivatives(data)) > 0, 1 + data.n_shape)
+    return free.at[: data.nuisance_start].set(free[: data.nuisance_start] & seen)
+
+
+def interior(data: JointData) -> Interior:
+    """Where minimisations start, and what keeps them inside the domain; without derivatives."""
+    still = without_derivatives(data)
+    start = jnp.clip(positive_start(still), still.lower, still.upper)
+    return start, barrier_at(still, start)
+
+
+def inside_of(
+    data: JointData, free: jax.Array, start: jax.Array
+) -> tuple[JointData, jax.Array, jax.Array, jax.Array]:
+    """The problem in the bins that something predicts, a point inside, and whether there is one.
+
+    Counts bins that nothing predicts cost the same whatever the free norms, however high: they have
+    no say. If predictions are not positive at ``start``, all free norms are raised. The last value
+    tells whether bounds and what is held let no prediction be negative.
+    """
+    norms = free & jnp.zeros(free.size, bool).at[data.norm_index].set(True)
+    base = jnp.maximum(start, LEAST * units(data))
+
+    def raised(factor: float | jax.Array) -> jax.Array:
+        return jnp.where(norms, jnp.clip(factor * base, data.lower, data.upper), start)
+
+    blocks, fits = [], [jnp.asarray(True)]
+    for block, npred in zip(data.blocks, predictions(data, raised(HIGH)), strict=True):
+        if isinstance(block, JointBlock):
+            fits.append(jnp.all(~block.mask | (npred >= 0)))
+            block = JointBlock(**{**vars(block), "mask": block.mask & (npred > 0)})
+        blocks.append(block)
+    problem = JointData(**{**vars(data), "blocks": tuple(blocks)})
+    allowed = jnp.all(jnp.stack(fits))
+
+    def good(z: jax.Array) -> jax.Array:
+        pairs = zip(problem.blocks, predictions(problem, z), strict=True)
+        fits = [jnp.all(~b.mask | (t > 0)) for b, t in pairs if isinstance(b, JointBlock)]
+        return jnp.all(jnp.asarray(fits)) if fits else jnp.asarray(True)
+
+    def higher(carry: tuple) -> tuple:
+        step, _, _ = carry
+        z = jnp.where(step < 0, start, raised(HIGH ** (jnp.maximum(step, 0.0) / RAISES)))
+        return step + 1, z, good(z)
+
+    begin = (-jnp.ones((), start.dtype), start, jnp.asarray(False))
+    _, z, possible = jax.lax.while_loop(
+        lambda carry: ~carry[2] & (carry[0] <= RAISES), higher, begin
+    )
+    return problem, z, possible, allowed
+
+
+def reachable(data: JointData, free: jax.Array, start: jax.Array) -> JointData:
+    """The problem in the counts bins that its free norms or anything else predicts."""
+    return inside_of(data, free, start)[0]
+
+
+def masked_as(data: JointData, other: JointData) -> JointData:
+    """The data with the masks of others."""
+    pairs = zip(data.blocks, other.blocks, strict=True)
+    blocks = [type(block)(**{**vars(block), "mask": own.mask}) for block, own in pairs]
+    return JointData(**{**vars(data), "blocks": tuple(blocks)})

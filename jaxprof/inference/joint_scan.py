@@ -1,0 +1,110 @@
+"""Scans of joint fits: the statistic at given norms, all other parameters optimised again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxprof.compilation import jit_by_size
+from jaxprof.inference.follow import Value, follow
+from jaxprof.inference.interior import interior
+from jaxprof.inference.joint_fit import at_fit, rise
+from jaxprof.inference.joint_intervals import profile_of, was_fitted
+from jaxprof.inference.newton_step import is_linear
+from jaxprof.likelihood.joint_data import JointData, JointFit
+from jaxprof.likelihood.joint_model import difference
+
+
+@jit_by_size
+def _followed_scan(
+    data: JointData, fit: JointFit, components: jax.Array, values: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Minima (M, V, Z) with norms at values (M, V), and whether they are right."""
+    data, fit, values = jax.tree.map(jax.lax.stop_gradient, (data, fit, values))
+    problem, best, free, inside = profile_of(data, fit)
+
+    def one(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        component, own = pair
+        at = component * (1 + data.n_shape)
+        # Outwards from the minimum: up first, then down.
+        below = own < best[at]
+        order = jnp.lexsort((jnp.abs(own - best[at]), below))
+        fitted = was_fitted(fit, at)
+
+        def further(carry: tuple, number: jax.Array) -> tuple[tuple, tuple]:
+            before, was_below = carry
+            start = jnp.where(below[number] & ~was_below, best, before)
+            z, found = follow(problem, start, free, inside[1], Value(at, own[number]))
+            return (jnp.where(found, z, start), below[number]), (z, found | ~fitted)
+
+        _, (z, found) = jax.lax.scan(further, (best, jnp.asarray(False)), order)
+        return jnp.zeros_like(z).at[order].set(z), jnp.zeros_like(found).at[order].set(found)
+
+    return jax.lax.map(one, (components, values))
+
+
+@jit_by_size
+def _rises(
+    data: JointData,
+    fit: JointFit,
+    components: jax.Array,
+    values: jax.Array,
+    followed: tuple[jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    """Rises (M, V), with minima that were not found searched for, and with derivatives."""
+    best = at_fit(data, fit)
+    inside = interior(data)
+
+    def one(pair: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        component, value, z, found = pair
+        parameter = component * (1 + data.n_shape)
+        profiled, _ = rise(data, fit, inside, parameter, value, (z, found))
+        fixed = difference(data, best.at[parameter].set(value), best)
+        fitted = was_fitted(fit, parameter)
+        return jnp.where(fitted, profiled, jnp.nan), jnp.where(fitted, fixed, jnp.nan)
+
+    z, found = (jax.lax.stop_gradient(each) for each in followed)
+    grid = (jnp.repeat(components, values.shape[1]), values.ravel(), z.reshape(-1, z.shape[-1]))
+    profiled, conditional = jax.lax.map(one, (*grid, found.ravel()))
+    return profiled.reshape(values.shape), conditional.reshape(values.shape)
+
+
+def joint_scan(
+    data: JointData, fit: JointFit, components: Any, values: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Rise of the statistic above its minimum on a grid of norms.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    fit : JointFit
+        Its fit.
+    components : array of int, shape (M,)
+        Which components.
+    values : array, shape (V,) or (M, V)
+        Norms, the same for all components or a row for each.
+
+    Returns
+    -------
+    profiled : array, shape (M, V)
+        All other parameters optimised again; infinite where no values of these are possible. Where
+        a minimisation does not reach its tolerance, the rise at its last point.
+    conditional : array, shape (M, V)
+        All other parameters held at their best fit.
+
+    Notes
+    -----
+    Both have derivatives, as those of `joint_limits`, also with respect to the values; where they
+    are NaN or infinite, their derivatives are zero.
+    """
+    values = jnp.broadcast_to(values, (len(components), values.shape[-1]))
+    if is_linear(data):
+        followed = _followed_scan(data, fit, components, values)
+    else:
+        # Other minima may be lower: each is searched for.
+        none = jnp.zeros((*values.shape, fit.values.size), fit.values.dtype)
+        followed = none, jnp.zeros(values.shape, bool)
+    return _rises(data, fit, components, values, followed)

@@ -1,0 +1,265 @@
+"""Profiles of spectral parameters and tilts, with the one norm that belongs to each optimised.
+
+With such a parameter and all other components held, the statistic of a joint fit is convex in that
+norm. So these profiles are evaluated for all components, or all backgrounds, at once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprof.likelihood.joint_data import JointBlock, JointData, JointOnOffBlock
+from jaxprof.likelihood.joint_model import (
+    Barrier,
+    axis_of,
+    bin_derivatives,
+    bin_differences,
+    coefficients,
+    derivatives,
+    predictions,
+    slopes,
+)
+from jaxprof.solvers.linear import factor_solve, scaled_factor
+
+HALF = 6
+"""Grid points on either side of a parameter's start."""
+REACH = 5.0
+"""Range of parameters without bounds."""
+FAR = 20.0
+"""How high the curvature at the minimum tells what other parameters do."""
+NEAR = 1.0
+"""How high another minimum is at most to be told."""
+ITERATIONS = 12
+"""Of the search for a norm."""
+
+
+Block = JointBlock | JointOnOffBlock
+
+
+class Family(NamedTuple):
+    """A parameter of all components, or of all backgrounds: positions of it and its norm, (M,).
+
+    And of all parameters of the same component or background, (M, O).
+    """
+
+    shape: np.ndarray
+    norm: np.ndarray
+    own: np.ndarray
+    background: bool
+
+
+def families_of(data: JointData) -> list[Family]:
+    """The parameters that the statistic need not be convex in."""
+    own, begin = 1 + data.n_shape, data.nuisance_start
+    norms = np.arange(data.n_components) * own
+    found = [
+        Family(norms + a, norms, norms[:, None] + np.arange(own), False) for a in range(1, own)
+    ]
+    if data.n_nuisance:
+        norms = begin + 2 * np.arange(data.n_nuisance)
+        found.append(Family(norms + 1, norms, norms[:, None] + np.arange(2), True))
+    return found
+
+
+def grid_of(data: JointData, family: Family) -> jax.Array:
+    """Values (K, M) over the ranges: even near the start, geometric far from it."""
+    start = data.start[family.shape]
+
+    def side(bound: jax.Array) -> jax.Array:
+        reach = jnp.where(jnp.isfinite(bound), jnp.abs(bound - start), REACH)
+        parts = jnp.arange(1, HALF + 1, dtype=start.dtype) / HALF
+        return jnp.sinh(parts[:, None] * jnp.arcsinh(reach)[None])
+
+    low, high = side(data.lower[family.shape]), side(data.upper[family.shape])
+    return jnp.concatenate([start[None] - low[::-1], start[None], start[None] + high])
+
+
+def _rows(
+    data: JointData, z: jax.Array, family: Family, values: jax.Array
+) -> list[tuple[jax.Array, jax.Array]]:
+    """Predictions (N, L, S) for norms of one, and to which members (N, L) they belong."""
+    found = []
+    if family.background:
+        for block in data.blocks:
+            row = jnp.zeros_like(block.offset)
+            if isinstance(block, JointBlock):
+                row = jnp.exp(-values[block.dataset] * block.log_energy) * block.background
+            found.append((row[:, None], jnp.full((len(row), 1), block.dataset)))
+        return found
+    unit = z.at[family.norm].set(1.0).at[family.shape].set(values)
+    for block in data.blocks:
+        phi = coefficients(data, unit, axis_of(data, block))[block.components]
+        found.append((jnp.einsum("nkq,nkqs->nks", phi, block.templates), block.components))
+    return found
+
+
+def covariance_at(data: JointData, z: jax.Array, free: jax.Array, barrier: Barrier) -> jax.Array:
+    """Inverse of the curvature (Z, Z) of half the statistic; zero where there is none."""
+    bounded = (z <= data.lower) | (z >= data.upper)
+    factor = scaled_factor(derivatives(data, z, barrier)[1].full, free & ~bounded)
+    inverse = jax.vmap(lambda y: factor_solve(factor, y))(jnp.eye(z.size, dtype=z.dtype))
+    used = free & ~bounded & jnp.all(jnp.isfinite(inverse))
+    return jnp.where(used[:, None] & used[None, :], inverse, 0.0)
+
+
+def _gained(covariance: jax.Array, slope: jax.Array, own: np.ndarray) -> jax.Array:
+    """What a slope (Z,) lets the statistic fall by while some parameters (O,) are held."""
+    slope = slope.at[own].set(0.0)
+    step = covariance @ slope
+    held = covariance[own][:, own]
+    held = held + jnp.diag(jnp.where(jnp.diagonal(held) > 0, 0.0, 1.0))
+    return jnp.maximum(slope @ step - step[own] @ jnp.linalg.solve(held, step[own]), 0.0)
+
+
+class _Part(NamedTuple):
+    """A block with its predictions (N, S), those without a member and of its norm one (N, L, S).
+
+    And to which members (N, L) these belong.
+    """
+
+    block: Block
+    npred: jax.Array
+    base: jax.Array
+    row: jax.Array
+    at: jax.Array
+
+    def derivatives_at(self, norms: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """First two derivatives (N, L, S) of half the statistic by predictions."""
+
+        def of_one(npred: jax.Array) -> tuple[jax.Array, jax.Array]:
+            first, second = bin_derivatives(self.block, npred, jnp.zeros_like(npred))[:2]
+            return first, second
+
+        return jax.vmap(of_one, 1, 1)(self.with_norms(norms))
+
+    def with_norms(self, norms: jax.Array) -> jax.Array:
+        """Predictions (N, L, S) with norms of the members."""
+        return self.base + norms[self.at][..., None] * self.row
+
+
+def _parts(data: JointData, z: jax.Array, family: Family, values: jax.Array) -> list[_Part]:
+    old, new = _rows(data, z, family, z[family.shape]), _rows(data, z, family, values)
+    norms = z[family.norm]
+    return [
+        _Part(block, npred, npred[:, None] - norms[at][..., None] * row0, row, at)
+        for block, npred, (row0, at), (row, _) in zip(
+            data.blocks, predictions(data, z), old, new, strict=True
+        )
+    ]
+
+
+def _bracket(
+    data: JointData, norm: np.ndarray, parts: list[_Part]
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Signal of norm one, a guess of the norm and what it is between; (M,) each."""
+    low, high = data.lower[norm], data.upper[norm]
+    least, most = jnp.full(norm.shape, jnp.inf), jnp.full(norm.shape, -jnp.inf)
+    signal, total = jnp.zeros(norm.shape), jnp.zeros(norm.shape)
+    for block, _, base, row, at in parts:
+        reached = block.mask[:, None] & (row > 0)
+        safe = jnp.where(reached, row, 1.0)
+        if isinstance(block, JointOnOffBlock):
+            excess = block.n_on - block.alpha * block.n_off
+        else:
+            excess = block.counts
+            ends = jnp.where(reached, -base / safe, -jnp.inf)
+            low = low.at[at].max(jnp.max(ends, axis=-1))
+        own = (excess[:, None] - base) / safe
+        signal = signal.at[at].add(jnp.sum(jnp.where(reached, row, 0.0), axis=-1))
+        total = total.at[at].add(jnp.sum(jnp.where(reached, excess[:, None] - base, 0.0), axis=-1))
+        least = least.at[at].min(jnp.min(jnp.where(reached, own, jnp.inf), axis=-1))
+        most = most.at[at].max(jnp.max(jnp.where(reached, own, -jnp.inf), axis=-1))
+    low = jnp.clip(least, low, high)
+    high = jnp.clip(most, low, high)
+    signal = jnp.where(signal > 0, signal, 1.0)
+    return signal, jnp.clip(total / signal, low, high), low, high
+
+
+def _best_norm(
+    data: JointData, z: jax.Array, family: Family, values: jax.Array, parts: list[_Part]
+) -> jax.Array:
+    """The norm of each member with everything else held, by Newton steps between bounds; (M,)."""
+    n, s = family.norm, family.shape
+    pull, step = data.precision @ (z - data.penalty_start), values - z[s]
+    signal, guess, low, high = _bracket(data, n, parts)
+
+    def nearer(_: int, carry: tuple) -> tuple:
+        x, low, high = carry
+        score, curvature = jnp.zeros_like(x), jnp.zeros_like(x)
+        for part in parts:
+            one, two = part.derivatives_at(x)
+            score = score.at[part.at].add(jnp.sum(one * part.row, axis=-1))
+            curvature = curvature.at[part.at].add(jnp.sum(two * part.row**2, axis=-1))
+        # The score is nearly that of a single bin, a constant minus one over the distance from a
+        # pole: in such a step the root of that is exact. Not if there is a penalty.
+        length = jnp.where(data.precision[n, n] > 0, 1.0, (signal - score) / signal)
+        score += pull[n] + data.precision[n, n] * (x - z[n]) + data.precision[n, s] * step
+        curvature += data.precision[n, n]
+        low, high = jnp.where(score < 0, x, low), jnp.where(score < 0, high, x)
+        new = x - length * score / jnp.where(curvature > 0, curvature, 1.0)
+        inside = (curvature > 0) & (new > low) & (new < high)
+        return jnp.where(inside, new, 0.5 * (low + high)), low, high
+
+    return jax.lax.fori_loop(0, ITERATIONS, nearer, (guess, low, high))[0]
+
+
+def profiled(
+    data: JointData,
+    z: jax.Array,
+    free: jax.Array,
+    covariance: jax.Array,
+    family: Family,
+    values: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Best norms and rises of the statistic with the parameters of a family at given values.
+
+    Each norm is found with everything else held; how much the statistic falls if that is optimised
+    too is taken from the curvature.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    z : array, shape (Z,)
+        Where everything else is held: a minimum.
+    free : array of bool, shape (Z,)
+        Parameters that vary.
+    covariance : array, shape (Z, Z)
+        What `covariance_at` gives there.
+    family : Family
+        The family, of M members.
+    values : array, shape (M,)
+        A value for the parameter of each member.
+
+    Returns
+    -------
+    norms : array, shape (M,)
+        The best norms.
+    heights : array, shape (M,)
+        Rises of the statistic above that at ``z``; infinite for members that do not vary.
+    """
+    n, s = family.norm, family.shape
+    parts = _parts(data, z, family, values)
+    x = _best_norm(data, z, family, values, parts)
+    x = jnp.where(free[n] & jnp.isfinite(x), x, z[n])
+    pull = data.precision @ (z - data.penalty_start)
+    change, step = x - z[n], values - z[s]
+    height = (2 * pull[n] + data.precision[n, n] * change) * change
+    height += (2 * pull[s] + data.precision[s, s] * step + 2 * data.precision[n, s] * change) * step
+    pulled = data.precision[n] * change[:, None] + data.precision[s] * step[:, None]
+    for part, (rows, where) in zip(parts, slopes(data, z), strict=True):
+        block, mu, at = part.block, part.npred, part.at
+        differences = jax.vmap(lambda own, b=block, m=mu: bin_differences(b, own, m), 1, 1)
+        height = height.at[at].add(jnp.sum(differences(part.with_norms(x)), axis=-1))
+        here = bin_derivatives(block, mu, jnp.zeros_like(mu))[0]
+        scores = part.derivatives_at(x)[0] - here[:, None]
+        local = jnp.einsum("nls,nms->nlm", scores, rows)
+        pulled = pulled.at[at[:, :, None], where[:, None, :]].add(local)
+    gained = jax.vmap(lambda slope, own: _gained(covariance, slope, own))(pulled, family.own)
+    # Far from the minimum its curvature tells nothing.
+    height -= jnp.where(height < FAR, jnp.minimum(gained, height + NEAR), 0.0)
+    return x, jnp.where(free[s] & jnp.isfinite(height), height, jnp.inf)
