@@ -26,6 +26,7 @@ from jaxprof.inference.toy_tests import drawn_data
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import is_separable
 from jaxprof.likelihood.goodness import data_deviance, deviance
+from jaxprof.likelihood.poisson import SAMPLER
 
 Array = NDArray[Any]
 
@@ -237,7 +238,7 @@ def _of_data(likelihood: Likelihood, fit: Fit, plan: _Plan) -> dict[str, Array]:
 
 def _fingerprint(likelihood: Likelihood, params: Any, plan: _Plan, seed: int) -> str:
     """What makes toys the same, but for their number."""
-    found = hashlib.sha256(repr((plan, seed)).encode())
+    found = hashlib.sha256(repr((plan, seed, SAMPLER)).encode())
     for leaf in jax.tree.leaves((likelihood, params)):
         found.update(np.ascontiguousarray(np.asarray(leaf)).tobytes())
     return found.hexdigest()

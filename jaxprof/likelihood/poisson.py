@@ -17,6 +17,8 @@ BLOCK = 16_384
 """Elements that are drawn together on a CPU: those of a block wait for its last."""
 PARTS = 8
 """Part of a block, as a divisor, that is drawn again together."""
+SAMPLER = 2
+"""Number of the sampler: another one draws other counts, with which stored ones must not mix."""
 SCALE = 2.0**-32
 """Of a random word, for a number between zero and one."""
 
