@@ -239,6 +239,7 @@ def test_named_limits_of_estimators(cls, tmp_path):
 
 
 @pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.slow
 def test_limits_of_both_estimators_end_at_the_bounds(cls):
     free = run(cls, dataset())
     assert (free.norm > 0).all()

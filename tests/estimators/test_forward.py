@@ -177,6 +177,7 @@ def test_psf_that_varies_over_the_sky():
     assert_allclose(estimate(dataset, regions).norm[:, 0], 1.0, atol=0.01)
 
 
+@pytest.mark.slow
 def test_rings_around_the_pointing_have_the_psf_where_they_are():
     """The PSF gets wider outwards; it is not that of the rings' common centre."""
 
@@ -275,6 +276,7 @@ def test_background_is_fitted_along():
     assert np.all(alone.norm_err > estimate(dataset, rings(6, 0.1)).norm_err)
 
 
+@pytest.mark.slow
 def test_sources_are_subtracted():
     """A fixed source of known flux changes nothing when it is in the counts and the model."""
     image = sky_image(lambda x, y: np.hypot(x, y) < 0.2, 0.05)
@@ -317,6 +319,7 @@ def test_overlaps_gaps_and_cuts_are_legal():
         assert_allclose(profile.npred, profile.counts, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_two_datasets_are_one_with_their_sum():
     image = sky_image(lambda x, y: np.hypot(x, y) < 0.2, 0.05)
     first = dataset_of(gaussian_image(image, 0.1, 0.05), 0.05, sigma=0.1, n_photons=3000)

@@ -75,6 +75,8 @@ def solve(counts, background, templates, held=None):
         active |= new
 
 
+# The Galactic centre is no even emission in boxes, measured or simulated.
+@pytest.mark.filterwarnings("ignore:the joint fit does not describe what is in bin")
 def test_norms_errors_and_test_statistics(dataset):
     """The second group has few counts: there some pixels hold the norms at a prediction of zero."""
     regions = make_concentric_annulus_sky_regions(

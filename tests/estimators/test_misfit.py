@@ -36,6 +36,7 @@ def observed(image, seed, **options):
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.slow
 def test_a_right_model_is_left_alone():
     disk = sky_image(lambda x, y: np.hypot(x, y) < 0.3, 0.05)
     for seed in range(2):

@@ -83,6 +83,7 @@ def test_regular(function, case):
 
 
 @pytest.mark.parametrize("case", [KINK, ZERO], ids=["kink", "zero counts"])
+@pytest.mark.slow
 def test_kink_and_zero_counts(case):
     arrays = arrays_of(case)
     reverse = jax.jit(jax.grad(norm_of))(arrays)
@@ -120,6 +121,7 @@ def test_kinks_of_several_counts_bins_at_the_minimum(counted):
 
 
 @pytest.mark.parametrize("background", [[0.0, 0.0], [0.1, 0.2], [0.1, 0.5]])
+@pytest.mark.slow
 def test_limit_without_counts(background):
     """UL = (2 - sum b) / sum s, also where the counts bins reach zero at the same norm."""
     arrays = arrays_of({"counts": [0.0, 0.0], "background": background, "npred_ref": [1.0, 2.0]})

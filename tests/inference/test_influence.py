@@ -57,6 +57,7 @@ def some_bins(likelihood):
     return [tuple(used[len(used) // 2]), tuple(empty[0])]
 
 
+@pytest.mark.slow
 def test_against_refits(joint, fitted):
     names = ("norm", "background")
     values = {name: jaxprof.influence(joint, fitted, name)[0] for name in names}

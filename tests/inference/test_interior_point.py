@@ -261,6 +261,7 @@ def test_without_enough_steps_the_point_is_inside():
         assert own.model(own.parts[0], np.asarray(z))[0].min() > 0
 
 
+@pytest.mark.slow
 def test_single_precision():
     """Good to some 1e-3 of an error, and converged."""
     for seed in range(3):

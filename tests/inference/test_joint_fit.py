@@ -164,6 +164,7 @@ def test_no_limits_of_what_is_not_fitted():
     assert_array_equal(np.isnan(found), (np.arange(C) == 4)[:, None] & np.ones(3, bool))
 
 
+@pytest.mark.slow
 def test_scan():
     own, best, data, fit, _ = fitted("constrained background")
     values = np.array([-0.1, 0.3, 1.0, 4.0])
@@ -178,9 +179,8 @@ def test_scan():
     assert np.all(profiled <= conditional + 1e-9)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("norms", marks=pytest.mark.slow), "constrained background"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["norms", "constrained background"])
 def test_sensitivity(name):
     own, best, data, fit, _ = fitted(name)
     found = joint_sensitivity(data, fit, EVERY, jnp.array(5.0))
@@ -292,6 +292,7 @@ def assert_optimal(part, values):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("n_counts", [0, 2, 9])
+@pytest.mark.slow
 def test_few_counts(seed, n_counts):
     rng = np.random.default_rng(seed)
     n = 60
@@ -324,7 +325,8 @@ def test_few_counts(seed, n_counts):
     assert np.all(distances[:, 2] > distances[:, 1])
 
 
-@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), 1, 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
 def test_limits_without_counts_are_those_of_a_linear_program(seed):
     """The statistic is twice the sum of the predictions then, none of which may be negative."""
     rng = np.random.default_rng(seed)
@@ -441,8 +443,9 @@ def test_few_on_off_counts(seed):
 
 @pytest.mark.parametrize(
     ("n_on", "n_off"),
-    [pytest.param((9.0, 3.0), (5.0, 0.0), marks=pytest.mark.slow), ((9.0, 0.0), (5.0, 8.0))],
+    [((9.0, 3.0), (5.0, 0.0)), ((9.0, 0.0), (5.0, 8.0))],
 )
+@pytest.mark.slow
 def test_derivatives_by_on_off_counts_of_zero(n_on, n_off):
     """One component: those of the fit on its own, which are finite differences."""
     template, alpha = np.array([2.0, 1.0]), np.full(2, 0.25)
@@ -658,9 +661,8 @@ def at_a_constraint(shift=0.0, factor=1.0, low=-np.inf):
     )
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("values", marks=pytest.mark.slow), "covariance", "stat"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["values", "covariance", "stat"])
 def test_derivatives_where_a_prediction_touches_zero(name):
     """The minimum slides along the constraint, and moves with it."""
 

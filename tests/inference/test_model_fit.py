@@ -126,6 +126,7 @@ def law_params(counts):
     return fit(law_log_prob, LAW, args=(counts,))
 
 
+@pytest.mark.slow
 def test_derivatives_against_finite_differences():
     """Of parameters, covariance and stat by the counts, in both modes."""
     counts = draws(1, law_npred(LAW))
@@ -301,6 +302,7 @@ def two_wells(q):
     return -((q["x"] ** 2 - 1) ** 2) * 20 + 0.1 * q["x"]
 
 
+@pytest.mark.slow
 def test_other_minimum():
     start = {"x": -0.9}
     starts = random_starts(jax.random.key(0), start, {"x": 1.0}, 10)

@@ -34,6 +34,7 @@ def fitted():
     return jaxprof.fit(log_prob, START, args=(COUNTS, 5.0))
 
 
+@pytest.mark.slow
 def test_limits_of_a_law_are_those_of_scipy(fitted):
     """Of the amplitude, with the index profiled."""
     best = minimize(lambda p: stat(*p), [3.0, 1.2], method="Nelder-Mead", options={"xatol": 1e-9})
@@ -212,6 +213,7 @@ def test_a_likelihood_whitens_itself(counted):
     assert_allclose(again(step)["norm"], to_params(step)["norm"], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_toys_of_separate_fits_under_vmap(counted):
     own = options(jaxprof.FluxProfileEstimator)
     likelihood = own.reduce(counted)

@@ -23,6 +23,7 @@ def counting(counts, background=4.0, signal=2.0):
     return separate_counts(ProfileData(counts=n, **arrays))
 
 
+@pytest.mark.slow
 def test_a_toy_is_the_same_in_any_chunk():
     likelihood = counting([5, 9, 4])
     whole = jaxprof.toys(likelihood, 12, seed=5, progress=False)

@@ -386,6 +386,7 @@ def test_constraints_and_bounds():
     assert constrained.log_prob(p | {"exposure": np.array([1.0, 1.6])}) == -np.inf
 
 
+@pytest.mark.slow
 def test_simulated_counts_have_the_mean_and_the_constraint_its_width():
     made, p = likelihood(), params()
     own = Constraints(
@@ -442,6 +443,7 @@ def test_other_counts():
             change()
 
 
+@pytest.mark.slow
 def test_empty_bins_that_share_one_change_nothing():
     """Values and derivatives, also with templates per true energy and between nodes, under jit."""
     made, p = likelihood(n_q=4, nodes=(3,)), params()

@@ -490,7 +490,8 @@ def test_models_that_are_not_known_here(tmp_path):
     assert not {"REFMODEL", "REFMODELS"} & set(table.meta) and table.meta["REFBINS"]
     Own.to_dict = lambda self: {"spectral": {"type": "Own"}}
     p = make_joint_profile(reference_model=models[0], reference_models=models)
-    p.write(tmp_path / "p.fits")
+    with pytest.warns(UserWarning, match="kept by its name, which is not known here"):
+        p.write(tmp_path / "p.fits")
     with pytest.warns(UserWarning, match="'Own'; known models") as record:
         q = FluxProfile.read(tmp_path / "p.fits")
     assert {w.filename for w in record} == {__file__}

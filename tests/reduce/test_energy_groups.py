@@ -96,6 +96,7 @@ def test_a_warning_for_each_long_move(decades, unit):
 
 
 @pytest.mark.parametrize("estimator", [FluxProfileEstimator, ForwardFoldingProfileEstimator])
+@pytest.mark.slow
 def test_both_estimators_say_it_once(estimator):
     one = estimator(boxes(-0.5, 0.5), energy_edges=[10, 5000] * u.GeV)
     for method in (one.run, one.reduce):

@@ -136,6 +136,7 @@ def test_many_parameters():
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.slow
 def test_bounds_as_scipy(seed):
     n = 8
     data, rng = poisson_data(seed, n), np.random.default_rng(seed)
