@@ -403,7 +403,8 @@ class MapDataset(FromOtherFiles, DatasetOperations):
         return dataset_html(self)
 
     def __repr__(self) -> str:
-        parts = [part for part in self._counts_like if getattr(self, part) is not None]
+        named = (*self._counts_like, "exposure", "edisp", "psf")
+        parts = [part for part in named if getattr(self, part) is not None]
         if self.models:
             parts.append(f"models={[model.name for model in self.models]}")
         return f"{type(self).__name__}({', '.join([repr(self.name), *parts])})"

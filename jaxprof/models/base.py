@@ -162,4 +162,10 @@ class Model:
             f"{f.name}={format_value(getattr(self, f.name), self._unit(f))}"
             for f in self._parameter_fields()
         ]
+        # Settings, such as the frame of a centre, where they are not the usual ones.
+        items += [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in dataclasses.fields(self)  # type: ignore[arg-type]
+            if f.metadata.get("static") and f.repr and getattr(self, f.name) != f.default
+        ]
         return f"{type(self).__name__}({', '.join(items)})"

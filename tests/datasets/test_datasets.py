@@ -52,7 +52,7 @@ def test_valid_dataset():
     assert dataset.energy_axis is RECO
     assert dataset.energy_axis_true is TRUE
     assert dataset.geom is GEOM
-    assert repr(dataset) == "MapDataset('test', counts, background, mask_safe)"
+    assert repr(dataset) == "MapDataset('test', counts, background, mask_safe, exposure, edisp)"
 
 
 def test_names_are_random_when_not_given():
