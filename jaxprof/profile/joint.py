@@ -26,7 +26,9 @@ def correlation_of(covariance: Array) -> Array:
     variance = np.diagonal(covariance, axis1=-2, axis2=-1)
     width = np.sqrt(np.where(variance > 0, variance, np.nan))
     # One width after the other: the product of two small variances may underflow.
-    correlation = covariance / width[..., :, np.newaxis] / width[..., np.newaxis, :]
+    with np.errstate(invalid="ignore"):
+        # A variance that overflows, at norms of 1e200, leaves NaN.
+        correlation = covariance / width[..., :, np.newaxis] / width[..., np.newaxis, :]
     ones = np.eye(covariance.shape[-1], dtype=bool) & np.isfinite(width)[..., np.newaxis]
     return np.where(ones, 1.0, correlation)
 

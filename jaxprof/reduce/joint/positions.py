@@ -194,9 +194,10 @@ def _factors(source: SkyModel, given: Any, psf: float) -> Array:
     if names == ("sigma",):
         number = _number_of_wider(reach)
     else:
-        # Edges move, behind the PSF, and most where they are furthest out.
+        # Edges move, behind the PSF, and most where they are furthest out; all around the source at
+        # once, for which the two more are.
         size = float(getattr(model, names[0])) * high
-        number = _number_of_nodes(reach * size / psf)
+        number = 2 + _number_of_nodes(reach * size / psf)
     if number > MOST:
         raise ValueError(
             f"{what} may be {low:.3g} to {high:.3g} times as wide, too much for a PSF of "
