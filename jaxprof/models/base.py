@@ -166,6 +166,6 @@ class Model:
         items += [
             f"{f.name}={getattr(self, f.name)!r}"
             for f in dataclasses.fields(self)  # type: ignore[arg-type]
-            if f.metadata.get("static") and f.repr and getattr(self, f.name) != f.default
+            if f.metadata.get("static") and getattr(self, f.name) not in ("", f.default)
         ]
         return f"{type(self).__name__}({', '.join(items)})"

@@ -148,7 +148,7 @@ def test_texts_name_the_models(made):
     assert "models" not in repr(dataset)
     dataset.models = [POINT, DISK]
     assert "Models                  : neighbour, disk" in str(dataset)
-    assert repr(dataset).endswith("background, models=['neighbour', 'disk'])")
+    assert repr(dataset).endswith("exposure, psf, models=['neighbour', 'disk'])")
 
 
 def test_models_that_cannot_be_folded(made):
