@@ -77,7 +77,7 @@ for radius in ["0.1 deg", "0.2 deg", "0.5 deg"]:
 # --------------------------
 #
 # The annuli are 0.15 deg wide: half of a ring's photons are found outside it. One guard bin
-# beyond the last ring is fitted along and left out of the result, because emission from
+# beyond the last ring is fitted as well and left out of the result, because emission from
 # there leaks in.
 
 annuli = make_concentric_annulus_sky_regions(
@@ -152,7 +152,7 @@ ax.set_title(f"The centre as a point ({data_label})")
 save(ax.figure, "forward_4_model.png")
 
 # %%
-# What was fitted along, and whether the whole describes the counts: the Cash statistic against
+# Nuisance parameters, and whether the whole describes the counts: the Cash statistic against
 # what it is expected to be.
 
 print(radial.nuisance)
@@ -186,7 +186,7 @@ ax.set_title(f"Along the Galactic plane ({data_label})")
 save(ax.figure, "forward_5_line.png")
 
 # %%
-# How far can the background model be trusted? Here its norm is fitted along, with a Gaussian
+# How far can the background model be trusted? Here its norm is fitted as well, with a Gaussian
 # constraint of 3 %: if it comes out far from one, so do all fluxes of faint bins.
 
 estimator = ForwardFoldingProfileEstimator(**options, guard_bins=1, background=0.03)
@@ -198,7 +198,7 @@ print(f"\nBackground norm: {norm['value']:.3f} +- {norm['error']:.3f}")
 # An index for each ring
 # ----------------------
 #
-# With ``free_index`` the spectral index of each ring is fitted along.
+# With ``free_index`` the spectral index of each ring is fitted as well.
 
 estimator = ForwardFoldingProfileEstimator(
     regions=annuli[:4],

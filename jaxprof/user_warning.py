@@ -24,5 +24,10 @@ def warn_user(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=level + 1)
 
 
+def warn_again(caught: warnings.WarningMessage) -> None:
+    """Issue a warning that was caught, for the line that it was for."""
+    warnings.warn_explicit(caught.message, caught.category, caught.filename, caught.lineno)
+
+
 def _is_own(module: str) -> bool:
     return module == _PACKAGE or module.startswith(f"{_PACKAGE}.")

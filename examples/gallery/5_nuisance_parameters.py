@@ -4,7 +4,7 @@ Nuisance parameters: PSF, exposure, background
 
 How sure is a profile if the instrument is not quite as its responses say? The width of the
 point-spread function, the exposure of each dataset and the level of each background are parameters
-of the likelihood. Here they have priors, as a calibration gives them, and are fitted along.
+of the likelihood. Here they have priors, as a calibration gives them, and are fitted as well.
 """
 
 # %%

@@ -50,7 +50,7 @@ estimator:
   n_sigma_ul: 2
   # Where a mask or the map's edge cuts a bin: coverage, mean-exposure (gammapy 1.x), strict.
   mask_policy: coverage
-  # Of forward-folded fits only: bins beyond each end that are fitted along, and the norm of the
+  # Of forward-folded fits only: bins beyond each end that are fitted as well, and the norm of the
   # background (fixed, free, or the width of a Gaussian constraint around one).
   # guard_bins: 1
   # background: 0.03

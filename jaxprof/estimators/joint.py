@@ -66,20 +66,20 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         Whether each pixel is a Poisson term, or each region's sum. On-Off data need "region".
     guard_bins : int or list of SkyRegion
         Emission just outside the first and last bin leaks in. So many bins beyond each end,
-        or these regions, are fitted along and left out of the result.
+        or these regions, are fitted as well and left out of the result.
     background : str, float, dict or list
         The norm of each dataset's background in each group: "fixed" (the default), "free", or the
         width of a Gaussian constraint around one. A dict with "norm" and "tilt" says so
         for the tilt in energy as well; a list gives one for each dataset, a dict one by name. A
         fitted norm is zero or more, a fitted tilt within five of zero.
     sources : list of SkyModel
-        Other sources. Those with ``free=True`` have their norm fitted along, in each group. Models
+        Other sources. Of those with ``free=True`` the norm is fitted, in each group. Models
         of the datasets with the same names are not counted again.
     source : str or list of str, optional
         Models of the datasets (`MapDataset.models`, or those attached to gammapy's) that are no
         background, by name: what they stand for is to be measured. By default all are background.
     free_index : bool
-        Whether the spectral index of each bin is fitted along. Norms then are norms of the flux in
+        Whether the spectral index of each bin is fitted. Norms then are norms of the flux in
         the energy group, with the index profiled.
     free_spectral_parameters : list of str
         The same for any parameters of the spectral model, such as ``["alpha", "beta"]``.
@@ -378,24 +378,18 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         response: ForwardResponse | None = None,
         **options: Any,
     ) -> Toys | ToySummary:
-        """Fit toys of datasets: a parametric bootstrap, or a background alone.
+        """Fit toys of datasets, as `FluxProfileEstimator.simulate`.
 
         Parameters
         ----------
-        datasets : MapDataset, MapDatasetOnOff or a list of these
-        n_toys : int
-            Number of toys.
+        datasets, n_toys, **options
+            As there.
         response : ForwardResponse, optional
-            What `response` gave for them; by default it is computed.
-        **options
-            Of `jaxprof.toys`: ``truth``, ``quantities``, ``seed``, ``store`` and others. By default
-            errors and limits are those of ``n_sigma`` and ``n_sigma_ul``, of the kind "profile".
+            What `response` gave for the datasets; by default it is computed.
 
         Returns
         -------
-        Toys
-            Mean, quantiles, coverage, p-values (also of the largest of all bins) and goodness of
-            fit.
+        Toys or ToySummary
 
         Raises
         ------

@@ -133,7 +133,7 @@ class JointProfileEstimator(ProfileEstimator):
 
     @property
     def free_index(self) -> bool:
-        """Whether the spectral index of each bin is fitted along."""
+        """Whether the spectral index of each bin is fitted as well."""
         return "index" in self.free_spectral_parameters
 
     @free_index.setter

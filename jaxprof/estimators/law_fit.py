@@ -99,7 +99,7 @@ def fit_model(
     Notes
     -----
     Background, guard bins, sources and, with ``spectrum="free"``, the spectral parameters are
-    fitted along, with the constraints that they have. The norms of guard bins are free, not those
+    fitted as well, with the constraints that they have. The norms of guard bins are free, not those
     of the law.
 
     Separate fits (`FluxProfileEstimator`) know no PSF: the law is integrated over the bins, and

@@ -253,9 +253,9 @@ class FluxProfileEstimator(ProfileEstimator):
 
         Returns
         -------
-        Toys
+        Toys or ToySummary
             Mean, quantiles, coverage, p-values (also of the largest of all bins) and goodness of
-            fit.
+            fit; the latter with ``keep=False``.
 
         Raises
         ------

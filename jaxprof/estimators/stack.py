@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxprof.datasets import MapDataset
-from jaxprof.user_warning import warn_user
+from jaxprof.user_warning import warn_again, warn_user
 
 Estimator = TypeVar("Estimator")
 Result = TypeVar("Result")
@@ -61,7 +61,7 @@ class StackEntry:
                 if self.name not in names:
                     names.append(self.name)
             else:
-                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+                warn_again(each)
         return found
 
 

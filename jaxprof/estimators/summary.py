@@ -14,7 +14,7 @@ from jaxprof.reduce.joint.problem import JointProblem
 
 
 def nuisance_table(problem: JointProblem, results: Sequence[GroupResult]) -> Table | None:
-    """Everything that was fitted along, a row for each group and parameter.
+    """Every nuisance parameter, a row for each group and parameter.
 
     Parameters
     ----------

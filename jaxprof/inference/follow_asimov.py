@@ -24,7 +24,7 @@ STEPS = 30
 
 
 class _Sums(NamedTuple):
-    """Sums over counts bins: half the statistic, its derivatives by the norm and others."""
+    """Sums over counts bins: half the statistic, and derivatives with respect to the norm."""
 
     half: jax.Array
     by_norm: jax.Array

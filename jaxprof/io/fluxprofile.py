@@ -7,7 +7,7 @@ gammapy's files are read here.
 - FITS: the HDU FLUXPOINTS, with the table's meta as keywords and the regions as a column ``region``
   of DS9 text, the reference models of the bins, if they differ, as a column ``ref_model`` of JSON;
   LIKELIHOOD, a row for each bin, with the data that were fitted; GTI; of joint fits
-  NUISANCE, a row for each parameter fitted along, and GOODNESS, a row for each energy group.
+  NUISANCE, a row for each nuisance parameter, and GOODNESS, a row for each energy group.
 - ECSV: one table; the likelihood data are columns that begin with ``likelihood_``, the regions,
   the models and the other tables are in the meta (REGIONS, REFMODELS; GTI, NUISANCE, GOODNESS: the
   lines of an ECSV table).

@@ -87,7 +87,7 @@ class JointOnOffBlock:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class FreeSpectra:
-    """Spectra of the components where parameters of theirs are fitted along.
+    """Spectra of the components where parameters of theirs are fitted.
 
     Parameters
     ----------

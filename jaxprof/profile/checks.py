@@ -12,7 +12,7 @@ from jaxprof.profile.limits import map_data
 from jaxprof.profile.quantities import Array, names
 from jaxprof.sky.models import as_spectral_model
 
-#: Columns of the table of parameters that were fitted along with the norms.
+#: Columns of the table of parameters that were fitted together with the norms.
 NUISANCE = {
     "group": int,
     "dataset": str,

@@ -108,7 +108,7 @@ class FluxProfile(
         Spectral model at norm one of each bin, if they differ; fluxes at norm one then are
         (B, G).
     nuisance : `~astropy.table.Table`, optional
-        What was fitted along: columns ``group`` (int), ``dataset`` and ``parameter`` (str),
+        Nuisance parameters: columns ``group`` (int), ``dataset`` and ``parameter`` (str),
         ``value``, ``error`` and ``fixed`` (bool).
     goodness : `~astropy.table.Table`, optional
         Goodness of fit, a row for each energy group: ``stat`` (cash with the saturated term),

@@ -31,7 +31,7 @@ STATUS_MEANING: dict[Status, str] = {
     Status.NO_EXPOSURE: "No signal is expected from this bin, whatever its flux: no exposure.",
     Status.NOT_CONVERGED: (
         "The minimum was not found, and no number is given. Make bins larger, or constrain what is "
-        "fitted along."
+        "fitted as well."
     ),
     Status.DEGENERATE: (
         "The data do not determine this norm: others can make up for it. Make bins larger than the "

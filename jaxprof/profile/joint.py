@@ -111,7 +111,7 @@ class JointAccess:
         """Covariance of the norms of all bins in every energy group, shape (G, B, B).
 
         That of one standard deviation, whatever ``n_sigma``: with ``n_sigma=1`` the root of its
-        diagonal is ``norm_err``. Other parameters that were fitted along are marginalised over.
+        diagonal is ``norm_err``. Nuisance parameters are marginalised over.
         """
         return self._matrix("norm_covariance")
 

@@ -34,7 +34,7 @@ class SkyModel:
     name : str, optional
         Name in tables and errors; by default the tag of the spatial model.
     free : bool
-        Whether the norm of the source is fitted along, in every energy group on its own.
+        Whether the norm of the source is fitted as well, in every energy group on its own.
     datasets_names : str or list of str, optional
         Names of the datasets that the source is seen in; by default all.
 

@@ -96,7 +96,7 @@ def test_a_law_of_ones_own(expected):
 
 @pytest.mark.slow
 def test_a_law_and_its_spectrum(expected):
-    """The index of the spectrum is fitted along with the law, and is the true one."""
+    """The index of the spectrum is fitted together with the law, and is the true one."""
     edges = np.linspace(0.0, 0.9, 19)
     likelihood = estimator(rings(18, 0.05)).reduce(expected, spectrum="free")
 
