@@ -22,14 +22,6 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "warn")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow joint fits of skies that their bins do not describe; quick tests say so one by one."""
-    for item in items:
-        if item.get_closest_marker("slow"):
-            message = "ignore:the joint fit does not describe what is in bin:UserWarning"
-            item.add_marker(pytest.mark.filterwarnings(message))
-
-
 @pytest.fixture(scope="session")
 def gc_file() -> Path:
     """The Fermi-LAT Galactic-centre file of $GAMMAPY_DATA; the test is skipped without it."""
