@@ -25,8 +25,8 @@ from jaxprof.estimators.precision import in_default_precision
 from jaxprof.estimators.stack import StackEntry, check_groups
 from jaxprof.inference.fit import fit_norms
 from jaxprof.inference.intervals import limits as norm_limits
-from jaxprof.inference.intervals import sensitivity
 from jaxprof.inference.scan import scan as scan_norms
+from jaxprof.inference.sensitivity import sensitivity
 from jaxprof.inference.toy_results import Toys, ToySummary
 from jaxprof.likelihood import BinGeometry, Likelihood
 from jaxprof.likelihood.data import Data, NormFit, OnOffData, Status, blocks

@@ -14,7 +14,6 @@ from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.held import Wanted, compute
 from jaxprof.inference.intervals import check_n_sigma
 from jaxprof.inference.intervals import limits as norm_limits
-from jaxprof.inference.intervals import sensitivity as norm_sensitivity
 from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
@@ -28,6 +27,7 @@ from jaxprof.inference.profile_fit import (
     structure_of,
 )
 from jaxprof.inference.scan import norm_rises
+from jaxprof.inference.sensitivity import sensitivity as norm_sensitivity
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import profile_data
 from jaxprof.likelihood.layout import put
