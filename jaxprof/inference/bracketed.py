@@ -84,5 +84,6 @@ def falling_root(
         high, weight_high = np.where(moved, x, high), np.where(moved, value, weight_high)
         at_high = np.where(moved, value, at_high)
         side = np.where(moved, -1.0, side)
+    lost |= np.isnan(at_high)
     root = np.where(at_high == 0, high, 0.5 * (low + high))
     return np.where(lost, np.nan, np.where(at_end, first, root))

@@ -38,9 +38,10 @@ def _upper(counts: float, background: Array, cl: float) -> tuple[Array, Array, A
     Between two crossings the same counts, all above the observed ones, are ranked before these.
     Their probability rises and falls again: it is lowest at an end.
     """
-    # Far above it no counts as low as these are expected.
-    last = counts + 20.0 + 12.0 * np.sqrt(counts + 1.0) - 4.0 * np.log(1.0 - cl)
-    n = np.arange(counts + 1.0, max(last, float(background.max()) + last) + 1.0)
+    # Far above both no counts as low as these are expected.
+    most = max(counts, float(background.max()))
+    last = most + 20.0 + 12.0 * np.sqrt(most + 1.0) - 4.0 * np.log(1.0 - cl)
+    n = np.arange(counts + 1.0, last + 1.0)
     ends = _crossings(counts, n, background)
     starts, rate = ends[:, :-1], ends[:, 1:] + background[:, None]
     before = pdtr(n[:-1], rate) - pdtr(counts, rate)

@@ -238,11 +238,12 @@ def fit_norms(
     """Fit the norm of every bin and group.
 
     Each fit is a convex problem in one variable, solved by a bracketed Newton iteration to
-    rounding. All results are differentiable by the arrays of the data, in forward and reverse mode
-    and to any order, also at zero counts and at a kink. There the derivative by the counts of the
-    counts bin that makes the kink is the right-hand one (counts are not negative). Where another
-    counts bin without counts is predicted below zero, as most are without any counts, the norm
-    jumps as the first count arrives there; derivatives with respect to that count are zero.
+    rounding. All results are differentiable with respect to the arrays of the data, in forward and
+    reverse mode and to any order, also at zero counts and at a kink. There the one with respect to
+    the counts of the counts bin that makes the kink is the right-hand one (counts are not
+    negative). Where another counts bin without counts is predicted below zero, as most are without
+    any counts, the norm jumps as the first count arrives there; derivatives with respect to that
+    count are zero.
     Where several counts bins have their kink at the minimum (without counts, with equal backgrounds
     per expected signal) there is no derivative with respect to one of them alone: those of the
     first are given, and zero of the others, which is right for changes that keep kinks together.

@@ -145,7 +145,7 @@ def _half_rise_after(data: JointData, point: Point, known: Point, corrected: Ste
 def follow(
     data: JointData, start: jax.Array, free: jax.Array, barrier: Barrier, goal: Value | Rise
 ) -> tuple[jax.Array, jax.Array]:
-    """All parameters where one has got to, the others being optimised again.
+    """All parameters where one has got to, the others being profiled.
 
     Parameters
     ----------

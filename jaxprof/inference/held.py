@@ -1,4 +1,4 @@
-"""One parameter of a log probability held, and all others optimised again."""
+"""One parameter of a log probability held, and all others profiled."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MOST_ACTIVE = 100
 def rooted(
     data: JointData, z: jax.Array, free: jax.Array, barrier: Barrier, target: jax.Array
 ) -> jax.Array:
-    """Give a minimiser its derivatives by everything in the data, and by the values held.
+    """Give a minimiser its derivatives with respect to all data and to the values held.
 
     Parameters
     ----------

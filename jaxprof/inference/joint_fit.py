@@ -281,7 +281,7 @@ def fit_held(
     value: jax.Array,
     known: tuple[jax.Array, jax.Array] | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Fit with one parameter held at a value and all others optimised again.
+    """Fit with one parameter held at a value and all others profiled.
 
     Parameters
     ----------
@@ -357,7 +357,7 @@ def rise(
         Infinite where no values of the other parameters make all predictions positive. Where a
         minimisation does not reach its tolerance, the rise at its last point.
     slope : array, shape ()
-        Its derivative by the value.
+        Its derivative with respect to the value.
     """
     z, _, possible = fit_held(data, fit, inside, parameter, value, known)
     slope = 2.0 * gradient(data, z, inside[1])[parameter]

@@ -1,4 +1,4 @@
-"""Test statistics, limits and scans of joint fits, with the other parameters optimised again."""
+"""Test statistics, limits and scans of joint fits, with the other parameters profiled."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class JointTS:
 
 @jit_by_size
 def joint_ts(data: JointData, fit: JointFit, components: jax.Array) -> JointTS:
-    """Test statistic of each norm against zero, all other parameters optimised again.
+    """Test statistic of each norm against zero, all other parameters profiled.
 
     Parameters
     ----------
@@ -290,7 +290,7 @@ def joint_limits(
 
     Notes
     -----
-    All other parameters are optimised again at each norm (Rolke, Lopez & Conrad 2005, NIM A 551,
+    All other parameters are profiled at each norm (Rolke, Lopez & Conrad 2005, NIM A 551,
     493; "MINOS"). Most limits are found by `follow`, the others by a search.
 
     Distances have derivatives in both modes and of any order, with respect to the arrays of the

@@ -1,4 +1,4 @@
-"""Scans of joint fits: the statistic at given norms, all other parameters optimised again."""
+"""Scans of joint fits: the statistic at given norms, all other parameters profiled."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def joint_scan(
     Returns
     -------
     profiled : array, shape (M, V)
-        All other parameters optimised again; infinite where no values of these are possible. Where
+        All other parameters profiled; infinite where no values of these are possible. Where
         a minimisation does not reach its tolerance, the rise at its last point.
     conditional : array, shape (M, V)
         All other parameters held at their best fit.

@@ -160,7 +160,7 @@ def joint_sensitivity(data: JointData, fit: JointFit, components: Any, n_sigma: 
     components : array of int, shape (M,)
         Which components.
     n_sigma : array, shape ()
-        Significance, the root of the test statistic with all other parameters optimised again.
+        Significance, the root of the test statistic with all other parameters profiled.
 
     Returns
     -------

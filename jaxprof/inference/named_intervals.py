@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -273,19 +273,13 @@ def _curve(likelihood: Likelihood, fit: Fit, asked: _Asked, *, expected: bool) -
             f"likelihood: {asked.kind!r} needs other counts, which a likelihood of merged pixels "
             "cannot have; make it with reduce(datasets, merge=False)"
         )
-    norm = np.asarray(fit.params["norm"], float)
-    best = np.maximum(norm, 0.0)
-    offset = np.where(norm < 0, _rises(likelihood, fit, np.zeros_like(norm)), 0.0)
-    z = max(two_sided_sigma(asked.cl), 1.0)
-    upper = np.asarray(limits(likelihood, fit, n_sigma_ul=z).ul["norm"])
-    reach = np.maximum(upper - norm, np.maximum(upper, 0.0))
-    made: dict[str, Any] = {}
-    if expected and is_separable(likelihood):
-        without = likelihood.asimov({"norm": np.zeros_like(norm)})
-        made["asimov"] = without, fit_likelihood(without)
-    elif expected:
-        made["width"] = _joint_widths(likelihood, fit)
-    return _Curve(likelihood, fit, best, offset, reach, **made)
+    curve = _curve_without_counts(likelihood, fit, max(two_sided_sigma(asked.cl), 1.0))
+    if not expected:
+        return curve
+    if is_separable(likelihood):
+        without = likelihood.asimov({"norm": np.zeros_like(curve.best)})
+        return replace(curve, asimov=(without, fit_likelihood(without)))
+    return replace(curve, width=_joint_widths(likelihood, fit))
 
 
 def _joint_widths(likelihood: Likelihood, fit: Fit) -> Array:
@@ -418,7 +412,7 @@ def _cls(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Array]
 
 
 def _bayesian(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Array]:
-    curve = _curve_without_counts(likelihood, fit, asked)
+    curve = _curve_without_counts(likelihood, fit)
     zero = np.zeros_like(curve.best)
 
     def excess(norm: Array) -> Array:
@@ -443,10 +437,10 @@ def _bayesian(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, A
     return credible_interval(log_density, edges, asked.cl, highest_density=asked.highest_density)
 
 
-def _curve_without_counts(likelihood: Likelihood, fit: Fit, asked: _Asked) -> _Curve:
-    """A curve that needs no other data."""
+def _curve_without_counts(likelihood: Likelihood, fit: Fit, z: float = 3.0) -> _Curve:
+    """A curve that needs no other data, with the upper limit at z as its reach."""
     norm = np.asarray(fit.params["norm"], float)
     offset = np.where(norm < 0, _rises(likelihood, fit, np.zeros_like(norm)), 0.0)
-    upper = np.asarray(limits(likelihood, fit, n_sigma_ul=3.0).ul["norm"])
+    upper = np.asarray(limits(likelihood, fit, n_sigma_ul=z).ul["norm"])
     reach = np.maximum(upper - norm, np.maximum(upper, 0.0))
     return _Curve(likelihood, fit, np.maximum(norm, 0.0), offset, reach)

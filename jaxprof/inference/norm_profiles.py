@@ -128,7 +128,7 @@ class _Part(NamedTuple):
     at: jax.Array
 
     def derivatives_at(self, norms: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """First two derivatives (N, L, S) of half the statistic by predictions."""
+        """First two derivatives (N, L, S) of half the statistic with respect to predictions."""
 
         def of_one(npred: jax.Array) -> tuple[jax.Array, jax.Array]:
             first, second = bin_derivatives(self.block, npred, jnp.zeros_like(npred))[:2]

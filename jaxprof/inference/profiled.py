@@ -121,7 +121,7 @@ def limits(
 
     Notes
     -----
-    A limit is where minus twice the log probability, with all other parameters optimised again, has
+    A limit is where minus twice the log probability, with all other parameters profiled, has
     risen by the square of the number of standard deviations (Wilks 1938, Ann. Math. Stat. 9, 60;
     Rolke, Lopez & Conrad 2005, NIM A 551, 493).
 
@@ -237,7 +237,7 @@ def scan(
     Returns
     -------
     rise : array, shape (..., V)
-        Minus twice the log probability, with all other parameters optimised again, above its
+        Minus twice the log probability, with all other parameters profiled, above its
         minimum; infinite outside of the domain. It has derivatives with respect to all arrays of
         the likelihood, to `args` and to the values.
 

@@ -84,7 +84,8 @@ class Toys:
             count as one of the toys (Davison & Hinkley 1997, Bootstrap Methods, 4.2).
         """
         name = "any ts" if look_elsewhere else "ts"
-        return _tail(_above(self.values, self.observed)[name], self.observed["ts"])
+        own = {each: self[each] for each in ("norm", "ts")}
+        return _tail(_above(own, self.observed)[name], self.observed["ts"])
 
     def goodness(self) -> Array:
         """Part of the toys that fit as badly as the data, (G,): a p-value at any counts.
@@ -92,7 +93,8 @@ class Toys:
         Of the deviance, the statistic above that of a perfect prediction. Toys must be those of the
         fit (``truth="fit"``); On-Off data have one too.
         """
-        return _tail(_above(self.values, self.observed)["deviance"], self.observed["deviance"])
+        own = _numbers_above(self["deviance"], self.observed["deviance"])
+        return _tail(own, self.observed["deviance"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +193,9 @@ def _inside(values: Mapping[str, Any], truth: Array, n_sigma: float) -> dict[str
 
 
 def _parts(inside: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: held / np.maximum(known, 1) for name, (held, known) in inside.items()}
+    return {
+        name: held / np.where(known > 0, known, np.nan) for name, (held, known) in inside.items()
+    }
 
 
 def _above(values: Mapping[str, Any], observed: Mapping[str, Array]) -> dict[str, Array]:
@@ -218,4 +222,5 @@ def _numbers_above(values: Array, observed: Array) -> Array:
 
 
 def _tail(above: Array, observed: Array) -> Array:
-    return np.where(np.isfinite(observed), (above[0] + 1.0) / (above[1] + 1.0), np.nan)
+    known = np.isfinite(observed) & (above[1] > 0)
+    return np.where(known, (above[0] + 1.0) / (above[1] + 1.0), np.nan)

@@ -66,7 +66,6 @@ class ToyStore:
                 "seed); give another folder"
             )
         if not known:
-            group.attrs["toys"] = fingerprint
             for name, shape in shapes.items():
                 group.create_array(
                     name,
@@ -78,6 +77,8 @@ class ToyStore:
             group.create_array(
                 "done", shape=(self._n_toys,), chunks=(self._n_toys,), dtype="uint8", fill_value=0
             )
+            # Last: what an interrupt left unfinished is refused as a store of others.
+            group.attrs["toys"] = fingerprint
         self.arrays = {name: group[name] for name in shapes}
         self._done = group["done"]
         self._n_toys = max(self._n_toys, int(self._done.shape[0]))

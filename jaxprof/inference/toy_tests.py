@@ -71,7 +71,7 @@ def toy_p_values(
     drawn_with = np.where(np.isfinite(truth), truth, 0.0)
     tested = np.where(np.isfinite(norm), norm, 0.0)
     size = max(1, CHUNK // norm.size)
-    found = np.zeros(norm.shape)
+    found, known = np.zeros((2, *norm.shape))
     low, high = norm_bounds(likelihood)
     for first in range(0, n_toys, size):
         numbers = np.arange(first, min(first + size, n_toys))
@@ -85,4 +85,5 @@ def toy_p_values(
             rise = np.where(best > at, 0.0, rise)
         rise = np.maximum(rise, 0.0).reshape(-1, *norm.shape)
         found += np.sum(rise >= observed - SAME * (1.0 + observed), axis=0)
-    return found / n_toys
+        known += np.sum(np.isfinite(rise), axis=0)
+    return found / np.where(known > 0, known, np.nan)

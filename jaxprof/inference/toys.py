@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any
 
@@ -238,7 +238,11 @@ def _of_data(likelihood: Likelihood, fit: Fit, plan: _Plan) -> dict[str, Array]:
 
 def _fingerprint(likelihood: Likelihood, params: Any, plan: _Plan, seed: int) -> str:
     """What makes toys the same, but for their number."""
-    found = hashlib.sha256(repr((plan, seed, SAMPLER)).encode())
+    static = [
+        getattr(likelihood, each.name) for each in fields(likelihood) if each.metadata.get("static")
+    ]
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves((likelihood, params))]
+    found = hashlib.sha256(repr((plan, seed, SAMPLER, static, shapes)).encode())
     for leaf in jax.tree.leaves((likelihood, params)):
         found.update(np.ascontiguousarray(np.asarray(leaf)).tobytes())
     return found.hexdigest()

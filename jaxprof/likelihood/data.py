@@ -1,4 +1,4 @@
-"""What a fit takes and what it gives: pytrees of arrays, and the one place that maps over bins."""
+"""What a fit takes and what it gives: pytrees of arrays."""
 
 from __future__ import annotations
 

@@ -163,7 +163,8 @@ def data_deviance(data: Data, norm: Any) -> jax.Array:
     """
     total: Any = 0.0
     for block in blocks(data):
-        signal = norm[..., None] * block.npred_ref
+        # A norm that no counts bin knows predicts nothing, also where it is NaN.
+        signal = jnp.where(block.npred_ref > 0, norm[..., None] * block.npred_ref, 0.0)
         if isinstance(block, OnOffData):
             value = wstat(block.n_on, block.n_off, jnp.where(block.mask, block.alpha, 1.0), signal)
         else:

@@ -123,7 +123,7 @@ def _penalty(data: JointData, z: jax.Array) -> jax.Array:
 def _rounded_off(block: JointOnOffBlock, added: jax.Array) -> tuple[jax.Array, jax.Array]:
     """ON and OFF counts with a little of them where there are none."""
     on, off = block.n_on, block.n_off
-    # Sums, so that the derivatives by counts of zero are there.
+    # Sums, so that the derivatives with respect to counts of zero are there.
     few_on, few_off = jnp.where(on > 0, 0.0, added), jnp.where(off > 0, 0.0, added / block.alpha)
     return on + few_on, off + few_off
 

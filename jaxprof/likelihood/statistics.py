@@ -2,7 +2,8 @@
 
 Each function works on one counts bin (or, by broadcasting, on arrays of counts bins); sums belong
 to the caller. Three forms are given of each statistic: its value, the difference between two norms
-without subtracting two large numbers, and its *score*, half its derivative by the norm.
+without subtracting two large numbers, and its *score*, half its derivative with respect to
+the norm.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ TRUNCATION = 1e-25
 def _log_term(counts: jax.Array, rate: jax.Array) -> jax.Array:
     """``counts * log(rate)``, zero where there are neither counts nor a rate.
 
-    Without counts it is zero too, but its derivative by the counts is ``log(rate)``.
+    Without counts it is zero too, but its derivative with respect to the counts is ``log(rate)``.
     """
     used = (counts > 0) | (rate > TRUNCATION)
     return counts * jnp.log(jnp.where(used, jnp.maximum(rate, TRUNCATION), 1.0))

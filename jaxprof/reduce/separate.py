@@ -112,7 +112,7 @@ class Reduction:
     data : ProfileData, OnOffData or a tuple of both
         The arrays to fit, shape ``(B, G, E)``, in float64. The counts bins of several datasets of
         one statistic follow each other on the last axis.
-    slot_dataset : ndarray of int, shape (E_total,)
+    bin_dataset : ndarray of int, shape (E_total,)
         Index of the dataset of each counts bin, through all blocks of ``data``.
     dataset_names : tuple of str
         Names of the datasets.

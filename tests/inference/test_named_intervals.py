@@ -242,3 +242,8 @@ def test_roots_of_falling_functions():
     found = falling_root(lambda x: a - x**3, np.zeros(4), np.ones(4))
     assert_allclose(found, np.cbrt(np.maximum(a, 0)), rtol=1e-9)
     assert np.isnan(falling_root(lambda x: 1 + 0 * x, np.zeros(1), np.ones(1)))
+
+    def with_gap(x):
+        return np.where((x > 0.3) & (x < 0.9), np.nan, np.where(x < 0.9, 0.2, -1.8))
+
+    assert np.isnan(falling_root(with_gap, np.zeros(1), np.ones(1)))
