@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import brentq
-from scipy.special import gammaincc, ndtr, pdtr, xlogy
+from scipy.special import gammaincc, gammaln, ndtr, pdtr, xlogy
 
 import jaxprof
 from jaxprof.inference.bracketed import falling_root
@@ -71,27 +71,40 @@ def test_feldman_and_cousins_table():
     assert_allclose(2 * high.reshape(counts.shape), table(HIGH), atol=0.0101)
 
 
+def accepted(n, b, s, cl):
+    """Whether a signal accepts counts: an ordering of its own, of all counts that matter."""
+    k = np.arange(200.0 + 2 * b)
+    log_p = xlogy(k, s + b) - (s + b)
+    best = np.maximum(k, b)
+    rank = log_p - (xlogy(k, best) - best)
+    p = np.exp(log_p - gammaln(k + 1))
+    order = np.argsort(-rank, kind="stable")
+    before = np.cumsum(p[order]) - p[order]
+    return before[np.flatnonzero(order == n)[0]] < cl
+
+
 @pytest.mark.parametrize("cl", [0.6827, 0.95, 0.99])
 def test_feldman_cousins_by_the_definition(cl):
-    """Signals inside accept the counts, those right outside do not, by an independent ordering."""
-
-    def accepted(n, b, s):
-        k = np.arange(200.0)
-        log_p = xlogy(k, s + b) - (s + b)
-        best = np.maximum(k, b)
-        rank = log_p - (xlogy(k, best) - best)
-        p = np.diff(pdtr(np.arange(-1.0, 200.0), s + b), prepend=0.0)[1:]
-        p[0] = np.exp(-(s + b))
-        order = np.argsort(-rank, kind="stable")
-        before = np.cumsum(p[order]) - p[order]
-        return before[np.flatnonzero(order == n)[0]] < cl
-
+    """Signals inside accept the counts, those right outside do not."""
     for n, b in ((0, 0.3), (3, 0.0), (7, 2.2), (30, 12.5)):
         low, high = unified_interval(float(n), float(b), cl)
         if n > b:
-            assert accepted(n, b, high * (1 - 1e-6)) and not accepted(n, b, high * (1 + 1e-6))
+            assert accepted(n, b, high * (1 - 1e-6), cl)
+            assert not accepted(n, b, high * (1 + 1e-6), cl)
         if low > 0:
-            assert accepted(n, b, low * (1 + 1e-6)) and not accepted(n, b, low * (1 - 1e-6))
+            assert accepted(n, b, low * (1 + 1e-6), cl) and not accepted(n, b, low * (1 - 1e-6), cl)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_feldman_cousins_of_large_deficits(n):
+    """Counts far above those that are observed are ranked before them.
+
+    The limit is the largest of all backgrounds from the given one on.
+    """
+    _, high = unified_interval(float(n), 400.0, 0.9999)
+    backgrounds = 400.0 + np.linspace(0.0, 5.0, 101)
+    assert any(accepted(n, b, high * 0.99, 0.9999) for b in backgrounds)
+    assert not any(accepted(n, b, high * 1.001, 0.9999) for b in backgrounds)
 
 
 def test_cls_of_counting_experiments():
