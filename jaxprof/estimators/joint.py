@@ -490,5 +490,5 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         """The response of other datasets, if it is that of these too, or their own."""
         if response is not None and len(response.datasets) == len(datasets):
             with jax.enable_x64(True), suppress(ValueError):
-                return self._checked(self._with_models(datasets), response)
+                return self._checked(datasets, response)
         return self.response(datasets)

@@ -41,10 +41,10 @@ class Prediction:
         Predicted counts in a bin from guard bins, from other sources and from other bins.
     response : ndarray, shape (B, B)
         Counts in the pixels of a bin (first axis) from the emission of another at norm one.
-    n_slots : ndarray, shape (B,)
+    n_counts_bins : ndarray, shape (B,)
         Number of pixels in use, summed over energies and datasets.
     goodness : dict of float
-        ``stat``, ``expected``, ``variance`` and ``n_counts_bins`` of the whole fit.
+        ``stat``, ``expected``, ``variance`` and ``n_slots`` of the whole fit.
     bin_goodness : dict of ndarray, shape (B,)
         ``stat``, ``expected`` and ``variance`` over the pixels of each bin.
     peak : ndarray, shape (B,)

@@ -103,9 +103,9 @@ def goodness_table(results: Sequence[GroupResult], predictions: Sequence[Predict
     -------
     Table
         Columns ``stat`` (with the saturated term, over all pixels of the fit), ``expected`` and
-        ``std`` of it if the fitted prediction is true, ``n_counts_bins``, ``n_free`` and
-        ``z = (stat - expected) / std``. Fitting lowers ``stat`` by about ``n_free`` where counts
-        are many.
+        ``std`` of it if the fitted prediction is true, ``n_slots`` (number of counts bins),
+        ``n_free`` and ``z = (stat - expected) / std``. Fitting lowers ``stat`` by about ``n_free``
+        where counts are many.
     """
     rows = []
     for result, prediction in zip(results, predictions, strict=True):

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from jaxprof.plotting.legend import update_legend
+from jaxprof.plotting.matrices import check_group
 from jaxprof.plotting.points import ARROW_POINTS, draw_points, flux_unit, fluxes
 from jaxprof.plotting.style import (
     add_zero_line,
@@ -68,7 +69,7 @@ def plot_light_curve(
         For an unknown flux, a bin or group that does not exist, or more than eight bins that
         nobody chose.
     """
-    _check_group(stack, group)
+    group = check_group(group, stack.shape[2])
     chosen = _chosen_bins(stack, bins)
     low, high = _edges(stack)
     longest = max((own.axis for own in stack.profiles), key=len)
@@ -86,7 +87,8 @@ def plot_light_curve(
 
         y, limits = (column([part[position] for part in parts]) for position in (0, 2))
         errors = np.stack([column([part[1][side] for part in parts]) for side in (0, 1)])
-        draw_points(ax, x, y, errors, limits, bin_label(longest, k), dict(kwargs))
+        signed = sed_type == "norm"
+        draw_points(ax, x, y, errors, limits, bin_label(longest, k), dict(kwargs), signed=signed)
     set_margins(ax, ARROW_POINTS + 6)
     _finish_axis(ax.xaxis, stack)
     choose_yscale(ax)
@@ -132,7 +134,7 @@ def plot_stack_map(
     ValueError
         For an unknown quantity, one that has no such values, or a group that does not exist.
     """
-    _check_group(stack, group)
+    group = check_group(group, stack.shape[2])
     name = "norm" if quantity == "likelihood" else quantity
     if name not in stack.available_quantities:
         raise ValueError(
@@ -155,8 +157,12 @@ def plot_stack_map(
     finite = shown[np.isfinite(shown)]
     if not finite.size:
         raise ValueError(f"{quantity!r} is NaN everywhere in energy group {group}")
-    kwargs.setdefault("vmin", finite.min())
-    kwargs.setdefault("vmax", finite.max())
+    # All rows share the limits of the whole.
+    if kwargs.get("norm") is None:
+        kwargs.setdefault("vmin", finite.min())
+        kwargs.setdefault("vmax", finite.max())
+    elif hasattr(kwargs["norm"], "autoscale_None"):
+        kwargs["norm"].autoscale_None(finite)
     mesh = None
     # Times may have gaps, and so may bins: each is drawn where it is.
     for number, (start, stop) in enumerate(zip(first, last, strict=True)):
@@ -189,15 +195,15 @@ def _chosen_bins(stack: FluxProfileStack, bins: Sequence[int] | None) -> list[in
         if n > _MOST:
             raise ValueError(f"bins: choose some of the {n} bins, such as bins=[0, 1]")
         return list(range(n))
-    found = [int(k) for k in np.atleast_1d(np.asarray(bins))]
+    chosen = np.atleast_1d(np.asarray(bins))
+    if chosen.dtype.kind == "b" and chosen.shape == (n,):
+        chosen = np.flatnonzero(chosen)
+    if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not chosen.size:
+        raise ValueError(f"bins must be indices, 0 to {n - 1}, or a mask of {n}; got {bins!r}")
+    found = [int(k) for k in chosen]
     if any(not 0 <= k < n for k in found):
         raise ValueError(f"bins are {found}; there are 0 to {n - 1}")
     return found
-
-
-def _check_group(stack: FluxProfileStack, group: int) -> None:
-    if not 0 <= group < stack.shape[2]:
-        raise ValueError(f"group is {group}; there are 0 to {stack.shape[2] - 1}")
 
 
 def _edges(stack: FluxProfileStack) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import astropy.units as u
@@ -41,7 +42,9 @@ def paper_table(profile: Any, sed_type: str, *, latex: bool = False) -> Table:
     index = [(b, g) for b in range(n_bins) for g in range(n_groups)]
     table = Table()
     if "name" in profile.quantities:
-        table["Name"] = [profile.quantities["name"][b] for b, _ in index]
+        names = [str(name) for name in profile.quantities["name"]]
+        names = [re.sub(r"([&%$#_{}])", r"\\\1", name) for name in names] if latex else names
+        table["Name"] = [names[b] for b, _ in index]
     ends = _decimals(np.stack([axis.min, axis.max]))
     dash = "--" if latex else " - "
     table[_titled(axis.name.replace("-", " "), axis.unit, 0, latex)] = [
@@ -51,7 +54,7 @@ def paper_table(profile: Any, sed_type: str, *, latex: bool = False) -> Table:
         edges = profile.energy_edges
         table["Energy [TeV]"] = [f"{edges[g, 0]:.3g}{dash}{edges[g, 1]:.3g}" for _, g in index]
     table[_titled(name, unit, power, latex)] = [
-        _cell({key: part[b, g] / 10.0**power for key, part in parts.items()}, latex)
+        table_cell({key: part[b, g] / 10.0**power for key, part in parts.items()}, latex)
         for b, g in index
     ]
     if "sqrt_ts" in profile.available_quantities:
@@ -86,7 +89,7 @@ def _power(parts: dict[str, Array]) -> int:
     return 0 if -2 < power < 4 else power
 
 
-def _cell(one: dict[str, float], latex: bool) -> str:
+def table_cell(one: dict[str, float], latex: bool) -> str:
     """One value as text, with two digits of its smaller error."""
     dots = r"\ldots" if latex else "-"
     if np.isfinite(one["limit"]):
@@ -100,6 +103,11 @@ def _cell(one: dict[str, float], latex: bool) -> str:
     if not sides:
         return f"${value}$" if latex else value
     low, high = (_number(one[side], digits) for side in ("low", "high"))
+    if len(sides) == 1:
+        # On the other side a bound comes first.
+        sign, side = ("+", high) if np.isfinite(one["high"]) else ("-", low)
+        script = "^" if sign == "+" else "_"
+        return f"${value}{script}{{{sign}{side}}}$" if latex else f"{value} {sign}{side}"
     if low == high:
         return rf"${value} \pm {low}$" if latex else f"{value} +/- {low}"
     return f"${value}_{{-{low}}}^{{+{high}}}$" if latex else f"{value} -{low} +{high}"

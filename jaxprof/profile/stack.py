@@ -13,6 +13,7 @@ from astropy.time import Time
 
 from jaxprof.datasets.gti import time_span
 from jaxprof.html import facts, titled
+from jaxprof.likelihood.data import Status
 from jaxprof.profile import quantities as quantities_
 from jaxprof.profile.checks import selected_indices
 from jaxprof.profile.fluxprofile import FluxProfile
@@ -26,7 +27,7 @@ class FluxProfileStack:
 
     Every quantity of the profiles is an attribute, with the profiles as first axis: ``stack.flux``
     is (T, B, G). Profiles that have fewer bins than others (of other regions) are padded: by NaN,
-    False, empty text, and zeros of integers.
+    False, empty text, zeros of integers, and "fully masked" as status.
 
     Parameters
     ----------
@@ -215,6 +216,8 @@ class FluxProfileStack:
             raise ValueError(f"{name} has other shapes in each profile: {[p.shape for p in parts]}")
         kind = np.result_type(*parts)
         fill: Any = np.nan if kind.kind == "f" else np.zeros((), kind)[()]
+        if name == "status":
+            fill = Status.FULLY_MASKED
         found = np.full((len(parts), self.shape[1], *parts[0].shape[1:]), fill, kind)
         for own, part in zip(found, parts, strict=True):
             own[: len(part)] = part

@@ -81,6 +81,8 @@ def light_curve_table(stack: FluxProfileStack, sed_type: str, bin: int | None) -
         For an unknown sed type, times that are not known, or a bin that does not exist.
     """
     fewest = min(own.shape[0] for own in stack.profiles)
+    if bin is None and stack.shape[1] == 1:
+        bin = 0
     if isinstance(bin, bool) or not isinstance(bin, int | np.integer) or not 0 <= bin < fewest:
         raise ValueError(f"bin is {bin!r}; a light curve is that of one bin, 0 to {fewest - 1}")
     start, stop = stack.time_min, stack.time_max

@@ -25,6 +25,7 @@ from jaxprof.models.spectral import (
     spectral_model_from_dict,
 )
 from jaxprof.profile import FluxProfile
+from jaxprof.profile.papertable import table_cell
 from jaxprof.sky.regions import ProfileAxis
 
 SEDS = ("likelihood", "dnde", "e2dnde", "flux", "eflux")
@@ -186,6 +187,27 @@ def test_csv_has_all_groups_and_units_in_the_names(tmp_path):
     table = Table.read(tmp_path / "p.csv")
     assert table.colnames == ["x_min [deg]", "norm_0", "norm_1"]
     np.testing.assert_allclose(table["norm_1"], p.norm[:, 1], rtol=1e-12)
+
+
+def test_names_of_bins_are_text_in_latex(tmp_path):
+    """Characters that mean something to LaTeX would shift columns, or drop the rest of a row."""
+    p = make_profile(scan=False)
+    names = np.array(["G0.9_1", "a&b", "50%", "#1"])
+    p.quantities["name"] = names
+    p.write(tmp_path / "p.tex", sed_type="flux", style="paper")
+    text = (tmp_path / "p.tex").read_text()
+    rows = [line for line in text.splitlines() if " & " in line and "\\\\" in line]
+    assert all(row.count(" & ") == rows[0].count(" & ") for row in rows)
+    for escaped in (r"G0.9\_1", r"a\&b", r"50\%", r"\#1"):
+        assert escaped in text
+
+
+def test_a_value_with_one_error():
+    """A bound of the norm comes first on the other side."""
+    one = {"value": 1.0, "low": np.nan, "high": 0.2, "limit": np.nan}
+    assert table_cell(one, latex=False) == "1.00 +0.20"
+    assert table_cell(one, latex=True) == "$1.00^{+0.20}$"
+    assert table_cell(one | {"low": 0.1}, latex=False) == "1.00 -0.10 +0.20"
 
 
 # Round trips

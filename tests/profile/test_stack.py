@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from astropy.table import Table
+from matplotlib.colors import Normalize
 from numpy.testing import assert_allclose, assert_array_equal
 from profile_factory import (
     assert_same_profile,
@@ -83,7 +84,7 @@ def test_bad_input():
         (lambda: stack.to_table(format="lightcurve"), "bin is None"),
         (lambda: stack.slice_by_idx({"time": [0]}), "no axis 'time'"),
         (lambda: stack.plot(bins=[9]), "0 to 3"),
-        (lambda: stack.plot(group=2), "0 to 1"),
+        (lambda: stack.plot(group=2), "2 energy groups"),
         (lambda: stack.plot_map("nonsense"), "nonsense"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -213,3 +214,18 @@ def test_figures():
     sets = FluxProfileStack(stack.profiles, stack.names, axis="set")
     ax = sets.plot(sed_type="norm")
     assert [t.get_text() for t in ax.get_xticklabels()] == ["day 0", "day 1", "day 2"]
+
+
+def test_figures_take_masks_and_scales():
+    stack = make_stack()
+    figure, axes = plt.subplots(1, 3)
+    stack.plot(ax=axes[0], bins=np.array([False, False, True, True]))
+    stack.plot(ax=axes[1], bins=[2, 3])
+    legends = [[t.get_text() for t in ax.get_legend().get_texts()] for ax in axes[:2]]
+    assert legends[0] == legends[1]
+    with pytest.raises(ValueError, match=r"bins must be indices.* got \[0.7\]"):
+        stack.plot(bins=[0.7])
+    scale = Normalize()
+    stack.plot_map("norm", ax=axes[2], norm=scale)
+    shown = stack.norm[:, :, 0]
+    assert (scale.vmin, scale.vmax) == (np.nanmin(shown), np.nanmax(shown))
