@@ -15,8 +15,8 @@ import yaml  # type: ignore[import-untyped]
 from jaxprof.io.contents import open_regular
 from jaxprof.io.errors import naming
 from jaxprof.io.fitsfile import fits_file
-from jaxprof.io.fitsmaps import read_map
 from jaxprof.io.paths import atomic_write, existing_file, known_extension
+from jaxprof.io.wcsmap import read_wcs_map
 from jaxprof.models.gammapy import spectral_model_by_gammapy
 from jaxprof.models.spatial import spatial_model_from_dict
 from jaxprof.models.spectral import CompoundSpectralModel, SpectralModel, spectral_model_from_dict
@@ -231,11 +231,7 @@ def named_file(name: str, folder: Path | None) -> Path:
 
 def template_map(name: str, folder: Path | None = None) -> WcsNDMap:
     """The first map of a FITS file that another file names."""
-    with fits_file(named_file(name, folder)) as hdulist:
-        for hdu in hdulist:
-            if hdu.is_image and hdu.data is not None:
-                return read_map(hdulist, hdu.name)
-        raise ValueError("there is no map in it")
+    return WcsNDMap(*read_wcs_map(named_file(name, folder)))
 
 
 def absorption_table(name: str, folder: Path | None = None) -> dict[str, Any]:
