@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -26,8 +27,12 @@ def test_code(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (DOCS / name).read_text(encoding="utf-8")
     names = {}
-    for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, flags=re.S)):
-        exec(compile(block, f"{name}, python block {number}", "exec"), names)
+    # The one warning that pages may speak of, and then it must be true; any other is an error.
+    misfit = "the joint fit does not describe what is in bin"
+    said = misfit in " ".join(text.split())
+    with pytest.warns(UserWarning, match=misfit) if said else nullcontext():
+        for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, flags=re.S)):
+            exec(compile(block, f"{name}, python block {number}", "exec"), names)
     plt.close("all")
 
 

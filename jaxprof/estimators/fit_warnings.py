@@ -109,8 +109,8 @@ def warn_misfit(which: Array | None, energy_edges: Array) -> None:
             f"the joint fit does not describe what is in {named_bins(which, energy_edges)} "
             "(misfit): emission there is not spread as its template says, a point in a uniform bin "
             "for instance, and norms around it may alternate in sign. Give template=[...] with a "
-            "PointSpatialModel or a map for such bins, or the point as sources=[SkyModel(...)]; "
-            'norm={"min": 0} keeps norms from being negative'
+            "PointSpatialModel or a map for such bins, or the point as "
+            'sources=[SkyModel(..., free=True)]; norm={"min": 0} keeps norms from being negative'
         )
 
 
