@@ -31,8 +31,7 @@ from jaxprof.sky.gammapy import as_map
 from jaxprof.sky.models import SkyModel, model_list
 from jaxprof.user_warning import warn_user
 
-EXPOSURE_UNIT = u.Unit("cm2 s")
-
+EXPOSURE_UNIT = u.cm**2 * u.s
 
 _MAPS = ("counts", "background", "exposure", "npred_sources")
 

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
 from scipy.special import chdtrc, gammainc, ndtr, ndtri
 
 Array = NDArray[Any]
@@ -52,13 +51,15 @@ def peak_probability(counts: Array, npred: Array, members: Array) -> Array:
     ndarray, shape (B,)
         Up to one; NaN for bins without pixels.
     """
+    from scipy.ndimage import convolve
+
     size = members.sum(axis=(1, 2))
     best = np.ones(len(members))
     for radius in RADII:
         reach = np.arange(-int(radius), int(radius) + 1)
         kernel = (np.hypot(reach[:, np.newaxis], reach) <= radius).astype(float)
-        observed = np.round(fftconvolve(counts, kernel, mode="same"))
-        expected = np.maximum(fftconvolve(npred, kernel, mode="same"), 1e-10)
+        observed = convolve(counts, kernel, mode="constant")
+        expected = np.maximum(convolve(npred, kernel, mode="constant"), 1e-10)
         # P(N >= n) is the regularised lower incomplete gamma function of n and the mean.
         chance = np.where(observed > 0, gammainc(np.maximum(observed, 1.0), expected), 1.0)
         lowest = [np.min(chance, where=own, initial=1.0) for own in members]

@@ -33,7 +33,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
 
 from jaxprof.irf.psf_rings import rings_on_pixels
 
@@ -274,6 +273,8 @@ def convolve(images: Any, kernels: Any) -> jax.Array:
         By fast Fourier transforms; their rounding noise, below 1e-14 of an image's largest value,
         is set to zero.
     """
+    from scipy.fft import next_fast_len
+
     images, kernels = jnp.asarray(images), jnp.asarray(kernels)
     kernels = kernels.reshape((1,) * (images.ndim - kernels.ndim) + kernels.shape)
     height = images.shape[-2] + kernels.shape[-2] - 1

@@ -17,7 +17,7 @@ from jaxprof.sky import WcsGeom, WcsNDMap
 from jaxprof.sky.models import SkyModel
 from jaxprof.sky.template_map import TemplateSpatialModel
 
-INTENSITY = u.Unit("cm-2 s-1 sr-1 TeV-1")
+INTENSITY = 1 / (u.cm**2 * u.s * u.sr * u.TeV)
 CONTAINED = 0.99
 """Part of the PSF that decides how far around the counts the sky matters."""
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord
-from astropy.nddata.utils import NoOverlapError, overlap_slices
 from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales, wcs_to_celestial_frame
 from numpy.typing import ArrayLike, NDArray
@@ -408,6 +407,8 @@ class WcsGeom:
         ValueError
             If nothing of the part is on the map.
         """
+        from astropy.nddata.utils import NoOverlapError, overlap_slices
+
         size = np.round(degrees_pair(width, "width") / self.pixel_scales.to_value("deg"))
         nx, ny = (max(int(n), 1) for n in size)
         x, y = (float(p) for p in position.to_pixel(self.wcs, mode="wcs"))

@@ -9,7 +9,6 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from jaxprof.models.spectral import ConstantSpectralModel, TemplateSpectralModel
 from jaxprof.models.units import attach, is_quantity, to_value
@@ -178,8 +177,10 @@ def map_pixels(
 
 def between_pixels(image: NDArray[Any], y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.float64]:
     """Values of an image at pixel positions, linear between the centres of the pixels."""
+    from scipy.ndimage import map_coordinates
+
     # The outer half of the pixels on the rim has no neighbour: it takes the pixel's value.
-    return ndimage.map_coordinates(image, np.stack([y, x]), order=1, mode="nearest")
+    return map_coordinates(image, np.stack([y, x]), order=1, mode="nearest")
 
 
 def diffuse_spectrum(map_: WcsNDMap) -> Any:

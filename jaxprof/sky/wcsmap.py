@@ -9,7 +9,6 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from jaxprof.sky.arithmetic import MapArithmetic
 from jaxprof.sky.geometry import WcsGeom
@@ -197,6 +196,8 @@ class WcsNDMap(MapArithmetic):
         smoothed : WcsNDMap
             In float64; the sum is kept (reflecting borders).
         """
+        from scipy import ndimage
+
         if kernel not in ("gauss", "disk", "box"):
             raise ValueError(f"kernel must be 'gauss', 'disk' or 'box', got {kernel!r}")
         if isinstance(width, u.Quantity | str):

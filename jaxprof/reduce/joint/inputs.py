@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
 from jaxprof.datasets import MapDataset
 from jaxprof.reduce.joint.emission import Emission
 from jaxprof.reduce.joint.kernels import sufficient_degree
 from jaxprof.sky.closed import wrapped
 from jaxprof.sky.moments import orders
+from jaxprof.sky.template_map import between_pixels
 
 Array = NDArray[Any]
 
@@ -79,7 +79,7 @@ def exposures(dataset: MapDataset, chunk: Sequence[Emission]) -> Array:
             row, column = np.nonzero(np.abs(shift).max(axis=0) > 1e-6)
             at = np.stack([y[row], x[column]]) + shift[:, row, column]
             for image, values in zip(exposure.data, seen, strict=True):
-                between = map_coordinates(image.astype(np.float64), at, order=1, mode="nearest")
+                between = between_pixels(image.astype(np.float64), *at)
                 known = np.isfinite(between)
                 values[row[known], column[known]] = between[known]
         seen = np.where(np.isfinite(seen) & (emission.weights > 0), seen, 0.0)

@@ -10,7 +10,6 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.wcs.utils import pixel_to_skycoord
 from numpy.typing import NDArray
-from scipy.fft import irfft2, next_fast_len, rfft2
 
 from jaxprof.datasets import MapDataset
 from jaxprof.irf import PSFMap, RecoPSFMap
@@ -321,6 +320,8 @@ def sufficient_degree(emission: Emission, kernels: Array) -> int:
 
 def _left_out(moments: Array, kernels: Array) -> Array:
     """Largest part of a template's peak that moments beyond each degree add, shape (degrees,)."""
+    from scipy.fft import irfft2, next_fast_len, rfft2
+
     total = np.array([a + b for a, b in orders(degree_of(len(moments)))])
     full = [m + k - 1 for m, k in zip(moments.shape[1:], kernels.shape[1:], strict=True)]
     fine = [next_fast_len(size, real=True) for size in full]

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from scipy.fft import next_fast_len
 
 from jaxprof.irf.psf_kernel import convolve
 from jaxprof.reduce.joint.curvature import moved
@@ -57,6 +56,8 @@ def _with_moments(even: Any, images: Any, ratios: Any, near: Any, edge: int) -> 
     edge : int
         Pixels by which the kernel is wider than these on each side.
     """
+    from scipy.fft import next_fast_len
+
     height, width = (size + near.shape[-1] - 1 for size in images.shape[-2:])
     fine = (next_fast_len(height, real=True), next_fast_len(width, real=True))
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from jaxprof.sky.regions.grid import SkyPixels, pixel_positions, sky_pixels, sky_vectors
 from jaxprof.sky.regions.membership import within
@@ -133,6 +132,8 @@ def _grown(mask: Array) -> Array:
 
 def _leaving(shapes: SkyShapes, geom: Any, border: Array) -> Array:
     """Shapes whose cap reaches the border of the map, or whose centre is off it."""
+    from scipy.spatial import cKDTree
+
     ny, nx = geom.npix_shape
     x, y = pixel_positions(geom.wcs, shapes.axes[:, 2])
     with np.errstate(invalid="ignore"):

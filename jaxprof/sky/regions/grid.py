@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from astropy.wcs import WCS
-from scipy.spatial import cKDTree
 
 from jaxprof.sky.regions.sphere import lonlat, unit_vectors
 
@@ -105,6 +104,8 @@ def sky_pixels(
     more : tuple of ndarray, optional
         Further y and x with unit vectors that take the place of their centres.
     """
+    from scipy.spatial import cKDTree
+
     vectors = sky_vectors(wcs, x, y)
     if more is not None:
         y, x = np.concatenate([y, more[0]]), np.concatenate([x, more[1]])
