@@ -91,6 +91,7 @@ class ProfileEstimator(KnownAttributes):
     likelihood: str
     reference_solid_angle: str
     source: tuple[str, ...]
+    precision: str
     _word: ClassVar[str] = "option"
 
     def __init__(
@@ -111,6 +112,7 @@ class ProfileEstimator(KnownAttributes):
         likelihood: str = "region",
         reference_solid_angle: str = "pixels",
         source: str | Iterable[str] | None = None,
+        precision: str = "float64",
         spectrum: Any = None,
         **unknown: Any,
     ) -> None:
@@ -141,6 +143,7 @@ class ProfileEstimator(KnownAttributes):
             "likelihood": likelihood,
             "reference_solid_angle": reference_solid_angle,
             "source": source,
+            "precision": precision,
         }
         for name, value in options.items():
             setattr(self, name, value)
@@ -149,7 +152,7 @@ class ProfileEstimator(KnownAttributes):
 
     @classmethod
     def _options(cls) -> tuple[str, ...]:
-        return (*COMMON_CHECKS, "mask_policy", "reference_solid_angle")
+        return (*COMMON_CHECKS, "mask_policy", "reference_solid_angle", "precision")
 
     @property
     def cl(self) -> float:

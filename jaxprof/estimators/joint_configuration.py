@@ -17,6 +17,7 @@ from jaxprof.estimators.joint_options import (
     check_free_energies,
     checked_background,
     checked_oversampling,
+    checked_precision,
     checked_reference,
     checked_subpixels,
     checked_template,
@@ -68,6 +69,7 @@ class JointProfileEstimator(ProfileEstimator):
         "oversampling": checked_oversampling,
         "subpixels": checked_subpixels,
         "reference_solid_angle": checked_reference,
+        "precision": checked_precision,
     }
 
     def __init__(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxprof.estimators.options import checked_spectral_model, one_of, switch
+from jaxprof.estimators.precision import PRECISIONS
 from jaxprof.foreign import gammapy_class
 from jaxprof.models.spatial import PointSpatialModel
 from jaxprof.profile.quantities import SOLID_ANGLES
@@ -136,6 +137,16 @@ def checked_reference(value: str) -> str:
             "reference_solid_angle='region' is an option of FluxProfileEstimator: "
             "ForwardFoldingProfileEstimator spreads emission over the parts of pixels that lie in "
             "a region, so its fluxes are those of the regions already; leave it at 'pixels'"
+        )
+    return value
+
+
+def checked_precision(value: str) -> str:
+    """What joint fits are computed in."""
+    if one_of("precision", value, PRECISIONS) == "float32":
+        raise ValueError(
+            "precision='float32' is an option of FluxProfileEstimator: the barrier method of "
+            "joint fits needs the digits of float64; leave it at 'float64'"
         )
     return value
 

@@ -11,6 +11,19 @@ from jaxprof.user_warning import warn_user
 
 T = TypeVar("T")
 
+PRECISIONS = ("float64", "float32")
+"""What estimators may fit in."""
+
+
+def in_precision(tree: T, precision: str) -> T:
+    """A pytree with its floating-point arrays in a precision."""
+
+    def cast(leaf: Any) -> Any:
+        floating = np.issubdtype(np.result_type(leaf), np.floating)
+        return leaf.astype(precision) if floating and hasattr(leaf, "astype") else leaf
+
+    return tree if precision == "float64" else jax.tree.map(cast, tree)
+
 
 def in_default_precision(tree: T) -> T:
     """A pytree in JAX's default precision; one warning if that cuts float64 to float32."""

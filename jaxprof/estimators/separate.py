@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset
 from jaxprof.estimators.configuration import COMMON_CHECKS, ProfileEstimator
 from jaxprof.estimators.fit_warnings import (
@@ -21,17 +20,13 @@ from jaxprof.estimators.fit_warnings import (
 )
 from jaxprof.estimators.limits import interval_meta, named_limits, simulated
 from jaxprof.estimators.options import one_of
-from jaxprof.estimators.precision import in_default_precision
+from jaxprof.estimators.precision import PRECISIONS, in_default_precision, in_precision
+from jaxprof.estimators.separate_fits import predictions, separate_fits
 from jaxprof.estimators.stack import StackEntry, check_groups
-from jaxprof.inference.fit import fit_norms
-from jaxprof.inference.intervals import limits as norm_limits
-from jaxprof.inference.scan import scan as scan_norms
-from jaxprof.inference.sensitivity import sensitivity
 from jaxprof.inference.toy_results import Toys, ToySummary
 from jaxprof.likelihood import BinGeometry, Likelihood
-from jaxprof.likelihood.data import Data, NormFit, OnOffData, Status, blocks
+from jaxprof.likelihood.data import Data, NormFit
 from jaxprof.likelihood.stacking import side_by_side
-from jaxprof.likelihood.statistics import wstat_rates
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce.bin_geometry import bin_geometry
@@ -41,8 +36,6 @@ from jaxprof.reduce.region_view import MASK_POLICIES, ReductionSettings
 from jaxprof.reduce.separate import Reduction, RegionsOnMaps, reduce_datasets
 
 Array = NDArray[Any]
-
-_wstat_rates = jit_quickly()(wstat_rates)
 
 
 class FluxProfileEstimator(ProfileEstimator):
@@ -104,6 +97,10 @@ class FluxProfileEstimator(ProfileEstimator):
     source : str or list of str, optional
         Models of the datasets (`MapDataset.models`, or those attached to gammapy's) that are no
         background, by name: what they stand for is to be measured. By default all are background.
+    precision : {"float64", "float32"}
+        What fits are computed in. float32 takes half the memory and is good to a thousandth of an
+        error; it is meant for GPUs, no faster on a CPU. Kinds of limits other than "profile" are
+        in float64 always.
     spectrum : SpectralModel, optional
         The older name of ``spectral_model``.
 
@@ -136,6 +133,7 @@ class FluxProfileEstimator(ProfileEstimator):
         "reference_solid_angle": partial(
             one_of, "reference_solid_angle", valid=tuple(SOLID_ANGLES)
         ),
+        "precision": partial(one_of, "precision", valid=PRECISIONS),
     }
 
     def reduce(
@@ -263,12 +261,14 @@ class FluxProfileEstimator(ProfileEstimator):
             As `run` and `jaxprof.toys`.
         """
         options = {"n_sigma": self.n_sigma, "cl": self.cl, **options}
-        return simulated(lambda: self.reduce(datasets), n_toys, **options)
+        return simulated(
+            lambda: in_precision(self.reduce(datasets), self.precision), n_toys, **options
+        )
 
     def run(self, datasets: Any) -> FluxProfile:
         """Estimate the flux profile.
 
-        The computation is in float64 whatever the global setting of JAX.
+        The computation is in `precision` whatever the global setting of JAX.
 
         Parameters
         ----------
@@ -332,7 +332,7 @@ class FluxProfileEstimator(ProfileEstimator):
         fitted: dict[str, Array],
     ) -> FluxProfile:
         """The profile of fits, with what is predicted for them."""
-        quantities = fitted | _predictions(reduction, fit)
+        quantities = fitted | predictions(reduction, fit)
         quantities["coverage"] = reduction.coverage
         quantities["solid_angle"] = reduction.solid_angle
         quantities["region_solid_angle"] = reduction.region_solid_angle
@@ -354,85 +354,4 @@ class FluxProfileEstimator(ProfileEstimator):
         )
 
     def _fitted(self, data: Data) -> tuple[NormFit, dict[str, Array]]:
-        """The fit of data (B, G, E), and all quantities that follow from these alone."""
-        norm_min, norm_max = self.norm.bounds()
-        fit = fit_norms(data, norm_min=norm_min, norm_max=norm_max)
-        quantities = {
-            "norm": fit.norm,
-            "norm_err": np.array(fit.norm_err) * self.n_sigma,
-            "stat": fit.stat,
-            "stat_null": fit.stat_null,
-            "ts": fit.ts,
-        }
-        wanted = set(self.selection_optional)
-        if wanted & {"errn-errp", "ul"}:
-            limits = norm_limits(
-                data,
-                fit,
-                n_sigma=self.n_sigma,
-                n_sigma_ul=self.n_sigma_ul,
-                norm_min=norm_min,
-                norm_max=norm_max,
-            )
-            if "errn-errp" in wanted:
-                quantities |= {"norm_errn": limits.norm_errn, "norm_errp": limits.norm_errp}
-            if "ul" in wanted:
-                quantities["norm_ul"] = limits.norm_ul
-        if "sensitivity" in wanted:
-            found = sensitivity(data, n_sigma=self.n_sigma_sensitivity)
-            # It would be nothing but the floor of the predicted counts.
-            quantities["norm_sensitivity"] = np.where(without_background(data), np.nan, found)
-        arrays = {name: np.array(value) for name, value in quantities.items()}
-        status = np.array(fit.status)
-        if "scan" in wanted:
-            values = self.norm.values()
-            scan = np.array(scan_norms(data, values))
-            scan[status == Status.FULLY_MASKED] = np.nan
-            arrays["stat_scan"] = scan
-            arrays["norm_scan"] = np.broadcast_to(values, scan.shape).copy()
-        arrays["success"] = status <= Status.BOUNDARY
-        arrays["status"] = status
-        return fit, arrays
-
-
-def _predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:
-    """Observed and predicted counts, (B, G) for one dataset and (B, G, D) for several."""
-    n_datasets = len(reduction.dataset_names)
-    norm = np.array(fit.norm)[:, :, np.newaxis]
-    observed, backgrounds, signals, references = [], [], [], []
-    for block in blocks(reduction.data):
-        reference = np.where(block.mask, block.npred_ref, 0.0)
-        signal = norm * reference
-        if isinstance(block, OnOffData):
-            counts = block.n_on
-            n_off = np.where(block.mask, block.n_off, 0.0)
-            alpha = np.where(block.mask, block.alpha, 1.0)
-            off, on, _ = _wstat_rates(np.where(block.mask, counts, 0.0), n_off, alpha, signal)
-            background, total = alpha * np.array(off), np.array(on)
-        else:
-            counts = block.counts
-            background = block.background
-            total = np.maximum(background + signal, 0.0)
-        observed.append(np.where(block.mask, counts, 0.0))
-        backgrounds.append(np.where(block.mask, background, 0.0))
-        signals.append(np.where(block.mask, total, 0.0))
-        references.append(reference)
-    owner = reduction.bin_dataset
-
-    def per_dataset(parts: list[Array]) -> Array:
-        values = np.concatenate(parts, axis=2)
-        sums = [values[:, :, owner == index].sum(axis=2) for index in range(n_datasets)]
-        return sums[0] if n_datasets == 1 else np.stack(sums, axis=-1)
-
-    reference, background = per_dataset(references), per_dataset(backgrounds)
-    # Where everything is masked there is no background either, rather than one of zero.
-    background[np.array(fit.status) == Status.FULLY_MASKED] = np.nan
-    scale = np.array(fit.norm) if n_datasets == 1 else norm
-    return {
-        "counts": per_dataset(observed),
-        # A fit that failed predicts nothing, not even a background.
-        "npred": np.where(np.isfinite(scale), per_dataset(signals), np.nan),
-        "npred_excess": scale * reference,
-        "npred_background": background,
-        "npred_excess_ref": reference,
-    }
+        return separate_fits(data, self._selection(), self.norm.bounds(), self.precision)

@@ -16,6 +16,7 @@ from jaxprof import (
     EDispKernelMap,
     EDispMap,
     FluxProfileEstimator,
+    ForwardFoldingProfileEstimator,
     MapAxis,
     MapDataset,
     MapDatasetOnOff,
@@ -258,6 +259,7 @@ def test_options_changed_later():
         ("norm", 1.0, "norm must be a NormParameter"),
         ("mask_policy", "none", "mask_policy must be one of"),
         ("likelihood", "bins", "likelihood must be one of"),
+        ("precision", "float16", "precision must be one of 'float64', 'float32', got 'float16'"),
     ],
 )
 def test_options_are_checked_when_given_and_when_changed(option, value, message):
@@ -370,6 +372,35 @@ def test_on_off():
     with pytest.warns(UserWarning, match="'small' that have no OFF counts") as record:
         estimator(likelihood="pixel").run(dataset)
     assert {w.filename for w in record} == {__file__}
+
+
+@pytest.mark.parametrize("kind", [MapDataset, MapDatasetOnOff])
+def test_single_precision(kind):
+    """Results of float32 are those of float64 to a thousandth of an error."""
+    dataset = small_dataset(kind=kind)
+    one, expected = (
+        estimator(selection_optional="all", precision=own).run(dataset)
+        for own in ("float32", "float64")
+    )
+    for name in ("norm", "norm_err", "norm_errn", "norm_errp", "norm_ul", "norm_sensitivity"):
+        found = getattr(one, name)
+        assert found.dtype == np.float64
+        assert_allclose(found, getattr(expected, name), rtol=0, atol=1e-3 * expected.norm_err.min())
+    assert_array_equal(one.norm, one.norm.astype(np.float32))
+    assert_array_equal(one.status, expected.status)
+    assert_allclose(one.sqrt_ts, expected.sqrt_ts, atol=1e-3)
+    assert_allclose(
+        one.stat_scan - one.stat[..., None],
+        expected.stat_scan - expected.stat[..., None],
+        rtol=1e-3,
+        atol=1e-3,
+    )
+    assert_allclose(one.npred, expected.npred, rtol=1e-4)
+
+
+def test_joint_fits_are_in_double_precision():
+    with pytest.raises(ValueError, match="precision='float32' is an option of FluxProfileEst"):
+        ForwardFoldingProfileEstimator(regions=boxes(), precision="float32")
 
 
 def test_on_off_maps_of_a_ring_background():
