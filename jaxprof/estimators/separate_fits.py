@@ -25,7 +25,7 @@ _wstat_rates = jit_quickly()(wstat_rates)
 
 
 def separate_fits(
-    data: Data, selection: Selection, bounds: tuple[float, float], precision: str
+    data: Data, selection: Selection, bounds: tuple[float | None, float | None], precision: str
 ) -> tuple[NormFit, dict[str, Array]]:
     """Fit all norms, and compute all that follows from the data alone.
 
@@ -35,7 +35,7 @@ def separate_fits(
         Arrays (B, G, E).
     selection : Selection
         What is asked for beyond the norms.
-    bounds : tuple of float
+    bounds : tuple of float or None
         Of the norms.
     precision : {"float64", "float32"}
         What fits are computed in.
@@ -74,7 +74,7 @@ def separate_fits(
         norm = sensitivity(data, n_sigma=selection.n_sigma_sensitivity)
         # It would be nothing but the floor of the predicted counts.
         found["norm_sensitivity"] = np.where(without_background(data), np.nan, norm)
-    arrays = {name: np.array(value, np.float64) for name, value in found.items()}
+    arrays: dict[str, Array] = {name: np.array(value, np.float64) for name, value in found.items()}
     status = np.array(fit.status)
     if "scan" in selection:
         values = selection.scan_values
