@@ -114,6 +114,19 @@ def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
     return mapped
 
 
+def spread(numbers: Any, sharding: NamedSharding) -> jax.Array:
+    """Numbers of bins or toys on the devices that deal with them, each process its own."""
+    return jax.make_array_from_callback(numbers.shape, sharding, lambda index: numbers[index])
+
+
+def own_rows(array: Any) -> np.ndarray[Any, Any]:
+    """The rows of an array that are on devices of this process."""
+    if not isinstance(array, jax.Array) or array.is_fully_addressable:
+        return np.asarray(array)
+    parts = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])
+
+
 def shared_value(value: Any, dtype: Any) -> Any:
     """A number that all bins share, in their precision; no array on the device if it is known."""
     known = not isinstance(value, jax.Array)

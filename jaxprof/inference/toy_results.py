@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,29 @@ class ToySummary:
             self._add("known", {name: known.sum(axis=0)})
             self._add("first", {name: off.sum(axis=0)})
             self._add("second", {name: np.sum(off**2, axis=0)})
+
+    def join(self, *others: ToySummary) -> ToySummary:
+        """The summary of these toys and those of others, from other processes for instance.
+
+        Raises
+        ------
+        ValueError
+            For toys of another truth or other data.
+        """
+        found = replace(self, sums={kind: dict(sums) for kind, sums in self.sums.items()})
+        for other in others:
+            same = other.observed.keys() == self.observed.keys() and all(
+                np.array_equal(a, b, equal_nan=True)
+                for a, b in [
+                    (other.truth, self.truth),
+                    *((other.observed[name], self.observed[name]) for name in self.observed),
+                ]
+            )
+            if not same or (other.n_sigma, other.cl) != (self.n_sigma, self.cl):
+                raise ValueError("others: toys of other data, truths, quantities or levels")
+            for kind, sums in other.sums.items():
+                found._add(kind, sums)
+        return found
 
     def _add(self, kind: str, found: Mapping[str, Any]) -> None:
         old = self.sums.setdefault(kind, {})

@@ -89,6 +89,10 @@ class ToyStore:
         """Numbers of the toys that are still to be made."""
         return np.flatnonzero(np.asarray(self._done[:]) == 0)
 
+    def made(self) -> Array:
+        """Numbers of the toys that are there."""
+        return np.flatnonzero(np.asarray(self._done[:]))
+
     def put(self, numbers: Array, values: Mapping[str, Array]) -> None:
         """Add toys; they count as made when all of theirs is written."""
         for name, array in self.arrays.items():
@@ -100,6 +104,8 @@ class ToyStore:
 
 def _runs(numbers: Array) -> list[tuple[int, int]]:
     """First and last positions of numbers that follow each other."""
+    if not len(numbers):
+        return []
     breaks = np.flatnonzero(np.diff(numbers) != 1)
     return list(
         zip(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_by_size
@@ -38,6 +40,21 @@ def drawn_data(likelihood: Likelihood, params: Any, numbers: Any, seed: Any) -> 
 
     made = jax.vmap(one)(numbers)
     return jax.tree.map(lambda a: jnp.reshape(a, (-1, *a.shape[2:])), made)
+
+
+@partial(jax.jit, static_argnames="sharding")
+def data_drawn_on_devices(
+    likelihood: Likelihood, params: Any, numbers: Any, seed: Any, sharding: NamedSharding
+) -> Data:
+    """The same for numbers that are sharded: each device draws its own toys, and keeps them."""
+    same, by_toy = PartitionSpec(), PartitionSpec(sharding.spec[0])
+    return jax.shard_map(
+        drawn_data,
+        mesh=sharding.mesh,
+        in_specs=(same, same, by_toy, same),
+        out_specs=by_toy,
+        check_vma=False,
+    )(likelihood, params, numbers, seed)
 
 
 def toy_p_values(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_by_size
+from jaxprof.inference.batches import own_rows, spread
 from jaxprof.inference.fit import fit_norms
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.intervals import limits as norm_limits
@@ -22,7 +25,7 @@ from jaxprof.inference.profile_fit import norm_bounds
 from jaxprof.inference.profiled import limits, scan
 from jaxprof.inference.toy_results import Toys, ToySummary
 from jaxprof.inference.toy_store import ToyStore
-from jaxprof.inference.toy_tests import drawn_data
+from jaxprof.inference.toy_tests import data_drawn_on_devices, drawn_data
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import is_separable
 from jaxprof.likelihood.goodness import data_deviance, deviance
@@ -45,6 +48,7 @@ class _Plan:
     n_sigma: float
     cl: float
     constraints: bool
+    sharding: NamedSharding | None = field(default=None, repr=False)
 
 
 def toys(
@@ -61,6 +65,7 @@ def toys(
     store: Any = None,
     keep: bool = True,
     progress: bool | None = None,
+    sharding: NamedSharding | None = None,
 ) -> Toys | ToySummary:
     """Fit toys of a profile's likelihood: a parametric bootstrap, or a background alone.
 
@@ -96,6 +101,12 @@ def toys(
     progress : bool, optional
         Whether to show a progress bar; by default after some seconds, where there is a terminal and
         the package tqdm.
+    sharding : `jax.sharding.NamedSharding`, optional
+        Devices that toys of separate fits are spread over, along its first axis: of a ``mesh`` of
+        devices ``NamedSharding(mesh, PartitionSpec(mesh.axis_names))``. Each device draws and fits
+        its own toys, without communication. If some are devices of other processes
+        (`jax.distributed`), all call this with the same arguments, and each gets the toys of its
+        own devices; `ToySummary.join` adds them up.
 
     Returns
     -------
@@ -106,7 +117,7 @@ def toys(
     ------
     ValueError
         For an unknown quantity, parameters that predict counts below zero, a store of other toys,
-        or one without ``keep``.
+        one without ``keep`` or of several processes, or a sharding of joint fits.
     ImportError
         Without the packages that a store or a bar needs.
     """
@@ -118,6 +129,8 @@ def toys(
         raise ValueError(f"n_toys and chunk must be positive, got {n_toys!r} and {chunk!r}")
     if store is not None and not keep:
         raise ValueError("store: it keeps all toys; leave keep=True")
+    if sharding is not None:
+        _check_sharding(likelihood, sharding, store)
     fit = fit_likelihood(likelihood) if fit is None else fit
     params = _truth(likelihood, fit, truth)
     plan = _Plan(
@@ -125,6 +138,7 @@ def toys(
         n_sigma=n_sigma,
         cl=confidence_level(cl),
         constraints=bool(likelihood.constraints.gaussian),
+        sharding=sharding,
     )
     separate = is_separable(likelihood)
     shape = np.shape(fit.params["norm"])
@@ -142,13 +156,25 @@ def toys(
     if not keep:
         summary = ToySummary(**known)
         for part in _bar(_chunks(np.arange(n_toys), chunk), progress):
-            summary.add(run(likelihood, params, part, seed, plan))
+            summary.add(run(likelihood, params, part, seed, plan)[1])
         return summary
     sizes = {name: (n_toys, *value.shape) for name, value in observed.items()}
     kept = ToyStore(store, sizes, chunk, _fingerprint(likelihood, params, plan, seed))
     for part in _bar(_chunks(kept.missing(), chunk), progress):
-        kept.put(part, run(likelihood, params, part, seed, plan))
+        kept.put(*run(likelihood, params, part, seed, plan))
+    if sharding is not None and not sharding.is_fully_addressable:
+        made = kept.made()
+        return Toys(values={name: array[made] for name, array in kept.arrays.items()}, **known)
     return Toys(values=kept.arrays, **known)
+
+
+def _check_sharding(likelihood: Likelihood, sharding: NamedSharding, store: Any) -> None:
+    if not is_separable(likelihood):
+        raise ValueError("sharding: joint fits are made one after the other; leave it out")
+    if not sharding.spec or sharding.spec[0] is None:
+        raise ValueError(f"sharding must be along the first axis, got {sharding.spec}")
+    if store is not None and not sharding.is_fully_addressable:
+        raise ValueError("store: only one process may write to it, and sharding has several")
 
 
 def _chunks(numbers: Array, size: int) -> list[Array]:
@@ -182,12 +208,21 @@ def _deviances(data: Any, norm: Any) -> Any:
 
 def _separate(
     likelihood: Likelihood, params: Any, numbers: Array, seed: int, plan: _Plan
-) -> dict[str, Array]:
-    """All toys of a chunk in one fit."""
+) -> tuple[Array, dict[str, Array]]:
+    """Numbers and results of the toys of a chunk, in one fit; of several processes its own."""
     # Few numbers of toys, that chunks of about one size are compiled for once.
     step = max(1, min(64, 4096 // (likelihood.n_bins * likelihood.n_groups)))
+    if plan.sharding is not None:
+        step = math.lcm(step, plan.sharding.mesh.size)
     padded = np.pad(numbers, (0, -len(numbers) % step), mode="edge")
-    data = drawn_data(likelihood, params, padded, seed)
+    position = np.arange(len(padded))
+    if plan.sharding is None:
+        data = drawn_data(likelihood, params, padded, seed)
+    else:
+        same = jax.tree.map(np.asarray, (likelihood, params))
+        at = spread(padded, plan.sharding)
+        data = data_drawn_on_devices(*same, at, seed, sharding=plan.sharding)
+        position = own_rows(spread(position, plan.sharding))
     low, high = norm_bounds(likelihood)
     fit = fit_norms(data, norm_min=low, norm_max=high)
     found: dict[str, Any] = {"norm": fit.norm, "norm_err": fit.norm_err}
@@ -200,23 +235,27 @@ def _separate(
         )
         for name, parts in _PARTS.items():
             found |= {part: getattr(own, part) for part in parts if name in plan.names}
-    shape = (len(padded), likelihood.n_bins, likelihood.n_groups)
-    arrays = {name: np.asarray(value).reshape(shape) for name, value in found.items()}
+    shape = (len(position), likelihood.n_bins, likelihood.n_groups)
     if "deviance" in plan.names:
-        arrays["deviance"] = np.asarray(_deviances(data, fit.norm)).reshape(shape).sum(axis=1)
-    return {name: value[: len(numbers)] for name, value in arrays.items()}
+        found["deviance"] = _deviances(data, fit.norm)
+    arrays = {name: own_rows(value).reshape(shape) for name, value in found.items()}
+    if "deviance" in plan.names:
+        arrays["deviance"] = arrays["deviance"].sum(axis=1)
+    # Without those that fill up the chunk.
+    asked = position < len(numbers)
+    return numbers[position[asked]], {name: value[asked] for name, value in arrays.items()}
 
 
 def _joint(
     likelihood: Likelihood, params: Any, numbers: Array, seed: int, plan: _Plan
-) -> dict[str, Array]:
-    """One toy after the other."""
+) -> tuple[Array, dict[str, Array]]:
+    """The same of joint fits, one toy after the other."""
     rows = []
     for number in numbers:
         key = jax.random.fold_in(jax.random.key(seed), number)
         drawn = likelihood.simulate(key, params, constraints=plan.constraints)
         rows.append(_of_data(drawn, fit_likelihood(drawn), plan))
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return numbers, {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def _of_data(likelihood: Likelihood, fit: Fit, plan: _Plan) -> dict[str, Array]:

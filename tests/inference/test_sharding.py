@@ -122,6 +122,58 @@ print("done")
 """
 
 
+# Toys do not depend on who draws and fits them.
+TOYS = """
+import sys
+import astropy.units as u, jax, numpy as np
+from astropy.coordinates import SkyCoord
+from jax.sharding import NamedSharding, PartitionSpec as P
+import jaxprof
+from jaxprof.datasets import simulate_galactic_centre
+from jaxprof.inference.toy_tests import data_drawn_on_devices
+
+jax.config.update("jax_enable_x64", True)
+if len(sys.argv) > 1:
+    jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+centre = SkyCoord("0d", "0d", frame="galactic")
+dataset = simulate_galactic_centre(seed=0, shape=(40, 40), n_energy=3, mask_margin=0.1)
+likelihood = jaxprof.FluxProfileEstimator(
+    jaxprof.make_concentric_annulus_sky_regions(center=centre, radius_max="0.9 deg", nbin=4),
+    energy_edges=[10, 500] * u.GeV,
+).reduce(dataset)
+fit = jaxprof.fit(likelihood)
+options = dict(n_toys=150, fit=fit, quantities=("norm", "ts", "ul", "deviance"), seed=3)
+expected = jaxprof.toys(likelihood, **options)
+sharding = NamedSharding(jax.make_mesh((jax.device_count(),), ("toy",)), P("toy"))
+found = jaxprof.toys(likelihood, **options, chunk=70, sharding=sharding)
+own = range(len(expected))
+if len(sys.argv) > 1:
+    # Of 70 toys each process has half of those that fill up a chunk to 128, then of 10 to 64.
+    chunks = [range(0, 70), range(70, 140), range(140, 150)]
+    own = [k for c, size in zip(chunks, (128, 128, 64)) for i, k in enumerate(c)
+           if (i >= size // 2) == (sys.argv[2] == "1")]
+    try:
+        jaxprof.toys(likelihood, **options, sharding=sharding, store="toys.zarr")
+    except ValueError as error:
+        assert "only one process" in str(error)
+    else:
+        raise AssertionError("two processes write to one store")
+assert len(found) == len(own)
+for name, values in expected.values.items():
+    np.testing.assert_allclose(found[name], values[np.array(own)], rtol=1e-12, err_msg=name)
+summary = jaxprof.toys(likelihood, **options, sharding=sharding, keep=False)
+np.savez(f"summary{sys.argv[2:]}.npz", first=summary.sums["first"]["norm"])
+if len(sys.argv) == 1:
+    np.testing.assert_allclose(summary.mean(), expected.mean(), rtol=1e-12)
+    numbers = jax.device_put(np.arange(16), sharding)
+    same = jax.tree.map(np.asarray, (likelihood, fit.params))
+    text = data_drawn_on_devices.lower(*same, numbers, 3, sharding=sharding).compile().as_text()
+    for word in ("all-gather", "all-to-all", "all-reduce", "collective-permute"):
+        assert word not in text, word
+print("done")
+"""
+
+
 def _address() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -161,6 +213,29 @@ def test_eight_devices_fit_their_own_bins_without_communication():
         timeout=900,
     )
     assert found.stdout == "done\n", found.stderr
+
+
+@pytest.mark.slow
+def test_toys_are_the_same_on_eight_devices(tmp_path):
+    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    found = subprocess.run(
+        [sys.executable, "-c", TOYS],
+        env={**ENVIRONMENT, "XLA_FLAGS": flags},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert found.stdout == "done\n", found.stderr
+
+
+@pytest.mark.slow
+def test_toys_of_two_processes_are_those_of_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    address = _address()
+    assert _together(*(["-c", TOYS, address, str(k)] for k in range(2))) == ["done\n"] * 2
+    parts = [np.load(f"summary['{k}'].npz")["first"] for k in range(2)]
+    assert np.all(parts[0] != parts[1])
 
 
 @pytest.mark.slow

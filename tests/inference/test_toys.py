@@ -59,6 +59,12 @@ def test_sums_of_toys_are_those_of_all():
     assert_array_equal(added.p_values(look_elsewhere=True), kept.p_values(look_elsewhere=True))
     assert 1 / 13 <= added.p_values()[0, 0] < added.p_values()[2, 0]
     assert_array_equal(added.goodness(), kept.goodness())
+    both = added.join(jaxprof.toys(likelihood, 12, keep=False, **{**options, "seed": 6}))
+    others = jaxprof.toys(likelihood, 12, **{**options, "seed": 6})
+    assert len(both) == 24 and len(added) == 12
+    assert_allclose(both.mean(), 0.5 * (kept.mean() + others.mean()), rtol=1e-12)
+    with pytest.raises(ValueError, match="others: toys of other data, truths"):
+        added.join(jaxprof.toys(likelihood, 12, keep=False, cl=0.9, **options))
     with pytest.raises(ValueError, match="keep=True"):
         added.quantiles(0.5)
     with pytest.raises(ValueError, match="no 'flux'"):
