@@ -102,9 +102,9 @@ def toys(
         Whether to show a progress bar; by default after some seconds, where there is a terminal and
         the package tqdm.
     sharding : `jax.sharding.NamedSharding`, optional
-        Devices that toys of separate fits are spread over, along its first axis: of a ``mesh`` of
-        devices ``NamedSharding(mesh, PartitionSpec(mesh.axis_names))``. Each device draws and fits
-        its own toys, without communication. If some are devices of other processes
+        Devices that toys of separate fits are spread over, along its first axis; for a ``mesh``
+        ``NamedSharding(mesh, PartitionSpec(mesh.axis_names))`` takes all of it. Each device draws
+        and fits its own toys, without communication. If some are devices of other processes
         (`jax.distributed`), all call this with the same arguments, and each gets the toys of its
         own devices; `ToySummary.join` adds them up.
 
