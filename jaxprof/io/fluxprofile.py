@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 _PREFIX = "likelihood_"
 _OWN_SCANS = {name: f"own_{name}" for name in ("stat_scan", "norm_scan")}
 _EXTRAS = ("gti", "nuisance", "goodness")
+_OLD_COLUMNS = {"n_slots": "n_counts_bins"}
+"""What columns of older files are called now."""
 _TEXT_COLUMNS = {"REGIONS": "region", "REFMODELS": "ref_model"}
 _EXTENSIONS = {".fits": "fits", ".fits.gz": "fits", ".ecsv": "ecsv"}
 
@@ -361,7 +363,11 @@ def _hdu_parts(hdulist: fits.HDUList, prefix: str = "") -> Parts:
 def _extras(tables: dict[str, Table]) -> dict[str, Table | None]:
     """The tables besides that of the bins, with their text as it was."""
     found = {name: tables.get(name.upper()) for name in _EXTRAS}
-    return found | {name: _unescaped(found[name]) for name in ("nuisance", "goodness")}
+    found |= {name: _unescaped(found[name]) for name in ("nuisance", "goodness")}
+    for table in found.values():
+        for old in set(_OLD_COLUMNS) & set(table.colnames if table is not None else ()):
+            table.rename_column(old, _OLD_COLUMNS[old])
+    return found
 
 
 def _escaped(table: Table | None) -> Table | None:
