@@ -111,7 +111,7 @@ def make_goodness():
             (101.5, 99.25, 14.2, 100, 4, (101.5 - 99.25) / 14.2),
             (0.1, 1 / 3, 0.0, 0, 0, np.nan),
         ],
-        names=("stat", "expected", "std", "n_slots", "n_free", "z"),
+        names=("stat", "expected", "std", "n_counts_bins", "n_free", "z"),
     )
 
 

@@ -44,7 +44,7 @@ class Prediction:
     n_counts_bins : ndarray, shape (B,)
         Number of pixels in use, summed over energies and datasets.
     goodness : dict of float
-        ``stat``, ``expected``, ``variance`` and ``n_slots`` of the whole fit.
+        ``stat``, ``expected``, ``variance`` and ``n_counts_bins`` of the whole fit.
     bin_goodness : dict of ndarray, shape (B,)
         ``stat``, ``expected`` and ``variance`` over the pixels of each bin.
     peak : ndarray, shape (B,)
@@ -96,7 +96,7 @@ def predict(problem: JointProblem, result: GroupResult) -> Prediction:
     columns: dict[str, list[Array]] = {}
     matrix = np.zeros((n_bins, n_bins))
     n_counts_bins = np.zeros(n_bins)
-    goodness = dict.fromkeys(("stat", "expected", "variance", "n_slots"), 0.0)
+    goodness = dict.fromkeys(("stat", "expected", "variance", "n_counts_bins"), 0.0)
     per_bin = {name: np.zeros(n_bins) for name in ("stat", "expected", "variance")}
     chance: list[Array] = []
     for number, (dataset, own) in enumerate(problem.pairs()):
@@ -202,10 +202,10 @@ def _pixels(
 
 def _goodness(pixels: tuple[Array, Array] | None, mask: Array) -> dict[str, Array]:
     """Cash statistic with its saturated term, its expectation and variance, by region (N,)."""
-    n_slots = mask.sum(axis=(0, 2)).astype(float)
+    n_counts_bins = mask.sum(axis=(0, 2)).astype(float)
     if pixels is None:
         none = np.full(mask.shape[1], np.nan)
-        return {"stat": none, "expected": none, "variance": none, "n_slots": n_slots}
+        return {"stat": none, "expected": none, "variance": none, "n_counts_bins": n_counts_bins}
     counts, npred = (part[mask] for part in pixels)
     ratio = np.where(counts > 0, counts, 1.0) / npred
     terms = 2 * (npred - counts + np.where(counts > 0, counts * np.log(ratio), 0.0))
@@ -215,7 +215,7 @@ def _goodness(pixels: tuple[Array, Array] | None, mask: Array) -> dict[str, Arra
         name: np.bincount(region, part, minlength=mask.shape[1])
         for name, part in {"stat": terms, **values}.items()
     }
-    return {**sums, "n_slots": n_slots}
+    return {**sums, "n_counts_bins": n_counts_bins}
 
 
 def _peaks(own: DatasetResponse, pixels: tuple[Array, Array], mask: Array, members: Array) -> Array:

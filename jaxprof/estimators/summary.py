@@ -103,7 +103,7 @@ def goodness_table(results: Sequence[GroupResult], predictions: Sequence[Predict
     -------
     Table
         Columns ``stat`` (with the saturated term, over all pixels of the fit), ``expected`` and
-        ``std`` of it if the fitted prediction is true, ``n_slots`` (number of counts bins),
+        ``std`` of it if the fitted prediction is true, ``n_counts_bins`` (number of counts bins),
         ``n_free`` and ``z = (stat - expected) / std``. Fitting lowers ``stat`` by about ``n_free``
         where counts are many.
     """
@@ -113,6 +113,6 @@ def goodness_table(results: Sequence[GroupResult], predictions: Sequence[Predict
         std = np.sqrt(found["variance"])
         z = (found["stat"] - found["expected"]) / std if std > 0 else np.nan
         n_free = int(np.sum(np.asarray(result.data.free)))
-        n_counts_bins = found["n_slots"]
+        n_counts_bins = found["n_counts_bins"]
         rows.append((found["stat"], found["expected"], std, n_counts_bins, n_free, z))
-    return Table(rows=rows, names=("stat", "expected", "std", "n_slots", "n_free", "z"))
+    return Table(rows=rows, names=("stat", "expected", "std", "n_counts_bins", "n_free", "z"))

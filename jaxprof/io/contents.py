@@ -27,7 +27,7 @@ def expansion_limit(n_bytes: int) -> int:
 
 
 @contextlib.contextmanager
-def open_regular(file: Path) -> Iterator[BinaryIO]:
+def open_regular(file: Path) -> Iterator[io.BufferedReader]:
     """Open a regular file for reading.
 
     Parameters

@@ -16,9 +16,10 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from jaxprof.datasets.gti import gti_table
+from jaxprof.io.axes import energy_axis
 from jaxprof.io.errors import naming
 from jaxprof.io.fitsfile import fits_file, read_table
-from jaxprof.io.fitsmaps import celestial_geom, energy_axis, read_map
+from jaxprof.io.fitsmaps import celestial_geom, read_map
 from jaxprof.io.nodes import at_energies, between
 from jaxprof.io.otherfiles import what_it_is
 from jaxprof.io.units import unit_of
@@ -29,6 +30,8 @@ from jaxprof.user_warning import warn_user
 
 REACH = 0.2
 """Part of an energy by which it may be reconstructed higher or lower, roughly."""
+RATE = u.Unit("MeV-1 s-1 sr-1")
+"""Unit of background cubes, which do not say it."""
 NORMAL = 0.05
 """By how much densities may fail to integrate to one."""
 
@@ -182,11 +185,14 @@ def _background(path: str | os.PathLike[str], geom: WcsGeom, ontime: float) -> W
     """Counts of a background cube: its rate [MeV-1 s-1 sr-1] at the middle of each bin."""
     with fits_file(path) as hdulist:
         map_ = read_map(hdulist, map_name(hdulist, None))
-        if len(map_.geom.axes) != 1:
+        if len(map_.geom.axes) != 1 or "GTI" in hdulist:
             raise ValueError(f"it is no background cube: {what_it_is(hdulist)}")
+        if map_.unit == u.dimensionless_unscaled:
+            map_ = map_.copy(unit=RATE)
         if not map_.geom.is_allclose_image(geom):
             map_ = map_.interp_to_geom(geom)
     reco = geom.axes["energy"]
-    rate = at_energies(map_.data, map_.geom.axes[0].center_tev(), reco, "background")
+    data = map_.data * map_.unit.to(RATE)
+    rate = at_energies(data, map_.geom.axes[0].center_tev(), reco, "background")
     width = np.diff(reco.edges_tev()).reshape(-1, 1, 1) * 1e6
     return WcsNDMap(geom, rate * width * geom.solid_angle().to_value("sr") * ontime)

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.io.errors import naming
-from jaxprof.io.models import named_file, read_yaml
+from jaxprof.io.models import mapping, named_file, read_yaml
 from jaxprof.io.paths import existing_file
 
 KINDS: dict[str, type[MapDataset]] = {
@@ -23,7 +23,7 @@ def read_datasets(path: str | os.PathLike[str]) -> list[MapDataset]:
         items = read_yaml(file).get("datasets")
         if not isinstance(items, list):
             raise ValueError("no list of datasets: this is no YAML file of datasets")
-        return [_dataset(item, file) for item in items]
+        return [_dataset(mapping(item), file) for item in items]
 
 
 def _dataset(item: Any, file: Any) -> MapDataset:
@@ -34,4 +34,6 @@ def _dataset(item: Any, file: Any) -> MapDataset:
                 f"its type is {kind!r}; a profile needs pixels, which {' and '.join(KINDS)} have: "
                 "take it out of the file, or give the map dataset that it was made from"
             )
-        return KINDS[kind].read(named_file(str(item.get("filename")), file.parent), name=name)
+        if item.get("filename") is None:
+            raise ValueError("it has no filename")
+        return KINDS[kind].read(named_file(str(item["filename"]), file.parent), name=name)

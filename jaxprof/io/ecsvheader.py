@@ -1,15 +1,42 @@
-"""The header of an ECSV file, looked at before astropy makes anything of it."""
+"""ECSV files: their header is looked at before astropy makes anything of it."""
 
 from __future__ import annotations
 
 import csv
+import io
+from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]  # astropy needs it, too
+from astropy.table import Table
 
 from jaxprof.io.errors import repeated
+from jaxprof.io.integrity import mark_text, sealed_text
 from jaxprof.profile.file_checks import MAX_DEPTH, check_unit
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def ecsv_table(text: str) -> Table:
+    """Table of the text of an ECSV file, never of a name or address that it may be taken for.
+
+    Raises
+    ------
+    ValueError
+        If it is no ECSV; see `check_header`.
+    """
+    if not text.startswith("# %ECSV"):
+        raise ValueError("not an ECSV table (it does not begin with %ECSV)")
+    check_header(text)
+    return Table.read(io.BytesIO(text.encode()), format="ascii.ecsv")
+
+
+def write_ecsv(table: Table, path: Path) -> None:
+    """Write a table with the mark that `~jaxprof.io.integrity.text_damage` looks for."""
+    table = table.copy(copy_data=False)
+    mark_text(table.meta)
+    stream = io.StringIO()
+    table.write(stream, format="ascii.ecsv")
+    path.write_text(sealed_text(stream.getvalue()), encoding="utf-8")
 
 
 def check_header(text: str) -> None:
@@ -35,7 +62,7 @@ def check_header(text: str) -> None:
         lines.append(line[1:].removeprefix(" "))
     depth, last = 0, ""
     try:
-        for event in yaml.parse("\n".join(lines[1:]), Loader=_LOADER):
+        for event in yaml.parse("\n".join(lines[1:]), Loader=LOADER):
             if isinstance(event, yaml.AliasEvent):
                 raise ValueError(f"the header has the YAML alias *{event.anchor}; write values out")
             if isinstance(event, yaml.CollectionStartEvent):

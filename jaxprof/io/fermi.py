@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,14 +15,16 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from jaxprof.datasets.gti import gti_table
+from jaxprof.io.axes import axis_of_bins
 from jaxprof.io.errors import naming
 from jaxprof.io.fitsfile import fits_file, read_table
-from jaxprof.io.fitsmaps import bins_axis, image_names, read_map
+from jaxprof.io.fitsmaps import image_names, read_map
 from jaxprof.io.healpix import is_healpix, read_healpix
 from jaxprof.io.nodes import at_energies
 from jaxprof.io.oldirfs import matrix_rows
 from jaxprof.io.otherfiles import what_it_is
 from jaxprof.io.paths import existing_file, expand_path
+from jaxprof.io.textfile import read_text
 from jaxprof.io.units import unit_of
 from jaxprof.io.wcsmap import map_name
 from jaxprof.irf import EDispKernelMap, PSFMap
@@ -75,7 +78,7 @@ def fermi_parts(
     if psf is not None:
         parts["psf"] = psf if isinstance(psf, IRFMap) else read_gtpsf(psf, true)
     if background is not None:
-        parts["background"] = _background(background, cube.geom)
+        parts["background"] = _background(background, cube.geom, known)
     return parts
 
 
@@ -112,6 +115,8 @@ def _counts(hdulist: fits.HDUList, position: SkyCoord | None, width: Any) -> Wcs
     name = map_name(hdulist, None)
     if is_healpix(hdulist[name]):
         return read_healpix(hdulist, name).to_wcs(position, width)
+    if "WEIGHTS" in hdulist:
+        raise ValueError(what_it_is(hdulist))
     cube = read_map(hdulist, name)
     if position is not None:
         return cube.cutout(position, width)
@@ -147,6 +152,8 @@ def _on_pixels(map_: WcsNDMap | HealpixMap, geom: WcsGeom, true: MapAxis, what: 
             f"{what} has the axes {[axis.name for axis in axes]}, but a cube over energies is "
             "expected (gtexpcube2)"
         )
+    if np.asarray(map_.values if isinstance(map_, HealpixMap) else map_.data).dtype.kind != "f":
+        raise ValueError(f"{what} holds whole numbers, which are counts and no {what}")
     if isinstance(map_, HealpixMap):
         values = map_.interp(geom.get_coord())
         # Off the map is nothing; a region there is told so by its coverage.
@@ -166,14 +173,19 @@ def _on_pixels(map_: WcsNDMap | HealpixMap, geom: WcsGeom, true: MapAxis, what: 
     return WcsNDMap(geom.to_cube([true]), data, unit)
 
 
-def _background(background: Any, geom: WcsGeom) -> WcsNDMap:
+def _background(background: Any, geom: WcsGeom, known: NDArray[np.bool_]) -> WcsNDMap:
+    """Background in the pixels that counts are known in, zero in the others."""
     if isinstance(background, WcsNDMap):
         return background
     with fits_file(background) as hdulist:
         name = map_name(hdulist, None)
         if is_healpix(hdulist[name]):
-            pixels = read_healpix(hdulist, name)
-            map_ = _same_pixels(pixels, geom)
+            map_ = read_healpix(hdulist, name).onto(geom)
+            if map_.data.shape == known.shape:
+                missing = known & np.isnan(map_.data)
+                if missing.any():
+                    raise ValueError(f"it has no value in {missing.sum()} bins of the counts")
+                map_ = map_.copy(data=np.where(known, map_.data, 0.0))
         else:
             map_ = read_map(hdulist, name)
         if not map_.geom.is_allclose(geom):
@@ -182,12 +194,6 @@ def _background(background: Any, geom: WcsGeom) -> WcsNDMap:
                 f"fermipy), but has {map_.geom!r}"
             )
         return map_
-
-
-def _same_pixels(map_: HealpixMap, geom: WcsGeom) -> WcsNDMap:
-    """A HEALPix map on the pixels of HEALPix counts."""
-    data = map_.interp(geom.get_coord())
-    return WcsNDMap(geom.to_cube(map_.axes), np.where(np.isfinite(data), data, 0.0), map_.unit)
 
 
 def read_gtpsf(path: str | os.PathLike[str], true: MapAxis) -> PSFMap:
@@ -242,11 +248,7 @@ def read_drm(path: str | os.PathLike[str], reco: MapAxis) -> EDispKernelMap:
         if "DRM" not in hdulist:
             raise ValueError(f"it is no file of gtdrm (DRM): {what_it_is(hdulist)}")
         table = hdulist["DRM"]
-        low, high = (_column(table, name, "MeV") for name in ("ENERG_LO", "ENERG_HI"))
-        order = np.argsort(low.value, kind="stable")
-        with naming("ENERG_LO, ENERG_HI of HDU DRM"):
-            bins = np.stack([low.value, high.to_value(low.unit)])[:, order]
-            true = bins_axis(bins, name="energy_true", unit=low.unit, interp="log")
+        true, order = axis_of_bins(table, ("ENERG_LO", "ENERG_HI"), "energy_true", "MeV")
         # Its EBOUNDS are those of a template; the channels are the bins of the counts.
         channels = table.header.get("DETCHANS", reco.nbin)
         if channels != reco.nbin:
@@ -336,9 +338,7 @@ def read_isotropic(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray[
     """
     file = existing_file(path)
     with naming(str(file), always=True):
-        if os.path.getsize(file) > 2**20:
-            raise ValueError("this is no isotropic model: those are short texts of two columns")
-        values = np.loadtxt(file, ndmin=2)
+        values = np.loadtxt(io.StringIO(read_text(file, 2**20)), ndmin=2)
         if values.shape[1] < 2 or len(values) < 2:
             raise ValueError(f"two columns of numbers are expected, got the shape {values.shape}")
         energy, intensity = values[:, 0] * 1e-6, values[:, 1] * 1e6

@@ -43,12 +43,12 @@ from astropy.io import fits
 from astropy.table import Column, Table
 
 from jaxprof.io.asciitext import ascii_table, ascii_warning
-from jaxprof.io.contents import open_regular
-from jaxprof.io.ecsvheader import check_header
+from jaxprof.io.ecsvheader import ecsv_table, write_ecsv
 from jaxprof.io.errors import description, naming
 from jaxprof.io.fitsfile import fits_file, read_table
-from jaxprof.io.integrity import mark_text, sealed_text, text_damage, write_fits
+from jaxprof.io.integrity import text_damage, write_fits
 from jaxprof.io.paths import atomic_write, existing_file, expand_path, known_extension
+from jaxprof.io.textfile import read_text
 from jaxprof.io.texttable import TEXT, write_text_table
 from jaxprof.likelihood.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.profile.quantities import SED_TYPES, check_sed_type
@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 _PREFIX = "likelihood_"
 _OWN_SCANS = {name: f"own_{name}" for name in ("stat_scan", "norm_scan")}
 _EXTRAS = ("gti", "nuisance", "goodness")
+_OLD_COLUMNS = {"n_slots": "n_counts_bins"}
+"""What columns of older files are called now."""
 _TEXT_COLUMNS = {"REGIONS": "region", "REFMODELS": "ref_model"}
 _EXTENSIONS = {".fits": "fits", ".fits.gz": "fits", ".ecsv": "ecsv"}
 
@@ -224,10 +226,7 @@ def _write_ecsv(
             stream = io.StringIO()
             extra.write(stream, format="ascii.ecsv")
             table.meta[name] = stream.getvalue().splitlines()
-    mark_text(table.meta)
-    stream = io.StringIO()
-    table.write(stream, format="ascii.ecsv")
-    path.write_text(sealed_text(stream.getvalue()), encoding="utf-8")
+    write_ecsv(table, path)
 
 
 def _likelihood_table(data: Data) -> Table:
@@ -364,7 +363,11 @@ def _hdu_parts(hdulist: fits.HDUList, prefix: str = "") -> Parts:
 def _extras(tables: dict[str, Table]) -> dict[str, Table | None]:
     """The tables besides that of the bins, with their text as it was."""
     found = {name: tables.get(name.upper()) for name in _EXTRAS}
-    return found | {name: _unescaped(found[name]) for name in ("nuisance", "goodness")}
+    found |= {name: _unescaped(found[name]) for name in ("nuisance", "goodness")}
+    for table in found.values():
+        for old in set(_OLD_COLUMNS) & set(table.colnames if table is not None else ()):
+            table.rename_column(old, _OLD_COLUMNS[old])
+    return found
 
 
 def _escaped(table: Table | None) -> Table | None:
@@ -398,16 +401,15 @@ def _with_text(table: Table | None, function: Callable[[str], str]) -> Table | N
 def _ecsv_parts(path: str | os.PathLike[str]) -> Iterator[Parts]:
     file = existing_file(path)
     with naming(str(file), always=True):
-        with open_regular(file) as stream:
-            text = stream.read(os.path.getsize(file)).decode("utf-8")
-        table = _ecsv_table(text)
+        text = read_text(file, largest=None)
+        table = ecsv_table(text)
         complaint = text_damage(text, table.meta)
         try:
             tables = {}
             for name in map(str.upper, _EXTRAS):
                 if (lines := table.meta.pop(name, None)) is not None:
                     with naming(f"{name} in the meta"):
-                        tables[name] = _ecsv_table(_joined(lines))
+                        tables[name] = ecsv_table(_joined(lines))
             names = [name for name in table.colnames if name.startswith(_PREFIX)]
             data = table[names] if names else None
             if data is not None:
@@ -419,14 +421,6 @@ def _ecsv_parts(path: str | os.PathLike[str]) -> Iterator[Parts]:
             raise ValueError(f"{description(error)}; besides, {complaint}") from error
         if complaint is not None:
             raise ValueError(complaint)
-
-
-def _ecsv_table(text: str) -> Table:
-    """Table of the text of an ECSV file, never of a name or address that it may be taken for."""
-    if not text.startswith("# %ECSV"):
-        raise ValueError("not an ECSV table (it does not begin with %ECSV)")
-    check_header(text)
-    return Table.read(io.BytesIO(text.encode()), format="ascii.ecsv")
 
 
 def _joined(lines: Any) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from jaxprof.io.fitsmaps import energy_axis, read_axes
+from jaxprof.io.axes import energy_axis, energy_tables, read_axes, reordered
 from jaxprof.io.units import unit_of
 from jaxprof.sky import MapAxis
 from jaxprof.sky.healpix import HealpixMap
@@ -49,14 +49,17 @@ def read_healpix(hdulist: fits.HDUList, name: str) -> HealpixMap:
         raise ValueError(
             f"COORDSYS of HDU {name} is {frame!r}; it must be GAL or CEL (C, G, ICRS, ...)"
         )
+    nside = header.get("NSIDE")
+    if type(nside) is not int:
+        raise ValueError(f"NSIDE of HDU {name} is {nside!r}; it must be a whole number")
+    if not len(hdu.data):
+        raise ValueError(f"HDU {name} has no rows")
     columns = [str(column) for column in hdu.columns.names]
     pixels, used = _pixels(hdu, columns)
-    axes = _axes(hdulist, hdu)
+    axes, orders = _axes(hdulist, hdu)
     values = _values(hdu, [column for column in columns if column not in used], axes)
+    values = reordered(values, orders)
     unit = header.get("BUNIT", hdu.columns[columns[-1]].unit or "")
-    nside = header.get("NSIDE")
-    if not isinstance(nside, int):
-        raise ValueError(f"NSIDE of HDU {name} is {nside!r}; it must be a whole number")
     nest = order != "RING"
     return HealpixMap(
         values, nside, pixels, nest, _FRAMES[frame], tuple(axes), unit_of(str(unit), name)
@@ -77,26 +80,22 @@ def _pixels(hdu: Any, columns: list[str]) -> tuple[NDArray[Any] | None, list[str
         if scheme != "EXPLICIT" and isinstance(first, int) and first > 0:
             return np.arange(first, first + len(hdu.data)), found
         return None, found
-    return np.asarray(hdu.data[found[0]]).ravel(), found
+    index = np.asarray(hdu.data[found[0]]).ravel()
+    if index.dtype.kind not in "iu" and not np.array_equal(index, np.rint(index)):
+        raise ValueError(f"column {found[0]} of HDU {hdu.name} must hold whole numbers")
+    return index, found
 
 
-def _axes(hdulist: fits.HDUList, hdu: Any) -> list[MapAxis]:
+def _axes(hdulist: fits.HDUList, hdu: Any) -> tuple[list[MapAxis], list[NDArray[np.int64]]]:
+    """Axes of a map, and in which order their bins are in the file."""
     bands = str(hdu.header.get("BANDSHDU", f"{hdu.name}_BANDS"))
-    if bands in hdulist:
-        if bands.upper() not in ("EBOUNDS", "ENERGIES"):
-            axes, orders = read_axes(hdulist[bands])
-            if any(np.any(np.diff(order) < 0) for order in orders):
-                raise ValueError(f"the bins of HDU {bands} must increase")
-            return axes
-        names = [bands.upper()]
-    else:
-        names = [table for table in ("EBOUNDS", "ENERGIES") if table in hdulist]
+    if bands in hdulist and bands.upper() not in ("EBOUNDS", "ENERGIES"):
+        return read_axes(hdulist[bands])
+    names = [bands.upper()] if bands in hdulist else energy_tables(hdulist)
     if not names:
-        return []
+        return [], []
     axis, order = energy_axis(hdulist, names[0])
-    if np.any(np.diff(order) < 0):
-        raise ValueError(f"the energies of HDU {names[0]} must increase")
-    return [axis]
+    return [axis], [order]
 
 
 def _values(hdu: Any, columns: list[str], axes: list[MapAxis]) -> NDArray[Any]:

@@ -7,7 +7,6 @@ not a finite number is left out.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from typing import Any
@@ -17,12 +16,12 @@ from astropy.io import fits
 from astropy.table import Table
 
 from jaxprof.io.asciitext import ascii_table, ascii_warning
-from jaxprof.io.contents import open_regular
-from jaxprof.io.ecsvheader import check_header
+from jaxprof.io.ecsvheader import ecsv_table, write_ecsv
 from jaxprof.io.errors import naming
 from jaxprof.io.fitsfile import fits_file, read_table
-from jaxprof.io.integrity import mark_text, sealed_text, text_damage, write_fits
+from jaxprof.io.integrity import text_damage, write_fits
 from jaxprof.io.paths import atomic_write, existing_file, known_extension
+from jaxprof.io.textfile import read_text
 from jaxprof.likelihood.data import Status
 from jaxprof.user_warning import warn_user
 
@@ -120,11 +119,7 @@ def write_law_table(table: Table, path: str | os.PathLike[str], *, overwrite: bo
             hdu.header.update(table.meta)
             write_fits([fits.PrimaryHDU(), hdu], temporary)
         else:
-            table = table.copy()
-            mark_text(table.meta)
-            stream = io.StringIO()
-            table.write(stream, format="ascii.ecsv")
-            temporary.write_text(sealed_text(stream.getvalue()), encoding="utf-8")
+            write_ecsv(table, temporary)
 
 
 def read_law_table(path: str | os.PathLike[str]) -> Table:
@@ -153,12 +148,8 @@ def read_law_table(path: str | os.PathLike[str]) -> Table:
             return _checked(read_table(hdulist, _HDU, mask_invalid=False))
     file = existing_file(path)
     with naming(str(file), always=True):
-        with open_regular(file) as stream:
-            text = stream.read(os.path.getsize(file)).decode("utf-8")
-        if not text.startswith("# %ECSV"):
-            raise ValueError("not an ECSV table (it does not begin with %ECSV)")
-        check_header(text)
-        table = Table.read(io.BytesIO(text.encode()), format="ascii.ecsv")
+        text = read_text(file, largest=None)
+        table = ecsv_table(text)
         if complaint := text_damage(text, table.meta):
             raise ValueError(complaint)
         return _checked(table)

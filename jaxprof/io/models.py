@@ -12,10 +12,11 @@ import astropy.units as u
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 
-from jaxprof.io.contents import open_regular
+from jaxprof.io.ecsvheader import LOADER
 from jaxprof.io.errors import naming
 from jaxprof.io.fitsfile import fits_file
 from jaxprof.io.paths import atomic_write, existing_file, known_extension
+from jaxprof.io.textfile import read_text
 from jaxprof.io.wcsmap import read_wcs_map
 from jaxprof.models.gammapy import spectral_model_by_gammapy
 from jaxprof.models.spatial import spatial_model_from_dict
@@ -28,6 +29,8 @@ from jaxprof.sky.template_map import TemplateSpatialModel, flux_times_template
 
 EXTENSIONS = (".yaml", ".yml")
 DATA = "$GAMMAPY_DATA"
+MOST_VALUES = 1_000_000
+"""Values in a YAML file. With aliases, which gammapy writes, ten lines can stand for any number."""
 
 
 def read_models(path: str | os.PathLike[str]) -> list[Any]:
@@ -43,17 +46,26 @@ def read_yaml(file: Path) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is no YAML, or no mapping.
+        If it is no YAML, no mapping, or stands for more than a million values.
     """
-    with open_regular(file) as stream:
-        text = stream.read(os.path.getsize(file)).decode("utf-8")
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(read_text(file), Loader=LOADER)
     except yaml.YAMLError as error:
         raise ValueError(f"not YAML: {error}") from error
     if not isinstance(data, dict):
         raise ValueError("a mapping is expected, with components (models) or datasets")
+    for number, _ in enumerate(_values(data)):
+        if number > MOST_VALUES:
+            raise ValueError(f"its aliases stand for more than {MOST_VALUES} values")
     return data
+
+
+def _values(tree: Any) -> Iterator[Any]:
+    """All values of nested lists and mappings, those that are there twice twice."""
+    yield tree
+    branches = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    for branch in branches:
+        yield from _values(branch)
 
 
 def write_models(
@@ -87,6 +99,13 @@ def models_from_dict(data: dict[str, Any], folder: Path | None = None) -> list[A
     return found
 
 
+def mapping(data: Any) -> dict[str, Any]:
+    """The same; ValueError if it is no mapping."""
+    if not isinstance(data, dict):
+        raise ValueError(f"{data!r} is given where a mapping is expected")
+    return data
+
+
 def _label(component: Any) -> str:
     name = component.get("name") if isinstance(component, dict) else None
     return repr(name or (component.get("type") if isinstance(component, dict) else component))
@@ -116,7 +135,7 @@ def _parameters(tree: Any) -> Iterator[dict[str, Any]]:
 
 
 def _model(data: dict[str, Any], folder: Path | None) -> Any:
-    kind = data.get("type", "SkyModel")
+    kind = mapping(data).get("type", "SkyModel")
     if kind in ("SkyModel", "sky-model"):
         return SkyModel(**sky_model_parts(data, folder))
     names = data.get("datasets_names")
@@ -139,19 +158,19 @@ def _model(data: dict[str, Any], folder: Path | None) -> Any:
 
 def sky_model_parts(data: dict[str, Any], folder: Path | None = None) -> dict[str, Any]:
     """Arguments of the `SkyModel` of a dict; see `SkyModel.from_dict`."""
-    if not isinstance(data, dict) or "spectral" not in data:
+    if mapping(data).get("spectral") is None:
         raise ValueError("a model needs a spectral part")
-    temporal = data.get("temporal", {}).get("type", "const")
+    temporal = mapping(data.get("temporal") or {}).get("type", "const")
     if temporal not in ("ConstantTemporalModel", "const"):
         raise ValueError(
             f"it changes with time ({temporal}), which sources here do not: scale its spectrum to "
             "the mean over the observation and leave temporal out"
         )
-    if not all(data.get("apply_irf", {}).values()):
+    if not all(mapping(data.get("apply_irf") or {}).values()):
         raise ValueError("it is not folded through all of the response (apply_irf)")
     if data.get("spatial") is None:
         raise ValueError("it has no spatial part, and a source on a map must be somewhere")
-    spectrum, spatial = spectral_model(data["spectral"], folder), data["spatial"]
+    spectrum, spatial = spectral_model(data["spectral"], folder), mapping(data["spatial"])
     parts = {"name": data.get("name"), "datasets_names": data.get("datasets_names")}
     if spatial.get("type") not in ("TemplateSpatialModel", "template"):
         return parts | {
@@ -160,7 +179,7 @@ def sky_model_parts(data: dict[str, Any], folder: Path | None = None) -> dict[st
         }
     name = str(spatial.get("filename"))
     map_ = template_map(name, folder)
-    _check_place(spatial, map_)
+    _check_position(spatial, map_)
     if not spatial.get("normalize", True):
         spectrum = flux_times_template(spectrum, map_)
     return parts | {
@@ -169,7 +188,7 @@ def sky_model_parts(data: dict[str, Any], folder: Path | None = None) -> dict[st
     }
 
 
-def _check_place(spatial: dict[str, Any], map_: WcsNDMap) -> None:
+def _check_position(spatial: dict[str, Any], map_: WcsNDMap) -> None:
     """Raise for a template that is moved."""
     values = {item["name"]: item.get("value") for item in spatial.get("parameters") or []}
     centre = map_.geom.center_skydir.spherical
@@ -192,8 +211,10 @@ def spectral_model(data: dict[str, Any], folder: Path | None = None) -> Spectral
     ValueError
         If gammapy is needed and not installed, or does not know it either.
     """
-    kind = str(data.get("type"))
+    kind = str(mapping(data).get("type"))
     if kind in ("CompoundSpectralModel", "compound"):
+        if missing := {"model1", "model2", "operator"} - set(data):
+            raise ValueError(f"a {kind} without {' and '.join(sorted(missing))}")
         first, second = (spectral_model(data[key], folder) for key in ("model1", "model2"))
         return CompoundSpectralModel(first, second, data["operator"])
     if kind in ("EBLAbsorptionNormSpectralModel", "ebl-norm") and "filename" in data:

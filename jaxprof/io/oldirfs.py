@@ -14,8 +14,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from jaxprof.io.axes import axis_of_bins
 from jaxprof.io.fitsfile import check_heap
-from jaxprof.io.fitsmaps import bins_axis, column_unit, read_map
+from jaxprof.io.fitsmaps import read_map
 from jaxprof.irf import EDispKernelMap, PSFMap
 from jaxprof.irf.kernel import ROUND, psf_from_kernel
 from jaxprof.sky import WcsNDMap
@@ -37,8 +38,8 @@ def read_edisp_matrix(hdulist: fits.HDUList) -> EDispKernelMap:
     matrix, bounds = hdulist[EDISP], hdulist[f"{EDISP}_EBOUNDS"]
     _need(matrix, ("ENERG_LO", "ENERG_HI", "N_GRP", "F_CHAN", "N_CHAN", "MATRIX"))
     _need(bounds, ("E_MIN", "E_MAX"))
-    energy, channels = _axis(bounds, ("E_MIN", "E_MAX"), "energy")
-    true, rows = _axis(matrix, ("ENERG_LO", "ENERG_HI"), "energy_true")
+    energy, channels = axis_of_bins(bounds, ("E_MIN", "E_MAX"), "energy")
+    true, rows = axis_of_bins(matrix, ("ENERG_LO", "ENERG_HI"), "energy_true")
     number = matrix.columns.names.index("F_CHAN") + 1
     # gammapy counts channels from 0 and says so; where nothing is said it means the same.
     lowest = int(matrix.header.get(f"TLMIN{number}", 0))
@@ -68,9 +69,14 @@ def matrix_rows(matrix: Any, n_channels: int, lowest: int) -> NDArray[np.float64
     data = np.zeros((len(matrix.data), n_channels))
     for index, row in enumerate(matrix.data):
         values = np.atleast_1d(row["MATRIX"])
-        groups = zip(np.atleast_1d(row["F_CHAN"]), np.atleast_1d(row["N_CHAN"]), strict=False)
-        start = 0
-        for first, n in [*groups][: int(row["N_GRP"])]:
+        groups = [*zip(*(np.atleast_1d(row[key]) for key in ("F_CHAN", "N_CHAN")), strict=False)]
+        n_groups, start = int(row["N_GRP"]), 0
+        if not 0 <= n_groups <= len(groups):
+            raise ValueError(
+                f"row {index} of HDU {matrix.name} has {n_groups} groups, but {len(groups)} "
+                "of F_CHAN and N_CHAN"
+            )
+        for first, n in groups[:n_groups]:
             low, n = int(first) - lowest, int(n)
             if n < 0 or low < 0 or low + n > data.shape[1] or start + n > len(values):
                 raise ValueError(
@@ -135,14 +141,3 @@ def _need(hdu: Any, columns: tuple[str, ...]) -> None:
     missing = [column for column in columns if column not in names]
     if missing:
         raise ValueError(f"HDU {hdu.name} has no column {' and no '.join(missing)}")
-
-
-def _axis(hdu: Any, columns: tuple[str, str], name: str) -> tuple[Any, NDArray[np.int64]]:
-    """Axis of the bins in two columns, and the rows in their order."""
-    bins = np.stack([np.asarray(hdu.data[column], np.float64) for column in columns])
-    order = np.argsort(bins[0], kind="stable")
-    try:
-        unit = column_unit(hdu, columns[0])
-        return bins_axis(bins[:, order], name=name, unit=unit, interp="log"), order
-    except ValueError as error:
-        raise ValueError(f"{','.join(columns)} of HDU {hdu.name}: {error}") from error

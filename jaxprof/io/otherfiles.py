@@ -96,6 +96,10 @@ def _is_image(hdulist: fits.HDUList) -> bool:
     return any(hdu.is_image and hdu.header.get("NAXIS", 0) >= 2 for hdu in hdulist)
 
 
+def _has_sky(hdulist: fits.HDUList) -> bool:
+    return any(str(hdu.header.get("CTYPE1", "")).strip() for hdu in hdulist)
+
+
 def _is_by_ctools(hdulist: fits.HDUList) -> bool:
     creator = str(hdulist[0].header.get("CREATOR", "")).lower()
     return "gammalib" in creator or "ctools" in creator
@@ -177,13 +181,19 @@ _KINDS: tuple[tuple[Any, str], ...] = (
         "it is a catalogue of sources: positions and spectra for SkyModel, not a dataset",
     ),
     (
+        lambda n, c, k, h: _is_image(h) and not _has_sky(h),
+        "it is an image or cube without sky coordinates (no CTYPE1, CTYPE2): put its array on a "
+        "map, WcsNDMap(WcsGeom.create(...), array)",
+    ),
+    (
         lambda n, c, k, h: _has_cube(h) and "ENERGIES" in n,
         f"it is a cube of exposures or of a diffuse model: give it as exposure or galactic to "
         f"{_FERMI}, or read it with WcsNDMap.read",
     ),
     (
         lambda n, c, k, h: _has_cube(h) and "EBOUNDS" in n and not _is_by_ctools(h),
-        f"it is a counts cube (gtbin): give it as counts to {_FERMI}; of ctools: {_CTOOLS}",
+        "it is a counts cube (gtbin) or a model cube (gtmodel): give it as counts or background "
+        f"to {_FERMI}; cubes of ctools: {_CTOOLS}",
     ),
     (
         lambda n, c, k, h: _has_cube(h) and "EBOUNDS" in n,

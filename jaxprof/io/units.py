@@ -16,8 +16,10 @@ _WORDS = {
     r"secs?|seconds?": "s",
     r"ster(?:adians?)?": "sr",
     r"pixels?": "pix",
+    r"deg(?:ree)?s?": "deg",
 }
-_COUNTED = (u.photon, u.count, u.pix)
+_COUNTED = (u.photon, u.count)
+_PER = (u.pix, u.bin)
 
 
 def unit_of(text: Any, name: str) -> u.UnitBase:
@@ -33,8 +35,8 @@ def unit_of(text: Any, name: str) -> u.UnitBase:
     Returns
     -------
     unit : `~astropy.units.Unit`
-        What is counted (photons, counts) and pixels are left out of units that have more in them:
-        fluxes are cm-2 s-1.
+        What is counted (photons, counts) is left out of units that have more in them, and so are
+        pixels and bins: fluxes are cm-2 s-1.
 
     Raises
     ------
@@ -44,6 +46,14 @@ def unit_of(text: Any, name: str) -> u.UnitBase:
     plain = str(text).strip().replace("{", "").replace("}", "").replace("$", "")
     if plain.lower() in _NONE:
         return u.dimensionless_unscaled
+    if plain.count(")") > plain.count("("):
+        # As in gll_iem_v05.fits.
+        plain = plain.removesuffix(")")
+    if plain.isupper() and len(plain) > 1:
+        # Programs that know capitals only. Those of K, J and G mean what they are.
+        plain = re.sub(r"\b([KMGT]?)EV\b", lambda m: f"{m[1].replace('K', 'k')}eV", plain)
+        for word in ("CM", "KM", "SR", "S", "ERG"):
+            plain = re.sub(rf"(?<![A-Z]){word}(?![A-Za-z])", word.lower(), plain)
     for word, unit in _WORDS.items():
         plain = re.sub(rf"(?<![A-Za-z])(?:{word})(?![A-Za-z])", unit, plain, flags=re.IGNORECASE)
     try:
@@ -52,11 +62,12 @@ def unit_of(text: Any, name: str) -> u.UnitBase:
             found = _parsed(plain)
     except (ValueError, TypeError):
         raise ValueError(f"the unit {text!r} of HDU {name} is not known") from None
-    pairs = zip(found.bases, found.powers, strict=True)
-    kept = [pair for pair in pairs if pair[0] not in _COUNTED]
-    if not kept or len(kept) == len(found.bases):
-        return found
-    return u.CompositeUnit(found.scale, *zip(*kept, strict=True))
+    for left_out in (_PER, _COUNTED):
+        pairs = zip(found.bases, found.powers, strict=True)
+        kept = [pair for pair in pairs if pair[0] not in left_out]
+        if kept and len(kept) < len(found.bases):
+            found = u.CompositeUnit(found.scale, *zip(*kept, strict=True))
+    return found
 
 
 def _parsed(text: str) -> u.UnitBase:

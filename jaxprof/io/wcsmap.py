@@ -10,6 +10,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from jaxprof.io.asciitext import ascii_text
 from jaxprof.io.fitsfile import fits_file
 from jaxprof.io.fitsmaps import image_names, map_to_hdus, read_map
 from jaxprof.io.healpix import is_healpix, read_healpix
@@ -64,5 +65,12 @@ def write_wcs_map(
 ) -> None:
     """Write one map; see `WcsNDMap.write`."""
     known_extension(path, EXTENSIONS)
+    if not isinstance(hdu, str) or hdu.upper() == "PRIMARY" or hdu != ascii_text(hdu):
+        raise ValueError(f"hdu is {hdu!r}; it must be text in ASCII, and not PRIMARY")
+    if "MASK" in hdu.upper() and not map_.is_mask:
+        raise ValueError(
+            f"hdu is {hdu!r}, but the map holds {map_.data.dtype.name}: maps with MASK in their "
+            "name are read as masks; choose another, or write map != 0"
+        )
     with atomic_write(path, overwrite=overwrite) as temporary:
         write_fits([fits.PrimaryHDU(), *map_to_hdus(map_, hdu)], temporary)

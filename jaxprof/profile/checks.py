@@ -26,7 +26,7 @@ GOODNESS = {
     "stat": float,
     "expected": float,
     "std": float,
-    "n_slots": int,
+    "n_counts_bins": int,
     "n_free": int,
     "z": float,
 }
@@ -148,7 +148,7 @@ DIGITS = {
     "stat": ".1f",
     "expected": ".1f",
     "std": ".1f",
-    "n_slots": ".0f",
+    "n_counts_bins": ".0f",
     "z": ".2f",
 }
 """How the columns of nuisance parameters and goodness of fit are printed."""

@@ -112,7 +112,7 @@ class FluxProfile(
         ``value``, ``error`` and ``fixed`` (bool).
     goodness : `~astropy.table.Table`, optional
         Goodness of fit, a row for each energy group: ``stat`` (cash with the saturated term),
-        ``expected`` and ``std`` of it, ``n_slots``, ``n_free`` and
+        ``expected`` and ``std`` of it, ``n_counts_bins``, ``n_free`` and
         ``z = (stat - expected) / std``.
     reference_solid_angle : {"pixels", "region"}
         What the fluxes are those of: the pixels of a region (``solid_angle``) or the region itself

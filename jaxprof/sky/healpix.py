@@ -22,7 +22,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from jaxprof.sky.axes import MapAxis
-from jaxprof.sky.geometry import WcsGeom
+from jaxprof.sky.geometry import SAME_PIXEL, WcsGeom
 from jaxprof.sky.wcsmap import WcsNDMap
 from jaxprof.user_warning import warn_user
 
@@ -138,8 +138,10 @@ class HealpixMap:
             self.axes, self.unit,
         )  # fmt: skip
 
-    def _coord(self) -> SkyCoord:
-        lon, lat = _healpix().healpix_to_lonlat(self.pixels, self.nside, order=self.order)
+    def _coord(self, pixels: NDArray[Any] | None = None) -> SkyCoord:
+        """Centres of pixels, those of the map by default."""
+        pixels = self.pixels if pixels is None else pixels
+        lon, lat = _healpix().healpix_to_lonlat(pixels, self.nside, order=self.order)
         return SkyCoord(lon, lat, frame=self.frame)
 
     def to_wcs(self, position: SkyCoord | None = None, width: Any = None) -> WcsNDMap:
@@ -200,6 +202,35 @@ class HealpixMap:
                 )
                 return
 
+    def onto(self, geom: WcsGeom) -> WcsNDMap:
+        """The map on the pixels of a geometry, which must be its own; NaN where it has none.
+
+        Raises
+        ------
+        ValueError
+            If these are other pixels.
+        """
+        at = geom.get_coord().transform_to(self.frame)
+        known = np.isfinite(at.spherical.lon.deg)
+        at = at[known]
+        lon, lat = at.spherical.lon, at.spherical.lat
+        index = _healpix().lonlat_to_healpix(lon, lat, self.nside, order=self.order)
+        size = np.rad2deg(np.sqrt(np.pi / 3)) / self.nside
+        if np.any(at.separation(self._coord(index)).deg > SAME_PIXEL * size):
+            raise ValueError(
+                f"its pixels are those of HEALPix with nside={self.nside} ({self.frame}), the "
+                f"others are not ({geom!r})"
+            )
+        position, is_there = self._positions(index)
+        data = np.full((*self.values.shape[:-1], *geom.npix_shape), np.nan)
+        data[..., known] = np.where(is_there, self.values[..., position], np.nan)
+        return WcsNDMap(geom.to_cube(self.axes), data, self.unit)
+
+    def _positions(self, index: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Where pixels stand among those of the map, and whether they are there."""
+        position = np.minimum(np.searchsorted(self.pixels, index), len(self.pixels) - 1)
+        return position, self.pixels[position] == index
+
     def interp(self, coord: SkyCoord) -> NDArray[np.float64]:
         """Values at positions, between the centres of the four pixels around each.
 
@@ -221,13 +252,13 @@ class HealpixMap:
         index, weight = _healpix().bilinear_interpolation_weights(
             lon, lat, self.nside, order=self.order
         )
-        place = np.minimum(np.searchsorted(self.pixels, index), len(self.pixels) - 1)
-        weight = np.where((self.pixels[place] == index) & known, weight, 0.0)
+        position, is_there = self._positions(index)
+        weight = np.where(is_there & known, weight, 0.0)
         total = weight.sum(axis=0)
         with np.errstate(invalid="ignore"):
             weight = weight / np.where(total > 0, total, np.nan)
         # A pixel without weight may be NaN.
-        parts = np.where(weight == 0, 0.0, self.values[..., place] * weight)
+        parts = np.where(weight == 0, 0.0, self.values[..., position] * weight)
         found = parts.sum(axis=self.values.ndim - 1)
         return np.reshape(found, (*self.values.shape[:-1], *coord.shape))
 

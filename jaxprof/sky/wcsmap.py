@@ -142,14 +142,15 @@ class WcsNDMap(MapArithmetic):
             Whether an existing file may be replaced. The file appears in one step or not at all.
         hdu : str, optional
             Name of the image, IMAGE or MASK by default. Those with MASK in their name are read as
-            masks.
+            masks, so only masks can have such names.
 
         Raises
         ------
         OSError
             FileExistsError if the file exists and `overwrite` is false.
         ValueError
-            For another extension.
+            For another extension, for a name that is not ASCII, and for data or a unit that FITS
+            has no form for.
         """
         from jaxprof.io.wcsmap import write_wcs_map
 

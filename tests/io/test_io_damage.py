@@ -22,10 +22,13 @@ from profile_factory import assert_same_profile, make_profile
 
 from jaxprof.datasets import MapDataset
 from jaxprof.io import contents
+from jaxprof.io.fermi import read_isotropic
+from jaxprof.io.textfile import read_text
 from jaxprof.irf import EDispKernelMap
 from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.profile import FluxProfile
 from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
+from jaxprof.sky.model_list import Models
 
 BLOCK, CARD = 2880, 80
 MARKS = ("CHECKSUM", "DATASUM", "DATACRC", "NHDU")
@@ -437,9 +440,13 @@ def test_nothing_else_is_opened(tmp_path, monkeypatch, key, several):
     assert all(isinstance(name, int) or str(name) == str(path) for name in opened)
 
 
-@pytest.mark.parametrize("name", ["base.fits", "prof.fits", "prof.ecsv"])
+TEXT_READERS = {"models.yaml": Models.read, "text": read_text, "iso.txt": read_isotropic}
+
+
+@pytest.mark.parametrize("name", ["base.fits", "prof.fits", "prof.ecsv", *TEXT_READERS])
 def test_what_is_no_regular_file(tmp_path, name):
     path = tmp_path / name
+    read = TEXT_READERS.get(name, globals()["read"])
     os.mkfifo(path)
     with pytest.raises(ValueError, match=f"{name}: this is a FIFO, not a regular file"):
         read(path)

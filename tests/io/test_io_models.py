@@ -268,6 +268,41 @@ def test_bad_datasets(folder):
         Datasets.read(folder / "datasets.yaml", folder / "models.yaml")
 
 
+def test_aliases(folder):
+    """gammapy writes them; ten lines of them stand for 1e10 values, and were walked for ever."""
+    lines = ["components:", "- name: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    for k in range(9):
+        lines.append(f"- name: &a{k + 1} [{', '.join([f'*a{k}'] * 10)}]")
+    (folder / "bomb.yaml").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="bomb.yaml: its aliases stand for more than 1000000"):
+        Models.read(folder / "bomb.yaml")
+    (folder / "models.yaml").write_text(
+        YAML.replace("datasets_names: [x]", "datasets_names: &n [x]", 1).replace(
+            "datasets_names: [x]", "datasets_names: *n"
+        )
+    )
+    assert [model.name for model in Models.read(folder / "models.yaml")][:2] == ["halo", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("components: [3]", "component 0, 3: 3 is given where a mapping is expected"),
+        ("components: [{spectral: 3, spatial: {}}]", "3 is given where a mapping"),
+        ("components: [{spectral: {type: compound}, spatial: {}}]", "without model1 and model2"),
+        ("datasets: [3]", "3 is given where a mapping is expected"),
+        ("datasets: [{type: MapDataset, name: d}]", "dataset 'd': it has no filename"),
+        ("components: \xff", "not a text file in UTF-8"),
+    ],
+)
+def test_files_of_other_things(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    read = Datasets.read if text.startswith("datasets") else Models.read
+    with pytest.raises(ValueError, match=f"x.yaml: .*{message}"):
+        read(path)
+
+
 def test_lists():
     factor = PowerLawNormSpectralModel(norm=3)
     flat = WcsNDMap(GEOM.to_cube([ENERGY]), np.ones((3, 4, 4)))

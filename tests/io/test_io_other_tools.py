@@ -203,6 +203,19 @@ def test_what_is_wrong_with_fermi_files(fermi, tmp_path):
     fits.HDUList(hdus).writeto(tmp_path / "five.fits")
     with pytest.raises(ValueError, match=r"five.fits: it has 5 channels, but the counts have 4"):
         MapDataset.from_fermi(ccube, edisp=tmp_path / "five.fits")
+    hdus, *_ = drm()
+    hdus[1].data["N_GRP"][2] = 2
+    fits.HDUList(hdus).writeto(tmp_path / "groups.fits")
+    with pytest.raises(ValueError, match=r"groups.fits: row 2 of HDU DRM has 2 groups, but 1"):
+        MapDataset.from_fermi(ccube, edisp=tmp_path / "groups.fits")
+    with pytest.raises(ValueError, match=r"ccube_00.fits: exposure holds whole numbers"):
+        MapDataset.from_fermi(ccube, exposure=ccube)
+    # A cube of ctools, whose weights would be ignored.
+    with fits.open(ccube) as file:
+        file.append(fits.ImageHDU(np.ones(GEOM.data_shape), name="WEIGHTS"))
+        file.writeto(tmp_path / "weights.fits")
+    with pytest.raises(ValueError, match=r"weights.fits: it is a counts cube of ctools"):
+        MapDataset.from_fermi(tmp_path / "weights.fits")
 
 
 def data_file(cases_dir, name):
@@ -320,7 +333,8 @@ def healpix_file(path, nside, nest, pixels, values, frame="GAL", bounds=None):
     cards |= {"ORDERING": "NESTED" if nest else "RING"}
     cards |= {"INDXSCHM": "IMPLICIT" if pixels is None else "EXPLICIT"}
     hdu.header.update(cards)
-    fits.HDUList([fits.PrimaryHDU(), hdu, bounds]).writeto(path)
+    tables = [] if bounds is None else [bounds]
+    fits.HDUList([fits.PrimaryHDU(), hdu, *tables]).writeto(path)
 
 
 TWO = [1.0, 10.0, 100.0]
@@ -453,6 +467,7 @@ def test_what_is_wrong_with_healpix(kwargs, message):
         ({"COORDSYS": "E"}, "COORDSYS of HDU SKYMAP is 'E'"),
         ({"NSIDE": 64}, "values of 48 pixels, but nside=64 has 49152"),
         ({"NSIDE": "x"}, "NSIDE of HDU SKYMAP is 'x'"),
+        ({"NSIDE": True}, "NSIDE of HDU SKYMAP is True"),
         ({"INDXSCHM": "SPARSE"}, "sparse"),
         ({"EXTNAME": "NONE"}, "has the columns .*WcsNDMap.from_healpix"),
     ],
@@ -467,6 +482,55 @@ def test_damaged_healpix_file(tmp_path, card, message):
             del file[2]
     with pytest.raises(ValueError, match=f"hpx.fits: .*{message}"):
         WcsNDMap.read(path)
+
+
+@needs_healpix
+def test_healpix_background_has_the_pixels_of_the_counts(tmp_path):
+    """Interpolated to other pixels its counts would not be conserved."""
+    nside, near = 4, np.arange(80, 100)
+    counts, bounds = (
+        np.full((2, 20), 4.0),
+        table("EBOUNDS", E_MIN=[1, 10] * u.GeV, E_MAX=[10, 100] * u.GeV),
+    )
+    healpix_file(tmp_path / "counts.fits", nside, False, near, counts, bounds=bounds)
+    path = tmp_path / "background.fits"
+
+    def read(nside, pixels, values, **kwargs):
+        path.unlink(missing_ok=True)
+        healpix_file(path, nside, kwargs.pop("nest", False), pixels, values, **kwargs)
+        return MapDataset.from_fermi(tmp_path / "counts.fits", background=path)
+
+    # In any order of the energies, and with more pixels than the counts have.
+    values = np.arange(2 * 192.0).reshape(2, 192)
+    down = table("EBOUNDS", E_MIN=[10, 1] * u.GeV, E_MAX=[100, 10] * u.GeV)
+    dataset = read(nside, None, values[::-1], bounds=down)
+    mask = dataset.mask_safe.data
+    assert_array_equal(np.sort(dataset.background.data[mask]), np.sort(values[:, near].ravel()))
+    assert dataset.background.data[~mask].sum() == 0
+    assert_array_equal(
+        dataset.background.data[1][mask[1]] - dataset.background.data[0][mask[0]], 192
+    )
+    for changed, message in (
+        ((8, None, np.ones((2, 768))), "nside=8 .galactic., the others are not"),
+        ((nside, near[:15], counts[:, :15]), "no value in 10 bins of the counts"),
+    ):
+        with pytest.raises(ValueError, match=f"background.fits: .*{message}"):
+            read(*changed, bounds=bounds)
+    with pytest.raises(ValueError, match="nside=4 .icrs., the others are not"):
+        read(nside, None, values, frame="CEL", bounds=bounds)
+
+
+@needs_healpix
+@pytest.mark.parametrize("index", [[1.0, 2.5], [1.0, np.nan]])
+def test_healpix_indices_are_whole_numbers(tmp_path, index):
+    path = tmp_path / "hpx.fits"
+    healpix_file(path, 2, False, [1, 2], np.ones((1, 2)), bounds=None)
+    with fits.open(path) as file:
+        columns = [fits.Column("PIX", "D", array=index), file[1].columns[1]]
+        hdu = fits.BinTableHDU.from_columns(columns, header=file[1].header)
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "new.fits")
+    with pytest.raises(ValueError, match="column PIX of HDU SKYMAP must hold whole numbers"):
+        WcsNDMap.read(tmp_path / "new.fits")
 
 
 @needs_healpix

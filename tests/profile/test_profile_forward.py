@@ -156,7 +156,7 @@ def test_slices_of_energy_keep_the_tables_in_step(profile):
     swapped = profile.slice_by_idx({"energy": slice(None, None, -1)})
     assert swapped.nuisance["group"].tolist() == [0, 0, 1, 1]
     assert swapped.nuisance["value"].tolist() == [-0.3, 0.0, 0.1, 1.0]
-    assert swapped.goodness["n_slots"].tolist() == [0, 100]
+    assert swapped.goodness["n_counts_bins"].tolist() == [0, 100]
 
 
 def test_slices_of_spectra_of_their_own():
@@ -305,6 +305,25 @@ def test_many_bins(tmp_path, ending):
         assert len(fits.getheader(tmp_path / "p.fits", "FLUXPOINTS")) < 100
 
 
+def test_older_files_are_read(tmp_path, profile):
+    """Their goodness has the number of counts bins as n_slots."""
+    for name in ("p.fits", "p.ecsv"):
+        path = tmp_path / name
+        profile.write(path)
+        raw = path.read_bytes()
+        assert raw.count(b"n_counts_bins") >= 1 and b"n_slots" not in raw
+        if name.endswith("fits"):
+            with fits.open(path, mode="update") as hdus:
+                hdus["GOODNESS"].columns.change_name("n_counts_bins", "n_slots")
+            # As a message of the reader says.
+            fits.setval(path, "NHDU", value=0)
+        else:
+            lines = [line for line in raw.splitlines() if b"TEXTCRC" not in line]
+            path.write_bytes(b"\n".join(lines).replace(b"n_counts_bins", b"n_slots"))
+        assert b"n_slots" in path.read_bytes()
+        assert_same_profile(profile, FluxProfile.read(path))
+
+
 def test_hdus(tmp_path, profile):
     path = tmp_path / "p.fits"
     profile.write(path)
@@ -313,7 +332,7 @@ def test_hdus(tmp_path, profile):
         assert [hdu.name for hdu in hdus] == names
         assert hdus["NUISANCE"].data["parameter"][1] == "background norm"
         assert hdus["NUISANCE"].data["parameter"].tolist()[2].isascii()
-        assert hdus["GOODNESS"].data["n_slots"].tolist() == [100, 0]
+        assert hdus["GOODNESS"].data["n_counts_bins"].tolist() == [100, 0]
         assert hdus["FLUXPOINTS"].data["response"].shape == (5, 2, 5)
         assert "REFBINS" not in hdus["FLUXPOINTS"].header
     make_joint_profile(nuisance=None, goodness=None, gti=None).write(path, overwrite=True)
@@ -585,7 +604,10 @@ def test_bad_tables_and_models():
         ({"nuisance": vague}, "nuisance: column 'value'"),
         ({"nuisance": short}, "nuisance has no column error; it has"),
         ({"goodness": goodness[:1]}, "goodness has 1 rows; give one an energy group, 2"),
-        ({"goodness": goodness["stat", "z"]}, "goodness has no column expected, std, n_slots"),
+        (
+            {"goodness": goodness["stat", "z"]},
+            "goodness has no column expected, std, n_counts_bins",
+        ),
         ({"reference_models": make_models()[:2]}, "reference_models are 2; give one a bin, 5"),
     ):
         with pytest.raises(ValueError, match=message):
