@@ -88,7 +88,8 @@ class DatasetOperations(KnownAttributes):
             value = getattr(self, part)
             if isinstance(value, WcsNDMap | Table):
                 value = value.copy()
-            parts[part] = list(value) if isinstance(value, list) else copy.copy(value)
+            # Models cannot be changed, responses can.
+            parts[part] = list(value) if isinstance(value, list) else copy.deepcopy(value)
         return self._with(parts, name)
 
     def cutout(self, position: SkyCoord, width: Any, *, name: str | None = None) -> Self:
@@ -151,13 +152,11 @@ class DatasetOperations(KnownAttributes):
             If no bin lies between the energies.
         """
         axis = self.geom.axis("energy")
-        low, high = (
-            axis.edges[end] if energy is None else u.Quantity(energy)
-            for end, energy in ((0, energy_min), (-1, energy_max))
-        )
-        edges = np.log(axis.edges_tev())
+        low = axis.edges[0] if energy_min is None else _energy("energy_min", energy_min)
+        high = axis.edges[-1] if energy_max is None else _energy("energy_max", energy_max)
+        edges = axis.edges_tev()
         start, stop = (
-            int(np.argmin(np.abs(edges - np.log(energy.to_value("TeV"))))) for energy in (low, high)
+            int(np.argmin(np.abs(np.log(edges / energy.to_value("TeV"))))) for energy in (low, high)
         )
         if not start < stop:
             raise ValueError(
@@ -189,13 +188,19 @@ class DatasetOperations(KnownAttributes):
         Parameters
         ----------
         other : MapDataset or MapDatasetOnOff
-            On the same pixels, or on a part of them; what lies beyond them is lost.
+            On the same pixels, or on a part of them; what lies beyond them is lost. Of gammapy too.
 
         Raises
         ------
         ValueError
             If pixels, axes or kinds of data and responses differ, a dataset lacks what the other
             has, or a response has no exposure to be weighted with. Nothing changes then.
+
+        Warns
+        -----
+        UserWarning
+            If the masks of a pixel differ from energy to energy, and the energy dispersion is no
+            matrix, which could take that into account.
 
         Notes
         -----
@@ -207,7 +212,12 @@ class DatasetOperations(KnownAttributes):
         as in its formula, while gammapy 2.1 leaves out that of the first. Two datasets that are
         fitted jointly, as a list, tell more than their sum.
         """
-        for part, value in stacked_parts(self, other).items():  # type: ignore[arg-type]
+        from jaxprof.datasets.gammapy import as_datasets
+
+        added = as_datasets(other)
+        if not isinstance(added, DatasetOperations):
+            raise ValueError(f"other is a {type(other).__name__}; give one dataset to be stacked")
+        for part, value in stacked_parts(self, added).items():  # type: ignore[arg-type]
             setattr(self, part, value)
 
     def npred_signal(self, models: SkyModel | Iterable[SkyModel] | None = None) -> WcsNDMap:
@@ -216,7 +226,7 @@ class DatasetOperations(KnownAttributes):
         Parameters
         ----------
         models : SkyModel or iterable of SkyModel, optional
-            By default the dataset's own.
+            By default the dataset's own, without those that are for other datasets.
 
         Returns
         -------
@@ -225,7 +235,8 @@ class DatasetOperations(KnownAttributes):
         """
         from jaxprof.reduce.joint.expectation import predicted_counts
 
-        found = getattr(self, "models", []) if models is None else models
+        own = getattr(self, "models", [])
+        found = [m for m in own if m.is_in(self._name)] if models is None else models
         if isinstance(found, list) and not found:
             return WcsNDMap(self.geom)
         return predicted_counts(self, found)  # type: ignore[arg-type]
@@ -265,6 +276,16 @@ class DatasetOperations(KnownAttributes):
     def _with(self, parts: dict[str, Any], name: str | None) -> Self:
         known = {part: value for part, value in parts.items() if not _is_absent(value)}
         return type(self)(**known, name=name)  # type: ignore[call-arg]
+
+
+def _energy(name: str, value: Any) -> u.Quantity:
+    try:
+        energy = u.Quantity(value).to("TeV")
+    except (u.UnitsError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} is {value!r}; give an energy, such as 1 * u.TeV") from error
+    if not energy.isscalar or not 0 < energy.value < np.inf:
+        raise ValueError(f"{name} is {value!r}; give one positive energy")
+    return u.Quantity(value)
 
 
 def _is_absent(part: Any) -> bool:

@@ -14,6 +14,7 @@ from jaxprof.datasets.gti import joined_gti
 from jaxprof.irf import EDispKernelMap, RecoPSFMap
 from jaxprof.irf.base import IRFMap
 from jaxprof.sky import WcsGeom, WcsNDMap
+from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:
     from jaxprof.datasets import MapDataset
@@ -80,6 +81,7 @@ def stacked_parts(dataset: MapDataset, other: MapDataset) -> dict[str, Any]:
         )
     geom = dataset.geom
     masks = _safe(dataset).data, placed(_safe(other), geom, fill=False)
+    _warn_of_thresholds(dataset, other, masks)
     parts: dict[str, Any] = {
         "counts": _summed("counts", dataset, other, masks),
         "mask_safe": WcsNDMap(geom, masks[0] | masks[1]),
@@ -102,6 +104,20 @@ def stacked_parts(dataset: MapDataset, other: MapDataset) -> dict[str, Any]:
     total = np.where(masks[0], backgrounds[0].data, 0.0)
     total += np.where(masks[1], placed(backgrounds[1], geom), 0.0)
     return parts | {"background": WcsNDMap(geom, total), "npred_sources": None, "models": models}
+
+
+def _warn_of_thresholds(dataset: MapDataset, other: MapDataset, masks: tuple[Array, Array]) -> None:
+    """Warn of masks that differ from energy to energy where no matrix can hold them."""
+    both = masks[0].any(axis=0) & masks[1].any(axis=0)
+    differ = both & (masks[0] != masks[1]).any(axis=0)
+    if differ.any() and not isinstance(other.edisp, EDispKernelMap):
+        warn_user(
+            f"stack: mask_safe of datasets {dataset.name!r} and {other.name!r} leaves other "
+            f"energies in {np.count_nonzero(differ)} pixels that both have. Without a matrix of "
+            "the energy dispersion the summed exposure is too large at energies that one of them "
+            "lacks; set edisp of both to an EDispKernelMap (dataset.edisp.to_kernel_map"
+            "(dataset.energy_axis), EDispKernelMap.from_diagonal), or fit them jointly as a list"
+        )
 
 
 def _safe(dataset: MapDataset) -> WcsNDMap:
@@ -150,14 +166,14 @@ def _exposure(dataset: MapDataset, other: MapDataset, masks: tuple[Array, Array]
 
 
 def _response(part: str, dataset: MapDataset, other: MapDataset) -> IRFMap | None:
-    """Average of a response, weighted with the exposures of the datasets that it is seen with."""
+    """Average of a response, weighted with the exposures of the datasets that have it."""
     pair: list[IRFMap | None] = [getattr(each, part) for each in (dataset, other)]
     datasets = [dataset, other]
-    # What nothing was seen with tells nothing: a dataset that `MapDataset.create` made.
-    seen = [each.exposure is None or bool(np.any(each.exposure.data)) for each in datasets]
-    if not seen[0] or pair[0] is pair[1]:
+    # What nothing was exposed with tells nothing: a dataset that `MapDataset.create` made.
+    exposed = [each.exposure is None or bool(np.any(each.exposure.data)) for each in datasets]
+    if not exposed[0] or pair[0] is pair[1] is None:
         return pair[1]
-    if not seen[1]:
+    if not exposed[1]:
         return pair[0]
     first, second = pair
     if first is None or second is None:
@@ -170,19 +186,20 @@ def _response(part: str, dataset: MapDataset, other: MapDataset) -> IRFMap | Non
             f"{part} of dataset {other.name!r} is {second!r}, which cannot be averaged with "
             f"{first!r} of {dataset.name!r}; fit the datasets jointly as a list"
         )
-    grid = first.geom if first.geom is not None else second.geom
+    grid = _common_grid(dataset.geom, [each.geom for each in (first, second)])
     shape = (1, 1) if grid is None else grid.npix_shape
     total = np.zeros((*first.data.shape[:2], *shape))
-    weights = np.zeros_like(total)
     exposures = np.zeros((first.data.shape[0], *shape))
     for each, response in zip(datasets, (first, second), strict=True):
-        mask = _seen_mask(each, grid)
-        exposure = _seen_exposure(part, each, response, grid) * mask.any(axis=0)
-        weight = exposure[:, np.newaxis]
-        density = _on_grid(response.data, response, grid)
-        total += weight * (density * mask if isinstance(response, EDispKernelMap) else density)
-        weights += weight
+        mask = _energies_on_grid(each, grid)
+        covered = mask.any(axis=0)
+        exposure = _exposure_on_grid(part, each, response, grid, covered)
+        density = _on_grid(response.data, response, grid, covered)
+        total += exposure[:, np.newaxis] * (
+            density * mask if isinstance(response, EDispKernelMap) else density
+        )
         exposures += exposure
+    weights = np.broadcast_to(exposures[:, np.newaxis], total.shape)
     data = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0)
     axis, energy_axis = first.axes
     if grid is None:
@@ -190,49 +207,76 @@ def _response(part: str, dataset: MapDataset, other: MapDataset) -> IRFMap | Non
     return type(first)(data, axis, energy_axis, grid, exposure=exposures * u.Unit("cm2 s"))
 
 
-def _on_grid(data: Array, response: IRFMap, grid: WcsGeom | None) -> Array:
-    """Data of a response (..., ny, nx) at the positions of a grid."""
+def _common_grid(geom: WcsGeom, grids: list[WcsGeom | None]) -> WcsGeom | None:
+    """Sky grid of an average over the pixels of a map: one of the two that holds them, or a new."""
+    known = [grid for grid in grids if grid is not None]
+    if not known:
+        return None
+    position = geom.get_coord()
+    on_sky = np.isfinite(position.spherical.lat.deg)
+    for grid in known:
+        if grid.pixel_index(position[on_sky])[2].all():
+            return grid
+    finest = min(float(grid.pixel_scales.min().to_value("deg")) for grid in known)
+    return geom.downsample(max(int(finest / geom.pixel_scales.max().to_value("deg")), 1))
+
+
+def _on_grid(data: Array, response: IRFMap, grid: WcsGeom | None, covered: Array) -> Array:
+    """Values of a response (..., ny, nx) at the positions of a grid, zero where not covered."""
     if response.geom is None:
         return data[..., np.newaxis, np.newaxis]
     assert grid is not None
-    y, x, _ = response.geom.pixel_index(grid.get_coord())
-    return data[..., y, x]
+    found = np.zeros((*data.shape[:-2], *grid.npix_shape))
+    y, x = response.sky_index(grid.get_coord()[covered])
+    found[..., covered] = data[..., y, x]
+    return found
 
 
-def _seen_exposure(part: str, dataset: MapDataset, response: IRFMap, grid: WcsGeom | None) -> Array:
+def _exposure_on_grid(
+    part: str, dataset: MapDataset, response: IRFMap, grid: WcsGeom | None, covered: Array
+) -> Array:
     """Exposure [cm2 s] that goes with a response at the positions of a grid, (n_true, ny, nx)."""
     if response.exposure is not None:
-        return _on_grid(response.exposure.to_value("cm2 s"), response, grid)
+        return _on_grid(response.exposure.to_value("cm2 s"), response, grid, covered) * covered
     exposure = dataset.exposure
     if exposure is None or isinstance(response, RecoPSFMap):
         raise ValueError(
             f"{part} of dataset {dataset.name!r} has no exposure to weight it with; give it one "
             "as exposure="
         )
-    energies = response.energy_axis_true.center_tev()
-    nodes = dataset.energy_axis_true.center_tev()
     values = exposure.quantity.to_value("cm2 s")
     if grid is None:
         values = values.mean(axis=(1, 2))[:, np.newaxis, np.newaxis]
     else:
-        y, x, _ = exposure.geom.pixel_index(grid.get_coord())
-        values = values[..., y, x]
-    if len(energies) == len(nodes) and np.allclose(energies, nodes):
-        return values
+        # The nearest pixel: the centre of a grid's pixel may be just beyond a small map.
+        x, y = exposure.geom.pixel_coordinates(grid.get_coord()[covered])
+        ny, nx = exposure.geom.npix_shape
+        nearest = [
+            np.clip(np.nan_to_num(np.round(at)), 0, n - 1).astype(int)
+            for at, n in ((y, ny), (x, nx))
+        ]
+        own = np.zeros((len(values), *grid.npix_shape))
+        own[:, covered] = values[:, nearest[0], nearest[1]]
+        values = own
+    energies = response.energy_axis_true.center_tev()
+    nodes = dataset.energy_axis_true.center_tev()
     at = np.interp(np.log(energies), np.log(nodes), np.arange(len(nodes)))
     low = np.minimum(at.astype(int), max(len(nodes) - 2, 0))
     high = np.minimum(low + 1, len(nodes) - 1)
     part_above = (at - low)[:, np.newaxis, np.newaxis]
-    return np.asarray(values[low] * (1 - part_above) + values[high] * part_above)
+    return np.asarray(values[low] * (1 - part_above) + values[high] * part_above) * covered
 
 
-def _seen_mask(dataset: MapDataset, grid: WcsGeom | None) -> Array:
-    """Which reconstructed energies a response was seen at, (E, ny, nx)."""
-    mask = _safe(dataset).data != 0
+def _energies_on_grid(dataset: MapDataset, grid: WcsGeom | None) -> Array:
+    """Reconstructed energies at which any pixel of a grid's has data in the mask, (E, ny, nx)."""
+    mask = _safe(dataset).data
     if grid is None:
         return np.asarray(mask.any(axis=(1, 2))[:, np.newaxis, np.newaxis])
-    y, x, _ = dataset.geom.pixel_index(grid.get_coord())
-    return mask[:, y, x]
+    y, x, inside = grid.pixel_index(dataset.geom.get_coord())
+    found = np.zeros((len(mask), *grid.npix_shape), bool)
+    energy, row, column = np.nonzero(mask & inside)
+    found[energy, y[row, column], x[row, column]] = True
+    return found
 
 
 def _off_parts(dataset: Any, other: Any, masks: tuple[Array, Array]) -> dict[str, WcsNDMap]:
@@ -242,6 +286,10 @@ def _off_parts(dataset: Any, other: Any, masks: tuple[Array, Array]) -> dict[str
     ``alpha`` times the Off counts, is the sum of the two, and where there are no Off counts such
     that ``alpha`` is the mean over all of them (gammapy's ``MapDatasetOnOff.stack``).
     """
+    for each in (dataset, other):
+        for part in ("counts_off", "acceptance", "acceptance_off"):
+            if getattr(each, part) is None:
+                raise ValueError(f"dataset {each.name!r} has no {part} to stack")
     off = _summed("counts_off", dataset, other, masks)
     on = _summed("acceptance", dataset, other, masks)
     geom = dataset.geom

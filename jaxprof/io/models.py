@@ -172,6 +172,7 @@ def sky_model_parts(data: dict[str, Any], folder: Path | None = None) -> dict[st
         raise ValueError("it has no spatial part, and a source on a map must be somewhere")
     spectrum, spatial = spectral_model(data["spectral"], folder), mapping(data["spatial"])
     parts = {"name": data.get("name"), "datasets_names": data.get("datasets_names")}
+    parts["free"] = data.get("free", False)
     if spatial.get("type") not in ("TemplateSpatialModel", "template"):
         return parts | {
             "spectral_model": spectrum,

@@ -135,7 +135,7 @@ def spectral_model_from_gammapy(model: Any) -> SpectralModel:
         found: SpectralModel = _absorption(model)
     elif kind != "TemplateSpectralModel":
         return spectral_model_from_dict(model.to_dict())
-    elif len(model.energy) < 2 or model.values.unit.is_equivalent(""):
+    elif len(model.energy) < 2:
         return GammapySpectralModel(model)
     else:
         found = spectral_model_from_dict(model.to_dict())

@@ -344,6 +344,11 @@ class TemplateSpectralModel(SpectralModel):
         if is_concrete(self.energy) and np.any(np.diff(np.asarray(self.energy)) <= 0):
             raise ValueError(f"energy must be strictly increasing, got {self.energy}")
 
+    @property
+    def is_norm(self) -> bool:
+        """Whether it is a dimensionless factor, not a spectrum."""
+        return not self.unit
+
     def _unit(self, field: dataclasses.Field[Any]) -> str:
         return self.unit if field.name == "values" else super()._unit(field)
 
@@ -379,6 +384,12 @@ class FixedTableSpectralModel(SpectralModel):
     tag: ClassVar[str] = "fixed-table"
     energy: tuple[float, ...] = static(())
     values: tuple[float, ...] = static(())
+    unit: str = static(DNDE)
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether it is a dimensionless factor, not a spectrum."""
+        return not self.unit
 
     def _dnde(self, energy: Array) -> Array:
         return functions.template(energy, jnp.asarray(self.energy), jnp.asarray(self.values))
@@ -403,6 +414,6 @@ def with_fixed_tables(model: Any) -> Any:
         side = with_fixed_tables(getattr(model, name))
         if isinstance(side, TemplateSpectralModel):
             table = (tuple(np.asarray(own, float).tolist()) for own in (side.energy, side.values))
-            side = FixedTableSpectralModel(*table)
+            side = FixedTableSpectralModel(*table, side.unit)
         sides[name] = side
     return dataclasses.replace(model, **sides)

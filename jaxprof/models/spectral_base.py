@@ -194,16 +194,16 @@ class SpectralModel(Model):
         return cls(**values)
 
     def __add__(self, other: Any) -> CompoundSpectralModel:
-        return CompoundSpectralModel(self, _as_model(other), "add")
+        return CompoundSpectralModel(self, _as_model(other, self), "add")
 
     def __radd__(self, other: Any) -> CompoundSpectralModel:
-        return CompoundSpectralModel(_as_model(other), self, "add")
+        return CompoundSpectralModel(_as_model(other, self), self, "add")
 
     def __sub__(self, other: Any) -> CompoundSpectralModel:
-        return CompoundSpectralModel(self, _as_model(other), "sub")
+        return CompoundSpectralModel(self, _as_model(other, self), "sub")
 
     def __rsub__(self, other: Any) -> CompoundSpectralModel:
-        return CompoundSpectralModel(_as_model(other), self, "sub")
+        return CompoundSpectralModel(_as_model(other, self), self, "sub")
 
     def __mul__(self, other: Any) -> CompoundSpectralModel:
         return CompoundSpectralModel(self, _as_factor(other), "mul")
@@ -216,7 +216,10 @@ class SpectralModel(Model):
     __array_priority__ = 1e6
 
 
-def _as_model(value: Any) -> SpectralModel:
+def _as_model(value: Any, like: SpectralModel) -> SpectralModel:
+    """A term of a sum: a number is a factor in a sum with factors, and else a flux."""
+    if like.is_norm:
+        return _as_factor(value)
     return value if isinstance(value, SpectralModel) else ConstantSpectralModel(const=value)
 
 
@@ -276,7 +279,8 @@ class ConstantSpectralModel(SpectralModel):
 class CompoundSpectralModel(SpectralModel):
     """Sum, difference or product of two spectral models: ``m1 + m2``, ``m1 - m2``, ``m1 * m2``.
 
-    Numbers take part: ``2 * m`` scales, ``m + 1e-13`` adds a constant flux.
+    Numbers take part: ``2 * m`` scales, ``m + 1e-13`` adds a constant flux (to a dimensionless
+    factor of energy, a constant).
 
     Parameters
     ----------
@@ -286,6 +290,11 @@ class CompoundSpectralModel(SpectralModel):
         is again taken in cm-2 s-1 TeV-1.
     operator : {"add", "sub", "mul"}
         What to do with them.
+
+    Raises
+    ------
+    ValueError
+        If one is no spectral model, the operator unknown, or a factor added to a spectrum.
     """
 
     tag: ClassVar[str] = "compound"
@@ -299,6 +308,11 @@ class CompoundSpectralModel(SpectralModel):
                 raise ValueError(f"{name} must be a spectral model, got {getattr(self, name)!r}")
         if self.operator not in ("add", "sub", "mul"):
             raise ValueError(f"operator must be 'add', 'sub' or 'mul', got {self.operator!r}")
+        if self.operator != "mul" and self.model1.is_norm != self.model2.is_norm:
+            raise ValueError(
+                f"model1={self.model1!r} and model2={self.model2!r}: one is a dimensionless "
+                "factor, and factors multiply a spectrum, they are not added to it"
+            )
 
     @property
     def is_norm(self) -> bool:
@@ -388,7 +402,8 @@ def spectral_model_from_dict(data: dict[str, Any]) -> SpectralModel:
     data : dict
         ``{"spectral": {"type": ..., "parameters": [{"name", "value", "unit"}, ...]}}`` or the
         inner dict. ``type`` is a class name or a tag. Missing parameters take their
-        defaults, missing units are those of the class; errors, limits and links are dropped.
+        defaults, missing units are those of the class, but a constant without unit is a
+        dimensionless factor; errors, limits and links are dropped.
 
     Returns
     -------

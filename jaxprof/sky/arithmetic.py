@@ -18,8 +18,8 @@ class MapArithmetic:
 
     Of two maps the pixels must be the same; the axes too, unless one of them has bins of one each
     (an image, or a sum over energies), which then serves all bins of the other. Units are those
-    of `~astropy.units.Quantity`: sums convert, products multiply. Comparisons give masks, and masks
-    know ``&``, ``|``, ``^`` and ``~``.
+    of `~astropy.units.Quantity`: sums convert, products multiply. Comparisons, ``==`` and ``!=``
+    too, give masks, and masks know ``&``, ``|``, ``^`` and ``~``.
 
     Raises
     ------
@@ -48,7 +48,9 @@ class MapArithmetic:
         geom, theirs = self.geom, other
         if isinstance(other, MapArithmetic):
             geom, theirs = _common_geom(self.geom, other.geom), other.quantity
-        elif not np.isscalar(other) and not isinstance(other, np.ndarray | u.Quantity):
+        elif isinstance(other, str | bytes) or not (
+            np.isscalar(other) or isinstance(other, np.ndarray | u.Quantity)
+        ):
             return NotImplemented
         pair = (theirs, self.quantity) if swapped else (self.quantity, theirs)
         try:
@@ -118,6 +120,15 @@ class MapArithmetic:
 
     def __ge__(self, other: Any) -> Self:
         return self._combined(operator.ge, other, False)
+
+    def __eq__(self, other: Any) -> Self:  # type: ignore[override]
+        # The ufuncs raise for units that do not fit, where == of quantities is False.
+        return self._combined(np.equal, other, False)
+
+    def __ne__(self, other: Any) -> Self:  # type: ignore[override]
+        return self._combined(np.not_equal, other, False)
+
+    __hash__ = object.__hash__
 
     def __and__(self, other: Any) -> Self:
         return self._logical(operator.and_, other)

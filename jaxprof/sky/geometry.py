@@ -197,6 +197,21 @@ class WcsGeom:
 
     def upsample(self, factor: int) -> WcsGeom:
         """The same sky with each pixel cut into ``factor`` x ``factor``; no other axes."""
+        wcs = self._scaled_wcs(factor)
+        ny, nx = self.npix_shape
+        fine = WcsGeom(wcs, (ny * factor, nx * factor))
+        # Solid angles change slowly: those of the parts of a pixel are the same.
+        each = self.solid_angle() / factor**2
+        fine._solid_angle = np.repeat(np.repeat(each, factor, axis=0), factor, axis=1)
+        return fine
+
+    def downsample(self, factor: int) -> WcsGeom:
+        """The same sky with ``factor`` x ``factor`` pixels in one, also beyond; no other axes."""
+        ny, nx = (-(-n // factor) for n in self.npix_shape)
+        return WcsGeom(self._scaled_wcs(1 / factor), (ny, nx))
+
+    def _scaled_wcs(self, factor: float) -> WCS:
+        """WCS with as many times more pixels along each side."""
         wcs = self.wcs.deepcopy()
         wcs.wcs.crpix = (np.asarray(wcs.wcs.crpix) - 0.5) * factor + 0.5
         if wcs.wcs.has_cd():
@@ -204,12 +219,7 @@ class WcsGeom:
         else:
             wcs.wcs.cdelt = np.asarray(wcs.wcs.cdelt) / factor
         wcs.wcs.set()
-        ny, nx = self.npix_shape
-        fine = WcsGeom(wcs, (ny * factor, nx * factor))
-        # Solid angles change slowly: those of the parts of a pixel are the same.
-        each = self.solid_angle() / factor**2
-        fine._solid_angle = np.repeat(np.repeat(each, factor, axis=0), factor, axis=1)
-        return fine
+        return wcs
 
     def is_allclose_image(self, other: WcsGeom) -> bool:
         """Whether another geometry has the same pixels on the sky.

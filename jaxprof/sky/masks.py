@@ -41,7 +41,8 @@ def energy_mask(
         except (u.UnitsError, TypeError) as error:
             raise ValueError(f"{name} is {energy!r}; give an energy, such as 1 * u.TeV") from error
         if round_to_edge:
-            limits[k] = edges[np.argmin(np.abs(np.log(edges / limits[k])))]
+            within = np.clip(limits[k], edges[0], edges[-1])
+            limits[k] = edges[np.argmin(np.abs(np.log(edges / within)))]
     low, high = limits
     used = (edges[:-1] >= low * (1 - SAME_EDGE)) & (edges[1:] <= high * (1 + SAME_EDGE))
     shape = [1] * len(geom.data_shape)

@@ -88,13 +88,16 @@ class SkyModel:
     def to_dict(self) -> dict[str, Any]:
         """Plain dict of numbers and strings, in the layout of gammapy's YAML model files.
 
+        A source that is ``free`` says so, which gammapy does not read.
+
         Raises
         ------
         ValueError
             For a template that has no file.
         """
         names = {} if self.datasets_names is None else {"datasets_names": [*self.datasets_names]}
-        found = {"name": self.name, "type": "SkyModel", **names}
+        free = {"free": True} if self.free else {}
+        found = {"name": self.name, "type": "SkyModel", **names, **free}
         return found | self.spectral_model.to_dict() | self.spatial_model.to_dict()
 
     @classmethod
@@ -104,9 +107,9 @@ class SkyModel:
         Parameters
         ----------
         data : dict
-            With "name", "spectral", "spatial" and possibly "datasets_names". Values are those of
-            the dict, errors, limits and links are dropped, and ``free`` is False. The files of
-            templates are opened.
+            With "name", "spectral", "spatial" and possibly "datasets_names" and "free" (False
+            without it, whatever parameters are free in gammapy). Values are those of the dict,
+            errors, limits and links are dropped. The files of templates are opened.
 
         Raises
         ------

@@ -187,8 +187,8 @@ class WcsNDMap(MapArithmetic):
         Parameters
         ----------
         width : `~astropy.units.Quantity`, str or float
-            Standard deviation of the Gaussian, radius of the disk, or half the side of the box; a
-            plain number is in pixels.
+            Standard deviation of the Gaussian, radius of the disk, or side of the box; a plain
+            number is in pixels.
         kernel : {"gauss", "disk", "box"}
             Shape of the kernel. The parts of pixels within a disk or box count.
 
@@ -209,7 +209,7 @@ class WcsNDMap(MapArithmetic):
         if not np.all(pixels >= 0):
             raise ValueError(f"width must not be negative, got {width}")
         if kernel != "gauss":
-            weights = _kernel(kernel, pixels)
+            weights = _kernel(kernel, pixels if kernel == "disk" else pixels / 2)
             weights = weights.reshape((1,) * len(self.geom.axes) + weights.shape)
             return self.copy(data=ndimage.convolve(self.data.astype(np.float64), weights))
         sigma = (0.0,) * len(self.geom.axes) + tuple(float(p) for p in pixels)

@@ -61,7 +61,11 @@ def test_copy_has_maps_of_its_own():
     copied.models = [SkyModel(PowerLawSpectralModel(), SPATIAL, name="s")]
     assert copied.name == "copy" and dataset.counts.data.min() >= 0 and not dataset.models
     assert dataset.copy().name not in ("run-1", "copy")
-    assert copied.psf is not None and copied.mask.sum() == dataset.mask.sum()
+    assert copied.mask.sum() == dataset.mask.sum()
+    assert not any(
+        np.shares_memory(getattr(copied, part).data, getattr(dataset, part).data)
+        for part in ("psf", "edisp", "counts", "background", "exposure", "mask_safe")
+    )
 
 
 def test_copy_of_on_off_data_keeps_its_class():
@@ -103,6 +107,9 @@ def test_slice_by_energy_gives_the_profile_of_the_whole():
     assert dataset.slice_by_energy("2 TeV").energy_axis.nbin == 3
     with pytest.raises(ValueError, match="energy_min=.*no energy bin"):
         dataset.slice_by_energy("2 TeV", "2.1 TeV")
+    for bad in ("3 deg", 3, "-3 TeV", np.inf * u.TeV, [1, 2] * u.TeV):
+        with pytest.raises(ValueError, match="energy_max is .*give "):
+            dataset.slice_by_energy("1 TeV", bad)
 
 
 def test_stack_sums_what_the_masks_leave():
@@ -136,6 +143,75 @@ def test_stack_averages_the_psf_by_exposure():
     first.stack(second)
     np.testing.assert_allclose(first.psf.data, average, rtol=1e-12)
     np.testing.assert_allclose(first.psf.exposure.to_value("cm2 s"), 4e13)
+
+
+def psf_on_grid(sigma, lon, exposure=None):
+    """The PSF of one run, on a grid of 2 x 3 pixels of half a degree around a longitude."""
+    rad = MapAxis.from_nodes(np.linspace(0, 1, 101) * u.deg, name="rad")
+    grid = WcsGeom.create((lon, 0), binsz=0.5, npix=(2, 3), frame="galactic")
+    data = PSFMap.from_gauss(TRUE, sigma, rad).data
+    if exposure is not None:
+        exposure = np.full((6, 3, 2), exposure) * u.Unit("cm2 s")
+    return PSFMap(
+        np.tile(data[..., np.newaxis, np.newaxis], (3, 2)), rad, TRUE, grid, exposure=exposure
+    )
+
+
+@pytest.mark.parametrize("own_exposure", [False, True])
+def test_stack_keeps_the_psf_of_each_part_of_the_field(own_exposure):
+    """Runs on neighbouring fields: neither has a response where only the other one looked."""
+    total = MapDataset.create(GEOM, TRUE)
+    for seed, (lon, time, sigma) in enumerate([(-0.75, 1, "0.1 deg"), (0.75, 3, "0.2 deg")]):
+        run = observation(seed, time=time)
+        run.psf = psf_on_grid(sigma, lon, 1e13 * time if own_exposure else None)
+        position = SkyCoord(lon, 0, unit="deg", frame="galactic")
+        total.stack(run.cutout(position, (1.5, 2.0)))
+    for lon, sigma in ((1.2, 0.2), (0.3, 0.2), (-0.3, 0.1), (-1.2, 0.1)):
+        position = SkyCoord(lon, 0.6, unit="deg", frame="galactic")
+        radius = total.psf.containment_radius(0.393469, "2 TeV", position)
+        assert radius.to_value("deg") == pytest.approx(sigma, rel=1e-3)
+
+
+def test_stack_of_overlapping_fields_averages_where_both_are():
+    wide, narrow = observation(1), observation(2, time=3.0)
+    wide.psf, narrow.psf = psf_on_grid("0.1 deg", 0), psf_on_grid("0.2 deg", 1)
+    both = 0.25 * wide.psf.data[..., 0, 0] + 0.75 * narrow.psf.data[..., 0, 0]
+    only = wide.psf.data[..., 0, 0]
+    wide.stack(narrow.cutout(SkyCoord(1, 0, unit="deg", frame="galactic"), (1.0, 2.0)))
+    for lon, density in ((-1.2, only), (0.2, only), (0.8, both), (1.2, both)):
+        position = SkyCoord(lon, 0.1, unit="deg", frame="galactic")
+        np.testing.assert_allclose(wide.psf.get_profile(position), density, rtol=1e-12)
+
+
+def test_stack_of_one_response_that_datasets_share():
+    """Their masks are in the matrix, and both exposures count in the next average."""
+    first, second, third = observation(1), observation(2), observation(3, time=2.0)
+    shared = EDispKernelMap.from_gauss(RECO, TRUE, sigma=0.1, bias=0.0)
+    exposure = np.full(6, 1e13) * u.Unit("cm2 s")
+    for each in (first, second, third):
+        each.edisp = EDispKernelMap(shared.data, RECO, TRUE, exposure=exposure)
+        each.psf = PSFMap(*psf_parts(third.psf), exposure=exposure * (2 if each is third else 1))
+    second.edisp, second.psf = first.edisp, first.psf
+    second.mask_safe.data[:2] = False
+    half = np.where(np.arange(4) < 2, 0.5, 1.0)
+    first.stack(second)
+    np.testing.assert_allclose(first.edisp.data, shared.data * half, rtol=1e-12)
+    np.testing.assert_allclose(first.psf.exposure.to_value("cm2 s"), 2e13)
+    third.psf = PSFMap(2 * third.psf.data, *psf_parts(third.psf)[1:], exposure=2 * exposure)
+    expected = 0.75 * third.psf.data
+    first.stack(third)
+    np.testing.assert_allclose(first.psf.data, expected, rtol=1e-12)
+
+
+def psf_parts(psf):
+    return psf.data, psf.rad_axis, psf.energy_axis_true
+
+
+def test_stack_warns_of_thresholds_that_no_matrix_holds():
+    first, second = observation(1), observation(2, threshold=2)
+    first.edisp = second.edisp = None
+    with pytest.warns(UserWarning, match="leaves other energies in 600 pixels that both have"):
+        first.stack(second)
 
 
 def test_stack_of_a_cutout_lands_where_it_was_cut():
@@ -185,10 +261,16 @@ def test_what_cannot_be_stacked_changes_nothing(change, message):
     np.testing.assert_array_equal(dataset.counts.data, before)
 
 
-def test_stack_names_the_response_that_is_missing():
+def test_stack_names_what_is_missing():
     dataset, other = observation(1), observation(2)
     other.psf = None
     with pytest.raises(ValueError, match="'run-2' has no psf to stack"):
+        dataset.stack(other)
+    with pytest.raises(ValueError, match="other is a int; give one dataset"):
+        dataset.stack(3)
+    dataset, other = observation(1, off=True), observation(2, off=True)
+    dataset.counts_off = other.counts_off = None
+    with pytest.raises(ValueError, match="'run-1' has no counts_off to stack"):
         dataset.stack(other)
 
 
@@ -202,6 +284,9 @@ def test_npred_is_background_and_models():
     np.testing.assert_array_equal(dataset.npred().data, dataset.background.data + signal)
     np.testing.assert_array_equal(dataset.npred_signal().data, signal)
     np.testing.assert_array_equal(dataset.excess.data, dataset.counts.data - 2.0)
+    elsewhere = SkyModel(PowerLawSpectralModel(), SPATIAL, name="other", datasets_names="run-7")
+    dataset.models = [model, elsewhere]
+    np.testing.assert_array_equal(dataset.npred_signal().data, signal)
 
 
 def test_fake_draws_the_predicted_counts():

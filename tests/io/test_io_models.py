@@ -14,6 +14,7 @@ from jaxprof import (
     MapAxis,
     MapDataset,
     Models,
+    PointSpatialModel,
     PowerLawNormSpectralModel,
     PowerLawSpectralModel,
     ShellSpatialModel,
@@ -136,6 +137,8 @@ def test_round_trip(folder, monkeypatch):
     write_map("image.fits", WcsNDMap(GEOM, np.eye(4) + 1))
     source = SkyModel(PowerLawSpectralModel(), template, name="image")
     found = SkyModel.from_dict(source.to_dict())
+    free = SkyModel(source.spectral_model, PointSpatialModel(), free=True, name="star")
+    assert SkyModel.from_dict(free.to_dict()).free and "free" not in source.to_dict()
     assert_allclose(found.spatial_model.image.data, template.image.data, rtol=1e-14)
     with pytest.raises(ValueError, match=r"make the model with TemplateSpatialModel\(map"):
         SkyModel(PowerLawSpectralModel(), WcsNDMap(GEOM, np.eye(4))).to_dict()

@@ -15,6 +15,7 @@ from jaxprof.models.spectral import (
     PiecewiseNormSpectralModel,
     PowerLawNormSpectralModel,
     PowerLawSpectralModel,
+    TemplateSpectralModel,
     spectral_model_from_dict,
 )
 
@@ -95,6 +96,14 @@ def test_a_factor_is_no_spectrum():
     with pytest.raises(ValueError, match="PowerLawNormSpectralModel is a factor"):
         PowerLawNormSpectralModel().integral(1, 2)
     assert ConstantSpectralModel(const=2, unit="").is_norm
+    assert (1 - PowerLawNormSpectralModel()).is_norm and PowerLawNormSpectralModel().is_norm
+    assert_allclose((1 + PowerLawNormSpectralModel(norm=2))(3.0), 3.0)
+    table = TemplateSpectralModel([1.0, 2.0], [1.0, 0.5], unit="")
+    assert table.is_norm and table(2 * u.TeV).unit == u.dimensionless_unscaled
+    assert not (PowerLawSpectralModel() * table).is_norm
+    for factor in (table, PowerLawNormSpectralModel()):
+        with pytest.raises(ValueError, match="factors multiply a spectrum"):
+            PowerLawSpectralModel() + factor
     assert (PowerLawNormSpectralModel() * PowerLawNormSpectralModel()).is_norm
 
 

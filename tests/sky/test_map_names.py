@@ -55,6 +55,12 @@ def test_masks():
     assert_allclose((a * mask).data, np.where(mask.data, a.data, 0))
     with pytest.raises(ValueError, match="are for masks"):
         a & mask
+    counts = a.copy(data=np.round(a.data))
+    assert_array_equal((counts == 1).data, counts.data == 1)
+    assert_array_equal((counts != counts.copy(data=counts.data + mask.data)).data, mask.data)
+    assert (cube("m2") == cube("m2")).data.all() and len({a, b}) == 2
+    with pytest.raises(ValueError, match="unit 'm2'"):
+        operator.eq(cube("m2"), cube("s"))
 
 
 @pytest.mark.parametrize(
@@ -94,6 +100,8 @@ def test_region_energy_and_separation():
     assert_array_equal(kept.any(axis=(1, 2)), [False, True, True, False])
     rounded = geom.energy_mask(2.5 * u.TeV, 90 * u.TeV, round_to_edge=True).data
     assert_array_equal(rounded[:, 0, 0], [False, True, True, True])
+    for low, high in ((0, np.inf), (-1, 1e9), (1e-9, 101)):
+        assert geom.energy_mask(low * u.TeV, high * u.TeV, round_to_edge=True).data.all()
     with pytest.raises(ValueError, match="energy_min is 3"):
         geom.energy_mask(3)
     with pytest.raises(ValueError, match="needs one energy axis"):
