@@ -82,7 +82,7 @@ def main():
         f"background {BACKGROUND:g}, known": known_background(BACKGROUND),
         f"On-Off, background {BACKGROUND:g}, alpha {ALPHA:g}": on_off(),
     }
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(3, 1, figsize=(7, 9), sharex=True, layout="constrained")
     lines = ["| data | kind | " + " | ".join(f"{s:g}" for s in TABLE) + " |"]
     lines.append("|---" * (len(TABLE) + 2) + "|")
     at = [int(np.argmin(np.abs(np.log(SIGNALS / s)))) for s in TABLE]
@@ -96,10 +96,10 @@ def main():
                 row = " | ".join(f"{found[i]:.3f}" for i in at)
                 lines.append(f"| {name} | {kind} | {row} |")
             ax.axhline(CL, color="k", lw=0.8, ls=":")
-            ax.set(title=name, xlabel="Expected signal counts", ylim=(0.5, 1.01))
-    axes[0].set_ylabel(f"Coverage at a level of {CL:g}")
-    axes[0].legend(loc="lower right", fontsize="small")
-    figure.savefig(output / "coverage.png", dpi=110)
+            ax.set(title=name, ylabel=f"Coverage at a level of {CL:g}", ylim=(0.5, 1.01))
+    axes[-1].set_xlabel("Expected signal counts")
+    axes[0].legend(loc="lower right", ncols=2)
+    figure.savefig(output / "coverage.png", dpi=150)
     text = "\n".join(lines)
     (output / "coverage.md").write_text(
         f"# Coverage at a level of {CL:g}\n\nBy `python benchmarks/interval_coverage.py`, by sums "

@@ -92,7 +92,8 @@ separate = FluxProfileEstimator(**options).run(datasets=dataset)
 estimator = ForwardFoldingProfileEstimator(
     **options, guard_bins=1, selection_optional=["errn-errp", "ul"]
 )
-radial = estimator.run(datasets=dataset)
+response = estimator.response(dataset)  # kept for the next fit of the same regions
+radial = estimator.run(datasets=dataset, response=response)
 print(radial)
 print(radial.to_table(sed_type="flux", formatted=True))
 
@@ -140,8 +141,9 @@ center = SkyModel(
     PointSpatialModel(lon_0=-0.056, lat_0=-0.046, frame="galactic"),  # Sagittarius A*
 )
 expected = expected_dataset(dataset, center)
+estimator = ForwardFoldingProfileEstimator(**options, guard_bins=1)
 ax, residual = radial.plot(
-    curve=estimator.run(datasets=expected),
+    curve=estimator.run(datasets=expected, response=response),
     curve_label="Point source",
     other=separate,
     other_curve=FluxProfileEstimator(**options).run(datasets=expected),
@@ -164,6 +166,9 @@ print(radial.goodness)
 #
 # The boxes are 0.4 deg wide and 3 deg high: the PSF matters less, most of all next to bright
 # sources: one of them near the centre, which takes flux from both its neighbours.
+#
+# How far can the background model be trusted? Here its norm is fitted as well, with a Gaussian
+# constraint of 3 %: if it comes out far from one, so do all fluxes of faint bins.
 
 boxes = make_orthogonal_rectangle_sky_regions(
     start_pos=SkyCoord("9d", "0d", frame="galactic"),
@@ -178,21 +183,13 @@ options = {
     "energy_edges": [10, 500] * u.GeV,
 }
 separate = FluxProfileEstimator(**options).run(datasets=dataset)
-estimator = ForwardFoldingProfileEstimator(**options, guard_bins=1)
-response = estimator.response(dataset)  # kept for the next fit of the same regions
-line = estimator.run(datasets=dataset, response=response)
+estimator = ForwardFoldingProfileEstimator(**options, guard_bins=1, background=0.03)
+line = estimator.run(datasets=dataset)
+norm = line.nuisance[line.nuisance["parameter"] == "background norm"][0]
+print(f"\nBackground norm: {norm['value']:.3f} +- {norm['error']:.3f}")
 ax, residual = line.plot_comparison(other=separate, sed_type="flux")
 ax.set_title(f"Along the Galactic plane ({data_label})")
 save(ax.figure, "forward_5_line.png")
-
-# %%
-# How far can the background model be trusted? Here its norm is fitted as well, with a Gaussian
-# constraint of 3 %: if it comes out far from one, so do all fluxes of faint bins.
-
-estimator = ForwardFoldingProfileEstimator(**options, guard_bins=1, background=0.03)
-line = estimator.run(datasets=dataset, response=response)
-norm = line.nuisance[line.nuisance["parameter"] == "background norm"][0]
-print(f"\nBackground norm: {norm['value']:.3f} +- {norm['error']:.3f}")
 
 # %%
 # An index for each ring

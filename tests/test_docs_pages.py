@@ -149,42 +149,61 @@ def check_links(html):
 
 def check_in_browser(page, folder):
     """On a narrow screen only tables, code and formulas scroll sideways; all figures show."""
-    if CHROMIUM is None:
-        return
     probed = page.with_name(f"probed_{page.name}")
-    probed.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE), encoding="utf-8")
+    text = page.read_text(encoding="utf-8").replace("</body>", PROBE)
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900"]
     command += [f"--user-data-dir={folder / 'user'}", "--virtual-time-budget=5000", "--dump-dom"]
     options = {"capture_output": True, "text": True, "timeout": 120, "check": True}
-    dom = subprocess.run([*command, probed.as_uri()], **options).stdout
+    probed.write_text(text, encoding="utf-8")
+    try:
+        dom = subprocess.run([*command, probed.as_uri()], **options).stdout
+    finally:
+        probed.unlink()
     wide, images, broken = map(int, re.search(r"<title>probe (\S+) (\d+) (\d+)<", dom).groups())
     assert wide <= 0 and broken == 0, page.name
     assert images >= 1 or page.stem not in ("index", "flux_profiles")
 
 
-@pytest.mark.slow
-def test_build(tmp_path):
-    """Sphinx has nothing to say, and the examples of docstrings are right.
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    """Folder of the pages: $JAXPROF_HTML, which `make docs` made, or built here.
 
-    One of the examples runs, whose figure is on the first page; the others have tests of their own.
+    Then one of the examples runs, whose figure is on the first page; the others have tests of
+    their own. Sphinx has nothing to say, and the examples of docstrings are right.
     """
+    if os.environ.get("JAXPROF_HTML"):
+        return Path(os.environ["JAXPROF_HTML"])
     for name in ("sphinx", "numpydoc", "myst_parser", "sphinx_gallery", "pydata_sphinx_theme"):
         pytest.importorskip(name)
+    folder = tmp_path_factory.mktemp("build")
     ignored = shutil.ignore_patterns("_build", "api", "examples", "sg_execution_times.rst")
-    source = shutil.copytree(DOCS, tmp_path / "docs", ignore=ignored)
-    shutil.copytree(DOCS.parent / "examples", tmp_path / "examples")
+    source = shutil.copytree(DOCS, folder / "docs", ignore=ignored)
+    shutil.copytree(DOCS.parent / "examples", folder / "examples")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     for builder, pattern in (("html", "flux_profiles"), ("doctest", "none")):
         options = ["-W", "--keep-going", "-q", "-b", builder]
         options += ["-D", f"sphinx_gallery_conf.filename_pattern={pattern}"]
-        command = [sys.executable, "-m", "sphinx", *options, source, tmp_path / builder]
-        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+        command = [sys.executable, "-m", "sphinx", *options, source, folder / builder]
+        done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr + done.stdout
-    html = tmp_path / "html"
+    return folder / "html"
+
+
+@pytest.mark.slow
+def test_built_pages_lead_to_each_other(html):
     page = (html / "examples" / "flux_profiles.html").read_text(encoding="utf-8")
     assert page.count("sphx_glr_flux_profiles_0") >= 9
     assert len(list(html.rglob("flux_profiles.ipynb"))) == 1
     assert "<math" in (html / "statistics.html").read_text(encoding="utf-8")
     check_links(html)
-    for name in ("index", "statistics", "gammapy", "examples/flux_profiles"):
-        check_in_browser(html / f"{name}.html", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_a_browser_shows_what_the_first_page_leads_to(html, tmp_path):
+    first = html / "index.html"
+    linked = {(html / urlsplit(link).path).resolve() for link in Page(first).links}
+    pages = {path for path in linked if path.suffix == ".html"} - {first}
+    assert len(pages) > 10
+    for page in (first, html / "examples" / "flux_profiles.html", *sorted(pages)):
+        check_in_browser(page, tmp_path)

@@ -41,6 +41,8 @@ def settings(docs: Path) -> dict[str, Any]:
         "examples_dirs": [str(EXAMPLES)],
         "gallery_dirs": ["examples"],
         "filename_pattern": "(" + "|".join(names) + ")$",
+        # For a cluster; it is shown in scaling.md.
+        "ignore_pattern": r"__init__\.py|distributed\.py",
         "within_subsection_order": "FileNameSortKey",
         "reset_argv": "gallery_settings.arguments",
         "reset_modules": ("matplotlib", "gallery_settings.reset"),

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def dataset_file(tmp_path_factory):
-    from tests.cli.cli_factory import tiny_dataset
+    from cli_factory import tiny_dataset
 
     path = tmp_path_factory.mktemp("data") / "gc.fits.gz"
     tiny_dataset().write(path)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_factory import CONFIG, call, replaced
 
 import jaxprof
 from jaxprof.io.kinds import read_file
 from jaxprof.profile import FluxProfile
-from tests.cli.cli_factory import CONFIG, call, replaced
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "command_line.md"
 
@@ -163,7 +163,7 @@ def test_some_bins_fail(folder):
 
 @pytest.mark.slow
 def test_plot_and_convert(folder):
-    from tests.profile_factory import make_profile
+    from profile_factory import make_profile
 
     profile = make_profile()
     profile.write("a.fits")

@@ -1,8 +1,7 @@
 """Bad configurations: each error names file, line and key, and says what would do."""
 
 import pytest
-
-from tests.cli.cli_factory import CONFIG, call, line_of, replaced
+from cli_factory import CONFIG, call, line_of, replaced
 
 BAD = {
     # what is wrong: (part of the configuration, what is there instead, line that has it, key, hint)
@@ -147,7 +146,7 @@ def test_outputs_are_not_written_over(folder):
 
 @pytest.mark.slow
 def test_a_profile_is_no_dataset(folder):
-    from tests.profile_factory import make_profile
+    from profile_factory import make_profile
 
     make_profile().write("gc.fits")
     (folder / "config.yaml").write_text(CONFIG.replace("gc.fits.gz", "gc.fits"))

@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from profile_factory import make_profile
 
 from jaxprof.cli.figures import figures, image
 from jaxprof.cli.provenance import provenance
 from jaxprof.cli.report import report
-from tests.profile_factory import make_profile
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 EVIL = "<script>document.title='evil'</script>"
