@@ -24,6 +24,7 @@ from jaxprof.plotting.points import (
     fluxes,
     get_quantity,
     mark_misfit,
+    name_limits,
 )
 from jaxprof.plotting.robust import keep_limits, mark_hidden, ordinary_bins
 from jaxprof.plotting.style import (
@@ -177,6 +178,7 @@ def plot_comparison(
                 draw_points(ax, x, y, errors, limits, words, style, signed=signed)
             hidden.append((x[0][~ordinary], at[~ordinary], styles[series]["color"]))
             one = (profile, *others)[series]
+            name_limits(ax, one, limits)
             if models:
                 residual = _pulls(y - models[series][:, k], errors, one)
             elif series > 0:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 ARROW_POINTS = 14.0
 """Length of the arrow of an upper limit."""
 
+LIMITS = "Upper limits, "
+"""What the legend entry with the level of limits begins with."""
 AT_THE_EDGE = "Upper limit not positive"
 """Legend entry of limits that are drawn at the edge."""
 
@@ -40,7 +42,7 @@ def update_legend(ax: Axes) -> None:
     handles, labels = ax.get_legend_handles_labels()
     if not handles:
         return
-    last = [label == AT_THE_EDGE for label in labels]
+    last = [2 * (text == AT_THE_EDGE) + text.startswith(LIMITS) for text in labels]
     order = np.argsort(last, kind="stable")
     handles, labels = [handles[k] for k in order], [labels[k] for k in order]
     n = len(labels)

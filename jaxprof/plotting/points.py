@@ -12,13 +12,22 @@ from matplotlib.path import Path
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
-from jaxprof.plotting.legend import ARROW_POINTS, AT_THE_EDGE
+from jaxprof.inference.levels import confidence_level
+from jaxprof.plotting.legend import ARROW_POINTS, AT_THE_EDGE, LIMITS
 from jaxprof.plotting.options import chosen_unit, next_series
 from jaxprof.plotting.style import add_obstacles
 
 SED_TYPES = ("dnde", "flux", "eflux", "e2dnde", "surface_brightness", "norm")
 #: Legend entry of bins that a joint fit does not describe.
 NOT_DESCRIBED = "Not described by the model"
+#: Kinds of intervals, as the legend names them.
+_KINDS = {
+    "one-sided": " one-sided",
+    "bounded": ", norms not negative",
+    "feldman-cousins": ", Feldman-Cousins",
+    "cls": " CLs",
+    "bayesian": ", Bayesian",
+}
 # From the limit at the origin one unit down, a shaft and a head.
 _ARROW = Path(
     [(0, 0), (0, -1), (-0.22, -0.62), (0, -1), (0.22, -0.62), (-0.22, -0.62)],
@@ -158,6 +167,22 @@ def _mark_not_positive(ax: Any, x: NDArray[np.float64], color: Any, zorder: floa
                 label="_nolegend_",
             )  # fmt: skip
         )
+
+
+def name_limits(ax: Any, profile: Any, limits: NDArray[np.float64]) -> None:
+    """A legend entry with the level of the upper limits of a profile, and their kind if named.
+
+    `limits` are those that are drawn, NaN elsewhere.
+    """
+    if not np.isfinite(limits).any():
+        return
+    level = 100 * confidence_level(n_sigma=profile.n_sigma_ul)
+    text = f"{level:.4g} %" if level < 99.99 else f"{profile.n_sigma_ul:g} sigma"
+    kind = _KINDS.get(profile.meta.get("interval", "profile"), "")
+    text = f"{LIMITS}{text}{kind}"
+    if all(line.get_label() != text for line in ax.lines):
+        style = {"marker": r"$\downarrow$", "markersize": 9, "linestyle": "none", "color": "0.3"}
+        ax.plot([], [], **style, label=text, gid="limits-entry", scalex=False, scaley=False)
 
 
 def mark_misfit(ax: Any, axis: Any, profile: Any) -> None:

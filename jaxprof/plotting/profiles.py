@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from jaxprof.plotting.legend import ARROW_POINTS, update_legend
 from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit, keep_unit
-from jaxprof.plotting.points import draw_points, flux_unit, fluxes, mark_misfit
+from jaxprof.plotting.points import draw_points, flux_unit, fluxes, mark_misfit, name_limits
 from jaxprof.plotting.style import (
     add_zero_line,
     at_energy,
@@ -152,6 +152,7 @@ def plot_profile(
         draw_points(
             ax, at, values[k], own_errors, limits[k], labels[k], style, signed=sed_type == "norm"
         )
+    name_limits(ax, profile, limits)
     set_margins(ax, ARROW_POINTS + 6)
     if by_energy:
         ax.set_xscale("log")

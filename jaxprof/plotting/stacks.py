@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.matrices import check_group
-from jaxprof.plotting.points import ARROW_POINTS, draw_points, flux_unit, fluxes
+from jaxprof.plotting.points import ARROW_POINTS, draw_points, flux_unit, fluxes, name_limits
 from jaxprof.plotting.style import (
     add_zero_line,
     axis_label,
@@ -89,6 +89,7 @@ def plot_light_curve(
         errors = np.stack([column([part[1][side] for part in parts]) for side in (0, 1)])
         signed = sed_type == "norm"
         draw_points(ax, x, y, errors, limits, bin_label(longest, k), dict(kwargs), signed=signed)
+        name_limits(ax, stack.profiles[0], limits)
     set_margins(ax, ARROW_POINTS + 6)
     _finish_axis(ax.xaxis, stack)
     choose_yscale(ax)

@@ -48,7 +48,7 @@ def closed_figures():
 
 
 def make_profile(
-    norm, ts=None, *, edges=((0.01, 0.5),), ref=1e-9, name="projected-distance", **more
+    norm, ts=None, *, edges=((0.01, 0.5),), ref=1e-9, name="projected-distance", level=2, **more
 ):
     norm = np.asarray(norm, dtype=float)
     n_bins, n_groups = norm.shape
@@ -69,6 +69,7 @@ def make_profile(
         energy_edges=edges,
         reference_model=None,
         reference=reference,
+        n_sigma_ul=level,
     )
 
 
@@ -165,7 +166,7 @@ def test_everything_is_inside_the_frame(scale, dynamic):
     assert_inside(ax)
     assert ax.get_xlabel() == "Projected distance [deg]"
     assert ax.get_ylabel() == r"Flux [$\mathrm{cm^{-2}\,s^{-1}}$]"
-    assert legend_texts(ax) == ["10 - 500 GeV"]
+    assert legend_texts(ax) == ["10 - 500 GeV", "Upper limits, 95.45 %"]
 
 
 def test_points_errors_and_arrows():
@@ -240,7 +241,11 @@ def test_nothing_vanishes_on_a_log_axis(when):
     assert all(pixels_of(mark) for mark in marks)
     assert not any(pixels_of(mark) for mark in others)
     for ax in axes:
-        assert legend_texts(ax) == ["10 - 500 GeV", "Upper limit not positive"]
+        assert legend_texts(ax) == [
+            "10 - 500 GeV",
+            "Upper limits, 95.45 %",
+            "Upper limit not positive",
+        ]
 
 
 def pixels_of(artist):
@@ -269,21 +274,44 @@ def test_threshold_decides_on_arrows():
     assert len(arrows(plot_profile(profile))) == 1
 
 
+@pytest.mark.parametrize(
+    ("level", "kind", "text"),
+    [
+        (2, None, "Upper limits, 95.45 %"),
+        (1.96, "feldman-cousins", "Upper limits, 95 %, Feldman-Cousins"),
+        (1.645, "cls", "Upper limits, 90 % CLs"),
+        (5, "one-sided", "Upper limits, 5 sigma one-sided"),
+    ],
+)
+def test_the_legend_tells_level_and_kind_of_limits(level, kind, text):
+    profile = make_profile([[1.0], [2.0]], [[9], [1]], level=level)
+    if kind is not None:
+        profile.meta["interval"] = kind
+    ax = plot_profile(profile)
+    assert legend_texts(ax)[1:] == [text]
+    plot_profile(profile, ax=ax)
+    assert legend_texts(ax).count(text) == 1
+    profile = make_profile([[1.0], [2.0]], [[9], [9]])
+    assert len(legend_texts(plot_profile(profile))) == 1
+
+
 def test_groups_have_colours_and_ranges():
     edges = [(0.01, 0.08447163999999996), (0.08447163999999996, 0.5)]
     profile = make_profile([[1.0, 2.0], [2.0, 0.1]], [[9, 9], [9, 1]], edges=edges)
     ax = plot_profile(profile)
-    assert legend_texts(ax) == ["10 - 84.5 GeV, at 29.1 GeV", "84.5 - 500 GeV, at 206 GeV"]
+    ranges = ["10 - 84.5 GeV, at 29.1 GeV", "84.5 - 500 GeV, at 206 GeV"]
+    assert legend_texts(ax) == [*ranges, "Upper limits, 95.45 %"]
     assert legend_texts(plot_profile(profile, sed_type="flux")) == [
         "10 - 84.5 GeV",
         "84.5 - 500 GeV",
+        "Upper limits, 95.45 %",
     ]
     first, second = (c.lines[0].get_color() for c in ax.containers if c.lines[0] is not None)
     assert first != second
     assert next(li for li in ax.lines if li.get_gid() == "upper-limits").get_color() == second
     ax = plot_profile(profile, label="mine")
     assert legend_texts(ax)[0] == "mine, 10 - 84.5 GeV, at 29.1 GeV"
-    assert legend_texts(plot_profile(profile, label=["a", "b"])) == ["a", "b"]
+    assert legend_texts(plot_profile(profile, label=["a", "b"])) == ["a", "b", "Upper limits, 95.45 %"]
     with pytest.raises(ValueError, match="label has 3 entries for 2"):
         plot_profile(profile, label=["a", "b", "c"])
 
@@ -568,7 +596,7 @@ def test_density_lies_below_the_points(density_first):
     assert sum(meshes[0].cmap(0.0)[:3]) < 1 < sum(meshes[0].cmap(1.0)[:3])
     (bar,) = (a for a in ax.figure.axes if a is not ax)
     assert bar.get_ylabel() == "Fit statistic above its minimum" and bar.get_ylim() == (0, 4)
-    assert legend_texts(ax) == ["10 - 500 GeV"]
+    assert legend_texts(ax) == ["10 - 500 GeV", "Upper limits, 95.45 %"]
     assert ax.get_ylabel() == r"Energy flux [$\mathrm{TeV\,cm^{-2}\,s^{-1}}$]"
 
 
