@@ -311,7 +311,7 @@ def test_groups_have_colours_and_ranges():
     assert next(li for li in ax.lines if li.get_gid() == "upper-limits").get_color() == second
     ax = plot_profile(profile, label="mine")
     assert legend_texts(ax)[0] == "mine, 10 - 84.5 GeV, at 29.1 GeV"
-    assert legend_texts(plot_profile(profile, label=["a", "b"])) == ["a", "b", "Upper limits, 95.45 %"]
+    assert legend_texts(plot_profile(profile, label=["a", "b"]))[:2] == ["a", "b"]
     with pytest.raises(ValueError, match="label has 3 entries for 2"):
         plot_profile(profile, label=["a", "b", "c"])
 
@@ -596,7 +596,7 @@ def test_density_lies_below_the_points(density_first):
     assert sum(meshes[0].cmap(0.0)[:3]) < 1 < sum(meshes[0].cmap(1.0)[:3])
     (bar,) = (a for a in ax.figure.axes if a is not ax)
     assert bar.get_ylabel() == "Fit statistic above its minimum" and bar.get_ylim() == (0, 4)
-    assert legend_texts(ax) == ["10 - 500 GeV", "Upper limits, 95.45 %"]
+    assert legend_texts(ax) == ["10 - 500 GeV"]
     assert ax.get_ylabel() == r"Energy flux [$\mathrm{TeV\,cm^{-2}\,s^{-1}}$]"
 
 
