@@ -45,9 +45,11 @@ estimator:
   type: per-region
   # Beyond norm and norm_err: errn-errp, ul, scan, sensitivity, or all.
   selection_optional: [errn-errp, ul]
-  # Standard deviations of errors, and of upper limits (2: 95.45 %, two-sided).
+  # Standard deviations of errors, and of upper limits (2: 95.45 %, two-sided; or cl: 0.95).
   n_sigma: 1
   n_sigma_ul: 2
+  # Kind of the upper limits: profile, one-sided, bounded, feldman-cousins, cls or bayesian.
+  interval: profile
   # Where a mask or the map's edge cuts a bin: coverage, mean-exposure (gammapy 1.x), strict.
   mask_policy: coverage
   # Of forward-folded fits only: bins beyond each end that are fitted as well, and the norm of the

@@ -141,12 +141,17 @@ class Estimator(Section):
     selection_optional: list[Literal["errn-errp", "ul", "scan", "sensitivity", "all"]] = ["ul"]
     n_sigma: StrictFloat = 1.0
     n_sigma_ul: StrictFloat = 2.0
+    cl: StrictFloat | None = None
+    interval: Literal["profile", "one-sided", "bounded", "feldman-cousins", "cls", "bayesian"] = (
+        "profile"
+    )
     n_sigma_sensitivity: StrictFloat = 5.0
     norm: dict[str, Any] | None = None
     sum_over_energy_groups: StrictBool = False
     mask_policy: Literal["coverage", "mean-exposure", "strict"] = "coverage"
     likelihood: Literal["region", "pixel"] | None = None
     reference_solid_angle: Literal["pixels", "region"] = "pixels"
+    precision: Literal["float64", "float32"] = "float64"
     guard_bins: StrictInt | None = None
     background: Any = None
     sources: list[Source] | None = None

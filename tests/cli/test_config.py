@@ -1,7 +1,12 @@
 """Bad configurations: each error names file, line and key, and says what would do."""
 
+from typing import get_args
+
 import pytest
 from cli_factory import CONFIG, call, line_of, replaced
+
+from jaxprof.estimators.precision import PRECISIONS
+from jaxprof.inference.named_intervals import KINDS
 
 BAD = {
     # what is wrong: (part of the configuration, what is there instead, line that has it, key, hint)
@@ -53,6 +58,14 @@ BAD = {
         *("  selection_opt", "  n_sigma: -1.0\n  selection_opt", "n_sigma", "estimator.n_sigma"),
         "positive",
     ),
+    "two levels": (
+        *("  selection_opt", "  cl: 0.9\n  n_sigma_ul: 3.0\n  selection_opt"),
+        *("cl: 0.9", "estimator.cl", "give cl or n_sigma_ul, not both"),
+    ),
+    "unknown kind of limits": (
+        *("  selection_opt", "  interval: feldman\n  selection_opt", "feldman"),
+        *("estimator.interval", "'feldman-cousins'"),
+    ),
     "bad radii": ("1.5 deg", "1e-6 deg", "1e-6", "regions.annuli.radius_max", "not above"),
     "bad name": ("name: tiny\n", "name: a/b\n", "a/b", "outputs.name", "without a folder"),
     "output folder is a file": (
@@ -100,6 +113,15 @@ def test_what_is_no_yaml(folder, text, message):
     (folder / "config.yaml").write_text(text)
     result = call("profile", "config.yaml")
     assert result.exit_code == 1 and message in result.stderr, result.stderr
+
+
+def test_choices_are_those_of_the_estimators():
+    from jaxprof.cli.sections import Estimator
+
+    def choices(name):
+        return get_args(Estimator.model_fields[name].annotation)
+
+    assert choices("interval") == KINDS and choices("precision") == PRECISIONS
 
 
 def test_all_errors_are_said_at_once(folder):
