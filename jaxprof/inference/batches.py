@@ -54,14 +54,17 @@ def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
         Of the same arguments with arrays ``(B, G, ...)``, which gives ``(B, G, ...)``.
     """
 
+    def on_block(bins: Any, shared: Any) -> Any:
+        data, others = computed_once(bins)
+        # Norms lack the axis of the counts bins, whatever a user's setting says of that.
+        with jax.numpy_rank_promotion("allow"):
+            return function(data, others, shared)
+
     def on_one_device(bins: Any, shared: Any) -> Any:
         n, n_counts_bins = bins[0][0].npred_ref.shape
 
         def columns(rows: Any) -> Any:
-            data, others = computed_once(jax.tree.map(lambda a: jnp.moveaxis(a, 0, -1), rows))
-            # Norms lack the axis of the counts bins, whatever a user's setting says of that.
-            with jax.numpy_rank_promotion("allow"):
-                found = function(data, others, shared)
+            found = on_block(jax.tree.map(lambda a: jnp.moveaxis(a, 0, -1), rows), shared)
             return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), found)
 
         size = _block_size(n_counts_bins)
@@ -69,7 +72,9 @@ def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
             return columns(bins)
         n_blocks = -(-n // size)
         blocks = jax.tree.map(
-            lambda a: _padded(jnp, a, (n_blocks * size,)).reshape(n_blocks, size, *a.shape[1:]),
+            lambda a: jnp.pad(a, [(0, n_blocks * size - n), *[(0, 0)] * (a.ndim - 1)]).reshape(
+                n_blocks, size, *a.shape[1:]
+            ),
             bins,
         )
         found = jax.lax.map(columns, blocks)
@@ -89,6 +94,10 @@ def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
             flat, mesh=shards.mesh, in_specs=(by_bin, same), out_specs=by_bin, check_vma=False
         )(bins, shared)
 
+    @jit_by_size(large=None)
+    def on_blocks(blocks: Any, shared: Any) -> Any:
+        return jax.lax.map(lambda bins: on_block(bins, shared), blocks)
+
     def mapped(data: Blocks, others: Any, shared: Any) -> Any:
         bins = (data, others)
         if not _on_host(bins):
@@ -97,19 +106,22 @@ def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
         data, others = _flat(bins)
         n = shape[0] * shape[1]
         rows = _bucket(n)
-        bins = (
-            jax.tree.map(
-                lambda a: _padded(np, a, (rows, _counts_bins_bucket(a.shape[1])))[:, np.newaxis],
-                data,
-            ),
-            jax.tree.map(lambda a: _padded(np, a, (rows,))[:, np.newaxis], others),
+        size = min(rows, _block_size(_counts_bins_bucket(data[0].npred_ref.shape[1])))
+        blocks = (
+            jax.tree.map(lambda a: _in_blocks(a, rows, size, _counts_bins_bucket), data),
+            jax.tree.map(lambda a: _in_blocks(a, rows, size), others),
         )
-        found = compiled(bins, shared)
+        found = on_blocks(blocks, shared)
         # Inside somebody's jit results of constants are traced.
-        if not _on_host(found):
-            return jax.tree.map(lambda a: a[:n].reshape(*shape, *a.shape[2:]), found)
-        cut = jax.tree.map(lambda a: np.asarray(a)[:n].reshape(*shape, *a.shape[2:]), found)
-        return jax.device_put(cut)
+        known = _on_host(found)
+        xp = np if known else jnp
+
+        def of_bins(array: Any) -> Any:
+            own = xp.moveaxis(xp.asarray(array), -1, 1)
+            return own.reshape(-1, *own.shape[2:])[:n].reshape(*shape, *own.shape[2:])
+
+        found = jax.tree.map(of_bins, found)
+        return jax.device_put(found) if known else found
 
     return mapped
 
@@ -186,16 +198,22 @@ def _up(n: int, step: int) -> int:
     return -(-n // step) * step
 
 
-def _padded(xp: Any, array: Any, shape: tuple[int, ...]) -> Any:
-    """An array with zeros behind its own elements; the shape is that of its first axes."""
-    if array.shape[: len(shape)] == shape:
-        return array
-    if xp is np:
-        made = np.zeros((*shape, *array.shape[len(shape) :]), array.dtype)
-        made[tuple(slice(n) for n in array.shape)] = array
-        return made
-    widths = [(0, new - old) for new, old in zip(shape, array.shape, strict=False)]
-    return jnp.pad(array, [*widths, *[(0, 0)] * (array.ndim - len(widths))])
+def _in_blocks(
+    array: Any, rows: int, size: int, bucket: Callable[[int], int] = lambda n: n
+) -> np.ndarray[Any, Any]:
+    """An array (n, ...) as (rows / size, ..., size), with zeros behind its own elements.
+
+    NumPy moves the bins to the last axis several times as fast as the compiler does.
+    """
+    array = np.asarray(array)
+    n, rest = len(array), array.shape[1:]
+    longer = (*(bucket(k) for k in rest[:1]), *rest[1:])
+    made = np.zeros((rows // size, *longer, size), array.dtype)
+    by_bin = np.moveaxis(made, -1, 1)[(..., *(slice(k) for k in rest))]
+    whole = n // size
+    by_bin[:whole] = array[: whole * size].reshape(whole, size, *rest)
+    by_bin[whole : whole + 1, : n - whole * size] = array[np.newaxis, whole * size :]
+    return made
 
 
 def _on_host(tree: Any) -> bool:

@@ -25,8 +25,8 @@ from jaxprof.likelihood.sums import computed_once
 from jaxprof.solvers.many_roots import FEW, finish_apart, increasing_roots
 from jaxprof.solvers.solve import differentiable_root
 
-STEPS = 4
-"""Newton steps of all limits; few need more."""
+STEPS = 2
+"""Halley steps of all limits; few need more."""
 REFINEMENTS = 3
 """Steps by which a fitted norm gets back the digits that a large background takes from it."""
 
@@ -73,14 +73,26 @@ class _Search(NamedTuple):
         to_pole = -self.width * jnp.expm1(-self.unit * y / self.width)
         return jnp.where(self.ends, to_pole, self.unit * y)
 
+    def _at(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Norm, and the derivative of the distance."""
+        far = self.distance(y)
+        stretch = jnp.where(self.ends, 1.0 - far / self.width, 1.0) * self.unit
+        # Not once more for each counts bin.
+        return computed_once(self.norm + self.side * far), stretch
+
     def risen(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Rise of the statistic and its slope."""
-        far = self.distance(y)
-        # Not once more for each counts bin.
-        x = computed_once(self.norm + self.side * far)
-        stretch = jnp.where(self.ends, 1.0 - far / self.width, 1.0) * self.unit
+        x, stretch = self._at(y)
         rise, score = likelihood.difference_and_score(self.data, x, self.norm)
         return rise, 2.0 * self.side * stretch * score
+
+    def risen_with_curvature(self, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Rise of the statistic, its slope, and its second derivative."""
+        x, stretch = self._at(y)
+        rise, score, bend = likelihood.difference_score_curvature(self.data, x, self.norm)
+        shrinks = jnp.where(self.ends, self.unit / self.width, 0.0)
+        slope = 2.0 * self.side * stretch * score
+        return rise, slope, 2.0 * stretch**2 * bend - shrinks * slope
 
 
 def _sided(data: Blocks) -> Blocks:
@@ -125,8 +137,10 @@ def _distances(search: _Search) -> jax.Array:
     return jnp.where(converged, search.distance(y), jnp.nan)
 
 
-def _all_distances(search: _Search, data: Blocks, norm: jax.Array) -> jax.Array:
-    """The same, (3, N), of problems of which most are not hard."""
+def _all_distances(
+    search: _Search, data: Blocks, norm: jax.Array, unused: jax.Array | None
+) -> jax.Array:
+    """The same, (3, N), of problems of which most are not hard, or not used."""
     if len(norm) <= FEW:
         return _distances(search)
     distances, enough = _distances_between_kinks(search)
@@ -134,34 +148,42 @@ def _all_distances(search: _Search, data: Blocks, norm: jax.Array) -> jax.Array:
     def apart(problem: tuple[Blocks, jax.Array]) -> jax.Array:
         return _distances(_search(*problem, search.side, search.rise))
 
-    return finish_apart(~jnp.all(enough, axis=0), apart, (data, norm), distances)
+    hard = ~jnp.all(enough, axis=0)
+    hard = hard if unused is None else hard & ~unused
+    return finish_apart(hard, apart, (data, norm), distances)
 
 
 def _distances_between_kinks(search: _Search) -> tuple[jax.Array, jax.Array]:
-    """The same by Newton steps on the root of the rise, and whether that was enough.
+    """The same by Halley steps on the root of the rise, and whether that was enough.
 
-    The root is almost a straight line. The start is right to the third order of the statistic.
+    The root is almost a straight line. The start is right to the fourth order of the statistic.
     """
-    curvature, change = jax.jvp(
-        lambda x: likelihood.curvature(search.data, x),
-        (search.norm,),
-        (jnp.ones_like(search.norm),),
-    )
-    skewness = search.side * change / jnp.where(curvature > 0, 6.0 * curvature, 1.0)
-    start = jnp.clip(1.0 - skewness * search.unit, 0.3, 3.0)
+    along = (search.norm,), (jnp.ones_like(search.norm),)
+
+    def changing(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.jvp(lambda x: likelihood.curvature(search.data, x), (x,), along[1])
+
+    (curvature, change), (_, kurtosis) = jax.jvp(changing, *along)
+    scale = search.unit / jnp.where(curvature > 0, curvature, 1.0)
+    a, b = search.side * change * scale / 3.0, kurtosis * scale * search.unit / 12.0
+    start = jnp.clip(1.0 - 0.5 * a + 0.625 * a**2 - 0.5 * b, 0.3, 3.0)
     to_pole = jnp.minimum(start * search.unit / search.width, 0.9)
     y = jnp.where(search.ends, -search.width / search.unit * jnp.log1p(-to_pole), start)
     root = jnp.sqrt(search.rise)
     step = jnp.full_like(y, jnp.inf)
     for _ in range(STEPS):
-        rise, slope = search.risen(y)
+        rise, slope, bend = search.risen_with_curvature(y)
         safe = (rise > 0) & (slope > 0)
         risen = jnp.sqrt(jnp.where(safe, rise, 1.0))
-        change = 2.0 * risen * (risen - root) / jnp.where(safe, slope, 1.0)
+        newton = 2.0 * risen * (risen - root) / jnp.where(safe, slope, 1.0)
+        # The second derivative of the root over its first.
+        bent = bend / jnp.where(safe, slope, 1.0) - 0.5 * slope / risen**2
+        change = newton / jnp.maximum(1.0 - 0.5 * newton * bent, 0.5)
         new = jnp.clip(y - jnp.where(safe, change, jnp.nan), y / 4.0, 4.0 * y)
         y, step = computed_once((new, jnp.abs(new - y)))
-    # The next step would be about the square of this one.
-    return search.distance(y), (curvature > 0) & (step <= float(jnp.finfo(y.dtype).eps) ** 0.5 * y)
+    # The next step would be about the cube of this one.
+    small = step <= float(jnp.finfo(y.dtype).eps) ** (1 / 3) * y
+    return search.distance(y), (curvature > 0) & small
 
 
 def _limit_without_counts(data: Blocks, rise: jax.Array) -> jax.Array:
@@ -243,21 +265,25 @@ def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
     rises = jnp.stack([asked.rise, asked.rise, asked.rise_ul])[:, jnp.newaxis]
     fixed, fixed_at = jax.tree.map(jax.lax.stop_gradient, (own.data, at))
     search = _search(fixed, fixed_at, sides, rises)
-    distances = _all_distances(search, fixed, fixed_at)
+    flat: jax.Array | None = None
+    if likelihood.is_cash(data):
+        first = jnp.min(likelihood.kinks(fixed), axis=0)
+        flat = (fit.status == Status.ZERO_COUNTS) & (fixed_at <= first)
+    distances = _all_distances(search, fixed, fixed_at, flat)
+    if flat is not None:
+        distances = jnp.where(flat, search.unit, distances)  # not used, and no NaN in derivatives
     roots = fixed_at + sides * distances
 
     def limit(of: Blocks, best: jax.Array, rise: jax.Array, root: jax.Array) -> jax.Array:
         return differentiable_root(lambda x: likelihood.difference(of, x, best) - rise, root)
 
     sided = _sided(own.data)
-    if likelihood.is_cash(data):
+    if flat is not None:
         # Without counts the norm is that of the counts bin with the most background for its signal.
         # It may be so far below the limit that the distance has too few digits left. The limit
         # itself, counted from zero, may be much closer to that than to the norm: this is a fourth
         # one.
         plain = likelihood.from_zero(safe, own.unit)
-        first = jnp.min(likelihood.kinks(fixed), axis=0)
-        flat = (fit.status == Status.ZERO_COUNTS) & (fixed_at <= first)
         alone = _limits_without_counts(flat, jax.lax.stop_gradient((own.data, plain)), rises)
         roots = jnp.where(flat & (sides > 0), alone[:3], roots)
         counted = limit(plain, norm / own.unit, rises[2], alone[3])

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxprof.likelihood import statistics
 from jaxprof.likelihood.data import Block, OnOffData, ProfileData
-from jaxprof.likelihood.sums import computed_once, extremes, sums
+from jaxprof.likelihood.sums import computed_once, extremes, summed, sums
 
 Blocks = tuple[Block, ...]
 
@@ -182,6 +182,23 @@ def difference_and_score(
     return rise, slope
 
 
+def difference_score_curvature(
+    data: Blocks, norm: jax.Array, norm0: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`difference`, and `score` and `curvature` at ``norm``, in one pass."""
+
+    def terms(bin_: Block, norm: jax.Array, norm0: jax.Array) -> tuple[jax.Array, ...]:
+        return (
+            _difference_terms(bin_, norm, norm0),
+            _score_terms(bin_, norm),
+            _curvature_terms(bin_, norm),
+        )
+
+    parts = [summed(terms, block, norm, norm0) for block in data]
+    rise, slope, bend = (jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
+    return rise, slope, bend
+
+
 def score_and_curvature(data: Blocks, norm: jax.Array) -> tuple[jax.Array, jax.Array]:
     """`score` and `curvature`, in one pass."""
     parts = [sums(_score_terms(block, norm), _curvature_terms(block, norm)) for block in data]
@@ -207,16 +224,17 @@ def summary(data: Blocks, norm: jax.Array, other: Blocks, null: jax.Array) -> tu
     -------
     curvature, stat, stat_null, ts : array
     """
-    zero = jnp.zeros_like(norm)
-    parts = [
-        sums(
-            _curvature_terms(block, norm),
-            _stat_terms(block, norm),
-            _stat_terms(plain, zero),
-            _difference_terms(block, null, norm),
+
+    def terms(pair: tuple[Block, Block], norm: jax.Array, null: jax.Array) -> tuple[jax.Array, ...]:
+        scaled, plain = pair
+        return (
+            _curvature_terms(scaled, norm),
+            _stat_terms(scaled, norm),
+            _stat_terms(plain, jnp.zeros_like(norm)),
+            _difference_terms(scaled, null, norm),
         )
-        for block, plain in zip(data, other, strict=True)
-    ]
+
+    parts = [summed(terms, pair, norm, null) for pair in zip(data, other, strict=True)]
     return tuple(jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
 
 

@@ -5,6 +5,7 @@ It makes a loop of each reduction, and computes in it all that the reduction dep
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +15,38 @@ import jax.numpy as jnp
 def sums(*terms: jax.Array) -> tuple[jax.Array, ...]:
     """Sums over the first axis of several arrays of one shape, read once."""
     return _sums(terms)
+
+
+def summed(terms: Callable[..., tuple[jax.Array, ...]], block: Any, *shared: Any) -> Any:
+    """Sums of terms over the counts bins of a block, for many bins side by side.
+
+    Parameters
+    ----------
+    terms : callable
+        Of one counts bin of the block, and what its counts bins share; a tuple of arrays.
+    block : pytree of array, shape (E, ..., N)
+    *shared : array, shape (..., N)
+
+    Returns
+    -------
+    tuple of array
+    """
+    if jax.default_backend() != "cpu":
+        return tuple(
+            jnp.sum(each, axis=0)
+            for each in jax.vmap(terms, (0, *[None] * len(shared)))(block, *shared)
+        )
+    # One counts bin after the other, of all bins in vector registers: a reduction would take all
+    # counts bins of one bin after the other, which the compiler does not vectorise.
+    like = jax.eval_shape(terms, jax.tree.map(lambda a: a[0], block), *shared)
+    start = tuple(jnp.zeros(each.shape, each.dtype) for each in like)
+    n = len(jax.tree.leaves(block)[0])
+
+    def add(e: Any, total: Any) -> Any:
+        own = terms(jax.tree.map(lambda a: a[e], block), *shared)
+        return tuple(a + b for a, b in zip(total, own, strict=True))
+
+    return jax.lax.fori_loop(0, n, add, start)
 
 
 @jax.custom_jvp
