@@ -11,6 +11,7 @@ from astropy.io import fits
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleAnnulusSkyRegion, CircleSkyRegion
 from scipy.integrate import quad
+from scipy.stats import norm
 
 from jaxprof import (
     FluxProfileEstimator,
@@ -269,10 +270,71 @@ def test_fermi_crab_profile(cases_dir, tmp_path):
 CTOOLS = ("cntcube", "expcube", "psfcube", "edispcube", "bkgcube")
 
 
+def ctools_files(folder, weights):
+    """Counts, exposure of 1e10 cm2 s and a Gaussian energy dispersion of 10 %, as of ctools."""
+    pixels = WcsGeom.create((83, 22), binsz=0.1, npix=8).wcs.to_header()
+    cells = WcsGeom.create((83, 22), binsz=0.4, npix=2).wcs.to_header()
+    nodes = np.geomspace(5e4, 5e7, 25)
+    migra = np.arange(0.01, 2, 0.02)
+    density = norm.pdf(migra, 1, 0.1) / nodes[:, None]
+    hdus = {
+        "counts": [
+            fits.PrimaryHDU(np.ones((4, 8, 8), np.float32), pixels),
+            fits.ImageHDU(weights, pixels, name="WEIGHTS"),
+            table("EBOUNDS", E_MIN=EDGES[:-1] / 1e4 * u.TeV, E_MAX=EDGES[1:] / 1e4 * u.TeV),
+        ],
+        "exposure": [
+            fits.PrimaryHDU(np.full((25, 8, 8), 1e10), pixels),
+            table("ENERGIES", Energy=nodes * u.MeV),
+        ],
+        "edisp": [
+            fits.PrimaryHDU(np.tile(density[..., None, None], (2, 2)), cells),
+            table("ENERGIES", Energy=nodes * u.MeV),
+            table("MIGRAS", Value=migra),
+        ],
+    }
+    for name, content in hdus.items():
+        fits.HDUList(content).writeto(folder / f"{name}.fits")
+    with pytest.warns(UserWarning, match="not all observations count .* outside of 1 to 10 TeV"):
+        found = MapDataset.from_ctools(
+            *(folder / f"{name}.fits" for name in ("counts", "exposure"))
+        )
+    with pytest.warns(UserWarning, match="not all observations count .* outside of 1 to 10 TeV"):
+        both = MapDataset.from_ctools(
+            folder / "counts.fits", folder / "exposure.fits", edisp=folder / "edisp.fits"
+        )
+    energy = both.energy_axis_true.center.to_value("TeV")
+    cumulative = norm.cdf(EDGES / 1e4 / energy[:, None], 1, 0.1)
+    return found, both, np.diff(cumulative, axis=1)
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_weights_of_ctools(tmp_path, within):
+    """Photons are lost as the weights say, also where these change within a pixel of the edisp."""
+    weights = np.ones((4, 8, 8))
+    weights[:2] = np.array([0.4, 0.7])[:, None, None]
+    if within:
+        weights[:2, :, 6:] = np.array([0.2, 0.1])[:, None, None]
+    alone, dataset, spread = ctools_files(tmp_path, weights)
+    edisp = np.repeat(np.repeat(dataset.edisp.data, 4, axis=2), 4, axis=3)
+    found = dataset.exposure.data[:, None] * edisp
+    right = 1e10 * spread[..., None, None] * weights
+    assert_allclose(found.sum(axis=1), right.sum(axis=1), rtol=3e-3, atol=1e6)
+    if not within:
+        assert_allclose(found, right, rtol=3e-3, atol=1e7)
+    # Without dispersion photons have the weight of their own energy.
+    energy = alone.energy_axis_true.center.to_value("TeV")
+    bins = np.clip(np.searchsorted(EDGES / 1e4, energy) - 1, 0, 3)
+    assert_allclose(alone.exposure.data, 1e10 * weights[bins], rtol=1e-12)
+
+
 @pytest.mark.slow
 def test_ctools_crab(cases_dir):
     files = [data_file(cases_dir, f"gammalib_stacked_{name}.fits.gz") for name in CTOOLS]
-    with pytest.warns(UserWarning, match="photons from beyond are missing in the outermost"):
+    with (
+        pytest.warns(UserWarning, match="photons from beyond are missing in the outermost"),
+        pytest.warns(UserWarning, match="outside of 0.3981 to 8.913 TeV are off"),
+    ):
         dataset = MapDataset.from_ctools(*files)
     cubes = [fits.open(path) for path in files]
     counts, exposure, _, edisp, background = (cube[0].data.astype(float) for cube in cubes)
@@ -312,6 +374,20 @@ def test_ctools_crab(cases_dir):
     model = SkyModel(SPECTRUM, PointSpatialModel(lon_0=83.63, lat_0=22.01))
     found = predicted_counts(dataset, model).data.sum(axis=(1, 2))
     assert_allclose(found[4:18], right[4:18], rtol=0.03)
+    # The spectrum that was simulated, where all observations count.
+    truth = PowerLawSpectralModel(
+        index=2.48, amplitude="5.7e-16 cm-2 s-1 MeV-1", reference="0.3 TeV"
+    )
+    crab = SkyCoord(83.6331, 22.0145, unit="deg")
+    regions = [
+        CircleSkyRegion(crab, 0.2 * u.deg),
+        CircleAnnulusSkyRegion(crab, 0.2 * u.deg, 0.4 * u.deg),
+    ]
+    profile = FluxProfileEstimator(
+        regions, spectral_model=truth, energy_edges=dataset.energy_axis.edges[[4, 13]]
+    ).run(dataset)
+    assert profile.norm_err[0, 0] < 0.025
+    assert profile.norm[0, 0] == pytest.approx(1, abs=2.5 * profile.norm_err[0, 0])
 
 
 def healpix_counts(nside, nest, inside, rng, frame="galactic"):
