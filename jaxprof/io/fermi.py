@@ -152,7 +152,8 @@ def _on_pixels(map_: WcsNDMap | HealpixMap, geom: WcsGeom, true: MapAxis, what: 
             f"{what} has the axes {[axis.name for axis in axes]}, but a cube over energies is "
             "expected (gtexpcube2)"
         )
-    if np.asarray(map_.values if isinstance(map_, HealpixMap) else map_.data).dtype.kind != "f":
+    given = map_.values if isinstance(map_, HealpixMap) else map_.data
+    if axes[0].name == "energy" and given.dtype.kind != "f":
         raise ValueError(f"{what} holds whole numbers, which are counts and no {what}")
     if isinstance(map_, HealpixMap):
         values = map_.interp(geom.get_coord())

@@ -364,8 +364,8 @@ def _extras(tables: dict[str, Table]) -> dict[str, Table | None]:
     """The tables besides that of the bins, with their text as it was."""
     found = {name: tables.get(name.upper()) for name in _EXTRAS}
     found |= {name: _unescaped(found[name]) for name in ("nuisance", "goodness")}
-    for table in found.values():
-        for old in set(_OLD_COLUMNS) & set(table.colnames if table is not None else ()):
+    for table in (table for table in found.values() if table is not None):
+        for old in set(_OLD_COLUMNS) & set(table.colnames):
             table.rename_column(old, _OLD_COLUMNS[old])
     return found
 

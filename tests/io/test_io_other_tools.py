@@ -1,5 +1,6 @@
 """Files of Fermi tools, ctools and HEALPix: datasets, and what other files are."""
 
+import contextlib
 import itertools
 import shutil
 
@@ -437,7 +438,7 @@ def test_healpix_counts_are_conserved(tmp_path, nest, center):
     def read(*files):
         if center is CENTER:
             return MapDataset.from_fermi(*files)
-        with pytest.warns(UserWarning, match="on both sides of a cut"):
+        with pytest.warns(UserWarning, match="is cut beyond 41.8 deg"):
             return MapDataset.from_fermi(*files)
 
     dataset = read(path)
@@ -478,14 +479,27 @@ def test_healpix_counts_are_conserved(tmp_path, nest, center):
 
 @needs_healpix
 @pytest.mark.slow
-def test_healpix_folded():
+@pytest.mark.parametrize(
+    ("lon", "lat", "within", "warning"),
+    [
+        (45, 35, 0.003, None),
+        (315, -60, 0.003, None),
+        (0.5, 20, 0.003, None),
+        (45, 41.8, 0.01, None),
+        # As the warnings say.
+        (10, 41.8, 0.08, "is bent at 41.8 deg from the equator"),
+        (20, 50, 0.005, "is bent at 41.8 deg from the equator"),
+    ],
+)
+def test_healpix_folded(lon, lat, within, warning):
     """A point source, its PSF summed over small HEALPix pixels on the sphere."""
     nside, part = 32, 8
-    where = SkyCoord(45, 35, unit="deg", frame="galactic")
+    where = SkyCoord(lon, lat, unit="deg", frame="galactic")
+    radius = 7 if lon == 45 else 9
     fine = np.arange(12 * (nside * part) ** 2)
-    lon, lat = healpix.healpix_to_lonlat(fine, nside * part, order="nested")
-    away = SkyCoord(lon, lat, frame="galactic").separation(where).rad
-    near = away < np.deg2rad(16)
+    at = SkyCoord(*healpix.healpix_to_lonlat(fine, nside * part, order="nested"), frame="galactic")
+    away = at.separation(where).rad
+    near = away < np.deg2rad(radius)
     sigma = np.deg2rad(2)
     density = np.exp(-0.5 * (away[near] / sigma) ** 2) / (2 * np.pi * sigma**2)
     pixels = np.unique(fine[near] // part**2)
@@ -494,14 +508,15 @@ def test_healpix_folded():
     axis = MapAxis.from_energy_bounds(1, 10, 1, unit="TeV")
     true = axis.rename("energy_true")
     kw = {"nside": nside, "pixels": pixels, "nest": True, "frame": "galactic"}
-    counts = WcsNDMap.from_healpix(right[None], axes=[axis], **kw)
-    ones = WcsNDMap.from_healpix(np.ones((1, len(pixels))), axes=[true], unit="cm2 s", **kw)
+    with pytest.warns(UserWarning, match=warning) if warning else contextlib.nullcontext():
+        counts = WcsNDMap.from_healpix(right[None], axes=[axis], **kw)
+    ones = WcsNDMap(counts.geom.to_cube([true]), np.isfinite(counts.data).astype(int), "cm2 s")
     dataset = MapDataset.from_fermi(counts, ones, psf=PSFMap.from_gauss(true, 2.0))
-    model = SkyModel(SPECTRUM, PointSpatialModel(lon_0=45, lat_0=35, frame="galactic"))
+    model = SkyModel(SPECTRUM, PointSpatialModel(lon_0=lon, lat_0=lat, frame="galactic"))
     found = predicted_counts(dataset, model).data / float(SPECTRUM.integral(1, 10))
     mask = dataset.mask_safe.data
-    assert_allclose(found[mask], counts.data[mask], atol=3e-3 * right.max())
-    assert right.sum() == pytest.approx(1, abs=2e-3)
+    assert_allclose(found[mask], counts.data[mask], atol=within * right.max())
+    assert right.sum() == pytest.approx(1, abs=3e-3)
 
 
 @needs_healpix
