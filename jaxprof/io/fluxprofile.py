@@ -47,6 +47,7 @@ from jaxprof.io.ecsvheader import ecsv_table, write_ecsv
 from jaxprof.io.errors import description, naming
 from jaxprof.io.fitsfile import fits_file, read_table
 from jaxprof.io.integrity import text_damage, write_fits
+from jaxprof.io.otherfiles import what_it_is
 from jaxprof.io.paths import atomic_write, existing_file, expand_path, known_extension
 from jaxprof.io.textfile import read_text
 from jaxprof.io.texttable import TEXT, write_text_table
@@ -342,6 +343,10 @@ Parts = tuple[Table, Table | None, dict[str, Table | None]]
 @contextlib.contextmanager
 def _fits_parts(path: str | os.PathLike[str]) -> Iterator[Parts]:
     with fits_file(path) as hdulist:
+        if "FLUXPOINTS" not in hdulist:
+            raise ValueError(
+                f"not a flux profile: there is no HDU FLUXPOINTS; {what_it_is(hdulist)}"
+            )
         yield _hdu_parts(hdulist)
 
 

@@ -15,6 +15,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from jaxprof import (
+    FluxProfile,
     FluxProfileEstimator,
     MapAxis,
     MapDataset,
@@ -26,6 +27,7 @@ from jaxprof import (
     WcsNDMap,
     predicted_counts,
 )
+from jaxprof.io.kinds import read_file
 from jaxprof.sky.healpix import HealpixMap
 
 try:
@@ -674,17 +676,30 @@ def hdu(name, **header):
         ([hdu("OBS_INDEX")], "index of a data store"),
         ([hdu("SC_DATA")], "spacecraft file"),
         ([hdu("EXPOSURE", columns=["COSBINS"]), hdu("CTHETABOUNDS")], "livetime cube"),
-        ([hdu("FLUXPOINTS")], "FluxProfile.read"),
+        ([hdu("FLUXPOINTS", columns=["x_min", "norm"])], "FluxProfile.read"),
+        ([hdu("FLUXPOINTS", columns=["e_ref", "norm"])], "the spectrum of one source"),
+        ([hdu("X", columns=["e_ref", "dnde"])], "the spectrum of one source"),
+        ([hdu("EVT", HDUCLAS1="EVENTS")], "it is an event list"),
+        ([hdu("DATA", columns=["time", "reco_ra", "reco_dec", "energy"])], "it is an event list"),
+        ([hdu("ARF", columns=["ENERG_LO", "SPECRESP"])], "OGIP ARF or RMF"),
+        ([hdu("LC", columns=["TIME", "COUNTS"])], "it is a light curve"),
+        ([hdu("X", columns=["time_min", "time_max", "norm"])], "it is a light curve"),
+        ([hdu("STACK"), hdu("P0_FLUXPOINTS")], "FluxProfileStack.read"),
+        ([hdu("LAWFIT")], "ModelFit.read_table"),
         ([hdu("PSF", columns=["PSF"]), hdu("THETA")], "gtpsf"),
         ([hdu("DRM")], "gtdrm"),
         ([hdu("LAT_POINT_SOURCE_CATALOG")], "catalogue"),
-        ([hdu("SOMETHING")], r"its HDUs are \['PRIMARY', 'SOMETHING'\]"),
+        ([hdu("ANY")], r"its HDUs are \['PRIMARY', 'ANY'\], with the columns \['X'\]"),
     ],
 )
 def test_what_other_fits_files_are(tmp_path, made, message):
     path = tmp_path / "other.fits"
     fits.HDUList([fits.PrimaryHDU(), *made]).writeto(path)
-    for read in (MapDataset.read, WcsNDMap.read, MapDataset.from_fermi, MapDataset.from_ctools):
+    readers = (MapDataset.read, WcsNDMap.read, MapDataset.from_fermi, MapDataset.from_ctools)
+    for read in (
+        *readers,
+        *(() if made[0].name == "FLUXPOINTS" else (FluxProfile.read, read_file)),
+    ):
         with pytest.raises(ValueError, match=f"other.fits: .*{message}"):
             read(path)
 
@@ -699,7 +714,13 @@ def test_what_other_fits_files_are(tmp_path, made, message):
         (b"<source_library>", "XML library of sources"),
         (b"# %ECSV 1.0\n", "ECSV.*FluxProfile.read"),
         (b"# Region file format: DS9\n", "DS9 regions"),
-        (b"nonsense", "does not begin with SIMPLE"),
+        (b"e_ref,dnde\n1,2\n", "a text file: .*numpy.loadtxt"),
+        (b"<!DOCTYPE html><html>404", "web page.*download the file again"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"PK\x03\x04", "zip archive: unpack it"),
+        (b"x" * 257 + b"ustar", "a tar archive: unpack it"),
+        (b"\x1f\x9d", "unpack it with uncompress"),
+        (b"\x00nonsense", "does not begin with SIMPLE"),
     ],
 )
 def test_what_files_are_that_are_not_fits(tmp_path, first, message):
