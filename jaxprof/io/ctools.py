@@ -122,13 +122,13 @@ def _weighted(parts: dict[str, Any], weights: NDArray[Any]) -> None:
     kernel = parts["edisp"].to_kernel_map(reco)
     ny, nx = kernel.geom.npix_shape
     y, x, _ = kernel.geom.pixel_index(geom.get_coord())
-    cell = np.clip(y, 0, ny - 1) * nx + np.clip(x, 0, nx - 1)
+    pixel = np.clip(y, 0, ny - 1) * nx + np.clip(x, 0, nx - 1)
     rows = kernel.data.reshape(true.nbin, reco.nbin, ny * nx)
-    number = np.bincount(cell.ravel(), minlength=ny * nx)
+    number = np.bincount(pixel.ravel(), minlength=ny * nx)
 
     def mean(image: NDArray[Any]) -> NDArray[np.float64]:
         """Means in the pixels of the dispersion, one where there are no pixels of the counts."""
-        sums = np.bincount(cell.ravel(), image.ravel(), ny * nx)
+        sums = np.bincount(pixel.ravel(), image.ravel(), ny * nx)
         return np.where(number > 0, sums / np.maximum(number, 1), 1.0)
 
     mean_weights = np.stack([mean(image) for image in weights])
@@ -136,7 +136,7 @@ def _weighted(parts: dict[str, Any], weights: NDArray[Any]) -> None:
     for index, row in enumerate(rows):
         total = row.sum(axis=0)
         share = np.divide(row, total, out=np.full(row.shape, 1 / reco.nbin), where=total > 0)
-        kept = np.einsum("eyx,eyx->yx", share[:, cell], weights)
+        kept = np.einsum("eyx,eyx->yx", share[:, pixel], weights)
         exposure.data[index] *= kept
         lost = mean(kept)
         data[index] = row * np.divide(mean_weights, lost, out=np.ones(row.shape), where=lost > 0)

@@ -15,10 +15,10 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from jaxprof.datasets.gti import gti_table
-from jaxprof.io.axes import axis_of_bins
+from jaxprof.io.axes import axis_of_bins, energy_axis
 from jaxprof.io.errors import naming
 from jaxprof.io.fitsfile import fits_file, read_table
-from jaxprof.io.fitsmaps import image_names, read_map
+from jaxprof.io.fitsmaps import celestial_geom, image_names, read_map
 from jaxprof.io.healpix import is_healpix, read_healpix
 from jaxprof.io.nodes import at_energies
 from jaxprof.io.oldirfs import matrix_rows
@@ -62,8 +62,8 @@ def fermi_parts(
             f"counts have the axes {cube.geom.axes.names}, one axis 'energy' is expected"
         )
     known = np.isfinite(cube.data)
-    if not known.all():
-        # No pixel of a HEALPix map.
+    if not known.all() and cube.geom.wcs.wcs.ctype[0].endswith("HPX"):
+        # The square around the pixels of a HEALPix map has more; NaN elsewhere is a fault.
         parts["mask_safe"] = WcsNDMap(cube.geom, known)
         cube = WcsNDMap(cube.geom, np.where(known, cube.data, 0.0), cube.unit)
     parts["counts"] = cube
@@ -291,6 +291,10 @@ def read_source_maps(
     with fits_file(path) as hdulist:
         names = [name for name in image_names(hdulist) if hdulist[name].header.get("NAXIS") == 3]
         edges = geom.axes["energy"].edges_tev()
+        if "EBOUNDS" in hdulist:
+            axis, _ = energy_axis(hdulist, "EBOUNDS")
+            if not axis.is_allclose(geom.axes["energy"], rtol=1e-4):
+                raise ValueError(f"its energies are {axis}, those of the counts {geom.axes[0]}")
         for source, spectrum in spectra.items():
             if source.upper() not in (name.upper() for name in names):
                 raise ValueError(
@@ -302,6 +306,8 @@ def read_source_maps(
                     f"source {source!r} has a map of shape {map_.shape}, but the counts have "
                     f"{len(edges) - 1} bins, with {len(edges)} edges, of shape {geom.npix_shape}"
                 )
+            if not celestial_geom(hdulist[source]).is_allclose_image(geom):
+                raise ValueError(f"source {source!r} is on other pixels than the counts")
             flux = np.full(len(edges), 1e6 * spectrum if _is_number(spectrum) else np.nan)
             if isinstance(spectrum, SpectralModel):
                 flux = np.asarray(spectrum(edges), float)

@@ -187,6 +187,20 @@ def test_source_maps(fermi, tmp_path):
     assert np.count_nonzero(dataset.npred_sources.data) == 4
     with pytest.raises(ValueError, match=r"srcmap.fits: there is no source 'X' in it"):
         MapDataset.from_fermipy(folder, source_maps=path, spectra={"X": SPECTRUM})
+    # As many pixels and energies, but others.
+    for change, message in (
+        (lambda file: file["4FGL J1"].header.update(CRVAL1=31.0), "on other pixels than"),
+        (lambda file: file["EBOUNDS"].data["E_MAX"].__imul__(2), "bins must follow one another"),
+        (lambda file: [file["EBOUNDS"].data[key].__imul__(2) for key in ("E_MIN", "E_MAX")],
+         "its energies are .*, those of the counts"),
+    ):  # fmt: skip
+        with fits.open(path) as file:
+            change(file)
+            file.writeto(tmp_path / "other.fits", overwrite=True)
+        with pytest.raises(ValueError, match=f"other.fits: .*{message}"):
+            MapDataset.from_fermipy(
+                folder, source_maps=tmp_path / "other.fits", spectra={"4FGL J1": SPECTRUM}
+            )
     with pytest.raises(ValueError, match="give both source_maps"):
         MapDataset.from_fermipy(folder, source_maps=path)
 
@@ -489,8 +503,8 @@ def test_healpix_counts_are_conserved(tmp_path, nest, center):
         (0.5, 20, 0.003, None),
         (45, 41.8, 0.01, None),
         # As the warnings say.
-        (10, 41.8, 0.08, "is bent at 41.8 deg from the equator"),
-        (20, 50, 0.005, "is bent at 41.8 deg from the equator"),
+        (10, 41.8, 0.08, "has a kink at 41.8 deg from the equator"),
+        (20, 50, 0.005, "has a kink at 41.8 deg from the equator"),
     ],
 )
 def test_healpix_folded(lon, lat, within, warning):
@@ -519,6 +533,18 @@ def test_healpix_folded(lon, lat, within, warning):
     mask = dataset.mask_safe.data
     assert_allclose(found[mask], counts.data[mask], atol=within * right.max())
     assert right.sum() == pytest.approx(1, abs=3e-3)
+
+
+@needs_healpix
+def test_healpix_seam():
+    """Around the equator the plane is cut once, opposite of its middle."""
+    pixels = np.arange(12 * 8**2)
+    lon, lat = healpix.healpix_to_lonlat(pixels, 8)
+    pixels, lon = pixels[abs(lat.deg) < 30], lon[abs(lat.deg) < 30]
+    with pytest.warns(UserWarning, match="is cut at a longitude of 180 deg"):
+        HealpixMap(np.ones(len(pixels)), 8, pixels).to_wcs()
+    part = pixels[np.abs(lon.deg - 180) < 100]
+    assert np.nansum(HealpixMap(np.ones(len(part)), 8, part).to_wcs().data) == len(part)
 
 
 @needs_healpix
