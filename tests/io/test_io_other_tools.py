@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import shutil
+import sys
 
 import astropy.units as u
 import numpy as np
@@ -533,6 +534,13 @@ def test_healpix_folded(lon, lat, within, warning):
     mask = dataset.mask_safe.data
     assert_allclose(found[mask], counts.data[mask], atol=within * right.max())
     assert right.sum() == pytest.approx(1, abs=3e-3)
+
+
+def test_healpix_without_its_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "astropy_healpix", None)
+    healpix_file(tmp_path / "hpx.fits", 1, False, None, np.ones((1, 12)))
+    with pytest.raises(ImportError, match=r"pip install 'jaxprof\[healpix\]'"):
+        WcsNDMap.read(tmp_path / "hpx.fits")
 
 
 @needs_healpix
