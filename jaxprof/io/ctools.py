@@ -54,6 +54,10 @@ def ctools_parts(
         weights = np.ones(cube.data.shape)
         if "WEIGHTS" in hdulist:
             weights = np.asarray(read_map(hdulist, "WEIGHTS").data, np.float64)
+            if weights.shape != cube.data.shape or not np.all((weights >= 0) & (weights <= 1.001)):
+                raise ValueError(
+                    "HDU WEIGHTS must have a number from 0 to 1 for each bin of counts"
+                )
         if "GTI" in hdulist:
             table = read_table(hdulist, "GTI")
             parts["gti"] = gti_table(table)

@@ -210,6 +210,7 @@ def read_gtpsf(path: str | os.PathLike[str], true: MapAxis) -> PSFMap:
             raise ValueError(f"it is no file of gtpsf (PSF, THETA): {what_it_is(hdulist)}")
         table, theta = hdulist["PSF"], hdulist["THETA"]
         energy = _column(table, "Energy", "MeV").to_value("TeV")
+        order = np.argsort(energy, kind="stable")
         angle = _column(theta, "Theta", "deg")
         density = _column(table, "Psf", "sr-1").to_value("sr-1")
         if density.shape != (len(energy), len(angle)):
@@ -218,11 +219,13 @@ def read_gtpsf(path: str | os.PathLike[str], true: MapAxis) -> PSFMap:
                 f"{len(angle)} angles"
             )
         rad = MapAxis.from_nodes(angle, name="rad")
-        profile = at_energies(density, energy, true, "psf")
+        profile = at_energies(density[order], energy[order], true, "psf")
         exposure = None
         if "EXPOSURE" in [name.upper() for name in table.columns.names]:
             values = _column(table, "Exposure", "cm2 s")
-            exposure = u.Quantity(at_energies(values.value, energy, true, "psf"), values.unit)
+            exposure = u.Quantity(
+                at_energies(values.value[order], energy[order], true, "psf"), values.unit
+            )
         return PSFMap(profile, rad, true, exposure=exposure)
 
 

@@ -237,6 +237,29 @@ def test_what_is_wrong_with_fermi_files(fermi, tmp_path):
         MapDataset.from_fermi(tmp_path / "weights.fits")
 
 
+def test_energies_of_a_psf(fermi, tmp_path):
+    """Rows in another order are the same; those of one energy are none."""
+    folder, *_ = fermi
+    ccube = folder / "ccube_00.fits"
+    right = MapDataset.from_fermi(ccube, psf=folder / "psf_00.fits").psf.data
+    with fits.open(folder / "psf_00.fits") as file:
+        rows = file["PSF"].data.copy()
+        file["PSF"].data[:] = rows[::-1]
+        file.writeto(tmp_path / "down.fits")
+        file["PSF"].data["Energy"] = 1e3
+        file.writeto(tmp_path / "one.fits")
+        file["PSF"].data[:] = rows
+        file["PSF"].data["Energy"] *= 10
+        file.writeto(tmp_path / "high.fits")
+    found = MapDataset.from_fermi(ccube, psf=tmp_path / "down.fits").psf.data
+    assert_array_equal(found, right)
+    with pytest.raises(ValueError, match="one.fits: the energies of psf must be positive and dif"):
+        MapDataset.from_fermi(ccube, psf=tmp_path / "one.fits")
+    with pytest.warns(UserWarning, match="psf is known from 0.005 TeV, and taken to be the same"):
+        found = MapDataset.from_fermi(ccube, psf=tmp_path / "high.fits").psf.data
+    assert_array_equal(found[0], rows["Psf"][0])
+
+
 def data_file(cases_dir, name):
     path = cases_dir / "data" / name
     if not path.exists():
@@ -340,6 +363,11 @@ def test_weights_of_ctools(tmp_path, within):
     assert_allclose(found.sum(axis=1), right.sum(axis=1), rtol=3e-3, atol=1e6)
     if not within:
         assert_allclose(found, right, rtol=3e-3, atol=1e7)
+    with fits.open(tmp_path / "counts.fits") as file:
+        file["WEIGHTS"].data[0, 0, 0] = np.nan
+        file.writeto(tmp_path / "nan.fits")
+    with pytest.raises(ValueError, match="nan.fits: HDU WEIGHTS must have a number from 0 to 1"):
+        MapDataset.from_ctools(tmp_path / "nan.fits")
     # Without dispersion photons have the weight of their own energy.
     energy = alone.energy_axis_true.center.to_value("TeV")
     bins = np.clip(np.searchsorted(EDGES / 1e4, energy) - 1, 0, 3)
