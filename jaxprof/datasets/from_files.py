@@ -137,7 +137,8 @@ class FromOtherFiles:
             Counts cube (ctbin). Bins of weight zero are masked.
         exposure : str or path-like, optional
             Exposure cube (ctexpcube), on the bins between its energies and the pixels of the
-            counts, times their weights (what these have less at some energies is in `edisp`).
+            counts. The weights of the counts at the energies that photons are reconstructed at are
+            in it, and in `edisp`, as far as they differ from one of these to the next.
         psf, edisp : str or path-like, optional
             Cubes of ctpsfcube and ctedispcube.
         background : str or path-like, optional
@@ -156,7 +157,9 @@ class FromOtherFiles:
         -----
         UserWarning
             If the energies of the cubes go no further than those of the counts, so that photons
-            are missing in the outermost bins.
+            are missing in the outermost bins; if some observations do not count at all energies:
+            the weights of ctools are parts of the livetime, and right where effective areas are
+            alike.
         """
         from jaxprof.io.ctools import ctools_parts
 

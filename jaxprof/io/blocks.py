@@ -130,7 +130,10 @@ def _part(stream: BinaryIO, start: int, number: int) -> Part | None:
             raise ValueError(f"cut off or damaged: the header of HDU {number} has no END")
     try:
         header = fits.Header.fromstring(raw.decode("ascii"))
-        name = str(header.get("EXTNAME", "") if number else "PRIMARY").strip().upper()
+        name = header.get("EXTNAME", "")
+        if not isinstance(name, str):
+            raise ValueError(f"EXTNAME is {name!r}; it must be text")
+        name = name.strip().upper() if number else "PRIMARY"
         n_bytes = _data_size(header)
     except (ValueError, KeyError, fits.VerifyError) as error:
         raise ValueError(f"the header of HDU {number} is damaged: {error}") from error
@@ -165,6 +168,10 @@ def _check_table(header: fits.Header, axes: list[int]) -> None:
     missing = [f"TFORM{i}" for i in range(1, n_fields + 1) if f"TFORM{i}" not in header]
     if missing:
         raise ValueError(f"TFIELDS is {n_fields}, but {missing[0]} is missing")
+    for key in (f"{stem}{i}" for stem in ("TFORM", "TTYPE") for i in range(1, n_fields + 1)):
+        if not isinstance(header.get(key, ""), str):
+            raise ValueError(f"{key} is {header[key]!r}; it must be text")
+    _integer(header, "PCOUNT", 0)
 
 
 def _compressed_image_size(part: Part) -> int:

@@ -1,8 +1,8 @@
 """Cubes of ctools (gammalib) for a stacked analysis: counts, exposure, PSF, dispersion, background.
 
 All give their values at energies (ENERGIES), PSF and dispersion on pixels of their own. The weights
-of a counts cube are the part of the time in which a bin was inside the region and the energy range
-of an observation. The background cube has them in it; exposures have not.
+of a counts cube are the part of the livetime in which a bin was inside the region and the energy
+range of an observation. The background cube has them in it; exposures have not.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ REACH = 0.2
 """Part of an energy by which it may be reconstructed higher or lower, roughly."""
 RATE = u.Unit("MeV-1 s-1 sr-1")
 """Unit of background cubes, which do not say it."""
+ALL = 0.999
+"""Part of the weights up to which some may be missing unsaid."""
 NORMAL = 0.05
 """By how much densities may fail to integrate to one."""
 
@@ -52,6 +54,10 @@ def ctools_parts(
         weights = np.ones(cube.data.shape)
         if "WEIGHTS" in hdulist:
             weights = np.asarray(read_map(hdulist, "WEIGHTS").data, np.float64)
+            if weights.shape != cube.data.shape or not np.all((weights >= 0) & (weights <= 1.001)):
+                raise ValueError(
+                    "HDU WEIGHTS must have a number from 0 to 1 for each bin of counts"
+                )
         if "GTI" in hdulist:
             table = read_table(hdulist, "GTI")
             parts["gti"] = gti_table(table)
@@ -68,6 +74,7 @@ def ctools_parts(
             parts["edisp"] = _edisp(edisp, true)
             _warn_of_ends(true, geom.axes["energy"])
         _weighted(parts, weights)
+        _warn_of_weights(weights, geom.axes["energy"])
     if psf is not None:
         parts["psf"] = _psf(psf)
     if background is not None:
@@ -105,31 +112,57 @@ def _warn_of_ends(true: MapAxis, reco: MapAxis) -> None:
 def _weighted(parts: dict[str, Any], weights: NDArray[Any]) -> None:
     """Apply the weights (E, ny, nx) of the bins to exposure and energy dispersion.
 
-    The exposure gets the largest weight of each pixel. What is less at other energies belongs to
-    reconstructed energies, and so to the dispersion: on the pixels of its cube, each with the mean
-    of the pixels of the counts in it, or, without any, to the true energies of the bin.
+    Photons of a true energy lose the mean of the weights of the reconstructed energies that they
+    get, pixel by pixel: that belongs to the exposure. How it differs between reconstructed energies
+    belongs to the dispersion, on the larger pixels of its cube, where the mean of the pixels of the
+    counts is taken. Photons are lost as the weights say, whatever these pixels are.
     """
     exposure, geom = parts["exposure"], parts["counts"].geom
     reco, true = geom.axes["energy"], exposure.geom.axes[0]
-    largest = weights.max(axis=0)
-    exposure.data *= largest
-    used = largest > 0
-    part = np.where(used, weights / np.where(used, largest, 1.0), np.nan)
-    if np.nanmin(part, initial=1.0) > 1 - 1e-6:
-        return
     if "edisp" not in parts:
         bins = np.searchsorted(reco.edges_tev(), true.center_tev()) - 1
-        exposure.data *= np.nan_to_num(part)[np.clip(bins, 0, reco.nbin - 1)]
+        exposure.data *= weights[np.clip(bins, 0, reco.nbin - 1)]
         return
     kernel = parts["edisp"].to_kernel_map(reco)
     ny, nx = kernel.geom.npix_shape
-    y, x, inside = kernel.geom.pixel_index(geom.get_coord())
-    kept = inside & used
-    cell = (y * nx + x)[kept]
-    number = np.bincount(cell, minlength=ny * nx)
-    sums = np.stack([np.bincount(cell, image[kept], ny * nx) for image in part])
-    mean = np.where(number > 0, sums / np.maximum(number, 1), 1.0).reshape(-1, ny, nx)
-    parts["edisp"] = EDispKernelMap(kernel.data * mean, reco, true, kernel.geom)
+    y, x, _ = kernel.geom.pixel_index(geom.get_coord())
+    pixel = np.clip(y, 0, ny - 1) * nx + np.clip(x, 0, nx - 1)
+    rows = kernel.data.reshape(true.nbin, reco.nbin, ny * nx)
+    number = np.bincount(pixel.ravel(), minlength=ny * nx)
+
+    def mean(image: NDArray[Any]) -> NDArray[np.float64]:
+        """Means in the pixels of the dispersion, one where there are no pixels of the counts."""
+        sums = np.bincount(pixel.ravel(), image.ravel(), ny * nx)
+        return np.where(number > 0, sums / np.maximum(number, 1), 1.0)
+
+    mean_weights = np.stack([mean(image) for image in weights])
+    data = np.zeros(rows.shape)
+    for index, row in enumerate(rows):
+        total = row.sum(axis=0)
+        share = np.divide(row, total, out=np.full(row.shape, 1 / reco.nbin), where=total > 0)
+        kept = np.einsum("eyx,eyx->yx", share[:, pixel], weights)
+        exposure.data[index] *= kept
+        lost = mean(kept)
+        data[index] = row * np.divide(mean_weights, lost, out=np.ones(row.shape), where=lost > 0)
+    parts["edisp"] = EDispKernelMap(data.reshape(kernel.data.shape), reco, true, kernel.geom)
+
+
+def _warn_of_weights(weights: NDArray[Any], reco: MapAxis) -> None:
+    """Warn if not all observations of a pixel count at all energies."""
+    largest = weights.max(axis=0)
+    used = largest > 0
+    whole = np.array([np.mean(image[used]) for image in weights]) >= ALL * np.mean(largest[used])
+    if whole.all() or not whole.any():
+        return
+    edges = reco.edges_tev()
+    first, last = np.flatnonzero(whole)[[0, -1]]
+    warn_user(
+        "not all observations count at all energies, and ctools weighs them by their livetimes, "
+        "not by their effective areas (GammaLib technical note 2): norms outside of "
+        f"{edges[first]:.4g} to {edges[last + 1]:.4g} TeV are off by as much as these differ, "
+        "often by 10 to 20 %; besides, the background cube leaves out an observation in a bin in "
+        "which its energies begin or end"
+    )
 
 
 def _cube(

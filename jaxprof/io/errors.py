@@ -36,7 +36,7 @@ def naming(what: str, *, always: bool = False) -> Iterator[None]:
     """Turn every error in a block into a ValueError that says where it came up.
 
     Damaged contents make the libraries that parse them raise nearly anything, so nothing is
-    singled out but a file that may not be opened.
+    singled out but a file that may not be opened, and a package that is not installed.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def naming(what: str, *, always: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except PermissionError:
+    except (PermissionError, ImportError):
         raise
     except Exception as error:
         text = description(error)

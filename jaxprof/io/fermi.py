@@ -15,10 +15,10 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from jaxprof.datasets.gti import gti_table
-from jaxprof.io.axes import axis_of_bins
+from jaxprof.io.axes import axis_of_bins, energy_axis
 from jaxprof.io.errors import naming
 from jaxprof.io.fitsfile import fits_file, read_table
-from jaxprof.io.fitsmaps import image_names, read_map
+from jaxprof.io.fitsmaps import celestial_geom, image_names, read_map
 from jaxprof.io.healpix import is_healpix, read_healpix
 from jaxprof.io.nodes import at_energies
 from jaxprof.io.oldirfs import matrix_rows
@@ -62,8 +62,8 @@ def fermi_parts(
             f"counts have the axes {cube.geom.axes.names}, one axis 'energy' is expected"
         )
     known = np.isfinite(cube.data)
-    if not known.all():
-        # No pixel of a HEALPix map.
+    if not known.all() and cube.geom.wcs.wcs.ctype[0].endswith("HPX"):
+        # The square around the pixels of a HEALPix map has more; NaN elsewhere is a fault.
         parts["mask_safe"] = WcsNDMap(cube.geom, known)
         cube = WcsNDMap(cube.geom, np.where(known, cube.data, 0.0), cube.unit)
     parts["counts"] = cube
@@ -152,7 +152,8 @@ def _on_pixels(map_: WcsNDMap | HealpixMap, geom: WcsGeom, true: MapAxis, what: 
             f"{what} has the axes {[axis.name for axis in axes]}, but a cube over energies is "
             "expected (gtexpcube2)"
         )
-    if np.asarray(map_.values if isinstance(map_, HealpixMap) else map_.data).dtype.kind != "f":
+    given = map_.values if isinstance(map_, HealpixMap) else map_.data
+    if axes[0].name == "energy" and given.dtype.kind != "f":
         raise ValueError(f"{what} holds whole numbers, which are counts and no {what}")
     if isinstance(map_, HealpixMap):
         values = map_.interp(geom.get_coord())
@@ -209,6 +210,7 @@ def read_gtpsf(path: str | os.PathLike[str], true: MapAxis) -> PSFMap:
             raise ValueError(f"it is no file of gtpsf (PSF, THETA): {what_it_is(hdulist)}")
         table, theta = hdulist["PSF"], hdulist["THETA"]
         energy = _column(table, "Energy", "MeV").to_value("TeV")
+        order = np.argsort(energy, kind="stable")
         angle = _column(theta, "Theta", "deg")
         density = _column(table, "Psf", "sr-1").to_value("sr-1")
         if density.shape != (len(energy), len(angle)):
@@ -217,11 +219,13 @@ def read_gtpsf(path: str | os.PathLike[str], true: MapAxis) -> PSFMap:
                 f"{len(angle)} angles"
             )
         rad = MapAxis.from_nodes(angle, name="rad")
-        profile = at_energies(density, energy, true, "psf")
+        profile = at_energies(density[order], energy[order], true, "psf")
         exposure = None
         if "EXPOSURE" in [name.upper() for name in table.columns.names]:
             values = _column(table, "Exposure", "cm2 s")
-            exposure = u.Quantity(at_energies(values.value, energy, true, "psf"), values.unit)
+            exposure = u.Quantity(
+                at_energies(values.value[order], energy[order], true, "psf"), values.unit
+            )
         return PSFMap(profile, rad, true, exposure=exposure)
 
 
@@ -290,6 +294,10 @@ def read_source_maps(
     with fits_file(path) as hdulist:
         names = [name for name in image_names(hdulist) if hdulist[name].header.get("NAXIS") == 3]
         edges = geom.axes["energy"].edges_tev()
+        if "EBOUNDS" in hdulist:
+            axis, _ = energy_axis(hdulist, "EBOUNDS")
+            if not axis.is_allclose(geom.axes["energy"], rtol=1e-4):
+                raise ValueError(f"its energies are {axis}, those of the counts {geom.axes[0]}")
         for source, spectrum in spectra.items():
             if source.upper() not in (name.upper() for name in names):
                 raise ValueError(
@@ -301,6 +309,8 @@ def read_source_maps(
                     f"source {source!r} has a map of shape {map_.shape}, but the counts have "
                     f"{len(edges) - 1} bins, with {len(edges)} edges, of shape {geom.npix_shape}"
                 )
+            if not celestial_geom(hdulist[source]).is_allclose_image(geom):
+                raise ValueError(f"source {source!r} is on other pixels than the counts")
             flux = np.full(len(edges), 1e6 * spectrum if _is_number(spectrum) else np.nan)
             if isinstance(spectrum, SpectralModel):
                 flux = np.asarray(spectrum(edges), float)

@@ -201,8 +201,8 @@ def _celestial_wcs(hdu: Any, cache: dict[Any, WCS] | None) -> WCS:
 
 def _card(hdu_name: str, key: str, value: Any, stem: str) -> Any:
     """A value as WCS understands it; ValueError for one that it would replace by its default."""
-    is_text = stem in _WCS_TEXT
-    known = stem in _WCS_KEYS or key in ("LONPOLE", "LATPOLE")
+    is_text = stem in _WCS_TEXT or key.startswith("RADE")
+    known = is_text or stem in _WCS_KEYS or key in ("LONPOLE", "LATPOLE")
     right = isinstance(value, str) if is_text else isinstance(value, int | float)
     if known and (isinstance(value, bool) or not right):
         raise ValueError(

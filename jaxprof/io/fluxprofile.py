@@ -23,9 +23,6 @@ each, or fitted indices), files have the columns of every sed type, so that
 ``FluxPoints.read(file, format="profile", sed_type=...)`` gives right values of the one that it is
 told; others it computes from these and its own model. The header names "dnde" unless another
 was asked for: gammapy cannot read "likelihood" of such files.
-
-Columns of the likelihood data are named as in `jaxprof.likelihood.data`, (G, E) arrays; the number
-of the block stands before the name if several are fitted jointly (``2_counts``).
 """
 
 from __future__ import annotations
@@ -47,10 +44,12 @@ from jaxprof.io.ecsvheader import ecsv_table, write_ecsv
 from jaxprof.io.errors import description, naming
 from jaxprof.io.fitsfile import fits_file, read_table
 from jaxprof.io.integrity import text_damage, write_fits
+from jaxprof.io.likelihoodtable import likelihood_data, likelihood_table
+from jaxprof.io.otherfiles import what_it_is
 from jaxprof.io.paths import atomic_write, existing_file, expand_path, known_extension
 from jaxprof.io.textfile import read_text
 from jaxprof.io.texttable import TEXT, write_text_table
-from jaxprof.likelihood.data import Data, OnOffData, ProfileData, blocks
+from jaxprof.likelihood.data import Data
 from jaxprof.profile.quantities import SED_TYPES, check_sed_type
 from jaxprof.profile.table import check_format, profile_to_table
 from jaxprof.user_warning import warn_user
@@ -203,7 +202,7 @@ def _hdus(table: Table, extras: dict[str, Table | None], data: Data | None) -> l
     hdu.header.update(meta)
     hdus = [hdu]
     if data is not None:
-        hdus.append(fits.table_to_hdu(_likelihood_table(data)))
+        hdus.append(fits.table_to_hdu(likelihood_table(data)))
         hdus[-1].name = "LIKELIHOOD"
     for name, extra in extras.items():
         if extra is not None:
@@ -216,7 +215,7 @@ def _write_ecsv(
     table: Table, data: Data | None, extras: dict[str, Table | None], path: Any
 ) -> None:
     if data is not None:
-        extra = _likelihood_table(data)
+        extra = likelihood_table(data)
         position = table.colnames.index("status")
         for name in extra.colnames:
             table.add_column(extra[name], name=_PREFIX + name, index=position)
@@ -227,45 +226,6 @@ def _write_ecsv(
             extra.write(stream, format="ascii.ecsv")
             table.meta[name] = stream.getvalue().splitlines()
     write_ecsv(table, path)
-
-
-def _likelihood_table(data: Data) -> Table:
-    table = Table()
-    parts = blocks(data)
-    for number, block in enumerate(parts, start=1):
-        for name, array in vars(block).items():
-            if array is not None:
-                table[name if len(parts) == 1 else f"{number}_{name}"] = np.asarray(array)
-    return table
-
-
-def _likelihood_data(table: Table, n_groups: int) -> Data | None:
-    """Inverse of `_likelihood_table`."""
-    parts: dict[int, dict[str, Any]] = {}
-    for name in table.colnames:
-        match = re.fullmatch(r"(?:(\d+)_)?(\w+)", name)
-        array = np.ma.getdata(table[name])
-        array = array.astype(array.dtype.newbyteorder("="))
-        if match is None or array.ndim not in (2, 3):
-            raise ValueError(f"likelihood column {name!r} is not known")
-        if array.dtype.kind not in "iufb":
-            raise ValueError(f"likelihood column {name!r} holds {array.dtype.name}, not numbers")
-        if len(array) == 0 or array[0].size % n_groups:
-            raise ValueError(
-                f"likelihood column {name!r} has the shape {array.shape}, which does not belong to "
-                f"{n_groups} energy groups"
-            )
-        # FITS drops axes of length one.
-        array = array.reshape(len(table), n_groups, -1)
-        parts.setdefault(int(match[1] or 1), {})[match[2]] = array
-    made: list[ProfileData | OnOffData] = []
-    for number in sorted(parts):
-        kind = OnOffData if "n_on" in parts[number] else ProfileData
-        try:
-            made.append(kind(**parts[number]))
-        except TypeError as error:
-            raise ValueError(f"likelihood data are incomplete: {error}") from error
-    return None if not made else made[0] if len(made) == 1 else tuple(made)
 
 
 def read_profile(
@@ -320,7 +280,7 @@ def _profile(
         table.rename_columns(list(_OWN_SCANS.values()), list(_OWN_SCANS))
     likelihood = None
     if data is not None and "e_min" in table.colnames:
-        likelihood = _likelihood_data(data, math.prod(table["e_min"].shape[1:]))
+        likelihood = likelihood_data(data, math.prod(table["e_min"].shape[1:]))
     return profile_from_table(
         table,
         sed_type=sed_type,
@@ -342,6 +302,10 @@ Parts = tuple[Table, Table | None, dict[str, Table | None]]
 @contextlib.contextmanager
 def _fits_parts(path: str | os.PathLike[str]) -> Iterator[Parts]:
     with fits_file(path) as hdulist:
+        if "FLUXPOINTS" not in hdulist:
+            raise ValueError(
+                f"not a flux profile: there is no HDU FLUXPOINTS; {what_it_is(hdulist)}"
+            )
         yield _hdu_parts(hdulist)
 
 
@@ -364,8 +328,8 @@ def _extras(tables: dict[str, Table]) -> dict[str, Table | None]:
     """The tables besides that of the bins, with their text as it was."""
     found = {name: tables.get(name.upper()) for name in _EXTRAS}
     found |= {name: _unescaped(found[name]) for name in ("nuisance", "goodness")}
-    for table in found.values():
-        for old in set(_OLD_COLUMNS) & set(table.colnames if table is not None else ()):
+    for table in (table for table in found.values() if table is not None):
+        for old in set(_OLD_COLUMNS) & set(table.colnames):
             table.rename_column(old, _OLD_COLUMNS[old])
     return found
 

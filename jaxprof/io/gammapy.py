@@ -77,7 +77,7 @@ def profile_from_gammapy(points: Any) -> FluxProfile:
             f"gammapy's FluxPoints with the axes {names} are no profile: these have "
             "projected-distance or region-index"
         )
-    # Wherever it is, gammapy keeps it as a source without a place.
+    # gammapy keeps it as a source without a position.
     model = getattr(points.reference_model, "spectral_model", points.reference_model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "profile.fits"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from astropy.io import fits
 from regions import Regions
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.io.errors import naming
 from jaxprof.io.fitsfile import fits_file
 from jaxprof.io.fluxprofile import read_profile
+from jaxprof.io.otherfiles import what_it_is
 from jaxprof.io.paths import existing_file, known_extension
 from jaxprof.io.textfile import read_text
 from jaxprof.profile import FluxProfile
@@ -41,21 +43,21 @@ def read_file(path: str | os.PathLike[str], name: str | None = None) -> FluxProf
     if known_extension(file, (".fits", ".fits.gz", ".fit", ".ecsv")) == ".ecsv":
         return read_profile(file)
     with fits_file(file) as hdus:
-        names = [hdu.name for hdu in hdus]
-        kind = _kind(names)
+        kind = _kind(hdus)
     if kind == "profile":
         return read_profile(file)
     return (MapDatasetOnOff if kind == "on-off" else MapDataset).read(file, name=name)
 
 
-def _kind(names: list[str]) -> str:
+def _kind(hdus: fits.HDUList) -> str:
+    names = [hdu.name for hdu in hdus]
     if "FLUXPOINTS" in names:
         return "profile"
     if {"COUNTS", "EXPOSURE"} & set(names):
         return "on-off" if {"COUNTS_OFF", "ACCEPTANCE"} & set(names) else "dataset"
     raise ValueError(
         "neither a flux profile, which has an HDU FLUXPOINTS, nor a dataset, which has COUNTS and "
-        f"EXPOSURE; its HDUs are {', '.join(name or '(unnamed)' for name in names)}"
+        f"EXPOSURE: {what_it_is(hdus)}"
     )
 
 

@@ -34,6 +34,11 @@ def at_energies(values: Any, nodes: NDArray[Any], axis: MapAxis, what: str) -> N
         Linear in the logarithm of the energy, as in gammapy and gammalib; beyond the nodes those of
         the first or last one.
 
+    Raises
+    ------
+    ValueError
+        If the nodes do not increase, or are not positive.
+
     Warns
     -----
     UserWarning
@@ -42,10 +47,12 @@ def at_energies(values: Any, nodes: NDArray[Any], axis: MapAxis, what: str) -> N
     values = np.asarray(values, dtype=np.float64)
     centers = axis.center_tev()
     edges = axis.edges_tev()
-    if edges[0] < nodes[0] * (1 - BEYOND) and centers[0] < nodes[0] * (1 - BEYOND):
-        _warn(what, "first", nodes[0], edges[0])
-    if edges[-1] > nodes[-1] * (1 + BEYOND) and centers[-1] > nodes[-1] * (1 + BEYOND):
-        _warn(what, "last", nodes[-1], edges[-1])
+    if not (len(nodes) and nodes[0] > 0 and np.all(np.diff(nodes) > 0) and nodes[-1] < np.inf):
+        raise ValueError(f"the energies of {what} must be positive and differ, got {nodes} TeV")
+    if centers[0] < nodes[0] * (1 - BEYOND):
+        _warn(what, "from", nodes[0], edges[0])
+    if centers[-1] > nodes[-1] * (1 + BEYOND):
+        _warn(what, "up to", nodes[-1], edges[-1])
     at = np.interp(np.log(centers), np.log(nodes), np.arange(len(nodes)))
     left = np.minimum(at.astype(int), max(len(nodes) - 2, 0))
     right = np.minimum(left + 1, len(nodes) - 1)
@@ -53,10 +60,10 @@ def at_energies(values: Any, nodes: NDArray[Any], axis: MapAxis, what: str) -> N
     return values[left] * (1 - weight) + values[right] * weight
 
 
-def _warn(what: str, which: str, node: float, edge: float) -> None:
+def _warn(what: str, since: str, node: float, edge: float) -> None:
     warn_user(
-        f"{what} is known from or up to its {which} energy, {node:.4g} TeV, and taken to be the "
-        f"same beyond, where the energies in use go on to {edge:.4g} TeV"
+        f"{what} is known {since} {node:.4g} TeV, and taken to be the same beyond, where the "
+        f"energies in use go on to {edge:.4g} TeV"
     )
 
 

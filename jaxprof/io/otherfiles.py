@@ -24,7 +24,11 @@ _SIGNATURES = (
         "(WcsNDMap(WcsGeom.create(...), array)), or export a FITS dataset with the tool that made "
         "it (DL3 event lists and IRFs for gammapy)",
     ),
-    (b"PK\x03\x04", "a zip archive, such as .npz: unpack it and put the arrays on maps, WcsNDMap"),
+    (
+        b"PK\x03\x04",
+        "a zip archive: unpack it; arrays of numpy (.npz) are put on maps, "
+        "WcsNDMap(WcsGeom.create(...), array)",
+    ),
     (
         b"\x93NUMPY",
         "a numpy array: put it on a map, WcsNDMap(WcsGeom.create(...), numpy.load(...))",
@@ -35,6 +39,9 @@ _SIGNATURES = (
     (b"\x80\x05", "a Python pickle: load it where it was made, and write what is in it as FITS"),
     (b"BZh", "compressed with bzip2; unpack it with bunzip2"),
     (b"\xfd7zXZ", "compressed with xz; unpack it with unxz"),
+    (b"\x1f\x9d", "compressed with compress; unpack it with uncompress"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it with unzstd"),
+    (b"version https://git-lfs", "a pointer to a file in Git LFS: git lfs pull fetches that"),
 )
 _TEXTS = (
     ("components:", "a YAML file of models: read it with Models.read, and set dataset.models"),
@@ -43,6 +50,7 @@ _TEXTS = (
     ("%ECSV", "a table in ECSV format; a profile is read with FluxProfile.read"),
     ("# Region file", "a list of DS9 regions: regions.Regions.read reads it"),
     ("<?xml", "an XML file, not a dataset"),
+    ("<html", "a web page, as failed downloads leave it: download the file again"),
 )
 
 
@@ -51,10 +59,19 @@ def what_it_is_not_fits(first: bytes) -> str | None:
     for signature, text in _SIGNATURES:
         if first.startswith(signature):
             return text
+    if not first:
+        return "an empty file"
+    if first[257:262] == b"ustar":
+        return "a tar archive: unpack it"
     start = first[:2000].decode("utf-8", "replace")
     for word, text in _TEXTS:
         if word in start:
             return text
+    if first[:1000].isascii() and "".join(start[:1000].split()).isprintable():
+        return (
+            "a text file: numbers in it are read with numpy.loadtxt or astropy's Table.read, and "
+            "put on a map, WcsNDMap(WcsGeom.create(...), array)"
+        )
     return None
 
 
@@ -81,7 +98,8 @@ def what_it_is(hdulist: fits.HDUList) -> str:
     for test, text in _KINDS:
         if test(names, classes, columns, hdulist):
             return text
-    return f"its HDUs are {sorted(names)}"
+    listed = [hdu.name or "(unnamed)" for hdu in hdulist]
+    return f"its HDUs are {listed}" + (f", with the columns {sorted(columns)}" if columns else "")
 
 
 def _has_cube(hdulist: fits.HDUList) -> bool:
@@ -96,6 +114,12 @@ def _is_image(hdulist: fits.HDUList) -> bool:
     return any(hdu.is_image and hdu.header.get("NAXIS", 0) >= 2 for hdu in hdulist)
 
 
+def _is_event_list(columns: set[str]) -> bool:
+    """Whether there is a row for each photon: its time, position and energy."""
+    names = ("TIME", "RA", "DEC", "ENERGY")
+    return all(any(name in column for column in columns) for name in names)
+
+
 def _has_sky(hdulist: fits.HDUList) -> bool:
     return any(str(hdu.header.get("CTYPE1", "")).strip() for hdu in hdulist)
 
@@ -105,6 +129,7 @@ def _is_by_ctools(hdulist: fits.HDUList) -> bool:
     return "gammalib" in creator or "ctools" in creator
 
 
+_SED = {"DNDE", "FLUX", "EFLUX", "E2DNDE", "NORM"}
 #: Tests of (names of HDUs, their classes, names of columns, HDUs) and what passes them, in order.
 _KINDS: tuple[tuple[Any, str], ...] = (
     (
@@ -143,7 +168,7 @@ _KINDS: tuple[tuple[Any, str], ...] = (
         f"{_FERMI}",
     ),
     (
-        lambda n, c, k, h: "EVENTS" in n or "EVENTS" in c,
+        lambda n, c, k, h: "EVENTS" in n | c or _is_event_list(k),
         f"it is an event list: {_GAMMAPY}; for Fermi-LAT bin it with gtbin and use {_FERMI}",
     ),
     (
@@ -164,17 +189,38 @@ _KINDS: tuple[tuple[Any, str], ...] = (
         "counts; make one of the event list, with gammapy's MapDatasetMaker",
     ),
     (
-        lambda n, c, k, h: {"SPECRESP", "MATRIX", "SPECRESP MATRIX"} & (n | c),
+        lambda n, c, k, h: (
+            {"SPECRESP", "MATRIX", "SPECRESP MATRIX"} & (n | c)
+            or "SPECRESP" in k
+            or {"N_GRP", "F_CHAN"} <= k
+        ),
         "it is the response (OGIP ARF or RMF) of the spectrum of one region, which has no sky: a "
         "profile needs a cube of counts; make one with gammapy's MapDatasetMaker",
     ),
     (
-        lambda n, c, k, h: "FLUXPOINTS" in n,
-        "it is a table of flux points; a profile is read with FluxProfile.read",
+        lambda n, c, k, h: "FLUXPOINTS" in n and "X_MIN" in k,
+        "it is a flux profile: read it with FluxProfile.read",
     ),
     (
-        lambda n, c, k, h: {"RATE", "LIGHTCURVE"} & n or {"TIME", "RATE"} <= k,
+        lambda n, c, k, h: "STACK" in n,
+        "it is a stack of flux profiles: read it with FluxProfileStack.read",
+    ),
+    (
+        lambda n, c, k, h: "LAWFIT" in n,
+        "it is a fitted law: read its table with ModelFit.read_table",
+    ),
+    (
+        lambda n, c, k, h: (
+            "LIGHTCURVE" in n | c
+            or {"RATE", "LC"} & n
+            or ("TIME" in k and {"RATE", "FLUX", "COUNTS"} & k)
+            or "TIME_MIN" in k
+        ),
         "it is a light curve, which has no sky: a profile needs a cube of counts",
+    ),
+    (
+        lambda n, c, k, h: "FLUXPOINTS" in n or ("E_REF" in k and k & _SED),
+        "it is a table of flux points, the spectrum of one source: a profile has several regions",
     ),
     (
         lambda n, c, k, h: {"SOURCE_NAME", "RAJ2000"} <= k or "LAT_POINT_SOURCE_CATALOG" in n,

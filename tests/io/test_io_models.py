@@ -251,7 +251,9 @@ def test_bad_files(folder, old, new, message):
 def test_unknown_spectrum(folder, monkeypatch):
     import sys
 
-    monkeypatch.setitem(sys.modules, "gammapy", None)
+    # Where gammapy is installed, another test may have imported it.
+    for name in ("gammapy", "gammapy.modeling", "gammapy.modeling.models"):
+        monkeypatch.setitem(sys.modules, name, None)
     text = YAML.replace("type: PowerLawSpectralModel\n", "type: NaimaSpectralModel\n")
     (folder / "models.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"'NaimaSpectralModel' are not known here.*gammapy eval"):

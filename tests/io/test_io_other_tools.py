@@ -1,7 +1,9 @@
 """Files of Fermi tools, ctools and HEALPix: datasets, and what other files are."""
 
+import contextlib
 import itertools
 import shutil
+import sys
 
 import astropy.units as u
 import numpy as np
@@ -11,8 +13,10 @@ from astropy.io import fits
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleAnnulusSkyRegion, CircleSkyRegion
 from scipy.integrate import quad
+from scipy.stats import norm
 
 from jaxprof import (
+    FluxProfile,
     FluxProfileEstimator,
     MapAxis,
     MapDataset,
@@ -24,6 +28,7 @@ from jaxprof import (
     WcsNDMap,
     predicted_counts,
 )
+from jaxprof.io.kinds import read_file
 from jaxprof.sky.healpix import HealpixMap
 
 try:
@@ -183,6 +188,20 @@ def test_source_maps(fermi, tmp_path):
     assert np.count_nonzero(dataset.npred_sources.data) == 4
     with pytest.raises(ValueError, match=r"srcmap.fits: there is no source 'X' in it"):
         MapDataset.from_fermipy(folder, source_maps=path, spectra={"X": SPECTRUM})
+    # As many pixels and energies, but others.
+    for change, message in (
+        (lambda file: file["4FGL J1"].header.update(CRVAL1=31.0), "on other pixels than"),
+        (lambda file: file["EBOUNDS"].data["E_MAX"].__imul__(2), "bins must follow one another"),
+        (lambda file: [file["EBOUNDS"].data[key].__imul__(2) for key in ("E_MIN", "E_MAX")],
+         "its energies are .*, those of the counts"),
+    ):  # fmt: skip
+        with fits.open(path) as file:
+            change(file)
+            file.writeto(tmp_path / "other.fits", overwrite=True)
+        with pytest.raises(ValueError, match=f"other.fits: .*{message}"):
+            MapDataset.from_fermipy(
+                folder, source_maps=tmp_path / "other.fits", spectra={"4FGL J1": SPECTRUM}
+            )
     with pytest.raises(ValueError, match="give both source_maps"):
         MapDataset.from_fermipy(folder, source_maps=path)
 
@@ -216,6 +235,29 @@ def test_what_is_wrong_with_fermi_files(fermi, tmp_path):
         file.writeto(tmp_path / "weights.fits")
     with pytest.raises(ValueError, match=r"weights.fits: it is a counts cube of ctools"):
         MapDataset.from_fermi(tmp_path / "weights.fits")
+
+
+def test_energies_of_a_psf(fermi, tmp_path):
+    """Rows in another order are the same; those of one energy are none."""
+    folder, *_ = fermi
+    ccube = folder / "ccube_00.fits"
+    right = MapDataset.from_fermi(ccube, psf=folder / "psf_00.fits").psf.data
+    with fits.open(folder / "psf_00.fits") as file:
+        rows = file["PSF"].data.copy()
+        file["PSF"].data[:] = rows[::-1]
+        file.writeto(tmp_path / "down.fits")
+        file["PSF"].data["Energy"] = 1e3
+        file.writeto(tmp_path / "one.fits")
+        file["PSF"].data[:] = rows
+        file["PSF"].data["Energy"] *= 10
+        file.writeto(tmp_path / "high.fits")
+    found = MapDataset.from_fermi(ccube, psf=tmp_path / "down.fits").psf.data
+    assert_array_equal(found, right)
+    with pytest.raises(ValueError, match="one.fits: the energies of psf must be positive and dif"):
+        MapDataset.from_fermi(ccube, psf=tmp_path / "one.fits")
+    with pytest.warns(UserWarning, match="psf is known from 0.005 TeV, and taken to be the same"):
+        found = MapDataset.from_fermi(ccube, psf=tmp_path / "high.fits").psf.data
+    assert_array_equal(found[0], rows["Psf"][0])
 
 
 def data_file(cases_dir, name):
@@ -269,10 +311,76 @@ def test_fermi_crab_profile(cases_dir, tmp_path):
 CTOOLS = ("cntcube", "expcube", "psfcube", "edispcube", "bkgcube")
 
 
+def ctools_files(folder, weights):
+    """Counts, exposure of 1e10 cm2 s and a Gaussian energy dispersion of 10 %, as of ctools."""
+    pixels = WcsGeom.create((83, 22), binsz=0.1, npix=8).wcs.to_header()
+    cells = WcsGeom.create((83, 22), binsz=0.4, npix=2).wcs.to_header()
+    nodes = np.geomspace(5e4, 5e7, 25)
+    migra = np.arange(0.01, 2, 0.02)
+    density = norm.pdf(migra, 1, 0.1) / nodes[:, None]
+    hdus = {
+        "counts": [
+            fits.PrimaryHDU(np.ones((4, 8, 8), np.float32), pixels),
+            fits.ImageHDU(weights, pixels, name="WEIGHTS"),
+            table("EBOUNDS", E_MIN=EDGES[:-1] / 1e4 * u.TeV, E_MAX=EDGES[1:] / 1e4 * u.TeV),
+        ],
+        "exposure": [
+            fits.PrimaryHDU(np.full((25, 8, 8), 1e10), pixels),
+            table("ENERGIES", Energy=nodes * u.MeV),
+        ],
+        "edisp": [
+            fits.PrimaryHDU(np.tile(density[..., None, None], (2, 2)), cells),
+            table("ENERGIES", Energy=nodes * u.MeV),
+            table("MIGRAS", Value=migra),
+        ],
+    }
+    for name, content in hdus.items():
+        fits.HDUList(content).writeto(folder / f"{name}.fits")
+    with pytest.warns(UserWarning, match="not all observations count .* outside of 1 to 10 TeV"):
+        found = MapDataset.from_ctools(
+            *(folder / f"{name}.fits" for name in ("counts", "exposure"))
+        )
+    with pytest.warns(UserWarning, match="not all observations count .* outside of 1 to 10 TeV"):
+        both = MapDataset.from_ctools(
+            folder / "counts.fits", folder / "exposure.fits", edisp=folder / "edisp.fits"
+        )
+    energy = both.energy_axis_true.center.to_value("TeV")
+    cumulative = norm.cdf(EDGES / 1e4 / energy[:, None], 1, 0.1)
+    return found, both, np.diff(cumulative, axis=1)
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_weights_of_ctools(tmp_path, within):
+    """Photons are lost as the weights say, also where these change within a pixel of the edisp."""
+    weights = np.ones((4, 8, 8))
+    weights[:2] = np.array([0.4, 0.7])[:, None, None]
+    if within:
+        weights[:2, :, 6:] = np.array([0.2, 0.1])[:, None, None]
+    alone, dataset, spread = ctools_files(tmp_path, weights)
+    edisp = np.repeat(np.repeat(dataset.edisp.data, 4, axis=2), 4, axis=3)
+    found = dataset.exposure.data[:, None] * edisp
+    right = 1e10 * spread[..., None, None] * weights
+    assert_allclose(found.sum(axis=1), right.sum(axis=1), rtol=3e-3, atol=1e6)
+    if not within:
+        assert_allclose(found, right, rtol=3e-3, atol=1e7)
+    with fits.open(tmp_path / "counts.fits") as file:
+        file["WEIGHTS"].data[0, 0, 0] = np.nan
+        file.writeto(tmp_path / "nan.fits")
+    with pytest.raises(ValueError, match="nan.fits: HDU WEIGHTS must have a number from 0 to 1"):
+        MapDataset.from_ctools(tmp_path / "nan.fits")
+    # Without dispersion photons have the weight of their own energy.
+    energy = alone.energy_axis_true.center.to_value("TeV")
+    bins = np.clip(np.searchsorted(EDGES / 1e4, energy) - 1, 0, 3)
+    assert_allclose(alone.exposure.data, 1e10 * weights[bins], rtol=1e-12)
+
+
 @pytest.mark.slow
 def test_ctools_crab(cases_dir):
     files = [data_file(cases_dir, f"gammalib_stacked_{name}.fits.gz") for name in CTOOLS]
-    with pytest.warns(UserWarning, match="photons from beyond are missing in the outermost"):
+    with (
+        pytest.warns(UserWarning, match="photons from beyond are missing in the outermost"),
+        pytest.warns(UserWarning, match="outside of 0.3981 to 8.913 TeV are off"),
+    ):
         dataset = MapDataset.from_ctools(*files)
     cubes = [fits.open(path) for path in files]
     counts, exposure, _, edisp, background = (cube[0].data.astype(float) for cube in cubes)
@@ -312,6 +420,20 @@ def test_ctools_crab(cases_dir):
     model = SkyModel(SPECTRUM, PointSpatialModel(lon_0=83.63, lat_0=22.01))
     found = predicted_counts(dataset, model).data.sum(axis=(1, 2))
     assert_allclose(found[4:18], right[4:18], rtol=0.03)
+    # The spectrum that was simulated, where all observations count.
+    truth = PowerLawSpectralModel(
+        index=2.48, amplitude="5.7e-16 cm-2 s-1 MeV-1", reference="0.3 TeV"
+    )
+    crab = SkyCoord(83.6331, 22.0145, unit="deg")
+    regions = [
+        CircleSkyRegion(crab, 0.2 * u.deg),
+        CircleAnnulusSkyRegion(crab, 0.2 * u.deg, 0.4 * u.deg),
+    ]
+    profile = FluxProfileEstimator(
+        regions, spectral_model=truth, energy_edges=dataset.energy_axis.edges[[4, 13]]
+    ).run(dataset)
+    assert profile.norm_err[0, 0] < 0.025
+    assert profile.norm[0, 0] == pytest.approx(1, abs=2.5 * profile.norm_err[0, 0])
 
 
 def healpix_counts(nside, nest, inside, rng, frame="galactic"):
@@ -361,7 +483,7 @@ def test_healpix_counts_are_conserved(tmp_path, nest, center):
     def read(*files):
         if center is CENTER:
             return MapDataset.from_fermi(*files)
-        with pytest.warns(UserWarning, match="on both sides of a cut"):
+        with pytest.warns(UserWarning, match="is cut beyond 41.8 deg"):
             return MapDataset.from_fermi(*files)
 
     dataset = read(path)
@@ -402,14 +524,27 @@ def test_healpix_counts_are_conserved(tmp_path, nest, center):
 
 @needs_healpix
 @pytest.mark.slow
-def test_healpix_folded():
+@pytest.mark.parametrize(
+    ("lon", "lat", "within", "warning"),
+    [
+        (45, 35, 0.003, None),
+        (315, -60, 0.003, None),
+        (0.5, 20, 0.003, None),
+        (45, 41.8, 0.01, None),
+        # As the warnings say.
+        (10, 41.8, 0.08, "has a kink at 41.8 deg from the equator"),
+        (20, 50, 0.005, "has a kink at 41.8 deg from the equator"),
+    ],
+)
+def test_healpix_folded(lon, lat, within, warning):
     """A point source, its PSF summed over small HEALPix pixels on the sphere."""
     nside, part = 32, 8
-    where = SkyCoord(45, 35, unit="deg", frame="galactic")
+    where = SkyCoord(lon, lat, unit="deg", frame="galactic")
+    radius = 7 if lon == 45 else 9
     fine = np.arange(12 * (nside * part) ** 2)
-    lon, lat = healpix.healpix_to_lonlat(fine, nside * part, order="nested")
-    away = SkyCoord(lon, lat, frame="galactic").separation(where).rad
-    near = away < np.deg2rad(16)
+    at = SkyCoord(*healpix.healpix_to_lonlat(fine, nside * part, order="nested"), frame="galactic")
+    away = at.separation(where).rad
+    near = away < np.deg2rad(radius)
     sigma = np.deg2rad(2)
     density = np.exp(-0.5 * (away[near] / sigma) ** 2) / (2 * np.pi * sigma**2)
     pixels = np.unique(fine[near] // part**2)
@@ -418,14 +553,34 @@ def test_healpix_folded():
     axis = MapAxis.from_energy_bounds(1, 10, 1, unit="TeV")
     true = axis.rename("energy_true")
     kw = {"nside": nside, "pixels": pixels, "nest": True, "frame": "galactic"}
-    counts = WcsNDMap.from_healpix(right[None], axes=[axis], **kw)
-    ones = WcsNDMap.from_healpix(np.ones((1, len(pixels))), axes=[true], unit="cm2 s", **kw)
+    with pytest.warns(UserWarning, match=warning) if warning else contextlib.nullcontext():
+        counts = WcsNDMap.from_healpix(right[None], axes=[axis], **kw)
+    ones = WcsNDMap(counts.geom.to_cube([true]), np.isfinite(counts.data).astype(int), "cm2 s")
     dataset = MapDataset.from_fermi(counts, ones, psf=PSFMap.from_gauss(true, 2.0))
-    model = SkyModel(SPECTRUM, PointSpatialModel(lon_0=45, lat_0=35, frame="galactic"))
+    model = SkyModel(SPECTRUM, PointSpatialModel(lon_0=lon, lat_0=lat, frame="galactic"))
     found = predicted_counts(dataset, model).data / float(SPECTRUM.integral(1, 10))
     mask = dataset.mask_safe.data
-    assert_allclose(found[mask], counts.data[mask], atol=3e-3 * right.max())
-    assert right.sum() == pytest.approx(1, abs=2e-3)
+    assert_allclose(found[mask], counts.data[mask], atol=within * right.max())
+    assert right.sum() == pytest.approx(1, abs=3e-3)
+
+
+def test_healpix_without_its_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "astropy_healpix", None)
+    healpix_file(tmp_path / "hpx.fits", 1, False, None, np.ones((1, 12)))
+    with pytest.raises(ImportError, match=r"pip install 'jaxprof\[healpix\]'"):
+        WcsNDMap.read(tmp_path / "hpx.fits")
+
+
+@needs_healpix
+def test_healpix_seam():
+    """Around the equator the plane is cut once, opposite of its middle."""
+    pixels = np.arange(12 * 8**2)
+    lon, lat = healpix.healpix_to_lonlat(pixels, 8)
+    pixels, lon = pixels[abs(lat.deg) < 30], lon[abs(lat.deg) < 30]
+    with pytest.warns(UserWarning, match="is cut at a longitude of 180 deg"):
+        HealpixMap(np.ones(len(pixels)), 8, pixels).to_wcs()
+    part = pixels[np.abs(lon.deg - 180) < 100]
+    assert np.nansum(HealpixMap(np.ones(len(part)), 8, part).to_wcs().data) == len(part)
 
 
 @needs_healpix
@@ -583,17 +738,30 @@ def hdu(name, **header):
         ([hdu("OBS_INDEX")], "index of a data store"),
         ([hdu("SC_DATA")], "spacecraft file"),
         ([hdu("EXPOSURE", columns=["COSBINS"]), hdu("CTHETABOUNDS")], "livetime cube"),
-        ([hdu("FLUXPOINTS")], "FluxProfile.read"),
+        ([hdu("FLUXPOINTS", columns=["x_min", "norm"])], "FluxProfile.read"),
+        ([hdu("FLUXPOINTS", columns=["e_ref", "norm"])], "the spectrum of one source"),
+        ([hdu("X", columns=["e_ref", "dnde"])], "the spectrum of one source"),
+        ([hdu("EVT", HDUCLAS1="EVENTS")], "it is an event list"),
+        ([hdu("DATA", columns=["time", "reco_ra", "reco_dec", "energy"])], "it is an event list"),
+        ([hdu("ARF", columns=["ENERG_LO", "SPECRESP"])], "OGIP ARF or RMF"),
+        ([hdu("LC", columns=["TIME", "COUNTS"])], "it is a light curve"),
+        ([hdu("X", columns=["time_min", "time_max", "norm"])], "it is a light curve"),
+        ([hdu("STACK"), hdu("P0_FLUXPOINTS")], "FluxProfileStack.read"),
+        ([hdu("LAWFIT")], "ModelFit.read_table"),
         ([hdu("PSF", columns=["PSF"]), hdu("THETA")], "gtpsf"),
         ([hdu("DRM")], "gtdrm"),
         ([hdu("LAT_POINT_SOURCE_CATALOG")], "catalogue"),
-        ([hdu("SOMETHING")], r"its HDUs are \['PRIMARY', 'SOMETHING'\]"),
+        ([hdu("ANY")], r"its HDUs are \['PRIMARY', 'ANY'\], with the columns \['X'\]"),
     ],
 )
 def test_what_other_fits_files_are(tmp_path, made, message):
     path = tmp_path / "other.fits"
     fits.HDUList([fits.PrimaryHDU(), *made]).writeto(path)
-    for read in (MapDataset.read, WcsNDMap.read, MapDataset.from_fermi, MapDataset.from_ctools):
+    readers = (MapDataset.read, WcsNDMap.read, MapDataset.from_fermi, MapDataset.from_ctools)
+    for read in (
+        *readers,
+        *(() if made[0].name == "FLUXPOINTS" else (FluxProfile.read, read_file)),
+    ):
         with pytest.raises(ValueError, match=f"other.fits: .*{message}"):
             read(path)
 
@@ -608,7 +776,13 @@ def test_what_other_fits_files_are(tmp_path, made, message):
         (b"<source_library>", "XML library of sources"),
         (b"# %ECSV 1.0\n", "ECSV.*FluxProfile.read"),
         (b"# Region file format: DS9\n", "DS9 regions"),
-        (b"nonsense", "does not begin with SIMPLE"),
+        (b"e_ref,dnde\n1,2\n", "a text file: .*numpy.loadtxt"),
+        (b"<!DOCTYPE html><html>404", "web page.*download the file again"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"PK\x03\x04", "zip archive: unpack it"),
+        (b"x" * 257 + b"ustar", "a tar archive: unpack it"),
+        (b"\x1f\x9d", "unpack it with uncompress"),
+        (b"\x00nonsense", "does not begin with SIMPLE"),
     ],
 )
 def test_what_files_are_that_are_not_fits(tmp_path, first, message):

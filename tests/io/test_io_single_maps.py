@@ -126,6 +126,7 @@ def test_coordinates_in_other_words(read, cards, frame):
         ({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP"}, "distorted .*TAN-SIP"),
         ({"A_ORDER": 2, "B_ORDER": 2, "A_2_0": 0.1}, "distorted .A_ORDER = 2"),
         ({"CDELT1": 0.0}, "make no sense"),
+        ({"RADESYS": 1.0}, "RADESYS of HDU PRIMARY is 1.0, it must be text"),
     ],
 )
 def test_coordinates_that_are_not_known(read, cards, message):
@@ -151,6 +152,26 @@ def test_coordinates_that_are_not_known(read, cards, message):
 )
 def test_spellings_of_units(text, unit):
     assert unit_of(text, "X") == u.Unit(unit)
+
+
+@pytest.mark.parametrize(
+    ("card", "value", "message"),
+    [
+        ("TTYPE1", 3, "TTYPE1 is 3; it must be text"),
+        ("TFORM2", True, "TFORM2 is True; it must be text"),
+        ("EXTNAME", 1.5, "EXTNAME is 1.5; it must be text"),
+        ("PCOUNT", None, "PCOUNT is missing"),
+    ],
+)
+def test_headers_of_tables(tmp_path, card, value, message):
+    path = tmp_path / "map.fits"
+    fits.HDUList([image(CUBE), energies("EBOUNDS", [1, 10, 100], [10, 100, 1000])]).writeto(path)
+    new = fits.Card("COMMENT", "") if value is None else fits.Card(card, value)
+    with fits.open(path) as hdus:
+        old = hdus[1].header.cards[card].image
+    path.write_bytes(path.read_bytes().replace(old.encode(), new.image.encode()))
+    with pytest.raises(ValueError, match=f"map.fits: the header of HDU 1 is damaged: {message}"):
+        WcsNDMap.read(path)
 
 
 def test_image_without_sky(read):
