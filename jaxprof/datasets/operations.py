@@ -108,7 +108,8 @@ class DatasetOperations(KnownAttributes):
         -------
         MapDataset or MapDatasetOnOff
             With copies of these pixels, and the same responses and models. An exposure on coarser
-            pixels keeps two more of them on each side, so that it is interpolated as before.
+            pixels keeps two more of them on each side, so that it is interpolated as before; all of
+            them where its seam runs through the part.
 
         Raises
         ------
@@ -119,14 +120,12 @@ class DatasetOperations(KnownAttributes):
         for part in self._counts_like:
             if parts[part] is not None:
                 parts[part] = parts[part].cutout(position, width)
+        cut = [parts[part].geom for part in self._counts_like if parts[part] is not None]
         exposure = parts["exposure"]
-        if exposure is not None:
-            own = any(parts[part] is not None for part in self._counts_like)
-            coarse = own and not exposure.geom.is_allclose_image(self.geom)
-            more = 4 * exposure.geom.pixel_scales if coarse else 0 * u.deg
-            parts["exposure"] = exposure.cutout(
-                position, degrees_pair(width, "width") * u.deg + more
-            )
+        if exposure is not None and (not cut or exposure.geom.is_allclose_image(self.geom)):
+            parts["exposure"] = exposure.cutout(position, width)
+        elif exposure is not None:
+            parts["exposure"] = _coarse_cutout(exposure, cut[0], position, width)
         return self._with(parts, name)
 
     def slice_by_energy(
@@ -276,6 +275,15 @@ class DatasetOperations(KnownAttributes):
     def _with(self, parts: dict[str, Any], name: str | None) -> Self:
         known = {part: value for part, value in parts.items() if not _is_absent(value)}
         return type(self)(**known, name=name)  # type: ignore[call-arg]
+
+
+def _coarse_cutout(exposure: WcsNDMap, geom: WcsGeom, position: SkyCoord, width: Any) -> WcsNDMap:
+    """Part of an exposure on coarser pixels that serves those of a geometry."""
+    more = 4 * exposure.geom.pixel_scales
+    found = exposure.cutout(position, degrees_pair(width, "width") * u.deg + more)
+    coord = geom.get_coord()
+    there, still = (own.holds(*own.pixel_coordinates(coord)) for own in (exposure.geom, found.geom))
+    return exposure.copy() if np.any(there & ~still) else found
 
 
 def _energy(name: str, value: Any) -> u.Quantity:

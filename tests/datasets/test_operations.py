@@ -96,6 +96,15 @@ def test_cutout_of_a_coarse_exposure_is_interpolated_as_before():
     part.check()
 
 
+def test_cutout_keeps_an_exposure_of_the_whole_sky_across_its_seam():
+    geom = WcsGeom.create((180, 0), binsz=0.5, width=(20, 10), frame="galactic", axes=[RECO])
+    sky = WcsGeom.create((0, 0), binsz=2, frame="galactic", axes=[TRUE])
+    dataset = MapDataset(counts=WcsNDMap(geom), exposure=WcsNDMap(sky, 1e13, "cm2 s"))
+    part = dataset.cutout(SkyCoord(180, 0, unit="deg", frame="galactic"), (8, 6))
+    part.check()
+    np.testing.assert_allclose(part.exposure.interp_to_geom(part.geom.to_image()).data, 1e13)
+
+
 def test_slice_by_energy_gives_the_profile_of_the_whole():
     dataset = observation(3)
     regions = make_concentric_annulus_sky_regions(CENTRE, "0.8 deg", nbin=3)
