@@ -10,6 +10,7 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from jaxprof.attributes import KnownAttributes
 from jaxprof.datasets.stacking import stacked_parts
@@ -30,6 +31,9 @@ class DatasetOperations(KnownAttributes):
 
         @property
         def geom(self) -> WcsGeom: ...  # noqa: D102
+
+        @property
+        def mask(self) -> NDArray[np.bool_]: ...  # noqa: D102
 
         def npred_background(self) -> WcsNDMap: ...  # noqa: D102
 
@@ -268,9 +272,10 @@ class DatasetOperations(KnownAttributes):
         Raises
         ------
         ValueError
-            If a prediction is negative or not a number.
+            If a prediction inside the masks is negative or not a number. Outside there are no
+            counts then.
         """
-        self.counts = poisson_map(self.npred(), random_generator(random_state))
+        self.counts = poisson_map(self.npred(), random_generator(random_state), self.mask)
 
     def _with(self, parts: dict[str, Any], name: str | None) -> Self:
         known = {part: value for part, value in parts.items() if not _is_absent(value)}
@@ -309,13 +314,14 @@ def random_generator(random_state: Any) -> Any:
     return np.random.default_rng(random_state)
 
 
-def poisson_map(npred: WcsNDMap, generator: Any) -> WcsNDMap:
-    """Map of Poisson random numbers, in float64."""
-    bad = ~((npred.data >= 0) & (npred.data < np.inf))
+def poisson_map(npred: WcsNDMap, generator: Any, mask: NDArray[np.bool_]) -> WcsNDMap:
+    """Map of Poisson random numbers, in float64; zero where a prediction outside a mask is none."""
+    wrong = ~((npred.data >= 0) & (npred.data < np.inf))
+    bad = wrong & mask
     if bad.any():
         first = tuple(int(k) for k in np.unravel_index(np.argmax(bad), bad.shape))
         raise ValueError(
-            f"the predicted counts are negative or not finite in {np.count_nonzero(bad)} bins, "
-            f"first {npred.data[first]} at (energy, y, x) = {first}"
+            f"the predicted counts are negative or not finite in {np.count_nonzero(bad)} bins "
+            f"inside the mask, first {npred.data[first]} at (energy, y, x) = {first}"
         )
-    return WcsNDMap(npred.geom, generator.poisson(npred.data).astype(np.float64))
+    return WcsNDMap(npred.geom, generator.poisson(np.where(wrong, 0.0, npred.data)).astype(float))

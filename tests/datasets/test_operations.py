@@ -307,7 +307,11 @@ def test_fake_draws_the_predicted_counts():
     assert abs(chi - 2400) < 5 * np.sqrt(2 * 2400)
     dataset.fake(random_state=np.random.default_rng(5))
     np.testing.assert_array_equal(dataset.counts.data, counts)
-    dataset.background.data[0, 0, 0] = -1
+    dataset.background.data[:, :, 0] = np.nan
+    dataset.mask_safe = WcsNDMap(GEOM, np.isfinite(dataset.background.data))
+    dataset.fake(random_state=5)
+    assert not dataset.counts.data[:, :, 0].any() and dataset.counts.data[:, :, 1:].sum() > 1e4
+    dataset.background.data[0, 0, 1] = -1
     with pytest.raises(ValueError, match="negative or not finite in 1 bins"):
         dataset.fake()
 
