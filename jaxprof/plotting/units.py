@@ -124,7 +124,8 @@ def _scale(artist: Any, data: Any, which: int, factor: float) -> None:
     elif isinstance(artist, PolyCollection):
         artist.set_verts([scaled(path.vertices) for path in artist.get_paths()], closed=False)
     elif isinstance(artist, QuadMesh):
-        artist.get_coordinates()[..., which] *= factor
+        coordinates: Any = artist.get_coordinates()
+        coordinates[..., which] *= factor
     elif isinstance(artist, Rectangle):
         size = scaled([artist.get_width(), artist.get_height()])
         artist.set(xy=scaled(artist.get_xy()), width=size[0], height=size[1])
@@ -133,7 +134,7 @@ def _scale(artist: Any, data: Any, which: int, factor: float) -> None:
     elif isinstance(artist, StepPatch):
         values, edges, baseline = artist.get_data()
         if which:
-            low = None if baseline is None else factor * np.asarray(baseline)
+            low: Any = None if baseline is None else factor * np.asarray(baseline)
             artist.set_data(values=factor * np.asarray(values), baseline=low)
         else:
             artist.set_data(edges=factor * np.asarray(edges))
