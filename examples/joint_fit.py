@@ -256,7 +256,7 @@ ax.axhline(0, color=JOINT, lw=1)
 ax.errorbar(profile.axis.ref, residual / side, yerr=1, fmt="ok", ms=4)
 ax.set_xlim(axes["flux"].get_xlim())
 ax.set_xlabel("Projected distance [deg]")
-ax.set_ylabel("Residual [sigma]")
+ax.set_ylabel(r"Residual [$\sigma$]")
 
 ax = axes["law"]
 r = np.geomspace(0.02, 1.6, 200)

@@ -109,10 +109,11 @@ for mass, value in zip(masses, upper, strict=True):
 figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.2), layout="constrained")
 middle = len(masses) // 2
 axes[0].plot(grids[middle], rises[middle], "o-", ms=3, color="tab:red")
-axes[0].axhline(2.71, color="0.5", lw=0.8, ls="--")
+axes[0].axhline(2.71, color="0.5", lw=0.8, ls="--", label="upper limit, 95 %: 2.71")
 axes[0].axvline(upper[middle], color="0.5", lw=0.8, ls="--")
 axes[0].set(xlabel=r"$\langle\sigma v\rangle$ [$10^{-26}$ cm$^3$ s$^{-1}$]", ylim=(0, None))
-axes[0].set_ylabel("stat above its minimum")
+axes[0].set_ylabel("Fit statistic above its minimum")
+axes[0].legend()
 axes[0].set_title(f"Scan for a mass of {masses[middle]:.0f} GeV")
 axes[1].loglog(masses, 1e-26 * upper, "o-", color="tab:red", label="upper limit, 95 %")
 axes[1].axhline(2.2e-26, color="0.5", ls=":", label="thermal relic")

@@ -131,15 +131,15 @@ class MapDatasetOnOff(MapDataset):
         Raises
         ------
         ValueError
-            If a prediction is negative or not a number.
+            If a prediction inside the masks is negative or not a number.
         """
         generator = random_generator(random_state)
         background = self.npred_background() if npred_background is None else npred_background
-        counts = poisson_map(background, generator)
+        counts = poisson_map(background, generator, self.mask)
         if npred_background is not None:
             alpha = self.alpha.data
             off = np.divide(background.data, alpha, out=np.zeros_like(alpha), where=alpha > 0)
-            self.counts_off = poisson_map(WcsNDMap(self.geom, off), generator)
+            self.counts_off = poisson_map(WcsNDMap(self.geom, off), generator, self.mask)
         self.counts = counts
 
     def _value_parts(self) -> tuple[str, ...]:

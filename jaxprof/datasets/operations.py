@@ -10,6 +10,7 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from jaxprof.attributes import KnownAttributes
 from jaxprof.datasets.stacking import stacked_parts
@@ -30,6 +31,9 @@ class DatasetOperations(KnownAttributes):
 
         @property
         def geom(self) -> WcsGeom: ...  # noqa: D102
+
+        @property
+        def mask(self) -> NDArray[np.bool_]: ...  # noqa: D102
 
         def npred_background(self) -> WcsNDMap: ...  # noqa: D102
 
@@ -108,7 +112,8 @@ class DatasetOperations(KnownAttributes):
         -------
         MapDataset or MapDatasetOnOff
             With copies of these pixels, and the same responses and models. An exposure on coarser
-            pixels keeps two more of them on each side, so that it is interpolated as before.
+            pixels keeps two more of them on each side, so that it is interpolated as before; all of
+            them where its seam runs through the part.
 
         Raises
         ------
@@ -119,14 +124,12 @@ class DatasetOperations(KnownAttributes):
         for part in self._counts_like:
             if parts[part] is not None:
                 parts[part] = parts[part].cutout(position, width)
+        cut = [parts[part].geom for part in self._counts_like if parts[part] is not None]
         exposure = parts["exposure"]
-        if exposure is not None:
-            own = any(parts[part] is not None for part in self._counts_like)
-            coarse = own and not exposure.geom.is_allclose_image(self.geom)
-            more = 4 * exposure.geom.pixel_scales if coarse else 0 * u.deg
-            parts["exposure"] = exposure.cutout(
-                position, degrees_pair(width, "width") * u.deg + more
-            )
+        if exposure is not None and (not cut or exposure.geom.is_allclose_image(self.geom)):
+            parts["exposure"] = exposure.cutout(position, width)
+        elif exposure is not None:
+            parts["exposure"] = _coarse_cutout(exposure, cut[0], position, width)
         return self._with(parts, name)
 
     def slice_by_energy(
@@ -269,13 +272,23 @@ class DatasetOperations(KnownAttributes):
         Raises
         ------
         ValueError
-            If a prediction is negative or not a number.
+            If a prediction inside the masks is negative or not a number. Outside there are no
+            counts then.
         """
-        self.counts = poisson_map(self.npred(), random_generator(random_state))
+        self.counts = poisson_map(self.npred(), random_generator(random_state), self.mask)
 
     def _with(self, parts: dict[str, Any], name: str | None) -> Self:
         known = {part: value for part, value in parts.items() if not _is_absent(value)}
         return type(self)(**known, name=name)  # type: ignore[call-arg]
+
+
+def _coarse_cutout(exposure: WcsNDMap, geom: WcsGeom, position: SkyCoord, width: Any) -> WcsNDMap:
+    """Part of an exposure on coarser pixels that serves those of a geometry."""
+    more = 4 * exposure.geom.pixel_scales
+    found = exposure.cutout(position, degrees_pair(width, "width") * u.deg + more)
+    coord = geom.get_coord()
+    there, still = (own.holds(*own.pixel_coordinates(coord)) for own in (exposure.geom, found.geom))
+    return exposure.copy() if np.any(there & ~still) else found
 
 
 def _energy(name: str, value: Any) -> u.Quantity:
@@ -301,13 +314,14 @@ def random_generator(random_state: Any) -> Any:
     return np.random.default_rng(random_state)
 
 
-def poisson_map(npred: WcsNDMap, generator: Any) -> WcsNDMap:
-    """Map of Poisson random numbers, in float64."""
-    bad = ~((npred.data >= 0) & (npred.data < np.inf))
+def poisson_map(npred: WcsNDMap, generator: Any, mask: NDArray[np.bool_]) -> WcsNDMap:
+    """Map of Poisson random numbers, in float64; zero where a prediction outside a mask is none."""
+    wrong = ~((npred.data >= 0) & (npred.data < np.inf))
+    bad = wrong & mask
     if bad.any():
         first = tuple(int(k) for k in np.unravel_index(np.argmax(bad), bad.shape))
         raise ValueError(
-            f"the predicted counts are negative or not finite in {np.count_nonzero(bad)} bins, "
-            f"first {npred.data[first]} at (energy, y, x) = {first}"
+            f"the predicted counts are negative or not finite in {np.count_nonzero(bad)} bins "
+            f"inside the mask, first {npred.data[first]} at (energy, y, x) = {first}"
         )
-    return WcsNDMap(npred.geom, generator.poisson(npred.data).astype(np.float64))
+    return WcsNDMap(npred.geom, generator.poisson(np.where(wrong, 0.0, npred.data)).astype(float))

@@ -108,7 +108,7 @@ def stacked_parts(dataset: MapDataset, other: MapDataset) -> dict[str, Any]:
 
 def _warn_of_thresholds(dataset: MapDataset, other: MapDataset, masks: tuple[Array, Array]) -> None:
     """Warn of masks that differ from energy to energy where no matrix can hold them."""
-    both = masks[0].any(axis=0) & masks[1].any(axis=0)
+    both = np.asarray(masks[0].any(axis=0) & masks[1].any(axis=0))
     differ = both & (masks[0] != masks[1]).any(axis=0)
     if differ.any() and not isinstance(other.edisp, EDispKernelMap):
         warn_user(
@@ -192,7 +192,7 @@ def _response(part: str, dataset: MapDataset, other: MapDataset) -> IRFMap | Non
     exposures = np.zeros((first.data.shape[0], *shape))
     for each, response in zip(datasets, (first, second), strict=True):
         mask = _energies_on_grid(each, grid)
-        covered = mask.any(axis=0)
+        covered = np.asarray(mask.any(axis=0))
         exposure = _exposure_on_grid(part, each, response, grid, covered)
         density = _on_grid(response.data, response, grid, covered)
         total += exposure[:, np.newaxis] * (
@@ -271,7 +271,7 @@ def _energies_on_grid(dataset: MapDataset, grid: WcsGeom | None) -> Array:
     """Reconstructed energies at which any pixel of a grid's has data in the mask, (E, ny, nx)."""
     mask = _safe(dataset).data
     if grid is None:
-        return np.asarray(mask.any(axis=(1, 2))[:, np.newaxis, np.newaxis])
+        return np.any(mask, axis=(1, 2), keepdims=True)
     y, x, inside = grid.pixel_index(dataset.geom.get_coord())
     found = np.zeros((len(mask), *grid.npix_shape), bool)
     energy, row, column = np.nonzero(mask & inside)

@@ -11,7 +11,9 @@ of the counts in each bin, and the statistic of all pixels, look well. Two tests
   negative, which emission is not: by the probability of its ``ts``, times the number of such
   neighbours.
 
-Together they are wrong for less than `FALSE_ALARMS` of the fits whose model is right.
+Together they are wrong for less than `FALSE_ALARMS` of the fits whose model is right: for 9 of 4760
+Poisson data sets of 14 settings (rings and boxes, 30 to 40 000 counts, 0.1 to 2700 in the brightest
+pixel, free index in three), all by the second test, and for 3 of 400 in the worst of them.
 """
 
 from __future__ import annotations

@@ -179,11 +179,15 @@ class PSFMap(IRFMap):
         Raises
         ------
         ValueError
-            If a fraction is not between 0 and 1, or an energy not positive.
+            If a fraction is not between 0 and 1, or an energy none or not positive.
         """
-        share, energy = np.broadcast_arrays(
-            np.asarray(fraction, dtype=float), u.Quantity(energy_true).to_value("TeV")
-        )
+        try:
+            energies = u.Quantity(energy_true).to_value("TeV")
+        except (u.UnitsError, TypeError) as error:
+            raise ValueError(
+                f"energy_true is {energy_true!r}; give energies, such as 1 * u.TeV"
+            ) from error
+        share, energy = np.broadcast_arrays(np.asarray(fraction, dtype=float), energies)
         if not np.all((share >= 0) & (share <= 1)):
             raise ValueError(f"fraction must be between 0 and 1, got {fraction!r}")
         profiles = self.get_profile(position, energy.ravel())

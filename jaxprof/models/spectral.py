@@ -413,7 +413,9 @@ def with_fixed_tables(model: Any) -> Any:
     for name in ("model1", "model2"):
         side = with_fixed_tables(getattr(model, name))
         if isinstance(side, TemplateSpectralModel):
-            table = (tuple(np.asarray(own, float).tolist()) for own in (side.energy, side.values))
-            side = FixedTableSpectralModel(*table, side.unit)
+            energy, values = (
+                tuple(np.asarray(own, float).tolist()) for own in (side.energy, side.values)
+            )
+            side = FixedTableSpectralModel(energy, values, side.unit)
         sides[name] = side
     return dataclasses.replace(model, **sides)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from jaxprof.plotting.legend import ARROW_POINTS, update_legend
 from jaxprof.plotting.matrices import check_group
-from jaxprof.plotting.options import ERRORBAR, check_options, keep_unit, series_style
+from jaxprof.plotting.options import ERRORBAR, check_options, series_style
 from jaxprof.plotting.points import (
     draw_points,
     drawn_unit,
@@ -37,6 +37,7 @@ from jaxprof.plotting.style import (
     set_margins,
     set_ylabel,
 )
+from jaxprof.plotting.units import keep_unit
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
 from jaxprof.profile import FluxProfile
 

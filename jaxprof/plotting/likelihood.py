@@ -24,6 +24,7 @@ from jaxprof.plotting.style import (
     set_margins,
     set_ylabel,
 )
+from jaxprof.plotting.units import keep_unit
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
 
 
@@ -125,6 +126,7 @@ def plot_ts_profiles(
     add_zero_line(ax)
     finish_xaxis(ax, axis, names)
     set_ylabel(ax, quantity_label(sed_type, y_unit, at_energy(sed_type, profile.energy_edges[0])))
+    keep_unit(ax.yaxis, y_unit)
     if add_cbar:
         mappable = ScalarMappable(norm, cmap)
         ax.figure.colorbar(mappable, ax=ax, label="Fit statistic above its minimum", pad=0.03)

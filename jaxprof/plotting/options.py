@@ -14,6 +14,8 @@ from matplotlib.artist import ArtistInspector
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from jaxprof.plotting.units import drawn_in
+
 #: Colours that colour-blind eyes tell apart (Okabe and Ito), in an order of changing lightness.
 COLORS = ("#0072B2", "#E69F00", "#000000", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
 #: Markers, filled and open in turn, that tell series apart in grey.
@@ -88,7 +90,8 @@ def chosen_unit(axis: Any, unit: Any, own: Any, what: str) -> u.UnitBase:
     Parameters
     ----------
     axis : `~matplotlib.axis.Axis`
-        May have a unit, by ``ax.yaxis.set_units(...)`` or because something with one is drawn.
+        May have a unit, by ``ax.yaxis.set_units(...)`` or because something with one is drawn. That
+        is converted if another one is asked for.
     unit : str, Unit or None
         What was asked for.
     own : str or Unit
@@ -114,11 +117,6 @@ def chosen_unit(axis: Any, unit: Any, own: Any, what: str) -> u.UnitBase:
             f"{whose} {str(wanted)!r}, but {what} is in {own.to_string() or 'plain numbers'!r}; "
             "give a unit that it converts to, or other axes"
         ) from None
+    if unit is not None and drawn_in(axis) is not None:
+        axis.set_units(found)
     return found
-
-
-def keep_unit(axis: Any, unit: Any) -> None:
-    """Let an axis know its unit, so that what is drawn later is converted to it."""
-    if unit != u.dimensionless_unscaled and axis.get_units() is None:
-        # Not by set_units, which would also find the limits of the axes anew from what is drawn.
-        axis.units = unit

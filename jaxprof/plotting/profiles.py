@@ -19,7 +19,7 @@ from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
 from jaxprof.plotting.legend import ARROW_POINTS, update_legend
-from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit, keep_unit
+from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit
 from jaxprof.plotting.points import draw_points, flux_unit, fluxes, mark_misfit, name_limits
 from jaxprof.plotting.style import (
     add_zero_line,
@@ -33,6 +33,7 @@ from jaxprof.plotting.style import (
     set_margins,
     set_ylabel,
 )
+from jaxprof.plotting.units import keep_unit
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
 from jaxprof.sky.regions import AXES
 
@@ -130,7 +131,7 @@ def plot_profile(
     values, errors, limits = (scale * part for part in (values, errors, limits))
     edges = np.asarray(profile.energy_edges, dtype=float)
     axis = shown_axis(ax, profile.axis)
-    x, ranges, x_label = _positions(ax, axis, edges, by_energy, names)
+    x, ranges, x_unit = _positions(ax, axis, edges, by_energy, names)
     if not by_energy:
         ranges = [
             _with_energy(text, sed_type, pair) for text, pair in zip(ranges, edges, strict=True)
@@ -156,7 +157,8 @@ def plot_profile(
     set_margins(ax, ARROW_POINTS + 6)
     if by_energy:
         ax.set_xscale("log")
-        ax.set_xlabel(x_label)
+        ax.set_xlabel(f"Energy [{x_unit}]")
+        keep_unit(ax.xaxis, x_unit)
     else:
         finish_xaxis(ax, axis, names)
     choose_yscale(ax)
@@ -188,7 +190,7 @@ def _scale(
 def _positions(
     ax: Any, axis: Any, edges: Array, by_energy: bool, names: list[str] | None
 ) -> tuple[Array, list[str], str]:
-    """Reference, lower and upper ends (3, n), a range for each series, and the label of x."""
+    """Reference, lower and upper ends (3, n), a range for each series, and the unit of energies."""
     if not by_energy:
         x = np.stack([np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max)])
         return x, [energy_label(*pair) for pair in edges], ""
@@ -197,7 +199,7 @@ def _positions(
     unit = own if given is None else chosen_unit(ax.xaxis, None, "TeV", "energy").to_string()
     low, high = u.TeV.to(unit) * edges.T
     ranges = names or [bin_label(axis, k) for k in range(len(axis.ref))]
-    return np.stack([np.sqrt(low * high), low, high]), ranges, f"Energy [{unit}]"
+    return np.stack([np.sqrt(low * high), low, high]), ranges, unit
 
 
 def _with_energy(text: str, sed_type: str, edges: Array) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv, ndtr
 
 from jaxprof.plotting.legend import update_legend
-from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit, keep_unit
+from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit
 from jaxprof.plotting.points import draw_points, get_quantity
 from jaxprof.plotting.profiles import series_labels
 from jaxprof.plotting.style import (
@@ -23,6 +23,7 @@ from jaxprof.plotting.style import (
     set_margins,
     set_ylabel,
 )
+from jaxprof.plotting.units import keep_unit
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
 from jaxprof.profile.quantities import MATRICES, NEEDED, PER_BIN, PER_DATASET, SCANS
 from jaxprof.profile.quantities import unit as unit_of

@@ -8,7 +8,9 @@ import numpy as np
 from astropy import units as u
 
 from jaxprof.plotting.legend import update_legend
+from jaxprof.plotting.options import chosen_unit
 from jaxprof.plotting.style import get_axes, quantity_label, unit_label
+from jaxprof.plotting.units import keep_unit
 
 POWERS = {"dnde": 0, "e2dnde": 2}
 
@@ -31,7 +33,7 @@ def plot_spectral_model(
     model : SpectralModel
         Any of `jaxprof`.
     energy_bounds : Quantity, MapAxis or pair of Quantity
-        The first and the last energy; the x axis has the unit of the first.
+        The first and the last energy; the x axis has the unit of the first, unless it has one.
     ax : `~matplotlib.axes.Axes`, optional
         Where to draw; the current axes by default.
     sed_type : {"dnde", "e2dnde"}
@@ -41,7 +43,8 @@ def plot_spectral_model(
     n_points : int
         Energies of the curve, evenly in their logarithm.
     unit : str or Unit, optional
-        Unit of the y axis; by default that of the model, with energies in TeV.
+        Unit of the curve; by default that of the y axis, if it has one, or that of the model, with
+        energies in TeV.
     **kwargs
         Passed to `matplotlib.axes.Axes.plot`; a ``label`` makes a legend.
 
@@ -66,23 +69,20 @@ def plot_spectral_model(
     energy = np.geomspace(low.to_value("TeV"), high.to_value("TeV"), n_points) * u.TeV
     power = POWERS[sed_type] if energy_power is None else energy_power
     curve = u.Quantity(model(energy)) * energy**power
-    if unit is not None:
-        try:
-            curve = curve.to(unit)
-        except u.UnitConversionError:
-            raise ValueError(
-                f"unit is {str(unit)!r}, but the curve is in {curve.unit.to_string()}"
-            ) from None
     ax = get_axes(ax)
+    curve = curve.to(chosen_unit(ax.yaxis, unit, curve.unit, "the curve"))
+    x_unit = chosen_unit(ax.xaxis, None, low.unit, "energy")
     if np.ptp(curve.value) <= 1e-9 * np.abs(curve.value[0]) and not ax.lines:
         # A flat curve alone has no extent that limits could be made from.
         ax.set_ylim(*sorted(curve.value[0] * np.array([0.5, 2.0])))
-    ax.plot(energy.to_value(low.unit), curve.value, **kwargs)
+    ax.plot(energy.to_value(x_unit), curve.value, **kwargs)
     ax.set_xscale("log")
     if np.all(curve.value > 0):
         ax.set_yscale("log")
-    ax.set_xlabel(f"Energy [{low.unit}]")
+    ax.set_xlabel(f"Energy [{x_unit}]")
     ax.set_ylabel(_label(power, curve.unit))
+    keep_unit(ax.xaxis, x_unit)
+    keep_unit(ax.yaxis, curve.unit)
     if "label" in kwargs:
         update_legend(ax)
     return ax

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.matrices import check_group
-from jaxprof.plotting.points import ARROW_POINTS, draw_points, flux_unit, fluxes, name_limits
+from jaxprof.plotting.points import ARROW_POINTS, draw_points, drawn_unit, fluxes, name_limits
 from jaxprof.plotting.style import (
     add_zero_line,
     axis_label,
@@ -22,6 +22,7 @@ from jaxprof.plotting.style import (
     quantity_label,
     set_margins,
 )
+from jaxprof.plotting.units import keep_unit
 from jaxprof.profile.quantities import unit as unit_of
 from jaxprof.profile.stack import FluxProfileStack
 
@@ -73,8 +74,9 @@ def plot_light_curve(
     chosen = _chosen_bins(stack, bins)
     low, high = _edges(stack)
     longest = max((own.axis for own in stack.profiles), key=len)
-    parts = [fluxes(own, sed_type) for own in stack.profiles]
     ax = get_axes(ax)
+    y_unit = drawn_unit(ax, None, stack.profiles[0], sed_type)
+    parts = [fluxes(own, sed_type, y_unit) for own in stack.profiles]
     x = np.stack([(low + high) / 2, low, high])
     for k in chosen:
         # Of a profile that has fewer bins there is nothing to draw.
@@ -94,7 +96,8 @@ def plot_light_curve(
     _finish_axis(ax.xaxis, stack)
     choose_yscale(ax)
     add_zero_line(ax)
-    ax.set_ylabel(quantity_label(sed_type, flux_unit(stack.profiles[0], sed_type)))
+    ax.set_ylabel(quantity_label(sed_type, y_unit))
+    keep_unit(ax.yaxis, y_unit)
     ax.set_title(energy_label(*stack.energy_edges[group]), fontsize="medium")
     update_legend(ax)
     return ax

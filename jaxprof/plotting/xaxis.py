@@ -9,9 +9,10 @@ from astropy.units import Unit
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from jaxprof.plotting.options import chosen_unit, keep_unit
+from jaxprof.plotting.options import chosen_unit
 from jaxprof.plotting.points import get_quantity
 from jaxprof.plotting.style import axis_label
+from jaxprof.plotting.units import keep_unit
 
 _SMALLEST = 3.5  # points; names that would have to be smaller are left out
 _LINE = 1.15  # height of a line of text over its size

@@ -27,10 +27,13 @@ EQUAL_PIXEL = 1e-6
 
 def degrees_pair(value: Any, what: str) -> NDArray[np.float64]:
     """(lon, lat) in degrees from a number, string, Quantity or pair of them."""
-    if isinstance(value, tuple | list):
-        pair = [float(Angle(item, unit="deg").deg) for item in value]
-    else:
-        pair = list(np.atleast_1d(Angle(value, unit="deg").deg))
+    try:
+        if isinstance(value, tuple | list):
+            pair = [float(Angle(item, unit="deg").deg) for item in value]
+        else:
+            pair = list(np.atleast_1d(Angle(value, unit="deg").deg))
+    except (ValueError, TypeError, u.UnitsError) as error:
+        raise ValueError(f"{what} is {value!r}, which is no angle: {error}") from error
     if len(pair) not in (1, 2) or not all(item > 0 for item in pair):
         raise ValueError(f"{what} must be one or two positive angles (lon, lat), got {value!r}")
     return np.array(pair * (3 - len(pair)), dtype=float)
@@ -415,10 +418,12 @@ class WcsGeom:
         Raises
         ------
         ValueError
-            If nothing of the part is on the map.
+            If nothing of the part is on the map, the position is none or the width no angle.
         """
         from astropy.nddata.utils import NoOverlapError, overlap_slices
 
+        if not isinstance(position, SkyCoord) or not position.isscalar:
+            raise ValueError(f"position is {position!r}; give one astropy SkyCoord")
         size = np.round(degrees_pair(width, "width") / self.pixel_scales.to_value("deg"))
         nx, ny = (max(int(n), 1) for n in size)
         x, y = (float(p) for p in position.to_pixel(self.wcs, mode="wcs"))

@@ -203,7 +203,10 @@ class WcsNDMap(MapArithmetic):
             raise ValueError(f"kernel must be 'gauss', 'disk' or 'box', got {kernel!r}")
         if isinstance(width, u.Quantity | str):
             # Per direction, so that the smoothing is round on the sky whatever the pixels.
-            pixels = (u.Quantity(width) / self.geom.pixel_scales[::-1]).to_value("")
+            try:
+                pixels = (u.Quantity(width) / self.geom.pixel_scales[::-1]).to_value("")
+            except (u.UnitsError, TypeError) as error:
+                raise ValueError(f"width is {width!r}; give an angle or pixels") from error
         else:
             pixels = np.array([width, width], dtype=np.float64)
         if not np.all(pixels >= 0):

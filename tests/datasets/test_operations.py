@@ -96,6 +96,15 @@ def test_cutout_of_a_coarse_exposure_is_interpolated_as_before():
     part.check()
 
 
+def test_cutout_keeps_an_exposure_of_the_whole_sky_across_its_seam():
+    geom = WcsGeom.create((180, 0), binsz=0.5, width=(20, 10), frame="galactic", axes=[RECO])
+    sky = WcsGeom.create((0, 0), binsz=2, frame="galactic", axes=[TRUE])
+    dataset = MapDataset(counts=WcsNDMap(geom), exposure=WcsNDMap(sky, 1e13, "cm2 s"))
+    part = dataset.cutout(SkyCoord(180, 0, unit="deg", frame="galactic"), (8, 6))
+    part.check()
+    np.testing.assert_allclose(part.exposure.interp_to_geom(part.geom.to_image()).data, 1e13)
+
+
 def test_slice_by_energy_gives_the_profile_of_the_whole():
     dataset = observation(3)
     regions = make_concentric_annulus_sky_regions(CENTRE, "0.8 deg", nbin=3)
@@ -298,7 +307,11 @@ def test_fake_draws_the_predicted_counts():
     assert abs(chi - 2400) < 5 * np.sqrt(2 * 2400)
     dataset.fake(random_state=np.random.default_rng(5))
     np.testing.assert_array_equal(dataset.counts.data, counts)
-    dataset.background.data[0, 0, 0] = -1
+    dataset.background.data[:, :, 0] = np.nan
+    dataset.mask_safe = WcsNDMap(GEOM, np.isfinite(dataset.background.data))
+    dataset.fake(random_state=5)
+    assert not dataset.counts.data[:, :, 0].any() and dataset.counts.data[:, :, 1:].sum() > 1e4
+    dataset.background.data[0, 0, 1] = -1
     with pytest.raises(ValueError, match="negative or not finite in 1 bins"):
         dataset.fake()
 

@@ -576,6 +576,9 @@ def test_containment_radius_of_a_gaussian():
 def test_containment_radius_checks_its_arguments():
     axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", 2, name="energy_true")
     psf = PSFMap.from_gauss(axis, sigma="0.1 deg")
+    for energy in (1, "3 deg", "x"):
+        with pytest.raises(ValueError, match="energy_true is .*give energies"):
+            psf.containment_radius(0.5, energy)
     with pytest.raises(ValueError, match="fraction must be between 0 and 1"):
         psf.containment_radius(68, "1 TeV")
     psf = PSFMap(np.zeros_like(psf.data), psf.rad_axis, axis)

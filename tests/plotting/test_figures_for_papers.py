@@ -91,6 +91,74 @@ def test_units(how):
         plot_profile(p, sed_type="e2dnde", unit="m")
 
 
+def vertices(ax):
+    """Vertices on the screen of all that is drawn in units of the data."""
+    found = [line.get_transform().transform(line.get_xydata()) for line in ax.lines]
+    for collection in ax.collections:
+        paths = [path.vertices for path in collection.get_paths()]
+        found += [ax.transData.transform(path) for path in paths]
+    found = np.concatenate(found)
+    return found[found[:, 1] > -1e4]  # below there is what a log axis has no position for
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_units_of_an_axis_that_are_set_afterwards(scale):
+    """Points, errors, limits, curves of the user, their limits and the label: all is converted."""
+    norm = np.linspace(-0.5, 2, 10).reshape(5, 2)
+    ts, area = np.linspace(0, 20, 10).reshape(5, 2), "erg m-2 s-1"
+    p = profile_of(line_of_boxes(), norm, ts=ts, norm_errn=np.full((5, 2), 0.2))
+    figures = []
+    for unit in (None, area):
+        ax = plt.figure().add_subplot()
+        plot_profile(p, ax=ax, sed_type="eflux", unit=unit)
+        factor = 1 if unit is None else u.Unit("TeV cm-2 s-1").to(unit)
+        ax.axhline(factor * 1e-12)
+        ax.fill_between([0, 1], factor * 1e-12, factor * 2e-12)
+        ax.set_yscale(scale)
+        figures.append(ax)
+    converted, ax = figures
+    before = vertices(converted)
+    converted.yaxis.set_units(area)
+    converted.xaxis.set_units("arcmin")
+    np.testing.assert_allclose(vertices(converted), before, atol=1e-6)
+    np.testing.assert_allclose(converted.get_ylim(), ax.get_ylim(), rtol=1e-9)
+    assert converted.get_ylabel() == ax.get_ylabel()
+    assert converted.get_xlabel() == "Projected distance [arcmin]"
+    np.testing.assert_allclose(converted.get_xlim(), 60 * np.array(ax.get_xlim()), rtol=1e-9)
+    # What is drawn later fits in, in its own unit and in another one, which all have then.
+    plot_profile(p, ax=converted, sed_type="eflux", color="k")
+    plot_profile(p, ax=converted, sed_type="eflux", unit="TeV cm-2 s-1")
+    lines = [points[:, 1] for points in drawn(converted)]
+    for group in (0, 1):
+        np.testing.assert_allclose(lines[group], lines[group + 2], rtol=1e-12)
+        np.testing.assert_allclose(lines[group], lines[group + 4], rtol=1e-12)
+    assert "TeV" in converted.get_ylabel()
+    with pytest.raises(ValueError, match="drawn in 'TeV / .* does not convert to 'm'"):
+        converted.yaxis.set_units("m")
+    converted.clear()
+    plot_profile(p, ax=converted, sed_type="flux")
+    converted.yaxis.set_units("m-2 s-1")
+    np.testing.assert_allclose(drawn(converted)[1][:, 1], 1e4 * lines_of(p)[1], rtol=1e-12)
+
+
+def lines_of(profile):
+    """Fluxes that are drawn as points, by group."""
+    flux = profile.flux.to_value("cm-2 s-1")
+    return [flux[~profile.is_ul[:, k], k] for k in (0, 1)]
+
+
+def test_spectra_of_a_profile_and_a_model_share_their_axes():
+    p = profile_of(line_of_boxes())
+    ax = p.plot(axis_name="energy", sed_type="e2dnde")
+    unit = ax.get_xlabel()
+    p.reference_model.plot([10, 1000] * u.GeV, ax=ax, sed_type="e2dnde", unit="erg cm-2 s-1")
+    energy, curve = ax.lines[-1].get_xydata().T
+    np.testing.assert_allclose(energy[[0, -1]], [0.01, 1])
+    assert ax.get_xlabel() == unit == "Energy [TeV]" and "erg" in ax.get_ylabel()
+    np.testing.assert_allclose(curve[0], u.Unit("TeV").to("erg") * 1e-12, rtol=1e-12)
+    np.testing.assert_allclose(drawn(ax)[0][:, 1], p.e2dnde[0].to_value("erg cm-2 s-1"))
+
+
 def test_energy_power_and_the_energy_of_a_differential_flux():
     p = profile_of(line_of_boxes())
     ax = plot_profile(p, energy_power=2, unit="erg cm-2 s-1")

@@ -347,6 +347,8 @@ def test_smooth_refuses_unknown_kernels(geom):
         WcsNDMap(geom).smooth(1, kernel="top-hat")
     with pytest.raises(ValueError, match="width"):
         WcsNDMap(geom).smooth("-1 deg")
+    with pytest.raises(ValueError, match="width is '3 TeV'"):
+        WcsNDMap(geom).smooth("3 TeV")
 
 
 def test_smooth_by_boxes_and_disks():
@@ -372,6 +374,10 @@ def test_cutout_keeps_sky_positions(geom):
     np.testing.assert_array_equal(part.data.reshape(4, -1), map_.sample(coord).reshape(4, -1))
     corner = map_.cutout(SkyCoord(4.8, 2.9, unit="deg", frame="galactic"), 2)
     assert corner.geom.npix_shape == (2, 2)
+    with pytest.raises(ValueError, match="width is 'x', which is no angle"):
+        map_.cutout(position, "x")
+    with pytest.raises(ValueError, match="position is .*give one astropy SkyCoord"):
+        map_.cutout((0, 0), 1)
     with pytest.raises(ValueError, match="off the map"):
         map_.cutout(SkyCoord(40, 0, unit="deg", frame="galactic"), 2)
 
