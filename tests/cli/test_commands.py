@@ -17,13 +17,13 @@ import jaxprof
 from jaxprof.io.kinds import read_file
 from jaxprof.profile import FluxProfile
 
+ROOT = str(Path(jaxprof.__file__).parent.parent)
 DOCS = Path(__file__).parent.parent.parent / "docs" / "command_line.md"
 
 
 def process(*arguments, **variables):
     """Run Python in a process that finds this jaxprof from any folder."""
-    root = str(Path(jaxprof.__file__).parent.parent)
-    environment = os.environ | {"PYTHONPATH": root} | variables
+    environment = os.environ | {"PYTHONPATH": ROOT} | variables
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
@@ -239,6 +239,13 @@ def test_a_run_as_a_process(folder):
     assert result.returncode == 0, result.stderr
     assert all(Path(line).is_file() for line in result.stdout.splitlines())
     assert re.findall(r"\[(\d)/5\]", result.stderr)[0] == "1" and "[5/5]" in result.stderr
+    # A reader that has enough, such as `head`, is no error to speak of.
+    command = [sys.executable, "-m", "jaxprof", "info", "out/tiny.fits"]
+    environment = os.environ | {"PYTHONPATH": ROOT}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **pipes) as info:
+        info.stdout.close()
+        assert info.stderr.read() == b""
     quiet = process("-m", "jaxprof", "profile", "config.yaml", "-q", "--overwrite")
     assert quiet.returncode == 0 and quiet.stderr == "" and quiet.stdout == result.stdout
 
