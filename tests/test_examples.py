@@ -31,6 +31,7 @@ CENTER = SkyCoord("0d", "0d", frame="galactic")
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not (ROOT / "examples").is_dir(), reason="no examples beside the tests"),
     # The real data have bins whose counts are far below their background.
     pytest.mark.filterwarnings("ignore:the upper limit of bin"),
@@ -71,7 +72,7 @@ def run_example(name, out, gc_file=None):
     return done.stdout
 
 
-@pytest.fixture(scope="module", params=[pytest.param("simulation", marks=pytest.mark.slow), "real"])
+@pytest.fixture(scope="module", params=["simulation", "real"])
 def source(request):
     """The file, or None for the simulation; skipped without the file."""
     return None if request.param == "simulation" else request.getfixturevalue("gc_file")
@@ -114,7 +115,6 @@ def plane(dataset):
     return estimator.run(dataset)
 
 
-@pytest.mark.slow
 def test_forward_folding(tmp_path):
     # On simulated data only: it takes long.
     output = run_example("forward_folding.py", tmp_path / "out")
@@ -133,7 +133,6 @@ def test_forward_folding(tmp_path):
     assert np.all(read.norm_err > 0) and np.all(read.norm_ul > read.norm)
 
 
-@pytest.mark.slow
 def test_spectral_index(tmp_path):
     output = run_example("spectral_index.py", tmp_path / "out")
     assert (tmp_path / "out" / "spectral_index.png").read_bytes().startswith(PNG_MAGIC)
