@@ -39,13 +39,13 @@ $(STAMP): pyproject.toml
 	$(PY) -m pip install --quiet --editable '.[dev]'
 	@touch $(STAMP)
 
-# The third example takes as long as the others together and runs beside them.
+# One example takes about as long as the others together and runs beside them.
 demo: $(STAMP)
 	@mkdir -p out
 	@echo '$(PY) examples/forward_folding.py > out/forward_folding.txt &'
 	@$(PY) examples/forward_folding.py >out/forward_folding.txt 2>&1 & folding=$$!; \
 	trap 'kill $$folding' INT TERM; failed=; \
-	for name in flux_profiles joint_fit; do \
+	for name in flux_profiles joint_fit spectral_index; do \
 		echo "$(PY) examples/$$name.py"; $(PY) examples/$$name.py || failed=1; \
 	done; \
 	wait $$folding || failed=1; \

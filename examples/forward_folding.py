@@ -9,8 +9,9 @@ profile are not much wider than that, part of each bin's photons is counted in i
 through exposure, point-spread function (PSF) and energy dispersion, and asks which norms
 explain the pixels of all bins at once.
 
-This example does both for the two profiles of ``flux_profiles.py``. Run it as
-``python examples/forward_folding.py --out out``, or cell by cell.
+This example does both for the two profiles of ``flux_profiles.py``; ``spectral_index.py`` fits the
+spectral index of each bin as well. Run it as ``python examples/forward_folding.py --out out``, or
+cell by cell.
 """
 
 import argparse
@@ -190,25 +191,6 @@ print(f"\nBackground norm: {norm['value']:.3f} +- {norm['error']:.3f}")
 ax, residual = line.plot_comparison(other=separate, sed_type="flux")
 ax.set_title(f"Along the Galactic plane ({data_label})")
 save(ax.figure, "forward_5_line.png")
-
-# %%
-# An index for each ring
-# ----------------------
-#
-# With ``free_index`` the spectral index of each ring is fitted as well.
-
-estimator = ForwardFoldingProfileEstimator(
-    regions=annuli[:4],
-    spectral_model=PowerLawSpectralModel(index=2.3),
-    energy_edges=[10, 500] * u.GeV,
-    guard_bins=1,
-    free_index=True,
-)
-indices = estimator.run(datasets=dataset)
-ax = indices.plot_parameter("index")
-ax.set_title(f"Spectral index of each ring ({data_label})")
-save(ax.figure, "forward_6_index.png")
-print(f"Index of the innermost ring: {indices.index[0, 0]:.2f} +- {indices.index_err[0, 0]:.2f}")
 
 # %%
 # Into a file and back

@@ -31,6 +31,7 @@ CENTER = SkyCoord("0d", "0d", frame="galactic")
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not (ROOT / "examples").is_dir(), reason="no examples beside the tests"),
     # The real data have bins whose counts are far below their background.
     pytest.mark.filterwarnings("ignore:the upper limit of bin"),
@@ -71,7 +72,7 @@ def run_example(name, out, gc_file=None):
     return done.stdout
 
 
-@pytest.fixture(scope="module", params=[pytest.param("simulation", marks=pytest.mark.slow), "real"])
+@pytest.fixture(scope="module", params=["simulation", "real"])
 def source(request):
     """The file, or None for the simulation; skipped without the file."""
     return None if request.param == "simulation" else request.getfixturevalue("gc_file")
@@ -114,7 +115,6 @@ def plane(dataset):
     return estimator.run(dataset)
 
 
-@pytest.mark.slow
 def test_forward_folding(tmp_path):
     # On simulated data only: it takes long.
     output = run_example("forward_folding.py", tmp_path / "out")
@@ -122,7 +122,7 @@ def test_forward_folding(tmp_path):
     listed = output.split("\nWritten:")[1].splitlines()[1:]
     assert sorted(Path(line.strip()) for line in listed) == sorted((tmp_path / "out").iterdir())
     figures = list((tmp_path / "out").glob("*.png"))
-    assert len(figures) == 6
+    assert len(figures) == 5
     for path in figures:
         content = path.read_bytes()
         assert content.startswith(PNG_MAGIC) and len(content) > 20_000
@@ -131,6 +131,16 @@ def test_forward_folding(tmp_path):
     # Neighbouring rings share photons, so their norms are anticorrelated.
     assert np.all(np.diagonal(read.correlation, 1, axis1=1, axis2=2) < -0.1)
     assert np.all(read.norm_err > 0) and np.all(read.norm_ul > read.norm)
+
+
+def test_spectral_index(tmp_path):
+    output = run_example("spectral_index.py", tmp_path / "out")
+    assert (tmp_path / "out" / "spectral_index.png").read_bytes().startswith(PNG_MAGIC)
+    rows = re.findall(r"^\d\.\d+ to .* (\S+) \+- (\S+)$", output, flags=re.M)
+    index, error = np.array(rows, dtype=float).T
+    assert len(index) == 3 and np.all((error > 0.03) & (error < 0.6))
+    # The source in the centre.
+    assert abs(index[0] - 2.6) < 3 * error[0]
 
 
 def test_flux_profiles_says_what_it_used_and_wrote(flux_profiles, source):

@@ -45,6 +45,9 @@ def _errors_said(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(**arguments: Any) -> None:
         try:
             command(**arguments)
+        except BrokenPipeError:
+            # Whoever reads our output has enough of it, such as `head`; click ends quietly then.
+            raise
         except (ValueError, OSError) as error:
             for line in (str(error) or type(error).__name__).splitlines():
                 click.echo(f"jaxprof: error: {line}", err=True)

@@ -72,7 +72,7 @@ def run(loaded: Loaded, log: Log, *, overwrite: bool = False) -> tuple[list[Path
         own = [*inputs, expand_path(document.path)]
         _check_targets(folder, outputs.name, own, overwrite)
     start = time.perf_counter()
-    with log.step(1, _STEPS, f"read {len(loaded.config.datasets)} datasets"):
+    with log.step(1, _STEPS, f"read datasets ({len(loaded.config.datasets)})"):
         datasets = read_datasets(loaded)
     record = provenance(inputs)
     with log.step(2, _STEPS, "make regions and estimator"):

@@ -41,6 +41,9 @@ class Datasets(list[MapDataset]):
         """Names of the datasets."""
         return [dataset.name for dataset in self]
 
+    def _repr_html_(self) -> str:
+        return "".join(dataset._repr_html_() for dataset in self)
+
     def __getitem__(self, key: Any) -> Any:
         """A dataset by name or index; a slice of the list."""
         if isinstance(key, str):

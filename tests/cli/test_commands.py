@@ -17,13 +17,13 @@ import jaxprof
 from jaxprof.io.kinds import read_file
 from jaxprof.profile import FluxProfile
 
+ROOT = str(Path(jaxprof.__file__).parent.parent)
 DOCS = Path(__file__).parent.parent.parent / "docs" / "command_line.md"
 
 
 def process(*arguments, **variables):
     """Run Python in a process that finds this jaxprof from any folder."""
-    root = str(Path(jaxprof.__file__).parent.parent)
-    environment = os.environ | {"PYTHONPATH": root} | variables
+    environment = os.environ | {"PYTHONPATH": ROOT} | variables
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
@@ -184,15 +184,70 @@ def test_plot_and_convert(folder):
     assert "flux" in call("info", "a.fits").stdout
 
 
+# What is wrong: (arguments, exit code, what is said); test_config has many more of each kind.
+AS_A_PROCESS = {
+    "unknown key": (["profile", "key.yaml"], 1, r"key\.yaml:\d+: regions\.annuli\.nbni: .* 'nbin'"),
+    "missing key": (
+        ["profile", "missing.yaml"],
+        1,
+        r"missing\.yaml:\d+: regions\.annuli\.radius_max: ",
+    ),
+    "wrong type": (["profile", "type.yaml"], 1, r"type\.yaml:\d+: .*nbin: .*integer, got 'four'"),
+    "wrong unit": (["profile", "unit.yaml"], 1, r"unit\.yaml:\d+: energy_edges\[2\]: "),
+    "no YAML": (["profile", "gc.fits.gz"], 1, "not a text file in UTF-8"),
+    "no configuration": (["profile", "none.yaml"], 1, r"no such file: none\.yaml"),
+    "no dataset": (["profile", "file.yaml"], 1, r"file\.yaml:\d+: datasets\[0\]: .*no such file"),
+    "damaged dataset": (["profile", "damaged.yaml"], 1, r"datasets\[0\]: .*cut\.fits\.gz"),
+    "damaged file": (["info", "cut.fits.gz"], 1, r"cut\.fits\.gz: "),
+    "no profile": (["plot", "gc.fits.gz"], 1, "a dataset, not a flux profile"),
+    "a file that exists": (["init", "gc.fits.gz", "-o", "key.yaml"], 1, r"key\.yaml"),
+    "no argument": (["profile"], 2, "Missing argument 'CONFIG'"),
+    "unknown choice": (["plot", "x.fits", "--sed-type", "norms"], 2, "'norms' is not one of"),
+}
+
+
 @pytest.mark.slow
-def test_as_a_process(folder):
+def test_what_is_wrong_as_a_process(folder):
+    content = Path("gc.fits.gz").read_bytes()
+    Path("cut.fits.gz").write_bytes(content[: len(content) // 2])
+    for name, (old, new) in {
+        "key": ("nbin: 4", "nbni: 4"),
+        "missing": ("    radius_max: 1.5 deg\n", ""),
+        "type": ("nbin: 4", "nbin: four"),
+        "unit": ("500 GeV", "500 deg"),
+        "file": ("gc.fits.gz", "other.fits"),
+        "damaged": ("gc.fits.gz", "cut.fits.gz"),
+    }.items():
+        Path(f"{name}.yaml").write_text(replaced(old, new))
+    before = sorted(Path().iterdir())
+    for what, (arguments, code, message) in AS_A_PROCESS.items():
+        result = process("-m", "jaxprof", *arguments)
+        assert result.returncode == code and result.stdout == "", (what, result)
+        assert re.search(message, result.stderr), (what, result.stderr)
+        assert "Traceback" not in result.stderr, what
+        lines = result.stderr.splitlines()
+        assert code == 2 or all(line.startswith("jaxprof: error: ") for line in lines), what
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.slow
+def test_a_run_as_a_process(folder):
+    """Paths on stdout, progress on stderr; with --quiet no word but the paths."""
     assert process("-m", "jaxprof", "--version").stdout.startswith("jaxprof, version ")
-    Path("config.yaml").write_text(replaced("nbin: 4", "nbni: 4"))
-    result = process("-m", "jaxprof", "profile", "config.yaml")
-    assert result.returncode == 1 and result.stdout == ""
-    assert re.search(r"config\.yaml:\d+: regions\.annuli\.nbni: .* 'nbin'", result.stderr)
-    assert process("-m", "jaxprof", "profile").returncode == 2
-    assert "Traceback" not in result.stderr
+    Path("config.yaml").write_text(CONFIG)
+    result = process("-m", "jaxprof", "profile", "config.yaml", "--progress")
+    assert result.returncode == 0, result.stderr
+    assert all(Path(line).is_file() for line in result.stdout.splitlines())
+    assert re.findall(r"\[(\d)/5\]", result.stderr)[0] == "1" and "[5/5]" in result.stderr
+    # A reader that has enough, such as `head`, is no error to speak of.
+    command = [sys.executable, "-m", "jaxprof", "info", "out/tiny.fits"]
+    environment = os.environ | {"PYTHONPATH": ROOT}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **pipes) as info:
+        info.stdout.close()
+        assert info.stderr.read() == b""
+    quiet = process("-m", "jaxprof", "profile", "config.yaml", "-q", "--overwrite")
+    assert quiet.returncode == 0 and quiet.stderr == "" and quiet.stdout == result.stdout
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_disk_with_energy_dispersion_and_varying_exposure():
 
 
 @pytest.mark.filterwarnings("ignore:the joint fit does not describe what is in bin")
-@pytest.mark.parametrize("likelihood", ["pixel", "region"])
+@pytest.mark.parametrize("likelihood", [pytest.param("pixel", marks=pytest.mark.slow), "region"])
 @pytest.mark.parametrize("offset", [pytest.param((0.0, 0.0), marks=pytest.mark.slow), (0.05, 0.03)])
 def test_point_source_is_in_its_ring(offset, likelihood):
     """No ring is as narrow as a point: unless norms may be negative, all of it is in the first."""

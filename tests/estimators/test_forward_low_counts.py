@@ -41,7 +41,8 @@ def few(seed, background=0.01, **options):
     return dataset
 
 
-@pytest.mark.parametrize("summed", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("summed", [False, True])
 def test_no_prediction_is_negative(summed):
     """The profile is that of a fit in which every pixel and energy has a counts bin of its own."""
     differs = 0

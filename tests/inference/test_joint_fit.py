@@ -239,6 +239,7 @@ def test_equal_bins_may_be_added_up_and_data_sets_are_both_their_bins():
     assert_same((replace(fit, stat=apart[0].stat), ts), apart)
 
 
+@pytest.mark.slow
 def test_components_without_overlap_are_fits_of_their_own():
     rng = np.random.default_rng(5)
     n = 11
@@ -389,7 +390,8 @@ def test_limits_of_what_only_constraints_tell_apart():
     assert_allclose(again, [0.5, 2.0], rtol=1e-4)
 
 
-@pytest.mark.parametrize("n_on", [pytest.param(0.0, marks=pytest.mark.slow), 4.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_on", [0.0, 4.0])
 @pytest.mark.parametrize("n_off", [0.0, 7.0])
 def test_on_off_bins_without_counts(n_on, n_off):
     """One bin without ON counts, OFF counts or both, among others: as if it were on its own."""
@@ -676,6 +678,7 @@ def test_derivatives_where_a_prediction_touches_zero(name):
     assert_allclose(jax.jacrev(function)(1.0), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_derivatives_at_a_constraint_by_hand():
     """On the constraint b + 50 x + 60 y = 0 one direction is left, whose score vanishes."""
 

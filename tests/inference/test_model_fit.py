@@ -219,6 +219,7 @@ class Counting(NamedTuple):
         return law_log_prob(params, self.counts)
 
 
+@pytest.mark.slow
 def test_likelihood_objects():
     counts = draws(4, law_npred(LAW))
     expected = law_params(counts)

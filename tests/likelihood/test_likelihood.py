@@ -553,7 +553,8 @@ def counted():
     return dataset
 
 
-@pytest.mark.parametrize("merge", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("merge", [False, True])
 def test_of_a_joint_fit(counted, merge):
     """The statistic of the profile, at its minimum; the same merged or not."""
     own = estimator(background=0.1)

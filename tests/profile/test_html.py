@@ -105,6 +105,11 @@ def test_names_of_users_are_text():
     dataset = jaxprof.MapDataset(name=name)
     page = Page(dataset._repr_html_())
     assert ["Name", name] in page.rows
+    both = jaxprof.Datasets([dataset, jaxprof.MapDataset(name="other")])
+    assert [row for row in Page(both._repr_html_()).rows if row[0] == "Name"] == [
+        ["Name", name],
+        ["Name", "other"],
+    ]
     values = dict.fromkeys(("norm", "norm_err", "stat", "stat_null", "ts"), np.ones((4, 2)))
     fit = core.NormFit(**values, status=STATUS)
     page = Page(fit._repr_html_())
