@@ -30,6 +30,11 @@ from jaxprof.likelihood.poisson import poisson
 ROUNDING = 1e-9
 """Part of its background that an empty counts bin may be predicted below zero, by rounding."""
 
+NO_DERIVATIVES = (
+    "simulate: drawn counts have no derivatives with respect to the parameters; give it "
+    "jax.lax.stop_gradient(params), or differentiate asimov(params)"
+)
+
 
 def signal(templates: Any, components: Any, coefficients: Any, weights: Sequence[Any] = ()) -> Any:
     """Predicted counts of all components in the counts bins of a term.
@@ -128,14 +133,14 @@ class Poisson:
 
     def simulated(self, key: Any, signal: Any, norm: Any, tilt: Any) -> Poisson:
         """The same term with Poisson counts."""
-        return self.with_counts(_poisson(key, self._rates(signal, norm, tilt)))
+        return self.with_counts(_poisson(key, self.rates(signal, norm, tilt)))
 
     def expected(self, signal: Any, norm: Any, tilt: Any) -> Poisson:
         """The same term with the predicted counts."""
-        return self.with_counts(self._rates(signal, norm, tilt))
+        return self.with_counts(self.rates(signal, norm, tilt))
 
-    def _rates(self, signal: Any, norm: Any, tilt: Any) -> Any:
-        """Predicted counts; NaN where they are below zero by more than rounding."""
+    def rates(self, signal: Any, norm: Any, tilt: Any) -> Any:
+        """Predicted counts, zero where masked; NaN where below zero by more than rounding."""
         npred = self.npred(signal, norm, tilt)
         level = ROUNDING * (norm[:, None, None] * self.background + self.offset)
         rates = jnp.where(npred >= -level, jnp.maximum(npred, 0.0), jnp.nan)
@@ -239,12 +244,7 @@ def _sum(values: Any, mask: Any) -> Any:
 
 
 def _poisson(key: Any, rate: Any) -> Any:
-    rate = refuse_derivatives(
-        rate,
-        "simulate: drawn counts have no derivatives with respect to the parameters; give it "
-        "jax.lax.stop_gradient(params), or differentiate asimov(params)",
-    )
-    return poisson(key, rate)
+    return poisson(key, refuse_derivatives(rate, NO_DERIVATIVES))
 
 
 def _like(values: Any, old: Any, name: str) -> Any:
