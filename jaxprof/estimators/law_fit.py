@@ -174,7 +174,7 @@ def model_limits(
     mean was -0.12 +- 0.08 in units of the error on the expectation, -0.14 by each set's own error
     and -0.13 by the errors to the side of the truth (``errp`` of values that are too low, ``errn``
     of others), with widths of 1.07 +- 0.05. The bias of the maximum-likelihood value itself is
-    +0.011 errors (to second order, Cox & Snell 1968, J. R. Stat. Soc. B 30, 248, from the derivatives
+    +0.011 errors (to second order, Cox & Snell 1968, J. R. Stat. Soc. B 30, 248, from derivatives
     of the predicted counts), so that -0.01 is expected by each set's own error: what is seen beyond
     that is no skewness. 250 other sets, drawn with numpy and fitted by Fisher scoring without this
     package's minimiser, gave -0.05 +- 0.07 and -0.07 +- 0.07, width 1.03.
