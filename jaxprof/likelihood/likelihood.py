@@ -364,11 +364,15 @@ class Likelihood:
             found = _predicted(replace(made, terms=tuple(terms)))
             return found if most is None else found.merge_empty(most)
         made._check_may_merge()
-        gathered, terms = [], []
+        gathered: list[Gathered | None] = []
+        terms = []
         for own_key, (term, given) in arguments:
-            merges = may_merge(term)
-            gathered.append(drawn(own_key, term.rates(*given), most) if merges else None)
-            terms.append(term if merges else term.simulated(own_key, *given))
+            if may_merge(term):
+                gathered.append(drawn(own_key, term.rates(*given), most))
+                terms.append(term)
+            else:
+                gathered.append(None)
+                terms.append(term.simulated(own_key, *given))
         return _predicted(replace(made, terms=tuple(terms))._merged(gathered))
 
     def merge_empty(self, most: int | None = None) -> Likelihood:
@@ -423,7 +427,9 @@ class Likelihood:
     def _merged(self, gathered: list[Gathered | None]) -> Likelihood:
         """The likelihood with all pixels of each term merged but those that are given."""
         parts = [
-            (term, own) if found is None else merged_empty(term, own, found, self._n_components)
+            merged_empty(term, own, found, self._n_components)
+            if found is not None and may_merge(term)
+            else (term, own)
             for term, own, found in zip(self.terms, self.bins, gathered, strict=True)
         ]
         terms, bins = zip(*parts, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxprof.likelihood.counts_bins import CountsBins
 from jaxprof.likelihood.terms import NO_DERIVATIVES, Poisson, Term
 
 
-def may_merge(term: Term) -> bool:
+def may_merge(term: Term) -> TypeGuard[Poisson]:
     """Whether empty counts bins of a term may share one."""
     return isinstance(term, Poisson) and not term.clipped
 
