@@ -369,6 +369,10 @@ def limits(
     A limit is where ``stat(norm) - stat_min = n_sigma**2`` (Wilks 1938, Ann. Math. Stat. 9, 60).
     The difference is summed term by term with ``log1p``.
 
+    Limits have derivatives as the fit has, but for the first ON or OFF count of On-Off data where
+    the rate that belongs to it vanishes at the norm or at the limit: the statistic changes as
+    n ln n there, and what is given is without that. So it is for ``ts``, scans and sensitivities.
+
     A norm that may be negative may have an upper limit below zero, where counts fluctuate far below
     their background: it is the edge of the interval above, and no limit on a flux that cannot be
     negative. Fits and limits with ``norm_min=0`` give that.

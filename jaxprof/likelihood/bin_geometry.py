@@ -8,6 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxprof.differentiation import refuse_derivatives
+
+CENTRED = (
+    "a law has no derivatives with respect to lon_0 and lat_0 over rings, which are around its "
+    "centre: hold these with jax.lax.stop_gradient, or take boxes or other regions than rings"
+)
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +82,20 @@ class BinGeometry:
         -------
         array, shape (B,)
             In cm-2 s-1; differentiable with respect to all parameters of the law.
+
+        Raises
+        ------
+        TypeError
+            If it is differentiated with respect to the centre of a law over rings.
         """
         if self.rings is not None:
+            law = law.replace(
+                **{
+                    name: refuse_derivatives(value, CENTRED)
+                    for name, value in law.parameters.items()
+                    if name.rpartition(".")[2] in ("lon_0", "lat_0")
+                }
+            )
             return jnp.sum(self.ring_weights * law.ring_integral(self.rings), axis=1)
         parts = self.polygon_weights * law.polygon_integral(self.lon, self.lat)
         return jax.ops.segment_sum(parts, self.polygon_bin, len(self.parent))

@@ -14,7 +14,14 @@ import numpy as np
 from jaxprof.likelihood.bin_geometry import BinGeometry
 from jaxprof.likelihood.constraints import Constraints
 from jaxprof.likelihood.counts_bins import CountsBins
-from jaxprof.likelihood.merging import merged_empty, number_found
+from jaxprof.likelihood.merging import (
+    Gathered,
+    drawn,
+    found_in,
+    may_merge,
+    merged_empty,
+    number_found,
+)
 from jaxprof.likelihood.named import complete
 from jaxprof.likelihood.nodes import node_weights
 from jaxprof.likelihood.spectra import Spectra, two_axes
@@ -315,7 +322,12 @@ class Likelihood:
         return _predicted(replace(self, terms=tuple(term.expected(*own) for term, own in pairs)))
 
     def simulate(
-        self, key: Any, params: Mapping[str, Any], *, constraints: bool = False
+        self,
+        key: Any,
+        params: Mapping[str, Any],
+        *,
+        constraints: bool = False,
+        most: int | None = None,
     ) -> Likelihood:
         """The likelihood of counts drawn from their Poisson distributions.
 
@@ -328,21 +340,40 @@ class Likelihood:
         constraints : bool
             Whether the centres of Gaussian constraints are drawn as well, as a new measurement
             would find them.
+        most : int, optional
+            Number of counts that there is room for, in each data set and energy group. Then empty
+            pixels share counts bins, as after `merge_empty`, and counts are drawn one by one: where
+            they are fewer than pixels that is several times as fast. They are others than without.
+            If there are more, counts and ``log_prob`` are NaN under jit.
 
         Raises
         ------
         ValueError
-            For parameters that predict counts below zero, as `asimov` does.
+            For parameters that predict counts below zero, as `asimov` does; for more counts than
+            `most`, or background tilts that are fitted, where that is given.
         """
         self._check_counts_may_change()
         values = complete(self.nominal, params)
         keys = jax.random.split(key, len(self.terms) + 1)
-        drawn = [
-            term.simulated(own_key, *own)
-            for own_key, (term, own) in zip(keys[1:], self._arguments(values), strict=True)
-        ]
         own = self.constraints.simulated(keys[0], values) if constraints else self.constraints
-        return _predicted(replace(self, terms=tuple(drawn), constraints=own))
+        made = replace(self, constraints=own)
+        arguments = list(zip(keys[1:], self._arguments(values), strict=True))
+        if most is None or not _in_double_precision(self):
+            # In single precision the sum of many rates has no room for one of them.
+            terms = [term.simulated(own_key, *given) for own_key, (term, given) in arguments]
+            found = _predicted(replace(made, terms=tuple(terms)))
+            return found if most is None else found.merge_empty(most)
+        made._check_may_merge()
+        gathered: list[Gathered | None] = []
+        terms = []
+        for own_key, (term, given) in arguments:
+            if may_merge(term):
+                gathered.append(drawn(own_key, term.rates(*given), most))
+                terms.append(term)
+            else:
+                gathered.append(None)
+                terms.append(term.simulated(own_key, *given))
+        return _predicted(replace(made, terms=tuple(terms))._merged(gathered))
 
     def merge_empty(self, most: int | None = None) -> Likelihood:
         """The same likelihood, faster where most pixels are empty, as in simulated data sets.
@@ -375,18 +406,33 @@ class Likelihood:
         >>> def one(key, likelihood, truth, law):
         ...     toy = likelihood.simulate(key, truth).merge_empty(4000)
         ...     return fit_model(toy, law).params
+
+        ``likelihood.simulate(key, truth, most=4000)`` is such a likelihood, and sooner drawn.
         """
+        self._check_may_merge()
+        return self._merged(
+            [
+                found_in(term, self._room(term, most)) if may_merge(term) else None
+                for term in self.terms
+            ]
+        )
+
+    def _check_may_merge(self) -> None:
         if "background_tilt" in self.free:
             raise ValueError(
                 "merge_empty: background tilts are fitted, which tell empty pixels of different "
                 "energies from each other"
             )
-        terms, bins = [], []
-        for term, own in zip(self.terms, self.bins, strict=True):
-            if isinstance(term, Poisson) and not term.clipped:
-                term, own = merged_empty(term, own, self._room(term, most), self._n_components)
-            terms.append(term)
-            bins.append(own)
+
+    def _merged(self, gathered: list[Gathered | None]) -> Likelihood:
+        """The likelihood with all pixels of each term merged but those that are given."""
+        parts = [
+            merged_empty(term, own, found, self._n_components)
+            if found is not None and may_merge(term)
+            else (term, own)
+            for term, own, found in zip(self.terms, self.bins, gathered, strict=True)
+        ]
+        terms, bins = zip(*parts, strict=True)
         known = self.constraints
         nominal, lower, upper = (
             {name: own for name, own in values.items() if name != "background_tilt"}
@@ -394,8 +440,8 @@ class Likelihood:
         )
         return replace(
             self,
-            terms=tuple(terms),
-            bins=tuple(bins),
+            terms=terms,
+            bins=bins,
             nominal=nominal,
             constraints=replace(known, lower=lower, upper=upper),
             merged=True,
@@ -482,6 +528,10 @@ class Likelihood:
             flux_of_sources[:, None, :], (len(flux_of_sources), *flux.shape[1:])
         )
         return scaled[:, :, None] * jnp.concatenate([flux, other])
+
+
+def _in_double_precision(likelihood: Likelihood) -> bool:
+    return jnp.result_type(*jax.tree.leaves(likelihood.counts)) == jnp.float64
 
 
 def _predicted(likelihood: Likelihood) -> Likelihood:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
 
+from jaxprof.differentiation import refuse_derivatives
 from jaxprof.likelihood.counts_bins import CountsBins
-from jaxprof.likelihood.terms import Poisson
+from jaxprof.likelihood.terms import NO_DERIVATIVES, Poisson, Term
+
+
+def may_merge(term: Term) -> TypeGuard[Poisson]:
+    """Whether empty counts bins of a term may share one."""
+    return isinstance(term, Poisson) and not term.clipped
 
 
 def number_found(term: Poisson) -> Any:
@@ -17,8 +23,82 @@ def number_found(term: Poisson) -> Any:
     return jnp.max(jnp.sum(_found(term), axis=(1, 2)), initial=0)
 
 
+class Gathered(NamedTuple):
+    """Counts bins that keep their own, in each energy group; room that is left over is masked.
+
+    Attributes
+    ----------
+    at : array of int, shape (G, M)
+        Their numbers among all N * S.
+    counts : array, shape (G, M)
+        Their counts.
+    mask : array of bool, shape (G, M)
+        Whether there is a counts bin.
+    """
+
+    at: Any
+    counts: Any
+    mask: Any
+
+
+def found_in(term: Poisson, most: int) -> Gathered:
+    """The counts bins of a term with counts, up to M in each group; NaN if there are more."""
+    found = _found(term)
+    size = term.counts[0].size
+
+    def positions(own: Any) -> Any:
+        return jnp.nonzero(own.ravel(), size=most, fill_value=size)[0]
+
+    at = jax.vmap(positions)(found)
+    mask = at < size
+    at = jnp.where(mask, at, 0)
+    counts = jnp.take_along_axis(term.counts.reshape(len(at), -1), at, axis=1)
+    fits = jnp.all(jnp.sum(found, axis=(1, 2)) <= most)
+    return Gathered(at, jnp.where(fits, jnp.where(mask, counts, 0.0), jnp.nan), mask)
+
+
+def drawn(key: Any, rates: Any, most: int) -> Gathered:
+    """Counts bins with counts of a Poisson distribution, up to M counts in each group.
+
+    Along the sum of the rates of all counts bins, the distances from one count to the next are
+    those of a Poisson process, exponential: each counts bin has the counts in its own part.
+
+    Parameters
+    ----------
+    key : jax.random key
+        Source of randomness.
+    rates : array of float64, shape (G, N, S)
+        Expected counts, zero where masked.
+    most : int
+        Number of counts that there is room for, M. If there are more, all are NaN.
+
+    Raises
+    ------
+    ValueError
+        If there are more, where they are not traced.
+    """
+    rates = refuse_derivatives(rates, NO_DERIVATIVES)
+    edges = jnp.cumsum(rates.reshape(len(rates), -1), axis=1)
+    steps = jax.random.exponential(key, (len(edges), most), rates.dtype)
+    places = jnp.cumsum(steps, axis=1)
+    fits = jnp.all(places[:, -1] > edges[:, -1])
+    if not isinstance(fits, jax.core.Tracer) and not fits and jnp.all(rates >= 0):
+        raise ValueError(f"simulate: most is {most}, but more counts were drawn; give it more room")
+
+    def counted(edges: Any, places: Any) -> tuple[Any, ...]:
+        at = jnp.searchsorted(edges, places, side="right")
+        first = jnp.diff(at, prepend=-1) > 0
+        number = jnp.cumsum(first) - 1
+        counts = jnp.zeros_like(places).at[number].add(1.0)
+        mask = first & (at < edges.size)
+        return jnp.where(mask, at, 0), jnp.where(mask, counts[number], 0.0), mask
+
+    at, counts, mask = jax.vmap(counted)(edges, places)
+    return Gathered(at, jnp.where(fits, counts, jnp.nan), mask)
+
+
 def merged_empty(
-    term: Poisson, bins: CountsBins, most: int, n_components: int
+    term: Poisson, bins: CountsBins, found: Gathered, n_components: int
 ) -> tuple[Poisson, CountsBins]:
     """A term of the same likelihood whose size does not grow with the number of empty counts bins.
 
@@ -31,9 +111,8 @@ def merged_empty(
         Counts bins, (G, N, S), without background tilt.
     bins : CountsBins
         Where they come from.
-    most : int
-        Number of counts bins with counts that there is room for, M, in each energy group. If there
-        are more, the counts are NaN.
+    found : Gathered
+        Those with counts.
     n_components : int
         Number of all components, C.
 
@@ -43,24 +122,17 @@ def merged_empty(
         Of counts bins (G, 1, M + N), in one disjoint region that all components reach: gathered
         counts bins are of too many regions for anything else to be as fast.
     """
-    found = _found(term)
-    empty = term.mask & ~found
-    n_groups, n_regions, size = found.shape
-
-    def positions(own: Any) -> Any:
-        return jnp.nonzero(own.ravel(), size=most, fill_value=own.size)[0]
-
-    # (G, M); numbers past the end are room that is left over.
-    at = jax.vmap(positions)(found)
-    used = at < n_regions * size
-    at = jnp.where(used, at, 0)
+    n_groups, n_regions, size = term.mask.shape
     groups = jnp.arange(n_groups)[:, None]
-    row = at // size
+    row = found.at // size
+    taken = jnp.where(found.mask, found.at, n_regions * size)
+    full = jnp.zeros((n_groups, n_regions * size), bool).at[groups, taken].set(True, mode="drop")
+    empty = term.mask & ~full.reshape(term.mask.shape)
 
     def both(values: Any, rest: Any) -> Any:
         """Values (G, N, S) of single counts bins, then of the merged ones, (G, 1, M + N)."""
-        own = jnp.asarray(values).reshape(n_groups, -1)[groups, at]
-        own = jnp.where(used, own, jnp.zeros_like(own))
+        own = jnp.asarray(values).reshape(n_groups, -1)[groups, found.at]
+        own = jnp.where(found.mask, own, jnp.zeros_like(own))
         return jnp.concatenate([own, rest], axis=1)[:, None]
 
     def summed(values: Any) -> Any:
@@ -70,18 +142,18 @@ def merged_empty(
         """Values (G, N, ...) of the disjoint regions of all counts bins, (G, M + N, ...)."""
         return jnp.concatenate([jnp.asarray(values)[groups, row], values], axis=1)
 
-    fits = jnp.all(jnp.sum(found, axis=(1, 2)) <= most)
-    counts = both(term.counts, jnp.zeros((n_groups, n_regions), term.counts.dtype))
+    none = jnp.zeros((n_groups, n_regions), found.counts.dtype)
+    counts = jnp.concatenate([found.counts, none], axis=1)[:, None]
     several = jnp.full((n_groups, n_regions), -1)
     merged = replace(
         term,
-        counts=jnp.where(fits, counts, jnp.nan),
+        counts=counts,
         background=both(term.background, summed(term.background)),
         offset=both(term.offset, summed(term.offset)),
         log_energy=jnp.zeros_like(counts),
-        templates=_templates(term, empty, at, n_components),
+        templates=_templates(term, empty, found, n_components),
         components=jnp.broadcast_to(jnp.arange(n_components), (n_groups, 1, n_components)),
-        mask=jnp.concatenate([used, jnp.any(empty, axis=2)], axis=1)[:, None],
+        mask=jnp.concatenate([found.mask, jnp.any(empty, axis=2)], axis=1)[:, None],
     )
     return merged, replace(
         bins,
@@ -91,19 +163,20 @@ def merged_empty(
     )
 
 
-def _templates(term: Poisson, empty: Any, at: Any, n_components: int) -> Any:
-    """Templates (..., G, 1, C, Q, M + N) of counts bins at (G, M), and of sums over empty ones."""
-    n_groups, n_regions, size = empty.shape
+def _templates(term: Poisson, empty: Any, own: Gathered, n_components: int) -> Any:
+    """Templates (..., G, 1, C, Q, M + N) of single counts bins, and of sums over empty ones."""
+    n_groups, _, size = empty.shape
     components = jnp.asarray(term.components)
     groups = jnp.arange(n_groups)[:, None]
-    reached = jnp.concatenate([components[groups, at // size], components], axis=1)
+    row, column = own.at // size, own.at % size
+    reached = jnp.concatenate([components[groups, row], components], axis=1)
 
     def of_node(templates: Any) -> Any:
-        # Counts bins are in front, so that whole rows are gathered: (G, N * S, K, Q).
-        flat = jnp.moveaxis(templates, -1, 2)
-        flat = flat.reshape(n_groups, n_regions * size, *flat.shape[3:])
+        # Not of counts bins brought to the front, which would be copied for each set of counts.
+        single = templates[groups, row, :, :, column]
+        single = jnp.where(own.mask[..., None, None], single, 0.0)
         rest = jnp.einsum("gnkqs,gns->gnkq", templates, empty.astype(templates.dtype))
-        both = jnp.concatenate([flat[groups, at], rest], axis=1)
+        both = jnp.concatenate([single, rest], axis=1)
         # (G, C, M + N, Q); padding adds zeros.
         found = jnp.zeros((n_groups, n_components, both.shape[1], both.shape[3]), both.dtype)
         columns = jnp.arange(both.shape[1])[None, :, None]

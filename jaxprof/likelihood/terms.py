@@ -30,6 +30,11 @@ from jaxprof.likelihood.poisson import poisson
 ROUNDING = 1e-9
 """Part of its background that an empty counts bin may be predicted below zero, by rounding."""
 
+NO_DERIVATIVES = (
+    "simulate: drawn counts have no derivatives with respect to the parameters; give it "
+    "jax.lax.stop_gradient(params), or differentiate asimov(params)"
+)
+
 
 def signal(templates: Any, components: Any, coefficients: Any, weights: Sequence[Any] = ()) -> Any:
     """Predicted counts of all components in the counts bins of a term.
@@ -114,12 +119,31 @@ class Poisson:
         level = ROUNDING * (norm[:, None, None] * self.background + self.offset)
         inside = jnp.where(found, npred > 0, npred >= -level)
         # Also without counts, for the sake of the derivatives with respect to them.
-        logarithm = jnp.log(jnp.where(npred > 0, npred, 1.0))
-        value = self.counts * logarithm - npred - statistics.log_factorial(self.counts)
+        safe = jnp.where(npred > 0, npred, 1.0)
+        if jnp.finfo(npred.dtype).bits < 64:
+            # In single precision large terms of many counts would leave nothing of their sum.
+            value = self._rise(safe, npred)
+        else:
+            factorial = statistics.log_factorial(self.counts)
+            value = self.counts * jnp.log(safe) - npred - factorial
         invalid = jnp.isnan(npred) | ~(self.counts >= 0)
         # At a prediction of exactly zero there is no distance, but no probability of counts either.
         below = jnp.where(inside | invalid, 0.0, npred - jnp.finfo(npred.dtype).tiny)
         return _sum(jnp.where(invalid, jnp.nan, value), self.mask), _sum(below, self.mask)
+
+    def _rise(self, safe: Any, npred: Any) -> Any:
+        """Logarithms of probabilities as their differences from the largest, and this.
+
+        Where the counts themselves are the prediction. Both are small; as a reference the counts
+        are constants, so that derivatives with respect to them are the same.
+        """
+        still = jax.lax.stop_gradient(self.counts)
+        reference = jnp.where(still > 0, still, 1.0)
+        largest = self.counts * jnp.log(reference) - still - statistics.log_factorial(self.counts)
+        ratio = safe / reference
+        # That both are of the same ratio takes its rounding from the difference.
+        more = jnp.where((still > 0) & (npred > 0), still * (ratio - 1.0), npred - still)
+        return self.counts * jnp.log(ratio) - more + largest
 
     def stat(self, signal: Any, norm: Any, tilt: Any) -> Any:
         """Cash statistic, without the factorials: see `jaxprof.core.cash`."""
@@ -128,14 +152,14 @@ class Poisson:
 
     def simulated(self, key: Any, signal: Any, norm: Any, tilt: Any) -> Poisson:
         """The same term with Poisson counts."""
-        return self.with_counts(_poisson(key, self._rates(signal, norm, tilt)))
+        return self.with_counts(_poisson(key, self.rates(signal, norm, tilt)))
 
     def expected(self, signal: Any, norm: Any, tilt: Any) -> Poisson:
         """The same term with the predicted counts."""
-        return self.with_counts(self._rates(signal, norm, tilt))
+        return self.with_counts(self.rates(signal, norm, tilt))
 
-    def _rates(self, signal: Any, norm: Any, tilt: Any) -> Any:
-        """Predicted counts; NaN where they are below zero by more than rounding."""
+    def rates(self, signal: Any, norm: Any, tilt: Any) -> Any:
+        """Predicted counts, zero where masked; NaN where below zero by more than rounding."""
         npred = self.npred(signal, norm, tilt)
         level = ROUNDING * (norm[:, None, None] * self.background + self.offset)
         rates = jnp.where(npred >= -level, jnp.maximum(npred, 0.0), jnp.nan)
@@ -239,12 +263,7 @@ def _sum(values: Any, mask: Any) -> Any:
 
 
 def _poisson(key: Any, rate: Any) -> Any:
-    rate = refuse_derivatives(
-        rate,
-        "simulate: drawn counts have no derivatives with respect to the parameters; give it "
-        "jax.lax.stop_gradient(params), or differentiate asimov(params)",
-    )
-    return poisson(key, rate)
+    return poisson(key, refuse_derivatives(rate, NO_DERIVATIVES))
 
 
 def _like(values: Any, old: Any, name: str) -> Any:

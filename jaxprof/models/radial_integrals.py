@@ -294,7 +294,8 @@ class RadialIntegrals(Model):
         Parameters
         ----------
         edges : array_like or Quantity, shape (R + 1,)
-            Edges of the rings around the centre of the law, in deg if plain.
+            Edges of the rings around the centre of the law, in deg if plain. They go where it
+            goes: nothing here depends on ``lon_0`` and ``lat_0``.
         reference_flux : array_like or Quantity, shape () or (G,)
             Flux of the reference spectrum in each energy group, in cm-2 s-1 if plain, not 0.
 

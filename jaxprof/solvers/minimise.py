@@ -47,13 +47,14 @@ class Tolerances(NamedTuple):
 
     arrived: float  # the next point is the minimum to rounding
     stuck: float  # good enough where rounding allows no further decrease
+    noise: float  # gains that may be lost in rounding: a small function may be of large terms
 
 
 def tolerances(dtype: jnp.dtype) -> Tolerances:
     """The tolerances for a dtype."""
     if jnp.finfo(dtype).bits == 64:
-        return Tolerances(arrived=1e-14, stuck=1e-6)
-    return Tolerances(arrived=1e-7, stuck=1e-3)
+        return Tolerances(arrived=1e-14, stuck=1e-6, noise=1e-8)
+    return Tolerances(arrived=1e-7, stuck=1e-3, noise=1e-3)
 
 
 class Minimum(NamedTuple):
@@ -169,7 +170,7 @@ def _improved(function: Function, state: _State, bounds: _Bounds) -> _State:
     model = quadratic_model(gradient, hessian, active)
     convex = known & jnp.all(model.curvature > -least_curvature(dtype))
     decrement = squared_decrement(model)
-    noise = ROUNDING * eps * jnp.maximum(jnp.abs(value), 1.0)
+    noise = jnp.maximum(ROUNDING * eps * jnp.maximum(jnp.abs(value), 1.0), limits.noise)
     # Once the gain is lost in rounding, Newton's steps go on while the gradient shrinks.
     stagnant = (decrement <= noise) & (decrement >= 0.1 * state.decrement)
     arrived = convex & ((decrement <= limits.arrived) | stagnant)

@@ -1,5 +1,6 @@
 """Physical laws fitted to the counts: `jaxprof.fit_model`, against independent numbers."""
 
+import dataclasses
 import json
 
 import astropy.units as u
@@ -533,3 +534,46 @@ def test_pulls_of_the_density(gas):
     assert np.all(np.asarray(status) <= Status.BOUNDARY)
     assert abs(np.mean(pulls)) < 0.15
     assert_allclose(np.std(pulls, ddof=1), 1.0, atol=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [1.0, 1e4])
+def test_single_precision_inside_of_jit(separate, factor):
+    """Likelihood and law as arguments: within a thousandth of the error, or what float32 resolves.
+
+    And in double precision: with many counts the logarithm of the likelihood is a small sum of
+    large terms, whose rounding must not end a fit.
+    """
+    own, dataset, *_ = separate
+    law = POWER.replace(alpha=0.3)
+    likelihood = own.reduce(dataset)
+    expected = jaxprof.fit_model(likelihood, law)
+
+    def larger(term):
+        names = ("counts", "background", "offset", "templates")
+        return dataclasses.replace(term, **{name: getattr(term, name) * factor for name in names})
+
+    likelihood = dataclasses.replace(likelihood, terms=tuple(map(larger, likelihood.terms)))
+    keys = jax.random.split(jax.random.key(1), 20)
+    counts = jax.vmap(lambda key: likelihood.simulate(key, expected.likelihood_params).counts)(keys)
+
+    def fits(counts, likelihood, law):
+        def one(counts):
+            found = jaxprof.fit_model(likelihood.with_counts(counts), law)
+            return found.params, found.errors, found.status
+
+        return jax.tree.map(np.asarray, jax.jit(lambda c: jax.lax.map(one, c))(counts))
+
+    def single(leaf):
+        array = np.asarray(leaf)
+        return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+    params, errors, status = fits(counts, likelihood, law)
+    assert np.all(status == Status.OK)
+    with jax.enable_x64(False):
+        given = jax.tree.map(single, (counts, likelihood, law))
+        found, _, status = fits(*given)
+    assert np.all(status == Status.OK)
+    for name, value in params.items():
+        assert found[name].dtype == np.float32
+        assert_allclose(found[name] / errors[name], value / errors[name], atol=1e-3 * factor**0.25)

@@ -9,6 +9,7 @@ from forward_factory import MODEL, dataset_of, estimator, gaussian_image, rings,
 from numpy.testing import assert_allclose
 
 import jaxprof
+from jaxprof.reduce.bin_geometry import bin_geometry
 
 BINSZ, SIGMA, CORE = 0.05, 0.08, 0.1
 FLUX = float(MODEL.integral(1.0, 10.0))
@@ -151,3 +152,20 @@ def test_parameters_that_make_no_sense_are_no_plateau(law, name):
 
     assert np.all(np.isnan(jax.jit(rings)(-0.1)))
     assert np.all(np.isfinite(jax.jit(rings)(0.1)))
+
+
+def test_the_centre_of_a_law_over_rings_has_no_derivatives():
+    """A zero would look like one; the rings of a law itself go with it."""
+    geometry = bin_geometry(rings(3, 0.2), 1.0)
+    law = jaxprof.GaussianRadialModel(frame="galactic") + LAW
+
+    def flux(value, name):
+        return jnp.sum(geometry.flux(law.replace(**{name: value})))
+
+    for name in law.parameters:
+        slope = jax.grad(flux)
+        if name.rpartition(".")[2] in ("lon_0", "lat_0"):
+            with pytest.raises(TypeError, match="lon_0 and lat_0 over rings"):
+                slope(0.0, name)
+        elif name.endswith("amplitude"):
+            assert slope(1e-9, name) > 0

@@ -8,6 +8,7 @@ from jax.test_util import check_grads
 from numpy.testing import assert_allclose
 
 from jaxprof.core import OnOffData, ProfileData, fit_norms, limits, sensitivity
+from jaxprof.inference.scan import norm_rises
 from jaxprof.solvers.solve import implicit_roots
 
 REGULAR = {
@@ -80,6 +81,55 @@ def test_regular(function, case):
                 continue
             expected = difference(function, arrays, name, counts_bin, 1e-4, one_sided=at_zero)
             assert_allclose(reverse[name][0, 0, counts_bin], expected, rtol=3e-6, atol=2e-6)
+
+
+def quantities(arrays):
+    """Everything that is known of a norm: its ts, limits, and rises of a scan."""
+    data = OnOffData(**arrays) if "n_on" in arrays else ProfileData(**arrays)
+    fit = fit_norms(data)
+    found = limits(data, fit)
+    scan = norm_rises(data, fit, jnp.array([[[0.5, 6.0]]]))
+    parts = fit.norm, fit.ts, found.norm_errn, found.norm_errp, found.norm_ul
+    return jnp.stack([*(jnp.ravel(part)[0] for part in parts), *scan[0, 0]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_off", [[9.0, 4.0, 3.0, 0.0], [9.0, 0.0, 3.0, 0.0]])
+def test_everything_of_on_off_data_with_zeros(n_off):
+    """ON, OFF or both without counts.
+
+    But for the first count where its rate vanishes at one end of a difference: the statistic
+    changes as n ln n there, and has no derivative.
+    """
+    arrays = arrays_of(
+        {
+            "n_on": [6.0, 2.0, 0.0, 0.0],
+            "n_off": n_off,
+            "alpha": [0.3, 0.4, 0.5, 0.6],
+            "npred_ref": [2.0, 1.0, 0.5, 0.4],
+        }
+    )
+    slopes, value = jax.jit(jax.jacfwd(quantities))(arrays), jax.jit(quantities)
+    assert np.all(np.isfinite(value(arrays)))
+    step = 1e-4
+    for name, values in arrays.items():
+        for at in range(values.size):
+            at_zero = float(values[0, 0, at]) == 0.0
+            if at_zero and name == "n_off":
+                continue
+
+            def moved(change, name=name, at=at):
+                own = arrays[name].at[0, 0, at].add(change)
+                return np.asarray(value({**arrays, name: own}))
+
+            if at_zero:
+                expected = (-3 * moved(0.0) + 4 * moved(step) - moved(2 * step)) / (2 * step)
+            else:
+                expected = (moved(step) - moved(-step)) / (2 * step)
+            # ts and the lower error go where there is no ON rate.
+            exists = np.array([0, 3, 4, 5, 6]) if at_zero else slice(None)
+            found = np.asarray(slopes[name])[exists, 0, 0, at]
+            assert_allclose(found, expected[exists], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", [KINK, ZERO], ids=["kink", "zero counts"])

@@ -480,6 +480,54 @@ def test_empty_bins_that_share_one_change_nothing():
         merged.with_counts(merged.counts)
 
 
+@pytest.mark.slow
+def test_counts_drawn_one_by_one():
+    """Poisson counts of each pixel, and the likelihood of the same counts on all pixels."""
+    pixel = np.broadcast_to(np.arange(N * S).reshape(N, S), (G, N, S))
+    made = likelihood()
+    made = dataclasses.replace(
+        made, bins=tuple(dataclasses.replace(own, pixel=pixel) for own in made.bins)
+    )
+    p, n_sets = params(), 2000
+    del p["background_tilt"]
+    npred = np.where(made.terms[0].mask, made.npred(p)[0], 0.0).reshape(G, -1)
+    total = npred.sum(axis=1).max()
+    most = int(total + 8 * np.sqrt(total))
+
+    def one(key):
+        toy = made.simulate(key, p, most=most)
+        return toy.terms[0].counts, toy.terms[0].mask, toy.bins[0].pixel
+
+    keys = jax.random.split(jax.random.key(4), n_sets)
+    drawn = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=100))(keys)
+    counts, mask, pixel = (np.asarray(values)[:, :, 0, :most] for values in drawn)
+    assert np.all(counts[~mask] == 0) and np.all(counts[mask] > 0)
+    found = np.zeros((n_sets, G, N * S))
+    number, group, _ = np.nonzero(mask)
+    found[number, group, pixel[mask]] = counts[mask]
+    # Each counts bin of a set is there once.
+    assert np.count_nonzero(found) == mask.sum()
+    some = npred > 0
+    assert not np.any(found[:, ~some])
+    expected, found = npred[some], found[:, some]
+    pull = (found.mean(axis=0) - expected) / np.sqrt(expected / n_sets)
+    assert np.abs(pull).max() < 4 and 0.6 < np.std(pull) < 1.4
+    # The variances of Poisson distributions, and no correlations.
+    spread = np.sqrt((2 * expected**2 + expected) / n_sets)
+    assert np.all(np.abs(found.var(axis=0) - expected) <= 4.5 * spread)
+    assert abs(np.var(found.sum(axis=1)) / expected.sum() - 1) < 4 * np.sqrt(2 / n_sets)
+    toy = made.simulate(keys[0], p, most=most)
+    whole = np.zeros((G, N * S))
+    whole[some] = found[0]
+    whole = made.with_counts((whole.reshape(G, N, S), toy.counts[1]))
+    assert_allclose(toy.log_prob(p), whole.log_prob(p), rtol=1e-12)
+    with pytest.raises(ValueError, match="most is 5, but more counts were drawn"):
+        made.simulate(keys[0], p, most=5)
+    assert np.isnan(jax.jit(lambda key: made.simulate(key, p, most=5).log_prob(p))(keys[0]))
+    with pytest.raises(TypeError, match="stop_gradient"):
+        jax.grad(lambda p: made.simulate(keys[0], p, most=most).terms[0].counts.sum())(p)
+
+
 @pytest.mark.parametrize(
     ("given", "match"),
     [
