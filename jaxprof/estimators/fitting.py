@@ -299,7 +299,7 @@ def _of_sources(problem: JointProblem, start: _Started, selection: Selection) ->
 
 def _limits(start: _Started, n_bins: int, selection: Selection) -> dict[str, Array]:
     """Asymmetric errors and upper limits of the bins, as far as they are asked for."""
-    wanted = {}
+    wanted: dict[str, tuple[float, float, bool]] = {}
     if "errn-errp" in selection:
         rise = selection.n_sigma**2
         wanted |= {"norm_errn": (-1.0, rise, False), "norm_errp": (1.0, rise, False)}

@@ -115,8 +115,8 @@ def _constraints(data: JointData, z: jax.Array, free: jax.Array, parameter: jax.
 def _first_point(problem: _Problem, z: jax.Array, free: jax.Array) -> Point:
     """The best fit with slacks that are its predictions."""
     data = problem.data
-    least = parts(data, problem.last * problem.sizes)
-    least = joined(least._replace(on=tuple(1e-3 * on for on in least.on)))
+    own = parts(data, problem.last * problem.sizes)
+    least = joined(own._replace(on=tuple(1e-3 * on for on in own.on)))
     # Predictions that nothing changes keep theirs.
     slacks = slacks_at(data, z, least, joined(used(data, free)))
     duals = problem.targets(jnp.asarray(WIDE, z.dtype)) / slacks
