@@ -297,6 +297,47 @@ def _of_sources(problem: JointProblem, start: _Started, selection: Selection) ->
     return found
 
 
+def _limits(start: _Started, n_bins: int, selection: Selection) -> dict[str, Array]:
+    """Asymmetric errors and upper limits of the bins, as far as they are asked for."""
+    wanted: dict[str, tuple[float, float, bool]] = {}
+    if "errn-errp" in selection:
+        rise = selection.n_sigma**2
+        wanted |= {"norm_errn": (-1.0, rise, False), "norm_errp": (1.0, rise, False)}
+    if "ul" in selection:
+        # An upper limit may be the bound of its norm.
+        wanted["norm_ul"] = (1.0, selection.n_sigma_ul**2, True)
+    if not wanted:
+        return {}
+    at = norm_positions(start.data)[:n_bins]
+    goals = map(np.array, zip(*wanted.values(), strict=True))
+    found = joint_limits(start.data, start.fit, np.arange(n_bins), *goals)
+    distances = np.array(found).T * start.units.values[at]
+    values: dict[str, Array] = dict(zip(wanted, distances, strict=True))
+    if "norm_ul" in values:
+        norms = np.asarray(start.fit.values)[at] * start.units.values[at]
+        values["norm_ul"] = values["norm_ul"] + norms
+    return values
+
+
+def _of_bins(
+    start: _Started, n_bins: int, even: JointData | None, selection: Selection
+) -> dict[str, Any]:
+    """Test statistics of the bins, and what else is asked for."""
+    data, fit, bins = start.data, start.fit, np.arange(n_bins)
+    units = start.units.values[norm_positions(data)][:n_bins]
+    values: dict[str, Any] = {"ts": start.ts, **_limits(start, n_bins, selection)}
+    if "scan" in selection:
+        norms = selection.scan_values / units[:, np.newaxis]
+        values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
+    if even is not None:
+        n_sigma = np.asarray(float(selection.n_sigma_sensitivity))
+        found = joint_sensitivity(start.units.data(even), fit, bins, n_sigma)
+        # It would be nothing but the floor of the predicted counts.
+        lost = alone_somewhere(even)[bins]
+        values["norm_sensitivity"] = np.where(lost, np.nan, units * np.asarray(found))
+    return values
+
+
 def _finish(
     problem: JointProblem,
     group: Group,
@@ -305,45 +346,12 @@ def _finish(
     selection: Selection,
 ) -> GroupResult:
     """Find the optional quantities of one group."""
-    n_bins = problem.n_bins
-    data, fit, bins = start.data, start.fit, np.arange(n_bins)
-    own = jax.tree.map(np.asarray, fit)
-    values: dict[str, Any] = {"ts": start.ts}
-    sides: list[float] = []
-    rises: list[float] = []
-    at = norm_positions(data)
-    units = start.units.values[at][:n_bins]
-    names: list[str] = []
-    if "errn-errp" in selection:
-        sides += [-1.0, 1.0]
-        rises += [selection.n_sigma**2] * 2
-        names += ["norm_errn", "norm_errp"]
-    if "ul" in selection:
-        sides.append(1.0)
-        rises.append(selection.n_sigma_ul**2)
-        names.append("norm_ul")
-    if names:
-        # An upper limit may be the bound of its norm.
-        closed = [name == "norm_ul" for name in names]
-        found = joint_limits(data, fit, bins, *map(np.asarray, (sides, rises, closed)))
-        values |= dict(zip(names, np.array(found).T * units, strict=True))
-        if "norm_ul" in values:
-            values["norm_ul"] = values["norm_ul"] + own.values[at][:n_bins] * units
-    if "scan" in selection:
-        norms = selection.scan_values / units[:, np.newaxis]
-        values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
+    own = jax.tree.map(np.asarray, start.fit)
+    values = _of_bins(start, problem.n_bins, even, selection)
     values |= _of_sources(problem, start, selection)
-    if even is not None:
-        found = joint_sensitivity(
-            start.units.data(even), fit, bins, np.asarray(float(selection.n_sigma_sensitivity))
-        )
-        # It would be nothing but the floor of the predicted counts.
-        values["norm_sensitivity"] = np.where(
-            alone_somewhere(even)[bins], np.nan, units * np.asarray(found)
-        )
-    best = _best(data, own) * start.units.values
+    best = _best(start.data, own) * start.units.values
     at_one = best.copy()
-    at_one[at] = 1.0
+    at_one[norm_positions(start.data)] = 1.0
     both = np.stack([best, at_one])
     pairs = [coefficients_at(start.plain, both, k) for k in range(len(problem.datasets))]
     lost = 0.0 if own.converged else np.nan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,8 @@ from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.estimators.bin_residuals import peak_probability, peak_significance
 from jaxprof.estimators.fitting import GroupResult
-from jaxprof.likelihood.goodness import cash_expectation
-from jaxprof.likelihood.statistics import wstat_rates
+from jaxprof.likelihood.goodness import cash_expectation, wstat_expectation
+from jaxprof.likelihood.statistics import wstat, wstat_rates
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.joint.counts import pixel_values
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
@@ -24,7 +24,25 @@ Array = NDArray[Any]
 
 
 _expectation = jit_quickly()(cash_expectation)
-_rates = jit_quickly()(wstat_rates)
+
+
+@jit_quickly()
+def _on_off(n_on: Any, n_off: Any, alpha: Any, signal: Any) -> tuple[Any, ...]:
+    """Rates of ON and OFF counts; the statistic, its mean and its variance."""
+    off, on, _ = wstat_rates(n_on, n_off, alpha, signal)
+    return on, off, wstat(n_on, n_off, alpha, signal), *wstat_expectation(on, off)
+
+
+class _Regions(NamedTuple):
+    """Counts, background and prediction in the disjoint regions, (N,) each.
+
+    With ``goodness`` of On-Off data, None of others.
+    """
+
+    counts: Array
+    background: Array
+    npred: Array | None
+    goodness: dict[str, Array] | None
 
 
 @dataclass(frozen=True)
@@ -44,7 +62,7 @@ class Prediction:
     n_counts_bins : ndarray, shape (B,)
         Number of pixels in use, summed over energies and datasets.
     goodness : dict of float
-        ``stat``, ``expected``, ``variance`` and ``n_counts_bins`` of the whole fit.
+    n_counts_bins = mask.sum(axis=(0, 2)).astype(float)
     bin_goodness : dict of ndarray, shape (B,)
         ``stat``, ``expected`` and ``variance`` over the pixels of each bin.
     peak : ndarray, shape (B,)
@@ -105,7 +123,8 @@ def predict(problem: JointProblem, result: GroupResult) -> Prediction:
         fitted = np.einsum("cq,ncqe->nce", result.coefficients[number], sums)
         at_one = np.einsum("cq,ncqe->nc", result.coefficients_one[number], sums)
         members = own.disjoint.members[:, :n_bins].astype(float)
-        counts, background, on = _observed(dataset, own, result, number, fitted.sum(axis=1))
+        regions = _observed(dataset, own, result, number, fitted.sum(axis=1))
+        counts, background, on = regions[:3]
         signal = fitted.sum(axis=2)
         own_signal = np.einsum("nb,nb->b", members, signal[:, :n_bins])
         total = on if on is not None else background + signal.sum(axis=1)
@@ -124,7 +143,8 @@ def predict(problem: JointProblem, result: GroupResult) -> Prediction:
         matrix += members.T @ at_one[:, :n_bins]
         n_counts_bins += members.T @ own.mask[bins].sum(axis=(0, 2))
         pixels = _pixels(dataset, own, result, number)
-        parts = _goodness(pixels, own.mask[bins])
+        parts = _goodness(pixels, own.mask[bins]) if pixels is not None else regions.goodness
+        assert parts is not None
         goodness = {name: goodness[name] + float(part.sum()) for name, part in parts.items()}
         per_bin = {name: value + members.T @ parts[name] for name, value in per_bin.items()}
         if pixels is not None and np.isfinite(pixels[1]).all():
@@ -146,24 +166,30 @@ def predict(problem: JointProblem, result: GroupResult) -> Prediction:
 
 def _observed(
     dataset: MapDataset, own: DatasetResponse, result: GroupResult, number: int, signal: Array
-) -> tuple[Array, Array, Array | None]:
-    """Counts and background of disjoint regions; ON rates of On-Off data. ``signal`` is (N, E)."""
-    bins = result.group.bins[number]
+) -> _Regions:
+    """What was observed and fitted in the disjoint regions; ``signal`` is (N, E)."""
     if isinstance(dataset, MapDatasetOnOff):
-        block = next(b for b in result.data.blocks if hasattr(b, "n_on") and b.dataset == number)
-        n_e = signal.shape[1] if not len(block.n_on[0]) == 1 else 1
-        on, off, alpha = (np.asarray(a)[:, :n_e] for a in (block.n_on, block.n_off, block.alpha))
-        if n_e != signal.shape[1]:
-            signal = signal.sum(axis=1, keepdims=True)
-        rate_off, rate_on, _ = _rates(on, off, alpha, signal)
-        return (
-            on.sum(axis=1),
-            (alpha * np.asarray(rate_off)).sum(axis=1),
-            np.asarray(rate_on).sum(axis=1),
-        )
+        return _on_off_regions(result, number, signal)
     assert dataset.counts is not None
-    counts = pixel_values(dataset.counts.data, own, bins).sum(axis=(0, 2))
-    return counts, _background(dataset, own, result, number).sum(axis=(0, 2)), None
+    counts = pixel_values(dataset.counts.data, own, result.group.bins[number]).sum(axis=(0, 2))
+    background = _background(dataset, own, result, number).sum(axis=(0, 2))
+    return _Regions(counts, background, None, None)
+
+
+def _on_off_regions(result: GroupResult, number: int, signal: Array) -> _Regions:
+    """The same of On-Off data, from the sums that were fitted."""
+    block = next(b for b in result.data.blocks if hasattr(b, "n_on") and b.dataset == number)
+    n_e = signal.shape[1] if not len(block.n_on[0]) == 1 else 1
+    n_on, n_off, alpha, mask = (
+        np.asarray(a)[:, :n_e] for a in (block.n_on, block.n_off, block.alpha, block.mask)
+    )
+    if n_e != signal.shape[1]:
+        signal = signal.sum(axis=1, keepdims=True)
+    on, off, *parts = map(np.asarray, _on_off(n_on, n_off, alpha, signal))
+    sums = [np.where(mask, part, 0.0).sum(axis=1) for part in parts]
+    goodness = dict(zip(("stat", "expected", "variance"), sums, strict=True))
+    goodness["n_counts_bins"] = mask.sum(axis=1).astype(float)
+    return _Regions(n_on.sum(axis=1), (alpha * off).sum(axis=1), on.sum(axis=1), goodness)
 
 
 def _background(
@@ -200,12 +226,9 @@ def _pixels(
     return pixel_values(dataset.counts.data, own, bins), np.maximum(npred, 1e-25)
 
 
-def _goodness(pixels: tuple[Array, Array] | None, mask: Array) -> dict[str, Array]:
+def _goodness(pixels: tuple[Array, Array], mask: Array) -> dict[str, Array]:
     """Cash statistic with its saturated term, its expectation and variance, by region (N,)."""
     n_counts_bins = mask.sum(axis=(0, 2)).astype(float)
-    if pixels is None:
-        none = np.full(mask.shape[1], np.nan)
-        return {"stat": none, "expected": none, "variance": none, "n_counts_bins": n_counts_bins}
     counts, npred = (part[mask] for part in pixels)
     ratio = np.where(counts > 0, counts, 1.0) / npred
     terms = 2 * (npred - counts + np.where(counts > 0, counts * np.log(ratio), 0.0))

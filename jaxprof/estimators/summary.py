@@ -90,7 +90,7 @@ def _fitted(result: GroupResult, at: int) -> tuple[float, float, bool]:
 
 
 def goodness_table(results: Sequence[GroupResult], predictions: Sequence[Prediction]) -> Table:
-    """Cash statistic against its expectation, a row for each group.
+    """The statistic against its expectation, a row for each group.
 
     Parameters
     ----------
@@ -105,7 +105,10 @@ def goodness_table(results: Sequence[GroupResult], predictions: Sequence[Predict
         Columns ``stat`` (with the saturated term, over all pixels of the fit), ``expected`` and
         ``std`` of it if the fitted prediction is true, ``n_counts_bins`` (number of counts bins),
         ``n_free`` and ``z = (stat - expected) / std``. Fitting lowers ``stat`` by about ``n_free``
-        where counts are many.
+        where counts are many. The statistic is Cash, for On-Off data that of the regions' ON and
+        OFF counts with the background profiled; of these ``expected``, ``std`` and ``z`` are NaN
+        where fewer than 20 ON or OFF counts are predicted anywhere, see `wstat_expectation`
+        (toys give p-values at any counts).
     """
     rows = []
     for result, prediction in zip(results, predictions, strict=True):

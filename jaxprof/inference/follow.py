@@ -18,33 +18,34 @@ import jax
 import jax.numpy as jnp
 
 from jaxprof.inference.constraints import (
-    PerConstraint,
     counts,
-    each,
+    joined,
     longest_step,
+    parts,
     sizes,
+    slacks_at,
     targets,
-    total,
     used,
 )
-from jaxprof.inference.interior_point import APART
 from jaxprof.inference.newton_step import (
     Point,
     Step,
-    curvature_of,
+    System,
+    arrivals,
+    constraints_of,
     direction,
-    eliminated,
-    put_onto_bounds,
+    moved_duals,
+    of_parameters,
     residuals_of,
+    system_at,
 )
 from jaxprof.inference.start import units
 from jaxprof.likelihood.joint_data import JointData, JointOnOffBlock
-from jaxprof.likelihood.joint_model import Barrier, bin_differences, predictions
-from jaxprof.likelihood.statistics import wstat_rates
+from jaxprof.likelihood.joint_model import Barrier, bin_differences
 from jaxprof.solvers.linear import factor_solve, scaled_factor, settings
 
-STEPS = 25
-"""Most steps; where the active constraints stay the same, 4 to 6 do."""
+STEPS = 100
+"""Most steps. Where the active constraints stay the same, 4 to 6 do, and 40 where many change."""
 WIDE = 1e-4
 """The first width of the barrier, which lets constraints become active."""
 NARROWER = 1e-3
@@ -69,58 +70,80 @@ class Rise(NamedTuple):
     rise: jax.Array
 
 
+class _Problem(NamedTuple):
+    """What stays the same from step to step."""
+
+    data: JointData
+    goal: Value | Rise
+    free: jax.Array  # parameters (Z,) that vary
+    counts: jax.Array  # of each constraint (L,)
+    sizes: jax.Array  # of the slacks (L,)
+    unit: jax.Array  # of the parameters (Z,)
+    last: jax.Array  # the final width of the barrier
+    smallest: jax.Array  # change of the statistic that is none
+    apart: jax.Array  # how far slacks times dual variables may be from what they are to be
+
+    def targets(self, width: jax.Array) -> jax.Array:
+        """What slack times dual variable is to be with a barrier of this width."""
+        return targets(self.counts, self.sizes, width, self.last)
+
+
 class _State(NamedTuple):
     point: Point
-    free: jax.Array
-    active: PerConstraint
+    free: jax.Array  # the others that vary and are not held at a bound
+    active: jax.Array  # constraints in the way of these
     iteration: jax.Array
     done: jax.Array
     failed: jax.Array
 
 
-def _constraints(
-    data: JointData, z: jax.Array, free: jax.Array, parameter: jax.Array
-) -> PerConstraint:
+class _Ahead(NamedTuple):
+    """The profile as seen from a point."""
+
+    correction: Step  # towards it, with the parameter held
+    tangent: jax.Array  # of the others (Z,), by the parameter
+    bend: jax.Array  # the profile's curvature
+    slope: jax.Array
+
+
+def _constraints(data: JointData, z: jax.Array, free: jax.Array, parameter: jax.Array) -> jax.Array:
     """Constraints of the others that vary, at predictions that they or the norm reach."""
-    none = tuple(jnp.zeros_like(block.offset) for block in data.blocks)
-    _, reached = put_onto_bounds(data, z, jnp.zeros_like(z), none, free.at[parameter].set(True))
-    return used(data, free)._replace(on=reached.on)
+    reached = constraints_of(data, z, free.at[parameter].set(True))
+    return reached & joined(used(data, free))
 
 
-def _first(
-    data: JointData, z: jax.Array, size: PerConstraint, active: PerConstraint, width: jax.Array
-) -> Point:
+def _first_point(problem: _Problem, z: jax.Array, free: jax.Array) -> Point:
     """The best fit with slacks that are its predictions."""
-    last = jnp.asarray(settings(z.dtype).width, z.dtype)
-    ons, offs = [], []
-    for number, (block, npred) in enumerate(zip(data.blocks, predictions(data, z), strict=True)):
-        off = None
-        if isinstance(block, JointOnOffBlock):
-            off = wstat_rates(block.n_on, block.n_off, block.alpha, npred)[0]
-            off = jnp.maximum(off, last * size.off[number])
-            npred = npred + block.alpha * off
-        ons.append(jnp.maximum(npred, 1e-3 * last * size.on[number]))
-        offs.append(off)
-    slacks = PerConstraint(tuple(ons), tuple(offs), z - data.lower, data.upper - z)
+    data = problem.data
+    own = parts(data, problem.last * problem.sizes)
+    least = joined(own._replace(on=tuple(1e-3 * on for on in own.on)))
     # Predictions that nothing changes keep theirs.
-    every = active._replace(on=tuple(block.mask for block in data.blocks))
-    slacks = each(lambda u, t: jnp.where(u, t, 1.0), every, slacks)
-    duals = each(lambda c, t: c / t, targets(counts(data), size, width, last), slacks)
+    slacks = slacks_at(data, z, least, joined(used(data, free)))
+    duals = problem.targets(jnp.asarray(WIDE, z.dtype)) / slacks
     return Point(z, slacks, duals, residuals_of(data, z, slacks))
 
 
 def _half_rise(data: JointData, point: Point, known: Point) -> jax.Array:
     """Half of the rise of the statistic of the slacks from those of a known point."""
-    best, expected = known.z, known.slacks
-    step = point.z - best
-    found = 0.5 * step @ data.precision @ (point.z + best - 2 * data.penalty_start)
+    step = point.z - known.z
+    found = 0.5 * step @ data.precision @ (point.z + known.z - 2 * data.penalty_start)
+    new, old = parts(data, point.slacks), parts(data, known.slacks)
     for number, block in enumerate(data.blocks):
-        at, at0 = point.slacks.on[number], expected.on[number]
+        at, at0 = new.on[number], old.on[number]
         if isinstance(block, JointOnOffBlock):
-            at = at - block.alpha * point.slacks.off[number]
-            at0 = at0 - block.alpha * expected.off[number]
+            at, at0 = at - block.alpha * new.off[number], at0 - block.alpha * old.off[number]
         found += 0.5 * jnp.sum(bin_differences(block, at, at0))
     return found
+
+
+def _half_rise_after(data: JointData, point: Point, known: Point, corrected: Step) -> jax.Array:
+    """Half of the rise after a correction that closes the primal residuals."""
+    pairs = parts(data, (1.0 - point.duals) * point.residuals).on
+    closing = sum(
+        jnp.sum(jnp.where(block.mask, part, 0.0))
+        for block, part in zip(data.blocks, pairs, strict=True)
+    )
+    return _half_rise(data, point, known) + closing - 0.5 * corrected.decrement
 
 
 def along(
@@ -133,13 +156,61 @@ def along(
     return jnp.where(square > 0, (side * root - slope) / bend, missing / slope)
 
 
-def _half_rise_after(data: JointData, point: Point, known: Point, corrected: Step) -> jax.Array:
-    """Half of the rise after a correction that closes the primal residuals."""
-    closing = sum(
-        jnp.sum(jnp.where(block.mask, (1.0 - dual) * residual, 0.0))
-        for block, dual, residual in zip(data.blocks, point.duals.on, point.residuals, strict=True)
+def _ahead(problem: _Problem, system: System, target: jax.Array) -> _Ahead:
+    """Correction of the others, the profile's tangent, its slope and curvature."""
+    at, matrix = problem.goal.parameter, system.matrix
+    column = jnp.where(system.free, matrix[:, at], 0.0)
+    tangent = jnp.where(system.free, -factor_solve(system.factor, column), 0.0)
+    correction = direction(problem.data, system, target)
+    return _Ahead(
+        correction=correction,
+        tangent=tangent.at[at].set(1.0),
+        bend=matrix[at, at] + column @ tangent,
+        slope=correction.slope[at] + column @ correction.z,
     )
-    return _half_rise(data, point, known) + closing - 0.5 * corrected.decrement
+
+
+def _length(problem: _Problem, point: Point, ahead: _Ahead, known: Point) -> jax.Array:
+    """How far the parameter goes."""
+    goal = problem.goal
+    if isinstance(goal, Value):
+        return goal.value - point.z[goal.parameter]
+    half = _half_rise_after(problem.data, point, known, ahead.correction)
+    return along(0.5 * goal.rise - half, ahead.slope, ahead.bend, goal.side)
+
+
+def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
+    """The state after one Newton step."""
+    data, (point, free, active) = problem.data, state[:3]
+    at, z = problem.goal.parameter, point.z
+    width = jnp.maximum(problem.last, WIDE * NARROWER ** state.iteration.astype(z.dtype))
+    target = problem.targets(width)
+    system = system_at(data, point, free, active, scaled_factor)
+    ahead = _ahead(problem, system, target)
+    correction, length = ahead.correction, _length(problem, point, ahead, known)
+    moved = length * of_parameters(data, system, ahead.tangent)
+    of_slacks, of_duals = correction.slacks + moved, correction.duals - system.ratios * moved
+    part = longest_step(point.slacks, of_slacks)
+    slacks = point.slacks + part * of_slacks
+    duals = moved_duals(point.duals, longest_step(point.duals, of_duals) * of_duals, target, slacks)
+    new = point._replace(
+        z=z + part * (correction.z + length * ahead.tangent), slacks=slacks, duals=duals
+    )
+    change = correction.decrement + ahead.bend * length**2
+    # Steps are also short where dual variables are far too large: all must be what they are to.
+    apart = jnp.sum(jnp.where(active, jnp.abs(duals * slacks - target), 0.0))
+    done = (width <= problem.last) & (part >= 1.0)
+    done = done & (change <= problem.smallest) & (apart <= problem.apart)
+    arriving, on_bound = arrivals(data, new, active, problem.unit, done)
+    free = free & ~arriving
+    active = jnp.where(jnp.any(arriving), _constraints(data, on_bound, free, at), active)
+    new = new._replace(z=on_bound, residuals=residuals_of(data, on_bound, slacks))
+    # Bounds hold what would go on beyond them only.
+    released = jnp.where(new.z <= data.lower, correction.slope < 0, correction.slope > 0)
+    released = jnp.any(problem.free.at[at].set(False) & ~free & ~arriving & released)
+    failed = ~jnp.all(jnp.isfinite(new.z)) | (done & released) | ~(ahead.bend > 0)
+    done = done & ~jnp.any(arriving) & ~failed
+    return _State(new, free, active, state.iteration + 1, done, failed)
 
 
 def follow(
@@ -167,81 +238,27 @@ def follow(
     found : array of bool, shape ()
         Whether all conditions are met; otherwise they mean nothing.
     """
-    numbers = settings(start.dtype)
-    last = jnp.asarray(barrier.width, start.dtype)
-    observed, size, unit = counts(data), sizes(data, barrier), units(data)
-    at = goal.parameter
-    bounded = free & ((start <= data.lower) | (start >= data.upper))
-    others = (free & ~bounded).at[at].set(False)
-    active = _constraints(data, start, others, at)
-    begin = _first(data, start, size, active, jnp.asarray(WIDE, start.dtype))
-    counted = total(each(lambda n, u: jnp.where(u, n, 0.0), observed, active))
-    smallest = jnp.maximum(numbers.tolerance * start.size, CHANGE)
-    smallest += 2 * jnp.finfo(start.dtype).eps * counted
-    most_apart = 5 * last + 50 * jnp.finfo(start.dtype).eps * counted
-
-    def body(state: _State) -> _State:
-        point, others, active = state.point, state.free, state.active
-        slacks, duals = point.slacks, point.duals
-        width = jnp.maximum(last, WIDE * NARROWER ** state.iteration.astype(start.dtype))
-        target = targets(observed, size, width, last)
-        ratios = each(lambda u, f, t: jnp.where(u, f / t, 0.0), active, duals, slacks)
-        local = eliminated(data, point, target, ratios)
-        matrix = curvature_of(data, point, ratios, local, others)
-        factor = scaled_factor(matrix, others)
-        column = jnp.where(others, matrix[:, at], 0.0)
-        tangent = jnp.where(others, -factor_solve(factor, column), 0.0)
-        bend = matrix[at, at] + column @ tangent
-        corrected = direction(data, point, ratios, target, factor, others, active)
-        if isinstance(goal, Rise):
-            half = _half_rise_after(data, point, begin, corrected)
-            slope = corrected.slope[at] + column @ corrected.z
-            length = along(0.5 * goal.rise - half, slope, bend, goal.side)
-        else:
-            length = goal.value - point.z[at]
-        tangent = tangent.at[at].set(1.0)
-        step = direction(
-            data, point, ratios, target, factor, others, active, corrected.z + length * tangent
-        )
-        part = longest_step(slacks, step.slacks)
-        of_duals = longest_step(duals, step.duals)
-        new_z = point.z + part * step.z
-        new_slacks = each(lambda t, d: t + part * d, slacks, step.slacks)
-        new_duals = each(
-            lambda f, d, c, t: jnp.clip(f + of_duals * d, c / t / APART, c / t * APART),
-            *(duals, step.duals, target, new_slacks),
-        )
-        change = corrected.decrement + bend * length**2
-        # Steps are also short where dual variables are far too large: all must be what they are to.
-        apart = each(
-            lambda u, f, t, c: jnp.where(u, jnp.abs(f * t - c), 0.0),
-            *(active, new_duals, new_slacks, target),
-        )
-        done = (width <= last) & (part >= 1.0) & (change <= smallest) & (total(apart) <= most_apart)
-        low, high = (
-            done & constraint & (dual * unit**2 > slack)
-            for constraint, dual, slack in (
-                (active.low, new_duals.low, new_slacks.low),
-                (active.high, new_duals.high, new_slacks.high),
-            )
-        )
-        arriving = low | high
-        on_bound = jnp.where(low, data.lower, jnp.where(high, data.upper, new_z))
-        others = others & ~arriving
-        active = jax.tree.map(
-            lambda a, b: jnp.where(jnp.any(arriving), a, b),
-            _constraints(data, on_bound, others, at),
-            active,
-        )
-        new = Point(on_bound, new_slacks, new_duals, residuals_of(data, on_bound, new_slacks))
-        # Bounds hold what would go on beyond them only.
-        released = jnp.where(new.z <= data.lower, corrected.slope < 0, corrected.slope > 0)
-        released = jnp.any(free.at[at].set(False) & ~others & ~arriving & released)
-        failed = ~jnp.all(jnp.isfinite(new.z)) | (done & released) | ~(bend > 0)
-        return _State(
-            new, others, active, state.iteration + 1, done & ~jnp.any(arriving) & ~failed, failed
-        )
-
-    state = _State(begin, others, active, jnp.asarray(0), jnp.asarray(False), jnp.asarray(False))
-    state = jax.lax.while_loop(lambda s: ~s.done & ~s.failed & (s.iteration < STEPS), body, state)
+    others = free & (start > data.lower) & (start < data.upper)
+    others = others.at[goal.parameter].set(False)
+    active = _constraints(data, start, others, goal.parameter)
+    observed = counts(data)
+    eps = jnp.finfo(start.dtype).eps * jnp.sum(jnp.where(active, observed, 0.0))
+    problem = _Problem(
+        data=data,
+        goal=goal,
+        free=free,
+        counts=observed,
+        sizes=sizes(data, barrier),
+        unit=units(data),
+        last=barrier.width,
+        smallest=jnp.maximum(settings(start.dtype).tolerance * start.size, CHANGE) + 2 * eps,
+        apart=5 * barrier.width + 50 * eps,
+    )
+    known = _first_point(problem, start, others)
+    no = jnp.asarray(False)
+    state = jax.lax.while_loop(
+        lambda state: ~state.done & ~state.failed & (state.iteration < STEPS),
+        lambda state: _next_state(problem, known, state),
+        _State(known, others, active, jnp.asarray(0), no, no),
+    )
     return state.point.z, state.done

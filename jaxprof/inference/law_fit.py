@@ -14,15 +14,12 @@ import numpy as np
 from jax.scipy.special import erfc
 
 from jaxprof.likelihood import Likelihood, OnOff
-from jaxprof.likelihood.goodness import cash_expectation, deviance
+from jaxprof.likelihood.goodness import cash_expectation, deviance, wstat_expectation
 
 DETERMINED = frozenset({"lon_0", "lat_0", "reference", "distance", "rho_s", "edge_width"})
 """Parameters of laws that are given, not fitted: no data tell them beside the others."""
 OF_SPECTRUM = frozenset({"amplitude", "reference", "emin", "emax", "e_min", "e_max"})
 """Parameters of spectra that are not fitted: a law has the flux."""
-MANY = 20
-"""Predicted ON and OFF counts above which their statistic, with the background profiled, has the
-mean and variance of chi-squared: to 1.3 % and 5 %."""
 
 
 def law_parameters(law: Any) -> dict[str, Any]:
@@ -206,11 +203,10 @@ def law_goodness(likelihood: Any, params: Mapping[str, Any], law: Any, n_free: i
     parts = zip(likelihood.terms, likelihood.npred(whole), likelihood.signal(whole), strict=True)
     for term, npred, signal in parts:
         if isinstance(term, OnOff):
-            # Of two counts one is left beside the background. Each is to be nearly Gaussian.
             off = (npred - term.offset - signal) / jnp.where(term.mask, term.alpha, 1.0)
-            enough = jnp.all(~term.mask | (jnp.minimum(npred, off) >= MANY))
-            mean = jnp.where(enough, 1.0, jnp.nan) * term.mask
-            spread = 2.0 * mean
+            mean, spread = (
+                jnp.where(term.mask, part, 0.0) for part in wstat_expectation(npred, off)
+            )
         else:
             mean, spread = cash_expectation(jnp.where(term.mask, npred, 0.0))
         expected, variance = expected + jnp.sum(mean), variance + jnp.sum(spread)

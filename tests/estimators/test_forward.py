@@ -11,6 +11,7 @@ from forward_factory import (
     MODEL,
     dataset_of,
     energy_axes,
+    estimator,
     gaussian_image,
     joint_data_of,
     rings,
@@ -334,6 +335,45 @@ def test_two_datasets_are_one_with_their_sum():
     information = sum(np.linalg.inv(one.covariance[0]) for one in alone)
     # Both are Asimov data of the same norms: their information adds up.
     assert_allclose(np.linalg.inv(joint.covariance[0]), information, rtol=2e-3)
+
+
+@pytest.mark.slow
+def test_goodness_of_on_off_data():
+    """Toys: chi-squared of the counts bins less the norms where counts are many; NaN at few."""
+    dataset = dataset_of(
+        gaussian_image(sky_image(lambda x, y: np.hypot(x, y) < 0.2, 0.1), 0.1, 0.1),
+        0.1,
+        sigma=0.1,
+        n_photons=5e3,
+        background=30.0,
+    )
+    own = estimator(rings(3, 0.2), likelihood="region")
+    rng, found, response = np.random.default_rng(3), [], None
+    for scale in (*[1.0] * 60, 1e-3):
+        one = np.ones(dataset.geom.data_shape)
+        on_off = MapDatasetOnOff(
+            counts=WcsNDMap(dataset.geom, rng.poisson(scale * dataset.counts.data).astype(float)),
+            counts_off=WcsNDMap(dataset.geom, rng.poisson(60.0 * scale * one).astype(float)),
+            acceptance=WcsNDMap(dataset.geom, one),
+            acceptance_off=WcsNDMap(dataset.geom, 2.0 * one),
+            exposure=dataset.exposure,
+            psf=dataset.psf,
+            name="on-off",
+        )
+        response = own.response(on_off) if response is None else response
+        profile = own.run(on_off, response)
+        found.append(profile.goodness[0])
+    *many, few = found
+    assert {row["n_slots"] for row in found} == {9.0} and {row["n_free"] for row in found} == {3}
+    assert np.isfinite(profile.norm).all() and np.isfinite(few["stat"])
+    assert np.isnan(few["expected"]) and np.isnan(few["z"])
+    stat = np.array([row["stat"] for row in many])
+    assert_allclose([row["expected"] for row in many], 9.0)
+    assert_allclose([row["std"] for row in many], np.sqrt(18.0))
+    assert_allclose([row["z"] for row in many], (stat - 9.0) / np.sqrt(18.0))
+    n_free = 9 - 3
+    assert abs(stat.mean() - n_free) < 4 * np.sqrt(2 * n_free / len(stat))
+    assert 0.5 < stat.var() / (2 * n_free) < 1.8
 
 
 @pytest.mark.slow

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from forward_factory import MODEL, dataset_of, gaussian_image, joint_data_of, rings, sky_image
 
+import jaxprof
 from jaxprof import ForwardFoldingProfileEstimator
 from jaxprof.core import fit_joint
 from jaxprof.inference.interior import interior
 from jaxprof.inference.joint_fit import rise
+from jaxprof.inference.joint_toys import room_of
+from jaxprof.likelihood.data import Status
 
 N_TOYS = 1500
 N_BINS = 4
@@ -85,3 +88,46 @@ def test_coverage(toys):
     inside = (rises <= 1.0).mean(axis=0)
     assert np.abs(inside.mean() - 0.6827) < 0.02
     assert np.abs((rises <= 4.0).mean() - 0.9545) < 0.01
+
+
+@pytest.mark.slow
+def test_toys_of_joint_fits_are_fits_of_all_pixels():
+    """Also where the fit with merged empty pixels predicts some of them below zero."""
+    image = sky_image(lambda x, y: np.hypot(x, y) < 0.3, 0.08)
+    dataset = dataset_of(
+        gaussian_image(image, 0.1, 0.08), 0.08, sigma=0.1, n_photons=40.0, background=0.01
+    )
+    with jax.enable_x64(True):
+        likelihood = ForwardFoldingProfileEstimator(
+            rings(N_BINS, 0.2), spectral_model=MODEL, energy_edges=[1, 10] * u.TeV
+        ).reduce(dataset)
+        options = {"seed": 4, "quantities": ("deviance",), "progress": False}
+        found = jaxprof.toys(likelihood, 12, **options)
+        other = jaxprof.toys(likelihood, 12, chunk=5, **options)
+        truth = jaxprof.fit(likelihood).params
+        room = room_of(likelihood, truth)
+        assert room > 0
+        outside = 0
+        for number in range(12):
+            key = jax.random.fold_in(jax.random.key(4), number)
+            drawn = likelihood.simulate(key, truth)
+            fit = jaxprof.fit(drawn)
+            assert int(fit.status) <= Status.BOUNDARY
+            for name, value in (("norm", fit.params["norm"]), ("norm_err", fit.errors["norm"])):
+                scale = np.asarray(fit.errors["norm"])
+                difference = (found[name][number] - np.asarray(value)) / scale
+                np.testing.assert_allclose(difference[np.isfinite(scale)], 0.0, atol=1e-6)
+                np.testing.assert_array_equal(np.isnan(found[name][number]), np.isnan(value))
+            merged = drawn.merge_empty(room)
+            outside += (
+                min(
+                    np.min(npred, where=np.asarray(term.mask), initial=np.inf)
+                    for term, npred in zip(
+                        drawn.terms, drawn.npred(jaxprof.fit(merged).params), strict=True
+                    )
+                )
+                < 0
+            )
+    for name, value in found.values.items():
+        np.testing.assert_array_equal(other[name], value)
+    assert 0 < outside < 12

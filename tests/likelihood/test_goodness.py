@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from jaxprof.likelihood import goodness
-from jaxprof.likelihood.goodness import LARGE, SMALL, cash_expectation
+from jaxprof.likelihood.goodness import LARGE, SMALL, cash_expectation, wstat_expectation
+from jaxprof.likelihood.statistics import wstat
 
 SIZE = 256
 compiled = jax.jit(cash_expectation)
@@ -148,3 +149,25 @@ def test_derivatives():
 
 def test_spline_is_made_once():
     assert goodness._spline() is goodness._spline()
+
+
+@pytest.mark.parametrize("few", [20.0, 200.0])
+def test_expectation_of_on_off_data(few):
+    """Toys with the true signal: the background is profiled, one count of two is left."""
+    alpha, background = 0.5, 2 * few
+    rng = np.random.default_rng(1)
+    n_toys = 40_000
+    signal = few - alpha * background + 30.0
+    n_on = rng.poisson(signal + alpha * background, n_toys).astype(float)
+    n_off = rng.poisson(background, n_toys).astype(float)
+    with jax.enable_x64(True):
+        toys = np.asarray(wstat(n_on, n_off, alpha, signal))
+        mean, variance = wstat_expectation(signal + alpha * background, background)
+    assert abs(toys.mean() / mean - 1) < 0.013 + 4 * np.sqrt(2 / n_toys)
+    assert abs(toys.var() / variance - 1) < 0.05 + 4 * np.sqrt(14 / n_toys)
+
+
+def test_no_expectation_of_few_on_off_counts():
+    mean, variance = wstat_expectation(jnp.array([19.9, 30.0, 30.0]), jnp.array([30.0, 19.9, 30.0]))
+    assert np.isnan(mean[:2]).all() and np.isnan(variance[:2]).all()
+    assert mean[2] == 1.0 and variance[2] == 2.0
