@@ -44,7 +44,7 @@ DISTINCT = 0.1
 """Besides one standard deviation, how far apart parameters of two minima are at least."""
 
 
-class _Lanes(NamedTuple):
+class _Ends(NamedTuple):
     """Where descents ended, (N, Z), and which are of no more use, (N,)."""
 
     z: jax.Array
@@ -59,7 +59,7 @@ class _State(NamedTuple):
     near: jax.Array  # of what is another minimum, at most a little higher; otherwise NaN
     tried: tuple[jax.Array, ...]  # minima of the profiles that were starts, (K, M)
     number: jax.Array
-    lanes: _Lanes
+    ends: _Ends
     done: jax.Array
 
 
@@ -224,9 +224,9 @@ def _next_start(
     return begin, improves | jnp.any(possible)
 
 
-def _lanes(
+def _descended(
     data: JointData, start: jax.Array, free: jax.Array, wanted: jax.Array
-) -> tuple[jax.Array, _Lanes]:
+) -> tuple[jax.Array, _Ends]:
     """The lowest end of descents from the start and from all over the ranges; the other ends."""
     points = jnp.concatenate([start[None], spread(data, start, free)])
     z, values = jax.lax.cond(
@@ -236,22 +236,38 @@ def _lanes(
     )
     at = jnp.argmin(values)
     first = jnp.where(jnp.isfinite(values[at]), z[at], start)
-    return first, _Lanes(z, ~jnp.isfinite(values) | (jnp.arange(len(z)) == at))
+    return first, _Ends(z, ~jnp.isfinite(values) | (jnp.arange(len(z)) == at))
 
 
-def _next_lane(
-    data: JointData, lanes: _Lanes, minima: _Minima
-) -> tuple[jax.Array, jax.Array, _Lanes]:
+def _next_end(data: JointData, ends: _Ends, minima: _Minima) -> tuple[jax.Array, jax.Array, _Ends]:
     """The lowest end that may belong to another minimum worth telling; without it and its like."""
     best, other, errors = minima.best, minima.other, minima.errors
 
     def from_(z: jax.Array) -> jax.Array:
-        return jax.vmap(lambda own: jnp.any(_apart(data, own, z, errors)))(lanes.z)
+        return jax.vmap(lambda own: jnp.any(_apart(data, own, z, errors)))(ends.z)
 
-    heights = jax.vmap(lambda own: difference(data, own, best))(lanes.z)
-    used = lanes.used | ~from_(best) | ~from_(other) | ~(heights < NEAR + UNFINISHED)
+    heights = jax.vmap(lambda own: difference(data, own, best))(ends.z)
+    used = ends.used | ~from_(best) | ~from_(other) | ~(heights < NEAR + UNFINISHED)
     at = jnp.argmin(jnp.where(used, jnp.inf, heights))
-    return lanes.z[at], jnp.any(~used), _Lanes(lanes.z, used | ~from_(lanes.z[at]))
+    return ends.z[at], jnp.any(~used), _Ends(ends.z, used | ~from_(ends.z[at]))
+
+
+def _told(
+    data: JointData,
+    near: jax.Array,
+    minima: _Minima,
+    families: list[Family],
+    surveys: list[_Survey],
+) -> jax.Array:
+    """Of what is another minimum, at most a little higher, all that is known; otherwise NaN."""
+    known = minima.close & _apart(data, minima.other, minima.best, minima.errors)
+    # With the norms that belong to the shapes.
+    known = known | jnp.zeros_like(known).at[_norm_of(data)].max(known)
+    near = jnp.where(known, minima.other, jnp.where(minima.better, jnp.nan, near))
+    for family, survey in zip(families, surveys, strict=True):
+        for at, value in ((family.norm, survey.norm), (family.shape, survey.shape)):
+            near = near.at[at].set(jnp.where(survey.told, value, near[at]))
+    return near
 
 
 def lowest(
@@ -283,7 +299,7 @@ def lowest(
     families = families_of(data)
     grids = [grid_of(data, family) for family in families]
     several = jnp.any(free & shapes(data))
-    begin, lanes = _lanes(data, start, free, several & (jnp.asarray(most) > 0))
+    begin, ends = _descended(data, start, free, several & (jnp.asarray(most) > 0))
 
     def body(state: _State) -> _State:
         new = minimise(data, state.begin, free, barrier, inside, most)
@@ -292,25 +308,20 @@ def lowest(
             _survey(data, free, minima, family, grid, old)
             for family, grid, old in zip(families, grids, state.tried, strict=True)
         ]
-        known = minima.close & _apart(data, minima.other, best, minima.errors)
-        # With the norms that belong to the shapes.
-        known = known | jnp.zeros_like(known).at[_norm_of(data)].max(known)
-        near = jnp.where(minima.better, none, state.near)
-        near = jnp.where(known, minima.other, near)
-        for family, survey in zip(families, surveys, strict=True):
-            for at, value in ((family.norm, survey.norm), (family.shape, survey.shape)):
-                near = near.at[at].set(jnp.where(survey.told, value, near[at]))
+        near = _told(data, state.near, minima, families, surveys)
         begin, onwards = _next_start(data, best, families, surveys)
-        lane, more, without = _next_lane(data, state.lanes, minima)
-        begin = jnp.where(onwards, begin, lane)
-        lanes = jax.tree.map(lambda a, b: jnp.where(onwards, a, b), state.lanes, without)
-        done = ~several | ~(onwards | more) | (most == 0)
+        end, more, without = _next_end(data, state.ends, minima)
+        # From the end of a descent it may be harder.
+        again = ~converged & (state.number == 0)
+        begin = jnp.where(again, start, jnp.where(onwards, begin, end))
+        ends = jax.tree.map(lambda a, b: jnp.where(onwards | again, a, b), state.ends, without)
+        done = ~several | ~(onwards | more | again) | (most == 0)
         tried = tuple(survey.tried for survey in surveys)
         number = state.number + 1
-        return _State(best, converged, begin, minima.other, near, tried, number, lanes, done)
+        return _State(best, converged, begin, minima.other, near, tried, number, ends, done)
 
     no = jnp.asarray(False)
     tried = tuple(jnp.zeros(grid.shape, bool) for grid in grids)
-    state = _State(start, no, begin, start, none, tried, jnp.asarray(0), lanes, no)
+    state = _State(start, no, begin, start, none, tried, jnp.asarray(0), ends, no)
     state = jax.lax.while_loop(lambda s: ~s.done & (s.number < ROUNDS), body, state)
     return state.z, state.converged, state.near

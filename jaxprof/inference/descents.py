@@ -30,7 +30,7 @@ from jaxprof.likelihood.joint_model import (
 from jaxprof.solvers.linear import factor_solve, scaled_factor
 
 POINTS = 16
-"""Number of descents where tilts are free, and with those of all datasets."""
+"""Number of descents where tilts of backgrounds are free."""
 FEW = 6
 """Number of descents where only spectral parameters are free."""
 STEPS = 15
@@ -45,7 +45,7 @@ KEPT = 0.1
 """Part of a prediction that a step leaves at least."""
 
 
-class _Lane(NamedTuple):
+class _State(NamedTuple):
     z: jax.Array
     value: jax.Array
     damping: jax.Array
@@ -142,8 +142,8 @@ def descend(data: JointData, points: jax.Array, free: jax.Array) -> tuple[jax.Ar
     """Where some steps from points (N, Z) lead, and the statistic and penalty there, (N,)."""
     longest = jnp.where(shapes(data), LONGEST, jnp.inf)
 
-    def further(_: int, lane: _Lane) -> _Lane:
-        z, value, damping = lane
+    def further(_: int, state: _State) -> _State:
+        z, value, damping = state
         slope, matrix = _expected(data, z)
         held = ((z <= data.lower) & (slope > 0)) | ((z >= data.upper) & (slope < 0))
         moving = free & ~held
@@ -154,14 +154,14 @@ def descend(data: JointData, points: jax.Array, free: jax.Array) -> tuple[jax.Ar
         new = jnp.where(moving, z + _part(data, z, new) * (new - z), z)
         reached = _value(data, new)
         good = reached < value
-        return _Lane(
+        return _State(
             jnp.where(good, new, z),
             jnp.where(good, reached, value),
             jnp.where(good, 0.2 * damping, jnp.maximum(5.0 * damping, 1e-2)),
         )
 
     def one(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        first = _Lane(z, _value(data, z), jnp.asarray(1e-2, z.dtype))
+        first = _State(z, _value(data, z), jnp.asarray(1e-2, z.dtype))
         last = jax.lax.fori_loop(0, STEPS, further, first)
         return last.z, last.value
 
