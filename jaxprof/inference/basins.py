@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprof.inference.descents import descend, spread
+from jaxprof.inference.descents import descend, number_of_points, spread
 from jaxprof.inference.interior_point import STEPS, minimise
 from jaxprof.inference.newton_step import is_linear, shapes
 from jaxprof.inference.norm_profiles import (
@@ -228,6 +228,8 @@ def _descended(
     data: JointData, start: jax.Array, free: jax.Array, wanted: jax.Array
 ) -> tuple[jax.Array, _Ends]:
     """The lowest end of descents from the start and from all over the ranges; the other ends."""
+    if not number_of_points(data):
+        return start, _Ends(start[None], jnp.ones(1, bool))
     points = jnp.concatenate([start[None], spread(data, start, free)])
     z, values = jax.lax.cond(
         wanted,

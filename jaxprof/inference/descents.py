@@ -29,10 +29,12 @@ from jaxprof.likelihood.joint_model import (
 )
 from jaxprof.solvers.linear import factor_solve, scaled_factor
 
-POINTS = 16
-"""Number of descents where tilts of backgrounds are free."""
-FEW = 6
-"""Number of descents where only spectral parameters are free."""
+POINTS = 16, 6
+"""Number of descents where tilts of backgrounds are free, in small and large problems."""
+WITHOUT_TILTS = 6, 0
+"""The same where only spectral parameters are free, which have profiles."""
+LARGE = 300_000
+"""Elements of the templates of large problems, where descents take longer than minimisations."""
 STEPS = 15
 """Steps of a descent: it need not arrive."""
 LONGEST = 1.5
@@ -59,9 +61,15 @@ def _sequence(n: int, size: int) -> np.ndarray:
     return (0.5 + np.arange(1, n + 1)[:, None] * root ** -np.arange(1.0, size + 1)) % 1.0
 
 
+def number_of_points(data: JointData) -> int:
+    """How many descents a problem is worth."""
+    large = sum(block.templates.size for block in data.blocks) > LARGE
+    return (POINTS if data.n_nuisance else WITHOUT_TILTS)[large]
+
+
 def spread(data: JointData, start: jax.Array, free: jax.Array) -> jax.Array:
     """Points (N, Z) all over the ranges of the parameters that predictions are not linear in."""
-    n = POINTS if data.n_nuisance else FEW
+    n = number_of_points(data)
     places = jnp.asarray(_sequence(n, data.start.size), start.dtype)
     shape, at = shapes(data), data.norm_index
     norms = data.nuisance_start + 2 * np.arange(data.n_nuisance)
