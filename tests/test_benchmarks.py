@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,18 @@ def test_precisions_on_this_device(tmp_path):
         allowed = 1e-3 if row["dtype"] == "float32" else 1e-9
         assert float(row["norm off by [sigma]"]) < allowed
         assert float(row["ul off by [sigma]"]) < allowed
+
+
+@pytest.mark.parametrize("kind", ["index", "index and tilt"])
+def test_fits_end_in_the_lowest_minimum(kind):
+    """Of 16 problems, 96 fits at most: one too high is what 99 % allow."""
+    lines = run("minima.py", "--seed", "31000", "--number", "16", "--kinds", kind).splitlines()
+    numbers = re.findall(r"(\d+) of (\d+)", lines[-1])
+    assert len(numbers) == 4, lines
+    failed, fitted = np.array(numbers, int).sum(axis=0)
+    assert fitted >= 64 + 16 and failed <= 1, lines
+    told, asked = map(int, re.search(r"told (\d+) of (\d+)", lines[-2]).groups())
+    assert told >= asked - 1, lines
 
 
 def test_the_numba_kernel_fits_what_we_do(monkeypatch):

@@ -1,9 +1,11 @@
 """The lowest of several minima, where spectral parameters or tilts of backgrounds are free.
 
 With these the statistic of a joint fit is not convex: a minimisation ends in the basin that it
-starts in. So the `norm_profiles` of these parameters are evaluated on a grid over their ranges; the
-fit starts again from the minima that they show elsewhere (from all of them together, the improving
-ones first), and the lowest is kept.
+starts in. So short `descents` from all over the ranges of these parameters come first, and the
+lowest point is where the minimisation starts. Then the `norm_profiles` of the spectral parameters,
+which in profiles of many bins are too many for that, are evaluated on a grid: the fit starts again
+from the minima that they show elsewhere (from all of them together, the improving ones first), and
+from the ends of other descents that are almost as low. The lowest is kept.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprof.inference.descents import descend, number_of_points, spread
 from jaxprof.inference.interior_point import STEPS, minimise
-from jaxprof.inference.newton_step import is_linear
+from jaxprof.inference.newton_step import is_linear, shapes
 from jaxprof.inference.norm_profiles import (
     NEAR,
     Family,
@@ -24,21 +27,28 @@ from jaxprof.inference.norm_profiles import (
     grid_of,
     profiled,
 )
-from jaxprof.likelihood.joint_data import JointBlock, JointData
-from jaxprof.likelihood.joint_model import Barrier, difference
+from jaxprof.likelihood.joint_data import JointData
+from jaxprof.likelihood.joint_model import Barrier, derivatives, difference
 
-ROUNDS = 5
+ROUNDS = 7
 """Most minimisations."""
 HIGH = 5.0
 """How high a minimum of a spectral profile may be for a fit to start there."""
-TILTS = (-3.0, 0.0, 4.0)
-"""Tilts of all backgrounds that further fits start from, where they are free."""
+UNFINISHED = 0.5
+"""How much further descents may still go down."""
 GAIN = 1e-3
 """Least fall of the statistic that is worth another minimisation."""
 BETWEEN = 0.02
 """How far the statistic rises between two minima, at least."""
 DISTINCT = 0.1
 """Besides one standard deviation, how far apart parameters of two minima are at least."""
+
+
+class _Ends(NamedTuple):
+    """Where descents ended, (N, Z), and which are of no more use, (N,)."""
+
+    z: jax.Array
+    used: jax.Array
 
 
 class _State(NamedTuple):
@@ -49,7 +59,7 @@ class _State(NamedTuple):
     near: jax.Array  # of what is another minimum, at most a little higher; otherwise NaN
     tried: tuple[jax.Array, ...]  # minima of the profiles that were starts, (K, M)
     number: jax.Array
-    spread: jax.Array  # how many of the starts with other backgrounds were used
+    ends: _Ends
     done: jax.Array
 
 
@@ -108,6 +118,7 @@ class _Minima(NamedTuple):
     best: jax.Array
     other: jax.Array
     covariance: jax.Array  # at the lowest
+    errors: jax.Array  # there, with all other parameters known
     better: jax.Array  # whether that is new
     close: jax.Array  # whether the other is known and almost as low
 
@@ -141,8 +152,26 @@ def _compared(
     known = ~first & converged & state.converged
     other = jnp.where(known, loser, jnp.where(first, best, state.other))
     close = known & (jnp.abs(gain) < NEAR)
-    minima = _Minima(best, other, covariance_at(data, best, *varied), better, close)
+    curvature = jnp.diagonal(derivatives(data, best, varied[1])[1].full)
+    errors = jnp.where(curvature > 0, 1 / jnp.sqrt(jnp.abs(curvature)), jnp.inf)
+    covariance = covariance_at(data, best, *varied)
+    minima = _Minima(best, other, covariance, errors, better, close)
     return best, jnp.where(better, converged, state.converged), minima
+
+
+def _norm_of(data: JointData) -> np.ndarray:
+    """Position of the norm that goes with each parameter, (Z,)."""
+    own = 1 + data.n_shape
+    backgrounds = data.nuisance_start + 2 * np.arange(data.n_nuisance)
+    bins = np.repeat(np.arange(data.n_components) * own, own)
+    return np.concatenate([bins, np.repeat(backgrounds, 2)])
+
+
+def _apart(data: JointData, z: jax.Array, best: jax.Array, errors: jax.Array) -> jax.Array:
+    """Whether shapes are apart by more than their errors, and their norms not zero; (Z,)."""
+    apart = jnp.abs(z - best) > DISTINCT + errors
+    norm = _norm_of(data)
+    return shapes(data) & apart & (z[norm] != 0) & (best[norm] != 0)
 
 
 def _survey(
@@ -154,7 +183,7 @@ def _survey(
     tried: jax.Array,
 ) -> _Survey:
     """Evaluate the profiles of a family on a grid (K, M), and at the other minimum."""
-    best, other, covariance, better, close = minima
+    best, other, covariance, _, better, _ = minima
     values = jnp.concatenate([grid, other[family.shape][None]])
     norms, heights = jax.lax.map(
         lambda v: profiled(data, best, free, covariance, family, v), values
@@ -163,18 +192,14 @@ def _survey(
     own = jnp.sum(grid <= here[None], axis=0) - 0.5
     elsewhere = _other_minima(on_grid, own)
     old = tried & ~better
-    limit = jnp.inf if family.background else HIGH
-    jump = _taken(jnp.where(old | (elsewhere > limit), jnp.inf, elsewhere), norms, values)
+    jump = _taken(jnp.where(old | (elsewhere > HIGH), jnp.inf, elsewhere), norms, values)
     chosen = jnp.arange(len(grid))[:, None] == jump.position[None]
     apart = _ridge(grid, on_grid, own, values[-1]) > jnp.maximum(heights[-1], 0.0) + BETWEEN
-    # Where others take part, only both minima themselves tell.
-    moved = jnp.abs(values[-1] - here) > DISTINCT + jnp.sqrt(jnp.diagonal(covariance)[family.shape])
-    flat = (other[family.norm] == 0) | (best[family.norm] == 0)
     return _Survey(
         improving=_taken(heights, norms, values),
         elsewhere=jump,
         tried=old | (chosen & jnp.isfinite(jump.height)[None]),
-        told=(apart & (heights[-1] < NEAR)) | (close & moved & ~flat),
+        told=apart & (heights[-1] < NEAR),
         norm=norms[-1],
         shape=values[-1],
     )
@@ -184,6 +209,8 @@ def _next_start(
     data: JointData, best: jax.Array, families: list[Family], surveys: list[_Survey]
 ) -> tuple[jax.Array, jax.Array]:
     """Where the next minimisation starts, and whether there is anything to be tried."""
+    if not surveys:
+        return best, jnp.asarray(False)
     improving = [survey.improving for survey in surveys]
     elsewhere = [survey.elsewhere for survey in surveys]
     gains = jnp.stack([jnp.min(jump.height) for jump in improving])
@@ -197,33 +224,52 @@ def _next_start(
     return begin, improves | jnp.any(possible)
 
 
-def _other_backgrounds(
-    data: JointData, start: jax.Array, free: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Starts (T, Z) with backgrounds of other tilts that predict half of the counts; how many.
+def _descended(
+    data: JointData, start: jax.Array, free: jax.Array, wanted: jax.Array
+) -> tuple[jax.Array, _Ends]:
+    """The lowest end of descents from the start and from all over the ranges; the other ends."""
+    if not number_of_points(data):
+        return start, _Ends(start[None], jnp.ones(1, bool))
+    points = jnp.concatenate([start[None], spread(data, start, free)])
+    z, values = jax.lax.cond(
+        wanted,
+        lambda: descend(data, points, free),
+        lambda: (points, jnp.full(len(points), jnp.inf, points.dtype)),
+    )
+    at = jnp.argmin(values)
+    first = jnp.where(jnp.isfinite(values[at]), z[at], start)
+    return first, _Ends(z, ~jnp.isfinite(values) | (jnp.arange(len(z)) == at))
 
-    What a background takes from the components, and they from it, profiles of single norms do not
-    show. Without free tilts there is nothing to be tried.
-    """
-    norm = data.nuisance_start + 2 * np.arange(data.n_nuisance)
-    if not data.n_nuisance:
-        return start[None], jnp.asarray(0)
 
-    def one(tilt: jax.Array) -> jax.Array:
-        predicted, observed = jnp.zeros((2, data.n_nuisance), start.dtype)
-        for block in data.blocks:
-            if isinstance(block, JointBlock):
-                row = jnp.exp(-tilt * block.log_energy) * block.background
-                sums = (jnp.sum(jnp.where(block.mask, a, 0.0)) for a in (row, block.counts))
-                expected, counted = sums
-                predicted = predicted.at[block.dataset].add(expected)
-                observed = observed.at[block.dataset].add(counted)
-        norms = 0.5 * observed / jnp.where(predicted > 0, predicted, 1.0)
-        z = start.at[norm].set(norms).at[norm + 1].set(tilt)
-        return jnp.where(free, jnp.clip(z, data.lower, data.upper), start)
+def _next_end(data: JointData, ends: _Ends, minima: _Minima) -> tuple[jax.Array, jax.Array, _Ends]:
+    """The lowest end that may belong to another minimum worth telling; without it and its like."""
+    best, other, errors = minima.best, minima.other, minima.errors
 
-    starts = jax.vmap(one)(jnp.asarray(TILTS, start.dtype))
-    return starts, jnp.where(jnp.any(free[norm + 1]), len(TILTS), 0)
+    def from_(z: jax.Array) -> jax.Array:
+        return jax.vmap(lambda own: jnp.any(_apart(data, own, z, errors)))(ends.z)
+
+    heights = jax.vmap(lambda own: difference(data, own, best))(ends.z)
+    used = ends.used | ~from_(best) | ~from_(other) | ~(heights < NEAR + UNFINISHED)
+    at = jnp.argmin(jnp.where(used, jnp.inf, heights))
+    return ends.z[at], jnp.any(~used), _Ends(ends.z, used | ~from_(ends.z[at]))
+
+
+def _told(
+    data: JointData,
+    near: jax.Array,
+    minima: _Minima,
+    families: list[Family],
+    surveys: list[_Survey],
+) -> jax.Array:
+    """Of what is another minimum, at most a little higher, all that is known; otherwise NaN."""
+    known = minima.close & _apart(data, minima.other, minima.best, minima.errors)
+    # With the norms that belong to the shapes.
+    known = known | jnp.zeros_like(known).at[_norm_of(data)].max(known)
+    near = jnp.where(known, minima.other, jnp.where(minima.better, jnp.nan, near))
+    for family, survey in zip(families, surveys, strict=True):
+        for at, value in ((family.norm, survey.norm), (family.shape, survey.shape)):
+            near = near.at[at].set(jnp.where(survey.told, value, near[at]))
+    return near
 
 
 def lowest(
@@ -254,9 +300,8 @@ def lowest(
         return *minimise(data, start, free, barrier, inside, most), none
     families = families_of(data)
     grids = [grid_of(data, family) for family in families]
-    several = jnp.any(jnp.stack([jnp.any(free[family.shape]) for family in families]))
-
-    starts, n_starts = _other_backgrounds(data, start, free)
+    several = jnp.any(free & shapes(data))
+    begin, ends = _descended(data, start, free, several & (jnp.asarray(most) > 0))
 
     def body(state: _State) -> _State:
         new = minimise(data, state.begin, free, barrier, inside, most)
@@ -265,21 +310,20 @@ def lowest(
             _survey(data, free, minima, family, grid, old)
             for family, grid, old in zip(families, grids, state.tried, strict=True)
         ]
-        near = jnp.where(minima.better, none, state.near)
-        for family, survey in zip(families, surveys, strict=True):
-            for at, value in ((family.norm, survey.norm), (family.shape, survey.shape)):
-                near = near.at[at].set(jnp.where(survey.told, value, near[at]))
+        near = _told(data, state.near, minima, families, surveys)
         begin, onwards = _next_start(data, best, families, surveys)
-        spread = state.spread + ~onwards
-        begin = jnp.where(onwards, begin, starts[jnp.minimum(state.spread, len(starts) - 1)])
-        done = ~several | (~onwards & (spread > n_starts)) | (most == 0)
+        end, more, without = _next_end(data, state.ends, minima)
+        # From the end of a descent it may be harder.
+        again = ~converged & (state.number == 0)
+        begin = jnp.where(again, start, jnp.where(onwards, begin, end))
+        ends = jax.tree.map(lambda a, b: jnp.where(onwards | again, a, b), state.ends, without)
+        done = ~several | ~(onwards | more | again) | (most == 0)
         tried = tuple(survey.tried for survey in surveys)
         number = state.number + 1
-        return _State(best, converged, begin, minima.other, near, tried, number, spread, done)
+        return _State(best, converged, begin, minima.other, near, tried, number, ends, done)
 
     no = jnp.asarray(False)
     tried = tuple(jnp.zeros(grid.shape, bool) for grid in grids)
-    zero = jnp.asarray(0)
-    state = _State(start, no, start, start, none, tried, zero, zero, no)
-    state = jax.lax.while_loop(lambda s: ~s.done & (s.number < ROUNDS + n_starts), body, state)
+    state = _State(start, no, begin, start, none, tried, jnp.asarray(0), ends, no)
+    state = jax.lax.while_loop(lambda s: ~s.done & (s.number < ROUNDS), body, state)
     return state.z, state.converged, state.near

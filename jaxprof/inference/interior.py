@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxprof.inference.newton_step import shapes
 from jaxprof.inference.start import barrier_at, component_signal, positive_start, units
 from jaxprof.likelihood.joint_data import JointBlock, JointData
 from jaxprof.likelihood.joint_model import Barrier, predictions
@@ -48,7 +49,8 @@ def inside_of(
     no say. If predictions are not positive at ``start``, all free norms are raised. The last value
     tells whether bounds and what is held let no prediction be negative.
     """
-    norms = free & jnp.zeros(free.size, bool).at[data.norm_index].set(True)
+    # Those of backgrounds too: a negative norm that is held may be more than the background.
+    norms = free & ~shapes(data)
     base = jnp.maximum(start, LEAST * units(data))
 
     def raised(factor: float | jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
-"""Profiles of spectral parameters and tilts, with the one norm that belongs to each optimised.
+"""Profiles of spectral parameters, with the one norm that belongs to each optimised.
 
 With such a parameter and all other components held, the statistic of a joint fit is convex in that
-norm. So these profiles are evaluated for all components, or all backgrounds, at once.
+norm. So these profiles are evaluated for all components at once.
 """
 
 from __future__ import annotations
@@ -41,28 +41,21 @@ Block = JointBlock | JointOnOffBlock
 
 
 class Family(NamedTuple):
-    """A parameter of all components, or of all backgrounds: positions of it and its norm, (M,).
+    """A parameter of all components: positions of it and its norm, (M,).
 
-    And of all parameters of the same component or background, (M, O).
+    And of all parameters of the same component, (M, O).
     """
 
     shape: np.ndarray
     norm: np.ndarray
     own: np.ndarray
-    background: bool
 
 
 def families_of(data: JointData) -> list[Family]:
-    """The parameters that the statistic need not be convex in."""
-    own, begin = 1 + data.n_shape, data.nuisance_start
+    """The spectral parameters, which the statistic need not be convex in."""
+    own = 1 + data.n_shape
     norms = np.arange(data.n_components) * own
-    found = [
-        Family(norms + a, norms, norms[:, None] + np.arange(own), False) for a in range(1, own)
-    ]
-    if data.n_nuisance:
-        norms = begin + 2 * np.arange(data.n_nuisance)
-        found.append(Family(norms + 1, norms, norms[:, None] + np.arange(2), True))
-    return found
+    return [Family(norms + a, norms, norms[:, None] + np.arange(own)) for a in range(1, own)]
 
 
 def grid_of(data: JointData, family: Family) -> jax.Array:
@@ -83,13 +76,6 @@ def _rows(
 ) -> list[tuple[jax.Array, jax.Array]]:
     """Predictions (N, L, S) for norms of one, and to which members (N, L) they belong."""
     found = []
-    if family.background:
-        for block in data.blocks:
-            row = jnp.zeros_like(block.offset)
-            if isinstance(block, JointBlock):
-                row = jnp.exp(-values[block.dataset] * block.log_energy) * block.background
-            found.append((row[:, None], jnp.full((len(row), 1), block.dataset)))
-        return found
     unit = z.at[family.norm].set(1.0).at[family.shape].set(values)
     for block in data.blocks:
         phi = coefficients(data, unit, axis_of(data, block))[block.components]

@@ -1,5 +1,6 @@
 """Joint fits that are not convex: the lowest of the minima that scipy finds from random starts."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from joint_factory import Part, Problem, Spectra
 from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import erf
 
+from jaxprof.inference.descents import descend, spread
 from jaxprof.inference.joint_fit import at_fit, fit_joint_ts
 from jaxprof.inference.joint_scan import joint_scan
 
@@ -144,6 +146,35 @@ def test_background_takes_the_source_by_the_better_tilt(ratio):
     rises = np.array([found.fun for found in lowest]) - own.value(np.asarray(fit.values))
     np.testing.assert_allclose(ts[0], rises.min(), rtol=1e-7)
     np.testing.assert_allclose(points[0, 2], lowest[rises.argmin()].x, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_descents_go_down_within_bounds():
+    own = two_ends(0.9)
+    data = own.joint(1, 12)
+    start = jnp.array([1.0, 1.0, 2.5])
+    free = jnp.array([True, True, False])
+    points = spread(data, start, free)
+    ends, values = map(np.asarray, jax.jit(descend)(data, points, free))
+    lower, upper = own.bounds()
+    assert np.all((ends >= lower) & (ends <= upper)) and np.all(ends[:, 2] == 2.5)
+    np.testing.assert_allclose(values, [own.value(z) for z in ends], rtol=1e-12)
+    # Convex, with the tilt held: all of them arrive.
+    norms = own.solve(np.asarray(start), np.asarray(free))
+    np.testing.assert_allclose(ends, np.broadcast_to(norms, ends.shape), rtol=1e-4)
+    assert np.all(values < [own.value(z) - 1 for z in np.asarray(points)])
+
+
+def test_points_cover_the_ranges_of_tilts():
+    own = two_ends(0.9)
+    points = np.asarray(spread(own.joint(1, 12), jnp.array([1.0, 1.0, 0.0]), np.ones(3, bool)))
+    counts = own.parts[0].counts.sum()
+    predicted = own.parts[0].templates.sum() * points[:, 0]
+    assert np.all((points > own.bounds()[0]) & (points < own.bounds()[1]))
+    assert np.all(predicted < 1.01 * counts) and predicted.max() > 0.8 * counts
+    # As even as numbers in order can be, but for a factor of two, in the logarithm of the tilt.
+    gaps = np.diff(np.sort(np.concatenate([[-5, 5], points[:, 2]])))
+    assert gaps.max() < 2.5 and np.sum(points[:, 2] > 0) == len(points) // 2
 
 
 @pytest.mark.slow
