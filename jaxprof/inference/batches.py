@@ -209,7 +209,8 @@ def _in_blocks(
     n, rest = len(array), array.shape[1:]
     longer = (*(bucket(k) for k in rest[:1]), *rest[1:])
     made = np.zeros((rows // size, *longer, size), array.dtype)
-    by_bin = np.moveaxis(made, -1, 1)[(..., *(slice(k) for k in rest))]
+    inside: Any = (slice(None), slice(None), *(slice(k) for k in rest))
+    by_bin = np.moveaxis(made, -1, 1)[inside]
     whole = n // size
     by_bin[:whole] = array[: whole * size].reshape(whole, size, *rest)
     by_bin[whole : whole + 1, : n - whole * size] = array[np.newaxis, whole * size :]

@@ -44,8 +44,8 @@ def rooted(
     # its curvature that of the counts is lost by rounding. So the dual variables of these counts
     # bins, `width * scale / prediction`, are unknowns of their own, as in primal-dual methods (Boyd
     # & Vandenberghe 2004, Convex Optimization, section 11.7).
-    n_slots = sum(block.mask.size for block in data.blocks)
-    shares = jnp.ones(min(z.size, n_slots, MOST_ACTIVE), z.dtype)
+    n_counts_bins = sum(block.mask.size for block in data.blocks)
+    shares = jnp.ones(min(z.size, n_counts_bins, MOST_ACTIVE), z.dtype)
     both = jnp.concatenate([z, shares])
     return implicit_roots(_residual_with_walls, _solve_with_walls, both, *args)[: z.size]
 

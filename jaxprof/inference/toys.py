@@ -250,7 +250,7 @@ def _separate(
 def _joint(
     likelihood: Likelihood, params: Any, numbers: Array, seed: int, plan: _Plan
 ) -> tuple[Array, dict[str, Array]]:
-    """The same of joint fits, one toy after the other: one alone keeps the processor's caches full."""
+    """The same of joint fits, one toy after the other, which keeps the caches full."""
     # Test statistics and limits go where other pixels would be predicted below zero.
     alone = set(plan.names) <= {"norm", "norm_err", "deviance"}
     room = room_of(likelihood, params) if alone else 0

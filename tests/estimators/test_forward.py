@@ -364,7 +364,9 @@ def test_goodness_of_on_off_data():
         profile = own.run(on_off, response)
         found.append(profile.goodness[0])
     *many, few = found
-    assert {row["n_slots"] for row in found} == {9.0} and {row["n_free"] for row in found} == {3}
+    assert {row["n_counts_bins"] for row in found} == {9.0} and {
+        row["n_free"] for row in found
+    } == {3}
     assert np.isfinite(profile.norm).all() and np.isfinite(few["stat"])
     assert np.isnan(few["expected"]) and np.isnan(few["z"])
     stat = np.array([row["stat"] for row in many])
