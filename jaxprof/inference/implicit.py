@@ -88,7 +88,7 @@ def _solve(
     return jnp.where(active, own, fixed)
 
 
-def _slots(data: JointData, z: jax.Array) -> jax.Array:
+def _predictions(data: JointData, z: jax.Array) -> jax.Array:
     return jnp.concatenate([npred.ravel() for npred in predictions(data, z)])
 
 
@@ -99,7 +99,7 @@ def _walls(
     data, z = _still(data), jax.lax.stop_gradient(z)
     empty = jnp.concatenate([(b.mask & ~(b.counts > 0)).ravel() for b in data.blocks])
     scales = jnp.concatenate([scale.ravel() for scale in barrier.scales])
-    npred = _slots(data, z)
+    npred = _predictions(data, z)
     pushed = empty & (npred > 0)
     dual = jnp.where(pushed, barrier.width * scales / jnp.where(pushed, npred, 1.0), 0.0)
     strongest, constraints = jax.lax.top_k(dual, min(z.size, dual.size, MOST_ACTIVE))
@@ -108,7 +108,7 @@ def _walls(
 
 def _pull(data: JointData, z: jax.Array, constraints: jax.Array, duals: jax.Array) -> jax.Array:
     """Gradient of some counts bins times their dual variables."""
-    npred, back = jax.vjp(lambda values: _slots(data, values), z)
+    npred, back = jax.vjp(lambda values: _predictions(data, values), z)
     return back(jnp.zeros_like(npred).at[constraints].add(duals))[0]
 
 
@@ -121,7 +121,7 @@ def _residual_with_walls(
     strongest, constraints, slack = _walls(z, barrier, data)
     none = Barrier(barrier.width, tuple(jnp.zeros_like(scale) for scale in barrier.scales))
     slope = gradient(data, z, none) - _pull(data, z, constraints, strongest * share)
-    known = jnp.where(strongest > 0, share * _slots(data, z)[constraints] / slack, share)
+    known = jnp.where(strongest > 0, share * _predictions(data, z)[constraints] / slack, share)
     return jnp.concatenate([jnp.where(active, slope, z - held), known - 1.0])
 
 
