@@ -66,8 +66,6 @@ def test_fits_end_in_the_lowest_minimum(kind):
     assert len(numbers) == 4, lines
     failed, fitted = np.array(numbers, int).sum(axis=0)
     assert fitted >= 64 + 16 and failed <= 1, lines
-    told, asked = map(int, re.search(r"told (\d+) of (\d+)", lines[-2]).groups())
-    assert told >= asked - 1, lines
 
 
 def test_the_numba_kernel_fits_what_we_do(monkeypatch):

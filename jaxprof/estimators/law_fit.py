@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprof.compilation import jit_by_size
+from jaxprof.differentiation import refuse_derivatives
 from jaxprof.estimators.law_result import ModelFit
 from jaxprof.inference.law_fit import (
     law_bins,
@@ -26,6 +27,7 @@ from jaxprof.inference.model_fit import fit
 from jaxprof.inference.parameters import is_traced
 from jaxprof.inference.profiled import ProfileLimits, limits
 from jaxprof.likelihood import BinGeometry, Likelihood
+from jaxprof.likelihood.bin_geometry import CENTRED, with_centre
 from jaxprof.likelihood.data import Status
 from jaxprof.models.radial_base import RadialModel
 from jaxprof.profile import FluxProfile
@@ -196,6 +198,8 @@ def _fit_law(likelihood: Any, law: Any, options: tuple[Any, Any, Any], fitted_to
     asked = (fixed,) if isinstance(fixed, str) else tuple(fixed)
     own = law_parameters(law)
     likelihood = replace(likelihood, geometry=_geometry_for(likelihood.geometry, law))
+    if likelihood.geometry.rings is not None:
+        law = with_centre(law, lambda value: refuse_derivatives(value, CENTRED))
     held = tuple(name for name in asked if name in law.parameters)
     start = law_start(likelihood, law, held)
     nuisance = [name for name in start if name not in own]

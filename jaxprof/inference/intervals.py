@@ -27,6 +27,8 @@ from jaxprof.solvers.solve import differentiable_root
 
 STEPS = 2
 """Halley steps of all limits; few need more."""
+ROUNDING = 1e-9
+"""Part of the usual curvature that is none."""
 REFINEMENTS = 3
 """Steps by which a fitted norm gets back the digits that a large background takes from it."""
 
@@ -103,9 +105,12 @@ def _sided(data: Blocks) -> Blocks:
 def _search(data: Blocks, norm: jax.Array, side: jax.Array, rise: jax.Array) -> _Search:
     """Search down (side -1) or up (+1); arrays (E, N), (N,), (3, 1) and (3, 1)."""
     data = _sided(data)
-    _, _, signal = likelihood.totals(data)
+    variance, counts, signal = likelihood.totals(data)
+    rounding = max(ROUNDING, 64 * float(jnp.finfo(norm.dtype).eps))
     curvature = likelihood.curvature(data, norm)
-    has_curvature = curvature > 0
+    # At a regular minimum it is signal**2 / counts or more, by Cauchy and Schwarz; at a kink it may
+    # be nothing but rounding.
+    has_curvature = curvature > rounding * signal**2 / (variance + counts + 1.0)
     unit = jnp.where(
         has_curvature, jnp.sqrt(rise / jnp.where(has_curvature, curvature, 1.0)), rise / signal
     )
@@ -296,7 +301,8 @@ def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
     falls = likelihood.score(fixed, fixed_at - 1e-3 * distances[1]) < 0
     below, above = own.norm(low) < asked.norm_min, own.norm(high) > asked.norm_max
     # At an upper bound of the norm the statistic still falls.
-    capped = (fit.status == Status.BOUNDARY) & (likelihood.score(fixed, fixed_at) < 0)
+    capped = (fit.status == Status.BOUNDARY) & (norm >= asked.norm_max)
+    capped &= likelihood.score(fixed, fixed_at) < 0
     norm_ul = jnp.where(capped, norm, jnp.minimum(norm_ul, asked.norm_max))
     return Limits(
         norm_errn=jnp.where(fitted & falls & ~below, own.unit * (at - low), jnp.nan),

@@ -14,6 +14,7 @@ import numpy as np
 from jax.scipy.special import erfc
 
 from jaxprof.likelihood import Likelihood, OnOff
+from jaxprof.likelihood.bin_geometry import with_centre
 from jaxprof.likelihood.goodness import cash_expectation, deviance, wstat_expectation
 
 DETERMINED = frozenset({"lon_0", "lat_0", "reference", "distance", "rho_s", "edge_width"})
@@ -58,7 +59,11 @@ def likelihood_params(params: Mapping[str, Any], likelihood: Any, law: Any) -> d
     names = law_parameters(law)
     rest = {name: value for name, value in params.items() if name not in names}
     reference = _reference_flux(likelihood, rest)
-    norm = likelihood.geometry.norms(with_parameters(law, params), reference)
+    law = with_parameters(law, params)
+    if likelihood.geometry.rings is not None:
+        # Not fitted: a fit has derivatives with respect to all else.
+        law = with_centre(law, jax.lax.stop_gradient)
+    norm = likelihood.geometry.norms(law, reference)
     n_groups = jnp.shape(likelihood.nominal["norm"])[1]
     return {"norm": jnp.broadcast_to(norm, (norm.shape[0], n_groups)), **rest}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,17 @@ CENTRED = (
     "a law has no derivatives with respect to lon_0 and lat_0 over rings, which are around its "
     "centre: hold these with jax.lax.stop_gradient, or take boxes or other regions than rings"
 )
+
+
+def with_centre(law: Any, change: Callable[[Any], Any]) -> Any:
+    """A law whose position is passed through a function."""
+    return law.replace(
+        **{
+            name: change(value)
+            for name, value in law.parameters.items()
+            if name.rpartition(".")[2] in ("lon_0", "lat_0")
+        }
+    )
 
 
 @jax.tree_util.register_dataclass
@@ -89,13 +101,7 @@ class BinGeometry:
             If it is differentiated with respect to the centre of a law over rings.
         """
         if self.rings is not None:
-            law = law.replace(
-                **{
-                    name: refuse_derivatives(value, CENTRED)
-                    for name, value in law.parameters.items()
-                    if name.rpartition(".")[2] in ("lon_0", "lat_0")
-                }
-            )
+            law = with_centre(law, lambda value: refuse_derivatives(value, CENTRED))
             return jnp.sum(self.ring_weights * law.ring_integral(self.rings), axis=1)
         parts = self.polygon_weights * law.polygon_integral(self.lon, self.lat)
         return jax.ops.segment_sum(parts, self.polygon_bin, len(self.parent))

@@ -219,8 +219,8 @@ def prepare(data: Data) -> tuple[Block, ...]:
     TypeError
         For anything but these classes.
     ValueError
-        For arrays that are not of one shape ``(B, G, E)``, and for NaN or negative values in
-        unmasked counts bins of arrays that are not traced.
+        For arrays that are not of one shape ``(B, G, E)`` or without counts bins, and for NaN or
+        negative values in unmasked counts bins of arrays that are not traced.
     """
     prepared = []
     for block in blocks(data):
@@ -231,6 +231,8 @@ def prepare(data: Data) -> tuple[Block, ...]:
             )
         arrays = {name: _as_array(getattr(block, name)) for name in _names(block)}
         shape = arrays["npred_ref"].shape
+        if shape and shape[-1] == 0:
+            raise ValueError(f"data have no counts bins: arrays of the shape {shape}")
         mask = _all_true(arrays["npred_ref"]) if block.mask is None else _as_array(block.mask)
         for name, array in {**arrays, "mask": mask}.items():
             if array.ndim != 3 or array.shape != shape:

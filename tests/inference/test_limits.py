@@ -239,3 +239,38 @@ def test_on_off_data_of_many_counts_in_single_precision(alpha, excess):
     with jax.enable_x64(False):
         single = results(np.float32)
     assert_allclose(single, results(np.float64), rtol=1e-3)
+
+
+@pytest.mark.parametrize("copies", [1, 400])
+def test_kinks_of_several_empty_counts_bins_at_the_minimum(copies):
+    """Counts bins with neither counts nor background: their kinks are at zero but for rounding."""
+    rng = np.random.default_rng(5)
+    shape = (60, 1, 11)
+    arrays = {
+        "background": np.where(rng.random(shape) < 0.3, rng.uniform(0.1, 3.0, shape), 0.0),
+        "npred_ref": rng.uniform(0.02, 3.0, shape),
+    }
+    counts = rng.poisson(arrays["background"]) + (rng.random(shape) < 0.02)
+    arrays["counts"] = np.where(arrays["background"] > 0, counts, 0.0)
+    arrays["counts"][:, 0, 0] += arrays["background"][:, 0, 0] > 0
+    data = ProfileData(**{name: np.tile(a, (copies, 1, 1)) for name, a in arrays.items()})
+    with jax.enable_x64(True):
+        fit = fit_norms(data)
+        found = limits(data, fit)
+        norm, upper = np.asarray(fit.norm)[:60, 0], np.asarray(found.norm_ul)[:60, 0]
+    known = arrays["counts"].sum(axis=(1, 2)) > 0
+    assert np.sum(known & (norm == 0)) > 5
+    assert np.all(upper > norm)
+
+    def stat(x):
+        mu = np.maximum(arrays["background"] + x[:, None, None] * arrays["npred_ref"], 0.0)
+        log = np.log(np.where(arrays["counts"] > 0, mu, 1.0))
+        return 2 * np.sum(mu - arrays["counts"] * log, axis=(1, 2))
+
+    assert_allclose((stat(upper) - stat(norm))[known], 4.0, rtol=1e-8)
+
+
+def test_no_counts_bins():
+    none = np.zeros((3, 1, 0))
+    with pytest.raises(ValueError, match=r"no counts bins: arrays of the shape \(3, 1, 0\)"):
+        fit_norms(ProfileData(counts=none, background=none, npred_ref=none))
