@@ -70,7 +70,7 @@ def number_of_points(data: JointData) -> int:
 def spread(data: JointData, start: jax.Array, free: jax.Array) -> jax.Array:
     """Points (N, Z) all over the ranges of the parameters that predictions are not linear in."""
     n = number_of_points(data)
-    places = jnp.asarray(_sequence(n, data.start.size), start.dtype)
+    points = jnp.asarray(_sequence(n, data.start.size), start.dtype)
     shape, at = shapes(data), data.norm_index
     norms = data.nuisance_start + 2 * np.arange(data.n_nuisance)
     low = jnp.where(jnp.isfinite(data.lower), data.lower, data.start - REACH)
@@ -83,17 +83,17 @@ def spread(data: JointData, start: jax.Array, free: jax.Array) -> jax.Array:
     )
     share = counts / (data.n_components + data.n_nuisance)
 
-    def one(place: jax.Array) -> jax.Array:
-        values = data.start + jnp.sinh(ends[0] + place * (ends[1] - ends[0]))
+    def one(point: jax.Array) -> jax.Array:
+        values = data.start + jnp.sinh(ends[0] + point * (ends[1] - ends[0]))
         z = jnp.where(shape & free, values, start)
         unit = z.at[at].set(1.0).at[norms].set(1.0)
         reach = summed_signals(data, unit)
-        z = z.at[at].set(2.0 * place[at] * share / jnp.where(reach > 0, reach, 1.0))
+        z = z.at[at].set(2.0 * point[at] * share / jnp.where(reach > 0, reach, 1.0))
         if data.n_nuisance:
             reach = jnp.zeros(data.n_nuisance, z.dtype)
             for block, row in zip(data.blocks, backgrounds(data, unit), strict=True):
                 reach = reach.at[block.dataset].add(jnp.sum(jnp.where(block.mask, row, 0.0)))
-            z = z.at[norms].set(2.0 * place[norms] * share / jnp.where(reach > 0, reach, 1.0))
+            z = z.at[norms].set(2.0 * point[norms] * share / jnp.where(reach > 0, reach, 1.0))
         z = jnp.where(free, jnp.clip(z, data.lower, data.upper), start)
         # A norm that is held may be negative, which others have to make up for.
         linear = free & ~shape
@@ -102,7 +102,7 @@ def spread(data: JointData, start: jax.Array, free: jax.Array) -> jax.Array:
         )(jnp.asarray(RAISED, z.dtype))
         return raised[jnp.argmax(jax.vmap(lambda own: _is_inside(data, own))(raised))]
 
-    return jax.vmap(one)(places)
+    return jax.vmap(one)(points)
 
 
 def _is_inside(data: JointData, z: jax.Array) -> jax.Array:

@@ -182,8 +182,8 @@ def _distances_between_kinks(search: _Search) -> tuple[jax.Array, jax.Array]:
         risen = jnp.sqrt(jnp.where(safe, rise, 1.0))
         newton = 2.0 * risen * (risen - root) / jnp.where(safe, slope, 1.0)
         # The second derivative of the root over its first.
-        bent = bend / jnp.where(safe, slope, 1.0) - 0.5 * slope / risen**2
-        change = newton / jnp.maximum(1.0 - 0.5 * newton * bent, 0.5)
+        relative = bend / jnp.where(safe, slope, 1.0) - 0.5 * slope / risen**2
+        change = newton / jnp.maximum(1.0 - 0.5 * newton * relative, 0.5)
         new = jnp.clip(y - jnp.where(safe, change, jnp.nan), y / 4.0, 4.0 * y)
         y, step = computed_once((new, jnp.abs(new - y)))
     # The next step would be about the cube of this one.

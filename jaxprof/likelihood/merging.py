@@ -80,20 +80,20 @@ def drawn(key: Any, rates: Any, most: int) -> Gathered:
     rates = refuse_derivatives(rates, NO_DERIVATIVES)
     edges = jnp.cumsum(rates.reshape(len(rates), -1), axis=1)
     steps = jax.random.exponential(key, (len(edges), most), rates.dtype)
-    places = jnp.cumsum(steps, axis=1)
-    fits = jnp.all(places[:, -1] > edges[:, -1])
+    positions = jnp.cumsum(steps, axis=1)
+    fits = jnp.all(positions[:, -1] > edges[:, -1])
     if not isinstance(fits, jax.core.Tracer) and not fits and jnp.all(rates >= 0):
         raise ValueError(f"simulate: most is {most}, but more counts were drawn; give it more room")
 
-    def counted(edges: Any, places: Any) -> tuple[Any, ...]:
-        at = jnp.searchsorted(edges, places, side="right")
+    def counted(edges: Any, positions: Any) -> tuple[Any, ...]:
+        at = jnp.searchsorted(edges, positions, side="right")
         first = jnp.diff(at, prepend=-1) > 0
         number = jnp.cumsum(first) - 1
-        counts = jnp.zeros_like(places).at[number].add(1.0)
+        counts = jnp.zeros_like(positions).at[number].add(1.0)
         mask = first & (at < edges.size)
         return jnp.where(mask, at, 0), jnp.where(mask, counts[number], 0.0), mask
 
-    at, counts, mask = jax.vmap(counted)(edges, places)
+    at, counts, mask = jax.vmap(counted)(edges, positions)
     return Gathered(at, jnp.where(fits, counts, jnp.nan), mask)
 
 
