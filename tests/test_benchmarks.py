@@ -66,6 +66,9 @@ def test_fits_end_in_the_lowest_minimum(kind):
     assert len(numbers) == 4, lines
     failed, fitted = np.array(numbers, int).sum(axis=0)
     assert fitted >= 64 + 16 and failed <= 1, lines
+    told, asked = map(int, re.search(r"told (\d+) of (\d+)", lines[-2]).groups())
+    if told < asked - 1:
+        pytest.xfail(f"{told} of {asked} second minima are told: not yet nearly all")
 
 
 def test_the_numba_kernel_fits_what_we_do(monkeypatch):
