@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from astropy import units as u
 from matplotlib import pyplot as plt
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.colors import to_rgb
@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from jaxprof.plotting.compared import Series, compared_series, with_models
 from jaxprof.plotting.legend import ARROW_POINTS, update_legend
 from jaxprof.plotting.matrices import check_group
 from jaxprof.plotting.options import ERRORBAR, check_options, series_style
@@ -21,8 +22,6 @@ from jaxprof.plotting.points import (
     draw_points,
     drawn_unit,
     flux_unit,
-    fluxes,
-    get_quantity,
     mark_misfit,
     name_limits,
 )
@@ -39,7 +38,6 @@ from jaxprof.plotting.style import (
 )
 from jaxprof.plotting.units import keep_unit
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
-from jaxprof.profile import FluxProfile
 
 Array = NDArray[np.float64]
 
@@ -121,88 +119,81 @@ def plot_comparison(
     own_names = bin_names(profile, show_names)
     kwargs = normalize_kwargs(kwargs, Line2D)
     sed_type = "norm" if sed_type == "likelihood" else sed_type
-    others = list(other) if isinstance(other, list | tuple) else [] if other is None else [other]
-    if not others and curve is None:
-        raise ValueError("other and curve are both None; give a profile or a model to compare with")
-    if other_curve is not None and (not others or curve is None):
-        raise ValueError(
-            "other_curve is the curve of the other profile; give other= and curve= with it"
-        )
     edges = np.asarray(profile.energy_edges, dtype=float)
     groups = range(len(edges)) if group is None else [check_group(group, len(edges))]
-    values = [_successful(profile, sed_type, profile)]
-    names_of = ["other"] if len(others) == 1 else [f"other[{k}]" for k in range(len(others))]
-    values += [
-        _matching(own, name, profile, sed_type) for own, name in zip(others, names_of, strict=True)
-    ]
-    if not all(_has_limits(one, sed_type) for one in (profile, *others)):
-        values = [[y, errors, np.full_like(y, np.nan)] for y, errors, _ in values]
-    models = []
-    if curve is not None:
-        models = [_curve(curve, "curve", profile, sed_type, groups)] * (1 + len(others))
-    if other_curve is not None:
-        dashed = _curve(other_curve, "other_curve", profile, sed_type, groups)
-        models = [models[0], *[dashed] * len(others)]
+    compared = compared_series(profile, other, sed_type, label, other_label)
+    compared = with_models(compared, curve, other_curve, sed_type, groups)
 
     ax, ax_residual = _two_panels(axes)
     y_unit = drawn_unit(ax, unit, profile, sed_type)
-    scale = flux_unit(profile, sed_type).to(y_unit)
-    values = [[scale * part for part in own] for own in values]
-    models = [scale * own for own in models]
-    names = _names(profile, others, label, other_label)
-    n_series = len(groups) * len(values)
-    signed = sed_type == "norm"
+    compared = [one.scaled(flux_unit(profile, sed_type).to(y_unit)) for one in compared]
     axis = shown_axis(ax, profile.axis)
+    n_series, n_groups = len(compared), len(groups)
     hidden = []
     for position, k in enumerate(groups):
-        styles = _styles(kwargs, k, len(others))
-        suffix = f", {energy_label(*edges[k])}" if len(groups) > 1 else ""
-        if models:
-            base = to_rgb(styles[0]["color"])
-            dark = tuple(0.55 * part for part in base) if len(groups) > 1 else (0.2,) * 3
-            words = f"{curve_label or 'Model'}{suffix}"
-            draw_steps(ax, axis, models[0][:, k], dark, words)
-            if other_curve is not None:
-                faded = tuple(0.5 * part + 0.35 for part in dark)
-                words = f"{curve_label or 'Model'}, {names[1].lower()}{suffix}"
-                draw_steps(ax, axis, models[1][:, k], faded, words, ls="--")
-        for series in range(len(values)):
-            x = shifted(axis, position * len(values) + series, n_series, len(groups))
-            y, errors, limits = (part[..., k] for part in values[series])
-            at = np.where(np.isfinite(limits), limits, y)
-            if not signed:  # these stand at the edge
-                at = np.where(np.isfinite(limits) & (limits <= 0), np.nan, at)
-            ordinary = ordinary_bins(at, errors, significant=True)
-            with keep_limits(ax, at, errors, limits, ordinary):
-                words = f"{names[series]}{suffix}"
-                style = dict(styles[series])
-                draw_points(ax, x, y, errors, limits, words, style, signed=signed)
-            hidden.append((x[0][~ordinary], at[~ordinary], styles[series]["color"]))
-            one = (profile, *others)[series]
-            name_limits(ax, one, limits)
-            if models:
-                residual = _pulls(y - models[series][:, k], errors, one)
-            elif series > 0:
-                own, own_errors, limits = (part[..., k] for part in values[0])
-                residual = _pulls(own - y, own_errors, profile)
-                if len(others) == 1:
-                    x = shifted(axis, position * len(values), n_series, len(groups))
-            else:
-                continue
-            style = styles[series] if models or len(others) > 1 else styles[0]
-            _draw_residuals(ax_residual, x, residual, limits, style)
+        styles = _styles(kwargs, k, n_series - 1)
+        suffix = f", {energy_label(*edges[k])}" if n_groups > 1 else ""
+        drawn = [one.group(k) for one in compared]
+        positions = [
+            shifted(axis, position * n_series + series, n_groups * n_series, n_groups)
+            for series in range(n_series)
+        ]
+        dark = (0.2,) * 3
+        if n_groups > 1:
+            dark = tuple(0.55 * part for part in styles[0]["color"])
+        if drawn[0].model is not None:
+            words = curve_label or "Model"
+            draw_steps(ax, axis, drawn[0].model, dark, f"{words}{suffix}")
+        if other_curve is not None:
+            words = f"{curve_label or 'Model'}, {drawn[1].name.lower()}"
+            faded = tuple(0.5 * part + 0.35 for part in dark)
+            draw_steps(ax, axis, drawn[1].model, faded, f"{words}{suffix}", ls="--")
+        for one, x, style in zip(drawn, positions, styles, strict=True):
+            hidden.append(_draw_series(ax, x, one, suffix, style, signed=sed_type == "norm"))
+        for x, *residual, style in _residuals(drawn, positions, styles):
+            _draw_residuals(ax_residual, x, *residual, style)
     mark_misfit(ax, axis, profile)
-    at_text = at_energy(sed_type, edges[groups[0]]) if len(groups) == 1 else ""
+    at_text = at_energy(sed_type, edges[groups[0]]) if n_groups == 1 else ""
     _finish_points(ax, quantity_label(sed_type, y_unit, at_text))
     keep_unit(ax.yaxis, y_unit)
-    _finish_residuals(ax_residual, "Residual" if models else "Difference")
+    _finish_residuals(ax_residual, "Difference" if curve is None else "Residual")
     _finish_x(ax, ax_residual, axis, own_names)
-    if len(groups) == 1 and not ax.get_title():
+    if n_groups == 1 and not ax.get_title():
         ax.set_title(energy_label(*edges[groups[0]]), fontsize="medium")
         update_legend(ax)
     for beyond in hidden:
         mark_hidden(ax, *beyond)
     return ax, ax_residual
+
+
+def _draw_series(
+    ax: Any, x: Array, one: Series, suffix: str, style: dict[str, Any], *, signed: bool
+) -> tuple[Array, Array, Any]:
+    """The points of a profile; position, value and colour of those that have no part in limits."""
+    limits = one.limits
+    at = np.where(np.isfinite(limits), limits, one.values)
+    if not signed:  # these stand at the edge
+        at = np.where(np.isfinite(limits) & (limits <= 0), np.nan, at)
+    ordinary = ordinary_bins(at, one.errors, significant=True)
+    with keep_limits(ax, at, one.errors, limits, ordinary):
+        words = f"{one.name}{suffix}"
+        draw_points(ax, x, one.values, one.errors, limits, words, dict(style), signed=signed)
+    name_limits(ax, one.profile, limits)
+    return x[0][~ordinary], at[~ordinary], style["color"]
+
+
+def _residuals(
+    drawn: list[Series], positions: list[Array], styles: list[dict[str, Any]]
+) -> Iterator[tuple[Array, Array, Array, dict[str, Any]]]:
+    """Positions, residuals, limits and style: from the models, or of the first from the others."""
+    first = drawn[0]
+    for one, x, style in zip(drawn, positions, styles, strict=True):
+        if one.model is not None:
+            yield x, _pulls(one.values - one.model, one.errors, one.profile), one.limits, style
+        elif one is not first:
+            pulls = _pulls(first.values - one.values, first.errors, first.profile)
+            only = len(drawn) == 2
+            yield (positions[0] if only else x), pulls, first.limits, styles[0] if only else style
 
 
 def _styles(kwargs: dict[str, Any], group: int, n_others: int) -> list[dict[str, Any]]:
@@ -216,102 +207,6 @@ def _styles(kwargs: dict[str, Any], group: int, n_others: int) -> list[dict[str,
     elif n_others:
         found += [{**series_style(group + k), "zorder": 2.5} for k in range(1, n_others + 1)]
     return found
-
-
-def _has_limits(profile: Any, sed_type: str) -> bool:
-    """Whether a profile has upper limits, so that all that are drawn can show them."""
-    return get_quantity(profile, f"{sed_type}_ul") is not None
-
-
-def _names(profile: Any, others: list[Any], label: str | None, other_label: Any) -> list[str]:
-    """Legend entries of the profiles."""
-    all_of_them = [profile, *others]
-    folded = ["norm_covariance" in getattr(p, "quantities", {}) for p in all_of_them]
-    words = ["Forward-folded" if one else "Backward-folded" for one in folded]
-    if len(set(words)) < len(words):
-        words = ["Profile", "Other"] if len(others) == 1 else ["Profile", *words[1:]]
-    if len(others) > 1:
-        words = [words[0], *(f"Other {k}" for k in range(1, len(others) + 1))]
-    given = [other_label] if isinstance(other_label, str) else list(other_label or [])
-    if given and len(given) != len(others):
-        raise ValueError(f"other_label has {len(given)} entries for {len(others)} other profiles")
-    return [label or words[0], *(given or words[1:])]
-
-
-def _successful(profile: Any, sed_type: str, first: Any) -> list[Array]:
-    """Values, errors and limits as `fluxes` gives them, NaN where the fit failed.
-
-    Limits by the rule of the first profile.
-    """
-    threshold = getattr(first, "sqrt_ts_threshold_ul", None)
-    values, errors, limits = fluxes(profile, sed_type, threshold=threshold)
-    good = np.asarray(profile.success, dtype=bool)
-    return [np.where(good, values, np.nan), errors, np.where(good, limits, np.nan)]
-
-
-def _matching(other: Any, name: str, profile: Any, sed_type: str) -> list[Array]:
-    """As `_successful`, of another profile of the same bins, in the unit of the first."""
-    _check_same_bins(profile, other, name)
-    if sed_type == "norm" and not np.allclose(other.flux_ref, profile.flux_ref, rtol=1e-3, atol=0):
-        raise ValueError(
-            f"{name} has norms of another reference spectrum; estimate both with the same "
-            "spectral_model, or draw sed_type='flux'"
-        )
-    factor = (1 * u.Unit(flux_unit(other, sed_type))).to_value(flux_unit(profile, sed_type))
-    return [factor * part for part in _successful(other, sed_type, profile)]
-
-
-def _check_same_bins(profile: Any, other: Any, name: str) -> None:
-    shapes = [(len(p.axis.ref), len(p.energy_edges)) for p in (profile, other)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"{name} has {shapes[1][0]} bins and {shapes[1][1]} energy groups, the profile "
-            f"{shapes[0][0]} and {shapes[0][1]}; estimate both with the same regions and "
-            "energy_edges"
-        )
-    width = np.asarray(profile.axis.max) - np.asarray(profile.axis.min)
-    for end in ("min", "max"):
-        off = np.asarray(getattr(other.axis, end)) - np.asarray(getattr(profile.axis, end))
-        if (abs(off) > 0.01 * width).any():
-            raise ValueError(f"{name} has other bins; estimate both with the same regions")
-    if not np.allclose(other.energy_edges, profile.energy_edges, rtol=1e-3, atol=0):
-        raise ValueError(
-            f"{name} has other energy groups; estimate both with the same energy_edges"
-        )
-
-
-def _curve(curve: Any, name: str, profile: Any, sed_type: str, groups: Any) -> Array:
-    """Model values (B, G) as in a profile; those of groups that are not drawn may be missing."""
-    if isinstance(curve, FluxProfile):
-        return _matching(curve, name, profile, sed_type)[0]
-    unit = flux_unit(profile, sed_type)
-    try:
-        data = curve.to_value(unit) if isinstance(curve, u.Quantity) else curve
-    except u.UnitConversionError:
-        raise ValueError(
-            f"{name} has the unit {curve.unit}, which is none of {sed_type!r} [{unit}]"
-        ) from None
-    try:
-        data = np.asarray(data, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"{name} is a {type(curve).__name__}; give a value for each bin, or the profile of a "
-            "model: estimator.run(expected_dataset(dataset, model))"
-        ) from None
-    shape = (len(profile.axis.ref), len(profile.energy_edges))
-    if data.shape == shape:
-        return data
-    if data.shape not in (shape[:1], (shape[0], 1)):
-        raise ValueError(
-            f"{name} has shape {data.shape}; give a value for each of {shape[0]} bins, or "
-            f"(bins, energy groups) = {shape}"
-        )
-    if len(groups) > 1 and sed_type != "norm":
-        raise ValueError(
-            f"{name} has shape {data.shape} for {shape[1]} energy groups, which differ in "
-            f"{sed_type!r}; give the shape {shape}, or choose one with group="
-        )
-    return np.broadcast_to(data.reshape(-1, 1), shape)
 
 
 def _two_panels(axes: Any) -> tuple[Any, Any]:

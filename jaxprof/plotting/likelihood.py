@@ -81,20 +81,7 @@ def plot_ts_profiles(
         negative.
     """
     names = bin_names(profile, show_names)
-    n_groups = len(profile.energy_edges)
-    if n_groups != 1:
-        raise ValueError(
-            f"profile has {n_groups} energy groups and their densities would cover each other; "
-            'take one with profile.slice_by_idx({"energy": slice(0, 1)})'
-        )
-    if get_quantity(profile, "stat_scan") is None or get_quantity(profile, "norm_scan") is None:
-        raise ValueError(
-            'profile has no likelihood scan; ask for one with selection_optional=["scan"]'
-        )
-    if not vmin < 0:
-        raise ValueError(f"vmin is {vmin}; as in gammapy it is negative: -4 shows two sigma")
-    if sed_type not in SED_TYPES:
-        raise ValueError(f"sed_type must be one of {', '.join(SED_TYPES)}; got {sed_type!r}")
+    _check_scan(profile, sed_type, vmin)
     # Bins may have spectra, and so fluxes at norm one, of their own.
     refs = np.ones(len(profile.axis.ref))
     if sed_type != "norm":
@@ -132,6 +119,24 @@ def plot_ts_profiles(
         ax.figure.colorbar(mappable, ax=ax, label="Fit statistic above its minimum", pad=0.03)
     update_legend(ax)
     return ax
+
+
+def _check_scan(profile: Any, sed_type: str, vmin: float) -> None:
+    """Raise unless there is one likelihood scan a bin, and the other arguments are valid."""
+    n_groups = len(profile.energy_edges)
+    if n_groups != 1:
+        raise ValueError(
+            f"profile has {n_groups} energy groups and their densities would cover each other; "
+            'take one with profile.slice_by_idx({"energy": slice(0, 1)})'
+        )
+    if get_quantity(profile, "stat_scan") is None or get_quantity(profile, "norm_scan") is None:
+        raise ValueError(
+            'profile has no likelihood scan; ask for one with selection_optional=["scan"]'
+        )
+    if not vmin < 0:
+        raise ValueError(f"vmin is {vmin}; as in gammapy it is negative: -4 shows two sigma")
+    if sed_type not in SED_TYPES:
+        raise ValueError(f"sed_type must be one of {', '.join(SED_TYPES)}; got {sed_type!r}")
 
 
 def _likelihood_column(

@@ -109,14 +109,8 @@ def plot_profile(
         For an option that is not known.
     """
     check_options(kwargs, plot_profile, also=ERRORBAR)
-    own = profile.axis.name
     by_energy = axis_name == "energy"
-    # "projected-distance" stands for the axis along the profile also where that is an index.
-    if axis_name not in (None, "projected-distance", own, "energy"):
-        if axis_name not in AXES:
-            valid = ", ".join(map(repr, dict.fromkeys((own, "energy", *AXES))))
-            raise ValueError(f"axis_name is {axis_name!r}; valid are {valid}")
-        profile = profile.with_axis(axis_name)
+    profile = _along(profile, axis_name)
     options = {"sed_type": sed_type, "unit": unit, "energy_power": energy_power, "offset": offset}
     if groups == "panels":
         if by_energy:
@@ -161,18 +155,29 @@ def plot_profile(
         keep_unit(ax.xaxis, x_unit)
     else:
         finish_xaxis(ax, axis, names)
+        mark_misfit(ax, axis, profile)
     choose_yscale(ax)
     add_zero_line(ax)
     single = not by_energy and len(edges) == 1
     at_text = at_energy(sed_type, edges[0]) if single else ""
     set_ylabel(ax, quantity_label(sed_type, y_unit, at_text, energy_power))
     keep_unit(ax.yaxis, y_unit)
-    if not by_energy:
-        mark_misfit(ax, axis, profile)
     if many and "color" not in kwargs:
         _add_bin_colors(ax, axis)
     update_legend(ax)
     return ax
+
+
+def _along(profile: Any, axis_name: str | None) -> Any:
+    """The profile with the axis that is drawn; its own for a spectrum of each bin."""
+    own = profile.axis.name
+    # "projected-distance" stands for the axis along the profile also where that is an index.
+    if axis_name in (None, "projected-distance", own, "energy"):
+        return profile
+    if axis_name not in AXES:
+        valid = ", ".join(map(repr, dict.fromkeys((own, "energy", *AXES))))
+        raise ValueError(f"axis_name is {axis_name!r}; valid are {valid}")
+    return profile.with_axis(axis_name)
 
 
 def _scale(

@@ -88,43 +88,10 @@ def plot_quantity(
     """
     check_options(kwargs, plot_quantity, also=ERRORBAR)
     names = bin_names(profile, show_names)
-    value = get_quantity(profile, name)
-    if value is None:
-        known = ", ".join(profile.available_quantities)
-        raise ValueError(f"name is {name!r}, which this profile does not have; it has {known}")
-    data = np.asarray(getattr(value, "value", value))
-    if data.dtype.kind not in "iufb":
-        raise ValueError(f"{name!r} is text; show_names=True makes it the labels of the ticks")
-    data = data.astype(float)
-    edges = np.asarray(profile.energy_edges, dtype=float)
-    n_bins, n_groups = len(profile.axis.ref), len(edges)
-    # Shapes alone do not tell: a matrix may have as many bins as there are groups or datasets.
-    has_datasets = name in PER_DATASET or name.startswith("npred_excess")
-    n_axes = (1,) if name in PER_BIN else (2, 3) if has_datasets else (2,)
-    if data.ndim not in n_axes or len(data) != n_bins:
-        raise ValueError(
-            f"{name!r} has the shape {data.shape}, not a value per bin and energy group; "
-            f"use {_OTHER_FIGURES.get(name, 'a quantity that has one, such as npred')}"
-        )
-    if data.ndim == 1:
-        data = data[:, np.newaxis]
-    words = QUANTITY_NAMES.get(name, quantity_label(name))
-    energies = [energy_label(*pair) for pair in edges]
-    if data.shape[1] != n_groups:  # the same for all energies
-        energies = [""] * data.shape[1]
-    parts = [energies if len(energies) > 1 else [""]]
-    if data.ndim == 3:
-        if per_dataset:
-            datasets = list(getattr(profile, "dataset_names", ()))
-            parts.append(datasets or [f"dataset {k}" for k in range(data.shape[2])])
-            data = data.reshape(n_bins, -1)
-        else:
-            data = data.sum(axis=2)
-    combined = [""]
-    for part in parts:
-        combined = [", ".join(filter(None, (a, b))) for a in combined for b in part]
-    defaults = [", ".join(filter(None, (words, item))) for item in combined]
-    labels = defaults if label is None else series_labels(label, combined)
+    value = _per_bin(profile, name)
+    data, words = _in_lines(profile, value, per_dataset)
+    defaults = [", ".join(filter(None, (_name(name), item))) for item in words]
+    labels = defaults if label is None else series_labels(label, words)
 
     ax = get_axes(ax)
     own_unit = getattr(value, "unit", None) or unit_of(name, getattr(profile, "norm_unit", ""))
@@ -133,7 +100,7 @@ def plot_quantity(
     axis = shown_axis(ax, profile.axis)
     x = np.stack([np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max)])
     for k, text in enumerate(labels):
-        none = np.full(n_bins, np.nan)
+        none = np.full(len(data), np.nan)
         errors = poisson_errors(data[:, k]) if name == "counts" else np.stack([none, none])
         draw_points(ax, x, data[:, k], errors, none, text, dict(kwargs))
     set_margins(ax)
@@ -143,6 +110,49 @@ def plot_quantity(
     keep_unit(ax.yaxis, y_unit)
     update_legend(ax)
     return ax
+
+
+def _name(quantity: str) -> str:
+    return QUANTITY_NAMES.get(quantity, quantity_label(quantity))
+
+
+def _per_bin(profile: Any, name: str) -> Any:
+    """A quantity with a number for each bin, and for each energy group and dataset if it has."""
+    value = get_quantity(profile, name)
+    if value is None:
+        known = ", ".join(profile.available_quantities)
+        raise ValueError(f"name is {name!r}, which this profile does not have; it has {known}")
+    data = np.asarray(getattr(value, "value", value))
+    if data.dtype.kind not in "iufb":
+        raise ValueError(f"{name!r} is text; show_names=True makes it the labels of the ticks")
+    # Shapes alone do not tell: a matrix may have as many bins as there are groups or datasets.
+    has_datasets = name in PER_DATASET or name.startswith("npred_excess")
+    n_axes = (1,) if name in PER_BIN else (2, 3) if has_datasets else (2,)
+    if data.ndim not in n_axes or len(data) != len(profile.axis.ref):
+        raise ValueError(
+            f"{name!r} has the shape {data.shape}, not a value per bin and energy group; "
+            f"use {_OTHER_FIGURES.get(name, 'a quantity that has one, such as npred')}"
+        )
+    return value
+
+
+def _in_lines(profile: Any, value: Any, per_dataset: bool) -> tuple[Array, list[str]]:
+    """Numbers (bins, lines), and the energies and dataset of each line where there are several."""
+    data = np.asarray(getattr(value, "value", value), dtype=float)
+    if data.ndim == 1:
+        data = data[:, np.newaxis]
+    edges = np.asarray(profile.energy_edges, dtype=float)
+    words = [""]
+    # Some quantities are the same for all energies.
+    if len(edges) == data.shape[1] > 1:
+        words = [energy_label(*pair) for pair in edges]
+    if data.ndim == 3 and not per_dataset:
+        data = data.sum(axis=2)
+    elif data.ndim == 3:
+        datasets = list(getattr(profile, "dataset_names", ()))
+        datasets = datasets or [f"dataset {k}" for k in range(data.shape[2])]
+        words = [", ".join(filter(None, (a, b))) for a in words for b in datasets]
+    return data.reshape(len(data), -1), words
 
 
 def poisson_errors(counts: Array) -> Array:
