@@ -41,9 +41,8 @@ def start(likelihood):
     return {"amplitude": LAW.amplitude, "alpha": LAW.alpha, "background": background}
 
 
-@pytest.mark.parametrize(
-    ("number", "tolerance"), [(36, 0.002), pytest.param(9, 0.03, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "tolerance"), [(36, 0.002), (9, 0.03)])
 def test_a_law_on_rings(expected, number, tolerance):
     """On fine rings the law is the true one; on wide ones it is off by what its emission is uneven.
 

@@ -165,6 +165,7 @@ def test_descents_go_down_within_bounds():
     assert np.all(values < [own.value(z) - 1 for z in np.asarray(points)])
 
 
+@pytest.mark.slow
 def test_points_cover_the_ranges_of_tilts():
     own = two_ends(0.9)
     points = np.asarray(spread(own.joint(1, 12), jnp.array([1.0, 1.0, 0.0]), np.ones(3, bool)))

@@ -141,6 +141,7 @@ def test_fit_with_ts_refuses_derivatives():
             derivative(ts)(1.0)
 
 
+@pytest.mark.slow
 def test_drawn_counts_refuse_derivatives():
     """Whole numbers do not change with the rate; a gradient of zero would look like one."""
     shape = (1, 1, 3)

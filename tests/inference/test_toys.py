@@ -38,6 +38,7 @@ def test_a_toy_is_the_same_in_any_chunk():
     assert not np.array_equal(other["norm"], whole["norm"])
 
 
+@pytest.mark.slow
 def test_sums_of_toys_are_those_of_all():
     likelihood = counting([12, 9, 4])
     options = {
