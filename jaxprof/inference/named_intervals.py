@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from jaxprof.inference.model_fit import fit as fit_likelihood
 from jaxprof.inference.parameters import is_traced
 from jaxprof.inference.posterior import credible_interval, nodes_of
 from jaxprof.inference.profiled import limits, scan
+from jaxprof.inference.rise_curve import RiseCurve, rise_curve, with_expected
 from jaxprof.inference.toy_tests import toy_p_values
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import is_separable, profile_data
@@ -235,72 +236,17 @@ def _by_rise(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Any, Any]
     return high * 0.0 - np.inf, high
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """Rise of the statistic above that of the best norm that is not negative, as a function.
-
-    ``width`` is the standard deviation of estimates of a norm of zero where it is known by
-    curvature; ``asimov`` the likelihood and fit of the data that no signal predicts.
-    """
-
-    likelihood: Likelihood
-    fit: Fit
-    best: Array
-    offset: Array
-    reach: Array
-    asimov: tuple[Likelihood, Fit] | None = None
-    width: Array | None = None
-
-    def rise(self, norm: Array) -> Array:
-        """Of norms (B, G)."""
-        return np.maximum(_rises(self.likelihood, self.fit, norm) - self.offset, 0.0)
-
-    def distance(self, norm: Array) -> Array:
-        """How many standard deviations norms are from zero, by data without their signal."""
-        if self.width is not None:
-            return norm / self.width
-        assert self.asimov is not None
-        return np.sqrt(np.maximum(_rises(*self.asimov, norm), 0.0))
-
-
-def _rises(likelihood: Likelihood, fit: Fit, norm: Array) -> Array:
-    return np.asarray(scan(likelihood, fit, np.asarray(norm, float)[..., None]))[..., 0]
-
-
-def _curve(likelihood: Likelihood, fit: Fit, asked: _Asked, *, expected: bool) -> _Curve:
+def _curve(likelihood: Likelihood, fit: Fit, asked: _Asked) -> RiseCurve:
     if likelihood.merged:
         raise ValueError(
             f"likelihood: {asked.kind!r} needs other counts, which a likelihood of merged pixels "
             "cannot have; make it with reduce(datasets, merge=False)"
         )
-    curve = _curve_without_counts(likelihood, fit, max(two_sided_sigma(asked.cl), 1.0))
-    if not expected:
-        return curve
-    if is_separable(likelihood):
-        without = likelihood.asimov({"norm": np.zeros_like(curve.best)})
-        return replace(curve, asimov=(without, fit_likelihood(without)))
-    return replace(curve, width=_joint_widths(likelihood, fit))
-
-
-def _joint_widths(likelihood: Likelihood, fit: Fit) -> Array:
-    """Standard deviation of each norm at zero, the others being as fitted, (B, G)."""
-    found = np.full(np.shape(fit.params["norm"]), np.nan)
-    for row in range(len(found)):
-        norm = np.array(fit.params["norm"])
-        norm[row] = 0.0
-        try:
-            expected = likelihood.asimov({**fit.params, "norm": norm})
-        except ValueError as error:
-            raise ValueError(
-                f"kind: without the signal of bin {row} negative norms of others predict counts "
-                "below zero; estimate with norm={'min': 0}, or take kind='bayesian'"
-            ) from error
-        found[row] = np.asarray(fit_likelihood(expected).errors["norm"])[row]
-    return found
+    return rise_curve(likelihood, fit, max(two_sided_sigma(asked.cl), 1.0))
 
 
 def _bounded(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Array]:
-    curve = _curve(likelihood, fit, asked, expected=True)
+    curve = with_expected(_curve(likelihood, fit, asked))
 
     def excess(norm: Array) -> Array:
         """Of the p-value over one minus the confidence level."""
@@ -316,7 +262,7 @@ def _bounded(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Ar
 
 
 def _two_ends(
-    excess: Callable[[Array], Array], curve: _Curve, tolerance: float = 1e-10, steps: int = 0
+    excess: Callable[[Array], Array], curve: RiseCurve, tolerance: float = 1e-10, steps: int = 0
 ) -> tuple[Array, Array]:
     """Ends of where a function is positive around the best norm, from zero.
 
@@ -359,7 +305,7 @@ def _exact(likelihood: Likelihood, asked: _Asked) -> tuple[Array, Array]:
 
 
 def _unified(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Array]:
-    curve = _curve(likelihood, fit, asked, expected=False)
+    curve = _curve(likelihood, fit, asked)
 
     def excess(norm: Array) -> Array:
         observed = curve.rise(norm)
@@ -373,7 +319,9 @@ def _unified(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Ar
 
 
 def _cls(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Array]:
-    curve = _curve(likelihood, fit, asked, expected=asked.method == "asymptotic")
+    curve = _curve(likelihood, fit, asked)
+    if asked.method == "asymptotic":
+        curve = with_expected(curve)
 
     def by_formula(norm: Array) -> Array:
         # Cowan et al. 2011, eqs. 65 and 66: the test statistic is zero below the best norm.
@@ -412,7 +360,7 @@ def _cls(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Array]
 
 
 def _bayesian(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Array]:
-    curve = _curve_without_counts(likelihood, fit)
+    curve = rise_curve(likelihood, fit)
     zero = np.zeros_like(curve.best)
 
     def excess(norm: Array) -> Array:
@@ -435,12 +383,3 @@ def _bayesian(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, A
             log_density = log_density + np.log(density)
         log_density -= np.max(log_density, axis=-1, keepdims=True)
     return credible_interval(log_density, edges, asked.cl, highest_density=asked.highest_density)
-
-
-def _curve_without_counts(likelihood: Likelihood, fit: Fit, z: float = 3.0) -> _Curve:
-    """A curve that needs no other data, with the upper limit at z as its reach."""
-    norm = np.asarray(fit.params["norm"], float)
-    offset = np.where(norm < 0, _rises(likelihood, fit, np.zeros_like(norm)), 0.0)
-    upper = np.asarray(limits(likelihood, fit, n_sigma_ul=z).ul["norm"])
-    reach = np.maximum(upper - norm, np.maximum(upper, 0.0))
-    return _Curve(likelihood, fit, np.maximum(norm, 0.0), offset, reach)

@@ -1,0 +1,84 @@
+"""How far the fit statistic rises above that of the best norm that is not negative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxprof.inference.fit_result import Fit
+from jaxprof.inference.model_fit import fit as fit_likelihood
+from jaxprof.inference.profiled import limits, scan
+from jaxprof.likelihood import Likelihood
+from jaxprof.likelihood.arrays import is_separable
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RiseCurve:
+    """Rise of the statistic above that of the best norm that is not negative, as a function.
+
+    ``width`` is the standard deviation of estimates of a norm of zero where it is known by
+    curvature; ``asimov`` the likelihood and fit of the data that no signal predicts.
+    """
+
+    likelihood: Likelihood
+    fit: Fit
+    best: Array
+    offset: Array
+    reach: Array
+    asimov: tuple[Likelihood, Fit] | None = None
+    width: Array | None = None
+
+    def rise(self, norm: Array) -> Array:
+        """Of norms (B, G)."""
+        return np.maximum(_rises(self.likelihood, self.fit, norm) - self.offset, 0.0)
+
+    def distance(self, norm: Array) -> Array:
+        """How many standard deviations norms are from zero, by data without their signal."""
+        if self.width is not None:
+            return norm / self.width
+        assert self.asimov is not None
+        return np.sqrt(np.maximum(_rises(*self.asimov, norm), 0.0))
+
+
+def _rises(likelihood: Likelihood, fit: Fit, norm: Array) -> Array:
+    return np.asarray(scan(likelihood, fit, np.asarray(norm, float)[..., None]))[..., 0]
+
+
+def rise_curve(likelihood: Likelihood, fit: Fit, z: float = 3.0) -> RiseCurve:
+    """Of the data as they are, with the upper limit at z standard deviations as its reach."""
+    norm = np.asarray(fit.params["norm"], float)
+    offset = np.where(norm < 0, _rises(likelihood, fit, np.zeros_like(norm)), 0.0)
+    upper = np.asarray(limits(likelihood, fit, n_sigma_ul=z).ul["norm"])
+    reach = np.maximum(upper - norm, np.maximum(upper, 0.0))
+    return RiseCurve(likelihood, fit, np.maximum(norm, 0.0), offset, reach)
+
+
+def with_expected(curve: RiseCurve) -> RiseCurve:
+    """The same with what is needed for `RiseCurve.distance`."""
+    likelihood = curve.likelihood
+    if not is_separable(likelihood):
+        return replace(curve, width=_joint_widths(likelihood, curve.fit))
+    without = likelihood.asimov({"norm": np.zeros_like(curve.best)})
+    return replace(curve, asimov=(without, fit_likelihood(without)))
+
+
+def _joint_widths(likelihood: Likelihood, fit: Fit) -> Array:
+    """Standard deviation of each norm at zero, the others being as fitted, (B, G)."""
+    found = np.full(np.shape(fit.params["norm"]), np.nan)
+    for row in range(len(found)):
+        norm = np.array(fit.params["norm"])
+        norm[row] = 0.0
+        try:
+            expected = likelihood.asimov({**fit.params, "norm": norm})
+        except ValueError as error:
+            raise ValueError(
+                f"kind: without the signal of bin {row} negative norms of others predict counts "
+                "below zero; estimate with norm={'min': 0}, or take kind='bayesian'"
+            ) from error
+        found[row] = np.asarray(fit_likelihood(expected).errors["norm"])[row]
+    return found
