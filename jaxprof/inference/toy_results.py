@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+
+@contextmanager
+def _without_failed() -> Iterator[None]:
+    """NaN, without a warning, where no fit of any toy succeeded: without exposure for instance."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +57,18 @@ class Toys:
 
     def mean(self, name: str = "norm") -> Array:
         """Mean over the toys, (B, G), of the fits that did not fail."""
-        return np.nanmean(self[name], axis=0)
+        with _without_failed():
+            return np.nanmean(self[name], axis=0)
 
     def std(self, name: str = "norm") -> Array:
         """Standard deviation over the toys, (B, G)."""
-        return np.nanstd(self[name], axis=0, ddof=1)
+        with _without_failed():
+            return np.nanstd(self[name], axis=0, ddof=1)
 
     def quantiles(self, levels: Any, name: str = "norm") -> Array:
         """Quantiles over the toys, (..., B, G) for levels of the shape (...,)."""
-        return np.nanquantile(self[name], levels, axis=0)
+        with _without_failed():
+            return np.nanquantile(self[name], levels, axis=0)
 
     def coverage(self) -> dict[str, Array]:
         """Part of the toys whose intervals hold the truth, (B, G).

@@ -174,3 +174,5 @@ def test_a_bin_without_exposure_leaves_the_others_their_goodness():
     assert not np.isnan(toys["deviance"]).any()
     assert 0 < toys.goodness()[0] <= 1
     assert np.isnan(toys.coverage()["norm_err"][1, 0])
+    for found in (toys.mean(), toys.std(), toys.quantiles(0.5)):
+        assert np.isfinite(found[0, 0]) and np.isnan(found[1, 0])
