@@ -150,8 +150,8 @@ def plot_comparison(
             draw_steps(ax, axis, drawn[1].model, faded, f"{words}{suffix}", ls="--")
         for one, x, style in zip(drawn, positions, styles, strict=True):
             hidden.append(_draw_series(ax, x, one, suffix, style, signed=sed_type == "norm"))
-        for x, *residual, style in _residuals(drawn, positions, styles):
-            _draw_residuals(ax_residual, x, *residual, style)
+        for x, residual, limits, style in _residuals(drawn, positions, styles):
+            _draw_residuals(ax_residual, x, residual, limits, style)
     mark_misfit(ax, axis, profile)
     at_text = at_energy(sed_type, edges[groups[0]]) if n_groups == 1 else ""
     _finish_points(ax, quantity_label(sed_type, y_unit, at_text))
