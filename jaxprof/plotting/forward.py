@@ -141,13 +141,13 @@ def plot_comparison(
         dark = (0.2,) * 3
         if n_groups > 1:
             dark = tuple(0.55 * part for part in styles[0]["color"])
-        if drawn[0].model is not None:
-            words = curve_label or "Model"
-            draw_steps(ax, axis, drawn[0].model, dark, f"{words}{suffix}")
-        if other_curve is not None:
-            words = f"{curve_label or 'Model'}, {drawn[1].name.lower()}"
+        words = curve_label or "Model"
+        if (model := drawn[0].model) is not None:
+            draw_steps(ax, axis, model, dark, f"{words}{suffix}")
+        if other_curve is not None and (model := drawn[1].model) is not None:
             faded = tuple(0.5 * part + 0.35 for part in dark)
-            draw_steps(ax, axis, drawn[1].model, faded, f"{words}{suffix}", ls="--")
+            label_of = f"{words}, {drawn[1].name.lower()}{suffix}"
+            draw_steps(ax, axis, model, faded, label_of, ls="--")
         for one, x, style in zip(drawn, positions, styles, strict=True):
             hidden.append(_draw_series(ax, x, one, suffix, style, signed=sed_type == "norm"))
         for x, residual, limits, style in _residuals(drawn, positions, styles):
