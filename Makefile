@@ -81,7 +81,7 @@ $(VENV)/.installed-docs: $(STAMP)
 
 clean:
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf docs/_build docs/api docs/examples docs/sg_execution_times.rst
+	rm -rf docs/_build docs/api docs/examples docs/figures docs/sg_execution_times.rst
 	find jaxprof tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean

@@ -37,6 +37,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "gallery_settings",
     "mathml",
+    "page_figures",
 ]
 if os.environ.get("JAXPROF_INTERSPHINX"):
     extensions.append("sphinx.ext.intersphinx")

@@ -62,7 +62,7 @@ PROBE = """<script>addEventListener("load", () => {
 });</script></body>"""
 
 # Made by the build, and checked by it.
-GENERATED = ("examples/", "api/")
+GENERATED = ("examples/", "api/", "figures/")
 
 
 def anchors(path):
