@@ -164,11 +164,7 @@ def simulate_galactic_centre(  # type: ignore[misc]  # they leave the options ou
     kernel = psf_image(r68, size)
     diffuse = intensity(lon, lat, edges)
     diffuse *= exposure_cube * padded.solid_angle().to_value("sr")
-    from scipy.signal import fftconvolve  # which imports much
-
-    folded = fftconvolve(diffuse, kernel, mode="same", axes=(1, 2))
-    # The Fourier transforms leave rounding noise of either sign.
-    background = WcsNDMap(geom, fold(np.maximum(folded[inner], 0.0)))
+    background = WcsNDMap(geom, fold(_convolved(diffuse, kernel)[inner]))
 
     npred_sources = {}
     for source in by_name.values():
@@ -180,21 +176,31 @@ def simulate_galactic_centre(  # type: ignore[misc]  # they leave the options ou
 
     truth = SimulationTruth(by_name, npred_sources, background)
     at_centre = u.Quantity(scale * relative_exposure(0.0, nodes), "cm2 s")
-    rad = MapAxis.from_nodes(
-        PSF_RADIUS * np.linspace(0, 1, 201) ** 2, name="rad", unit="deg", interp="lin"
-    )
-    density = psf_density(rad.center.value, r68[:, np.newaxis]) / np.deg2rad(1) ** 2
     dataset = MapDataset(
         counts=WcsNDMap(geom, rng.poisson(truth.npred.data).astype(np.int32)),
         background=background.copy(),
         exposure=WcsNDMap(geom.to_cube([energy_true]), exposure_cube[inner], "cm2 s"),
         edisp=EDispKernelMap(dispersion, geom.axes[0], energy_true, exposure=at_centre),
-        psf=PSFMap(density, rad, energy_true, exposure=at_centre),
+        psf=_psf_map(r68, energy_true, at_centre),
         mask_safe=WcsNDMap(geom, mask),
         gti=_gti(),
         name=name,
     )
     return (dataset, truth) if return_truth else dataset
+
+
+def _convolved(images: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Images, each with its kernel, without the noise of either sign that Fourier sums leave."""
+    from scipy.signal import fftconvolve  # which imports much
+
+    return np.maximum(fftconvolve(images, kernel, mode="same", axes=(1, 2)), 0.0)
+
+
+def _psf_map(r68: NDArray[np.float64], energy_true: MapAxis, exposure: u.Quantity) -> PSFMap:
+    nodes = PSF_RADIUS * np.linspace(0, 1, 201) ** 2
+    rad = MapAxis.from_nodes(nodes, name="rad", unit="deg", interp="lin")
+    density = psf_density(rad.center.value, r68[:, np.newaxis]) / np.deg2rad(1) ** 2
+    return PSFMap(density, rad, energy_true, exposure=exposure)
 
 
 def _generator(seed: Any) -> np.random.Generator:
