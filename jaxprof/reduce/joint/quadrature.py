@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,12 +201,7 @@ def adaptive_moments(
     x0, x1, y0, y1 = box
     iy, ix = (d.ravel() for d in np.mgrid[y0:y1, x0:x1])
     solid_angle = geom.pixel_solid_angle(ix, iy)
-    small, large = sorted(_pixel_sides(position, geom))
-    core, feature = sizes.core / small, sizes.feature / large
-    smooth = sizes.smooth / large
-    edge = min(_EDGE_POINT * max(sizes.edges, default=0.0) / large, _EDGE_PIXEL)
-    # The extrapolated sum is exact for polynomials of the third degree.
-    coarsest = min(1.0, 4 / (degree + 1))
+    must_split, smooth = _splitting(model, geom, position, sizes, degree)
     total = np.zeros((len(point_moments(0.0, 0.0, degree)), len(ix)))
 
     def flux(pixel: Array, x: Array, y: Array, side: float) -> Array:
@@ -219,14 +215,6 @@ def adaptive_moments(
             dx, dy = x[chunk] + position[0] - ix[own], y[chunk] + position[1] - iy[own]
             for order, basis in zip(total, point_moments(dx, dy, degree), strict=True):
                 order += np.bincount(own, basis * values[chunk], len(ix))
-
-    def must_split(x: Array, y: Array, side: float, values: Array) -> Array:
-        must = (np.hypot(x, y) - side < core) & (side > feature)
-        must |= (values > 0) & (side > coarsest)
-        for radius in sizes.edges if side > edge else ():
-            lon, lat = model_positions(model, geom, y + position[1], x + position[0])
-            must |= _edge_distance(model, radius, lon, lat) < 0.75 * side * large
-        return must
 
     pixel = np.arange(len(ix))
     # Offsets from the source, not pixel positions: those of tiny rectangles keep their digits.
@@ -258,6 +246,27 @@ def adaptive_moments(
         x, y, values = child_x[left].ravel(), child_y[left].ravel(), parts[left].ravel()
         side /= 2
     return total.reshape(-1, y1 - y0, x1 - x0)
+
+
+def _splitting(
+    model: Any, geom: WcsGeom, position: tuple[float, float], sizes: Extent, degree: int
+) -> tuple[Callable[..., Array], float]:
+    """Whether rectangles must be split whatever their sums, and the side below which none is."""
+    small, large = sorted(_pixel_sides(position, geom))
+    core, feature = sizes.core / small, sizes.feature / large
+    edge = min(_EDGE_POINT * max(sizes.edges, default=0.0) / large, _EDGE_PIXEL)
+    # The extrapolated sum is exact for polynomials of the third degree.
+    coarsest = min(1.0, 4 / (degree + 1))
+
+    def must_split(x: Array, y: Array, side: float, values: Array) -> Array:
+        must = (np.hypot(x, y) - side < core) & (side > feature)
+        must |= (values > 0) & (side > coarsest)
+        for radius in sizes.edges if side > edge else ():
+            lon, lat = model_positions(model, geom, y + position[1], x + position[0])
+            must |= _edge_distance(model, radius, lon, lat) < 0.75 * side * large
+        return must
+
+    return must_split, sizes.smooth / large
 
 
 def _edge_distance(model: Any, radius: float, lon: Array, lat: Array) -> NDArray[np.float64]:
