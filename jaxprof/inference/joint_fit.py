@@ -17,7 +17,6 @@ from jaxprof.inference.interior import (
     usable,
     without_derivatives,
 )
-from jaxprof.inference.interior_point import STEPS
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.inference.start import component_signal
 from jaxprof.likelihood.data import Status
@@ -220,15 +219,21 @@ def fit_joint_ts(
         component, wanted = which
         # The first fit holds nothing; the next ones start from it.
         first = component < 0
-        parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
-        free = usual & (first | (jnp.arange(usual.size) != parameter))
-        held = start.at[parameter].set(jnp.where(first, start[parameter], 0.0))
-        problem, point, possible, allowed = inside_of(data, free, held)
-        possible = possible & (~first | allowed)
-        begin = jnp.where(first, point, _at(data, free, best, parameter, point))
-        steps = jnp.where(wanted, STEPS, 0)
-        z, converged, other = lowest(problem, begin, free, barrier, point, steps)
-        return jnp.where(first, z, best), (z, converged & possible, possible, other)
+
+        def found() -> tuple[jax.Array, ...]:
+            parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
+            free = usual & (first | (jnp.arange(usual.size) != parameter))
+            held = start.at[parameter].set(jnp.where(first, start[parameter], 0.0))
+            problem, point, possible, allowed = inside_of(data, free, held)
+            possible = possible & (~first | allowed)
+            begin = jnp.where(first, point, _at(data, free, best, parameter, point))
+            z, converged, other = lowest(problem, begin, free, barrier, point)
+            return z, converged & possible, possible, other
+
+        no = jnp.asarray(False)
+        none = best, no, no, jnp.full_like(best, jnp.nan)
+        z, *rest = jax.lax.cond(wanted, found, lambda: none)
+        return jnp.where(first, z, best), (z, *rest)
 
     wanted = jnp.broadcast_to(with_ts, components.shape)
     everything = (

@@ -110,12 +110,21 @@ def negative_pixels(
     templates = np.asarray(
         batch_templates(response, batches, bins.start, response.mask[bins] if summed else None)
     )
-    own = phi[:, response.components[batches.region]]
-    signal = np.einsum("mnkq,nkqs->mns", own, templates, optimize=True)
-    positive = np.einsum("mnkq,nkqs->mns", np.maximum(own, 0.0), templates, optimize=True)
     at = (batches.energy, batches.region[:, np.newaxis], batches.pixel)
-    rest = background[at] * factors[:, batches.energy] + offset[at]
-    found = batches.used & np.any(signal + rest < -ROUNDING * (positive + rest), axis=0)
+    background_of_bins, offset_of_bins = background[at], offset[at]
+    found = np.zeros_like(batches.used)
+    # One batch after the other: products of matrices that stay in the cache.
+    for row, (components, own) in enumerate(
+        zip(response.components[batches.region], templates, strict=True)
+    ):
+        part = phi[:, components].reshape(len(phi), -1)
+        matrix = own.reshape(-1, own.shape[-1])
+        rest = background_of_bins[row] * factors[:, batches.energy[row]] + offset_of_bins[row]
+        signal = part @ matrix
+        if np.any(signal + rest < 0):
+            positive = np.maximum(part, 0.0) @ matrix
+            found[row] = np.any(signal + rest < -ROUNDING * (positive + rest), axis=0)
+    found &= batches.used
     negative = np.zeros_like(suspects)
     where = tuple(np.broadcast_to(index, found.shape)[found] for index in at)
     negative[where] = True
