@@ -30,7 +30,7 @@ from jaxprof.inference.norm_profiles import (
 from jaxprof.likelihood.joint_data import JointData
 from jaxprof.likelihood.joint_model import Barrier, derivatives, difference
 
-ROUNDS = 7
+ROUNDS = 10
 """Most minimisations."""
 HIGH = 5.0
 """How high a minimum of a spectral profile may be for a fit to start there."""
@@ -69,13 +69,7 @@ class _Jumps(NamedTuple):
     shape: jax.Array
     norm: jax.Array
     height: jax.Array
-    position: jax.Array  # on the grid
-
-
-def _taken(heights: jax.Array, norms: jax.Array, values: jax.Array) -> _Jumps:
-    at = jnp.argmin(heights, axis=0)[None]
-    shape, norm, height = (jnp.take_along_axis(a, at, 0)[0] for a in (values, norms, heights))
-    return _Jumps(shape, norm, height, at[0])
+    group: jax.Array  # on the grid what is tried with it, (K, M)
 
 
 def _other_minima(heights: jax.Array, own: jax.Array) -> jax.Array:
@@ -100,16 +94,17 @@ def _ridge(grid: jax.Array, heights: jax.Array, own: jax.Array, value: jax.Array
 
 def _put(
     data: JointData, z: jax.Array, families: list[Family], jumps: list[_Jumps], most: jax.Array
-) -> jax.Array:
-    """The point with jumps that are lower than a height; of each norm the lowest."""
-    lowest = jnp.full(z.shape, most)
+) -> tuple[jax.Array, list[jax.Array]]:
+    """The point with jumps that are lower than a height, of each norm the lowest; and which."""
+    lowest, gone = jnp.full(z.shape, most), []
     for family, jump in zip(families, jumps, strict=True):
         lowest = lowest.at[family.norm].min(jump.height)
     for family, jump in zip(families, jumps, strict=True):
         go = (jump.height < most) & (jump.height <= lowest[family.norm])
         for at, value in ((family.norm, jump.norm), (family.shape, jump.shape)):
             z = z.at[at].set(jnp.where(go, value, z[at]))
-    return z
+        gone.append(go)
+    return z, gone
 
 
 class _Minima(NamedTuple):
@@ -126,9 +121,8 @@ class _Minima(NamedTuple):
 class _Survey(NamedTuple):
     """What the profiles of a family show."""
 
-    improving: _Jumps
-    elsewhere: _Jumps  # minima apart from where the members are
-    tried: jax.Array
+    jump: _Jumps
+    tried: jax.Array  # before
     told: jax.Array  # members with another minimum, (M,)
     norm: jax.Array  # of these
     shape: jax.Array
@@ -185,21 +179,25 @@ def _survey(
     """Evaluate the profiles of a family on a grid (K, M), and at the other minimum."""
     best, other, covariance, _, better, _ = minima
     values = jnp.concatenate([grid, other[family.shape][None]])
-    norms, heights = jax.lax.map(
+    norms, heights, bounds = jax.lax.map(
         lambda v: profiled(data, best, free, covariance, family, v), values
     )
     here, on_grid = best[family.shape], heights[:-1]
     own = jnp.sum(grid <= here[None], axis=0) - 0.5
     elsewhere = _other_minima(on_grid, own)
+    improving = on_grid < -GAIN
     old = tried & ~better
-    jump = _taken(jnp.where(old | (elsewhere > HIGH), jnp.inf, elsewhere), norms, values)
-    chosen = jnp.arange(len(grid))[:, None] == jump.position[None]
+    worth = jnp.where(improving, on_grid, elsewhere)
+    worth = jnp.where(old | (worth > HIGH), jnp.inf, worth)
+    at = jnp.argmin(worth, axis=0)[None]
+    shape, norm, height = (jnp.take_along_axis(a, at, 0)[0] for a in (grid, norms, worth))
+    # Where the lowest of several values does not improve, those around it do not either.
+    group = (jnp.arange(len(grid))[:, None] == at) | (improving & ~jnp.isfinite(elsewhere))
     apart = _ridge(grid, on_grid, own, values[-1]) > jnp.maximum(heights[-1], 0.0) + BETWEEN
     return _Survey(
-        improving=_taken(heights, norms, values),
-        elsewhere=jump,
-        tried=old | (chosen & jnp.isfinite(jump.height)[None]),
-        told=apart & (heights[-1] < NEAR),
+        jump=_Jumps(shape, norm, height, group),
+        tried=old,
+        told=apart & (bounds[-1] < NEAR),
         norm=norms[-1],
         shape=values[-1],
     )
@@ -207,21 +205,16 @@ def _survey(
 
 def _next_start(
     data: JointData, best: jax.Array, families: list[Family], surveys: list[_Survey]
-) -> tuple[jax.Array, jax.Array]:
-    """Where the next minimisation starts, and whether there is anything to be tried."""
+) -> tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]:
+    """Where the next minimisation starts, whether that is new, and what has then been tried."""
     if not surveys:
-        return best, jnp.asarray(False)
-    improving = [survey.improving for survey in surveys]
-    elsewhere = [survey.elsewhere for survey in surveys]
-    gains = jnp.stack([jnp.min(jump.height) for jump in improving])
-    improves = jnp.any(gains < -GAIN)
-    possible = jnp.stack([jnp.any(jnp.isfinite(jump.height)) for jump in elsewhere])
-    begin = jnp.where(
-        improves,
-        _put(data, best, families, improving, jnp.asarray(-GAIN, best.dtype)),
-        _put(data, best, families, elsewhere, jnp.asarray(jnp.inf, best.dtype)),
-    )
-    return begin, improves | jnp.any(possible)
+        return best, jnp.asarray(False), ()
+    jumps = [survey.jump for survey in surveys]
+    lowest = jnp.min(jnp.stack([jnp.min(jump.height) for jump in jumps]))
+    most = jnp.where(lowest < -GAIN, -GAIN, jnp.inf)
+    begin, gone = _put(data, best, families, jumps, most)
+    tried = (s.tried | (s.jump.group & go[None]) for s, go in zip(surveys, gone, strict=True))
+    return begin, jnp.isfinite(lowest), tuple(tried)
 
 
 def _descended(
@@ -262,13 +255,16 @@ def _told(
     surveys: list[_Survey],
 ) -> jax.Array:
     """Of what is another minimum, at most a little higher, all that is known; otherwise NaN."""
-    known = minima.close & _apart(data, minima.other, minima.best, minima.errors)
+    apart, norm = _apart(data, minima.other, minima.best, minima.errors), _norm_of(data)
     # With the norms that belong to the shapes.
-    known = known | jnp.zeros_like(known).at[_norm_of(data)].max(known)
-    near = jnp.where(known, minima.other, jnp.where(minima.better, jnp.nan, near))
+    apart = apart | jnp.zeros_like(apart).at[norm].max(apart)
+    near = jnp.where(minima.close & apart, minima.other, jnp.where(minima.better, jnp.nan, near))
+    # Several members that changed may each be almost as low. What only one has changed is known.
+    several = jnp.sum(apart & (np.arange(norm.size) == norm)) > 1
     for family, survey in zip(families, surveys, strict=True):
+        told = survey.told & several
         for at, value in ((family.norm, survey.norm), (family.shape, survey.shape)):
-            near = near.at[at].set(jnp.where(survey.told, value, near[at]))
+            near = near.at[at].set(jnp.where(told, value, near[at]))
     return near
 
 
@@ -311,14 +307,13 @@ def lowest(
             for family, grid, old in zip(families, grids, state.tried, strict=True)
         ]
         near = _told(data, state.near, minima, families, surveys)
-        begin, onwards = _next_start(data, best, families, surveys)
+        begin, onwards, tried = _next_start(data, best, families, surveys)
         end, more, without = _next_end(data, state.ends, minima)
         # From the end of a descent it may be harder.
         again = ~converged & (state.number == 0)
         begin = jnp.where(again, start, jnp.where(onwards, begin, end))
         ends = jax.tree.map(lambda a, b: jnp.where(onwards | again, a, b), state.ends, without)
         done = ~several | ~(onwards | more | again) | (most == 0)
-        tried = tuple(survey.tried for survey in surveys)
         number = state.number + 1
         return _State(best, converged, begin, minima.other, near, tried, number, ends, done)
 

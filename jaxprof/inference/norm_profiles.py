@@ -200,7 +200,7 @@ def profiled(
     covariance: jax.Array,
     family: Family,
     values: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Best norms and rises of the statistic with the parameters of a family at given values.
 
     Each norm is found with everything else held; how much the statistic falls if that is optimised
@@ -227,6 +227,8 @@ def profiled(
         The best norms.
     heights : array, shape (M,)
         Rises of the statistic above that at ``z``; infinite for members that do not vary.
+    bounds : array, shape (M,)
+        The same with everything else held: no minimum is higher.
     """
     n, s = family.norm, family.shape
     parts = _parts(data, z, family, values)
@@ -247,5 +249,6 @@ def profiled(
         pulled = pulled.at[at[:, :, None], where[:, None, :]].add(local)
     gained = jax.vmap(lambda slope, own: _gained(covariance, slope, own))(pulled, family.own)
     # Far from the minimum its curvature tells nothing.
-    height -= jnp.where(height < FAR, jnp.minimum(gained, height + NEAR), 0.0)
-    return x, jnp.where(free[s] & jnp.isfinite(height), height, jnp.inf)
+    gained = jnp.where(height < FAR, jnp.minimum(gained, height + NEAR), 0.0)
+    varies = free[s] & jnp.isfinite(height)
+    return x, jnp.where(varies, height - gained, jnp.inf), jnp.where(varies, height, jnp.inf)
