@@ -8,22 +8,26 @@ pixels, and where it does, these are fitted.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprof.compilation import jit_by_size, jit_quickly
+from jaxprof.compilation import jit_by_size
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.model_fit import fit as fit_likelihood
 from jaxprof.likelihood import Likelihood
+from jaxprof.likelihood.merging import packed
 from jaxprof.likelihood.terms import Poisson
 
 SPREAD = 6.0
 """Standard deviations of the number of pixels with counts that there is room for."""
 WORTH = 0.3
-"""Largest part of the pixels with counts for which merging the others pays."""
+"""Largest part of the pixels with room for counts for which merging the others pays."""
+PACK = 100
+"""Pixels with counts that a pack is expected to have."""
 
 
 @jit_by_size(static_argnames="constraints", small=0)
@@ -35,29 +39,58 @@ def drawn_toy(
     return likelihood.simulate(key, params, constraints=constraints)
 
 
-def room_of(likelihood: Likelihood, params: Any) -> int:
-    """Number of pixels with counts that toys have at most; zero where merging does not pay.
+@dataclass(frozen=True)
+class Packs:
+    """For each term the pack of each row, and the room of a pack; None where it stays as it is."""
 
-    It follows from the truth alone: all toys are fitted by the same program.
+    of_terms: tuple[tuple[tuple[int, ...], int] | None, ...]
+
+
+def packs_of(likelihood: Likelihood, params: Any) -> Packs | None:
+    """Packs of the rows of counts bins of all terms; None where merging does not pay.
+
+    They follow from the truth alone: all toys are fitted by the same program.
     """
-    if "background_tilt" in likelihood.free:
-        return 0
-    most, all_bins = 0, 0
+    found = []
     for term, npred in zip(likelihood.terms, likelihood.npred(params), strict=True):
-        if isinstance(term, Poisson) and not term.clipped:
-            expected = np.where(term.mask, -np.expm1(-np.maximum(np.asarray(npred), 0.0)), 0.0)
-            number = expected.sum(axis=(1, 2)).max(initial=0.0)
-            most = max(most, int(number + SPREAD * np.sqrt(number) + 10))
-            all_bins = max(all_bins, np.size(term.mask) // len(term.mask))
-    return most if most < WORTH * all_bins else 0
+        plain = isinstance(term, Poisson) and not term.clipped and np.ndim(term.templates) == 5
+        if not plain or "background_tilt" in likelihood.free:
+            found.append(None)
+            continue
+        expected = np.where(term.mask, -np.expm1(-np.maximum(np.asarray(npred), 0.0)), 0.0)
+        of_rows = expected.sum(axis=2)
+        pack = _packs(np.asarray(term.components), of_rows.max(axis=0))
+        of_packs = np.stack([np.bincount(pack, own) for own in of_rows]).max()
+        room = int(of_packs + SPREAD * np.sqrt(of_packs) + 10)
+        pays = (pack[-1] + 1) * (room + 1) < WORTH * term.mask[0].size
+        found.append((tuple(pack.tolist()), room) if pays else None)
+    return Packs(tuple(found)) if any(found) else None
 
 
-@jit_quickly("most")
-def _merged(likelihood: Likelihood, most: int) -> Likelihood:
-    return likelihood.merge_empty(most)
+def _packs(components: Any, expected: Any) -> Any:
+    """Pack of each row, (N,): of rows with the same components while few pixels are expected."""
+    pack, full, number = np.zeros(len(expected), int), 0.0, 0
+    for row in range(1, len(expected)):
+        full += expected[row - 1]
+        same = np.array_equal(components[:, row], components[:, row - 1])
+        if not same or full + expected[row] > PACK:
+            number, full = number + 1, 0.0
+        pack[row] = number
+    return pack
 
 
-@jit_quickly()
+@jit_by_size(static_argnames="packs", small=0)
+def _merged(likelihood: Likelihood, packs: Packs) -> Likelihood:
+    parts = zip(likelihood.terms, likelihood.bins, packs.of_terms, strict=True)
+    return likelihood.with_merged(
+        [
+            (term, own) if plan is None else packed(term, own, np.array(plan[0]), plan[1])
+            for term, own, plan in parts
+        ]
+    )
+
+
+@jit_by_size(small=0)
 def _is_minimum(likelihood: Likelihood, params: Any) -> jax.Array:
     """Whether parameters predict no pixel below zero."""
     good = jnp.asarray(True)
@@ -68,10 +101,15 @@ def _is_minimum(likelihood: Likelihood, params: Any) -> jax.Array:
     return good
 
 
-def fit_toy(likelihood: Likelihood, room: int) -> Fit:
-    """Fit a toy, with `room_of` its truth."""
-    if room:
-        found = fit_likelihood(_merged(likelihood, most=room))
+def fit_packed(likelihood: Likelihood, packs: Packs) -> Fit:
+    """Fit a toy with its empty pixels merged."""
+    return fit_likelihood(_merged(likelihood, packs=packs))
+
+
+def fit_toy(likelihood: Likelihood, packs: Packs | None) -> Fit:
+    """Fit a toy, with `packs_of` its truth."""
+    if packs is not None:
+        found = fit_packed(likelihood, packs)
         if _is_minimum(likelihood, found.params):
             return found
     return fit_likelihood(likelihood)

@@ -19,7 +19,7 @@ from jaxprof.inference.batches import own_rows, spread
 from jaxprof.inference.fit import fit_norms
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.intervals import limits as norm_limits
-from jaxprof.inference.joint_toys import drawn_toy, fit_toy, room_of
+from jaxprof.inference.joint_toys import drawn_toy, fit_toy, packs_of
 from jaxprof.inference.levels import confidence_level, two_sided_sigma
 from jaxprof.inference.model_fit import fit as fit_likelihood
 from jaxprof.inference.profile_fit import norm_bounds
@@ -253,11 +253,11 @@ def _joint(
     """The same of joint fits, one toy after the other, which keeps the caches full."""
     # Test statistics and limits go where other pixels would be predicted below zero.
     alone = set(plan.names) <= {"norm", "norm_err", "deviance"}
-    room = room_of(likelihood, params) if alone else 0
+    packs = packs_of(likelihood, params) if alone else None
     rows = []
     for number in numbers:
         drawn = drawn_toy(likelihood, params, seed, number, constraints=plan.constraints)
-        rows.append(_of_data(drawn, fit_toy(drawn, room), plan))
+        rows.append(_of_data(drawn, fit_toy(drawn, packs), plan))
     return numbers, {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 

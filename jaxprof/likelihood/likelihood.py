@@ -426,12 +426,17 @@ class Likelihood:
 
     def _merged(self, gathered: list[Gathered | None]) -> Likelihood:
         """The likelihood with all pixels of each term merged but those that are given."""
-        parts = [
-            merged_empty(term, own, found, self._n_components)
-            if found is not None and may_merge(term)
-            else (term, own)
-            for term, own, found in zip(self.terms, self.bins, gathered, strict=True)
-        ]
+        return self.with_merged(
+            [
+                merged_empty(term, own, found, self._n_components)
+                if found is not None and may_merge(term)
+                else (term, own)
+                for term, own, found in zip(self.terms, self.bins, gathered, strict=True)
+            ]
+        )
+
+    def with_merged(self, parts: list[tuple[Term, CountsBins]]) -> Likelihood:
+        """The likelihood with terms whose empty pixels are merged, and where they come from."""
         terms, bins = zip(*parts, strict=True)
         known = self.constraints
         nominal, lower, upper = (

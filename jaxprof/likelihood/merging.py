@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprof.differentiation import refuse_derivatives
 from jaxprof.likelihood.counts_bins import CountsBins
@@ -187,6 +188,79 @@ def _templates(term: Poisson, empty: Any, own: Gathered, n_components: int) -> A
     nodes, shape = templates.shape[:-5], templates.shape[-5:]
     found = jax.vmap(of_node)(templates.reshape(-1, *shape))
     return found.reshape(*nodes, *found.shape[1:])
+
+
+def packed(term: Poisson, bins: CountsBins, pack: Any, room: int) -> tuple[Poisson, CountsBins]:
+    """A term of the same likelihood with the rows of counts bins that share components packed.
+
+    As of `merged_empty`, but each counts bin stays with the few components that reach it.
+
+    Parameters
+    ----------
+    term : Poisson
+        Counts bins, (G, N, S), without background tilt or interpolation nodes.
+    bins : CountsBins
+        Where they come from.
+    pack : ndarray of int, shape (N,)
+        Pack of each row, in order; all rows of a pack have the same components. P is their number.
+    room : int
+        Counts bins of a pack that have room for their own, M.
+
+    Returns
+    -------
+    term, bins
+        Of counts bins (G, P, M + 1), the last of which are the merged ones. Counts are NaN if there
+        are more of them than that.
+    """
+    n_groups, n_rows, size = term.mask.shape
+    n_packs = int(pack[-1]) + 1
+    first = np.searchsorted(pack, np.arange(n_packs + 1))
+    found, groups = _found(term), jnp.arange(n_groups)[:, None, None]
+    # How many are found up to each counts bin: the search is sooner done than a scatter.
+    number = jnp.cumsum(found.reshape(n_groups, -1), axis=1)
+    ends = jnp.concatenate([jnp.zeros((n_groups, 1), number.dtype), number[:, size - 1 :: size]], 1)
+    before, after = ends[:, first[:-1], None], ends[:, first[1:], None]
+    wanted = before + jnp.arange(1, room + 1)[None, None]
+    mask = wanted <= after
+    at = jax.vmap(jnp.searchsorted)(number, wanted)
+    at = jnp.where(mask, at, 0)
+    empty = term.mask & ~found
+
+    def summed(values: Any) -> Any:
+        """Sums over the rows of each pack, (G, P, ...)."""
+        return jnp.zeros((n_groups, n_packs, *values.shape[2:])).at[:, pack].add(values)
+
+    def both(values: Any, rest: Any) -> Any:
+        own = jnp.asarray(values).reshape(n_groups, -1)[groups, at]
+        own = jnp.where(mask, own, jnp.zeros_like(own))
+        return jnp.concatenate([own, rest[..., None]], axis=2)
+
+    def merged(values: Any) -> Any:
+        return both(values, summed(jnp.sum(jnp.where(empty, values, 0.0), axis=2)))
+
+    templates = jnp.asarray(term.templates)
+    single = jnp.moveaxis(templates[groups, at // size, :, :, at % size], 2, -1)
+    rest = summed(jnp.einsum("gnkqs,gns->gnkq", templates, empty.astype(templates.dtype)))
+    fits = jnp.all(after - before <= room)
+    several = jnp.full((n_groups, n_packs), -1)
+    counts = jnp.where(fits, both(term.counts, jnp.zeros((n_groups, n_packs))), jnp.nan)
+    return replace(
+        term,
+        counts=counts,
+        background=merged(term.background),
+        offset=merged(term.offset),
+        log_energy=jnp.zeros_like(counts),
+        templates=jnp.concatenate(
+            [jnp.where(mask[:, :, None, None], single, 0.0), rest[..., None]], axis=-1
+        ),
+        components=jnp.asarray(term.components)[:, first[:-1]],
+        mask=jnp.concatenate([mask, summed(jnp.any(empty, axis=2))[..., None] > 0], axis=2),
+    ), replace(
+        bins,
+        energy=both(bins.energy, several),
+        pixel=both(bins.pixel, several),
+        region=jnp.asarray(bins.region)[:, first[:-1]],
+    )
 
 
 def _found(term: Poisson) -> Any:

@@ -14,7 +14,7 @@ from jaxprof import ForwardFoldingProfileEstimator
 from jaxprof.core import fit_joint
 from jaxprof.inference.interior import interior
 from jaxprof.inference.joint_fit import rise
-from jaxprof.inference.joint_toys import room_of
+from jaxprof.inference.joint_toys import fit_packed, packs_of
 from jaxprof.likelihood.data import Status
 
 N_TOYS = 1500
@@ -105,8 +105,8 @@ def test_toys_of_joint_fits_are_fits_of_all_pixels():
         found = jaxprof.toys(likelihood, 12, **options)
         other = jaxprof.toys(likelihood, 12, chunk=5, **options)
         truth = jaxprof.fit(likelihood).params
-        room = room_of(likelihood, truth)
-        assert room > 0
+        packs = packs_of(likelihood, truth)
+        assert packs is not None
         outside = 0
         for number in range(12):
             key = jax.random.fold_in(jax.random.key(4), number)
@@ -118,12 +118,11 @@ def test_toys_of_joint_fits_are_fits_of_all_pixels():
                 difference = (found[name][number] - np.asarray(value)) / scale
                 np.testing.assert_allclose(difference[np.isfinite(scale)], 0.0, atol=1e-6)
                 np.testing.assert_array_equal(np.isnan(found[name][number]), np.isnan(value))
-            merged = drawn.merge_empty(room)
             outside += (
                 min(
                     np.min(npred, where=np.asarray(term.mask), initial=np.inf)
                     for term, npred in zip(
-                        drawn.terms, drawn.npred(jaxprof.fit(merged).params), strict=True
+                        drawn.terms, drawn.npred(fit_packed(drawn, packs).params), strict=True
                     )
                 )
                 < 0
