@@ -84,13 +84,13 @@ def forward_folding(dataset: Any, n_bins: int, repeat: int, clock: str) -> list[
     return [row(name, seconds, regions=n_bins) for name, seconds in timed.items()]
 
 
-def beside_gammapy(repeat: int) -> str:
+def beside_gammapy(repeat: int, clock: str) -> str:
     """What `vs_gammapy.py` prints, or why it cannot."""
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
-            vs_gammapy.in_one_process(repeat, 1)
-            vs_gammapy.whole_process(1)
+            vs_gammapy.in_one_process(repeat, 1, clock)
+            vs_gammapy.whole_process(1, clock)
     except (ImportError, SystemExit) as error:
         return f"{printed.getvalue()}gammapy: not compared ({error})\n"
     return printed.getvalue()
@@ -152,7 +152,7 @@ def main() -> None:
         "Forward folding": markdown(forward_folding(dataset, n_bins, repeat, clock)),
     }
     if not options.no_gammapy:
-        sections["Beside gammapy"] = f"```\n{beside_gammapy(repeat)}```\n"
+        sections["Beside gammapy"] = f"```\n{beside_gammapy(repeat, clock)}```\n"
     text = f"# Benchmarks ({clock} time)\n\n{where()}\n"
     text += "\n".join(f"## {title}\n\n{body}" for title, body in sections.items())
     options.out.mkdir(parents=True, exist_ok=True)

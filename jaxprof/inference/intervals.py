@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprof.inference.batches import by_blocks, shared_value
+from jaxprof.inference.rises import Asked, distances, sided
 from jaxprof.likelihood import separable as likelihood
 from jaxprof.likelihood.data import (
     Data,
@@ -22,13 +23,9 @@ from jaxprof.likelihood.data import (
 )
 from jaxprof.likelihood.separable import Blocks
 from jaxprof.likelihood.sums import computed_once
-from jaxprof.solvers.many_roots import FEW, finish_apart, increasing_roots
+from jaxprof.solvers.many_roots import FEW, finish_apart
 from jaxprof.solvers.solve import differentiable_root
 
-STEPS = 2
-"""Halley steps of all limits; few need more."""
-ROUNDING = 1e-9
-"""Part of the usual curvature that is none."""
 REFINEMENTS = 3
 """Steps by which a fitted norm gets back the digits that a large background takes from it."""
 
@@ -52,143 +49,6 @@ class Limits:
     norm_errn: Any
     norm_errp: Any
     norm_ul: Any
-
-
-class _Search(NamedTuple):
-    """Where to look for the distances from minima to where the statistic has risen.
-
-    Where the domain goes on, the rise is convex in the distance. Where it ends (cash, downwards, at
-    a distance ``width``), the statistic has a logarithmic pole; in
-    ``y = -width ln(1 - distance / width)`` it has none. ``y`` is counted in ``unit``.
-    """
-
-    data: Blocks
-    norm: jax.Array
-    side: jax.Array
-    rise: jax.Array
-    unit: jax.Array
-    ends: jax.Array
-    width: jax.Array
-
-    def distance(self, y: jax.Array) -> jax.Array:
-        """Distance from the minimum."""
-        to_pole = -self.width * jnp.expm1(-self.unit * y / self.width)
-        return jnp.where(self.ends, to_pole, self.unit * y)
-
-    def _at(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Norm, and the derivative of the distance."""
-        far = self.distance(y)
-        stretch = jnp.where(self.ends, 1.0 - far / self.width, 1.0) * self.unit
-        # Not once more for each counts bin.
-        return computed_once(self.norm + self.side * far), stretch
-
-    def risen(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Rise of the statistic and its slope."""
-        x, stretch = self._at(y)
-        rise, score = likelihood.difference_and_score(self.data, x, self.norm)
-        return rise, 2.0 * self.side * stretch * score
-
-    def risen_with_curvature(self, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Rise of the statistic, its slope, and its second derivative."""
-        x, stretch = self._at(y)
-        rise, score, bend = likelihood.difference_score_curvature(self.data, x, self.norm)
-        shrinks = jnp.where(self.ends, self.unit / self.width, 0.0)
-        slope = 2.0 * self.side * stretch * score
-        return rise, slope, 2.0 * stretch**2 * bend - shrinks * slope
-
-
-def _sided(data: Blocks) -> Blocks:
-    """Data with an axis for the sides, (E, 1, N)."""
-    return jax.tree.map(lambda a: a[:, jnp.newaxis], data)
-
-
-def _search(data: Blocks, norm: jax.Array, side: jax.Array, rise: jax.Array) -> _Search:
-    """Search down (side -1) or up (+1); arrays (E, N), (N,), (3, 1) and (3, 1)."""
-    data = _sided(data)
-    variance, counts, signal = likelihood.totals(data)
-    rounding = max(ROUNDING, 64 * float(jnp.finfo(norm.dtype).eps))
-    curvature = likelihood.curvature(data, norm)
-    # At a regular minimum it is signal**2 / counts or more, by Cauchy and Schwarz; at a kink it may
-    # be nothing but rounding.
-    has_curvature = curvature > rounding * signal**2 / (variance + counts + 1.0)
-    unit = jnp.where(
-        has_curvature, jnp.sqrt(rise / jnp.where(has_curvature, curvature, 1.0)), rise / signal
-    )
-    start = likelihood.domain_start(data)
-    ends = (side < 0) & jnp.isfinite(start)
-    width = jnp.where(ends, norm - start, unit)
-    return computed_once(_Search(data, norm, side, rise, unit, ends, width))
-
-
-def _distances(search: _Search) -> jax.Array:
-    """Distances from minima to where the statistic has risen, of problems that may be hard.
-
-    Without a pole a Newton step from any point lands at or beyond the root and closes the bracket.
-    With ``n`` counts in the counts bins that make a pole the rise is at least
-    ``2 n (y / width - 1)``.
-    """
-
-    def function(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        rise, slope = search.risen(y)
-        return rise - search.rise, slope
-
-    one = jnp.ones_like(search.unit)
-    value, slope = function(one)
-    beyond = jnp.maximum(one, one - value / jnp.where(slope > 0, slope, 1.0)) * (1.0 + 1e-3)
-    counts = likelihood.pole_counts(search.data, likelihood.domain_start(search.data))
-    pole = (search.rise / (2.0 * counts) + 1.0) * search.width / search.unit
-    high = jnp.where(search.ends, pole, beyond)
-    y, converged = increasing_roots(function, one, jnp.zeros_like(high), high)
-    return jnp.where(converged, search.distance(y), jnp.nan)
-
-
-def _all_distances(
-    search: _Search, data: Blocks, norm: jax.Array, unused: jax.Array | None
-) -> jax.Array:
-    """The same, (3, N), of problems of which most are not hard, or not used."""
-    if len(norm) <= FEW:
-        return _distances(search)
-    distances, enough = _distances_between_kinks(search)
-
-    def apart(problem: tuple[Blocks, jax.Array]) -> jax.Array:
-        return _distances(_search(*problem, search.side, search.rise))
-
-    hard = ~jnp.all(enough, axis=0)
-    hard = hard if unused is None else hard & ~unused
-    return finish_apart(hard, apart, (data, norm), distances)
-
-
-def _distances_between_kinks(search: _Search) -> tuple[jax.Array, jax.Array]:
-    """The same by Halley steps on the root of the rise, and whether that was enough.
-
-    The root is almost a straight line. The start is right to the fourth order of the statistic.
-    """
-    along = (search.norm,), (jnp.ones_like(search.norm),)
-
-    def changing(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.jvp(lambda x: likelihood.curvature(search.data, x), (x,), along[1])
-
-    (curvature, change), (_, kurtosis) = jax.jvp(changing, *along)
-    scale = search.unit / jnp.where(curvature > 0, curvature, 1.0)
-    a, b = search.side * change * scale / 3.0, kurtosis * scale * search.unit / 12.0
-    start = jnp.clip(1.0 - 0.5 * a + 0.625 * a**2 - 0.5 * b, 0.3, 3.0)
-    to_pole = jnp.minimum(start * search.unit / search.width, 0.9)
-    y = jnp.where(search.ends, -search.width / search.unit * jnp.log1p(-to_pole), start)
-    root = jnp.sqrt(search.rise)
-    step = jnp.full_like(y, jnp.inf)
-    for _ in range(STEPS):
-        rise, slope, bend = search.risen_with_curvature(y)
-        safe = (rise > 0) & (slope > 0)
-        risen = jnp.sqrt(jnp.where(safe, rise, 1.0))
-        newton = 2.0 * risen * (risen - root) / jnp.where(safe, slope, 1.0)
-        # The second derivative of the root over its first.
-        relative = bend / jnp.where(safe, slope, 1.0) - 0.5 * slope / risen**2
-        change = newton / jnp.maximum(1.0 - 0.5 * newton * relative, 0.5)
-        new = jnp.clip(y - jnp.where(safe, change, jnp.nan), y / 4.0, 4.0 * y)
-        y, step = computed_once((new, jnp.abs(new - y)))
-    # The next step would be about the cube of this one.
-    small = step <= float(jnp.finfo(y.dtype).eps) ** (1 / 3) * y
-    return search.distance(y), (curvature > 0) & small
 
 
 def _limit_without_counts(data: Blocks, rise: jax.Array) -> jax.Array:
@@ -260,29 +120,31 @@ def _refined(own: likelihood.Scaled, fit: NormFit) -> jax.Array:
 
 def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
     """Limits of bins side by side, arrays (E, N) and (N,)."""
-    fitted = (fit.status <= Status.BOUNDARY) & (asked.norm_min < asked.norm_max)
     data = neutral(data)
+    # Padded bins have no signal, and a status that says nothing.
+    fitted = (fit.status <= Status.BOUNDARY) & likelihood.contents(data)[1]
+    fitted &= asked.norm_min < asked.norm_max
     safe = jax.tree.map(lambda a: a if a.dtype == bool else jnp.where(fitted, a, 1.0), data)
-    norm = jnp.where(fitted, fit.norm, 1.0)
+    # The minimum of what stands in where there is no fit.
+    norm = jnp.where(fitted, fit.norm, 0.0)
     own = likelihood.scaled(computed_once(safe))
     at = _refined(own, dataclasses.replace(fit, norm=norm))
     sides = jnp.asarray([[-1.0], [1.0], [1.0]], norm.dtype)
     rises = jnp.stack([asked.rise, asked.rise, asked.rise_ul])[:, jnp.newaxis]
     fixed, fixed_at = jax.tree.map(jax.lax.stop_gradient, (own.data, at))
-    search = _search(fixed, fixed_at, sides, rises)
     flat: jax.Array | None = None
     if likelihood.is_cash(data):
         first = jnp.min(likelihood.kinks(fixed), axis=0)
         flat = (fit.status == Status.ZERO_COUNTS) & (fixed_at <= first)
-    distances = _all_distances(search, fixed, fixed_at, flat)
+    far = distances(fixed, fixed_at, Asked(sides, rises), flat)
     if flat is not None:
-        distances = jnp.where(flat, search.unit, distances)  # not used, and no NaN in derivatives
-    roots = fixed_at + sides * distances
+        far = jnp.where(flat, 1.0, far)  # not used, and no NaN in derivatives
+    roots = fixed_at + sides * far
 
     def limit(of: Blocks, best: jax.Array, rise: jax.Array, root: jax.Array) -> jax.Array:
         return differentiable_root(lambda x: likelihood.difference(of, x, best) - rise, root)
 
-    sided = _sided(own.data)
+    by_side = sided(own.data)
     if flat is not None:
         # Without counts the norm is that of the counts bin with the most background for its signal.
         # It may be so far below the limit that the distance has too few digits left. The limit
@@ -292,13 +154,13 @@ def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
         alone = _limits_without_counts(flat, jax.lax.stop_gradient((own.data, plain)), rises)
         roots = jnp.where(flat & (sides > 0), alone[:3], roots)
         counted = limit(plain, norm / own.unit, rises[2], alone[3])
-        low, high, upper = limit(sided, at, rises, roots)
+        low, high, upper = limit(by_side, at, rises, roots)
         norm_ul = jnp.where(flat, own.unit * counted, own.norm(upper))
     else:
-        low, high, upper = limit(sided, at, rises, roots)
+        low, high, upper = limit(by_side, at, rises, roots)
         norm_ul = own.norm(upper)
     # Left of its largest minimiser a bounded norm is not allowed, and cash without counts is flat.
-    falls = likelihood.score(fixed, fixed_at - 1e-3 * distances[1]) < 0
+    falls = likelihood.score(fixed, fixed_at - 1e-3 * far[1]) < 0
     below, above = own.norm(low) < asked.norm_min, own.norm(high) > asked.norm_max
     # At an upper bound of the norm the statistic still falls.
     capped = (fit.status == Status.BOUNDARY) & (norm >= asked.norm_max)

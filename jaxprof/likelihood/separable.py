@@ -175,9 +175,11 @@ def difference_and_score(
     data: Blocks, norm: jax.Array, norm0: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """`difference` and the `score` at ``norm``, in one pass."""
-    parts = [
-        sums(_difference_terms(block, norm, norm0), _score_terms(block, norm)) for block in data
-    ]
+
+    def terms(bin_: Block, norm: jax.Array, norm0: jax.Array) -> tuple[jax.Array, ...]:
+        return _difference_terms(bin_, norm, norm0), _score_terms(bin_, norm)
+
+    parts = [summed(terms, block, norm, norm0) for block in data]
     rise, slope = (jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
     return rise, slope
 
@@ -287,6 +289,80 @@ def cash_score_parts(data: Blocks, norm: jax.Array) -> tuple[jax.Array, jax.Arra
         parts.append(sums(falls, falls * ratio, rises))
     falls, slope, rises = (jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
     return falls, slope, rises
+
+
+def cash_cumulants(data: Blocks, norm: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """``sum n r**k`` of cash data for ``k`` = 2, 3 and 4, with ``r = s / mu`` at a norm."""
+
+    def terms(block: ProfileData, norm: jax.Array) -> tuple[jax.Array, ...]:
+        ratio, second = _counted_ratio(block, norm)
+        return second, second * ratio, second * ratio**2
+
+    parts = [summed(terms, block, norm) for block in _cash(data)]
+    second, third, fourth = (jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
+    return second, third, fourth
+
+
+def _counted_ratio(block: ProfileData, norm: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Signal over prediction, of counts bins with counts, and the counts times its square."""
+    rate = block.background + norm * block.npred_ref
+    counted = (block.counts > 0) & (rate > 0)
+    ratio = jnp.where(counted, block.npred_ref / jnp.where(counted, rate, 1.0), 0.0)
+    return ratio, block.counts * ratio**2
+
+
+def cash_series(
+    data: Blocks, norm0: jax.Array, distance: jax.Array, order: int
+) -> tuple[jax.Array, list[jax.Array], jax.Array]:
+    """The rise of cash data around a point away from their minimum, as a power series.
+
+    Half of ``stat(norm0 + (1 + h) distance) - stat(norm0)`` is, as long as no kink lies between,
+    ``rise + powers[0] h + powers[1] h**2 + ...``: the counts add ``-n ln(1 + w h)`` with the change
+    ``w`` of the logarithm of a prediction for a change ``h``, and what they expect is linear.
+
+    Parameters
+    ----------
+    norm0, distance : array, shape (..., N)
+        The minimum, and how far from it.
+    order : int
+        Highest power.
+
+    Returns
+    -------
+    rise : array
+    powers : list of array
+        Coefficients of ``h`` and higher powers.
+    kinks : array
+        Sum of ``1 / h**2`` at the kinks: none is closer than ``h = kinks**-0.5``.
+    """
+
+    def terms(block: ProfileData, norm0: jax.Array, distance: jax.Array) -> tuple[jax.Array, ...]:
+        counts, signal = block.counts, block.npred_ref
+        rate0 = block.background + norm0 * signal
+        rate = block.background + (norm0 + distance) * signal
+        step = distance * signal
+        counted = counts > 0
+        change = jnp.log1p(step / jnp.where(counted, rate0, 1.0))
+        linear = jnp.where(
+            counted | ((rate0 > 0) & (rate > 0)),
+            step,
+            jnp.maximum(rate, 0.0) - jnp.maximum(rate0, 0.0),
+        )
+        expected = jnp.where(counted | (rate > 0), step, 0.0)
+        w = step / jnp.where(rate != 0, rate, 1.0)
+        kink = jnp.where(
+            counted, 0.0, jnp.where(rate != 0, w * w, jnp.where(step != 0, jnp.inf, 0.0))
+        )
+        term = jnp.where(counted, -counts * w, 0.0)
+        powers = [expected + term]
+        for k in range(2, order + 1):
+            term = -term * w
+            powers.append(term / k)
+        return linear - jnp.where(counted, counts * change, 0.0), kink, *powers
+
+    parts = [summed(terms, block, norm0, distance) for block in _cash(data)]
+    rise, kinks, *powers = (jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
+    return rise, powers, kinks
 
 
 def near_kink(data: Blocks, norm: jax.Array, distance: jax.Array) -> jax.Array:

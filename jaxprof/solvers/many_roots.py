@@ -70,7 +70,9 @@ def increasing_roots(
     return x, step <= tol
 
 
-def finish_apart(hard: jax.Array, solve: Callable[[Any], Any], problems: Any, results: Any) -> Any:
+def finish_apart(
+    hard: jax.Array, solve: Callable[[Any], Any], problems: Any, results: Any, size: int = APART
+) -> Any:
     """Solve the hard ones among many problems, some at a time.
 
     Parameters
@@ -81,6 +83,8 @@ def finish_apart(hard: jax.Array, solve: Callable[[Any], Any], problems: Any, re
         Maps problems, as many as it is given, to their results.
     problems, results : pytree of array, shape (..., N)
         All problems, and the results of those that are not hard.
+    size : int
+        How many are solved together.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def finish_apart(hard: jax.Array, solve: Callable[[Any], Any], problems: Any, re
         With those of the hard ones, without derivatives.
     """
     n = len(hard)
-    size = min(n, APART)
+    size = min(n, size)
     rank = jnp.cumsum(hard) - 1
     total = rank[-1] + 1
 
