@@ -1,5 +1,8 @@
 """Flux profiles of gamma-ray data: batched, differentiable, on any device."""
 
+from importlib import import_module
+from typing import Any
+
 from jaxprof.datasets import MapDataset as MapDataset
 from jaxprof.datasets import MapDatasetOnOff as MapDatasetOnOff
 from jaxprof.datasets.collection import Datasets as Datasets
@@ -105,3 +108,10 @@ from jaxprof.sky.regions import make_sector_sky_regions as make_sector_sky_regio
 from jaxprof.sky.template_map import TemplateSpatialModel as TemplateSpatialModel
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """What is heavy or seldom needed is imported when it is asked for."""
+    if name in ("core", "plotting"):
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (ROOT / "examples").is_dir(), reason="no examples beside the tests"),
     # The real data have bins whose counts are far below their background.
-    pytest.mark.filterwarnings("ignore:the upper limit of bin"),
+    pytest.mark.filterwarnings("ignore:negative upper limits of bin"),
     # The second minima of spectral indices are said, and true.
     pytest.mark.filterwarnings("ignore:joint fit. another minimum"),
     # A point is in the centre, and the uniform rings do not describe it.
@@ -58,7 +58,7 @@ def run_example(name, out, gc_file=None):
     env.pop("GAMMAPY_DATA", None)
     ignored = (
         "ignore:JAXopt is no longer maintained:DeprecationWarning",
-        "ignore:the upper limit of bin:UserWarning",
+        "ignore:negative upper limits of bin:UserWarning",
         "ignore:joint fit",
         "ignore:the joint fit does not describe what is in bin",
     )

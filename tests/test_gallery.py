@@ -18,7 +18,7 @@ LIBRARIES = {
 }
 IGNORED = (
     "ignore:JAXopt is no longer maintained:DeprecationWarning",
-    "ignore:the upper limit of bin:UserWarning",
+    "ignore:negative upper limits of bin:UserWarning",
 )
 
 pytestmark = pytest.mark.skipif(not GALLERY.is_dir(), reason="no examples beside the tests")

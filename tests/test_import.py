@@ -21,3 +21,9 @@ def loaded(statement):
 def test_heavy_modules_are_imported_when_they_are_used():
     assert loaded("import scipy.ndimage") >= {"scipy.ndimage"}
     assert loaded("import jaxprof") <= loaded(BASE)
+
+
+def test_submodules_are_there_when_they_are_asked_for():
+    code = "import jaxprof; print(jaxprof.plotting.plot_map.__name__, jaxprof.core.cash.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["plot_map", "cash"]

@@ -20,13 +20,14 @@ import jaxprof
 from jaxprof.cli.config import load_config
 from jaxprof.cli.figures import image
 from jaxprof.cli.initial import initial_config
-from jaxprof.cli.messages import Log
+from jaxprof.cli.messages import Log, in_options
 from jaxprof.cli.run import in_folder, run, write_csv
 from jaxprof.io.kinds import read_dataset, read_file
 from jaxprof.io.paths import known_extension, stem
 from jaxprof.io.textfile import write_bytes
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.html import profile_rows
+from jaxprof.sky.regions import AXES
 
 _SED_TYPES = ("dnde", "e2dnde", "flux", "eflux", "likelihood")
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
@@ -49,7 +50,7 @@ def _errors_said(command: Callable[..., None]) -> Callable[..., None]:
             # Whoever reads our output has enough of it, such as `head`; click ends quietly then.
             raise
         except (ValueError, OSError) as error:
-            for line in (str(error) or type(error).__name__).splitlines():
+            for line in in_options(str(error) or type(error).__name__).splitlines():
                 click.echo(f"jaxprof: error: {line}", err=True)
             raise SystemExit(1) from None
 
@@ -132,7 +133,13 @@ def info_command(path: str) -> None:
 @app.command("plot")
 @_file
 @_sed_type(help="What to draw; by default what the file is for, or flux.")
-@click.option("--axis", type=click.Choice(["distance", "energy"]), default="distance")
+@click.option(
+    "--axis",
+    type=click.Choice(["distance", "energy", *AXES]),
+    default="distance",
+    show_default=True,
+    help="What the points lie along.",
+)
 @click.option("--scan", is_flag=True, help="Draw the likelihood scans as well (one energy group).")
 @click.option("--output", "-o", metavar="IMAGE", help="PNG, PDF or SVG; FILE_flux.png by default.")
 @_overwrite
@@ -148,7 +155,7 @@ def plot_command(
             output = f"{stem(Path(path).name)}_{shown}.png"
         kind = known_extension(output, (".png", ".pdf", ".svg"))[1:]
         figure, ax = plt.subplots(figsize=(7.0, 4.4), layout="constrained")
-        along = "projected-distance" if axis == "distance" else "energy"
+        along = "projected-distance" if axis == "distance" else axis
         profile.plot(ax=ax, sed_type=shown, axis_name=along)
         if scan:
             profile.plot_ts_profiles(ax=ax, sed_type=shown)
@@ -164,16 +171,19 @@ def plot_command(
 @_overwrite
 @_errors_said
 def convert_command(path: str, output: str, sed_type: str | None, overwrite: bool) -> None:
-    """Write the profile in FILE as OUTPUT: .fits, .fits.gz, .ecsv or .csv.
+    """Write the profile in FILE as OUTPUT: .fits, .fits.gz, .ecsv, .csv or .tex.
 
-    A CSV has a row for each bin and energy group.
+    A CSV has a row for each bin and energy group; .tex is a table for a paper, in LaTeX.
     """
     with Log().collected():
         profile = _profile(path)
-        ending = known_extension(output, (".fits", ".fits.gz", ".ecsv", ".csv"))
+        ending = known_extension(output, (".fits", ".fits.gz", ".ecsv", ".csv", ".tex"))
         if ending == ".csv":
             shown = sed_type or _flux(profile)
             write_csv(profile, Path(output), sed_type=shown, overwrite=overwrite)
+        elif ending == ".tex":
+            shown = sed_type or _flux(profile)
+            profile.write(output, sed_type=shown, style="paper", overwrite=overwrite)
         else:
             profile.write(output, sed_type=sed_type, overwrite=overwrite)
     click.echo(output)
@@ -182,7 +192,10 @@ def convert_command(path: str, output: str, sed_type: str | None, overwrite: boo
 def _profile(path: str) -> FluxProfile:
     found = read_file(path)
     if not isinstance(found, FluxProfile):
-        raise ValueError(f"{path}: a dataset, not a flux profile; `jaxprof init` makes a profile")
+        raise ValueError(
+            f"{path}: a dataset, not a flux profile; `jaxprof init` writes a configuration for it, "
+            "with which `jaxprof profile` makes one"
+        )
     return found
 
 

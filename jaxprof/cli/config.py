@@ -57,6 +57,11 @@ def load_config(path: str | os.PathLike[str]) -> Loaded:
     OSError
         If it cannot be read.
     """
+    if os.fspath(path).lower().endswith((".fits", ".fits.gz", ".ecsv")):
+        raise ConfigError(
+            f"{path}: a file of data, no configuration; `jaxprof init {path}` proposes one for a "
+            "dataset"
+        )
     document = parse_document(read_text(path), os.fspath(path))
     try:
         config = Config.model_validate(document.data)

@@ -80,6 +80,12 @@ class Document:
         except (ValueError, TypeError, OSError) as error:
             text = str(error) or type(error).__name__
             words = re.findall(r"\w+", text)
+            # A key further down is named where the message begins with it.
+            deeper = [
+                found
+                for found in self.lines
+                if found[: len(location)] == location and found[-1:] == tuple(words[:1])
+            ]
             inner = {
                 found[len(location)]: None
                 for found in self.lines
@@ -87,6 +93,8 @@ class Document:
             }
             named = next((word for word in words[:6] if word in inner), None)
             where = location if named is None else (*location, named)
+            if named is None and len(deeper) == 1 and re.match(r"\w+:", text):
+                where, text = deeper[0], text.partition(":")[2].strip()
             raise self.error(where, text) from error
 
 

@@ -16,7 +16,7 @@ from jaxprof.profile.html import energy_ranges
 
 
 def figures(
-    profile: FluxProfile, datasets: Sequence[MapDataset], sed_type: str
+    profile: FluxProfile, datasets: Sequence[MapDataset], sed_type: str, axis: str = "distance"
 ) -> dict[str, tuple[str, Any]]:
     """Draw what there is to show of a profile.
 
@@ -28,6 +28,8 @@ def figures(
         What it was fitted to; the map shows the first.
     sed_type : {"dnde", "e2dnde", "flux", "eflux"}
         What fluxes are shown as.
+    axis : {"distance", "longitude", "latitude", "path", "region-index"}
+        What the flux is drawn along.
 
     Returns
     -------
@@ -35,11 +37,12 @@ def figures(
         Caption and figure by name: the flux, the counts, the map with the regions, and where the
         profile has them the likelihood scans and the correlation of the norms of each group.
     """
+    along = "projected-distance" if axis == "distance" else axis
     made = {
         sed_type: (
             "Flux in each bin, with errors; upper limits where the significance is below "
             f"{profile.sqrt_ts_threshold_ul:g} sigma.",
-            _drawn(lambda ax: profile.plot(ax=ax, sed_type=sed_type)),
+            _drawn(lambda ax: profile.plot(ax=ax, sed_type=sed_type, axis_name=along)),
         )
     }
     if "npred" in profile.quantities:

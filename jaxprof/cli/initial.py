@@ -50,7 +50,8 @@ estimator:
   n_sigma_ul: 2
   # Kind of the upper limits: profile, one-sided, bounded, feldman-cousins, cls or bayesian.
   interval: profile
-  # Where a mask or the map's edge cuts a bin: coverage, mean-exposure (gammapy 1.x), strict.
+  # Where a mask or the map's edge cuts a bin: coverage, strict, and of per-region fits
+  # mean-exposure (gammapy 1.x).
   mask_policy: coverage
   # Of forward-folded fits only: bins beyond each end that are fitted as well, and the norm of the
   # background (fixed, free, or the width of a Gaussian constraint around one).
@@ -69,6 +70,8 @@ outputs:
   formats: [fits, ecsv, csv]
   # What figures, CSV and report show: dnde, e2dnde, flux or eflux.
   sed_type: flux
+  # What the flux is drawn along: distance, longitude, latitude, path or region-index.
+  axis: distance
   figures: [png]
   report: true
 """)

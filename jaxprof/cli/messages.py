@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import click
+
+from jaxprof.cli.sections import Estimator
+
+_KEYS = frozenset(Estimator.model_fields)
+
+
+def in_options(text: str) -> str:
+    """A message with the words of configurations and options, not of Python."""
+    text = text.replace("overwrite=True replaces it", "--overwrite replaces it")
+
+    def key(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        return f"{name}: {value.replace(chr(34), '')}" if name in _KEYS else found.group()
+
+    return re.sub(r"\b(\w+)=(\"[^\"]*\"|\{[^}]*\})", key, text)
 
 
 @dataclass
@@ -54,7 +70,7 @@ class Log:
                 yield
             finally:
                 for warning in caught:
-                    text = " ".join(str(warning.message).split())
+                    text = in_options(" ".join(str(warning.message).split()))
                     if issubclass(warning.category, UserWarning) and text not in self.warnings:
                         self.warnings.append(text)
                         self.say(f"warning: {text}")

@@ -85,7 +85,7 @@ def run(loaded: Loaded, log: Log, *, overwrite: bool = False) -> tuple[list[Path
     code = 0 if np.all(profile.success) else SOME_FAILED
     record |= {"bins": bins, "warnings": log.warnings, "exit_code": code}
     with log.step(4, _STEPS, "draw figures"):
-        drawn = figures(profile, datasets, outputs.sed_type)
+        drawn = figures(profile, datasets, outputs.sed_type, outputs.axis)
     with log.step(5, _STEPS, f"write into {folder}"), document.at("outputs"):
         folder.mkdir(parents=True, exist_ok=True)
         written = _write(loaded, profile, drawn, record, overwrite)

@@ -186,6 +186,7 @@ class Outputs(Section):
     name: StrictStr = "profile"
     formats: list[Literal["fits", "ecsv", "csv"]] = ["fits", "ecsv", "csv"]
     sed_type: Literal["dnde", "e2dnde", "flux", "eflux"] = "flux"
+    axis: Literal["distance", "longitude", "latitude", "path", "region-index"] = "distance"
     figures: list[Literal["png", "pdf", "svg"]] = ["png"]
     report: StrictBool = True
 

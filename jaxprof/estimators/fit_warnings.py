@@ -30,7 +30,7 @@ def named_bins(which: Array, energy_edges: Array) -> str:
     Returns
     -------
     str
-        "bin 2", "bin 0, 1 and 3" or "bin 2 (1 to 3 TeV); bin 0 and 4 (3 to 10 TeV)".
+        "bin 2", "bins 0, 1 and 3" or "bin 2 (1 to 3 TeV); bins 0 and 4 (3 to 10 TeV)".
     """
     clauses = []
     for column, (low, high) in enumerate(energy_edges):
@@ -42,7 +42,7 @@ def named_bins(which: Array, energy_edges: Array) -> str:
             names.append(f"{found.size - _MOST_BINS} more")
         text = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
         energies = f" ({low:.4g} to {high:.4g} TeV)" if len(energy_edges) > 1 else ""
-        clauses.append(f"bin {text}{energies}")
+        clauses.append(f"bin{'s' if found.size > 1 else ''} {text}{energies}")
     if len(clauses) > _MOST_GROUPS:
         clauses[_MOST_GROUPS:] = [f"{len(clauses) - _MOST_GROUPS} more energy groups"]
     return "; ".join(clauses)
@@ -87,10 +87,10 @@ def warn_negative_limits(norm_ul: Array | None, energy_edges: Array) -> None:
     negative = norm_ul < 0  # not where it is NaN
     if negative.any():
         warn_user(
-            f"the upper limit of {named_bins(negative, energy_edges)} is negative: the counts are "
+            f"negative upper limits of {named_bins(negative, energy_edges)}: the counts are "
             "so far below what is expected without a signal that the whole interval around the "
-            'norm is below zero. It is no limit on a flux; interval="bounded", "cls" or "bayesian" '
-            'gives limits of norms that are not negative, as norm={"min": 0} does'
+            'norm is below zero. They are no limits on a flux; interval="bounded", "cls" or '
+            '"bayesian" gives limits of norms that are not negative, as norm={"min": 0} does'
         )
 
 

@@ -27,6 +27,7 @@ from jaxprof.estimators.joint_options import (
     source_list,
 )
 from jaxprof.estimators.options import one_of
+from jaxprof.inference.named_intervals import KINDS
 from jaxprof.reduce.energy_groups import same_edges, snap_energy_edges, warn_moved_edges
 from jaxprof.reduce.joint.components import Components
 from jaxprof.reduce.joint.groups import Group, make_groups
@@ -40,6 +41,16 @@ from jaxprof.sky.template_map import TemplateSpatialModel
 Array = NDArray[Any]
 
 POLICIES = ("coverage", "strict")
+
+
+def checked_interval(value: str) -> str:
+    """A kind of interval that joint fits have."""
+    if value == "feldman-cousins":
+        raise ValueError(
+            'interval: "feldman-cousins" would fit all norms again for each value and toy; '
+            '"bounded" has the same order of values with asymptotic probabilities'
+        )
+    return one_of("interval", value, KINDS)
 
 
 class JointProfileEstimator(ProfileEstimator):
@@ -61,6 +72,7 @@ class JointProfileEstimator(ProfileEstimator):
     _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         **COMMON_CHECKS,
         "mask_policy": partial(one_of, "mask_policy", valid=POLICIES),
+        "interval": checked_interval,
         "sources": source_list,
         "smoothness": partial(not_negative, "smoothness"),
         "background": checked_background,

@@ -256,7 +256,8 @@ def _bounded(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Ar
         with np.errstate(divide="ignore", invalid="ignore"):
             other = np.where(beyond, (rise + far**2) / (2.0 * far), root)
         other = np.where(np.isnan(other), np.inf, other)
-        return ndtr(-root) + ndtr(-other) - (1.0 - asked.cl)
+        p = ndtr(-root) + ndtr(-other) - (1.0 - asked.cl)
+        return np.where(np.isnan(far), np.nan, p)
 
     return _two_ends(excess, curve)
 
@@ -332,7 +333,8 @@ def _cls(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Array]
             both = np.where(beyond, (rise + far**2) / (2.0 * far), np.sqrt(rise))
             alone = np.where(beyond, (rise - far**2) / (2.0 * far), np.sqrt(rise) - far)
         ratio = log_ndtr(-both) - log_ndtr(-alone)
-        return np.where(far > 0, ratio, 0.0) - np.log1p(-asked.cl)
+        excess = np.where(far > 0, ratio, 0.0) - np.log1p(-asked.cl)
+        return np.where(np.isnan(far), np.nan, excess)
 
     def by_toys(norm: Array) -> Array:
         observed = np.where(norm < curve.best, 0.0, curve.rise(norm))

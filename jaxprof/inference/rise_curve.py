@@ -13,6 +13,7 @@ from jaxprof.inference.model_fit import fit as fit_likelihood
 from jaxprof.inference.profiled import limits, scan
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import is_separable
+from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
 
@@ -68,17 +69,25 @@ def with_expected(curve: RiseCurve) -> RiseCurve:
 
 
 def _joint_widths(likelihood: Likelihood, fit: Fit) -> Array:
-    """Standard deviation of each norm at zero, the others being as fitted, (B, G)."""
+    """Standard deviation of each norm at zero, the others being as fitted, (B, G).
+
+    NaN, with a warning, where negative norms of others predict counts below zero then.
+    """
     found = np.full(np.shape(fit.params["norm"]), np.nan)
+    missing = []
     for row in range(len(found)):
         norm = np.array(fit.params["norm"])
         norm[row] = 0.0
         try:
             expected = likelihood.asimov({**fit.params, "norm": norm})
-        except ValueError as error:
-            raise ValueError(
-                f"kind: without the signal of bin {row} negative norms of others predict counts "
-                "below zero; estimate with norm={'min': 0}, or take kind='bayesian'"
-            ) from error
+        except ValueError:
+            missing.append(str(row))
+            continue
         found[row] = np.asarray(fit_likelihood(expected).errors["norm"])[row]
+    if missing:
+        warn_user(
+            f"there are no limits of this kind of bin {', '.join(missing)}: without its signal "
+            "negative norms of others predict counts below zero. Norms that are not negative "
+            '(norm={"min": 0}) and interval="bayesian" do without'
+        )
     return found

@@ -195,8 +195,9 @@ def write_map_dataset(
     known_extension(path, EXTENSIONS)
     if getattr(dataset, "npred_sources", None) is not None:
         raise ValueError(
-            "the file format has no place for npred_sources; write the dataset without it, "
-            "or add it to the background first"
+            "the file format has no place for npred_sources; make them part of the background by "
+            "dataset.background = dataset.background + dataset.npred_sources, then set "
+            "dataset.npred_sources = None"
         )
     with atomic_write(path, overwrite=overwrite) as temporary:
         hdus = [fits.PrimaryHDU()]

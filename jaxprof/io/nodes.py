@@ -37,7 +37,7 @@ def at_energies(values: Any, nodes: NDArray[Any], axis: MapAxis, what: str) -> N
     Raises
     ------
     ValueError
-        If the nodes do not increase, or are not positive.
+        If the nodes do not increase, are not positive, or none of the centres is between them.
 
     Warns
     -----
@@ -49,6 +49,11 @@ def at_energies(values: Any, nodes: NDArray[Any], axis: MapAxis, what: str) -> N
     edges = axis.edges_tev()
     if not (len(nodes) and nodes[0] > 0 and np.all(np.diff(nodes) > 0) and nodes[-1] < np.inf):
         raise ValueError(f"the energies of {what} must be positive and differ, got {nodes} TeV")
+    if centers[-1] < nodes[0] * (1 - BEYOND) or centers[0] > nodes[-1] * (1 + BEYOND):
+        raise ValueError(
+            f"{what} is known from {nodes[0]:.4g} to {nodes[-1]:.4g} TeV, and the energies in use "
+            f"are {edges[0]:.4g} to {edges[-1]:.4g} TeV: is it of other data?"
+        )
     if centers[0] < nodes[0] * (1 - BEYOND):
         _warn(what, "from", nodes[0], edges[0])
     if centers[-1] > nodes[-1] * (1 + BEYOND):
@@ -63,7 +68,7 @@ def at_energies(values: Any, nodes: NDArray[Any], axis: MapAxis, what: str) -> N
 def _warn(what: str, since: str, node: float, edge: float) -> None:
     warn_user(
         f"{what} is known {since} {node:.4g} TeV, and taken to be the same beyond, where the "
-        f"energies in use go on to {edge:.4g} TeV"
+        f"energies in use reach to {edge:.4g} TeV"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
 import jax
@@ -418,7 +419,12 @@ def spectral_model_from_dict(data: dict[str, Any]) -> SpectralModel:
     data = data.get("spectral", data)
     cls = SPECTRAL_MODELS.get(str(data.get("type")))
     if cls is None:
+        kind = str(data.get("type"))
+        near = get_close_matches(kind, SPECTRAL_MODELS, n=1)
+        public = [name for name in sorted(SPECTRAL_MODELS) if name.endswith("SpectralModel")]
         raise ValueError(
-            f"type is {data.get('type')!r}; known models are {sorted(SPECTRAL_MODELS)}"
+            f"type is {kind!r}; did you mean {near[0]!r}?"
+            if near
+            else f"type is {kind!r}; known models are {', '.join(public)}"
         )
     return cls._from_dict(data)

@@ -172,8 +172,10 @@ def test_plot_and_convert(folder):
     assert Path("a_eflux.png").read_bytes().startswith(b"\x89PNG")
     assert call("plot", "a.fits", "--sed-type", "eflux").exit_code == 1
     assert call("plot", "a.fits", "-o", "a.bmp").exit_code == 1
-    assert call("plot", "a.fits", "-o", "a.pdf", "--axis", "energy").exit_code == 0
-    for name in ("b.ecsv", "b.csv", "b.fits.gz"):
+    for axis in ("energy", "region-index"):
+        assert call("plot", "a.fits", "-o", f"{axis}.pdf", "--axis", axis).exit_code == 0
+    assert "--overwrite replaces it" in call("plot", "a.fits", "-o", "energy.pdf").stderr
+    for name in ("b.ecsv", "b.csv", "b.fits.gz", "b.tex"):
         result = call("convert", "a.fits", name, "--sed-type", "eflux")
         assert result.exit_code == 0 and result.stdout == f"{name}\n", result.stderr
         assert call("convert", "a.fits", name).exit_code == 1
@@ -194,7 +196,7 @@ AS_A_PROCESS = {
     ),
     "wrong type": (["profile", "type.yaml"], 1, r"type\.yaml:\d+: .*nbin: .*integer, got 'four'"),
     "wrong unit": (["profile", "unit.yaml"], 1, r"unit\.yaml:\d+: energy_edges\[2\]: "),
-    "no YAML": (["profile", "gc.fits.gz"], 1, "not a text file in UTF-8"),
+    "no YAML": (["profile", "gc.fits.gz"], 1, "a file of data, no configuration"),
     "no configuration": (["profile", "none.yaml"], 1, r"no such file: none\.yaml"),
     "no dataset": (["profile", "file.yaml"], 1, r"file\.yaml:\d+: datasets\[0\]: .*no such file"),
     "damaged dataset": (["profile", "damaged.yaml"], 1, r"datasets\[0\]: .*cut\.fits\.gz"),
@@ -267,7 +269,7 @@ def test_the_page(folder):
         for part in re.findall(r"```console\n(.*?)```", text, flags=re.S)
         for line in part.splitlines()
     ]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         result = call(*command)
         assert result.exit_code == 0, (command, result.stderr)

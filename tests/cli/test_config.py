@@ -45,7 +45,10 @@ BAD = {
     ),
     "missing file": ("gc.fits.gz", "other.fits", "other.fits", "datasets[0]", "no such file"),
     "folder": ("gc.fits.gz", ".", "path: .", "datasets[0]", "is a folder"),
-    "unknown model": ("type: PowerLaw", "type: Power", "type: Power", "spectral_model.type", "pl"),
+    "unknown model": (
+        *("type: PowerLaw", "type: Power", "type: Power", "spectral_model.type"),
+        "did you mean 'PowerLawSpectralModel'",
+    ),
     "unknown parameter": ("index", "indx", "spectral_model", "spectral_model", "no parameter"),
     "bad unit of a parameter": (
         *("cm-2 s-1 TeV-1", "cm-2", "spectral_model", "spectral_model", "amplitude"),
@@ -65,6 +68,11 @@ BAD = {
     "unknown kind of limits": (
         *("  selection_opt", "  interval: feldman\n  selection_opt", "feldman"),
         *("estimator.interval", "'feldman-cousins'"),
+    ),
+    "limits of per-region fits": (
+        "  selection_opt",
+        "  type: forward-folded\n  interval: feldman-cousins\n  selection_opt",
+        *("interval: feld", "estimator.interval", "bounded"),
     ),
     "bad radii": ("1.5 deg", "1e-6 deg", "1e-6", "regions.annuli.radius_max", "not above"),
     "bad name": ("name: tiny\n", "name: a/b\n", "a/b", "outputs.name", "without a folder"),
@@ -136,7 +144,7 @@ def test_files_that_cannot_be_a_configuration(folder, dataset_file):
     for path, message in {
         "nothing.yaml": "no such file: nothing.yaml",
         ".": "is a folder",
-        str(dataset_file): "not a text file in UTF-8",
+        str(dataset_file): "a file of data, no configuration; `jaxprof init",
     }.items():
         result = call("profile", path)
         assert result.exit_code == 1 and message in result.stderr

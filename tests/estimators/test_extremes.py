@@ -1,6 +1,7 @@
 """Estimators at the ends of what numbers can hold, and what they refuse by name."""
 
 import re
+import warnings
 
 import astropy.units as u
 import mpmath
@@ -179,7 +180,7 @@ def test_no_background_is_said(cls):
     assert len(messages) == 2
     for start, rest in (
         ("counts of bin 1 lie where nothing is expected", "no significance"),
-        ("", "norm_sensitivity of bin 0, 1(,| and) 2 is NaN: .* infinitely significant"),
+        ("", "norm_sensitivity of bins 0, 1(,| and) 2 is NaN: .* infinitely significant"),
     ):
         assert sum(m.startswith(start) and bool(re.search(rest, m)) for m in messages) == 1
     assert np.isnan(found.norm_sensitivity).all()
@@ -193,12 +194,12 @@ def test_bins_are_named():
     which = np.zeros((30, 7), bool)
     which[[0, 3, 4], 0] = True
     which[2, 1] = True
-    assert named_bins(which[:, :1], np.array([[1.0, 10.0]])) == "bin 0, 3 and 4"
+    assert named_bins(which[:, :1], np.array([[1.0, 10.0]])) == "bins 0, 3 and 4"
     edges = np.array([[k, k + 1.0] for k in range(7)])
-    assert named_bins(which, edges) == "bin 0, 3 and 4 (0 to 1 TeV); bin 2 (1 to 2 TeV)"
+    assert named_bins(which, edges) == "bins 0, 3 and 4 (0 to 1 TeV); bin 2 (1 to 2 TeV)"
     which[:] = True
     text = named_bins(which, edges)
-    assert text.startswith("bin 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 20 more (0 to 1 TeV); ")
+    assert text.startswith("bins 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 20 more (0 to 1 TeV); ")
     assert text.endswith("(4 to 5 TeV); 2 more energy groups")
 
 
@@ -214,7 +215,7 @@ def deficit():
 def test_negative_upper_limits_are_said(cls):
     made = deficit()
     with pytest.warns(
-        UserWarning, match=r"upper limit of bin 0 is negative: .*\"bounded\".*\"min\": 0"
+        UserWarning, match=r"negative upper limits of bin 0: .*\"bounded\".*\"min\": 0"
     ) as caught:
         found = run(cls, made, selection_optional="ul")
     assert caught[0].filename == __file__ and len(caught) == 1
@@ -263,3 +264,24 @@ def test_a_background_that_hides_the_counts_is_named():
     alone = run(FluxProfileEstimator, made, selection_optional=None)
     # Counts are those of n = mu in each bin: the error is that of the counts.
     assert_allclose(alone.norm_err, np.sqrt(alone.counts) / alone.npred_excess_ref, rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_joint_limits_of_a_kind_that_a_bin_does_not_have():
+    """Without the bright second ring the first, whose norm is negative, predicts less than zero."""
+    made = deficit()
+    y, x = np.indices(made.counts.data.shape[1:])
+    bright = (np.hypot(x - 9.5, y - 9.5) >= 4) & (np.hypot(x - 9.5, y - 9.5) < 8)
+    made.counts.data[0, bright] = 30.0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = run(
+            jaxprof.ForwardFoldingProfileEstimator,
+            made,
+            selection_optional="ul",
+            interval="bounded",
+        )
+    texts = [str(one.message) for one in caught]
+    assert any("no limits of this kind of bin 1: " in text for text in texts), texts
+    assert found.norm[0, 0] < 0 and np.isnan(found.norm_ul[1, 0])
+    assert np.isfinite(found.norm).all() and found.success.all()

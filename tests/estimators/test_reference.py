@@ -134,7 +134,7 @@ def profile(case):
     cut = estimator.energy_edges[-1].to_value("TeV") > 1.001 * case["group_edges"][-1][-1]
     # Limits below zero are those of gammapy, and said.
     negative = np.any(getattr(profile, "norm_ul", 0.0) < np.float64(0.0))
-    expected = ["energy_edges"] * bool(cut) + ["the upper limit of bin"] * bool(negative)
+    expected = ["energy_edges"] * bool(cut) + ["negative upper limits of bin"] * bool(negative)
     messages = [str(w.message) for w in record]
     assert len(messages) == len(expected)
     assert all(m.startswith(start) for m, start in zip(messages, expected, strict=True))

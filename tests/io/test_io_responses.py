@@ -15,6 +15,7 @@ from scipy.special import ndtr
 import jaxprof
 from jaxprof import EDispKernelMap, FluxProfileEstimator, MapAxis, MapDataset, PSFMap, WcsGeom
 from jaxprof.io.fitsmaps import map_to_hdus
+from jaxprof.io.nodes import at_energies
 from jaxprof.irf.kernel import psf_from_kernel
 from jaxprof.sky import WcsNDMap
 
@@ -458,3 +459,10 @@ def test_a_file_of_an_old_version(cases_dir):
         [4.0966202e-06, 0.057759687, 0.75070512, 0.057759687, 4.0966202e-06],
     ]
     assert_allclose(np.asarray(image)[:, 2], middle, atol=1e-3)
+
+
+def test_nodes_of_other_energies_are_refused():
+    axis = MapAxis.from_energy_bounds("0.1 TeV", "1 TeV", nbin=3, name="energy_true")
+    for nodes in ([2.0, 5.0], [0.001, 0.01]):
+        with pytest.raises(ValueError, match=r"exposure is known from .* is it of other data\?"):
+            at_energies(np.ones(2), np.array(nodes), axis, "exposure")
