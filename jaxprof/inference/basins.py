@@ -51,13 +51,21 @@ class _Ends(NamedTuple):
     used: jax.Array
 
 
+class _Profile(NamedTuple):
+    """Profiles of a family around the lowest minimum."""
+
+    found: tuple[jax.Array, ...]  # what `profiled` gives on the grid and at the other, (K + 1, M)
+    tried: jax.Array  # values that minimisations have started from, (K, M)
+
+
 class _State(NamedTuple):
     z: jax.Array  # the lowest minimum
     converged: jax.Array
     begin: jax.Array  # where the next minimisation starts
     other: jax.Array  # the last minimum that was higher
-    near: jax.Array  # of what is another minimum, at most a little higher; otherwise NaN
-    tried: tuple[jax.Array, ...]  # minima of the profiles that were starts, (K, M)
+    near: jax.Array  # of what has another minimum, at most a little higher; otherwise NaN
+    height: jax.Array  # of that minimum; infinite if only profiles tell
+    profiles: tuple[_Profile, ...]  # of the families
     number: jax.Array
     ends: _Ends
     done: jax.Array
@@ -115,14 +123,14 @@ class _Minima(NamedTuple):
     covariance: jax.Array  # at the lowest
     errors: jax.Array  # there, with all other parameters known
     better: jax.Array  # whether that is new
-    close: jax.Array  # whether the other is known and almost as low
+    height: jax.Array  # of the other; infinite if there is none
 
 
 class _Survey(NamedTuple):
     """What the profiles of a family show."""
 
     jump: _Jumps
-    tried: jax.Array  # before
+    profile: _Profile
     told: jax.Array  # members with another minimum, (M,)
     norm: jax.Array  # of these
     shape: jax.Array
@@ -145,11 +153,11 @@ def _compared(
     best, loser = jnp.where(better, z, state.z), jnp.where(better, state.z, z)
     known = ~first & converged & state.converged
     other = jnp.where(known, loser, jnp.where(first, best, state.other))
-    close = known & (jnp.abs(gain) < NEAR)
+    height = jnp.where(known, jnp.abs(gain), jnp.inf)
     curvature = jnp.diagonal(derivatives(data, best, varied[1])[1].full)
     errors = jnp.where(curvature > 0, 1 / jnp.sqrt(jnp.abs(curvature)), jnp.inf)
     covariance = covariance_at(data, best, *varied)
-    minima = _Minima(best, other, covariance, errors, better, close)
+    minima = _Minima(best, other, covariance, errors, better, height)
     return best, jnp.where(better, converged, state.converged), minima
 
 
@@ -174,29 +182,35 @@ def _survey(
     minima: _Minima,
     family: Family,
     grid: jax.Array,
-    tried: jax.Array,
+    before: _Profile,
 ) -> _Survey:
     """Evaluate the profiles of a family on a grid (K, M), and at the other minimum."""
     best, other, covariance, _, better, _ = minima
     values = jnp.concatenate([grid, other[family.shape][None]])
-    norms, heights, bounds = jax.lax.map(
-        lambda v: profiled(data, best, free, covariance, family, v), values
-    )
+
+    def at_value(k: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        row = profiled(data, best, free, covariance, family, values[k])
+        return jax.tree.map(lambda every, one: every.at[k].set(one), found, row)
+
+    # On the grid only around a new minimum.
+    first = jnp.where(better, 0, len(grid))
+    profile = jax.lax.fori_loop(first, len(grid) + 1, at_value, before.found)
+    norms, heights, bounds = profile
     here, on_grid = best[family.shape], heights[:-1]
     own = jnp.sum(grid <= here[None], axis=0) - 0.5
     elsewhere = _other_minima(on_grid, own)
     improving = on_grid < -GAIN
-    old = tried & ~better
+    old = before.tried & ~better
     worth = jnp.where(improving, on_grid, elsewhere)
     worth = jnp.where(old | (worth > HIGH), jnp.inf, worth)
     at = jnp.argmin(worth, axis=0)[None]
-    shape, norm, height = (jnp.take_along_axis(a, at, 0)[0] for a in (grid, norms, worth))
+    shape, norm, height = (jnp.take_along_axis(a, at, 0)[0] for a in (grid, norms[:-1], worth))
     # Where the lowest of several values does not improve, those around it do not either.
     group = (jnp.arange(len(grid))[:, None] == at) | (improving & ~jnp.isfinite(elsewhere))
     apart = _ridge(grid, on_grid, own, values[-1]) > jnp.maximum(heights[-1], 0.0) + BETWEEN
     return _Survey(
         jump=_Jumps(shape, norm, height, group),
-        tried=old,
+        profile=_Profile(profile, old),
         told=apart & (bounds[-1] < NEAR),
         norm=norms[-1],
         shape=values[-1],
@@ -205,16 +219,19 @@ def _survey(
 
 def _next_start(
     data: JointData, best: jax.Array, families: list[Family], surveys: list[_Survey]
-) -> tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]:
-    """Where the next minimisation starts, whether that is new, and what has then been tried."""
+) -> tuple[jax.Array, jax.Array, tuple[_Profile, ...]]:
+    """Where the next minimisation starts, whether that is new, and profiles with what is tried."""
     if not surveys:
         return best, jnp.asarray(False), ()
     jumps = [survey.jump for survey in surveys]
     lowest = jnp.min(jnp.stack([jnp.min(jump.height) for jump in jumps]))
     most = jnp.where(lowest < -GAIN, -GAIN, jnp.inf)
     begin, gone = _put(data, best, families, jumps, most)
-    tried = (s.tried | (s.jump.group & go[None]) for s, go in zip(surveys, gone, strict=True))
-    return begin, jnp.isfinite(lowest), tuple(tried)
+    new = (
+        survey.profile._replace(tried=survey.profile.tried | (survey.jump.group & go[None]))
+        for survey, go in zip(surveys, gone, strict=True)
+    )
+    return begin, jnp.isfinite(lowest), tuple(new)
 
 
 def _descended(
@@ -249,23 +266,27 @@ def _next_end(data: JointData, ends: _Ends, minima: _Minima) -> tuple[jax.Array,
 
 def _told(
     data: JointData,
-    near: jax.Array,
+    state: _State,
     minima: _Minima,
     families: list[Family],
     surveys: list[_Survey],
-) -> jax.Array:
-    """Of what is another minimum, at most a little higher, all that is known; otherwise NaN."""
+) -> tuple[jax.Array, jax.Array]:
+    """Of what has another minimum, at most a little higher: the lowest; otherwise NaN. Its height.
+
+    Where many members have one each, all of them together are higher: their profiles tell.
+    """
     apart, norm = _apart(data, minima.other, minima.best, minima.errors), _norm_of(data)
     # With the norms that belong to the shapes.
     apart = apart | jnp.zeros_like(apart).at[norm].max(apart)
-    near = jnp.where(minima.close & apart, minima.other, jnp.where(minima.better, jnp.nan, near))
-    # Several members that changed may each be almost as low. What only one has changed is known.
-    several = jnp.sum(apart & (np.arange(norm.size) == norm)) > 1
+    near = jnp.where(minima.better, jnp.nan, state.near)
+    height = jnp.where(minima.better, jnp.inf, state.height)
+    alone = ~jnp.isfinite(height) & (jnp.sum(apart & (np.arange(norm.size) == norm)) > 1)
     for family, survey in zip(families, surveys, strict=True):
-        told = survey.told & several
         for at, value in ((family.norm, survey.norm), (family.shape, survey.shape)):
-            near = near.at[at].set(jnp.where(told, value, near[at]))
-    return near
+            near = near.at[at].set(jnp.where(survey.told & alone, value, near[at]))
+    lower = jnp.any(apart) & (minima.height < jnp.minimum(height, NEAR))
+    found = jnp.where(apart, minima.other, jnp.nan)
+    return jnp.where(lower, found, near), jnp.where(lower, minima.height, height)
 
 
 def lowest(
@@ -288,8 +309,9 @@ def lowest(
     z, converged
         As of `minimise`.
     other : array, shape (Z,)
-        Of components and backgrounds with another minimum, less than one higher: their parameters
-        there. NaN for all others.
+        The lowest other minimum that is less than one higher: parameters of the components and
+        backgrounds whose shapes differ there by more than their errors, NaN for all others. Where
+        many components have one each, so that all together are higher: those of each alone.
     """
     none = jnp.full_like(start, jnp.nan)
     if is_linear(data):
@@ -303,11 +325,11 @@ def lowest(
         new = minimise(data, state.begin, free, barrier, inside, most)
         best, converged, minima = _compared(data, state, *new, (free, barrier))
         surveys = [
-            _survey(data, free, minima, family, grid, old)
-            for family, grid, old in zip(families, grids, state.tried, strict=True)
+            _survey(data, free, minima, family, grid, before)
+            for family, grid, before in zip(families, grids, state.profiles, strict=True)
         ]
-        near = _told(data, state.near, minima, families, surveys)
-        begin, onwards, tried = _next_start(data, best, families, surveys)
+        near = _told(data, state, minima, families, surveys)
+        begin, onwards, profiles = _next_start(data, best, families, surveys)
         end, more, without = _next_end(data, state.ends, minima)
         # From the end of a descent it may be harder.
         again = ~converged & (state.number == 0)
@@ -315,10 +337,17 @@ def lowest(
         ends = jax.tree.map(lambda a, b: jnp.where(onwards | again, a, b), state.ends, without)
         done = ~several | ~(onwards | more | again) | (most == 0)
         number = state.number + 1
-        return _State(best, converged, begin, minima.other, near, tried, number, ends, done)
+        return _State(best, converged, begin, minima.other, *near, profiles, number, ends, done)
 
     no = jnp.asarray(False)
-    tried = tuple(jnp.zeros(grid.shape, bool) for grid in grids)
-    state = _State(start, no, begin, start, none, tried, jnp.asarray(0), ends, no)
+    profiles = tuple(
+        _Profile(
+            (jnp.zeros((len(grid) + 1, grid.shape[1]), start.dtype),) * 3,
+            jnp.zeros(grid.shape, bool),
+        )
+        for grid in grids
+    )
+    height = jnp.asarray(jnp.inf, start.dtype)
+    state = _State(start, no, begin, start, none, height, profiles, jnp.asarray(0), ends, no)
     state = jax.lax.while_loop(lambda s: ~s.done & (s.number < ROUNDS), body, state)
     return state.z, state.converged, state.near

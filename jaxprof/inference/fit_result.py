@@ -36,8 +36,9 @@ class Fit:
         determined; not converged, also where the log probability is NaN or where the start lies
         outside of its domain.
     other_minimum : pytree
-        Parameters of another minimum, reached from another start, whose stat is less than one
-        higher; NaN if there is none.
+        Parameters of the lowest other minimum that was found, if its stat is less than one higher;
+        otherwise NaN. Of a `Likelihood`, norms whose spectra (or backgrounds whose tilts) are the
+        same within their errors keep the values of ``params``.
     lower, upper : array, shape (N,)
         Bounds within which the fit was, infinite where there are none.
     norm_status : array of int, shape (B, G), or None
