@@ -176,7 +176,10 @@ def toys(likelihood, number=1000):
         return own.log_prob(named(params))
 
     start = {"ln_c": 0.0, "alpha": 1.0, "background": np.ones((1, 1))}
-    best = jaxprof.fit(log_prob, start, args=(likelihood,)).params
+    fitted = jaxprof.fit(log_prob, start, args=(likelihood,))
+    if not fitted.success:
+        raise SystemExit(f"the law does not fit the data: {fitted}")
+    best = fitted.params
     keys = jax.random.split(jax.random.key(0), number)
     # Six standard deviations more than there are in the data.
     room = int(1.1 * max(np.sum(counts) for counts in likelihood.counts))

@@ -163,6 +163,8 @@ def model_limits(
 
     Raises
     ------
+    TypeError
+        If it is differentiated with respect to the centre of a law over rings.
     ValueError
         For names that are none of parameters, or a number of standard deviations that is not
         positive.
@@ -183,13 +185,14 @@ def model_limits(
     """
     likelihood, _ = _likelihood_of(data)
     likelihood = replace(likelihood, geometry=found.geometry)
+    law = _held_on_rings(found.geometry, found.model)
     wanted = found.law_names if names is None else names
     options: dict[str, Any] = {"names": wanted, "n_sigma": n_sigma, "n_sigma_ul": n_sigma_ul}
     if is_traced((likelihood, found)) or jax.config.read("jax_enable_x64"):
-        return limits(law_log_prob, found.fit, args=(likelihood, found.model), **options)
+        return limits(law_log_prob, found.fit, args=(likelihood, law), **options)
     with jax.enable_x64(True):
         likelihood = jax.tree.map(_in_float64, likelihood)
-        own = limits(law_log_prob, found.fit, args=(likelihood, found.model), **options)
+        own = limits(law_log_prob, found.fit, args=(likelihood, law), **options)
         return jax.tree.map(np.asarray, own)
 
 
@@ -198,8 +201,7 @@ def _fit_law(likelihood: Any, law: Any, options: tuple[Any, Any, Any], fitted_to
     asked = (fixed,) if isinstance(fixed, str) else tuple(fixed)
     own = law_parameters(law)
     likelihood = replace(likelihood, geometry=_geometry_for(likelihood.geometry, law))
-    if likelihood.geometry.rings is not None:
-        law = with_centre(law, lambda value: refuse_derivatives(value, CENTRED))
+    law = _held_on_rings(likelihood.geometry, law)
     held = tuple(name for name in asked if name in law.parameters)
     start = law_start(likelihood, law, held)
     nuisance = [name for name in start if name not in own]
@@ -245,6 +247,13 @@ def _summary(n_free: int) -> Callable:
         )
 
     return jit_by_size(summary)
+
+
+def _held_on_rings(geometry: BinGeometry, law: RadialModel) -> RadialModel:
+    """The law, which refuses derivatives with respect to its centre where that is of rings."""
+    if geometry.rings is None:
+        return law
+    return with_centre(law, lambda value: refuse_derivatives(value, CENTRED))
 
 
 def _geometry_for(geometry: BinGeometry, law: RadialModel) -> BinGeometry:

@@ -495,7 +495,7 @@ class Likelihood:
             )
 
     def _arguments(self, values: Mapping[str, Any]) -> list[tuple[Term, tuple[Any, ...]]]:
-        """Each term with its signal, background norm and background tilt."""
+        """Each term with its signal, background norm and tilt, None where there is none."""
         parts = [values["norm"]]
         parts += [values["guard"]] if "guard" in values else []
         parts += [self._source(name, values) for name in self.sources]
@@ -509,7 +509,7 @@ class Likelihood:
             own = signal(term.templates, term.components, coefficients, weights)
             number = term.dataset
             norm = values["background"][number]
-            tilt = values.get("background_tilt", values["background"] * 0.0)[number]
+            tilt = values["background_tilt"][number] if "background_tilt" in values else None
             found.append((term, (own, norm, tilt)))
         return found
 

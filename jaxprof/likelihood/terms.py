@@ -101,8 +101,10 @@ class Poisson:
     clipped: bool = field(default=False, metadata={"static": True})
 
     def npred(self, signal: Any, norm: Any, tilt: Any) -> Any:
-        """Predicted counts (G, N, S) of a signal (G, N, S), and norm and tilt (G,)."""
-        scale = norm[:, None, None] * jnp.exp(-tilt[:, None, None] * self.log_energy)
+        """Predicted counts (G, N, S) of a signal (G, N, S), and norm and tilt (G,) or None."""
+        scale = norm[:, None, None]
+        if tilt is not None:
+            scale = scale * jnp.exp(-tilt[:, None, None] * self.log_energy)
         total = scale * self.background + self.offset + signal
         if self.clipped:
             total = jnp.where((self.counts > 0) | ~(total < 0), total, 0.0)

@@ -156,13 +156,21 @@ def _attempt(function: Function, here: _Point, model: QuadraticModel, bounds: _B
     return attempt
 
 
+def _slopes(function: Function, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Gradient and Hessian in one pass."""
+
+    def along(direction: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.jvp(jax.grad(function), (x,), (direction,))
+
+    return jax.vmap(along, out_axes=(None, 0))(jnp.eye(x.size, dtype=x.dtype))
+
+
 def _improved(function: Function, state: _State, bounds: _Bounds) -> _State:
     """The state after a Newton step, shortened until the function falls."""
     x, value = state.x, state.value
     dtype = x.dtype
     limits, eps = tolerances(dtype), float(jnp.finfo(dtype).eps)
-    # On their own, which for batches takes half of the time of both in one pass.
-    gradient, hessian = jax.grad(function)(x), jax.hessian(function)(x)
+    gradient, hessian = _slopes(function, x)
     known = jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(hessian))
     active = at_bounds(x, gradient, *bounds)
     gradient = jnp.where(known & ~active, gradient, 0.0)

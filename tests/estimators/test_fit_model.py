@@ -236,6 +236,18 @@ def test_on_off_data(separate):
     assert_allclose(slope, (alpha(0.1) - alpha(-0.1)) / 0.2, rtol=1e-5)
 
 
+def test_limits_have_no_derivative_by_the_centre_of_rings(separate, fitted):
+    """As the fit has none: a zero would look like one."""
+    likelihood = separate[0].reduce(separate[1])
+
+    def width(lon):
+        moved = dataclasses.replace(fitted, model=fitted.model.replace(lon_0=lon))
+        return jaxprof.model_limits(likelihood, moved, names="alpha").errp["alpha"]
+
+    with pytest.raises(TypeError, match="lon_0 and lat_0 over rings"):
+        jax.grad(width)(0.0)
+
+
 @pytest.mark.slow
 def test_asymmetric_errors_by_hand(separate, fitted):
     """Where the cost, at its minimum over the amplitude, has risen by one and by four."""
