@@ -51,7 +51,7 @@ def packs_of(likelihood: Likelihood, params: Any) -> Packs | None:
 
     They follow from the truth alone: all toys are fitted by the same program.
     """
-    found = []
+    found: list[tuple[tuple[int, ...], int] | None] = []
     for term, npred in zip(likelihood.terms, likelihood.npred(params), strict=True):
         plain = isinstance(term, Poisson) and not term.clipped and np.ndim(term.templates) == 5
         if not plain or "background_tilt" in likelihood.free:
@@ -84,7 +84,9 @@ def _merged(likelihood: Likelihood, packs: Packs) -> Likelihood:
     parts = zip(likelihood.terms, likelihood.bins, packs.of_terms, strict=True)
     return likelihood.with_merged(
         [
-            (term, own) if plan is None else packed(term, own, np.array(plan[0]), plan[1])
+            packed(term, own, np.array(plan[0]), plan[1])
+            if plan is not None and isinstance(term, Poisson)
+            else (term, own)
             for term, own, plan in parts
         ]
     )

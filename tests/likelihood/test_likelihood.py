@@ -36,6 +36,7 @@ from jaxprof.likelihood import (
 from jaxprof.likelihood.arrays import profile_data
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.layout import joint_data, layout_of
+from jaxprof.likelihood.merging import packed
 
 B, G, D = 3, 2, 2
 N, K, S = 4, 3, 5
@@ -441,6 +442,32 @@ def test_other_counts():
     ):
         with pytest.raises(ValueError, match="merge=False"):
             change()
+
+
+@pytest.mark.slow
+def test_packed_rows_change_nothing():
+    """Rows of the same components, each with its pixels with counts and one for the others."""
+    made, p = likelihood(), params()
+    del p["background_tilt"]
+    counts, pair = made.counts
+    counts = np.where(np.random.default_rng(3).random(counts.shape) > 0.4, 0.0, counts)
+    term, other = made.with_counts((counts, pair)).terms
+    components = np.repeat(np.asarray(term.components)[:, :1], N, axis=1)
+    term = dataclasses.replace(term, components=components)
+    made = dataclasses.replace(made, terms=(term, other))
+    pack = np.maximum(np.arange(N) - 1, 0)
+    number = np.sum((counts > 0) & term.mask, axis=2)
+    most = int(max((number[:, 0] + number[:, 1]).max(), number.max()))
+
+    def merged(room):
+        return made.with_merged([packed(term, made.bins[0], pack, room), (other, made.bins[1])])
+
+    expected = jax.value_and_grad(made.log_prob)(p)
+    for room in (most, most + 3):
+        assert merged(room).terms[0].counts.shape == (G, N - 1, room + 1)
+        found = jax.value_and_grad(merged(room).log_prob)(p)
+        jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-12, atol=1e-12), found, expected)
+    assert np.isnan(merged(most - 1).log_prob(p))
 
 
 @pytest.mark.slow
