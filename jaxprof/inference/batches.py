@@ -26,6 +26,8 @@ from jaxprof.likelihood.sums import computed_once
 
 BLOCK = 1024
 """Bins of a block, if they have few counts bins."""
+PIECE = 131_072
+"""Bins that are brought into blocks at a time: copies of all would take too much memory."""
 BLOCK_ELEMENTS = 16_384
 """Elements of each array of a block, at most."""
 
@@ -98,29 +100,40 @@ def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
     def on_blocks(blocks: Any, shared: Any) -> Any:
         return jax.lax.map(lambda bins: on_block(bins, shared), blocks)
 
-    def mapped(data: Blocks, others: Any, shared: Any) -> Any:
-        bins = (data, others)
-        if not _on_host(bins):
-            return compiled(bins, shared, shards=_shards(bins))
-        shape = data[0].npred_ref.shape[:2]
-        data, others = _flat(bins)
-        n = shape[0] * shape[1]
-        rows = _bucket(n)
-        size = min(rows, _block_size(_counts_bins_bucket(data[0].npred_ref.shape[1])))
+    def on_piece(piece: Any, shared: Any, rows: int) -> Any:
+        data, others = piece
+        n, n_counts_bins = data[0].npred_ref.shape
+        size = min(rows, _block_size(_counts_bins_bucket(n_counts_bins)))
         blocks = (
             jax.tree.map(lambda a: _in_blocks(a, rows, size, _counts_bins_bucket), data),
             jax.tree.map(lambda a: _in_blocks(a, rows, size), others),
         )
         found = on_blocks(blocks, shared)
-        # Inside somebody's jit results of constants are traced.
-        known = _on_host(found)
-        xp = np if known else jnp
+        xp = np if _on_host(found) else jnp
 
         def of_bins(array: Any) -> Any:
             own = xp.moveaxis(xp.asarray(array), -1, 1)
-            return own.reshape(-1, *own.shape[2:])[:n].reshape(*shape, *own.shape[2:])
+            return own.reshape(-1, *own.shape[2:])[:n]
 
-        found = jax.tree.map(of_bins, found)
+        return jax.tree.map(of_bins, found)
+
+    def mapped(data: Blocks, others: Any, shared: Any) -> Any:
+        bins = (data, others)
+        if not _on_host(bins):
+            return compiled(bins, shared, shards=_shards(bins))
+        shape = data[0].npred_ref.shape[:2]
+        flat = jax.tree.map(np.asarray, _flat(bins))
+        n = shape[0] * shape[1]
+        n_pieces = max(-(-n // PIECE), 1)
+        each = -(-n // n_pieces)
+        pieces = [
+            on_piece(jax.tree.map(lambda a, i=i: a[i : i + each], flat), shared, _bucket(each))
+            for i in range(0, max(n, 1), max(each, 1))
+        ]
+        # Inside somebody's jit results of constants are traced.
+        known = _on_host(pieces)
+        xp = np if known else jnp
+        found = jax.tree.map(lambda *a: xp.concatenate(a).reshape(*shape, *a[0].shape[1:]), *pieces)
         return jax.device_put(found) if known else found
 
     return mapped

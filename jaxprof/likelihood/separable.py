@@ -8,7 +8,8 @@ or one for many side by side; what is broadcast is as in numpy. The statistic is
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -171,22 +172,18 @@ def _score_terms(block: Block, norm: jax.Array) -> jax.Array:
     return statistics.cash_score(block.counts, block.background, block.npred_ref, norm)
 
 
-def difference_and_score(
-    data: Blocks, norm: jax.Array, norm0: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def difference_and_score(data: Blocks, norm: jax.Array, norm0: jax.Array) -> tuple[jax.Array, ...]:
     """`difference` and the `score` at ``norm``, in one pass."""
 
     def terms(bin_: Block, norm: jax.Array, norm0: jax.Array) -> tuple[jax.Array, ...]:
         return _difference_terms(bin_, norm, norm0), _score_terms(bin_, norm)
 
-    parts = [summed(terms, block, norm, norm0) for block in data]
-    rise, slope = (jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
-    return rise, slope
+    return _total(terms, data, norm, norm0)
 
 
 def difference_score_curvature(
     data: Blocks, norm: jax.Array, norm0: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, ...]:
     """`difference`, and `score` and `curvature` at ``norm``, in one pass."""
 
     def terms(bin_: Block, norm: jax.Array, norm0: jax.Array) -> tuple[jax.Array, ...]:
@@ -196,9 +193,15 @@ def difference_score_curvature(
             _curvature_terms(bin_, norm),
         )
 
-    parts = [summed(terms, block, norm, norm0) for block in data]
-    rise, slope, bend = (jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
-    return rise, slope, bend
+    return _total(terms, data, norm, norm0)
+
+
+def _total(
+    terms: Callable[..., tuple[jax.Array, ...]], data: Iterable[Any], *shared: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Sums of terms over the counts bins of all blocks, in one pass, see `summed`."""
+    parts = [summed(terms, block, *shared) for block in data]
+    return tuple(jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
 
 
 def score_and_curvature(data: Blocks, norm: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -236,8 +239,7 @@ def summary(data: Blocks, norm: jax.Array, other: Blocks, null: jax.Array) -> tu
             _difference_terms(scaled, null, norm),
         )
 
-    parts = [summed(terms, pair, norm, null) for pair in zip(data, other, strict=True)]
-    return tuple(jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
+    return _total(terms, zip(data, other, strict=True), norm, null)
 
 
 def curvature(data: Blocks, norm: jax.Array) -> jax.Array:
@@ -291,24 +293,17 @@ def cash_score_parts(data: Blocks, norm: jax.Array) -> tuple[jax.Array, jax.Arra
     return falls, slope, rises
 
 
-def cash_cumulants(data: Blocks, norm: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def cash_cumulants(data: Blocks, norm: jax.Array) -> tuple[jax.Array, ...]:
     """``sum n r**k`` of cash data for ``k`` = 2, 3 and 4, with ``r = s / mu`` at a norm."""
 
     def terms(block: ProfileData, norm: jax.Array) -> tuple[jax.Array, ...]:
-        ratio, second = _counted_ratio(block, norm)
+        rate = block.background + norm * block.npred_ref
+        counted = (block.counts > 0) & (rate > 0)
+        ratio = jnp.where(counted, block.npred_ref / jnp.where(counted, rate, 1.0), 0.0)
+        second = block.counts * ratio**2
         return second, second * ratio, second * ratio**2
 
-    parts = [summed(terms, block, norm) for block in _cash(data)]
-    second, third, fourth = (jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
-    return second, third, fourth
-
-
-def _counted_ratio(block: ProfileData, norm: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Signal over prediction, of counts bins with counts, and the counts times its square."""
-    rate = block.background + norm * block.npred_ref
-    counted = (block.counts > 0) & (rate > 0)
-    ratio = jnp.where(counted, block.npred_ref / jnp.where(counted, rate, 1.0), 0.0)
-    return ratio, block.counts * ratio**2
+    return _total(terms, _cash(data), norm)
 
 
 def cash_series(
@@ -360,8 +355,7 @@ def cash_series(
             powers.append(term / k)
         return linear - jnp.where(counted, counts * change, 0.0), kink, *powers
 
-    parts = [summed(terms, block, norm0, distance) for block in _cash(data)]
-    rise, kinks, *powers = (jnp.asarray(sum(each)) for each in zip(*parts, strict=True))
+    rise, kinks, *powers = _total(terms, _cash(data), norm0, distance)
     return rise, powers, kinks
 
 

@@ -270,6 +270,62 @@ def test_kinks_of_several_empty_counts_bins_at_the_minimum(copies):
     assert_allclose((stat(upper) - stat(norm))[known], 4.0, rtol=1e-8)
 
 
+def rate_terms(counts, rate):
+    """Half of the statistic of each counts bin, in long doubles."""
+    return rate - counts * np.log(np.where(counts > 0, rate, 1.0))
+
+
+def precise_stat(data, norm):
+    """Cash and wstat in long doubles; W minimised in closed form."""
+    total = 0.0
+    for block in data:
+        arrays = {name: np.longdouble(value) for name, value in vars(block).items()}
+        signal = norm[:, None, None] * arrays["npred_ref"]
+        if isinstance(block, ProfileData):
+            rate = np.maximum(arrays["background"] + signal, 0.0)
+            total += 2 * np.sum(rate_terms(arrays["counts"], rate), axis=(1, 2))
+            continue
+        on, off, alpha = (arrays[name] for name in ("n_on", "n_off", "alpha"))
+        c = alpha * (on + off) - (1 + alpha) * signal
+        root = np.sqrt(np.maximum(c**2 + 4 * alpha * (1 + alpha) * off * signal, 0.0))
+        low = 2 * off * signal / np.where(root - c > 0, root - c, 1.0)
+        rate_off = np.where(c > 0, (c + root) / (2 * alpha * (1 + alpha)), low)
+        rate_off = np.where((c <= 0) & (signal < 0), -signal / alpha, rate_off)
+        rate_on = np.maximum(signal + alpha * rate_off, 0.0)
+        total += 2 * np.sum(rate_terms(on, rate_on) + rate_terms(off, rate_off), axis=(1, 2))
+    return total
+
+
+@pytest.mark.parametrize(
+    ("n_bins", "on_off"), [(600, False), pytest.param(250, True, marks=pytest.mark.slow)]
+)
+def test_limits_are_where_the_statistic_has_risen(n_bins, on_off):
+    """Of few counts and many kinks; a block of On-Off data whose curvature may be rounding."""
+    rng = np.random.default_rng(2)
+    signal, background = rng.lognormal(0, 1, (2, n_bins, 1, 3))
+    counts = rng.poisson(0.3 * background).astype(float)
+    data = [ProfileData(counts=counts, background=0.3 * background, npred_ref=signal)]
+    if on_off:
+        shape, alpha = (n_bins, 1, 11), rng.uniform(0.05, 2, (n_bins, 1, 11))
+        on = rng.poisson(0.03 + 0.24 * alpha).astype(float)
+        off = rng.poisson(0.3, shape).astype(float)
+        signals = rng.lognormal(0, 1, shape)
+        data.insert(0, OnOffData(n_on=on, n_off=off, alpha=alpha, npred_ref=signals))
+    with jax.enable_x64(True):
+        fit = fit_norms(tuple(data))
+        found = limits(tuple(data), fit)
+    norm = np.longdouble(np.asarray(fit.norm)[:, 0])
+    down, up, upper = (np.longdouble(np.asarray(a)[:, 0]) for a in vars(found).values())
+    # Cash data without counts are flat below the norm.
+    assert_array_equal(np.isnan(down), (fit.status[:, 0] == Status.ZERO_COUNTS) & (not on_off))
+    with np.errstate(all="ignore"):
+        for end, rise in ((norm - down, 1.0), (norm + up, 1.0), (upper, 4.0)):
+            known = np.isfinite(end) & (counts.sum(axis=(1, 2)) > 0 if not on_off else True)
+            assert known.sum() > n_bins / 4
+            risen = precise_stat(data, end) - precise_stat(data, norm)
+            assert_allclose(np.float64(risen[known]), rise, rtol=1e-9)
+
+
 def test_no_counts_bins():
     none = np.zeros((3, 1, 0))
     with pytest.raises(ValueError, match=r"no counts bins: arrays of the shape \(3, 1, 0\)"):
