@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -45,6 +45,9 @@ class Toys:
     observed: dict[str, Array]
     n_sigma: float
     cl: float
+
+    def __repr__(self) -> str:
+        return _in_words(self, self.values)
 
     def __len__(self) -> int:
         return int(self.values["norm"].shape[0])
@@ -130,8 +133,11 @@ class ToySummary:
     cl: float
     sums: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
+    def __repr__(self) -> str:
+        return _in_words(self, self.sums.get("known", {}))
+
     def __len__(self) -> int:
-        return int(self.sums["number"]["toys"])
+        return int(self.sums["number"]["toys"]) if self.sums else 0
 
     def add(self, values: Mapping[str, Array]) -> None:
         """Add toys: all quantities of some of them."""
@@ -207,6 +213,15 @@ class ToySummary:
     def goodness(self) -> Array:
         """Part of the toys that fit as badly as the data, (G,): see `Toys.goodness`."""
         return _tail(self._of("above", "deviance"), self.observed["deviance"])
+
+
+def _in_words(toys: Toys | ToySummary, names: Iterable[str]) -> str:
+    """What toys are, without their numbers."""
+    n_bins, n_groups = toys.truth.shape
+    return (
+        f"{type(toys).__name__}({len(toys)} toys of {n_bins} bins x {n_groups} energy groups: "
+        f"{', '.join(names)}; n_sigma={toys.n_sigma:g}, cl={toys.cl:.4g})"
+    )
 
 
 def _inside(values: Mapping[str, Any], truth: Array, n_sigma: float) -> dict[str, Array]:

@@ -35,6 +35,7 @@ from jaxprof.plotting.style import (
 )
 from jaxprof.plotting.units import keep_unit
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
+from jaxprof.profile.quantities import energy_unit
 from jaxprof.sky.regions import AXES
 
 _MAX_BINS_IN_LEGEND = 10
@@ -199,7 +200,7 @@ def _positions(
     if not by_energy:
         x = np.stack([np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max)])
         return x, [energy_label(*pair) for pair in edges], ""
-    own = "TeV" if edges.max() >= 1 else "GeV"
+    own = energy_unit(edges)
     given = ax.xaxis.get_units()
     unit = own if given is None else chosen_unit(ax.xaxis, None, "TeV", "energy").to_string()
     low, high = u.TeV.to(unit) * edges.T

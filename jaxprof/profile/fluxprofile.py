@@ -245,7 +245,8 @@ class FluxProfile(
         Printed, it shows the columns that matter in 80 characters; ``pprint_all()`` shows all.
 
         Its columns are vectors over the energy groups, or plain columns if there is one group.
-        These can be written as CSV, ``profile.to_table().write("profile.csv")``; for that, scans,
+        Vectors can be written as ECSV or FITS; for CSV there is ``profile.write("profile.csv")``,
+        see `write`. In tables of one group scans,
         counts of several data sets and the matrices of joint fits become numbered columns, such as
         ``norm_covariance_0`` with the first bin, ``norm_covariance_1`` with the second.
         (gammapy wants vectors even then; give it what `write` writes.)
@@ -262,7 +263,8 @@ class FluxProfile(
             Which columns, in this order.
         style : {"full", "paper"}
             "paper" is text with a row for each bin and energy group: a range of the axis, the value
-            with its errors or, where ``is_ul``, the limit, and the significance.
+            with its errors or, where ``is_ul`` and the limit is positive, the limit, and the
+            significance. (A limit that is not positive is none on a flux.)
 
         Returns
         -------
@@ -329,7 +331,9 @@ class FluxProfile(
         ----------
         filename : str or path-like
             Ends in ".fits", ".fits.gz" or ".ecsv"; symbolic links are followed. Or in ".csv",
-            ".tex" or ".txt", which are for people and other programs.
+            ".tex" or ".txt", which are for people and other programs: a row for each bin, with
+            columns ``flux_0``, ``flux_1``, ... of the energy groups, and units in the names of
+            columns, as in "x_min [deg]".
         sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}, optional
             What gammapy reads, if it is told nothing. By default ``sed_type_init``; but if bins
             have spectra of their own "dnde" instead of "likelihood", which gammapy cannot read

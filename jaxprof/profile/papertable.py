@@ -9,7 +9,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from jaxprof.profile.quantities import Array
+from jaxprof.profile.quantities import Array, energy_unit
 
 STYLES = ("full", "paper")
 
@@ -30,7 +30,8 @@ def paper_table(profile: Any, sed_type: str, *, latex: bool = False) -> Table:
     -------
     `~astropy.table.Table`
         Text: the name of the bin if it has one, its range, the energies if there are several
-        groups, the value with its errors (or the upper limit where ``is_ul`` says so), and the
+        groups (in GeV if all are below 1 TeV), the value with its errors (or the upper limit where
+        ``is_ul`` says so and the limit is positive: others are none on a flux), and the
         significance. The power of ten that all values share is in the name of the column.
     """
     name = "norm" if sed_type == "likelihood" else sed_type
@@ -45,14 +46,14 @@ def paper_table(profile: Any, sed_type: str, *, latex: bool = False) -> Table:
         names = [str(name) for name in profile.quantities["name"]]
         names = [re.sub(r"([&%$#_{}])", r"\\\1", name) for name in names] if latex else names
         table["Name"] = [names[b] for b, _ in index]
-    ends = _decimals(np.stack([axis.min, axis.max]))
-    dash = "--" if latex else " - "
-    table[_titled(axis.name.replace("-", " "), axis.unit, 0, latex)] = [
-        f"{axis.min[b]:.{ends}f}{dash}{axis.max[b]:.{ends}f}" for b, _ in index
-    ]
+    bins = _bins(axis, latex)
+    table[_titled(axis.name.replace("-", " "), axis.unit, 0, latex)] = [bins[b] for b, _ in index]
     if n_groups > 1:
-        edges = profile.energy_edges
-        table["Energy [TeV]"] = [f"{edges[g, 0]:.3g}{dash}{edges[g, 1]:.3g}" for _, g in index]
+        energy = energy_unit(profile.energy_edges)
+        edges = u.TeV.to(energy) * np.asarray(profile.energy_edges, float)
+        dash = "--" if latex else " - "
+        ranges = [dash.join(f"{float(f'{edge:.3g}'):g}" for edge in pair) for pair in edges]
+        table[f"Energy [{energy}]"] = [ranges[g] for _, g in index]
     table[_titled(name, unit, power, latex)] = [
         table_cell({key: part[b, g] / 10.0**power for key, part in parts.items()}, latex)
         for b, g in index
@@ -60,8 +61,23 @@ def paper_table(profile: Any, sed_type: str, *, latex: bool = False) -> Table:
     if "sqrt_ts" in profile.available_quantities:
         significance = profile["sqrt_ts"].data
         title = r"$\sqrt{\mathrm{TS}}$" if latex else "sqrt_ts"
-        table[title] = [_number(significance[b, g], 1) for b, g in index]
+        cells = [_number(significance[b, g], 1) for b, g in index]
+        table[title] = [f"${cell}$" if latex and cell != "-" else cell for cell in cells]
     return table
+
+
+def _bins(axis: Any, latex: bool) -> list[str]:
+    """Range of each bin; the number of what has no extent, as regions that are counted."""
+    if not axis.unit and axis.name == "region-index":
+        return [f"{ref:g}" for ref in axis.ref]
+    edges = np.stack([axis.min, axis.max], axis=1)
+    digits = _decimals(edges.T)
+    rounded = np.round(edges, digits) + 0.0  # no "-0.00"
+    numbers = [[f"{edge:.{digits}f}" for edge in pair] for pair in rounded]
+    if rounded.min() >= 0:
+        return [("--" if latex else " - ").join(pair) for pair in numbers]
+    # A dash next to a sign would not be told from it.
+    return [" to ".join(f"${text}$" if latex else text for text in pair) for pair in numbers]
 
 
 def _parts(profile: Any, name: str) -> dict[str, Array]:
@@ -77,8 +93,9 @@ def _parts(profile: Any, name: str) -> dict[str, Array]:
     sides = {"low": array("_errn"), "high": array("_errp")}
     sides = {k: np.where(np.isfinite(v), v, symmetric) for k, v in sides.items()}
     is_ul = np.asarray(profile["is_ul"].data) if "is_ul" in profile.available_quantities else None
-    limit = array("_ul") if is_ul is None else np.where(is_ul, array("_ul"), np.nan)
-    return {"value": array(""), **sides, "limit": limit if is_ul is not None else nothing}
+    limit = array("_ul")
+    shown = nothing if is_ul is None else np.where(is_ul & (limit > 0), limit, np.nan)
+    return {"value": array(""), **sides, "limit": shown}
 
 
 def _power(parts: dict[str, Array]) -> int:

@@ -57,6 +57,11 @@ def check_sed_type(sed_type: str) -> str:
     return sed_type
 
 
+def energy_unit(energy_edges: Array) -> str:
+    """Unit that energies [TeV] are shown in: GeV if all are below 1 TeV."""
+    return "TeV" if np.max(energy_edges) >= 1 else "GeV"
+
+
 def reference_fluxes(model: Any, energy_edges: Array) -> dict[str, Array]:
     """Fluxes of the reference model in every energy group.
 

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import pdtr
 
 import jaxprof
+from jaxprof.inference.toy_results import Toys, ToySummary
 from jaxprof.likelihood.arrays import separate_counts
 from jaxprof.likelihood.data import OnOffData, ProfileData
 
@@ -36,6 +37,18 @@ def test_a_toy_is_the_same_in_any_chunk():
     assert_allclose(whole["norm"][7].ravel(), (drawn - 4.0) / 2.0, rtol=1e-9)
     other = jaxprof.toys(likelihood, 12, seed=6, chunk=12)
     assert not np.array_equal(other["norm"], whole["norm"])
+
+
+def test_toys_in_words():
+    norm, cl = np.zeros((1000, 3, 2)), 0.95449973
+    known = {"truth": norm[0], "observed": {"norm": norm[0], "norm_err": norm[0]}, "n_sigma": 1.0}
+    toys = Toys(values={"norm": norm, "norm_err": norm + 1}, cl=cl, **known)
+    words = "(1000 toys of 3 bins x 2 energy groups: norm, norm_err; n_sigma=1, cl=0.9545)"
+    assert str(toys) == repr(toys) == f"Toys{words}"
+    summary = ToySummary(cl=cl, **known)
+    assert repr(summary).startswith("ToySummary(0 toys of 3 bins x 2 energy groups")
+    summary.add(toys.values)
+    assert repr(summary) == f"ToySummary{words}"
 
 
 @pytest.mark.slow

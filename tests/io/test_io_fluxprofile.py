@@ -25,7 +25,7 @@ from jaxprof.models.spectral import (
     spectral_model_from_dict,
 )
 from jaxprof.profile import FluxProfile
-from jaxprof.profile.papertable import table_cell
+from jaxprof.profile.papertable import paper_table, table_cell
 from jaxprof.sky.regions import ProfileAxis
 
 SEDS = ("likelihood", "dnde", "e2dnde", "flux", "eflux")
@@ -200,6 +200,27 @@ def test_names_of_bins_are_text_in_latex(tmp_path):
     assert all(row.count(" & ") == rows[0].count(" & ") for row in rows)
     for escaped in (r"G0.9\_1", r"a\&b", r"50\%", r"\#1"):
         assert escaped in text
+
+
+def test_ranges_energies_and_limits_of_paper_tables():
+    """Ends below zero keep their signs apart; a limit that is not positive is none on a flux."""
+    low = np.array([-0.4, -0.2, -1e-12, 0.2])
+    axis = ProfileAxis("longitude", low, low + 0.2, low + 0.1, "deg")
+    p = make_profile(scan=False, axis=axis, edges=np.array([[0.01, 0.1], [0.1, 0.9]]))
+    p.quantities["norm"] = np.ones((4, 2))
+    p.quantities["norm_ul"] = np.repeat([[2.0], [-0.5], [0.0], [3.0]], 2, axis=1)
+    p.is_ul = np.ones((4, 2), bool)
+    ranges = [("-0.4", "-0.2"), ("-0.2", "0.0"), ("0.0", "0.2"), ("0.2", "0.4")]
+    for latex, pair in ((False, "{} to {}"), (True, "${}$ to ${}$")):
+        table = paper_table(p, "likelihood", latex=latex)
+        assert table[table.colnames[0]][::2].tolist() == [pair.format(*ends) for ends in ranges]
+        dash = "--" if latex else " - "
+        assert table["Energy [GeV]"][:2].tolist() == [f"10{dash}100", f"100{dash}900"]
+        is_limit = ["<" in cell for cell in table["Norm"]]
+        assert is_limit == [True] * 2 + [False] * 4 + [True] * 2
+        assert all("1.0" in cell for cell in table["Norm"][2:6])
+    tev = make_profile(scan=False, edges=np.array([[0.1, 1.0], [1.0, 2000.0]]))
+    assert paper_table(tev, "likelihood")["Energy [TeV]"][1] == "1 - 2000"
 
 
 def test_a_value_with_one_error():
