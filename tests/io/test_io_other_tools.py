@@ -523,6 +523,45 @@ def test_healpix_without_its_package(tmp_path, monkeypatch):
 
 
 @needs_healpix
+@pytest.mark.parametrize("region", [None, "DISK(110.,75.,30.)"])
+def test_sparse_healpix(tmp_path, region):
+    """As gammapy writes it: what is not listed is zero, within the region of the map."""
+    nside = 8
+    values = np.random.default_rng(1).poisson(0.4, (2, 12 * nside**2)).astype(float)
+    lon, lat = healpix.healpix_to_lonlat(np.arange(12 * nside**2), nside)
+    away = SkyCoord(lon, lat, frame="galactic").separation(
+        SkyCoord(110, 75, unit="deg", frame="galactic")
+    )
+    inside = away.deg < (30 if region else 181)
+    values[:, ~inside] = 0
+    channel, pixel = np.nonzero(values)
+    columns = [
+        fits.Column("PIX", "J", array=pixel),
+        fits.Column("CHANNEL", "I", array=channel),
+        fits.Column("VALUE", "E", array=values[channel, pixel]),
+    ]
+    hdu = fits.BinTableHDU.from_columns(columns, name="SKYMAP")
+    hdu.header.update(
+        {"PIXTYPE": "HEALPIX", "NSIDE": nside, "COORDSYS": "GAL", "ORDERING": "RING"}
+        | {"INDXSCHM": "SPARSE", "BANDSHDU": "EBOUNDS"}
+    )
+    if region:
+        hdu.header["HPX_REG"] = region
+    bounds = table("EBOUNDS", E_MIN=TWO[:2] * u.GeV, E_MAX=TWO[1:] * u.GeV)
+    path = tmp_path / "sparse.fits"
+    fits.HDUList([fits.PrimaryHDU(), hdu, bounds]).writeto(path)
+    map_ = WcsNDMap.read(path)
+    assert np.isfinite(map_.data[0]).sum() == inside.sum()
+    assert_array_equal(np.nansum(map_.data, axis=(1, 2)), values.sum(axis=1))
+    at = SkyCoord(lon, lat, frame="galactic")[inside]
+    assert_array_equal(map_.sample(at), values[:, inside])
+    with fits.open(path, mode="update") as hdulist:
+        hdulist["SKYMAP"].header["HPX_REG"] = "HPX_PIXEL(NESTED,4,1)"
+    with pytest.raises(ValueError, match="sparse HEALPix map of the region 'HPX_PIXEL"):
+        WcsNDMap.read(path)
+
+
+@needs_healpix
 def test_healpix_seam():
     """The plane is turned so that its seam is far from the pixels."""
     pixels = np.arange(12 * 8**2)
