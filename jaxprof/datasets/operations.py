@@ -158,10 +158,10 @@ class DatasetOperations(KnownAttributes):
         parts = {part: getattr(self, part) for part in self._options()}
         if "counts_off" in parts:
             raise ValueError("datasets with OFF counts cannot be downsampled; reduce larger pixels")
-        geom = self.geom
+        geom, mask = self.geom, parts["mask_safe"]
         for part in self._counts_like:
             if parts[part] is not None:
-                weights = None if part.startswith("mask") else self.mask_safe
+                weights = None if part.startswith("mask") else mask
                 parts[part] = parts[part].downsample(factor, weights=weights)
         exposure = parts["exposure"]
         if exposure is not None and exposure.geom.is_allclose_image(geom):

@@ -381,7 +381,8 @@ class WcsNDMap(MapArithmetic):
 
 def _factor(factor: Any) -> int:
     """A factor between sizes of pixels, checked."""
-    if isinstance(factor, bool) or not np.isscalar(factor) or factor != int(factor) or factor < 1:
+    whole = isinstance(factor, int | np.integer) or (isinstance(factor, float) and factor % 1 == 0)
+    if isinstance(factor, bool) or not whole or factor < 1:
         raise ValueError(f"factor is {factor!r}; it must be a whole number, one or more")
     return int(factor)
 
