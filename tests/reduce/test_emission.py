@@ -57,7 +57,7 @@ def moments(y0, x0, weights):
     return mean + (x0, y0), square - mean**2
 
 
-def pixel_place(coord):
+def pixel_position(coord):
     return np.array(GEOM.wcs.world_to_pixel(coord), dtype=float)
 
 
@@ -212,7 +212,7 @@ def test_boxes_solid_angle_and_place():
         # Boxes are placed flat on the map, whose pixels shrink away from the equator.
         assert_allclose(emission.solid_angle, area, rtol=1e-3)
         mean, variance = moments(emission.y0, emission.x0, emission.weights)
-        assert_allclose(mean, pixel_place(region.center), atol=0.02)
+        assert_allclose(mean, pixel_position(region.center), atol=0.02)
         # A uniform box's variance along its width and height adds up over the axes; the pixel adds.
         sides = np.array([region.width.to_value("deg"), region.height.to_value("deg")]) / SIZE
         assert_allclose(variance.sum(), np.sum(sides**2) / 12 + 2 / 12, rtol=2e-3)
@@ -281,8 +281,8 @@ def test_below_a_pixel():
     speck = CircleSkyRegion(gal(0.11, 0.018), 1e-12 * u.deg)
     thin, tiny = region_emissions([strip, speck], GEOM)
     assert_allclose(thin.solid_angle, 4 * np.deg2rad(SIZE) ** 2, rtol=1e-4)
-    assert_allclose(moments(thin.y0, thin.x0, thin.weights)[0], pixel_place(strip.center), atol=0.5)
-    x, y = pixel_place(speck.center)
+    assert_allclose(moments(thin.y0, thin.x0, thin.weights)[0], pixel_position(strip.center), atol=0.5)
+    x, y = pixel_position(speck.center)
     assert (tiny.y0, tiny.x0) == (round(y), round(x))
     assert_array_equal(tiny.weights, [[1.0]])
 
@@ -329,7 +329,7 @@ def test_template_of_a_gradient():
         mean, _ = moments(emission.y0, emission.x0, emission.weights)
         level = 13 + 1.5 * 0.513 + 2 * 0.021
         shift = np.array([-1.5 * 0.83**2, 2 * 0.41**2]) / 12 / level / SIZE  # longitude grows left
-        assert_allclose(mean - pixel_place(region.center), shift, atol=0.02)
+        assert_allclose(mean - pixel_position(region.center), shift, atol=0.02)
         assert_allclose(emission.solid_angle, region_emissions(region, GEOM)[0].solid_angle)
 
 
@@ -341,7 +341,7 @@ def test_template_of_a_narrow_gaussian_within_its_region():
     ]
     first, second = region_emissions(boxes, GEOM, template=[model, None])
     mean, variance = moments(first.y0, first.x0, first.weights)
-    assert_allclose(mean, pixel_place(gal(0.512, 0.021)), atol=1e-3)
+    assert_allclose(mean, pixel_position(gal(0.512, 0.021)), atol=1e-3)
     assert_allclose(variance, (0.04 / SIZE) ** 2 + 1 / 12, rtol=2e-3)  # the pixels add theirs
     assert_allclose(second.weights, region_emissions(boxes[1], GEOM)[0].weights)
     icrs = gal(0.512, 0.021).icrs
@@ -410,7 +410,7 @@ def test_gaussian_source(sigma):
     emission = source_emission(model, GEOM)
     check_emission(emission)
     assert np.isnan(emission.solid_angle) and emission.offset is None
-    expected = gaussian_shares(emission, pixel_place(gal(1.013, 0.021)), sigma / SIZE)
+    expected = gaussian_shares(emission, pixel_position(gal(1.013, 0.021)), sigma / SIZE)
     assert expected.sum() > 1 - 1e-5
     # Beside the quadrature, the map's equator is not the whole map: 1 - cos(b) at b = 3 sigma.
     rtol = 2e-4 + 0.5 * np.deg2rad(3 * sigma) ** 2
@@ -453,7 +453,7 @@ def test_source_frames():
     assert two.center.separation(place).deg < 1e-9
     # Elongated: sigma along the major axis, 20 deg from north to east (left on the map).
     mean, variance = moments(one.y0, one.x0, one.weights)
-    assert_allclose(mean, pixel_place(place), atol=1e-3)
+    assert_allclose(mean, pixel_position(place), atol=1e-3)
     major, minor = 0.2**2, 0.2**2 * (1 - 0.64)
     cos2 = np.cos(np.deg2rad(20)) ** 2
     expected = np.array([major * (1 - cos2) + minor * cos2, major * cos2 + minor * (1 - cos2)])
@@ -475,7 +475,7 @@ def test_disk_source(r_0):
     assert_allclose(emission.weights, image, atol=5e-3 * image.max())
     if r_0 > 10 * SIZE:  # sharp edges alias in the moments of a few pixels
         mean, variance = moments(emission.y0, emission.x0, emission.weights)
-        assert_allclose(mean, pixel_place(gal(1.013, 0.021)), atol=1e-2)
+        assert_allclose(mean, pixel_position(gal(1.013, 0.021)), atol=1e-2)
         assert_allclose(variance, (r_0 / SIZE) ** 2 / 4 + 1 / 12, rtol=2e-3)
 
 
@@ -485,7 +485,7 @@ def test_shell_source(radius, width):
     emission = source_emission(model, GEOM)
     check_emission(emission)
     mean, variance = moments(emission.y0, emission.x0, emission.weights)
-    assert_allclose(mean, pixel_place(gal(0.5, 0.02)), atol=5e-3)
+    assert_allclose(mean, pixel_position(gal(0.5, 0.02)), atol=5e-3)
     # A uniform ball's mean of x^2 is R^2 / 5: the shell is the difference of two balls.
     outer = radius + width
     expected = 0.2 * (outer**5 - radius**5) / (outer**3 - radius**3)
@@ -513,7 +513,7 @@ def test_point_source():
     emission = source_emission(PointSpatialModel(lon_0=1.013, lat_0=0.021, frame="galactic"), GEOM)
     assert_array_equal(emission.weights, [[1.0]])
     place = np.array([emission.x0, emission.y0]) + emission.offset
-    assert_allclose(place, pixel_place(gal(1.013, 0.021)), atol=1e-9)
+    assert_allclose(place, pixel_position(gal(1.013, 0.021)), atol=1e-9)
     assert np.abs(emission.offset).max() <= 0.5
     away = source_emission(PointSpatialModel(lon_0=30, lat_0=0, frame="galactic"), GEOM)
     assert away.x0 < 0
@@ -548,7 +548,7 @@ def test_template_source_and_margin():
     emission = source_emission(WcsNDMap(geom, data), GEOM)
     check_emission(emission)
     mean, variance = moments(emission.y0, emission.x0, emission.weights)
-    assert_allclose(mean, pixel_place(middle), atol=1e-2)
+    assert_allclose(mean, pixel_position(middle), atol=1e-2)
     # Bilinear interpolation makes a triangle of half-width w out of a pixel: variance w^2 / 6.
     assert_allclose(variance, (0.2 / SIZE) ** 2 / 6 + 1 / 12, rtol=0.02)
     flat = WcsNDMap(geom, 1.0)  # 2.4 deg wide, reaches 0.7 deg beyond the map's edge at l = 10

@@ -156,7 +156,7 @@ def test_refolding_with_a_wider_psf_has_room_for_it():
     assert_allclose(
         found.datasets[0].per_component(3), expected.datasets[0].per_component(3), rtol=1e-6
     )
-    # Traced, the windows have room for half as much again, unless told otherwise.
+    # Traced, the cutouts have room for half as much again, unless told otherwise.
     traced = jax.jit(
         lambda scale: response.refolded(psf_scale=scale, widest=2.0).datasets[0].sums.sum()
     )(2.0)

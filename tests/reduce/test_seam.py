@@ -76,7 +76,7 @@ def test_templates_are_the_same_at_the_seam(lon):
     assert_allclose(seam, np.roll(middle, 90, axis=2), rtol=1e-9, atol=1e-12 * middle.max())
     assert_allclose(seam[0].sum(), PHOTONS, rtol=1e-6)
     # Nor are their cutouts as wide as the map.
-    assert own.windows[0].values.shape == other.windows[0].values.shape
+    assert own.cutouts[0].values.shape == other.cutouts[0].values.shape
 
 
 @pytest.mark.parametrize("lon", [179.95, -177.0])

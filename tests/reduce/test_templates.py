@@ -82,10 +82,10 @@ def king(sigma):
 def folded(dataset, emissions):
     """Predicted counts (components, ny, nx) at a flux of one."""
     with jax.enable_x64(True):
-        windows = Folding(dataset_to_fold(dataset), emissions).windows(np.ones((len(emissions), 1)))
+        cutouts = Folding(dataset_to_fold(dataset), emissions).cutouts(np.ones((len(emissions), 1)))
     ny, nx = dataset.geom.npix_shape
     found = np.zeros((len(emissions), ny, nx))
-    for part in windows:
+    for part in cutouts:
         values = np.asarray(part.values)[:, 0, 0]
         for k, (value, y0, x0) in enumerate(zip(values, part.y0, part.x0, strict=True)):
             rows, columns = y0 + np.arange(value.shape[0]), x0 + np.arange(value.shape[1])

@@ -1,4 +1,4 @@
-"""From windows and pixels to the counts bins of a joint fit.
+"""From cutouts and pixels to the counts bins of a joint fit.
 
 The pixels of the fit stand in *disjoint regions*: sets of pixels that belong to the same regions.
 Where regions do not overlap, a disjoint region is a region. Pixels with counts are counts bins of
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
-from jaxprof.reduce.joint.folding import Windows
+from jaxprof.reduce.joint.folding import Cutouts
 from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.pixel_sums import MemberPixels
 
@@ -87,19 +87,19 @@ def disjoint_regions(pixels: MemberPixels, shape: tuple[int, int]) -> DisjointRe
     return DisjointRegions(y=y, x=x, used=used, members=belongs[first][order])
 
 
-def reaching(windows: Sequence[Windows], disjoint: DisjointRegions) -> list[Array]:
-    """Components of each array of windows that can reach each disjoint region, (N, K) for each.
+def reaching(cutouts: Sequence[Cutouts], disjoint: DisjointRegions) -> list[Array]:
+    """Components of each array of cutouts that can reach each disjoint region, (N, K) for each.
 
     Returns
     -------
     list of ndarray of int
-        Indices within the array of windows; -1 pads.
+        Indices within the array of cutouts; -1 pads.
     """
     big = np.iinfo(np.int64).max
     low_y, low_x = (np.where(disjoint.used, v, big).min(axis=1) for v in (disjoint.y, disjoint.x))
     high_y, high_x = (np.where(disjoint.used, v, -1).max(axis=1) for v in (disjoint.y, disjoint.x))
     found = []
-    for part in windows:
+    for part in cutouts:
         height, width = part.values.shape[-2:]
         y0, x0 = np.asarray(part.y0), np.asarray(part.x0)
         hits = (low_y[:, None] < y0 + height) & (high_y[:, None] >= y0)
@@ -120,7 +120,7 @@ def reaching(windows: Sequence[Windows], disjoint: DisjointRegions) -> list[Arra
 
 
 @jit_quickly()
-def _take(part: Windows, lists: Any, energy: Any, y: Any, x: Any, used: Any) -> Any:
+def _take(part: Cutouts, lists: Any, energy: Any, y: Any, x: Any, used: Any) -> Any:
     """Templates (N, K, Q, S) of a part's components at energy, y and x of counts bins, (N, S)."""
     n_own, n_coefficients, n_energies, height, width = part.values.shape
     own = jnp.maximum(lists, 0)
@@ -148,7 +148,7 @@ def _take(part: Windows, lists: Any, energy: Any, y: Any, x: Any, used: Any) -> 
 
 
 def templates_at(
-    windows: Sequence[Windows],
+    cutouts: Sequence[Cutouts],
     lists: Sequence[Array],
     energy: Any,
     y: Any,
@@ -159,7 +159,7 @@ def templates_at(
 
     Parameters
     ----------
-    windows : sequence of Windows
+    cutouts : sequence of Cutouts
         Folded components.
     lists : sequence of array of int, shape (N, K_i)
         Components that reach each batch, see `reaching`.
@@ -173,25 +173,25 @@ def templates_at(
     templates : array, shape (N, K, Q, S)
         K is the sum of all K_i.
     """
-    parts = [_take(part, own, energy, y, x, used) for part, own in zip(windows, lists, strict=True)]
+    parts = [_take(part, own, energy, y, x, used) for part, own in zip(cutouts, lists, strict=True)]
     return jnp.concatenate(parts, axis=1)
 
 
-def component_lists(windows: Sequence[Windows], lists: Sequence[Array]) -> Array:
+def component_lists(cutouts: Sequence[Cutouts], lists: Sequence[Array]) -> Array:
     """Indices of all components of each batch, (N, K); padding repeats the first component."""
     return np.concatenate(
-        [np.maximum(own, 0) + part.first for part, own in zip(windows, lists, strict=True)], axis=1
+        [np.maximum(own, 0) + part.first for part, own in zip(cutouts, lists, strict=True)], axis=1
     )
 
 
 def region_sums(
-    windows: Sequence[Windows], lists: Sequence[Array], disjoint: DisjointRegions, mask: Array
+    cutouts: Sequence[Cutouts], lists: Sequence[Array], disjoint: DisjointRegions, mask: Array
 ) -> Any:
     """Templates summed over the unmasked pixels of each disjoint region, shape (N, K, Q, E).
 
     Parameters
     ----------
-    windows, lists
+    cutouts, lists
         As for `templates_at`.
     disjoint : DisjointRegions
         N disjoint regions.
@@ -199,15 +199,15 @@ def region_sums(
         Pixels to use at each energy.
     """
     used = (disjoint.y, disjoint.x, np.asarray(mask))
-    return _sums(list(windows), list(lists), *used)
+    return _sums(list(cutouts), list(lists), *used)
 
 
 @jit_quickly()
-def _sums(windows: Any, lists: Any, y: Any, x: Any, mask: Any) -> Any:
+def _sums(cutouts: Any, lists: Any, y: Any, x: Any, mask: Any) -> Any:
     def at_energy(pair: tuple[Any, Any]) -> Any:
         number, used = pair
         energy = jnp.full(y.shape, number)
-        return templates_at(windows, lists, energy, y, x, used).sum(axis=-1)
+        return templates_at(cutouts, lists, energy, y, x, used).sum(axis=-1)
 
     sums = jax.lax.map(at_energy, (jnp.arange(len(mask)), mask))
     return jnp.moveaxis(sums, 0, -1)

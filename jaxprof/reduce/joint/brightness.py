@@ -26,7 +26,7 @@ def sky_frame(model: Any) -> Any:
     return model.frame
 
 
-def pixel_place(coord: SkyCoord, geom: WcsGeom) -> tuple[float, float]:
+def pixel_position(coord: SkyCoord, geom: WcsGeom) -> tuple[float, float]:
     """Pixel position (x, y) of a scalar coordinate; NaN off the projection."""
     # Without distortions, mode="wcs" keeps positions off the projection as NaN.
     mode = "all" if geom.wcs.has_distortion else "wcs"

@@ -84,10 +84,10 @@ def batch_templates(
     y, x = response.disjoint.y[rows, pixel], response.disjoint.x[rows, pixel]
     lists = [own[counts_bins.region] for own in response.lists]
     if masks is None:
-        return templates_at(response.windows, lists, counts_bins.energy + first, y, x, used)
+        return templates_at(response.cutouts, lists, counts_bins.energy + first, y, x, used)
     parts = [
         templates_at(
-            response.windows, lists, np.full(y.shape, first + e), y, x, used & own[rows, pixel]
+            response.cutouts, lists, np.full(y.shape, first + e), y, x, used & own[rows, pixel]
         )
         for e, own in enumerate(masks)
     ]

@@ -149,7 +149,7 @@ def outer_displacements(
     origin: tuple[Array, Array],
     shape: tuple[int, int],
 ) -> Array:
-    """Displacements on windows (C, 2, H, W) with the first pixels (y0, x0) of ``origin``."""
+    """Displacements on cutouts (C, 2, H, W) with the first pixels (y0, x0) of ``origin``."""
     found = np.zeros((len(curved), 2, *shape))
     for index in np.flatnonzero(curved):
         y = origin[0][index] + np.arange(shape[0])[:, np.newaxis]
@@ -198,7 +198,7 @@ def moved(
 def _derivative(values: Any, direction: int) -> Any:
     """Derivative of images (..., H, W) in x (0) or y (1), by differences of eighth order.
 
-    Zero is beyond the windows.
+    Zero is beyond the cutouts.
     """
     reach = len(DIFFERENCES)
     values = jnp.moveaxis(values, -1 - direction, -1)

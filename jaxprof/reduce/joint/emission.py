@@ -12,13 +12,13 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from jaxprof.models.spatial import ConstantSpatialModel, PointSpatialModel, SpatialModel
-from jaxprof.reduce.joint.brightness import brightness_moments, pixel_place
+from jaxprof.reduce.joint.brightness import brightness_moments, pixel_position
 from jaxprof.reduce.joint.quadrature import (
     adaptive_moments,
-    cut_window,
+    clipped,
     even_moments,
     extent,
-    window,
+    cutout,
 )
 from jaxprof.sky import WcsGeom, WcsNDMap
 from jaxprof.sky.closed import unwrapped
@@ -253,7 +253,7 @@ def source_emission(
         offset = (position[0] - x0, position[1] - y0)
         return Emission(y0, x0, np.ones((1, 1, 1)), center, np.nan, offset)
     sizes = extent(spatial_model)
-    box, cut = cut_window(window(center, sizes.radius, geom), geom, kept)
+    box, cut = clipped(cutout(center, sizes.radius, geom), geom, kept)
     if box is None:
         return Emission(0, 0, np.zeros((1, 1, 1)), center, np.nan)
     if n_sub is None:
@@ -280,7 +280,7 @@ def _source_place(model: Any, geom: WcsGeom) -> tuple[SkyCoord, tuple[float, flo
             "such as 'icrs' or 'galactic'"
         ) from err
     center = own.transform_to(wcs_to_celestial_frame(geom.wcs))
-    x, y = pixel_place(center, geom)
+    x, y = pixel_position(center, geom)
     if not np.isfinite(x + y):
         raise ValueError(
             f"spatial_model is centred at ({lon:g}, {lat:g}) deg ({model.frame}), which the "
@@ -298,7 +298,7 @@ def _template_emission(
     corners = own.wcs.pixel_to_world(*np.meshgrid(x, y))
     px, py = (np.asarray(p) for p in corners.to_pixel(geom.wcs, mode="wcs"))
     middle = own.center_skydir.transform_to(wcs_to_celestial_frame(geom.wcs))
-    px = unwrapped(px, np.nan_to_num(pixel_place(middle, geom)[0]), geom.turn)
+    px = unwrapped(px, np.nan_to_num(pixel_position(middle, geom)[0]), geom.turn)
     known = np.isfinite(px + py)
     box = None
     if known.all():
@@ -310,7 +310,7 @@ def _template_emission(
             int(np.floor(py.min())) - pad,
             int(np.ceil(py.max())) + pad + 1,
         )
-    box, cut = cut_window(box, geom, margin)
+    box, cut = clipped(box, geom, margin)
     if box is None:
         return Emission(0, 0, np.zeros((1, 1, 1)), middle, np.nan)
     if n_sub is None:
@@ -333,7 +333,7 @@ def _centres_within(pixels: RegionPixels) -> tuple[int, int, Array] | None:
 
 def _nearest_pixel(center: SkyCoord, geom: WcsGeom, degree: int) -> tuple[int, int, Array]:
     """All of a tiny region at its centre; nothing where there is none."""
-    x, y = pixel_place(center, geom)
+    x, y = pixel_position(center, geom)
     if not np.isfinite(x + y):
         return 0, 0, np.zeros((1, 1, 1))
     x0, y0 = int(np.ceil(x - 0.5)), int(np.ceil(y - 0.5))

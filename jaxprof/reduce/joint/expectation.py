@@ -89,11 +89,11 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
                 warn_user(
                     f"models: {model.name!r}: within the PSF of dataset {dataset.name!r} {TORN}"
                 )
-            windows = folding.windows(flux[np.newaxis])
+            cutouts = folding.cutouts(flux[np.newaxis])
             only = [np.zeros((1, 1), int)]
             for k, image in enumerate(total):
                 energy = np.full(y.shape, k)
-                found = templates_at(windows, only, energy, y, x, np.ones(y.shape, bool))
+                found = templates_at(cutouts, only, energy, y, x, np.ones(y.shape, bool))
                 image += np.asarray(found).reshape(image.shape)
     return WcsNDMap(geom, total)
 

@@ -1,6 +1,6 @@
 """Emission folded through exposure, point-spread function and energy dispersion.
 
-Each component is folded on a window of its own, as large as its emission and the reach of the
+Each component is folded on a cutout of its own, as large as its emission and the reach of the
 PSF; components of similar size share an array.
 """
 
@@ -60,8 +60,8 @@ WIDEST = 1.5
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class Windows:
-    """Templates of some components on windows of one size.
+class Cutouts:
+    """Templates of some components on cutouts of one size.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Windows:
     edisp : array, shape (C, Q, E), or None
         Energy dispersion that is to be applied.
     y0, x0 : array of int, shape (C,)
-        Pixel of the map at the lower left of each window.
+        Pixel of the map at the lower left of each cutout.
     first : int
         Index of the first component; the others follow.
     turn : range or None
@@ -195,14 +195,14 @@ class Folding:
         kept = total[:, np.newaxis] <= needed_degrees(known)
         return (found * kept[:, :, np.newaxis, np.newaxis])[1:]
 
-    def windows(
+    def cutouts(
         self,
         flux: Any,
         *,
         psf_scale: Any = 1.0,
         widest: float | None = None,
         per_true_energy: bool = False,
-    ) -> list[Windows]:
+    ) -> list[Cutouts]:
         """Fold all components.
 
         Parameters
@@ -212,14 +212,14 @@ class Folding:
         psf_scale : float
             Factor by which the PSF is widened; may be traced.
         widest : float, optional
-            Largest factor that the windows are to have room for; by default ``psf_scale``, or
+            Largest factor that the cutouts are to have room for; by default ``psf_scale``, or
             `WIDEST` if that is traced.
         per_true_energy : bool
             Whether to keep the true energies apart, for spectra with free parameters.
 
         Returns
         -------
-        list of Windows
+        list of Cutouts
         """
         if widest is None:
             widest = WIDEST if isinstance(psf_scale, jax.core.Tracer) else float(psf_scale)
@@ -237,7 +237,7 @@ class Folding:
             values = _folded_over(values, self.planes.geom.turn)
             pending = per_true_energy and not self.reco_psf
             found.append(
-                Windows(
+                Cutouts(
                     values=values,
                     edisp=part.edisp if pending else None,
                     y0=part.y0 - half,
@@ -249,7 +249,7 @@ class Folding:
         return found
 
     def _outer(self, part: FoldingInput, half: int) -> Array | None:
-        """Displacements on the windows of a part."""
+        """Displacements on the cutouts of a part."""
         if part.inner is None:
             return None
         h, w = (size + 2 * half for size in part.inner.shape[2:])
@@ -267,7 +267,7 @@ class Folding:
         per_true_energy: bool,
         outer: Array | None,
     ) -> Any:
-        """Values of `Windows` for some components of a part."""
+        """Values of `Cutouts` for some components of a part."""
         which = part.kernel[rows]
         used, own = np.unique(which, return_inverse=True)
         shared = len(used) == 1
@@ -295,7 +295,7 @@ class Folding:
 
 
 def _folded_over(values: Any, turn: range | None) -> Any:
-    """Windows (..., W) of no more than one turn: further columns are added to the first."""
+    """Cutouts (..., W) of no more than one turn: further columns are added to the first."""
     if turn is None or values.shape[-1] <= len(turn):
         return values
     missing = -values.shape[-1] % len(turn)
@@ -382,12 +382,12 @@ def _fold(
     near: Any,
     flux: Any,
     edisp: Any,
-    bend: Any,
+    displacements: Any,
     *,
     per_true_energy: bool,
     reco_psf: bool,
 ) -> Any:
-    """Values (C, Q, R, H, W) of `Windows`."""
+    """Values (C, Q, R, H, W) of `Cutouts`."""
     if reco_psf:
         # The PSF is in reconstructed energy: the dispersion comes first.
         if per_true_energy:
@@ -404,19 +404,19 @@ def _fold(
             if ratios is not None:
                 ratios = jnp.repeat(ratios, n_true, axis=0)
                 near = near if near.ndim == 4 else jnp.repeat(near, n_true, axis=1)
-            if bend is not None:
-                bend = tuple(jnp.repeat(part, n_true, axis=0) for part in bend)
-            spread = spread_on_sky(one(mixed(images)), ratios, own, near, bend)
+            if displacements is not None:
+                displacements = tuple(jnp.repeat(part, n_true, axis=0) for part in displacements)
+            spread = spread_on_sky(one(mixed(images)), ratios, own, near, displacements)
             return spread.reshape(n, n_true, *spread.shape[1:])
         mix = flux[:, :, None] * edisp
         before = jnp.einsum("cte,cthw->cehw", mix, images)
-        return spread_on_sky(before, ratios, kernel, near, bend)[:, None]
-    spread = spread_on_sky(images, ratios, kernel, near, bend)
+        return spread_on_sky(before, ratios, kernel, near, displacements)[:, None]
+    spread = spread_on_sky(images, ratios, kernel, near, displacements)
     return spectra_mixed(spread, flux, edisp, per_true_energy=per_true_energy)
 
 
 def spectra_mixed(spread: Any, flux: Any, edisp: Any, *, per_true_energy: bool) -> Any:
-    """Values (C, Q, R, H, W) of `Windows` of spread images (C, T, H, W)."""
+    """Values (C, Q, R, H, W) of `Cutouts` of spread images (C, T, H, W)."""
     if per_true_energy:
         return spread[:, :, None]
     mix = jnp.swapaxes(flux[:, :, None] * edisp, 1, 2)

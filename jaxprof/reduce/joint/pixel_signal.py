@@ -18,7 +18,7 @@ def pixel_signal(own: DatasetResponse, coefficients: Array, bins: slice) -> Arra
     disjoint = own.disjoint
     ny, nx = disjoint.y.max() + 1, disjoint.x.max() + 1
     cube = np.zeros((len(own.mask[bins]), ny, nx))
-    for part in own.windows:
+    for part in own.cutouts:
         values = np.asarray(part.values)
         for index in range(len(part)):
             factor = coefficients[part.first + index]

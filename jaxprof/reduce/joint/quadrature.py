@@ -32,7 +32,7 @@ from jaxprof.sky.moments import point_moments
 from jaxprof.sky.regions.pixels import BLOCK, box_limit
 
 Array = NDArray[Any]
-_LOST = 1e-6  # of the flux may lie outside the window of a source
+_LOST = 1e-6  # of the flux may lie outside the cutout of a source
 _TOLERANCE = 3e-8  # of the flux: two estimates of a rectangle may differ by so much
 _EDGE_POINT = 1 / 400  # of the radius: rectangles on an edge are not larger, nor than the next
 _EDGE_PIXEL = 1 / 16  # of a pixel
@@ -100,7 +100,7 @@ def extent(model: Any) -> Extent:
     raise ValueError(f"the extent of a {type(model).__name__} is not known")
 
 
-def window(center: SkyCoord, radius: float, geom: WcsGeom) -> tuple[int, int, int, int] | None:
+def cutout(center: SkyCoord, radius: float, geom: WcsGeom) -> tuple[int, int, int, int] | None:
     """Pixel ranges (x0, x1, y0, y1) that hold a circle on the sky; None if they cannot be told.
 
     `center` is in the frame of the map, `radius` in deg.
@@ -122,12 +122,12 @@ def window(center: SkyCoord, radius: float, geom: WcsGeom) -> tuple[int, int, in
     return low_x, math.ceil(x.max() + pad_x) + 1, low_y, math.ceil(y.max() + pad_y) + 1
 
 
-def cut_window(
+def clipped(
     box: tuple[int, int, int, int] | None, geom: WcsGeom, margin: int | None
 ) -> tuple[tuple[int, int, int, int] | None, bool]:
-    """Cut a window (x0, x1, y0, y1) at the map plus a margin; None if nothing is left.
+    """Cut a cutout (x0, x1, y0, y1) at the map plus a margin; None if nothing is left.
 
-    A source whose window is not known gets the map plus the margin.
+    A source whose cutout is not known gets the map plus the margin.
     """
     ny, nx = geom.npix_shape
     turn = geom.turn

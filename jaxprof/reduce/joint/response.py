@@ -27,7 +27,7 @@ from jaxprof.reduce.joint.components import (
 )
 from jaxprof.reduce.joint.emission import Emission
 from jaxprof.reduce.joint.fingerprint import changed_component, dataset_fingerprints
-from jaxprof.reduce.joint.folding import Folding, Windows, check_energies
+from jaxprof.reduce.joint.folding import Folding, Cutouts, check_energies
 from jaxprof.reduce.joint.sphere import SphereFolding, folding_of
 from jaxprof.reduce.region_checks import Visibility, warn_solid_angles
 from jaxprof.reduce.signal import check_expected
@@ -51,12 +51,12 @@ class DatasetResponse:
         Where the flux of each component starts.
     folding : Folding or SphereFolding
         Folds it for other spectra or PSF widths.
-    windows : list of Windows
+    cutouts : list of Cutouts
         Templates of all components.
     disjoint : DisjointRegions
         Pixels of the fit.
     lists : list of ndarray of int
-        Components of each array of windows that reach each disjoint region.
+        Components of each array of cutouts that reach each disjoint region.
     components : ndarray of int, shape (N, K)
         The same, in one list.
     mask : ndarray of bool, shape (E, N, P)
@@ -65,14 +65,14 @@ class DatasetResponse:
         Templates summed over the pixels in use of each disjoint region.
     true_edges : ndarray, shape (T + 1,)
         Edges of the true energies [TeV].
-    prints : dict of str
+    fingerprints : dict of str
         Digests of what it was made from.
     """
 
     name: str
     emissions: list[Emission]
     folding: Folding | SphereFolding
-    windows: list[Windows]
+    cutouts: list[Cutouts]
     disjoint: DisjointRegions
     lists: list[Array]
     components: Array
@@ -209,15 +209,15 @@ class ForwardResponse:
 
 
 def _refolded(own: DatasetResponse, flux: Any, **how: Any) -> DatasetResponse:
-    """The response of a dataset for other fluxes, see `Folding.windows`."""
-    windows = own.folding.windows(flux, **how)
-    lists = reaching(windows, own.disjoint)
+    """The response of a dataset for other fluxes, see `Folding.cutouts`."""
+    cutouts = own.folding.cutouts(flux, **how)
+    lists = reaching(cutouts, own.disjoint)
     return replace(
         own,
-        windows=windows,
+        cutouts=cutouts,
         lists=lists,
-        components=component_lists(windows, lists),
-        sums=region_sums(windows, lists, own.disjoint, own.mask),
+        components=component_lists(cutouts, lists),
+        sums=region_sums(cutouts, lists, own.disjoint, own.mask),
     )
 
 
@@ -299,7 +299,7 @@ def dataset_response(
     assert dataset.exposure is not None
     exposure = dataset.exposure.data * dataset.exposure.unit.to("cm2 s")
     check_expected(flux, exposure, dataset.name)
-    windows = folding.windows(flux, per_true_energy=per_true_energy)
+    cutouts = folding.cutouts(flux, per_true_energy=per_true_energy)
     regions = [*components.regions, *components.guards]
     shapes = sky_shapes(regions)
     members = member_pixels(region_members(shapes, dataset.geom), dataset.geom.npix_shape)
@@ -311,17 +311,17 @@ def dataset_response(
     disjoint = disjoint_regions(members, dataset.geom.npix_shape)
     mask = usable[:, disjoint.y, disjoint.x] & disjoint.used
     check_energies(folding.problems, energies_in_use(mask, bins))
-    lists = reaching(windows, disjoint)
+    lists = reaching(cutouts, disjoint)
     return DatasetResponse(
         name=dataset.name,
         emissions=emissions,
         folding=folding,
-        windows=windows,
+        cutouts=cutouts,
         disjoint=disjoint,
         lists=lists,
-        components=component_lists(windows, lists),
+        components=component_lists(cutouts, lists),
         mask=mask,
-        sums=np.asarray(region_sums(windows, lists, disjoint, mask)),
+        sums=np.asarray(region_sums(cutouts, lists, disjoint, mask)),
         true_edges=true,
         fingerprints=fingerprints,
     )

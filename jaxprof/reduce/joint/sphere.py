@@ -28,7 +28,7 @@ from scipy.spatial import cKDTree
 from jaxprof.datasets import MapDataset
 from jaxprof.irf.psf_kernel import containment
 from jaxprof.reduce.joint.emission import Emission
-from jaxprof.reduce.joint.folding import Folding, Responses, Windows, responses, spectra_mixed
+from jaxprof.reduce.joint.folding import Folding, Responses, Cutouts, responses, spectra_mixed
 from jaxprof.reduce.joint.inputs import similar
 from jaxprof.reduce.joint.kernels import Kernel
 from jaxprof.sky.healpix_grid import HealpixGrid, chord, healpix_grid
@@ -110,15 +110,15 @@ class SphereFolding:
         self.gradients = np.zeros(len(emissions))
         self._spread: dict[float, list[tuple[int, int, Array]]] = {}
 
-    def windows(
+    def cutouts(
         self,
         flux: Any,
         *,
         psf_scale: Any = 1.0,
         widest: float | None = None,
         per_true_energy: bool = False,
-    ) -> list[Windows]:
-        """Fold all components, see `Folding.windows`; ``widest`` does not matter.
+    ) -> list[Cutouts]:
+        """Fold all components, see `Folding.cutouts`; ``widest`` does not matter.
 
         Raises
         ------
@@ -145,7 +145,7 @@ class SphereFolding:
             edisp = self.response.edisp[part]
             reco = self.response.reco_psf
             found.append(
-                Windows(
+                Cutouts(
                     values=_mixed(images, jnp.asarray(flux)[part], edisp, reco, per_true_energy),
                     edisp=edisp if per_true_energy and not reco else None,
                     y0=np.array([y0 for y0, _, _ in own]),
@@ -272,7 +272,7 @@ def folding_of(dataset: MapDataset, emissions: Sequence[Emission]) -> Folding | 
 
 
 def _mixed(images: Array, flux: Any, edisp: Array, reco_psf: bool, per_true_energy: bool) -> Any:
-    """Values of `Windows` of spread images (C, T, H, W), or (C, T, E, H, W)."""
+    """Values of `Cutouts` of spread images (C, T, H, W), or (C, T, E, H, W)."""
     if not reco_psf:
         return spectra_mixed(jnp.asarray(images), flux, edisp, per_true_energy=per_true_energy)
     if per_true_energy:

@@ -11,12 +11,12 @@ from jaxprof.irf.psf_kernel import convolve
 from jaxprof.reduce.joint.curvature import moved
 
 
-def spread_on_sky(images: Any, ratios: Any, kernel: Any, near: Any, bend: Any) -> Any:
+def spread_on_sky(images: Any, ratios: Any, kernel: Any, near: Any, displacements: Any) -> Any:
     """Images (C, T, h, w) after the PSF on a sky that is curved.
 
     The ``ratios`` (C, n, h, w) tell where in its pixel the emission starts; their kernels ``near``
-    have the shape (n, T, k, k), or (n, C, T, k, k). ``bend`` are the displacements of the emission
-    (C, 2, h, w) and of the windows (C, 2, H, W) and the variance within pixels (C, 1, 1, 1), or
+    have the shape (n, T, k, k), or (n, C, T, k, k). ``displacements`` are the displacements of the emission
+    (C, 2, h, w) and of the cutouts (C, 2, H, W) and the variance within pixels (C, 1, 1, 1), or
     None; see `jaxprof.reduce.joint.curvature.moved`. The result has the shape (C, T, H, W).
     """
     own = kernel if kernel.ndim == 4 else kernel[None]
@@ -27,8 +27,8 @@ def spread_on_sky(images: Any, ratios: Any, kernel: Any, near: Any, bend: Any) -
 
     even = convolve(images, own)
     spread = detailed(even, images)
-    if bend is not None:
-        inner, outer = (jnp.moveaxis(part, 1, 0)[:, :, None] for part in bend[:2])
+    if displacements is not None:
+        inner, outer = (jnp.moveaxis(part, 1, 0)[:, :, None] for part in displacements[:2])
         first = [convolve(images * along, own) for along in inner]
         pairs = ((0, 0), (0, 1), (1, 1))
         second = [convolve(images * inner[i] * inner[j], own) for i, j in pairs]
@@ -36,7 +36,7 @@ def spread_on_sky(images: Any, ratios: Any, kernel: Any, near: Any, bend: Any) -
             at * spread - detailed(plain, images * along)
             for at, plain, along in zip(outer, first, inner, strict=True)
         ]
-        spread = spread + moved(flow, even, first, second, outer, bend[2])
+        spread = spread + moved(flow, even, first, second, outer, displacements[2])
     return jnp.maximum(spread, 0.0)
 
 
