@@ -132,6 +132,42 @@ class DatasetOperations(KnownAttributes):
             parts["exposure"] = _coarse_cutout(exposure, cut[0], position, width)
         return self._with(parts, name)
 
+    def downsample(self, factor: int, *, name: str | None = None) -> Self:
+        """The dataset on pixels that are larger by a whole number.
+
+        Parameters
+        ----------
+        factor : int
+            Pixels along each side that become one; it must divide the numbers of pixels.
+        name : str, optional
+            Name of the new one; by default eight random characters.
+
+        Returns
+        -------
+        MapDataset
+            Counts and background are those within ``mask_safe``, summed; exposures are means; a
+            pixel of a mask is true if all of its parts are. Responses and models are the same, and
+            so is an exposure that is on other pixels than the counts.
+
+        Raises
+        ------
+        ValueError
+            If the factor does not divide the numbers of pixels, or for On-Off datasets, whose
+            ratios of acceptances belong to their pixels.
+        """
+        parts = {part: getattr(self, part) for part in self._options()}
+        if "counts_off" in parts:
+            raise ValueError("datasets with OFF counts cannot be downsampled; reduce larger pixels")
+        geom, mask = self.geom, parts["mask_safe"]
+        for part in self._counts_like:
+            if parts[part] is not None:
+                weights = None if part.startswith("mask") else mask
+                parts[part] = parts[part].downsample(factor, weights=weights)
+        exposure = parts["exposure"]
+        if exposure is not None and exposure.geom.is_allclose_image(geom):
+            parts["exposure"] = exposure.downsample(factor, preserve_counts=False)
+        return self._with(parts, name)
+
     def slice_by_energy(
         self, energy_min: Any = None, energy_max: Any = None, *, name: str | None = None
     ) -> Self:

@@ -7,9 +7,11 @@ pixels in a row). Partial maps have a column of pixel indices. Energies are in a
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from numpy.typing import NDArray
 
@@ -55,9 +57,12 @@ def read_healpix(hdulist: fits.HDUList, name: str) -> HealpixMap:
     if not len(hdu.data):
         raise ValueError(f"HDU {name} has no rows")
     columns = [str(column) for column in hdu.columns.names]
-    pixels, used = _pixels(hdu, columns)
     axes, orders = _axes(hdulist, hdu)
-    values = _values(hdu, [column for column in columns if column not in used], axes)
+    if str(header.get("INDXSCHM", "")).upper() == "SPARSE":
+        pixels, values = _sparse(hdu, columns, axes, nside, order, _FRAMES[frame])
+    else:
+        pixels, used = _pixels(hdu, columns)
+        values = _values(hdu, [column for column in columns if column not in used], axes)
     values = reordered(values, orders)
     unit = header.get("BUNIT", hdu.columns[columns[-1]].unit or "")
     nest = order != "RING"
@@ -70,11 +75,6 @@ def _pixels(hdu: Any, columns: list[str]) -> tuple[NDArray[Any] | None, list[str
     """Indices of the pixels of a partial map, and columns that are no values."""
     scheme = str(hdu.header.get("INDXSCHM", "")).upper()
     found = [column for column in columns if column.upper() in _PIXEL_COLUMNS]
-    if scheme == "SPARSE":
-        raise ValueError(
-            f"HDU {hdu.name} is a sparse HEALPix map; write it as EXPLICIT, for instance with "
-            "gammapy (HpxNDMap.write(..., sparse=False))"
-        )
     if not found or (scheme == "IMPLICIT" and len(hdu.data) == 12 * hdu.header["NSIDE"] ** 2):
         first = hdu.header.get("FIRSTPIX", 0)
         if scheme != "EXPLICIT" and isinstance(first, int) and first > 0:
@@ -84,6 +84,51 @@ def _pixels(hdu: Any, columns: list[str]) -> tuple[NDArray[Any] | None, list[str
     if index.dtype.kind not in "iu" and not np.array_equal(index, np.rint(index)):
         raise ValueError(f"column {found[0]} of HDU {hdu.name} must hold whole numbers")
     return index, found
+
+
+def _sparse(
+    hdu: Any, columns: list[str], axes: list[MapAxis], nside: int, order: str, frame: str
+) -> tuple[NDArray[Any] | None, NDArray[Any]]:
+    """Pixels and values of a map of gammapy whose zeros are left out; see `HpxNDMap.write`."""
+    shape = tuple(axis.nbin for axis in reversed(axes))
+    number, n_pixels = int(np.prod(shape, dtype=int)), 12 * nside**2
+    if not {"PIX", "VALUE"} <= set(columns) or (number > 1 and "CHANNEL" not in columns):
+        raise ValueError(
+            f"HDU {hdu.name} is a sparse HEALPix map, but its columns are {columns} instead of "
+            "PIX, CHANNEL and VALUE"
+        )
+    index = np.asarray(hdu.data["PIX"], np.int64)
+    channel = np.asarray(hdu.data["CHANNEL"] if "CHANNEL" in columns else 0 * index, np.int64)
+    for name, own, size in (("PIX", index, n_pixels), ("CHANNEL", channel, number)):
+        if np.any((own < 0) | (own >= size)):
+            raise ValueError(f"{name} of HDU {hdu.name} must be from 0 to {size - 1}")
+    pixels = _part_of_sky(hdu, nside, order, frame)
+    position = index if pixels is None else np.searchsorted(pixels, index)
+    if pixels is not None and not np.isin(index, pixels).all():
+        raise ValueError(f"HDU {hdu.name} has pixels outside of its HPX_REG")
+    values = np.zeros((number, n_pixels if pixels is None else len(pixels)))
+    values[channel, position] = hdu.data["VALUE"]
+    return pixels, values.reshape(*shape, -1)
+
+
+def _part_of_sky(hdu: Any, nside: int, order: str, frame: str) -> NDArray[Any] | None:
+    """Pixels of a sparse map by its HPX_REG, sorted; None for all of the sky."""
+    region = str(hdu.header.get("HPX_REG", "")).strip()
+    if not region:
+        return None
+    found = re.fullmatch(r"DISK\(([^,()]+),([^,()]+),([^,()]+)\)", region)
+    try:
+        lon, lat, radius = (float(text) for text in found.groups()) if found else (np.nan,) * 3
+    except ValueError:
+        radius = np.nan
+    if not radius > 0:
+        raise ValueError(
+            f"HDU {hdu.name} is a sparse HEALPix map of the region {region!r}, whose pixels it "
+            "does not list; write it with HpxNDMap.write(..., sparse=False)"
+        )
+    whole = HealpixMap(np.zeros(12 * nside**2), nside, nest=order != "RING", frame=frame)
+    center = SkyCoord(lon, lat, unit="deg", frame=frame)
+    return np.asarray(whole.near(center, 2 * radius).pixels)
 
 
 def _axes(hdulist: fits.HDUList, hdu: Any) -> tuple[list[MapAxis], list[NDArray[np.int64]]]:

@@ -1,4 +1,4 @@
-"""Cylindrical maps around the whole sky: columns one turn apart are the same."""
+"""Maps around the whole sky: what is one turn apart is the same."""
 
 from __future__ import annotations
 
@@ -30,6 +30,35 @@ def closed_wcs(wcs: WCS, turn: range) -> ClosedWCS:
     found = ClosedWCS(naxis=2)
     found.wcs = wcs.deepcopy().wcs
     found.turn = turn
+    return found
+
+
+class HealpixWCS(WCS):
+    """A WCS of HEALPix pixels in which those that the seam cuts are whole."""
+
+    def all_pix2world(self, x: Any, y: Any, origin: int) -> Any:
+        """World coordinates of pixel positions, as `~astropy.wcs.WCS.all_pix2world`.
+
+        A turn is as many pixels in x as in y. Of the two pixels a turn apart one has the centre.
+        """
+        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        lon, lat = (np.array(v) for v in super().all_pix2world(x, y, origin))
+        centers = np.stack([np.ceil(x - 0.5), np.ceil(y - 0.5)])
+        back = self.wcs_world2pix(*super().all_pix2world(*centers, origin), origin)
+        other = ~(np.abs(back - centers).max(axis=0) < 0.25)
+        lon[other], lat[other] = np.nan, np.nan
+        turn = 180 / abs(self.pixel_scale_matrix[0, 0])
+        for step in (turn, -turn):
+            lost = ~np.isfinite(lon) & ~other
+            if lost.any():
+                lon[lost], lat[lost] = super().all_pix2world(x[lost] + step, y[lost] + step, origin)
+        return lon, lat
+
+
+def healpix_wcs(wcs: WCS) -> HealpixWCS:
+    """The same WCS, with whole pixels along its seam."""
+    found = HealpixWCS(naxis=2)
+    found.wcs = wcs.deepcopy().wcs
     return found
 
 

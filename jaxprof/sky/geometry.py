@@ -14,7 +14,7 @@ from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales, wcs_to
 from numpy.typing import ArrayLike, NDArray
 
 from jaxprof.sky.axes import MapAxes, MapAxis
-from jaxprof.sky.closed import closed_wcs, whole_turn
+from jaxprof.sky.closed import closed_wcs, healpix_wcs, whole_turn
 from jaxprof.sky.pixel_solid_angles import map_solid_angles, pixel_solid_angles
 
 SAME_PIXEL = 1e-3
@@ -195,6 +195,8 @@ class WcsGeom:
 
     def closed(self) -> WcsGeom:
         """The same pixels, which go on beyond the seam if the map closes on itself."""
+        if self.wcs.wcs.ctype[0].endswith("HPX") and not self.wcs.has_distortion:
+            return WcsGeom(healpix_wcs(self.wcs), self.npix_shape)
         turn = self.turn
         return self if turn is None else WcsGeom(closed_wcs(self.wcs, turn), self.npix_shape)
 

@@ -5,10 +5,8 @@ The centres of HEALPix pixels are a square grid in the projection HPX of FITS (C
 pixel once and no resampling: counts are conserved, pixels belong to regions by their own centres,
 and all have their solid angle. The price is that of the square around the pixels: twice as many
 numbers for the whole sky. Beyond 41.8 deg from the equator the sphere is cut into four facets, and
-the plane has gaps between these: regions are right there, too, as they know the sphere, but the
-point-spread function of joint fits does not reach over a gap. Where facets meet the equatorial part
-the derivatives of the projection jump, the more the further from the middle of a facet (longitudes
-of 45, 135, ... deg): next to that parallel templates are off by up to 7 % of their peak.
+the plane has gaps between these; regions and point-spread functions know the sphere, see
+`jaxprof.sky.healpix_grid`.
 """
 
 from __future__ import annotations
@@ -26,20 +24,16 @@ from numpy.typing import NDArray
 from jaxprof.sky.axes import MapAxis
 from jaxprof.sky.geometry import SAME_PIXEL, WcsGeom
 from jaxprof.sky.wcsmap import WcsNDMap
-from jaxprof.user_warning import warn_user
 
 NAMES = {"galactic": ("GLON-HPX", "GLAT-HPX"), "icrs": ("RA---HPX", "DEC--HPX")}
 SPARSE, SMALL = 50, 1_000_000
 """How many times as many pixels as there are the square around them may have, and some besides."""
-CAPS = float(np.rad2deg(np.arcsin(2 / 3)))
-"""Latitude [deg] beyond which the plane has gaps."""
 ROUND = 1e-6
 """Mean of the unit vectors to the longitudes up to which it has no direction but by rounding."""
-MIDDLE = 10
-"""Longitudes [deg] from the middle of a facet within which its kink does not matter."""
 
 
-def _healpix() -> Any:
+def astropy_healpix() -> Any:
+    """The package astropy-healpix, which is optional."""
     try:
         return importlib.import_module("astropy_healpix")
     except ImportError:
@@ -147,7 +141,7 @@ class HealpixMap:
     def _coord(self, pixels: NDArray[Any] | None = None) -> SkyCoord:
         """Centres of pixels, those of the map by default."""
         pixels = self.pixels if pixels is None else pixels
-        lon, lat = _healpix().healpix_to_lonlat(pixels, self.nside, order=self.order)
+        lon, lat = astropy_healpix().healpix_to_lonlat(pixels, self.nside, order=self.order)
         return SkyCoord(lon, lat, frame=self.frame)
 
     def to_wcs(self, position: SkyCoord | None = None, width: Any = None) -> WcsNDMap:
@@ -167,11 +161,6 @@ class HealpixMap:
         ------
         ValueError
             If only one of `position` and `width` is given, or there is no pixel.
-
-        Warns
-        -----
-        UserWarning
-            If there are pixels on both sides of a line where the plane is cut or has a kink.
         """
         if (position is None) != (width is None):
             raise ValueError("give both position and width, or neither")
@@ -182,7 +171,7 @@ class HealpixMap:
         # Turns by 90 deg leave the grid as it is. The seam is far from the middle of the pixels.
         mean = np.mean(np.exp(1j * np.deg2rad(lon)))
         middle = 90 * round(np.angle(mean, deg=True) / 90) % 360 if abs(mean) > ROUND else 0
-        wcs = _hpx(self.nside, middle, self.frame)
+        wcs = hpx_wcs(self.nside, middle, self.frame)
         x, y = (np.rint(v).astype(np.int64) for v in wcs.wcs_world2pix(lon, lat, 0))
         rows, columns = (slice(int(v.min()), int(v.max()) + 1) for v in (y, x))
         shape = (rows.stop - rows.start, columns.stop - columns.start)
@@ -194,35 +183,7 @@ class HealpixMap:
         data = np.full((*self.values.shape[:-1], *shape), np.nan)
         data[..., y - rows.start, x - columns.start] = self.values
         geom = WcsGeom(wcs.slice((rows, columns)), shape, self.axes)
-        self._warn_of_the_plane(lon, lat, middle)
         return WcsNDMap(geom, data, self.unit)
-
-    def _warn_of_the_plane(self, lon: NDArray[Any], lat: NDArray[Any], middle: int) -> None:
-        """Warn if there are pixels [deg] where the plane is cut or has a kink."""
-        meridian = lon % 360
-        found = []
-        for cap in (lat > CAPS, lat < -CAPS):
-            if len(np.unique(np.floor(meridian[cap] / 90))) > 1:
-                found.append(
-                    "is cut beyond 41.8 deg from the equator at longitudes of 0, 90, 180 and 270 "
-                    "deg, over which the PSF does not reach"
-                )
-        from_seam = (lon - middle) % 360 - 180
-        if len(np.unique(from_seam[np.abs(from_seam) < 90 / self.nside] > 0)) > 1:
-            found.append(f"is cut at a longitude of {(middle + 180) % 360} deg")
-        aside = np.abs(meridian % 90 - 45) > MIDDLE
-        for north in (lat > 0, lat < 0):
-            if len(np.unique(np.abs(lat[aside & north]) > CAPS)) > 1:
-                found.append(
-                    "has a kink at 41.8 deg from the equator, so that templates within two widths "
-                    "of the PSF of that are off by 1 to 7 % of their peak"
-                )
-        if found:
-            warn_user(
-                f"the plane of this HEALPix map {' and '.join(dict.fromkeys(found))}: keep regions "
-                "of ForwardFoldingProfileEstimator away from there; those of FluxProfileEstimator "
-                "are right everywhere"
-            )
 
     def onto(self, geom: WcsGeom) -> WcsNDMap:
         """The map on the pixels of a geometry, which must be its own; NaN where it has none.
@@ -236,7 +197,7 @@ class HealpixMap:
         known = np.isfinite(at.spherical.lon.deg)
         at = at[known]
         lon, lat = at.spherical.lon, at.spherical.lat
-        index = _healpix().lonlat_to_healpix(lon, lat, self.nside, order=self.order)
+        index = astropy_healpix().lonlat_to_healpix(lon, lat, self.nside, order=self.order)
         size = np.rad2deg(np.sqrt(np.pi / 3)) / self.nside
         if np.any(at.separation(self._coord(index)).deg > SAME_PIXEL * size):
             raise ValueError(
@@ -271,7 +232,7 @@ class HealpixMap:
         lon, lat = (np.atleast_1d(angle.to_value("deg")) for angle in (at.lon, at.lat))
         known = np.isfinite(lon + lat)
         lon, lat = (u.Quantity(np.where(known, angle, 0.0), "deg") for angle in (lon, lat))
-        index, weight = _healpix().bilinear_interpolation_weights(
+        index, weight = astropy_healpix().bilinear_interpolation_weights(
             lon, lat, self.nside, order=self.order
         )
         position, is_there = self._positions(index)
@@ -285,7 +246,7 @@ class HealpixMap:
         return np.reshape(found, (*self.values.shape[:-1], *coord.shape))
 
 
-def _hpx(nside: int, longitude: float, frame: str) -> WCS:
+def hpx_wcs(nside: int, longitude: float, frame: str) -> WCS:
     """Projection HPX whose pixels are those of HEALPix, a square of 5 nside pixels a side."""
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = NAMES[frame]

@@ -226,6 +226,91 @@ class WcsNDMap(MapArithmetic):
         data = self.data[..., rows, columns].copy()
         return WcsNDMap(WcsGeom(wcs, shape, self.geom.axes), data, self.unit)
 
+    def downsample(
+        self, factor: int, preserve_counts: bool = True, *, weights: WcsNDMap | None = None
+    ) -> WcsNDMap:
+        """Map on pixels that are larger by a whole number, as gammapy's.
+
+        Parameters
+        ----------
+        factor : int
+            Pixels along each side that become one; it must divide the numbers of pixels.
+        preserve_counts : bool
+            Whether values are summed, as of counts; otherwise their mean is taken, as of exposures.
+        weights : WcsNDMap, optional
+            Map or mask on the same pixels, by which values are multiplied first.
+
+        Returns
+        -------
+        map : WcsNDMap
+            NaN are left out of sums and means (a mean of NaN alone is NaN). A pixel of a mask is
+            true if all of its parts are.
+
+        Raises
+        ------
+        ValueError
+            If the factor is none, does not divide the numbers of pixels, or the weights are on
+            other pixels.
+        """
+        n = _factor(factor)
+        if any(size % n for size in self.geom.npix_shape):
+            raise ValueError(
+                f"factor {n} does not divide the {self.geom.npix_shape[1]} x "
+                f"{self.geom.npix_shape[0]} pixels of the map; cut it with cutout(...) first"
+            )
+        geom = self.geom.downsample(n).to_cube(self.geom.axes)
+        ny, nx = geom.npix_shape
+        data = self.data if weights is None else (self * weights).data
+        blocks = data.reshape(*data.shape[:-2], ny, n, nx, n)
+        if self.is_mask:
+            return WcsNDMap(geom, blocks.astype(bool).all(axis=(-3, -1)))
+        known = np.isfinite(blocks)
+        total = np.where(known, blocks, 0).sum(axis=(-3, -1))
+        if not preserve_counts:
+            number = known.sum(axis=(-3, -1))
+            total = np.where(number > 0, total / np.maximum(number, 1), np.nan)
+        return WcsNDMap(geom, total, self.unit)
+
+    def upsample(self, factor: int, order: int = 0, preserve_counts: bool = True) -> WcsNDMap:
+        """Map on pixels that are smaller by a whole number, as gammapy's.
+
+        Parameters
+        ----------
+        factor : int
+            Parts of each pixel along each side.
+        order : int
+            Order of the splines between pixels, 0 to 5; 0 repeats the values.
+        preserve_counts : bool
+            Whether values are shared among the parts, as of counts; otherwise each part has them.
+
+        Returns
+        -------
+        map : WcsNDMap
+            In float64, but masks stay masks.
+
+        Raises
+        ------
+        ValueError
+            If the factor or the order is none.
+        """
+        from scipy import ndimage
+
+        n = _factor(factor)
+        geom = self.geom.upsample(n).to_cube(self.geom.axes)
+        if isinstance(order, bool) or order not in range(6):
+            raise ValueError(f"order is {order!r}; it must be a whole number from 0 to 5")
+        if order == 0 or self.is_mask:
+            data = self.data.repeat(n, axis=-2).repeat(n, axis=-1)
+        else:
+            steps = [(np.arange(n * size) + 0.5) / n - 0.5 for size in self.geom.npix_shape]
+            at = np.meshgrid(*steps, indexing="ij")
+            images = self.data.astype(np.float64).reshape(-1, *self.geom.npix_shape)
+            between = [ndimage.map_coordinates(i, at, order=order, mode="nearest") for i in images]
+            data = np.reshape(between, geom.data_shape)
+        if self.is_mask:
+            return WcsNDMap(geom, data)
+        return WcsNDMap(geom, data / n**2 if preserve_counts else data * 1.0, self.unit)
+
     def sample(self, coord: SkyCoord) -> NDArray[Any]:
         """Values at the nearest pixels.
 
@@ -292,6 +377,14 @@ class WcsNDMap(MapArithmetic):
             f"  unit  : {self.unit.to_string()}\n"
             f"  dtype : {self.data.dtype}"
         )
+
+
+def _factor(factor: Any) -> int:
+    """A factor between sizes of pixels, checked."""
+    whole = isinstance(factor, int | np.integer) or (isinstance(factor, float) and factor % 1 == 0)
+    if isinstance(factor, bool) or not whole or factor < 1:
+        raise ValueError(f"factor is {factor!r}; it must be a whole number, one or more")
+    return int(factor)
 
 
 def _kernel(shape: str, half: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from numpy.testing import assert_allclose
+from regions import RectangleSkyRegion
 
 from jaxprof import (
     FluxProfileEstimator,
@@ -331,3 +333,27 @@ def test_create_makes_zeros_of_the_class():
     assert isinstance(empty, MapDatasetOnOff) and empty.name == "empty"
     assert empty.energy_axis_true.is_allclose(RECO.rename("energy_true"))
     assert empty.exposure.unit == u.Unit("cm2 s") and not empty.counts_off.data.any()
+
+
+def test_larger_pixels_keep_what_regions_hold():
+    dataset = observation(1, threshold=1)
+    mask = dataset.mask_safe.data.copy()
+    mask[:, 4:8, 8:12] = False
+    dataset.mask_safe = WcsNDMap(GEOM, mask)
+    down = dataset.downsample(2, name="down")
+    assert down.name == "down"
+    assert_allclose(down.geom.pixel_scales.to_value("deg"), 0.2)
+    blocks = (dataset.counts.data * mask).reshape(4, 10, 2, 15, 2)
+    assert_allclose(down.counts.data, blocks.sum(axis=(2, 4)))
+    assert_allclose(down.exposure.data, 1e13)
+    # Boxes of whole large pixels hold the same counts and the same exposure.
+    regions = [
+        RectangleSkyRegion(SkyCoord(x, 0, unit="deg", frame="galactic"), 0.4 * u.deg, 0.4 * u.deg)
+        for x in (-1.1, 1.1)
+    ]
+    run = FluxProfileEstimator(regions, energy_edges=RECO.edges[[1, 4]]).run
+    assert_allclose(run(down).norm, run(dataset).norm, rtol=1e-5)
+    with pytest.raises(ValueError, match="factor 7 does not divide"):
+        dataset.downsample(7)
+    with pytest.raises(ValueError, match="OFF counts"):
+        observation(1, off=True).downsample(2)

@@ -1,6 +1,5 @@
 """Files of Fermi tools, ctools and HEALPix: datasets, and what other files are."""
 
-import contextlib
 import itertools
 import shutil
 import sys
@@ -480,13 +479,7 @@ def test_healpix_counts_are_conserved(tmp_path, nest, center):
     path = tmp_path / "hpx.fits"
     healpix_file(path, nside, nest, None if center is None else pixels, counts, bounds=bounds)
 
-    def read(*files):
-        if center is CENTER:
-            return MapDataset.from_fermi(*files)
-        with pytest.warns(UserWarning, match="is cut beyond 41.8 deg"):
-            return MapDataset.from_fermi(*files)
-
-    dataset = read(path)
+    dataset = MapDataset.from_fermi(path)
     assert_array_equal(dataset.counts.data.sum(axis=(1, 2)), counts.sum(axis=1))
     assert np.count_nonzero(dataset.mask_safe.data) == counts.size
     # Every pixel is where it was.
@@ -510,7 +503,7 @@ def test_healpix_counts_are_conserved(tmp_path, nest, center):
     values = 1e12 * (2 + np.sin(b.rad)) * np.ones((3, 1))
     nodes = table("ENERGIES", Energy=[500.0, 1e4, 2e5])
     healpix_file(tmp_path / "exposure.fits", 16, not nest, None, values, bounds=nodes)
-    dataset = read(path, tmp_path / "exposure.fits")
+    dataset = MapDataset.from_fermi(path, tmp_path / "exposure.fits")
     mask = dataset.mask_safe.data
     lat = dataset.geom.get_coord().spherical.lat.rad
     right = np.broadcast_to(1e12 * (2 + np.sin(lat)), mask.shape)
@@ -522,48 +515,6 @@ def test_healpix_counts_are_conserved(tmp_path, nest, center):
         assert_allclose(profile.norm[own] * profile.npred_excess_ref[own], right, rtol=1e-9)
 
 
-@needs_healpix
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("lon", "lat", "within", "warning"),
-    [
-        (45, 35, 0.003, None),
-        (315, -60, 0.003, None),
-        (0.5, 20, 0.003, None),
-        (45, 41.8, 0.01, None),
-        # As the warnings say.
-        (10, 41.8, 0.08, "has a kink at 41.8 deg from the equator"),
-        (20, 50, 0.005, "has a kink at 41.8 deg from the equator"),
-    ],
-)
-def test_healpix_folded(lon, lat, within, warning):
-    """A point source, its PSF summed over small HEALPix pixels on the sphere."""
-    nside, part = 32, 8
-    where = SkyCoord(lon, lat, unit="deg", frame="galactic")
-    radius = 7 if lon == 45 else 9
-    fine = np.arange(12 * (nside * part) ** 2)
-    at = SkyCoord(*healpix.healpix_to_lonlat(fine, nside * part, order="nested"), frame="galactic")
-    away = at.separation(where).rad
-    near = away < np.deg2rad(radius)
-    sigma = np.deg2rad(2)
-    density = np.exp(-0.5 * (away[near] / sigma) ** 2) / (2 * np.pi * sigma**2)
-    pixels = np.unique(fine[near] // part**2)
-    place = np.searchsorted(pixels, fine[near] // part**2)
-    right = np.bincount(place, density * 4 * np.pi / len(fine))
-    axis = MapAxis.from_energy_bounds(1, 10, 1, unit="TeV")
-    true = axis.rename("energy_true")
-    kw = {"nside": nside, "pixels": pixels, "nest": True, "frame": "galactic"}
-    with pytest.warns(UserWarning, match=warning) if warning else contextlib.nullcontext():
-        counts = WcsNDMap.from_healpix(right[None], axes=[axis], **kw)
-    ones = WcsNDMap(counts.geom.to_cube([true]), np.isfinite(counts.data).astype(int), "cm2 s")
-    dataset = MapDataset.from_fermi(counts, ones, psf=PSFMap.from_gauss(true, 2.0))
-    model = SkyModel(SPECTRUM, PointSpatialModel(lon_0=lon, lat_0=lat, frame="galactic"))
-    found = predicted_counts(dataset, model).data / float(SPECTRUM.integral(1, 10))
-    mask = dataset.mask_safe.data
-    assert_allclose(found[mask], counts.data[mask], atol=within * right.max())
-    assert right.sum() == pytest.approx(1, abs=3e-3)
-
-
 def test_healpix_without_its_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "astropy_healpix", None)
     healpix_file(tmp_path / "hpx.fits", 1, False, None, np.ones((1, 12)))
@@ -572,15 +523,54 @@ def test_healpix_without_its_package(tmp_path, monkeypatch):
 
 
 @needs_healpix
+@pytest.mark.parametrize("region", [None, "DISK(110.,75.,30.)"])
+def test_sparse_healpix(tmp_path, region):
+    """As gammapy writes it: what is not listed is zero, within the region of the map."""
+    nside = 8
+    values = np.random.default_rng(1).poisson(0.4, (2, 12 * nside**2)).astype(float)
+    lon, lat = healpix.healpix_to_lonlat(np.arange(12 * nside**2), nside)
+    away = SkyCoord(lon, lat, frame="galactic").separation(
+        SkyCoord(110, 75, unit="deg", frame="galactic")
+    )
+    inside = away.deg < (30 if region else 181)
+    values[:, ~inside] = 0
+    channel, pixel = np.nonzero(values)
+    columns = [
+        fits.Column("PIX", "J", array=pixel),
+        fits.Column("CHANNEL", "I", array=channel),
+        fits.Column("VALUE", "E", array=values[channel, pixel]),
+    ]
+    hdu = fits.BinTableHDU.from_columns(columns, name="SKYMAP")
+    hdu.header.update(
+        {"PIXTYPE": "HEALPIX", "NSIDE": nside, "COORDSYS": "GAL", "ORDERING": "RING"}
+        | {"INDXSCHM": "SPARSE", "BANDSHDU": "EBOUNDS"}
+    )
+    if region:
+        hdu.header["HPX_REG"] = region
+    bounds = table("EBOUNDS", E_MIN=TWO[:2] * u.GeV, E_MAX=TWO[1:] * u.GeV)
+    path = tmp_path / "sparse.fits"
+    fits.HDUList([fits.PrimaryHDU(), hdu, bounds]).writeto(path)
+    map_ = WcsNDMap.read(path)
+    assert np.isfinite(map_.data[0]).sum() == inside.sum()
+    assert_array_equal(np.nansum(map_.data, axis=(1, 2)), values.sum(axis=1))
+    at = SkyCoord(lon, lat, frame="galactic")[inside]
+    assert_array_equal(map_.sample(at), values[:, inside])
+    with fits.open(path, mode="update") as hdulist:
+        hdulist["SKYMAP"].header["HPX_REG"] = "HPX_PIXEL(NESTED,4,1)"
+    with pytest.raises(ValueError, match="sparse HEALPix map of the region 'HPX_PIXEL"):
+        WcsNDMap.read(path)
+
+
+@needs_healpix
 def test_healpix_seam():
-    """Around the equator the plane is cut once, opposite of its middle."""
+    """The plane is turned so that its seam is far from the pixels."""
     pixels = np.arange(12 * 8**2)
     lon, lat = healpix.healpix_to_lonlat(pixels, 8)
     pixels, lon = pixels[abs(lat.deg) < 30], lon[abs(lat.deg) < 30]
-    with pytest.warns(UserWarning, match="is cut at a longitude of 180 deg"):
-        HealpixMap(np.ones(len(pixels)), 8, pixels).to_wcs()
     part = pixels[np.abs(lon.deg - 180) < 100]
-    assert np.nansum(HealpixMap(np.ones(len(part)), 8, part).to_wcs().data) == len(part)
+    found = HealpixMap(np.ones(len(part)), 8, part).to_wcs()
+    assert np.nansum(found.data) == len(part)
+    assert found.geom.wcs.wcs.crval[0] == 180
 
 
 @needs_healpix

@@ -209,3 +209,42 @@ def test_spellings_of_units(text, unit):
 def test_unknown_unit():
     with pytest.raises(ValueError, match="the unit 'furlongs' of HDU X is not known"):
         unit_of("furlongs", "X")
+
+
+@pytest.mark.parametrize("proj", ["CAR", "TAN", "AIT"])
+def test_down_and_up(proj):
+    axis = MapAxis.from_energy_bounds(1, 100, 2, unit="TeV")
+    geom = WcsGeom.create((30, 20), binsz=(0.2, 0.1), npix=(12, 6), proj=proj, axes=[axis])
+    values = np.random.default_rng(3).poisson(3, geom.data_shape).astype(float)
+    map_ = WcsNDMap(geom, values, "s")
+    down = map_.downsample(3)
+    right = np.array(
+        [[v[i : i + 3, j : j + 3].sum() for j in range(0, 12, 3)] for v in values for i in (0, 3)]
+    )
+    assert_allclose(down.data, right.reshape(2, 2, 4))
+    assert_allclose(map_.downsample(3, preserve_counts=False).data, right.reshape(2, 2, 4) / 9)
+    assert down.unit == "s"
+    # The middle pixel of nine has the centre of the large one.
+    middle = geom.get_coord()[1::3, 1::3]
+    assert down.geom.get_coord().separation(middle).arcsec.max() < 1e-6
+    up = down.upsample(3)
+    assert up.geom == geom
+    assert_allclose(up.data[:, 4, 7], down.data[:, 1, 2] / 9)
+    assert_allclose(up.downsample(3).data, down.data)
+    # A linear map is linear between its pixels.
+    line = WcsNDMap(geom, np.broadcast_to(np.arange(12.0), geom.data_shape))
+    fine = line.upsample(2, order=1, preserve_counts=False).data
+    assert_allclose(fine[0, 3, 1:-1], np.arange(22) / 2 + 0.25)
+    # Masks, weights and NaN.
+    mask = WcsNDMap(geom, values > 0)
+    first = mask.downsample(3).data[1, 0, 0]
+    assert first == (values[1, :3, :3] > 0).all()
+    weighted = map_.downsample(3, weights=mask.copy(data=values > 4))
+    assert weighted.data[0, 0, 0] == np.where(values > 4, values, 0)[0, :3, :3].sum()
+    values[0, 0, 0] = np.nan
+    assert map_.downsample(3).data[0, 0, 0] == pytest.approx(np.nansum(values[0, :3, :3]))
+    for factor in (5, 0, 1.5, True):
+        with pytest.raises(ValueError, match="factor"):
+            map_.downsample(factor)
+    with pytest.raises(ValueError, match="order is 7"):
+        map_.upsample(2, order=7)

@@ -14,8 +14,9 @@ from jaxprof.datasets.folding import dataset_to_fold
 from jaxprof.datasets.gammapy import as_datasets
 from jaxprof.reduce.joint.bins import templates_at
 from jaxprof.reduce.joint.components import TORN, source_emissions
-from jaxprof.reduce.joint.folding import Folding, check_energies
+from jaxprof.reduce.joint.folding import check_energies
 from jaxprof.reduce.joint.kernels import missing_psf, moment_degree
+from jaxprof.reduce.joint.sphere import folding_of
 from jaxprof.sky import WcsNDMap
 from jaxprof.sky.models import SkyModel, model_list
 from jaxprof.user_warning import warn_user
@@ -82,8 +83,8 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
         for model in sky:
             flux = np.asarray(model.spectral_model.integral(true[:-1], true[1:]))
             emissions = source_emissions([model], dataset, degree, name="models")
-            folding = Folding(dataset, emissions)
-            check_energies(folding, used)
+            folding = folding_of(dataset, emissions)
+            check_energies(folding.problems, used)
             if hasattr(model.spatial_model, "lon_0") and folding.gradients[0] == np.inf:
                 warn_user(
                     f"models: {model.name!r}: within the PSF of dataset {dataset.name!r} {TORN}"

@@ -37,6 +37,7 @@ from jaxprof.reduce.joint.inputs import (
     uneven_ratios,
 )
 from jaxprof.reduce.joint.kernels import (
+    Kernel,
     distinct_kernels,
     missing_psf,
     narrowest_moments,
@@ -115,7 +116,6 @@ class Folding:
     def __init__(self, dataset: MapDataset, emissions: Sequence[Emission]) -> None:
         if dataset.psf is None:
             raise missing_psf(dataset)
-        self.reco_psf = isinstance(dataset.psf, RecoPSFMap)
         geom = dataset.geom.to_image().closed()
         # Nothing travels further than from where it starts across the map.
         self.farthest = max(geom.npix_shape) + max(
@@ -126,12 +126,9 @@ class Folding:
         parts = chunks(emissions)
         images = [exposures(dataset, emissions[part]) for part in parts]
         each = [image for chunk in images for image in chunk]
-        self.kernels, which, psf_problems = distinct_kernels(dataset, geom, emissions, each)
-        edisp, self.problems = _edisp(dataset, geom, emissions, each)
-        for energy, problem in psf_problems.items():
-            reached = [energy] if self.reco_psf else np.flatnonzero(edisp[:, energy].any(axis=0))
-            for k in reached:
-                self.problems.setdefault(int(k), problem)
+        found = responses(dataset, geom, emissions, each)
+        self.kernels, which, edisp = found.kernels, found.which, found.edisp
+        self.reco_psf, self.problems = found.reco_psf, found.problems
         matrices = np.stack([self.kernels[k].matrix for k in which])
         size = np.linalg.svd(matrices, compute_uv=False).min()
         wide = 2 * psf_radius(dataset).max()
@@ -306,9 +303,48 @@ def _folded_over(values: Any, turn: range | None) -> Any:
     return padded.reshape(*values.shape[:-1], -1, len(turn)).sum(axis=-2)
 
 
-def check_energies(folding: Folding, used: Array) -> None:
+@dataclass(frozen=True)
+class Responses:
+    """PSF and energy dispersion of the components.
+
+    Attributes
+    ----------
+    kernels : list of Kernel
+        Distinct kernels.
+    which : ndarray of int, shape (C,)
+        Kernel of each component.
+    edisp : ndarray, shape (C, T, E)
+        Energy dispersion of each.
+    reco_psf : bool
+        Whether the PSF is in reconstructed energy.
+    problems : dict of int to str
+        What is wrong, by the reconstructed energy whose prediction it spoils.
+    """
+
+    kernels: list[Kernel]
+    which: Array
+    edisp: Array
+    reco_psf: bool
+    problems: dict[int, str]
+
+
+def responses(
+    dataset: MapDataset, geom: WcsGeom, emissions: Sequence[Emission], images: Sequence[Array]
+) -> Responses:
+    """PSF and energy dispersion of components; ``images`` as for `mean_response`."""
+    reco_psf = isinstance(dataset.psf, RecoPSFMap)
+    kernels, which, psf_problems = distinct_kernels(dataset, geom, emissions, images)
+    edisp, problems = _edisp(dataset, geom, emissions, images)
+    for energy, problem in psf_problems.items():
+        reached = [energy] if reco_psf else np.flatnonzero(edisp[:, energy].any(axis=0))
+        for k in reached:
+            problems.setdefault(int(k), problem)
+    return Responses(kernels, which, edisp, reco_psf, problems)
+
+
+def check_energies(problems: dict[int, str], used: Array) -> None:
     """Raise a ValueError if the response at an energy in use, (E,), is none."""
-    for energy, problem in sorted(folding.problems.items()):
+    for energy, problem in sorted(problems.items()):
         if used[energy]:
             raise ValueError(problem)
 
@@ -376,6 +412,11 @@ def _fold(
         before = jnp.einsum("cte,cthw->cehw", mix, images)
         return spread_on_sky(before, ratios, kernel, near, displacements)[:, None]
     spread = spread_on_sky(images, ratios, kernel, near, displacements)
+    return spectra_mixed(spread, flux, edisp, per_true_energy=per_true_energy)
+
+
+def spectra_mixed(spread: Any, flux: Any, edisp: Any, *, per_true_energy: bool) -> Any:
+    """Values (C, Q, R, H, W) of `Cutouts` of spread images (C, T, H, W)."""
     if per_true_energy:
         return spread[:, :, None]
     mix = jnp.swapaxes(flux[:, :, None] * edisp, 1, 2)

@@ -133,15 +133,20 @@ def uneven_ratios(
 
 def chunks(emissions: Sequence[Emission]) -> list[slice]:
     """Neighbouring components of similar size."""
+    return similar([e.weights.shape for e in emissions], [e.offset is None for e in emissions])
+
+
+def similar(shapes: Sequence[tuple[int, ...]], kinds: Sequence[bool]) -> list[slice]:
+    """Neighbouring images of similar shape (h, w) and of one kind."""
     found, start = [], 0
-    for index in range(1, len(emissions) + 1):
-        if index == len(emissions):
+    for index in range(1, len(shapes) + 1):
+        if index == len(shapes):
             new = True
         else:
-            shapes = np.array([e.weights.shape for e in emissions[start : index + 1]])
-            area = shapes.prod(axis=1)
-            new = shapes.max(axis=0).prod() * len(area) > 4 * area.sum() + 40_000
-            new = new or (emissions[index].offset is None) != (emissions[start].offset is None)
+            some = np.array(shapes[start : index + 1])
+            area = some.prod(axis=1)
+            new = some.max(axis=0).prod() * len(area) > 4 * area.sum() + 40_000
+            new = new or kinds[index] != kinds[start]
         if new:
             found.append(slice(start, index))
             start = index

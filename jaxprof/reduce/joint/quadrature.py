@@ -111,7 +111,9 @@ def cutout(center: SkyCoord, radius: float, geom: WcsGeom) -> tuple[int, int, in
     angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     # Not the rim alone: a circle around a pole of the map is no circle in pixels.
     steps = np.linspace(0, radius, 9)
-    points = center.directional_offset_by(angles[:, None] * u.rad, steps * u.deg)
+    # At a pole astropy wants the full shape.
+    angle, step = np.meshgrid(angles, steps, indexing="ij")
+    points = center.directional_offset_by(angle * u.rad, step * u.deg)
     x, y = (np.asarray(p) for p in points.to_pixel(geom.wcs, mode="wcs"))
     if not np.isfinite(x + y).all():
         return None

@@ -28,6 +28,7 @@ from jaxprof.reduce.joint.components import (
 from jaxprof.reduce.joint.emission import Emission
 from jaxprof.reduce.joint.fingerprint import changed_component, dataset_fingerprints
 from jaxprof.reduce.joint.folding import Cutouts, Folding, check_energies
+from jaxprof.reduce.joint.sphere import SphereFolding, folding_of
 from jaxprof.reduce.region_checks import Visibility, warn_solid_angles
 from jaxprof.reduce.signal import check_expected
 from jaxprof.sky.pixel_sums import check_uncut, member_pixels
@@ -48,7 +49,7 @@ class DatasetResponse:
         Name of the dataset.
     emissions : list of Emission
         Where the flux of each component starts.
-    folding : Folding
+    folding : Folding or SphereFolding
         Folds it for other spectra or PSF widths.
     cutouts : list of Cutouts
         Templates of all components.
@@ -70,7 +71,7 @@ class DatasetResponse:
 
     name: str
     emissions: list[Emission]
-    folding: Folding
+    folding: Folding | SphereFolding
     cutouts: list[Cutouts]
     disjoint: DisjointRegions
     lists: list[Array]
@@ -204,7 +205,7 @@ class ForwardResponse:
                     "make a new one with the estimator's response(datasets)"
                 )
             # Other energies than those that the response was made for may be in use now.
-            check_energies(own.folding, energies_in_use(own.mask, part))
+            check_energies(own.folding.problems, energies_in_use(own.mask, part))
 
 
 def _refolded(own: DatasetResponse, flux: Any, **how: Any) -> DatasetResponse:
@@ -292,7 +293,7 @@ def dataset_response(
     fingerprints = dataset_fingerprints(dataset)
     dataset = dataset_to_fold(dataset)
     emissions = component_emissions(components, dataset)
-    folding = Folding(dataset, emissions)
+    folding = folding_of(dataset, emissions)
     true = dataset.energy_axis_true.edges_tev()
     flux = components.flux(true)
     assert dataset.exposure is not None
@@ -309,7 +310,7 @@ def dataset_response(
         check_uncut(usable[bins, members.y, members.x], members, dataset.name)
     disjoint = disjoint_regions(members, dataset.geom.npix_shape)
     mask = usable[:, disjoint.y, disjoint.x] & disjoint.used
-    check_energies(folding, energies_in_use(mask, bins))
+    check_energies(folding.problems, energies_in_use(mask, bins))
     lists = reaching(cutouts, disjoint)
     return DatasetResponse(
         name=dataset.name,
