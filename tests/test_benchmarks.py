@@ -60,15 +60,19 @@ def test_precisions_on_this_device(tmp_path):
 
 @pytest.mark.parametrize("kind", ["index", "index and tilt"])
 def test_fits_end_in_the_lowest_minimum(kind):
-    """Of 16 problems, 96 fits at most: one too high is what 99 % allow."""
+    """Of 16 problems, 96 fits at most: one too high is what 99 % allow.
+
+    Of second minima nearly all are told, and what is told is one.
+    """
     lines = run("minima.py", "--seed", "31000", "--number", "16", "--kinds", kind).splitlines()
     numbers = re.findall(r"(\d+) of (\d+)", lines[-1])
     assert len(numbers) == 4, lines
     failed, fitted = np.array(numbers, int).sum(axis=0)
     assert fitted >= 64 + 16 and failed <= 1, lines
-    told, asked = map(int, re.search(r"told (\d+) of (\d+)", lines[-2]).groups())
-    if told < asked - 1:
-        pytest.xfail(f"{told} of {asked} second minima are told: not yet nearly all")
+    told, asked, right, said = map(
+        int, re.search(r"told (\d+) of (\d+), right (\d+) of (\d+)", lines[-2]).groups()
+    )
+    assert told >= asked - 1 and right >= said - 1, lines
 
 
 def test_the_numba_kernel_fits_what_we_do(monkeypatch):
