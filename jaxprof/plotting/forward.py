@@ -129,9 +129,10 @@ def plot_comparison(
     compared = [one.scaled(flux_unit(profile, sed_type).to(y_unit)) for one in compared]
     axis = shown_axis(ax, profile.axis)
     n_series, n_groups = len(compared), len(groups)
-    hidden = []
+    hidden, colors = [], {}
     for position, k in enumerate(groups):
         styles = _styles(kwargs, k, n_series - 1)
+        colors[k] = styles[0]["color"]
         suffix = f", {energy_label(*edges[k])}" if n_groups > 1 else ""
         drawn = [one.group(k) for one in compared]
         positions = [
@@ -152,7 +153,7 @@ def plot_comparison(
             hidden.append(_draw_series(ax, x, one, suffix, style, signed=sed_type == "norm"))
         for x, residual, limits, style in _residuals(drawn, positions, styles):
             _draw_residuals(ax_residual, x, residual, limits, style)
-    mark_misfit(ax, axis, profile)
+    mark_misfit(ax, axis, profile, colors)
     at_text = at_energy(sed_type, edges[groups[0]]) if n_groups == 1 else ""
     _finish_points(ax, quantity_label(sed_type, y_unit, at_text))
     keep_unit(ax.yaxis, y_unit)

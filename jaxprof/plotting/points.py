@@ -54,8 +54,8 @@ def draw_points(
     style: dict[str, Any],
     *,
     signed: bool = True,
-) -> None:
-    """Draw one series: points, and arrows where there are limits.
+) -> Any:
+    """Draw one series: points, and arrows where there are limits. Return its colour.
 
     `x` is (ref, low, high) and `errors` (negative, positive), each with values on the
     second axis; `limits` is finite where an arrow takes the place of the point. On a logarithmic
@@ -64,7 +64,7 @@ def draw_points(
     positive, which are none on a flux; the legend says so.
     """
     style = _complete(ax, style)
-    color, is_limit = style["color"] if "color" in style else None, np.isfinite(limits)
+    color, is_limit = style.get("color"), np.isfinite(limits)
     if color is None:  # the format has one
         (probe,) = ax.plot([], [], style["fmt"])
         color = probe.get_color()
@@ -96,6 +96,7 @@ def draw_points(
         room = [(low.min(), positive.min() / 1.2), (high.max(), positive.max() * 1.2)]
         ax.update_datalim(room)
         ax.autoscale_view()
+    return color
 
 
 def _complete(ax: Any, style: dict[str, Any]) -> dict[str, Any]:
@@ -185,19 +186,27 @@ def name_limits(ax: Any, profile: Any, limits: NDArray[np.float64]) -> None:
         ax.plot([], [], **style, label=text, gid="limits-entry", scalex=False, scaley=False)
 
 
-def mark_misfit(ax: Any, axis: Any, profile: Any) -> None:
-    """Crosses at the upper edge for bins that the model of a joint fit does not describe."""
+def mark_misfit(ax: Any, axis: Any, profile: Any, colors: dict[int, Any]) -> None:
+    """Crosses at the upper edge for bins that the model of a joint fit does not describe.
+
+    `colors` are those of the energy groups that are shown. Several groups are rows of crosses in
+    their colours, the first on top; a single one has grey crosses.
+    """
     misfit = get_quantity(profile, "misfit")
-    if misfit is None or not np.any(misfit):
+    if misfit is None:
         return
-    at = np.asarray(axis.ref, dtype=float)[np.any(np.asarray(misfit, bool), axis=1)]
-    known = any(line.get_label() == NOT_DESCRIBED for line in ax.lines)
+    misfit = np.asarray(misfit, bool)[:, list(colors)]
     transform = blended_transform_factory(ax.transData, ax.transAxes)
-    ax.plot(
-        at, np.full(at.size, 0.97), linestyle="none", marker="x", markersize=5, color="0.3",
-        transform=transform, zorder=4, gid="misfit", scalex=False, scaley=False,
-        label="_nolegend_" if known else NOT_DESCRIBED,
-    )  # fmt: skip
+    style = {"linestyle": "none", "marker": "x", "markersize": 5, "scalex": False, "scaley": False}
+    own = list(colors.values()) if len(colors) > 1 else ["0.3"]
+    for row, group in enumerate(np.flatnonzero(misfit.any(axis=0))):
+        at = np.asarray(axis.ref, dtype=float)[misfit[:, group]]
+        ax.plot(
+            at, np.full(at.size, 0.97 - 0.035 * row), **style, color=own[group], zorder=4,
+            transform=transform, gid="misfit", label="_nolegend_",
+        )  # fmt: skip
+    if misfit.any() and all(line.get_label() != NOT_DESCRIBED for line in ax.lines):
+        ax.plot([], [], **style, color="0.3", gid="misfit-entry", label=NOT_DESCRIBED)
 
 
 def fluxes(

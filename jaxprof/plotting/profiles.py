@@ -137,6 +137,7 @@ def plot_profile(
     many = by_energy and n_series > _MAX_BINS_IN_LEGEND and label is None
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.95, n_series)) if many else None
     labels = ["_nolegend_"] * n_series if many else series_labels(label, ranges)
+    drawn: dict[int, Any] = {}  # colours
     for k in range(n_series):
         style = dict(kwargs)
         if colors is not None:
@@ -145,7 +146,7 @@ def plot_profile(
         shift = offset * (k - 0.5 * (n_series - 1) if n_series > 1 else 1.0)
         at[0] += 0 if by_energy else shift * (x[2] - x[1])
         own_errors = errors[:, k]
-        draw_points(
+        drawn[k] = draw_points(
             ax, at, values[k], own_errors, limits[k], labels[k], style, signed=sed_type == "norm"
         )
     name_limits(ax, profile, limits)
@@ -156,7 +157,7 @@ def plot_profile(
         keep_unit(ax.xaxis, x_unit)
     else:
         finish_xaxis(ax, axis, names)
-        mark_misfit(ax, axis, profile)
+        mark_misfit(ax, axis, profile, drawn)
     choose_yscale(ax)
     add_zero_line(ax)
     single = not by_energy and len(edges) == 1

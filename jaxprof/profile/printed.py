@@ -1,21 +1,29 @@
-"""Tables of profiles as they are printed: the columns that matter, in 80 characters."""
+"""Tables of profiles as they are printed: the columns that matter, in 80 characters.
+
+Vectors over several energy groups would be printed as their ends, "first .. last", three of which
+fill a line: a line for each bin and energy group has the numbers of all.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from astropy.table import Table
+import numpy as np
+from astropy.table import Column, Table
 
 from jaxprof.profile.quantities import SUFFIXES, UNITS
 
 WIDTH = 80
 _FIRST = ("name", "x_min", "x_max")
 _LAST = ("sqrt_ts", "is_ul", "status")
-_OPTIONAL = ("e_min", "e_max", "counts", "npred_excess")
+_ENERGIES = ("e_min", "e_max")
+_OPTIONAL = ("counts", "npred_excess")
 
 
 class ProfileTable(Table):
     """Table of a profile. Printed, it shows the columns that matter and fit into 80 characters.
+
+    A line is a bin, or an energy group of a bin if there are several; a row is a bin all the same.
 
     All columns are there: ``table.colnames``, ``table.pprint_all()``.
     """
@@ -29,24 +37,41 @@ class ProfileTable(Table):
         if value is None:
             return super().__str__()
         measured = [f"{value}{suffix}" for suffix in SUFFIXES]
-        wanted = [*_FIRST, value, *measured[1:], *_LAST, *_OPTIONAL]
+        n_groups = self[value].shape[1] if self[value].ndim > 1 else 1
+        several = n_groups > 1  # whose energies must be told
+        first = [*_FIRST, *(_ENERGIES if several else ())]
+        rest = [*(() if several else _ENERGIES), *_OPTIONAL]
+        wanted = [*first, value, *measured[1:], *_LAST, *rest]
         # In the order in which they give way to others.
-        order = [*_FIRST, value, measured[1], measured[4], *_LAST, *measured[2:4], measured[5]]
-        known = [name for name in (*order, *_OPTIONAL) if name in self.colnames]
+        order = [*first, value, measured[1], measured[4], *_LAST, *measured[2:4], measured[5]]
+        known = [name for name in (*order, *rest) if name in self.colnames]
         shown: list[str] = []
         for name in known:
             trial = [column for column in wanted if column in (*shown, name)]
-            if len(shown) < 2 or max(map(len, self._lines(trial))) <= WIDTH:
+            if len(shown) < 2 or max(map(len, self._lines(trial, n_groups))) <= WIDTH:
                 shown = trial
-        lines = self._lines(shown)
+        lines = self._lines(shown, n_groups)
         hidden = len(self.colnames) - len(shown)
         if hidden:
             lines.append(f"({hidden} more columns: table.colnames, table.pprint_all())")
         return "\n".join(lines)
 
-    def _lines(self, names: list[str]) -> list[str]:
-        part = with_formats(Table(self[names], copy=True))
-        return [line.rstrip() for line in part.pformat(max_width=-1, max_lines=len(self) + 5)]
+    def _lines(self, names: list[str], n_groups: int) -> list[str]:
+        part = with_formats(_long(self, names, n_groups))
+        return [line.rstrip() for line in part.pformat(max_width=-1, max_lines=len(part) + 5)]
+
+
+def _long(table: Table, names: list[str], n_groups: int) -> Table:
+    """Some columns, with a row for each bin and energy group."""
+    found = Table()
+    for name in names:
+        data = table[name].data
+        if n_groups > 1 and data.ndim > 1:
+            data = data.reshape(-1, *data.shape[2:])
+        else:
+            data = np.repeat(data, n_groups, axis=0)
+        found[name] = Column(data, unit=table[name].unit)
+    return found
 
 
 def with_formats(table: Any) -> Any:

@@ -89,6 +89,22 @@ def test_formatted_tables_are_short_and_unchanged():
     assert f"{p.dnde[0, 0].value:.3e}" in text and f"{p.ts[0, 0]:.3f}" in text
 
 
+def test_printed_tables_show_all_energy_groups():
+    p = make_profile(scan=False)
+    lines = str(p.to_table("flux")).splitlines()
+    assert max(map(len, lines)) <= 80 and "more columns" in lines[-1]
+    names = lines[0].split()
+    assert {"e_min", "flux", "flux_err", "flux_ul"} < set(names)
+    rows = [line.split() for line in lines[3:-1]]
+    assert len(rows) == p.norm.size
+    for name in ("flux", "flux_ul"):
+        shown = [row[names.index(name)] for row in rows]
+        assert shown == [f"{value:.3e}" for value in p[name].data.ravel()]
+    assert len({row[names.index("x_max")] for row in rows}) == 4
+    one = p.slice_by_idx({"energy": slice(1, 2)}).to_table("flux")
+    assert len(str(one).splitlines()) == 3 + 4 + 1
+
+
 def test_default_sed_type_and_bad_arguments():
     assert make_profile(sed_type_init="flux").to_table().meta["SED_TYPE"] == "flux"
     with pytest.raises(ValueError, match="sed_type is 'norm'; valid are 'likelihood', 'dnde'"):

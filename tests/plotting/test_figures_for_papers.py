@@ -320,3 +320,27 @@ def test_matrices_of_uneven_bins_are_drawn_in_one_size():
     assert ax.get_xlim() == (-0.5, 4.5)
     texts = [text for text in ax.texts if text.get_gid() == "numbers"]
     assert all(text.get_fontsize() >= 4.5 for text in texts)
+
+
+def test_marks_of_misfits_tell_the_energy_group():
+    """In the colours of the groups that are shown, and none of groups that are not."""
+    misfit = np.array([[1, 0], [1, 1], [0, 1], [0, 0], [0, 0]], bool)
+    profile = profile_of(line_of_boxes(), misfit=misfit)
+
+    def marks(ax):
+        found = [line for line in ax.lines if line.get_gid() == "misfit"]
+        return {to_rgb(line.get_color()): line.get_xdata().tolist() for line in found}
+
+    at = profile.axis.ref
+    expected = {to_rgb(COLORS[k]): at[misfit[:, k]].tolist() for k in range(2)}
+    ax = plot_profile(profile)
+    assert marks(ax) == expected
+    heights = [line.get_ydata()[0] for line in ax.lines if line.get_gid() == "misfit"]
+    assert heights[0] > heights[1]  # none hides the other
+    entries = [text.get_text() for text in ax.get_legend().texts]
+    assert entries.count("Not described by the model") == 1
+    plt.figure()
+    assert marks(plot_comparison(profile, curve=profile.flux)[0]) == expected
+    plt.figure()
+    ax, _ = plot_comparison(profile, curve=profile.flux, group=1)
+    assert marks(ax) == {to_rgb("0.3"): at[misfit[:, 1]].tolist()}
