@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from astropy import units as u
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from jaxprof.sky.geometry import WcsGeom
 from jaxprof.sky.healpix import NAMES, astropy_healpix, hpx_wcs
@@ -105,6 +104,8 @@ class HealpixGrid:
 
     def near(self, points: Array, radius: float) -> NDArray[np.int64]:
         """Pixels whose centres are within a radius [deg] of any of some unit vectors (n, 3)."""
+        from scipy.spatial import cKDTree  # which imports much
+
         tree = cKDTree(points)
         index, nside = np.arange(12), 1
         while True:

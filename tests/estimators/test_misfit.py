@@ -17,7 +17,7 @@ from jaxprof.estimators.bin_residuals import (
     signed_significance,
 )
 
-MESSAGE = "does not describe what is in bin .*template=.*sources=.*norm="
+MESSAGE = "does not describe what is in bins? .*template=.*sources=.*norm="
 
 
 def estimate(dataset, **options):

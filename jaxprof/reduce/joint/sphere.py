@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.spatial import cKDTree
 
 from jaxprof.datasets import MapDataset
 from jaxprof.irf.psf_kernel import containment
@@ -202,6 +201,8 @@ class SphereFolding:
         self, start: Starts, centers: Array, targets: Array, rad: Array, density: Array
     ) -> Iterator[tuple[int, slice, csr_array]]:
         """Probabilities (targets, a part of the starts) at each energy, and which part."""
+        from scipy.spatial import cKDTree  # which imports much
+
         at = self.grid.vectors(targets)
         tree = cKDTree(at)
         area = np.pi * np.deg2rad(_reach(rad, density) + 2 * self._size) ** 2
@@ -325,6 +326,8 @@ def _exposures(dataset: MapDataset, grid: HealpixGrid, index: Array, offset: Arr
     weights = np.where(known, weights, 0.0)
     lost = ~(weights.sum(axis=0) > 0)
     if lost.any() and on_map.any():
+        from scipy.spatial import cKDTree  # which imports much
+
         rows, columns = np.nonzero(on_map)
         tree = cKDTree(grid.vectors(grid.index(rows, columns)))
         _, nearest = tree.query(grid.vectors(index[lost]))
