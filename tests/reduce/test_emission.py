@@ -281,7 +281,9 @@ def test_below_a_pixel():
     speck = CircleSkyRegion(gal(0.11, 0.018), 1e-12 * u.deg)
     thin, tiny = region_emissions([strip, speck], GEOM)
     assert_allclose(thin.solid_angle, 4 * np.deg2rad(SIZE) ** 2, rtol=1e-4)
-    assert_allclose(moments(thin.y0, thin.x0, thin.weights)[0], pixel_position(strip.center), atol=0.5)
+    assert_allclose(
+        moments(thin.y0, thin.x0, thin.weights)[0], pixel_position(strip.center), atol=0.5
+    )
     x, y = pixel_position(speck.center)
     assert (tiny.y0, tiny.x0) == (round(y), round(x))
     assert_array_equal(tiny.weights, [[1.0]])
