@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxprof.inference.batches import by_blocks, shared_value
 from jaxprof.likelihood import separable as likelihood
+from jaxprof.likelihood.cash_norms import cash_range, cash_score_parts, near_kink
 from jaxprof.likelihood.data import (
     Data,
     NormFit,
@@ -136,7 +137,7 @@ def _minimise(data: Blocks) -> _Minimum:
     kinks = likelihood.kinks(data)
     at_bin = jnp.argmin(kinks, axis=0)
     first = jnp.min(kinks, axis=0)
-    start, high, counts = likelihood.cash_range(data)
+    start, high, counts = cash_range(data)
     x, regular = newton_cash(data, jnp.clip(start, 1e-3 * high, high), high, STEPS)
     empty = counts == 0
     converged = jnp.where(empty, jnp.isfinite(first), regular)
@@ -158,7 +159,7 @@ def newton_cash(
     """
     step = jnp.full_like(x, jnp.inf)
     for _ in range(steps):
-        falls, slope, rises = likelihood.cash_score_parts(data, x)
+        falls, slope, rises = cash_score_parts(data, x)
         safe = (slope > 0) & (rises > 0)
         change = falls * (falls - rises) / jnp.where(safe, rises * slope, 1.0)
         new = jnp.clip(x + jnp.where(safe, change, jnp.nan), x / 16.0, high)
@@ -167,7 +168,7 @@ def newton_cash(
     # an error is that distance over the root of the counts.
     eps = float(jnp.finfo(x.dtype).eps)
     close = step * jnp.sqrt(1.0 + falls * x) <= eps**0.5 * x + 8.0 * eps * x * jnp.sqrt(falls * x)
-    return x, close & ~likelihood.near_kink(data, x, 1e3 * eps**0.5 * x)
+    return x, close & ~near_kink(data, x, 1e3 * eps**0.5 * x)
 
 
 def _total_excess(data: Blocks) -> jax.Array:

@@ -102,7 +102,7 @@ class _Ahead(NamedTuple):
 
     correction: Step  # towards it, with the parameter held
     tangent: jax.Array  # of the others (Z,), by the parameter
-    bend: jax.Array  # the profile's curvature
+    curvature: jax.Array  # of the profile
     slope: jax.Array
 
 
@@ -147,13 +147,13 @@ def _half_rise_after(data: JointData, point: Point, known: Point, corrected: Ste
 
 
 def along(
-    missing: jax.Array, slope: jax.Array, bend: jax.Array, side: float | jax.Array
+    missing: jax.Array, slope: jax.Array, curvature: jax.Array, side: float | jax.Array
 ) -> jax.Array:
     """How far a parabola with this slope and curvature has risen by what is missing."""
-    square = slope**2 + 2.0 * bend * missing
+    square = slope**2 + 2.0 * curvature * missing
     root = jnp.sqrt(jnp.maximum(square, 0.0))
     # Above, a parabola that does not come down so far is too curved.
-    return jnp.where(square > 0, (side * root - slope) / bend, missing / slope)
+    return jnp.where(square > 0, (side * root - slope) / curvature, missing / slope)
 
 
 def _ahead(problem: _Problem, system: System, target: jax.Array) -> _Ahead:
@@ -165,7 +165,7 @@ def _ahead(problem: _Problem, system: System, target: jax.Array) -> _Ahead:
     return _Ahead(
         correction=correction,
         tangent=tangent.at[at].set(1.0),
-        bend=matrix[at, at] + column @ tangent,
+        curvature=matrix[at, at] + column @ tangent,
         slope=correction.slope[at] + column @ correction.z,
     )
 
@@ -176,7 +176,7 @@ def _length(problem: _Problem, point: Point, ahead: _Ahead, known: Point) -> jax
     if isinstance(goal, Value):
         return goal.value - point.z[goal.parameter]
     half = _half_rise_after(problem.data, point, known, ahead.correction)
-    return along(0.5 * goal.rise - half, ahead.slope, ahead.bend, goal.side)
+    return along(0.5 * goal.rise - half, ahead.slope, ahead.curvature, goal.side)
 
 
 def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
@@ -196,7 +196,7 @@ def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
     new = point._replace(
         z=z + part * (correction.z + length * ahead.tangent), slacks=slacks, duals=duals
     )
-    change = correction.decrement + ahead.bend * length**2
+    change = correction.decrement + ahead.curvature * length**2
     # Steps are also short where dual variables are far too large: all must be what they are to.
     apart = jnp.sum(jnp.where(active, jnp.abs(duals * slacks - target), 0.0))
     done = (width <= problem.last) & (part >= 1.0)
@@ -208,7 +208,7 @@ def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
     # Bounds hold what would go on beyond them only.
     released = jnp.where(new.z <= data.lower, correction.slope < 0, correction.slope > 0)
     released = jnp.any(problem.free.at[at].set(False) & ~free & ~arriving & released)
-    failed = ~jnp.all(jnp.isfinite(new.z)) | (done & released) | ~(ahead.bend > 0)
+    failed = ~jnp.all(jnp.isfinite(new.z)) | (done & released) | ~(ahead.curvature > 0)
     done = done & ~jnp.any(arriving) & ~failed
     return _State(new, free, active, state.iteration + 1, done, failed)
 

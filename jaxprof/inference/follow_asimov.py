@@ -140,8 +140,8 @@ def follow_asimov(
         correction, tangent = solved(sums.slope), solved(sums.column)
         gained = -sums.slope @ correction
         slope = sums.by_norm + sums.column @ correction
-        bend = sums.twice_by_norm + sums.column @ tangent
-        length = along(0.5 * rise - sums.half + 0.5 * gained, slope, bend, 1.0)
+        curvature = sums.twice_by_norm + sums.column @ tangent
+        length = along(0.5 * rise - sums.half + 0.5 * gained, slope, curvature, 1.0)
         # The first data are without the norm: its square root is what rises evenly.
         length = jnp.maximum(length, -0.5 * norm)
         step = correction + length * tangent
@@ -155,9 +155,9 @@ def follow_asimov(
         part, new, new_sums = jax.lax.while_loop(
             lambda carry: ~carry[2].possible & (carry[0] > 1e-6), shorter, first
         )
-        change = gained + bend * length**2
+        change = gained + curvature * length**2
         done = (part >= 0.5) & (change <= tolerance) & (jnp.abs(new - z - step) <= 1e-12).all()
-        failed = ~(bend > 0) | ~jnp.isfinite(change) | ~new_sums.possible
+        failed = ~(curvature > 0) | ~jnp.isfinite(change) | ~new_sums.possible
         return _State(
             norm + 2 * part * length, new, new_sums, state.iteration + 1, done & ~failed, failed
         )

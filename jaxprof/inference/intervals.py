@@ -110,9 +110,9 @@ def _refined(own: likelihood.Scaled, fit: NormFit) -> jax.Array:
     regular = (fit.status == Status.OK) & jnp.isfinite(start) & (own.counts > 0)
     exact = jnp.where(regular, x, 1.0)
     for _ in range(REFINEMENTS):
-        value, bend = likelihood.score_and_curvature(data, exact)
+        value, second = likelihood.score_and_curvature(data, exact)
         # Of the score times the distance from the start.
-        slope = bend * (exact - start) + value
+        slope = second * (exact - start) + value
         new = exact - value * (exact - start) / jnp.where(slope > 0, slope, 1.0)
         exact = computed_once(jnp.maximum(jnp.where(slope > 0, new, exact), start + nearest))
     return at + jnp.where(regular, exact - x, missing)

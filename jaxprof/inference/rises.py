@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprof.likelihood import separable as likelihood
+from jaxprof.likelihood.cash_norms import cash_cumulants, cash_series
 from jaxprof.likelihood.separable import Blocks
 from jaxprof.likelihood.sums import computed_once
 from jaxprof.solvers.many_roots import FEW, finish_apart, increasing_roots
@@ -108,10 +109,10 @@ class _Search(NamedTuple):
     def risen_with_curvature(self, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Rise of the statistic, its slope, and its second derivative."""
         x, stretch = self._at(y)
-        rise, score, bend = likelihood.difference_score_curvature(self.data, x, self.norm)
+        rise, score, second = likelihood.difference_score_curvature(self.data, x, self.norm)
         shrinks = jnp.where(self.ends, self.unit / self.width, 0.0)
         slope = 2.0 * self.side * stretch * score
-        return rise, slope, 2.0 * stretch**2 * bend - shrinks * slope
+        return rise, slope, 2.0 * stretch**2 * second - shrinks * slope
 
 
 def sided(data: Blocks) -> Blocks:
@@ -174,7 +175,7 @@ def _by_series(
     def look(state: tuple[jax.Array, jax.Array, int]) -> tuple[jax.Array, jax.Array, int]:
         point, right, count = state
         rise, powers, kinks = computed_once(
-            likelihood.cash_series(data, jnp.broadcast_to(norm, point.shape), point, SERIES_ORDER)
+            cash_series(data, jnp.broadcast_to(norm, point.shape), point, SERIES_ORDER)
         )
         missing = 0.5 * asked.rise - rise
         h = jnp.zeros_like(point)
@@ -215,7 +216,7 @@ def _poisson_like(data: Blocks, norm: jax.Array, asked: Asked) -> jax.Array:
     ``z = t + t**2 / 3 + ...`` where it is ``n t**2 / 2`` (a series of Lambert's function), then
     corrected for the kurtosis.
     """
-    curvature, third, fourth = likelihood.cash_cumulants(data, norm)
+    curvature, third, fourth = cash_cumulants(data, norm)
     error = 1.0 / jnp.sqrt(jnp.where(curvature > 0, curvature, 1.0))
     skewness, kurtosis = third * error**3, fourth * error**4
     root = asked.side * jnp.sqrt(asked.rise)
@@ -249,12 +250,12 @@ def _by_halley_steps(search: _Search) -> tuple[jax.Array, jax.Array]:
     root = jnp.sqrt(search.rise)
     step = jnp.full_like(y, jnp.inf)
     for _ in range(HALLEY_STEPS):
-        rise, slope, bend = search.risen_with_curvature(y)
+        rise, slope, second = search.risen_with_curvature(y)
         safe = (rise > 0) & (slope > 0)
         risen = jnp.sqrt(jnp.where(safe, rise, 1.0))
         newton = 2.0 * risen * (risen - root) / jnp.where(safe, slope, 1.0)
         # The second derivative of the root over its first.
-        relative = bend / jnp.where(safe, slope, 1.0) - 0.5 * slope / risen**2
+        relative = second / jnp.where(safe, slope, 1.0) - 0.5 * slope / risen**2
         change = newton / jnp.maximum(1.0 - 0.5 * newton * relative, 0.5)
         new = jnp.clip(y - jnp.where(safe, change, jnp.nan), y / 4.0, 4.0 * y)
         y, step = computed_once((new, jnp.abs(new - y)))
