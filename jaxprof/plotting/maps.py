@@ -57,8 +57,7 @@ def plot_map(
     stretch : {"linear", "sqrt", "log", "asinh"}
         How values become colours.
     add_cbar : bool
-        Whether to add a colour bar, with the unit of the map as its label, or "Counts" for whole
-        numbers without a unit.
+        Whether to add a colour bar.
     cmap : str or `~matplotlib.colors.Colormap`
         Colour map.
     vmin, vmax : float, optional
@@ -114,10 +113,10 @@ def plot_map(
         artist = ax.pcolormesh(x, y, np.ma.array(image, mask=hidden), **kwargs)
     _label_sky(ax)
     if add_cbar:
-        # Without a unit whole numbers are counts; what others are the map does not tell.
-        finite = image[np.isfinite(image)]
-        whole = np.all((finite >= 0) & (finite % 1 == 0))
-        label = "Inside" if is_mask else unit_label(map_.unit) or ("Counts" if whole else "")
+        whole = np.all(image[np.isfinite(image)] % 1 == 0)
+        # Whole numbers are counts; others were smoothed, or predicted.
+        plain = "Counts" if whole else "Counts per pixel"
+        label = "Inside" if is_mask else unit_label(map_.unit) or plain
         _add_colorbar(ax, artist, label)
     return ax
 

@@ -659,10 +659,8 @@ def test_map_options():
     map_box, bar_box = ax.get_window_extent(), bar.get_window_extent()
     assert bar_box.height == pytest.approx(map_box.height, abs=1)
     assert bar_box.x0 > map_box.x1
-    for scale, label in ((1.0, "Counts"), (0.3, ""), (-1.0, "")):  # templates are no counts
-        whole = make_map()
-        ax = plot_map(WcsNDMap(whole.geom, scale * whole.data), add_cbar=True)
-        assert [a.get_ylabel() for a in ax.figure.axes if a is not ax] == [label]
+    ax = make_map().plot(add_cbar=True)
+    assert [a.get_ylabel() for a in ax.figure.axes if a is not ax] == ["Counts"]
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, np.nan])
