@@ -317,7 +317,7 @@ def fit_held(
     free = usable(data).at[parameter].set(False)
     still = jax.lax.stop_gradient(value)
     constant = without_derivatives(data)
-    problem, point, possible = _inside_held(constant, start, parameter, still)
+    problem, point, possible, _ = inside_of(constant, free, start.at[parameter].set(still))
     begin = _at(constant, free, best, parameter, point)
 
     def searched() -> tuple[jax.Array, jax.Array]:
@@ -331,22 +331,6 @@ def fit_held(
     target = data.start.at[parameter].set(value)
     z = rooted(masked_as(data, problem), z, free, barrier, target)
     return z, converged & possible, possible
-
-
-def _inside_held(
-    data: JointData, start: jax.Array, parameter: jax.Array, value: jax.Array
-) -> tuple[JointData, jax.Array, jax.Array]:
-    """What `inside_of` gives with a parameter held: a negative norm may be more than all others."""
-    free = usable(data).at[parameter].set(False)
-    problem, point, possible, allowed = inside_of(data, free, start.at[parameter].set(value))
-    return problem, point, possible & allowed
-
-
-def is_possible(
-    data: JointData, inside: Interior, parameter: jax.Array, value: jax.Array
-) -> jax.Array:
-    """Whether other parameters make all predictions positive where one is held; shape ()."""
-    return _inside_held(without_derivatives(data), inside[0], parameter, value)[2]
 
 
 def _at(
