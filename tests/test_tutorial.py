@@ -67,7 +67,7 @@ def run(code, folder, monkeypatch, capsys):
     # Both profiles ask for energies up to 2 TeV, where the data end at 500 GeV, and have bins whose
     # counts are far below their background. Nothing else.
     said = [re.split(r":| of bin", str(w.message))[0] for w in record]
-    assert said == ["energy_edges", "the upper limit"] * 2
+    assert said == ["energy_edges", "negative upper limits"] * 2
     assert {w.filename for w in record} == {"tutorial"}
     for number in plt.get_fignums():
         plt.figure(number).canvas.draw()
