@@ -11,7 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDatasetOnOff
-from jaxprof.estimators.fit_warnings import warn_infinite_significance, warn_other_minima
+from jaxprof.estimators.fit_warnings import (
+    named_bins,
+    warn_infinite_significance,
+    warn_other_minima,
+)
 from jaxprof.estimators.options import Selection
 from jaxprof.inference.joint_fit import fit_joint_ts
 from jaxprof.inference.joint_intervals import joint_limits, joint_ts
@@ -140,11 +144,11 @@ def _warn_sensitivity(results: Sequence[GroupResult], n_bins: int) -> None:
         lost = np.isfinite(norms) & np.isnan(result.values["norm_sensitivity"])
         if lost.any():
             low, high = result.group.edges
+            bins = named_bins(lost[:, np.newaxis], np.array([[low, high]]))
             warn_user(
-                f"the joint fit from {low:.4g} to {high:.4g} TeV: norm_sensitivity of bin "
-                f"{', '.join(map(str, np.flatnonzero(lost)))} is NaN: other norms make up for a "
-                "signal there, or nothing is expected without it, so that a single count is "
-                "infinitely significant",
+                f"the joint fit from {low:.4g} to {high:.4g} TeV: norm_sensitivity of {bins} is "
+                "NaN: other norms make up for a signal there, or nothing is expected without it, "
+                "so that a single count is infinitely significant",
             )
 
 
@@ -177,9 +181,9 @@ def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
                 )
             warn_user(f"{name} did not converge, and its profile is NaN: {advice}")
         elif lost.any():
-            bins = ", ".join(map(str, *np.nonzero(lost)))
+            bins = named_bins(np.asarray(lost)[:, np.newaxis], np.zeros((1, 2)))
             warn_user(
-                f"{name}: the fits without the flux of bin {bins} did not reach their tolerance; "
+                f"{name}: the fits without the flux of {bins} did not reach their tolerance; "
                 "ts is an upper bound there",
             )
     lone = [

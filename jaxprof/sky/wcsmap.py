@@ -249,8 +249,8 @@ class WcsNDMap(MapArithmetic):
         Raises
         ------
         ValueError
-            If the factor is none, does not divide the numbers of pixels, or the weights are on
-            other pixels.
+            If the factor is no whole number, does not divide the numbers of pixels, or the weights
+            are on other pixels.
         """
         n = _factor(factor)
         if any(size % n for size in self.geom.npix_shape):
@@ -291,7 +291,7 @@ class WcsNDMap(MapArithmetic):
         Raises
         ------
         ValueError
-            If the factor or the order is none.
+            If the factor or the order is no whole number, or the order is above 5.
         """
         from scipy import ndimage
 

@@ -180,7 +180,7 @@ def test_no_background_is_said(cls):
     assert len(messages) == 2
     for start, rest in (
         ("counts of bin 1 lie where nothing is expected", "no significance"),
-        ("", "norm_sensitivity of bins? 0, 1(,| and) 2 is NaN: .* infinitely significant"),
+        ("", "norm_sensitivity of bins 0, 1 and 2 is NaN: .* infinitely significant"),
     ):
         assert sum(m.startswith(start) and bool(re.search(rest, m)) for m in messages) == 1
     assert np.isnan(found.norm_sensitivity).all()

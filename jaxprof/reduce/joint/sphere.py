@@ -126,8 +126,8 @@ class SphereFolding:
         """
         if isinstance(psf_scale, jax.core.Tracer):
             raise ValueError(
-                "psf_scale is traced by JAX, but the PSF on HEALPix pixels has derivatives by its "
-                "width between nodes only: give numbers, or reduce(..., nuisances) with nodes"
+                "psf_scale is traced by JAX, but on HEALPix pixels there are derivatives with "
+                "respect to the width of the PSF between nodes only: reduce(..., psf_scale=(...))"
             )
         scale = float(psf_scale)
         if scale not in self._spread:
