@@ -139,7 +139,7 @@ def by_newton(likelihood, points, lower, upper):
 
 def params_of(likelihood, x):
     """Named parameters of a vector of `joint_data`."""
-    names = likelihood.free_spectral_parameters
+    names = likelihood.free.spectral_parameters
     begin = likelihood.n_bins * (1 + len(names))
     own = x[:begin].reshape(likelihood.n_bins, -1)
     found = {"norm": own[:, :1]}

@@ -8,7 +8,15 @@ import numpy as np
 from scipy.special import erf
 
 import jaxprof
-from jaxprof.likelihood import Constraints, Gaussian, Likelihood, OnOff, Poisson, Spectra
+from jaxprof.likelihood import (
+    Constraints,
+    FreeParameters,
+    Gaussian,
+    Likelihood,
+    OnOff,
+    Poisson,
+    Spectra,
+)
 
 TRUE, RECO = np.geomspace(0.5, 20, 9), np.geomspace(1, 10, 7)
 """Edges of true and reconstructed energies [TeV]."""
@@ -145,9 +153,11 @@ def random_likelihood(kind: Kind, rng) -> Likelihood:
         nominal=nominal,
         bins=(),
         spectra=spectra,
-        free=("norm", *tilts, *(("spectrum",) if kind.shape else ())),
-        free_background=(bool(tilts),) * sets,
-        free_background_tilt=(bool(tilts),) * sets,
-        free_spectral_parameters=tuple(kind.shape.split()),
-        free_spectra=(True,) * n,
+        free=FreeParameters(
+            names=("norm", *tilts, *(("spectrum",) if kind.shape else ())),
+            background=(bool(tilts),) * sets,
+            background_tilt=(bool(tilts),) * sets,
+            spectral_parameters=tuple(kind.shape.split()),
+            spectra=(True,) * n,
+        ),
     )

@@ -47,11 +47,11 @@ def structure_of(likelihood: Likelihood, start: Any) -> Structure:
     own: Any = jax.tree.structure(likelihood.params())
     if jax.tree.structure(start) != own:
         return Structure.GENERAL
-    if likelihood.free == ("norm",) and is_separable(likelihood):
+    if likelihood.free.names == ("norm",) and is_separable(likelihood):
         return Structure.SEPARABLE
-    spectra = likelihood.spectra is None or bool(likelihood.free_spectral_parameters)
+    spectra = likelihood.spectra is None or bool(likelihood.free.spectral_parameters)
     clipped = any(getattr(term, "clipped", False) for term in likelihood.terms)
-    known = not likelihood.nodes and spectra and not clipped and set(likelihood.free) <= JOINT
+    known = not likelihood.nodes and spectra and not clipped and set(likelihood.free.names) <= JOINT
     return Structure.JOINT if known else Structure.GENERAL
 
 

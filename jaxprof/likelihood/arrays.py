@@ -127,7 +127,7 @@ def _groups_first(array: Any) -> Any:
 
 def is_separable(likelihood: Likelihood) -> bool:
     """Whether each bin has counts bins of its own, and the norm is all that it is predicted by."""
-    separate = likelihood.spectra is None and likelihood.free == ("norm",)
+    separate = likelihood.spectra is None and likelihood.free.names == ("norm",)
     return separate and all(
         term.components.shape[2] == 1
         and term.components.shape[1] == likelihood.n_bins

@@ -90,12 +90,12 @@ def put(array: Any, rows: Any, values: Any) -> Any:
 def layout_of(likelihood: Likelihood) -> JointLayout:
     """Where the parameters of each energy group of a likelihood stand."""
     nominal = likelihood.nominal
-    fitted = any(likelihood.free_background) or any(likelihood.free_background_tilt)
+    fitted = likelihood.free.any_background
     return JointLayout(
         n_bins=likelihood.n_bins,
         n_guards=np.shape(nominal["guard"])[0] if "guard" in nominal else 0,
         n_sources=len(likelihood.sources),
-        n_shape=len(likelihood.free_spectral_parameters),
+        n_shape=len(likelihood.free.spectral_parameters),
         n_nuisance=np.shape(nominal["background"])[0] if fitted else 0,
     )
 
@@ -116,15 +116,15 @@ def positions_of(likelihood: Likelihood) -> dict[str, Any]:
     at = layout_of(likelihood)
     apart = ("source", "spectrum")
     rows: dict[str, Any] = {
-        name: getattr(at, name) for name in likelihood.free if name not in apart
+        name: getattr(at, name) for name in likelihood.free.names if name not in apart
     }
     if "source" in likelihood.free:
         own = dict(zip(likelihood.sources, at.source, strict=True))
-        rows["source"] = {name: own[name] for name in likelihood.free_sources}
-    if likelihood.free_spectral_parameters:
+        rows["source"] = {name: own[name] for name in likelihood.free.sources}
+    if likelihood.free.spectral_parameters:
         rows["spectrum"] = {
             name: at.norm + position
-            for position, name in enumerate(likelihood.free_spectral_parameters, start=1)
+            for position, name in enumerate(likelihood.free.spectral_parameters, start=1)
         }
     return jax.tree.map(
         lambda own: np.repeat(np.asarray(own)[..., np.newaxis], likelihood.n_groups, axis=-1), rows
@@ -156,7 +156,7 @@ def joint_data(likelihood: Likelihood, group: int) -> JointData:
             "likelihood: exposures, scales or positions are among its parameters, which a fit of "
             "norms does not know; jaxprof.fit(likelihood, start) fits them"
         )
-    names, nominal = likelihood.free_spectral_parameters, likelihood.nominal
+    names, nominal = likelihood.free.spectral_parameters, likelihood.nominal
     if likelihood.spectra is not None and not names:
         raise ValueError(
             "likelihood: its spectrum is a parameter; jaxprof.fit(likelihood, start) fits it"
@@ -173,13 +173,13 @@ def joint_data(likelihood: Likelihood, group: int) -> JointData:
         vectors = vectors.put(rows, free=True, **_bounds(constraints, name))
     sources = [nominal["source"][name][group] for name in likelihood.sources]
     for row, value, name in zip(at.source, sources, likelihood.sources, strict=True):
-        vectors = vectors.put(row, start=value, free=name in likelihood.free_sources)
+        vectors = vectors.put(row, start=value, free=name in likelihood.free.sources)
     for position, name in enumerate(names, start=1):
         vectors = _with_shape(likelihood, at, position, name, vectors)
     if at.n_nuisance:
         for name, rows, which in (
-            ("background", at.background, likelihood.free_background),
-            ("background_tilt", at.background_tilt, likelihood.free_background_tilt),
+            ("background", at.background, likelihood.free.background),
+            ("background_tilt", at.background_tilt, likelihood.free.background_tilt),
         ):
             values = nominal[name][:, group] if name in nominal else 0.0
             given = {"start": values, "free": np.array(which), **_bounds(constraints, name)}
@@ -234,7 +234,7 @@ def _with_shape(
     rows = regions + position
     vectors = vectors.put(rows, start=values, **_bounds(likelihood.constraints, f"spectrum.{name}"))
     # Guard bins have too few counts of their own for a spectrum.
-    return vectors.put(rows[: at.n_bins], free=np.array(likelihood.free_spectra))
+    return vectors.put(rows[: at.n_bins], free=np.array(likelihood.free.spectra))
 
 
 def _block(term: Term, group: int) -> JointBlock | JointOnOffBlock:
@@ -258,5 +258,5 @@ def _free_spectra(likelihood: Likelihood, group: int) -> FreeSpectra:
         edges=tuple(spectra.edges),
         group_edges=spectra.group_edges[group],
         fixed_flux=tuple(spectra.source_flux),
-        names=likelihood.free_spectral_parameters,
+        names=likelihood.free.spectral_parameters,
     )

@@ -14,18 +14,19 @@ import numpy as np
 from jaxprof.likelihood.bin_geometry import BinGeometry
 from jaxprof.likelihood.constraints import Constraints
 from jaxprof.likelihood.counts_bins import CountsBins
+from jaxprof.likelihood.free_parameters import FreeParameters
 from jaxprof.likelihood.merging import (
     Gathered,
     drawn,
     found_in,
     may_merge,
     merged_empty,
-    number_found,
+    room_for,
 )
 from jaxprof.likelihood.named import complete
 from jaxprof.likelihood.nodes import node_weights
 from jaxprof.likelihood.spectra import Spectra, two_axes
-from jaxprof.likelihood.terms import OnOff, Poisson, Term, signal
+from jaxprof.likelihood.terms import OnOff, Term, signal
 
 
 @jax.tree_util.register_dataclass
@@ -60,18 +61,8 @@ class Likelihood:
         combinations.
     sources : tuple of str
         Names of the sources, in the order of their components.
-    free : tuple of str
-        Parameters that `params` gives.
-    free_sources : tuple of str
-        Sources whose norm is fitted.
-    free_background, free_background_tilt : tuple of bool
-        Data sets whose background norm or tilt is fitted.
-    free_exposure : tuple of bool
-        Data sets whose exposure is fitted.
-    free_spectral_parameters : tuple of str
-        Parameters of the spectrum that are fitted.
-    free_spectra : tuple of bool
-        Bins whose spectrum is fitted.
+    free : FreeParameters
+        Parameters that are fitted.
     merged : bool
         Whether empty pixels share counts bins: then the counts cannot be changed.
 
@@ -114,13 +105,7 @@ class Likelihood:
     nodes: Mapping[str, Any] = field(default_factory=dict)
     source_nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sources: tuple[str, ...] = field(default=(), metadata={"static": True})
-    free: tuple[str, ...] = field(default=("norm",), metadata={"static": True})
-    free_sources: tuple[str, ...] = field(default=(), metadata={"static": True})
-    free_background: tuple[bool, ...] = field(default=(), metadata={"static": True})
-    free_background_tilt: tuple[bool, ...] = field(default=(), metadata={"static": True})
-    free_exposure: tuple[bool, ...] = field(default=(), metadata={"static": True})
-    free_spectral_parameters: tuple[str, ...] = field(default=(), metadata={"static": True})
-    free_spectra: tuple[bool, ...] = field(default=(), metadata={"static": True})
+    free: FreeParameters = field(default=FreeParameters(), metadata={"static": True})
     merged: bool = field(default=False, metadata={"static": True})
 
     @property
@@ -141,14 +126,14 @@ class Likelihood:
         dict of array
             A new one: change it as you like.
         """
-        found = {name: self.nominal[name] for name in self.free}
+        found = {name: self.nominal[name] for name in self.free.names}
         if "source" in found:
-            found["source"] = {name: found["source"][name] for name in self.free_sources}
-        if self.free_spectral_parameters:
+            found["source"] = {name: found["source"][name] for name in self.free.sources}
+        if self.free.spectral_parameters:
             model, shape = self.nominal["spectrum"], np.shape(self.nominal["norm"])
             found["spectrum"] = {
                 name: jnp.broadcast_to(two_axes(jnp.asarray(getattr(model, name))), shape)
-                for name in self.free_spectral_parameters
+                for name in self.free.spectral_parameters
             }
         return found
 
@@ -164,7 +149,7 @@ class Likelihood:
             ``"spectrum.index"``; ``"spectrum"`` stands for all of them.
         """
         lower, upper = self.constraints.lower, self.constraints.upper
-        wanted = set(self.free if names is None else names)
+        wanted = set(self.free.names if names is None else names)
         return {
             name: (lower.get(name), upper.get(name))
             for name in {**lower, **upper}
@@ -178,24 +163,13 @@ class Likelihood:
         seen. `jaxprof.fit` holds those of a likelihood by itself; functions of one do not.
         """
         measured = {term.dataset for term in self.terms if isinstance(term, OnOff)}
-        fitted: dict[str, tuple[bool, ...]] = {}
-        for name, rows in (
-            ("background", self.free_background),
-            ("background_tilt", self.free_background_tilt),
-        ):
-            fitted[name] = tuple(own and row not in measured for row, own in enumerate(rows))
-        for name in self.free_spectral_parameters:
-            fitted[f"spectrum.{name}"] = self.free_spectra
-        found = [
-            f"{name}[{row}, {group}]"
-            for name, rows in fitted.items()
-            if name.partition(".")[0] in self.free
-            for row, own in enumerate(rows)
-            if not own
-            for group in range(self.n_groups)
-        ]
-        if "exposure" in self.free:
-            found += [f"exposure[{row}]" for row, own in enumerate(self.free_exposure) if not own]
+        found = []
+        for name, rows in self.free.held_rows():
+            held = {*rows, *measured} if name.startswith("background") else set(rows)
+            indices = [f"{row}" for row in sorted(held)]
+            if name != "exposure":
+                indices = [f"{row}, {group}" for row in indices for group in range(self.n_groups)]
+            found += [f"{name}[{index}]" for index in indices]
         return tuple(found)
 
     def region_models(self) -> Any:
@@ -412,7 +386,7 @@ class Likelihood:
         self._check_may_merge()
         return self._merged(
             [
-                found_in(term, self._room(term, most)) if may_merge(term) else None
+                found_in(term, room_for(term, most)) if may_merge(term) else None
                 for term in self.terms
             ]
         )
@@ -458,17 +432,6 @@ class Likelihood:
         nodes = (self.source_nodes.get(name, {}).values() for name in self.sources)
         at_nodes = sum(math.prod(map(len, own)) for own in nodes)
         return self.n_bins + len(self.nominal.get("guard", ())) + at_nodes
-
-    @staticmethod
-    def _room(term: Poisson, most: int | None) -> int:
-        number = number_found(term)
-        if isinstance(number, jax.core.Tracer):
-            if most is None:
-                raise ValueError("merge_empty: under jit the number of pixels must be given: most")
-            return most
-        if most is not None and most < number:
-            raise ValueError(f"merge_empty: most is {most}, but {number} pixels have counts")
-        return int(number) if most is None else most
 
     def whiten(self, params: Any) -> tuple[Any, Any]:
         """Coordinates that samplers like: `jaxprof.whiten` of this likelihood.

@@ -24,6 +24,24 @@ def number_found(term: Poisson) -> Any:
     return jnp.max(jnp.sum(_found(term), axis=(1, 2)), initial=0)
 
 
+def room_for(term: Poisson, most: int | None) -> int:
+    """Number of counts bins to keep in each energy group: `most`, or as many as have counts.
+
+    Raises
+    ------
+    ValueError
+        If more have counts; if they are traced, and `most` is not given.
+    """
+    number = number_found(term)
+    if isinstance(number, jax.core.Tracer):
+        if most is None:
+            raise ValueError("merge_empty: under jit the number of pixels must be given: most")
+        return most
+    if most is not None and most < number:
+        raise ValueError(f"merge_empty: most is {most}, but {number} pixels have counts")
+    return int(number) if most is None else most
+
+
 class Gathered(NamedTuple):
     """Counts bins that keep their own, in each energy group; room that is left over is masked.
 

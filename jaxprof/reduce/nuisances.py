@@ -78,7 +78,7 @@ class Nuisances:
         if not self.nodes and not self._fitted:
             return first
         own, before = self._constraints, first.constraints
-        free = [*first.free, *(["exposure"] if self._fitted else []), *self.nodes]
+        free = [*first.free.names, *(["exposure"] if self._fitted else []), *self.nodes]
         return replace(
             first,
             terms=tuple(map(self._term, *(each.terms for each in made))),
@@ -90,8 +90,11 @@ class Nuisances:
             ),
             nominal={**first.nominal, **{name: np.asarray(1.0) for name in self.nodes}},
             nodes=dict(self.nodes),
-            free=tuple(free),
-            free_exposure=tuple(option != "fixed" for option in self.exposure),
+            free=replace(
+                first.free,
+                names=tuple(free),
+                exposure=tuple(option != "fixed" for option in self.exposure),
+            ),
         )
 
     @property

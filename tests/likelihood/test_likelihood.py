@@ -27,6 +27,7 @@ from jaxprof import (
 from jaxprof.likelihood import (
     Constraints,
     CountsBins,
+    FreeParameters,
     Gaussian,
     Likelihood,
     OnOff,
@@ -501,8 +502,9 @@ def test_empty_bins_that_share_one_change_nothing():
         made.merge_empty(most - 1)
     with pytest.raises(ValueError, match="under jit the number of pixels must be given"):
         inside(counts, None)
+    tilted = FreeParameters(names=("norm", "background_tilt"))
     with pytest.raises(ValueError, match="background tilts are fitted"):
-        dataclasses.replace(made, free=("norm", "background_tilt")).merge_empty()
+        dataclasses.replace(made, free=tilted).merge_empty()
     with pytest.raises(ValueError, match="merge=False"):
         merged.with_counts(merged.counts)
 

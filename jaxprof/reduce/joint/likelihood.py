@@ -20,6 +20,7 @@ from jaxprof.likelihood import (
     Poisson,
     Spectra,
 )
+from jaxprof.likelihood.free_parameters import FreeParameters
 from jaxprof.likelihood.joint_data import JointBlock, JointData
 from jaxprof.likelihood.layout import joint_data
 from jaxprof.likelihood.spectra import model_of_bins
@@ -98,12 +99,14 @@ def joint_likelihood(
         geometry=_geometry(problem, parent),
         spectra=_spectra(problem) if resolved else None,
         sources=tuple(source.name for source in components.sources),
-        free=tuple(free),
-        free_sources=tuple(source.name for source in components.sources if source.free),
-        free_background=tuple(own.norm != "fixed" for own in model.backgrounds),
-        free_background_tilt=tuple(own.tilt != "fixed" for own in model.backgrounds),
-        free_spectral_parameters=model.free_spectral_parameters,
-        free_spectra=tuple(map(bool, covered)),
+        free=FreeParameters(
+            names=tuple(free),
+            sources=tuple(source.name for source in components.sources if source.free),
+            background=tuple(own.norm != "fixed" for own in model.backgrounds),
+            background_tilt=tuple(own.tilt != "fixed" for own in model.backgrounds),
+            spectral_parameters=model.free_spectral_parameters,
+            spectra=tuple(map(bool, covered)),
+        ),
         merged=merge and model.likelihood == "pixel",
     )
 

@@ -103,8 +103,11 @@ class MovingSources:
             constraints=replace(constraints, lower=lower, upper=upper),
             source_nodes={name: dict(at) for name, at in self.nodes.items()},
             sources=tuple(source.name for source in self.sources),
-            free_sources=tuple(source.name for source in self.sources if source.free),
-            free=(*likelihood.free, *free),
+            free=replace(
+                likelihood.free,
+                names=(*likelihood.free.names, *free),
+                sources=tuple(source.name for source in self.sources if source.free),
+            ),
         )
 
 
