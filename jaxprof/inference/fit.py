@@ -22,7 +22,7 @@ from jaxprof.likelihood.data import (
 from jaxprof.likelihood.separable import Blocks, is_cash
 from jaxprof.likelihood.sums import computed_once
 from jaxprof.solvers.many_roots import FEW, finish_apart, increasing_roots
-from jaxprof.solvers.solve import differentiable_root, tolerance
+from jaxprof.solvers.solve import implicit_root, tolerance
 
 STEPS = 5
 """Newton steps of all bins; few need more."""
@@ -183,6 +183,12 @@ def _total_excess(data: Blocks) -> jax.Array:
     return total
 
 
+def _residual(x: jax.Array, data: Blocks, best: _Minimum) -> jax.Array:
+    """What vanishes at minima, (N,)."""
+    at_kink = likelihood.kink_residual(data, x, best.at_bin)
+    return jnp.where(best.is_kink, at_kink, likelihood.score(data, x))
+
+
 def _fit_bins(data: Blocks, _: None, bounds: tuple[jax.Array, jax.Array]) -> NormFit:
     """Fit bins side by side; arrays over counts bins and these, results over these."""
     norm_min, norm_max = bounds
@@ -194,12 +200,7 @@ def _fit_bins(data: Blocks, _: None, bounds: tuple[jax.Array, jax.Array]) -> Nor
     best = _minimise(jax.tree.map(jax.lax.stop_gradient, own.data))
     # Bounds that are traced are not checked elsewhere.
     converged = best.converged & (norm_min < norm_max)
-
-    def residual(x: jax.Array) -> jax.Array:
-        at_kink = likelihood.kink_residual(own.data, x, best.at_bin)
-        return jnp.where(best.is_kink, at_kink, likelihood.score(own.data, x))
-
-    x = differentiable_root(residual, best.x)
+    x = implicit_root(_residual, best.x, own.data, best)
     kinks = jax.lax.stop_gradient(likelihood.kinks(safe))
     kink = jnp.sum(jnp.where(likelihood.at_index(kinks, best.at_bin), kinks, 0.0), axis=0)
     free = jnp.where(best.is_kink, kink + own.unit * (x - best.x), own.norm(x))
