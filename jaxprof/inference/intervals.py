@@ -108,13 +108,15 @@ def _refined(own: likelihood.Scaled, fit: NormFit) -> jax.Array:
     start = likelihood.domain_start(data)
     nearest = likelihood.pole_counts(data, start) / likelihood.totals(data)[2]
     regular = (fit.status == Status.OK) & jnp.isfinite(start) & (own.counts > 0)
-    exact = jnp.where(regular, x, 1.0)
-    for _ in range(REFINEMENTS):
+
+    def refined(_: int, exact: jax.Array) -> jax.Array:
         value, second = likelihood.score_and_curvature(data, exact)
         # Of the score times the distance from the start.
         slope = second * (exact - start) + value
         new = exact - value * (exact - start) / jnp.where(slope > 0, slope, 1.0)
-        exact = computed_once(jnp.maximum(jnp.where(slope > 0, new, exact), start + nearest))
+        return jnp.maximum(jnp.where(slope > 0, new, exact), start + nearest)
+
+    exact = jax.lax.fori_loop(0, REFINEMENTS, refined, jnp.where(regular, x, 1.0))
     return at + jnp.where(regular, exact - x, missing)
 
 
