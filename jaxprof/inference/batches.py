@@ -122,7 +122,7 @@ def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
         if not _on_host(bins):
             return compiled(bins, shared, shards=_shards(bins))
         shape = data[0].npred_ref.shape[:2]
-        flat = jax.tree.map(np.asarray, _flat(bins))
+        flat = _flat(jax.tree.map(np.asarray, bins))
         n = shape[0] * shape[1]
         n_pieces = max(-(-n // PIECE), 1)
         each = -(-n // n_pieces)

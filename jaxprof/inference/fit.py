@@ -22,7 +22,7 @@ from jaxprof.likelihood.data import (
 from jaxprof.likelihood.separable import Blocks, is_cash
 from jaxprof.likelihood.sums import computed_once
 from jaxprof.solvers.many_roots import FEW, finish_apart, increasing_roots
-from jaxprof.solvers.solve import differentiable_root, tolerance
+from jaxprof.solvers.solve import implicit_root, tolerance
 
 STEPS = 5
 """Newton steps of all bins; few need more."""
@@ -93,13 +93,12 @@ def _minimise_carefully(data: Blocks) -> _Minimum:
         distance = jnp.where(ends & inside, x - origin, 1.0)
         return jnp.where(inside, jnp.where(ends, jnp.log(distance), x), -jnp.inf)
 
-    def score(v: jax.Array) -> jax.Array:
+    def score_and_slope(v: jax.Array) -> tuple[jax.Array, jax.Array]:
         # The score has a pole where the domain starts; times the distance from it, it has none.
         x = place(v)
-        return likelihood.score(data, x) * jnp.where(ends, x - origin, 1.0)
-
-    def score_and_slope(v: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.jvp(score, (v,), (jnp.ones_like(v),))
+        stretch = jnp.where(ends, x - origin, 1.0)
+        value, slope = likelihood.score_and_curvature(data, x)
+        return value * stretch, stretch * (slope * stretch + jnp.where(ends, value, 0.0))
 
     low, high = _norm_bracket(data, start, counts)
     low = jnp.where(ends, origin + nearest, low)
@@ -117,7 +116,8 @@ def _minimise_carefully(data: Blocks) -> _Minimum:
     near = jnp.abs(position - v) <= width
     centre = jnp.where(near, position, v)
     # One evaluation on both sides tells whether the score changes its sign here at all.
-    crosses = (score(centre - width) <= 0) & (score(centre + width) >= 0)
+    below, above = (likelihood.score(data, place(v)) for v in (centre - width, centre + width))
+    crosses = (below <= 0) & (above >= 0)
     # The kink is known exactly; the iteration only tells which one.
     kink = jnp.sum(jnp.where(chosen, kinks, 0.0), axis=0)
     x = jnp.where(near & crosses, kink, place(v))
@@ -183,6 +183,12 @@ def _total_excess(data: Blocks) -> jax.Array:
     return total
 
 
+def _residual(x: jax.Array, data: Blocks, best: _Minimum) -> jax.Array:
+    """What vanishes at minima, (N,)."""
+    at_kink = likelihood.kink_residual(data, x, best.at_bin)
+    return jnp.where(best.is_kink, at_kink, likelihood.score(data, x))
+
+
 def _fit_bins(data: Blocks, _: None, bounds: tuple[jax.Array, jax.Array]) -> NormFit:
     """Fit bins side by side; arrays over counts bins and these, results over these."""
     norm_min, norm_max = bounds
@@ -194,12 +200,7 @@ def _fit_bins(data: Blocks, _: None, bounds: tuple[jax.Array, jax.Array]) -> Nor
     best = _minimise(jax.tree.map(jax.lax.stop_gradient, own.data))
     # Bounds that are traced are not checked elsewhere.
     converged = best.converged & (norm_min < norm_max)
-
-    def residual(x: jax.Array) -> jax.Array:
-        at_kink = likelihood.kink_residual(own.data, x, best.at_bin)
-        return jnp.where(best.is_kink, at_kink, likelihood.score(own.data, x))
-
-    x = differentiable_root(residual, best.x)
+    x = implicit_root(_residual, best.x, own.data, best)
     kinks = jax.lax.stop_gradient(likelihood.kinks(safe))
     kink = jnp.sum(jnp.where(likelihood.at_index(kinks, best.at_bin), kinks, 0.0), axis=0)
     free = jnp.where(best.is_kink, kink + own.unit * (x - best.x), own.norm(x))
@@ -273,8 +274,7 @@ def fit_norms(
     Notes
     -----
     The statistic is `cash` or `wstat`; see `jaxprof.likelihood.statistics` for the formulas.
-    ``norm_err`` is ``1 / sqrt(d2stat/dnorm2 / 2)``, the second derivative by automatic
-    differentiation.
+    ``norm_err`` is ``1 / sqrt(d2stat/dnorm2 / 2)``.
     """
     lower = -jnp.inf if norm_min is None else norm_min
     upper = jnp.inf if norm_max is None else norm_max

@@ -24,7 +24,7 @@ from jaxprof.likelihood.data import (
 from jaxprof.likelihood.separable import Blocks
 from jaxprof.likelihood.sums import computed_once
 from jaxprof.solvers.many_roots import FEW, finish_apart
-from jaxprof.solvers.solve import differentiable_root
+from jaxprof.solvers.solve import implicit_root
 
 REFINEMENTS = 3
 """Steps by which a fitted norm gets back the digits that a large background takes from it."""
@@ -108,14 +108,21 @@ def _refined(own: likelihood.Scaled, fit: NormFit) -> jax.Array:
     start = likelihood.domain_start(data)
     nearest = likelihood.pole_counts(data, start) / likelihood.totals(data)[2]
     regular = (fit.status == Status.OK) & jnp.isfinite(start) & (own.counts > 0)
-    exact = jnp.where(regular, x, 1.0)
-    for _ in range(REFINEMENTS):
+
+    def refined(_: int, exact: jax.Array) -> jax.Array:
         value, second = likelihood.score_and_curvature(data, exact)
         # Of the score times the distance from the start.
         slope = second * (exact - start) + value
         new = exact - value * (exact - start) / jnp.where(slope > 0, slope, 1.0)
-        exact = computed_once(jnp.maximum(jnp.where(slope > 0, new, exact), start + nearest))
+        return jnp.maximum(jnp.where(slope > 0, new, exact), start + nearest)
+
+    exact = jax.lax.fori_loop(0, REFINEMENTS, refined, jnp.where(regular, x, 1.0))
     return at + jnp.where(regular, exact - x, missing)
+
+
+def _excess(x: jax.Array, data: Blocks, best: jax.Array, rise: jax.Array) -> jax.Array:
+    """What vanishes at limits."""
+    return likelihood.difference(data, x, best) - rise
 
 
 def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
@@ -141,9 +148,6 @@ def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
         far = jnp.where(flat, 1.0, far)  # not used, and no NaN in derivatives
     roots = fixed_at + sides * far
 
-    def limit(of: Blocks, best: jax.Array, rise: jax.Array, root: jax.Array) -> jax.Array:
-        return differentiable_root(lambda x: likelihood.difference(of, x, best) - rise, root)
-
     by_side = sided(own.data)
     if flat is not None:
         # Without counts the norm is that of the counts bin with the most background for its signal.
@@ -153,11 +157,11 @@ def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
         plain = likelihood.from_zero(safe, own.unit)
         alone = _limits_without_counts(flat, jax.lax.stop_gradient((own.data, plain)), rises)
         roots = jnp.where(flat & (sides > 0), alone[:3], roots)
-        counted = limit(plain, norm / own.unit, rises[2], alone[3])
-        low, high, upper = limit(by_side, at, rises, roots)
+        counted = implicit_root(_excess, alone[3], plain, norm / own.unit, rises[2])
+        low, high, upper = implicit_root(_excess, roots, by_side, at, rises)
         norm_ul = jnp.where(flat, own.unit * counted, own.norm(upper))
     else:
-        low, high, upper = limit(by_side, at, rises, roots)
+        low, high, upper = implicit_root(_excess, roots, by_side, at, rises)
         norm_ul = own.norm(upper)
     # Left of its largest minimiser a bounded norm is not allowed, and cash without counts is flat.
     falls = likelihood.score(fixed, fixed_at - 1e-3 * far[1]) < 0

@@ -11,7 +11,7 @@ from jaxprof.likelihood import separable as likelihood
 from jaxprof.likelihood.data import Data, OnOffData, float_dtype, neutral, prepare
 from jaxprof.likelihood.separable import Blocks
 from jaxprof.solvers.many_roots import increasing_roots
-from jaxprof.solvers.solve import differentiable_root
+from jaxprof.solvers.solve import implicit_root
 
 
 def _asimov_ts(data: Blocks, norm: jax.Array) -> jax.Array:
@@ -62,6 +62,11 @@ def _detected(data: Blocks, ts: jax.Array) -> tuple[jax.Array, jax.Array]:
     return y * unit, converged
 
 
+def _excess(norm: jax.Array, data: Blocks, ts: jax.Array) -> jax.Array:
+    """What vanishes at sensitivities, (N,)."""
+    return _asimov_ts(data, norm) - ts
+
+
 def _sensitivity_bins(data: Blocks, _: None, ts: jax.Array) -> jax.Array:
     """Sensitivities of bins side by side."""
     data = neutral(data)
@@ -70,7 +75,7 @@ def _sensitivity_bins(data: Blocks, _: None, ts: jax.Array) -> jax.Array:
     own = likelihood.scaled(safe, shifted=False)
     fixed = jax.tree.map(jax.lax.stop_gradient, own.data)
     root, converged = _detected(fixed, ts)
-    x = differentiable_root(lambda x: _asimov_ts(own.data, x) - ts, root)
+    x = implicit_root(_excess, root, own.data, ts)
     return jnp.where(has_signal & converged, own.norm(x), jnp.nan)
 
 

@@ -154,6 +154,16 @@ def cash_score(
     return npred_ref * (jnp.where(active, 1.0, 0.0) - ratio)
 
 
+def cash_curvature(
+    counts: jax.Array, background: jax.Array, npred_ref: jax.Array, norm: jax.Array
+) -> jax.Array:
+    """The derivative of `cash_score` with respect to the norm."""
+    rate = background + norm * npred_ref
+    positive = rate > TRUNCATION
+    ratio = jnp.where(positive, npred_ref / jnp.where(positive, rate, 1.0), 0.0)
+    return counts * ratio**2
+
+
 def cash_kink(counts: jax.Array, background: jax.Array, npred_ref: jax.Array) -> jax.Array:
     """Norm at which the prediction of a counts bin reaches zero, ``-background / npred_ref``.
 

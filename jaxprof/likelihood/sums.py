@@ -38,6 +38,7 @@ def summed(terms: Callable[..., tuple[jax.Array, ...]], block: Any, *shared: Any
         )
     # One counts bin after the other, of all bins in vector registers: a reduction would take all
     # counts bins of one bin after the other, which the compiler does not vectorise.
+    terms = jax.jit(terms, inline=True)  # traced once
     like = jax.eval_shape(terms, jax.tree.map(lambda a: a[0], block), *shared)
     start = tuple(jnp.zeros(each.shape, each.dtype) for each in like)
     n = len(jax.tree.leaves(block)[0])

@@ -58,7 +58,7 @@ def increasing_root(
     Returns
     -------
     root : array, shape ()
-        The root; it carries no derivatives, see `differentiable_root`.
+        The root; it carries no derivatives, see `implicit_root`.
     converged : array of bool, shape ()
         Whether the last step was below the tolerance.
     """
@@ -91,25 +91,6 @@ def increasing_root(
     )
     state, info = solver.run(state)
     return state[0], info.error <= tol
-
-
-def differentiable_root(residual: Callable[[jax.Array], jax.Array], root: jax.Array) -> jax.Array:
-    """Give a root that is known already its derivatives by the implicit function theorem.
-
-    Parameters
-    ----------
-    residual : callable
-        Smooth function of a scalar, zero at the root; it may close over anything that is to be
-        differentiated.
-    root : array
-        Its root; of an array the residual is that of each element alone.
-
-    Returns
-    -------
-    root : array
-        The same value, with derivatives of any order and in both modes.
-    """
-    return searched_root(residual, root, lambda x: (x, ()))[0]
 
 
 def searched_root(
@@ -193,21 +174,21 @@ def _(residual: Callable, solve: Callable, primals: tuple, tangents: tuple) -> t
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def implicit_root(residual: Callable, root: jax.Array, *args: Any) -> jax.Array:
-    """As `implicit_roots`, for a single equation.
+    """As `implicit_roots`, for a single equation or many that know nothing of each other.
 
     Parameters
     ----------
     residual : callable
         Function of the root and ``args``, zero at the root; it may be dear. It closes over nothing
-        that is traced.
-    root : array, shape ()
+        that is traced. Of an array it is that of each element alone.
+    root : array
         Its root; derivatives of its own do not matter.
     *args : pytree
         What may be differentiated.
 
     Returns
     -------
-    root : array, shape ()
+    root : array
         The same value, with derivatives of any order and in both modes; zero where the residual
         has no slope.
     """
@@ -218,8 +199,10 @@ def implicit_root(residual: Callable, root: jax.Array, *args: Any) -> jax.Array:
 def _(residual: Callable, primals: tuple, tangents: tuple) -> tuple:
     args = primals[1:]
     root = implicit_root(residual, *primals)
-    # One evaluation for both derivatives.
-    _, change_of = jax.linearize(residual, root, *args)
+    # One evaluation for both derivatives. Roots side by side may lack the first axis of the data,
+    # whatever a user's setting says of that.
+    with jax.numpy_rank_promotion("allow"):
+        _, change_of = jax.linearize(residual, root, *args)
     change = change_of(jnp.zeros_like(root), *tangents[1:])
     slope = change_of(jnp.ones_like(root), *jax.tree.map(jnp.zeros_like, tangents[1:]))
     regular = slope != 0
