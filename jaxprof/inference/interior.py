@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxprof.inference.newton_step import shapes
 from jaxprof.inference.start import barrier_at, component_signal, positive_start, units
 from jaxprof.likelihood.joint_data import JointBlock, JointData
-from jaxprof.likelihood.joint_model import Barrier, predictions
+from jaxprof.likelihood.joint_model import Barrier, in_domain, predictions
 
 HIGH = 1e10
 """How many times norms may be raised to make all predictions positive."""
@@ -42,12 +42,12 @@ def interior(data: JointData) -> Interior:
 
 def inside_of(
     data: JointData, free: jax.Array, start: jax.Array
-) -> tuple[JointData, jax.Array, jax.Array, jax.Array]:
+) -> tuple[JointData, jax.Array, jax.Array]:
     """The problem in the bins that something predicts, a point inside, and whether there is one.
 
     Counts bins that nothing predicts cost the same whatever the free norms, however high: they have
-    no say. If predictions are not positive at ``start``, all free norms are raised. The last value
-    tells whether bounds and what is held let no prediction be negative.
+    no say. If predictions are not positive at ``start``, all free norms are raised. There is no
+    point inside where bounds and what is held leave a prediction below zero all the same.
     """
     # Those of backgrounds too: a negative norm that is held may be more than the background.
     norms = free & ~shapes(data)
@@ -56,14 +56,12 @@ def inside_of(
     def raised(factor: float | jax.Array) -> jax.Array:
         return jnp.where(norms, jnp.clip(factor * base, data.lower, data.upper), start)
 
-    blocks, fits = [], [jnp.asarray(True)]
+    blocks = []
     for block, npred in zip(data.blocks, predictions(data, raised(HIGH)), strict=True):
         if isinstance(block, JointBlock):
-            fits.append(jnp.all(~block.mask | (npred >= 0)))
             block = JointBlock(**{**vars(block), "mask": block.mask & (npred > 0)})
         blocks.append(block)
     problem = JointData(**{**vars(data), "blocks": tuple(blocks)})
-    allowed = jnp.all(jnp.stack(fits))
 
     def good(z: jax.Array) -> jax.Array:
         pairs = zip(problem.blocks, predictions(problem, z), strict=True)
@@ -79,7 +77,7 @@ def inside_of(
     _, z, possible = jax.lax.while_loop(
         lambda carry: ~carry[2] & (carry[0] <= RAISES), higher, begin
     )
-    return problem, z, possible, allowed
+    return problem, z, possible & in_domain(data, raised(HIGH))
 
 
 def reachable(data: JointData, free: jax.Array, start: jax.Array) -> JointData:

@@ -140,12 +140,12 @@ def _fit(data: JointData) -> JointFit:
     still = without_derivatives(data)
     start, barrier = interior(data)
     free = usable(data)
-    problem, point, possible, allowed = inside_of(still, free, start)
+    problem, point, possible = inside_of(still, free, start)
     z, converged, other = lowest(problem, point, free, barrier, point)
     z = rooted(masked_as(data, problem), z, free, barrier, data.start)
     valid = _is_valid(still)
     z = jnp.where(valid, z, jnp.nan)
-    converged = converged & possible & allowed & valid
+    converged = converged & possible & valid
     return _described(data, z, converged, free, barrier, other)
 
 
@@ -224,8 +224,7 @@ def fit_joint_ts(
             parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
             free = usual & (first | (jnp.arange(usual.size) != parameter))
             held = start.at[parameter].set(jnp.where(first, start[parameter], 0.0))
-            problem, point, possible, allowed = inside_of(data, free, held)
-            possible = possible & (~first | allowed)
+            problem, point, possible = inside_of(data, free, held)
             begin = jnp.where(first, point, _at(data, free, best, parameter, point))
             z, converged, other = lowest(problem, begin, free, barrier, point)
             return z, converged & possible, possible, other
@@ -317,7 +316,7 @@ def fit_held(
     free = usable(data).at[parameter].set(False)
     still = jax.lax.stop_gradient(value)
     constant = without_derivatives(data)
-    problem, point, possible, _ = inside_of(constant, free, start.at[parameter].set(still))
+    problem, point, possible = inside_of(constant, free, start.at[parameter].set(still))
     begin = _at(constant, free, best, parameter, point)
 
     def searched() -> tuple[jax.Array, jax.Array]:
@@ -331,6 +330,15 @@ def fit_held(
     target = data.start.at[parameter].set(value)
     z = rooted(masked_as(data, problem), z, free, barrier, target)
     return z, converged & possible, possible
+
+
+def is_possible(
+    data: JointData, inside: Interior, parameter: jax.Array, value: jax.Array
+) -> jax.Array:
+    """Whether others can make all predictions positive where a parameter is held; shape ()."""
+    constant = without_derivatives(data)
+    free = usable(data).at[parameter].set(False)
+    return inside_of(constant, free, inside[0].at[parameter].set(value))[2]
 
 
 def _at(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.follow import Rise, follow
 from jaxprof.inference.interior import Interior, interior, reachable, usable
-from jaxprof.inference.joint_fit import at_fit, fit_held, rise
+from jaxprof.inference.joint_fit import at_fit, fit_held, is_possible, rise
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.inference.start import component_signal
 from jaxprof.likelihood.data import Status
@@ -152,6 +152,9 @@ def _limit(
     at_bound = converged & (end < far) & (y >= end)
     # No rise far away: there is no limit. A constraint at the minimum itself: none on this side.
     exists = converged & (y < 0.9 * far) & (y > 1e-6) & ~at_bound
+    # Where the domain ends the search does too, although the statistic has not risen.
+    beyond = norm + side * unit * (y + 4.0 * last_step(norm))
+    exists = exists & is_possible(data, inside, parameter, beyond)
     return jnp.where(exists, unit * y, 0.0), exists, at_bound
 
 
@@ -286,7 +289,8 @@ def joint_limits(
     Returns
     -------
     distances : array, shape (M, L)
-        NaN where the statistic never rises that far, or the norm was not fitted.
+        NaN where the statistic never rises that far, as where some prediction is zero before, or
+        the norm was not fitted.
 
     Notes
     -----

@@ -14,7 +14,7 @@ from jaxprof.inference.joint_fit import at_fit, rise
 from jaxprof.inference.joint_intervals import profile_of, was_fitted
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.likelihood.joint_data import JointData, JointFit
-from jaxprof.likelihood.joint_model import difference
+from jaxprof.likelihood.joint_model import difference, in_domain
 
 
 @jit_by_size
@@ -61,7 +61,8 @@ def _rises(
         component, value, z, found = pair
         parameter = component * (1 + data.n_shape)
         profiled, _ = rise(data, fit, inside, parameter, value, (z, found))
-        fixed = difference(data, best.at[parameter].set(value), best)
+        held = best.at[parameter].set(value)
+        fixed = jnp.where(in_domain(data, held), difference(data, held, best), jnp.inf)
         fitted = was_fitted(fit, parameter)
         return jnp.where(fitted, profiled, jnp.nan), jnp.where(fitted, fixed, jnp.nan)
 
@@ -93,7 +94,7 @@ def joint_scan(
         All other parameters profiled; infinite where no values of these are possible. Where
         a minimisation does not reach its tolerance, the rise at its last point.
     conditional : array, shape (M, V)
-        All other parameters held at their best fit.
+        All other parameters held at their best fit; infinite where a prediction is below zero.
 
     Notes
     -----

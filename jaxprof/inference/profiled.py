@@ -265,7 +265,7 @@ def scan(
 
 def _separable_scan(likelihood: Likelihood, fit: Fit, grid: Any) -> Any:
     data, own = norm_fit(likelihood)
-    return norm_rises(data, own, grid)
+    return norm_rises(data, own, grid, floored=False)
 
 
 def _joint_scan(likelihood: Likelihood, fit: Fit, grid: Any) -> Any:

@@ -50,15 +50,18 @@ def scan(data: Data, values: ArrayLike) -> jax.Array:
     return _scan(prepared, None, grid) if grid.ndim == 1 else _scan(prepared, grid, None)
 
 
-def _rises_bins(data: Blocks, own: tuple[jax.Array, jax.Array], _: None) -> jax.Array:
-    norm, values = own
-    return jax.vmap(lambda x: likelihood.difference(neutral(data), x, norm))(values)
+def _rises_bins(
+    data: Blocks, own: tuple[jax.Array, jax.Array], floored: bool | jax.Array
+) -> jax.Array:
+    data, (norm, values) = neutral(data), own
+    found = jax.vmap(lambda x: likelihood.difference(data, x, norm))(values)
+    return jnp.where(floored | (values > likelihood.domain_start(data)), found, jnp.inf)
 
 
 _rises = by_blocks(_rises_bins)
 
 
-def norm_rises(data: Data, fit: NormFit, values: jax.Array) -> jax.Array:
+def norm_rises(data: Data, fit: NormFit, values: jax.Array, *, floored: bool = True) -> jax.Array:
     """Rise of the fit statistic above its minimum, without cancellation.
 
     Parameters
@@ -69,10 +72,13 @@ def norm_rises(data: Data, fit: NormFit, values: jax.Array) -> jax.Array:
         Their fit.
     values : array, shape (B, G, V)
         Norms.
+    floored : bool
+        Whether predictions below zero are floored inside the logarithm, as in `scan`; otherwise
+        rises are infinite where there are counts then.
 
     Returns
     -------
     rises : array, shape (B, G, V)
         NaN where there is no fit.
     """
-    return _rises(prepare(data), (fit.norm, values), None)
+    return _rises(prepare(data), (fit.norm, values), floored)

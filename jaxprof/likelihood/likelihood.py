@@ -237,7 +237,9 @@ class Likelihood:
     def stat(self, params: Mapping[str, Any]) -> Any:
         """Fit statistic as profiles report it, cash or wstat, summed over all counts bins.
 
-        Without constraints, and without what depends on the counts only.
+        Without constraints, and without what depends on the counts only. Where ``log_prob`` is
+        -inf it is infinite for joint fits; for separate ones predictions below zero are floored
+        inside the logarithm, as in `jaxprof.core.cash`.
 
         Parameters
         ----------

@@ -117,9 +117,7 @@ class Poisson:
         The logarithm is NaN for counts or predictions that are none.
         """
         npred = self.npred(signal, norm, tilt)
-        found = self.counts > 0
-        level = ROUNDING * (norm[:, None, None] * self.background + self.offset)
-        inside = jnp.where(found, npred > 0, npred >= -level)
+        inside = self._inside(npred, norm)
         # Also without counts, for the sake of the derivatives with respect to them.
         safe = jnp.where(npred > 0, npred, 1.0)
         if jnp.finfo(npred.dtype).bits < 64:
@@ -132,6 +130,11 @@ class Poisson:
         # At a prediction of exactly zero there is no distance, but no probability of counts either.
         below = jnp.where(inside | invalid, 0.0, npred - jnp.finfo(npred.dtype).tiny)
         return _sum(jnp.where(invalid, jnp.nan, value), self.mask), _sum(below, self.mask)
+
+    def _inside(self, npred: Any, norm: Any) -> Any:
+        """Predictions in the domain: without counts they may be zero but for rounding."""
+        level = ROUNDING * (norm[:, None, None] * self.background + self.offset)
+        return jnp.where(self.counts > 0, npred > 0, npred >= -level)
 
     def _rise(self, safe: Any, npred: Any) -> Any:
         """Logarithms of probabilities as their differences from the largest, and this.
@@ -148,8 +151,14 @@ class Poisson:
         return self.counts * jnp.log(ratio) - more + largest
 
     def stat(self, signal: Any, norm: Any, tilt: Any) -> Any:
-        """Cash statistic, without the factorials: see `jaxprof.core.cash`."""
-        value = statistics.cash(self.counts, self.npred(signal, norm, tilt))
+        """Cash statistic, without the factorials: see `jaxprof.core.cash`.
+
+        Infinite outside of the domain of a joint fit; separate ones have gammapy's floor.
+        """
+        npred = self.npred(signal, norm, tilt)
+        value = statistics.cash(self.counts, npred)
+        if not self.clipped:
+            value = jnp.where(self._inside(npred, norm) | jnp.isnan(npred), value, jnp.inf)
         return _sum(jnp.where(self.counts >= 0, value, jnp.nan), self.mask)
 
     def simulated(self, key: Any, signal: Any, norm: Any, tilt: Any) -> Poisson:

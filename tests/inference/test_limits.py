@@ -13,6 +13,7 @@ from scipy.optimize import brentq, minimize
 from jaxprof.core import OnOffData, ProfileData, fit_norms, limits, sensitivity, wstat
 from jaxprof.inference.joint_fit import fit_joint_ts
 from jaxprof.inference.joint_intervals import joint_limits
+from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.likelihood.data import Status
 
 SIDES, TARGETS = np.array([-1.0, 1.0, 1.0]), np.array([1.0, 1.0, 4.0])
@@ -330,3 +331,26 @@ def test_no_counts_bins():
     none = np.zeros((3, 1, 0))
     with pytest.raises(ValueError, match=r"no counts bins: arrays of the shape \(3, 1, 0\)"):
         fit_norms(ProfileData(counts=none, background=none, npred_ref=none))
+
+
+def test_no_limit_beyond_an_empty_counts_bin_that_nothing_else_reaches():
+    """By hand: the domain ends at a norm of -1/2, where the statistic has risen by 1.108."""
+    part = Part(
+        counts=np.array([5.0, 0.0, 4.0]),
+        background=np.array([3.0, 0.5, 2.0]),
+        templates=np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 1.0]])[:, None],
+    )
+    data = Problem((part,)).joint(1, 3)
+
+    def stat(norm):
+        return 2 * (3.5 + 3 * norm - 5 * np.log(3 + 2 * norm))
+
+    fit, _, _ = fit_joint_ts(data, np.arange(2))
+    assert_allclose(fit.values, [1 / 6, 2.0], rtol=1e-9)
+    norms = np.array([-0.7, -0.5, -0.2])
+    rises = joint_scan(data, fit, np.arange(1), norms)[0][0]
+    assert_allclose(rises, [np.inf, *(stat(norms[1:]) - stat(1 / 6))], rtol=1e-6)
+    found = np.asarray(joint_limits(data, fit, np.arange(1), SIDES[[0, 0, 1]], TARGETS[[0, 2, 2]]))
+    assert np.isnan(found[0, 1]) and np.all(np.isfinite(found[0, [0, 2]]))
+    for at, rise in ((1 / 6 - found[0, 0], 1.0), (1 / 6 + found[0, 2], 4.0)):
+        assert_allclose(stat(at) - stat(1 / 6), rise, rtol=1e-6)

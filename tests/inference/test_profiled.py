@@ -1,16 +1,19 @@
 """Fits, limits, scans and sensitivities of a likelihood, and of any function."""
 
+from dataclasses import replace
+
 import astropy.units as u
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from forward_factory import MODEL, dataset_of, estimator, gaussian_image, rings, sky_image
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import brentq, minimize, minimize_scalar
 
 import jaxprof
-from jaxprof.likelihood.data import Status
+from jaxprof.likelihood.arrays import separate_counts
+from jaxprof.likelihood.data import ProfileData, Status
 
 RADII = np.linspace(0.1, 1.5, 10)
 LEAK = 0.2 * (np.eye(10, k=1) + np.eye(10, k=-1)) + 0.6 * np.eye(10)
@@ -81,6 +84,26 @@ def test_bounds_end_limits():
     assert np.isnan(found.errn["x"])
     assert_allclose(found.errp["x"], 1.0, rtol=1e-8)
     assert found.ul["x"] == 4.5
+
+
+@pytest.mark.slow
+def test_scans_end_with_the_domain():
+    """Rises are those of the statistic, and infinite where the likelihood is zero."""
+    data = ProfileData(
+        counts=np.array([[[20.0, 0.0]]]),
+        background=np.array([[[3.0, 0.5]]]),
+        npred_ref=np.array([[[1.0, 3.0]]]),
+    )
+    separate = separate_counts(data)
+    joint = replace(separate, terms=(replace(separate.terms[0], clipped=False),))
+    norms = np.array([-4.0, -3.0, -2.9, -0.2, -1 / 6, 0.0, 2.0])
+    for own, end in ((separate, -3.0), (joint, -0.5 / 3)):
+        best = jaxprof.fit(own)
+        found = jaxprof.scan(own, best, norms)[0, 0]
+        values = [own.log_prob({"norm": jnp.full((1, 1), norm)}) for norm in norms]
+        expected = 2 * (own.log_prob(best.params) - np.array(values))
+        assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+        assert_array_equal(np.isinf(found), norms <= end if end == -3.0 else norms < end)
 
 
 @pytest.mark.slow

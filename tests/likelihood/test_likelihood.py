@@ -331,6 +331,7 @@ def test_domain(clipped):
     else:
         assert log_prob(-1.5) == -np.inf
         assert jax.grad(log_prob)(-1.5) > 0
+    assert np.isfinite(made.stat({"norm": jnp.full((1, 1), -1.5)})) == clipped
     # Where there are counts nothing may be predicted below zero.
     for norm in (-2.0, -2.5, -1e9):
         assert log_prob(norm) == -np.inf
