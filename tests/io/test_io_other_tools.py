@@ -12,6 +12,7 @@ from astropy.io import fits
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleAnnulusSkyRegion, CircleSkyRegion
 from scipy.integrate import quad
+from scipy.optimize import brentq
 from scipy.stats import norm
 
 from jaxprof import (
@@ -721,6 +722,14 @@ def test_fermi_healpix(cases_dir):
     inside = [counts[:, member].sum() for member in members]
     assert_array_equal(np.ravel(profile.counts), inside)
     assert profile.sqrt_ts[0, 0] > 10
+    # The same fit by hand: no dispersion, one exposure, so that photons are shared as the flux is.
+    edges = dataset.energy_axis.edges.to_value("TeV")
+    signal = 1e10 * np.asarray(PowerLawSpectralModel(index=2).integral(edges[:-1], edges[1:]))
+    for row, member in enumerate(members):
+        n, b = counts[:, member].sum(axis=1), 1e-3 * member.sum()
+        slope = lambda x, n=n, b=b: np.sum(signal - n * signal / (b + x * signal))  # noqa: E731
+        right = brentq(slope, 0, 1e6, rtol=1e-13)
+        assert_allclose(profile.norm[row, 0], right, rtol=1e-6)
     part = MapDataset.from_fermi(path, position=center, width=4)
     assert part.counts.data.sum() == counts[:, away <= 2].sum()
 
