@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
 from jaxprof.inference.descents import descend, number_of_points, spread
 from jaxprof.inference.interior_point import STEPS, minimise
 from jaxprof.inference.newton_step import is_linear, shapes
@@ -149,7 +150,9 @@ def _compared(
     """
     first = state.number == 0
     gain = difference(data, z, state.z)
-    better = first | (converged & (~state.converged | (gain < -0.1 * GAIN)))
+    # What has converged is better, but not if it is known not to be the lowest.
+    least = jnp.where(converged == state.converged, -0.1, jnp.where(converged, 1.0, -1.0)) * GAIN
+    better = first | (gain < least)
     best, loser = jnp.where(better, z, state.z), jnp.where(better, state.z, z)
     known = ~first & converged & state.converged
     other = jnp.where(known, loser, jnp.where(first, best, state.other))
@@ -316,6 +319,8 @@ def lowest(
     none = jnp.full_like(start, jnp.nan)
     if is_linear(data):
         return *minimise(data, start, free, barrier, inside, most), none
+    fluxes, data = data, with_counted_norms(data, free)
+    start, inside = (to_counts(fluxes, data, z) for z in (start, inside))
     families = families_of(data)
     grids = [grid_of(data, family) for family in families]
     several = jnp.any(free & shapes(data))
@@ -350,4 +355,7 @@ def lowest(
     height = jnp.asarray(jnp.inf, start.dtype)
     state = _State(start, no, begin, start, none, height, profiles, jnp.asarray(0), ends, no)
     state = jax.lax.while_loop(lambda s: ~s.done & (s.number < ROUNDS), body, state)
-    return state.z, state.converged, state.near
+    z = to_fluxes(fluxes, data, state.z)
+    near = jnp.where(jnp.isnan(state.near), state.z, state.near)
+    near = jnp.where(jnp.isnan(state.near), jnp.nan, to_fluxes(fluxes, data, near))
+    return z, state.converged, near

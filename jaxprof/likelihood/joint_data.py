@@ -104,6 +104,10 @@ class FreeSpectra:
         Free parameters.
     scale : array, shape (C,), optional
         What all fluxes of each component are multiplied by: the unit of its norm.
+    weights : tuple of array, shape (C, Q), optional
+        Counts per flux, for each data set. The norms of components that have some multiply the sum
+        of these counts, which the free parameters then leave as it is, instead of the flux in the
+        energy group.
     """
 
     models: Any
@@ -112,6 +116,7 @@ class FreeSpectra:
     fixed_flux: tuple[Any, ...]
     names: tuple[str, ...] = field(metadata={"static": True})
     scale: Any = None
+    weights: Any = None
 
 
 @jax.tree_util.register_dataclass

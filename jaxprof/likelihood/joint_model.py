@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxprof.likelihood import statistics
-from jaxprof.likelihood.joint_data import JointBlock, JointData, JointOnOffBlock
+from jaxprof.likelihood.joint_data import FreeSpectra, JointBlock, JointData, JointOnOffBlock
 from jaxprof.likelihood.terms import ROUNDING
 
 SMALL = 0.01
@@ -55,16 +55,25 @@ def _component(data: JointData, values: jax.Array, index: jax.Array, dataset: in
     at = jnp.minimum(index, n_free - 1)
     model = jax.tree.map(lambda leaf: leaf[at], spectra.models)
     changed = model.replace(**dict(zip(spectra.names, values[1:], strict=True)))
-    low, high = spectra.group_edges
     edges, fixed_flux = spectra.edges[dataset], spectra.fixed_flux[dataset]
     flux = changed.integral(edges[:-1], edges[1:])
-    flux = flux * (model.integral(low, high) / changed.integral(low, high))
+    flux = flux * (_normalised(spectra, model, index) / _normalised(spectra, changed, index))
     if fixed_flux.shape[0]:
         other = fixed_flux[jnp.maximum(index - n_free, 0)]
         flux = jnp.where(index < n_free, flux, other)
     if spectra.scale is not None:
         flux = flux * spectra.scale[index]
     return values[0] * flux
+
+
+def _normalised(spectra: FreeSpectra, model: Any, index: jax.Array) -> jax.Array:
+    """What the norm of a component multiplies: the flux in the energy group, or counts."""
+    flux = model.integral(*spectra.group_edges)
+    if spectra.weights is None:
+        return flux
+    pairs = zip(spectra.weights, spectra.edges, strict=True)
+    counted = sum(own[index] @ model.integral(edges[:-1], edges[1:]) for own, edges in pairs)
+    return jnp.where(counted > 0, counted, flux)
 
 
 def signals(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
