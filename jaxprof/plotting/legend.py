@@ -173,19 +173,21 @@ def _above(ax: Axes, handles: Any, labels: list[str], style: dict[str, Any]) -> 
     height = 0.0
     for size, columns in (*trials, (sizes[0], 1)):
         own = style | {"fontsize": size, "ncols": columns, "loc": "lower left"}
-        box = ax.legend(handles, labels, **own, bbox_to_anchor=(0.0, 1.0)).get_window_extent()
+        legend = ax.legend(handles, labels, **own, bbox_to_anchor=(0.0, 1.0))
+        box = legend.get_window_extent()
         height = box.height
         if box.width > frame.width:
             own["loc"] = "lower right"
-            ax.legend(handles, labels, **own, bbox_to_anchor=(1.0, 1.0))
+            legend = ax.legend(handles, labels, **own, bbox_to_anchor=(1.0, 1.0))
+        legend.set_gid("legend")
         if box.width <= frame.x1 - figure.bbox.x0:
             break
-    ax.get_legend().set_gid("legend")
     if figure.get_layout_engine() is not None and ax.get_autoscaley_on():
         # The layout makes the axes lower, in which what hangs from points is longer.
         lower = max(1.0 - height / frame.height, 0.3)
-        margin = ax.margins()[1]
-        share = min(margin / (1 + 2 * margin) / lower, 0.3)
+        margins = ax.margins()
+        assert margins is not None  # Without arguments it gives them.
+        share = min(margins[1] / (1 + 2 * margins[1]) / lower, 0.3)
         ax.margins(y=share / (1 - 2 * share))
 
 
