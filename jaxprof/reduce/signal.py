@@ -202,7 +202,7 @@ def _check_whole_exposure(exposure: Array, pixels: MemberPixels, name: str) -> N
 
 def _per_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixels) -> Array:
     """Fold the flux through each pixel's exposure (T, U) and its region's kernel, to (E, P)."""
-    bounds, own = pixels.belongs.indptr, pixels.belongs.indices
+    bounds, own = pixels.first, pixels.member
     folded = np.empty((kernels.shape[2], len(own)))
     for kernel, low, high in zip(kernels, bounds[:-1], bounds[1:], strict=True):
         folded[:, low:high] = (kernel * flux[:, np.newaxis]).T @ exposure[:, own[low:high]]
@@ -211,7 +211,7 @@ def _per_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixel
 
 def _each_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixels) -> Array:
     """The same for a flux of one in each true energy, to (T, E, P)."""
-    bounds, own = pixels.belongs.indptr, pixels.belongs.indices
+    bounds, own = pixels.first, pixels.member
     folded = np.empty((len(flux), kernels.shape[2], len(own)))
     for kernel, low, high in zip(kernels, bounds[:-1], bounds[1:], strict=True):
         folded[:, :, low:high] = kernel[:, :, np.newaxis] * exposure[:, np.newaxis, own[low:high]]
