@@ -59,6 +59,11 @@ class MemberPixels:
         """Index of the region of each of the P pairs of a region and a pixel, increasing."""
         return np.repeat(np.arange(self.n_regions), self.n_pixels)
 
+    def of_map(self, data: Array) -> Array:
+        """Values of a map, shape (..., ny, nx), in the pixels, (..., U)."""
+        flat = data.reshape(*data.shape[:-2], -1)
+        return flat.take(self.y * data.shape[-1] + self.x, axis=-1)
+
     def expanded(self, values: Array) -> Array:
         """Values of pixels, shape (..., U), for each pair of a region and a pixel, (..., P)."""
         return values.take(self.member, axis=-1)
