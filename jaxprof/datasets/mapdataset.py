@@ -197,7 +197,7 @@ class MapDataset(FromOtherFiles, DatasetOperations):
         mask = np.ones(self.geom.data_shape, dtype=bool)
         for part in (self.mask_safe, self.mask_fit):
             if part is not None:
-                mask &= part.data != 0
+                mask &= part.data.astype(bool, copy=False)
         return mask
 
     def npred_background(self) -> WcsNDMap:

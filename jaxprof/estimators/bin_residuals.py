@@ -21,8 +21,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import chdtrc, gammainc, ndtr, ndtri
 
 Array = NDArray[Any]
 
@@ -63,7 +63,9 @@ def peak_probability(counts: Array, npred: Array, members: Array) -> Array:
         observed = convolve(counts, kernel, mode="constant")
         expected = np.maximum(convolve(npred, kernel, mode="constant"), 1e-10)
         # P(N >= n) is the regularised lower incomplete gamma function of n and the mean.
-        chance = np.where(observed > 0, gammainc(np.maximum(observed, 1.0), expected), 1.0)
+        chance = np.where(
+            observed > 0, scipy.special.gammainc(np.maximum(observed, 1.0), expected), 1.0
+        )
         lowest = [np.min(chance, where=own, initial=1.0) for own in members]
         best = np.minimum(best, lowest)
     found = -np.expm1(len(RADII) * size * np.log1p(-np.minimum(best, 1 - 1e-16)))
@@ -72,7 +74,7 @@ def peak_probability(counts: Array, npred: Array, members: Array) -> Array:
 
 def peak_significance(probability: Array) -> Array:
     """The probability as a number of standard deviations, zero for one half and more."""
-    return np.maximum(-ndtri(np.clip(probability, 1e-300, 1.0)), 0.0)
+    return np.maximum(-scipy.special.ndtri(np.clip(probability, 1e-300, 1.0)), 0.0)
 
 
 def signed_significance(norm: Array, ts: Array, n_free: int = 0) -> Array:
@@ -81,8 +83,8 @@ def signed_significance(norm: Array, ts: Array, n_free: int = 0) -> Array:
     Without emission these are fitted to fluctuations, and the test statistic is distributed as
     chi-square of as many more degrees of freedom (conservative: they have no effect at zero norm).
     """
-    chance = 0.5 * chdtrc(1 + n_free, np.maximum(ts, 0.0))
-    return -np.sign(norm) * ndtri(chance)
+    chance = 0.5 * scipy.special.chdtrc(1 + n_free, np.maximum(ts, 0.0))
+    return -np.sign(norm) * scipy.special.ndtri(chance)
 
 
 def oversubtracted(significance: Array, correlation: Array) -> tuple[Array, Array]:
@@ -105,7 +107,7 @@ def oversubtracted(significance: Array, correlation: Array) -> tuple[Array, Arra
     beside &= (clean.T > BRIGHT)[:, np.newaxis, :]
     tried = beside.any(axis=2).T & (clean <= BRIGHT)
     level = FALSE_ALARMS * (1 - PEAKS) / max(int(tried.sum()), 1)
-    negative = tried & (ndtr(clean) < level)
+    negative = tried & (scipy.special.ndtr(clean) < level)
     bright = (beside & negative.T[:, :, np.newaxis]).any(axis=1).T
     return negative, bright
 
@@ -113,4 +115,4 @@ def oversubtracted(significance: Array, correlation: Array) -> tuple[Array, Arra
 def peaked(significance: Array) -> Array:
     """Bins of which the peak is not by chance, (B, G), of all that are looked at."""
     level = FALSE_ALARMS * PEAKS / max(int(np.isfinite(significance).sum()), 1)
-    return np.nan_to_num(significance) > -ndtri(level)
+    return np.nan_to_num(significance) > -scipy.special.ndtri(level)

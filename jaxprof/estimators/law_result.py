@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy
 from astropy.table import Table
-from scipy import special
 
 from jaxprof.html import facts, table, titled
 from jaxprof.inference.fit_result import Fit
@@ -214,8 +214,8 @@ class ModelFit:
         p_value = significance = np.nan
         if nested:
             gain = max(np.sign(dof) * delta, 0.0)
-            p_value = float(special.chdtrc(abs(dof), gain))
-            significance = float(-special.ndtri(p_value / 2))
+            p_value = float(scipy.special.chdtrc(abs(dof), gain))
+            significance = float(-scipy.special.ndtri(p_value / 2))
             if not np.isfinite(significance):
                 significance = float(np.sqrt(gain))
         aic = delta - 2 * dof

@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import gammaincc, pdtr, xlogy
 
 from jaxprof.inference.bracketed import falling_root
 
@@ -27,7 +27,7 @@ def _crossings(counts: float, n: Array, background: Array) -> Array:
 
     def known(k: Any) -> Array:
         best = np.maximum(k, b)
-        return xlogy(k, best) - best
+        return scipy.special.xlogy(k, best) - best
 
     return np.exp((known(n) - known(counts)) / (n - counts)) - b
 
@@ -44,7 +44,7 @@ def _upper(counts: float, background: Array, cl: float) -> tuple[Array, Array, A
     n = np.arange(counts + 1.0, last + 1.0)
     ends = _crossings(counts, n, background)
     starts, rate = ends[:, :-1], ends[:, 1:] + background[:, None]
-    before = pdtr(n[:-1], rate) - pdtr(counts, rate)
+    before = scipy.special.pdtr(n[:-1], rate) - scipy.special.pdtr(counts, rate)
     return ends[:, 1:], before < cl, starts
 
 
@@ -55,7 +55,9 @@ def _first(counts: float, background: float, cl: float) -> float:
     n = counts + 1.0 + np.arange(len(ends))
 
     def before(signal: Array, at: Any) -> Array:
-        return pdtr(at, signal + background) - pdtr(counts, signal + background)
+        return scipy.special.pdtr(at, signal + background) - scipy.special.pdtr(
+            counts, signal + background
+        )
 
     whole = np.flatnonzero(accepted)
     best = float(ends[whole[-1]]) if whole.size else max(counts - background, 0.0)
@@ -82,7 +84,9 @@ def _lower(counts: float, background: float, cl: float) -> float:
 
     def before(signal: Array, lowest: Array) -> Array:
         rate = signal + background
-        return pdtr(counts - 1.0, rate) - np.where(lowest > 0, pdtr(lowest - 1.0, rate), 0.0)
+        return scipy.special.pdtr(counts - 1.0, rate) - np.where(
+            lowest > 0, scipy.special.pdtr(lowest - 1.0, rate), 0.0
+        )
 
     # Pieces from the crossing of n - 1 to that of n, where n and all above it are ranked before.
     left, right = np.concatenate([[0.0], at[:-1]]), at
@@ -170,10 +174,10 @@ def cls_limit(counts: Array, background: Array, cl: float) -> Array:
         The same as that of a Bayesian with a flat prior (Zech 1989, NIM A 277, 608; Read 2002, J.
         Phys. G 28, 2693).
     """
-    alone = gammaincc(counts + 1.0, background)
+    alone = scipy.special.gammaincc(counts + 1.0, background)
     high = counts + 10.0 * (1.0 - np.log(1.0 - cl)) + 10.0 * np.sqrt(counts + 1.0)
 
     def excess(signal: Array) -> Array:
-        return gammaincc(counts + 1.0, signal + background) / alone - (1.0 - cl)
+        return scipy.special.gammaincc(counts + 1.0, signal + background) / alone - (1.0 - cl)
 
     return falling_root(excess, np.zeros_like(high), high, tolerance=1e-13)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from scipy.special import ndtr, ndtri
+import scipy
 
 
 def confidence_level(cl: float | None = None, n_sigma: float | None = None) -> float:
@@ -32,7 +34,7 @@ def confidence_level(cl: float | None = None, n_sigma: float | None = None) -> f
         n_sigma = 2.0 if n_sigma is None else n_sigma
         if isinstance(n_sigma, bool) or not 0 < n_sigma < np.inf:
             raise ValueError(f"n_sigma must be a positive number, got {n_sigma!r}")
-        return float(ndtr(n_sigma) - ndtr(-n_sigma))
+        return math.erf(n_sigma / math.sqrt(2.0))
     if isinstance(cl, bool) or not 0 < cl < 1:
         raise ValueError(f"cl must be between 0 and 1, such as 0.95, got {cl!r}")
     return float(cl)
@@ -40,9 +42,9 @@ def confidence_level(cl: float | None = None, n_sigma: float | None = None) -> f
 
 def two_sided_sigma(cl: float) -> float:
     """Standard deviations of a two-sided interval of this level: 1.96 for 0.95."""
-    return float(-ndtri(0.5 * (1.0 - cl)))
+    return float(-scipy.special.ndtri(0.5 * (1.0 - cl)))
 
 
 def one_sided_sigma(cl: float) -> float:
     """Standard deviations of a one-sided interval of this level: 1.645 for 0.95."""
-    return float(ndtri(cl))
+    return float(scipy.special.ndtri(cl))

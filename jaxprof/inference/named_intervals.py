@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtr
 
 from jaxprof.inference.bracketed import falling_root
 from jaxprof.inference.counting import cls_limit, unified_interval
@@ -256,7 +256,7 @@ def _bounded(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Ar
         with np.errstate(divide="ignore", invalid="ignore"):
             other = np.where(beyond, (rise + far**2) / (2.0 * far), root)
         other = np.where(np.isnan(other), np.inf, other)
-        p = ndtr(-root) + ndtr(-other) - (1.0 - asked.cl)
+        p = scipy.special.ndtr(-root) + scipy.special.ndtr(-other) - (1.0 - asked.cl)
         return np.where(np.isnan(far), np.nan, p)
 
     return _two_ends(excess, curve)
@@ -332,7 +332,7 @@ def _cls(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Array]
             beyond = (rise > far**2) & (far > 0)
             both = np.where(beyond, (rise + far**2) / (2.0 * far), np.sqrt(rise))
             alone = np.where(beyond, (rise - far**2) / (2.0 * far), np.sqrt(rise) - far)
-        ratio = log_ndtr(-both) - log_ndtr(-alone)
+        ratio = scipy.special.log_ndtr(-both) - scipy.special.log_ndtr(-alone)
         excess = np.where(far > 0, ratio, 0.0) - np.log1p(-asked.cl)
         return np.where(np.isnan(far), np.nan, excess)
 

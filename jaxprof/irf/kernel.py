@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 from astropy import units as u
 from astropy.wcs.utils import pixel_to_skycoord
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr
 
 from jaxprof.irf.psf import PSFMap
 from jaxprof.sky.axes import MapAxis
@@ -110,5 +110,5 @@ def _gaussian_images(
     sides = []
     for n, step in zip(shape, size, strict=True):
         edges = (np.arange(n + 1) - n / 2) * step
-        sides.append(np.diff(ndtr(edges / widths[:, np.newaxis]), axis=1))
+        sides.append(np.diff(scipy.special.ndtr(edges / widths[:, np.newaxis]), axis=1))
     return sides[0][:, :, np.newaxis] * sides[1][:, np.newaxis]

@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, hstack, vstack
 
 from jaxprof.sky.moments import legendre_integrals, orders
 
@@ -93,7 +93,7 @@ def rings_on_pixels(
     return edges * size, rings * size, weights, shares
 
 
-def _samples(radius: Array, turn: Array, degree: int, half: int) -> csr_array:
+def _samples(radius: Array, turn: Array, degree: int, half: int) -> scipy.sparse.csr_array:
     """Shares of rings around the central pixel in all pixels, from samples along each ring.
 
     ``turn`` takes positions on a ring to pixels.
@@ -107,12 +107,14 @@ def _samples(radius: Array, turn: Array, degree: int, half: int) -> csr_array:
     for start in range(0, len(radius), step):
         part = slice(start, start + step)
         found.append(_dense_shares(radius[part], number[part], turn, degree, half))
-    return vstack([hstack(blocks) for blocks in zip(*found, strict=True)], format="csr")
+    return scipy.sparse.vstack(
+        [scipy.sparse.hstack(blocks) for blocks in zip(*found, strict=True)], format="csr"
+    )
 
 
 def _dense_shares(
     radius: Array, number: Array, turn: Array, degree: int, half: int
-) -> list[csr_array]:
+) -> list[scipy.sparse.csr_array]:
     """Shares (pixels, rings) for each of the moments, from samples on half of each ring.
 
     The other half mirrors it: moments of odd total degree change their sign there.
@@ -140,11 +142,11 @@ def _dense_shares(
     for a, b in orders(degree):
         dense = np.bincount(at, share_x[a] * share_y[b], side**2 * n_rings)
         dense = dense.reshape(side**2, n_rings)
-        found.append(csr_array(dense + (-1) ** (a + b) * dense[::-1]))
+        found.append(scipy.sparse.csr_array(dense + (-1) ** (a + b) * dense[::-1]))
     return found
 
 
-def _areas(edges: Array, turn: Array, offset: Array, half: int) -> csr_array:
+def _areas(edges: Array, turn: Array, offset: Array, half: int) -> scipy.sparse.csr_array:
     """Shares of the panels around a point in the pixels: the areas that they have in common."""
     side = 2 * half + 1
     found, inner = [], np.zeros((1, side**2))
@@ -157,8 +159,8 @@ def _areas(edges: Array, turn: Array, offset: Array, half: int) -> csr_array:
         panels[panels < 1e-9] = 0.0  # rounding
         total = panels.sum(axis=1, keepdims=True)
         panels /= np.where(total > 1 - 1e-6, total, 1.0)
-        found.append(csr_array(panels.T))
-    return hstack(found, format="csr")
+        found.append(scipy.sparse.csr_array(panels.T))
+    return scipy.sparse.hstack(found, format="csr")
 
 
 def _discs(radius: Array, turn: Array, offset: Array, half: int) -> Array:

@@ -7,10 +7,10 @@ whose file gives no sky grid, has no geometry and no sky dimensions.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from jaxprof.irf.base import IRFMap as IRFMap
 from jaxprof.irf.checks import ROUNDING
@@ -162,7 +162,7 @@ class EDispKernelMap(IRFMap):
         if not np.all(width > 0):
             raise ValueError(f"sigma must be positive, got {sigma!r}")
         ratio = energy_axis.edges_tev() / energy_axis_true.center_tev()[:, np.newaxis]
-        kernel = np.diff(special.ndtr((ratio - mean) / width), axis=1)
+        kernel = np.diff(scipy.special.ndtr((ratio - mean) / width), axis=1)
         return cls(_repeat(kernel, geom), energy_axis, energy_axis_true, geom)
 
 

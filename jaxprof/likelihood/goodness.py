@@ -18,9 +18,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jax.scipy.special import xlogy
 from numpy.typing import NDArray
-from scipy import special
 
 from jaxprof.likelihood.data import Data, OnOffData, blocks
 from jaxprof.likelihood.statistics import TRUNCATION, wstat
@@ -43,8 +43,8 @@ def _moments(mu: float) -> tuple[float, float]:
     """Mean and variance by the sum over all counts that matter."""
     spread = 12 * np.sqrt(mu) + 40
     n = np.arange(max(0, int(mu - spread)), int(mu + spread) + 1, dtype=float)
-    weight = np.exp(special.xlogy(n, mu) - mu - special.gammaln(n + 1))
-    value = 2 * (mu - n + special.xlogy(n, n) - special.xlogy(n, mu))
+    weight = np.exp(scipy.special.xlogy(n, mu) - mu - scipy.special.gammaln(n + 1))
+    value = 2 * (mu - n + scipy.special.xlogy(n, n) - scipy.special.xlogy(n, mu))
     mean = np.sum(weight * value)
     return float(mean), float(np.sum(weight * (value - mean) ** 2))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 from astropy.table import Table
-from scipy.special import ndtri
 
 from jaxprof.likelihood.data import Data, Status
 from jaxprof.models.spectral import spectral_model_from_dict
@@ -150,7 +150,7 @@ def _n_sigma_ul(meta: dict[str, Any], given: float | None) -> float:
         if not isinstance(conf, int | float) or not 0 < conf < 1:
             raise ValueError(f"UL_CONF in the header must be in (0, 1), got {conf!r}")
         # Two-sided; the rounding is that of the confidence.
-        found = float(np.round(-ndtri(0.5 * (1 - conf)), 6))
+        found = float(np.round(-scipy.special.ndtri(0.5 * (1 - conf)), 6))
     if given is None:
         return 2 if found is None else found
     if not isinstance(given, int | float | np.number) or not 0 < given < np.inf:

@@ -43,8 +43,8 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Column, MaskedColumn, Table
 from regions import Regions, SkyRegion
-from scipy.special import ndtr
 
+from jaxprof.inference.levels import confidence_level
 from jaxprof.likelihood.data import Status
 from jaxprof.models.spectral import spectral_model_from_dict
 from jaxprof.profile.checks import check_format
@@ -221,7 +221,7 @@ def with_vectors(table: Table) -> Table:
 def _meta(profile: FluxProfile, sed_type: str) -> dict[str, Any]:
     meta = {
         "SED_TYPE": sed_type,
-        "UL_CONF": float(1.0 - 2.0 * ndtr(-profile.n_sigma_ul)),
+        "UL_CONF": confidence_level(n_sigma=profile.n_sigma_ul),
         "N_SIGMA": float(profile.n_sigma),
         "NSIGMAUL": float(profile.n_sigma_ul),
         "NSIGMASE": float(profile.n_sigma_sensitivity),

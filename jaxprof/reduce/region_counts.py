@@ -50,9 +50,10 @@ def region_counts(
         share = pixels.whole_solid_angle / reference
         signal = signal * (share[pixels.region] if settings.per_pixel else share[:, np.newaxis])
     in_bins = _each_pixel if settings.per_pixel else _region_sums
-    grids, used = in_bins(view.values, mask, signal, pixels)
+    grids, used = in_bins(view, signal)
     whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, np.inf)
-    coverage = (pixels.total(mask * pixels.solid_angle) / whole).T
+    masks, which = view.distinct_masks
+    coverage = (pixels.total(masks * pixels.solid_angle) / whole)[which].T
     # A masked counts bin must not enter a sum over energies.
     used = used[:, bins]
     values = {name: np.where(used, grid[..., bins, :], 0.0) for name, grid in grids.items()}
@@ -72,28 +73,27 @@ def _warn_few_off_counts(view: RegionView) -> None:
         )
 
 
-def _each_pixel(
-    maps: dict[str, Array], mask: Array, signal: Array, pixels: MemberPixels
-) -> tuple[dict[str, Array], Array]:
+def _each_pixel(view: RegionView, signal: Array) -> tuple[dict[str, Array], Array]:
     """Values (..., B, E, P) and mask (B, E, P) with a counts bin for each pixel of a region."""
+    maps, pixels = view.values, view.pixels
     names = set(maps) - {"on", "off"}
     grids = {name: pixels.padded(pixels.expanded(maps[name])) for name in names}
     padded = pixels.padded(signal.reshape(-1, signal.shape[-1]))
     grids["npred_ref"] = np.moveaxis(padded.reshape(len(padded), *signal.shape[:-1], -1), 0, -3)
-    return grids, pixels.padded(pixels.expanded(mask))
+    return grids, pixels.padded(pixels.expanded(view.mask))
 
 
-def _region_sums(
-    maps: dict[str, Array], mask: Array, signal: Array, pixels: MemberPixels
-) -> tuple[dict[str, Array], Array]:
+def _region_sums(view: RegionView, signal: Array) -> tuple[dict[str, Array], Array]:
     """Values (..., B, E, 1) and mask (B, E, 1) of sums over the pixels of a region."""
+    maps, pixels = view.values, view.pixels
     if "n_off" in maps:
         sums = _on_off_sums(maps, pixels)
     else:
         sums = {name: pixels.total(array).T for name, array in maps.items()}
     grids = {name: array[:, :, np.newaxis] for name, array in sums.items()}
     grids["npred_ref"] = signal[..., np.newaxis]
-    return grids, (pixels.total(mask.astype(float)).T > 0)[:, :, np.newaxis]
+    masks, which = view.distinct_masks
+    return grids, (pixels.total(masks) > 0)[which].T[:, :, np.newaxis]
 
 
 def _on_off_sums(values: dict[str, Array], pixels: MemberPixels) -> dict[str, Array]:

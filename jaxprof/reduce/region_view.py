@@ -72,7 +72,7 @@ class RegionView:
     @cached_property
     def maps(self) -> dict[str, Array]:
         """Counts, and background or Off counts and acceptances, of the pixels (E, U)."""
-        dataset, parts = self.dataset, {}
+        dataset = self.dataset
         if isinstance(dataset, MapDatasetOnOff):
             parts = {
                 "n_on": dataset.counts,
@@ -84,7 +84,7 @@ class RegionView:
         else:
             parts = {"counts": dataset.counts, "background": dataset.npred_background()}
         return {
-            name: map_.data[:, self.pixels.y, self.pixels.x].astype(np.float64)
+            name: self.pixels.of_map(map_.data).astype(np.float64, copy=False)
             for name, map_ in parts.items()
             if map_ is not None
         }
@@ -92,9 +92,17 @@ class RegionView:
     @cached_property
     def mask(self) -> Array:
         """Where the counts of the pixels are used (E, U)."""
-        mask = self.dataset.mask[:, self.pixels.y, self.pixels.x]
+        mask = self.pixels.of_map(self.dataset.mask)
         # Without an ON or OFF acceptance a pixel's background is unknown: it tells nothing.
         return mask & (self.maps["alpha"] > 0) if "alpha" in self.maps else mask
+
+    @cached_property
+    def distinct_masks(self) -> tuple[Array, Array]:
+        """The masks that energies have (K, U), mostly a single one, and which each has (E,)."""
+        packed = [row.tobytes() for row in np.packbits(self.mask, axis=1)]
+        distinct = list(dict.fromkeys(packed))
+        first = [packed.index(key) for key in distinct]
+        return self.mask[first], np.array([distinct.index(key) for key in packed], int)
 
     @cached_property
     def values(self) -> dict[str, Array]:

@@ -116,7 +116,7 @@ def predicted_signal(view: RegionView, model: Any, settings: ReductionSettings) 
     check_expected(flux, exposure, dataset.name)
     _check_kernels(dataset, faults, view, exposure, (flux > 0) | settings.per_true_energy)
     # What is left of NaN is at true energies that reach no energy in use.
-    exposure = np.where(np.isfinite(exposure), exposure, 0.0)
+    exposure[~np.isfinite(exposure)] = 0.0
     pixels = view.pixels
     if settings.mask_policy == "mean-exposure":
         mean = (pixels.total(exposure) / np.maximum(pixels.n_pixels, 1)).T[:, :, np.newaxis]
@@ -135,13 +135,9 @@ def predicted_signal(view: RegionView, model: Any, settings: ReductionSettings) 
         fold = _each_pixel if settings.per_true_energy else _per_pixel
         folded = fold(flux, exposure * pixels.solid_angle, kernels, pixels)
         return folded * pixels.expanded(view.mask) / whole[pixels.region]
-    # Energies with the same mask share their exposure; mostly there is just one mask.
-    sums: dict[bytes, Array] = {}
-    packed = [row.tobytes() for row in np.packbits(view.mask, axis=1)]
-    for key, row in zip(packed, view.mask, strict=True):
-        if key not in sums:
-            sums[key] = pixels.total(exposure * (pixels.solid_angle * row)) / whole
-    effective = np.stack([sums[key] for key in packed]).transpose(2, 1, 0)
+    masks, which = view.distinct_masks
+    sums = [pixels.total(exposure * (pixels.solid_angle * mask)) / whole for mask in masks]
+    effective = np.stack(sums)[which].transpose(2, 1, 0)
     return _folded(flux, effective, kernels, settings.per_true_energy)
 
 
@@ -149,13 +145,15 @@ def _exposure(dataset: MapDataset, view: RegionView, mask_policy: str) -> Array:
     """Exposure [cm2 s] of the regions' pixels (T, U), zero where none of their energies is used."""
     exposure_map, pixels = dataset.exposure, view.pixels
     assert exposure_map is not None
-    exposure = exposure_map.data[:, pixels.y, pixels.x].astype(np.float64)
+    exposure = pixels.of_map(exposure_map.data).astype(np.float64)
     exposure *= exposure_map.unit.to(u.Unit("cm2 s"))
     if mask_policy == "mean-exposure":
         _check_whole_exposure(exposure, pixels, dataset.name)
         return exposure
     # Where no energy of a pixel is used its exposure may be anything, NaN included.
-    return np.where(view.mask.any(axis=0), exposure, 0.0)
+    unused = ~view.mask.any(axis=0)
+    exposure[:, unused] = 0.0
+    return exposure
 
 
 def _check_kernels(
@@ -202,7 +200,7 @@ def _check_whole_exposure(exposure: Array, pixels: MemberPixels, name: str) -> N
 
 def _per_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixels) -> Array:
     """Fold the flux through each pixel's exposure (T, U) and its region's kernel, to (E, P)."""
-    bounds, own = pixels.belongs.indptr, pixels.belongs.indices
+    bounds, own = pixels.first, pixels.member
     folded = np.empty((kernels.shape[2], len(own)))
     for kernel, low, high in zip(kernels, bounds[:-1], bounds[1:], strict=True):
         folded[:, low:high] = (kernel * flux[:, np.newaxis]).T @ exposure[:, own[low:high]]
@@ -211,7 +209,7 @@ def _per_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixel
 
 def _each_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixels) -> Array:
     """The same for a flux of one in each true energy, to (T, E, P)."""
-    bounds, own = pixels.belongs.indptr, pixels.belongs.indices
+    bounds, own = pixels.first, pixels.member
     folded = np.empty((len(flux), kernels.shape[2], len(own)))
     for kernel, low, high in zip(kernels, bounds[:-1], bounds[1:], strict=True):
         folded[:, :, low:high] = kernel[:, :, np.newaxis] * exposure[:, np.newaxis, own[low:high]]

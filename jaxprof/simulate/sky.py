@@ -39,8 +39,8 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from jaxprof.models.spectral import (
     ExpCutoffPowerLawSpectralModel,
@@ -189,7 +189,7 @@ def dispersion_matrix(reco: NDArray[np.float64], true: NDArray[np.float64]) -> N
     log_energy = 0.5 * (low + high) + 0.5 * (high - low) * nodes
     weight = weights * np.exp((1 - DIFFUSE_INDEX) * (log_energy - low))
     weight /= weight.sum(axis=1, keepdims=True)
-    below = special.ndtr((np.log(reco) - log_energy[..., np.newaxis]) / ENERGY_RESOLUTION)
+    below = scipy.special.ndtr((np.log(reco) - log_energy[..., np.newaxis]) / ENERGY_RESOLUTION)
     return np.einsum("tk,tke->te", weight, np.diff(below, axis=-1))
 
 

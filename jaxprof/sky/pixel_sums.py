@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from jaxprof.sky.regions.membership import blocks
 from jaxprof.sky.regions.pixels import Membership, looked_up
@@ -27,8 +26,10 @@ class MemberPixels:
         Indices of the pixels that belong to any region.
     solid_angle : ndarray, shape (U,)
         Solid angle of each pixel [sr].
-    belongs : csr_array, shape (B, U)
-        One where a pixel belongs to a region.
+    member : ndarray of int, shape (P,)
+        Which of these belong to region i, at ``first[i]:first[i + 1]``.
+    first : ndarray of int, shape (B + 1,)
+        Where they begin.
     whole_solid_angle : ndarray, shape (B,)
         Solid angle of each region, its part off the map included [sr].
     off_map : ndarray of bool, shape (B,)
@@ -38,7 +39,8 @@ class MemberPixels:
     y: Array
     x: Array
     solid_angle: Array
-    belongs: Any
+    member: Array
+    first: Array
     whole_solid_angle: Array
     off_map: Array
 
@@ -50,22 +52,27 @@ class MemberPixels:
     @property
     def n_pixels(self) -> Array:
         """Number of on-map pixels of each region, shape (B,)."""
-        return np.diff(self.belongs.indptr)
+        return np.diff(self.first)
 
     @property
     def region(self) -> Array:
         """Index of the region of each of the P pairs of a region and a pixel, increasing."""
         return np.repeat(np.arange(self.n_regions), self.n_pixels)
 
+    def of_map(self, data: Array) -> Array:
+        """Values of a map, shape (..., ny, nx), in the pixels, (..., U)."""
+        flat = data.reshape(*data.shape[:-2], -1)
+        return flat.take(self.y * data.shape[-1] + self.x, axis=-1)
+
     def expanded(self, values: Array) -> Array:
         """Values of pixels, shape (..., U), for each pair of a region and a pixel, (..., P)."""
-        return values[..., self.belongs.indices]
+        return values.take(self.member, axis=-1)
 
     def total(self, values: Array) -> Array:
         """Sum values of pixels, shape (..., U), over each region, to (..., B)."""
         flat = values.reshape(math.prod(values.shape[:-1]), len(self.y))
-        sums = _sums(self.belongs, np.ascontiguousarray(flat.T, dtype=np.float64))
-        return np.ascontiguousarray(sums.T).reshape(*values.shape[:-1], self.n_regions)
+        sums = _sums(self.member, self.first, flat)
+        return sums.reshape(*values.shape[:-1], self.n_regions)
 
     def padded(self, values: Array) -> Array:
         """Values (E, P) as (B, E, P_max), zero where a region has fewer pixels than the largest."""
@@ -77,10 +84,17 @@ class MemberPixels:
         return padded
 
 
-def _sums(belongs: Any, values: Array) -> Array:
-    """Product of the matrix (B, U) with values (U, E), by blocks of rows to bound the memory."""
-    rows = [belongs[part] @ values for part in blocks(np.diff(belongs.indptr), _BLOCK)]
-    return np.concatenate(rows) if rows else np.zeros((0, values.shape[1]))
+def _sums(member: Array, first: Array, values: Array) -> Array:
+    """Sums of values (E, U) over the members of regions, (E, B), in blocks to bound the memory."""
+    sums = np.zeros((len(values), len(first) - 1))
+    count = np.diff(first)
+    filled = np.flatnonzero(count)  # `reduceat` gives no zero for an empty region
+    for part in blocks(count[filled], _BLOCK // max(len(values), 1)):
+        own = filled[part]
+        low, high = first[own[0]], first[own[-1] + 1]
+        chosen = values.take(member[low:high], axis=1)
+        sums[:, own] = np.add.reduceat(chosen, first[own] - low, axis=1, dtype=np.float64)
+    return sums
 
 
 def member_pixels(members: Membership, shape: tuple[int, int]) -> MemberPixels:
@@ -94,10 +108,6 @@ def member_pixels(members: Membership, shape: tuple[int, int]) -> MemberPixels:
     number[union] = np.arange(len(union), dtype=np.int32)
     column = np.empty_like(members.pixel)
     looked_up(number, members.pixel, out=column)
-    ones = np.ones(len(column), np.int8)
-    # With 64-bit bounds the columns would be copied to 64 bits too.
-    first = members.first.astype(np.int32) if len(column) < 2**31 else members.first
-    belongs = csr_array((ones, column, first), (n_regions, len(union)))
     y, x = np.divmod(union, shape[1])
     solid_angle = members.solid_angles[y, x]
     off = np.bincount(members.off_region, members.off_solid_angle, n_regions) + members.lost
@@ -105,8 +115,9 @@ def member_pixels(members: Membership, shape: tuple[int, int]) -> MemberPixels:
         y=y,
         x=x,
         solid_angle=solid_angle,
-        belongs=belongs,
-        whole_solid_angle=_sums(belongs, solid_angle[:, np.newaxis])[:, 0] + off,
+        member=column,
+        first=members.first,
+        whole_solid_angle=_sums(column, members.first, solid_angle[np.newaxis])[0] + off,
         off_map=(np.bincount(members.off_region, minlength=n_regions) > 0) | (members.lost > 0),
     )
 

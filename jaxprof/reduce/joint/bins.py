@@ -68,7 +68,8 @@ def disjoint_regions(pixels: MemberPixels, shape: tuple[int, int]) -> DisjointRe
     union = np.ravel_multi_index((pixels.y, pixels.x), shape)
     if not len(union):
         raise ValueError("regions: none of them holds the centre of a pixel on the map")
-    belongs = pixels.belongs.astype(bool).toarray().T
+    belongs = np.zeros((len(union), pixels.n_regions), bool)
+    belongs[pixels.member, pixels.region] = True
     packed = np.packbits(belongs, axis=1)
     _, first, region = np.unique(packed, axis=0, return_index=True, return_inverse=True)
     # In the order of the regions, so that neighbours stay neighbours.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.models import spatial_functions as functions
@@ -88,7 +88,7 @@ def extent(model: Any) -> Extent:
         small = minor * sigma
         return Extent(sigma * math.sqrt(-2 * math.log(_LOST)), 3 * sigma, small / 2, small / 20)
     if isinstance(model, GeneralizedGaussianSpatialModel):
-        radius = p["r_0"] * float(gammaincinv(2 * p["eta"], 1 - _LOST)) ** p["eta"]
+        radius = p["r_0"] * float(scipy.special.gammaincinv(2 * p["eta"], 1 - _LOST)) ** p["eta"]
         edges = (p["r_0"],) if p["eta"] < 0.25 else ()
         return Extent(radius, 2 * p["r_0"], minor * p["r_0"] / 8, edges=edges)
     if isinstance(model, DiskSpatialModel):

@@ -21,8 +21,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from jaxprof.datasets import MapDataset
 from jaxprof.irf.psf_kernel import containment
@@ -199,7 +199,7 @@ class SphereFolding:
 
     def _probabilities(
         self, start: Starts, centers: Array, targets: Array, rad: Array, density: Array
-    ) -> Iterator[tuple[int, slice, csr_array]]:
+    ) -> Iterator[tuple[int, slice, scipy.sparse.csr_array]]:
         """Probabilities (targets, a part of the starts) at each energy, and which part."""
         from scipy.spatial import cKDTree  # which imports much
 
@@ -227,7 +227,7 @@ class SphereFolding:
                 total = np.bincount(j, values, part.stop - first)
                 factor = np.where(total > 0, contained[energy] / np.where(total > 0, total, 1), 0.0)
                 shape = (len(targets), part.stop - first)
-                yield int(energy), part, csr_array((values * factor[j], (i, j)), shape)
+                yield int(energy), part, scipy.sparse.csr_array((values * factor[j], (i, j)), shape)
 
     def _far_distances(self, variance: float, centers: Array, targets: Array) -> Array:
         """Chords (P, 4) with the second moments of where photons start and are found."""

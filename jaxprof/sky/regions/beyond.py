@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jaxprof.sky.regions.grid import SkyPixels, pixel_positions, sky_pixels, sky_vectors
-from jaxprof.sky.regions.membership import within
+from jaxprof.sky.regions.membership import blocks, within
 from jaxprof.sky.regions.shapes import SkyShapes
 
 Array: TypeAlias = np.ndarray[Any, Any]
 _BLOCK = 16  # pixels along the sides of the blocks in which the grid is continued
 _RADII, _AZIMUTHS = 5, 24  # points that tell where a cap is on the grid
+_PAIRS = 1_000_000  # pairs of a shape and a pixel at a time, which bounds the memory
 _PARTS = 4  # points along the sides of a pixel that tell whether a part of it is on the sky
 
 
@@ -132,8 +133,6 @@ def _grown(mask: Array) -> Array:
 
 def _leaving(shapes: SkyShapes, geom: Any, border: Array) -> Array:
     """Shapes whose cap reaches the border of the map, or whose centre is off it."""
-    from scipy.spatial import cKDTree
-
     ny, nx = geom.npix_shape
     x, y = pixel_positions(geom.wcs, shapes.axes[:, 2])
     with np.errstate(invalid="ignore"):
@@ -141,9 +140,9 @@ def _leaving(shapes: SkyShapes, geom: Any, border: Array) -> Array:
     if len(border):
         # A border pixel is at most its diagonal away from what is off the map.
         wide = 2 * np.hypot(*geom.pixel_scales.to_value("rad"))
-        chord = 2 * np.sin(0.5 * np.minimum(shapes.cap + wide, np.pi))
-        away, _ = cKDTree(border).query(shapes.axes[:, 2])
-        leaves |= away <= chord
+        for part in blocks(np.full(len(leaves), len(border)), _PAIRS):
+            nearest = np.max(shapes.axes[part, 2] @ border.T, axis=1)  # as its cosine
+            leaves[part] |= nearest >= np.cos(np.minimum(shapes.cap[part] + wide, np.pi)) - 1e-12
     return np.asarray(leaves)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
+import scipy
 from astropy.wcs import WCS
 
 from jaxprof.sky.regions.sphere import lonlat, unit_vectors
@@ -33,8 +35,6 @@ class SkyPixels:
         Unit vectors of the middles of the tiles.
     reach : ndarray, shape (T,)
         Largest distance (a chord) from there to a pixel of the tile.
-    tree : cKDTree
-        Of the centers.
     """
 
     y: Array
@@ -43,7 +43,11 @@ class SkyPixels:
     tiles: Array
     centers: Array
     reach: Array
-    tree: Any
+
+    @cached_property
+    def tree(self) -> Any:
+        """Tree of the centers, for searches among many."""
+        return scipy.spatial.cKDTree(self.centers)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -104,8 +108,6 @@ def sky_pixels(
     more : tuple of ndarray, optional
         Further y and x with unit vectors that take the place of their centres.
     """
-    from scipy.spatial import cKDTree
-
     vectors = sky_vectors(wcs, x, y)
     if more is not None:
         y, x = np.concatenate([y, more[0]]), np.concatenate([x, more[1]])
@@ -114,7 +116,7 @@ def sky_pixels(
     y, x, vectors = y[known], x[known], vectors[known]
     if not len(y):
         empty = np.empty((0, 3))
-        return SkyPixels(y, x, vectors, np.empty((0, 1), int), empty, np.empty(0), cKDTree(empty))
+        return SkyPixels(y, x, vectors, np.empty((0, 1), int), empty, np.empty(0))
     column = x // TILE
     width = int(column.max() - column.min()) + 1
     tile = (y // TILE - np.min(y) // TILE) * width + column - column.min()
@@ -127,7 +129,7 @@ def sky_pixels(
     centers = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
     chord = np.linalg.norm(vectors[order] - centers[number], axis=1)
     reach = np.maximum.reduceat(chord, start)
-    return SkyPixels(y, x, vectors, tiles, centers, reach, cKDTree(centers))
+    return SkyPixels(y, x, vectors, tiles, centers, reach)
 
 
 def candidates(
@@ -185,10 +187,17 @@ def _tiles(
 ) -> tuple[Array, Array]:
     """Pairs of a cap, of those from `low` to `high`, and a tile that reaches into it."""
     own = slice(low, high)
-    found = pixels.tree.query_ball_point(centers[own], chord[own] + pixels.reach.max())
-    count = np.fromiter(map(len, found), np.intp, high - low)
-    tile = np.fromiter(chain.from_iterable(found), np.intp, int(count.sum()))
-    cap = np.repeat(np.arange(low, high), count)
+    far = chord[own] + pixels.reach.max()
+    if (high - low) * len(pixels.tiles) <= _TILE_PAIRS:
+        # Fewer than it takes to build the tree, or to import it.
+        close = centers[own] @ pixels.centers.T >= 1.0 - 0.5 * far[:, np.newaxis] ** 2 - 1e-12
+        cap, tile = np.nonzero(close)
+        cap += low
+    else:
+        found = pixels.tree.query_ball_point(centers[own], far)
+        count = np.fromiter(map(len, found), np.intp, high - low)
+        tile = np.fromiter(chain.from_iterable(found), np.intp, int(count.sum()))
+        cap = np.repeat(np.arange(low, high), count)
     apart = pixels.centers.take(tile, axis=0) - centers.take(cap, axis=0)
     near = np.sqrt(np.einsum("pi,pi->p", apart, apart)) <= chord[cap] + pixels.reach[tile]
     return cap[near], tile[near]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy.special import roots_legendre
 
 from jaxprof.sky.regions.membership import blocks, combine, within
 from jaxprof.sky.regions.outlines import Arc, outline_arcs
@@ -310,7 +309,7 @@ def _along(border: _Border, arc: Array, cuts: Array, poles: Array) -> Array:
 
 def _integrals(arc: Arc, cuts: Array, pole: Array) -> Array:
     """Integrals of ``(1 - cos theta) dphi`` around a pole between positions on an arc."""
-    node, weight = roots_legendre(20)
+    node, weight = np.polynomial.legendre.leggauss(20)
     edges = cuts[:-1, np.newaxis] + np.diff(cuts)[:, np.newaxis] * np.linspace(0, 1, 9)
     half = 0.5 * np.diff(edges, axis=1)[..., np.newaxis]
     t = edges[:, :-1, np.newaxis] + half * (1 + node)
