@@ -26,6 +26,7 @@ from jaxprof.io.paths import atomic_write, expand_path
 from jaxprof.io.textfile import write_bytes
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.html import status_counts
+from jaxprof.profile.printed import plain_columns
 
 SOME_FAILED = 3
 """Exit code where everything is written and some bins have no estimate."""
@@ -133,7 +134,8 @@ def long_table(profile: FluxProfile, sed_type: str) -> Table:
     """Table with a row for each bin and energy group, without vectors: for CSV."""
     parts = []
     for group in range(profile.shape[1]):
-        part = profile.slice_by_idx({"energy": [group]}).to_table(sed_type=sed_type)
+        one = profile.slice_by_idx({"energy": [group]})
+        part = plain_columns(one.to_table(sed_type=sed_type))
         part.add_column(np.full(len(part), group), name="group", index=0)
         part.add_column(np.arange(len(part)), name="bin", index=0)
         part.meta.clear()

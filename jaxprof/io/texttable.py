@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import astropy.units as u
-import numpy as np
 from astropy.table import Table
 
 from jaxprof.io.paths import atomic_write, expand_path
 from jaxprof.profile.papertable import latex_unit
+from jaxprof.profile.printed import plain_columns
 from jaxprof.profile.table import styled_table
 
 TEXT = {".csv": "ascii.csv", ".tex": "ascii.latex", ".txt": "ascii.fixed_width_two_line"}
@@ -68,16 +68,12 @@ def write_text_table(
 
 def _in_columns(table: Table, latex: bool) -> Table:
     """Vectors over energy as numbered columns, and units, which CSV has no place for, as names."""
-    found = Table()
-    for name in table.colnames:
-        column = table[name]
-        parts = np.asarray(column).reshape(len(table), -1)
-        for number, part in enumerate(parts.T):
-            own = f"{name}_{number}" if parts.shape[1] > 1 else name
-            unit = column.unit
-            if unit is not None:
-                text = latex_unit(unit) if latex else u.Unit(unit).to_string()
-                own = f"{own} [{text}]"
-            found[own.replace("_", r"\_") if latex else own] = part
-            found[found.colnames[-1]].info.format = column.info.format
+    found = Table(plain_columns(table))
+    for name in found.colnames:
+        own, unit = name, found[name].unit
+        if unit is not None:
+            text = latex_unit(unit) if latex else u.Unit(unit).to_string()
+            own = f"{name} [{text}]"
+            found[name].unit = None
+        found.rename_column(name, own.replace("_", r"\_") if latex else own)
     return found

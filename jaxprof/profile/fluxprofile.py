@@ -245,12 +245,9 @@ class FluxProfile(
         Printed, it shows the columns that matter in 80 characters, with a line for each energy
         group of a bin; ``pprint_all()`` shows all.
 
-        Its columns are vectors over the energy groups, or plain columns if there is one group.
-        Vectors can be written as ECSV or FITS; for CSV there is ``profile.write("profile.csv")``,
-        see `write`. In tables of one group scans, counts of several data sets and the matrices of
-        joint fits become numbered columns, such as ``norm_covariance_0`` with the first bin,
-        ``norm_covariance_1`` with the second.
-        (gammapy wants vectors even then; give it what `write` writes.)
+        Its columns are vectors over the energy groups, of which there may be one, as in gammapy. In
+        text, ``table.write("t.csv")``, and in data frames, ``table.to_pandas()``, they are numbered
+        columns, such as ``flux_0``, ``flux_1``; `write` puts units into their names as well.
 
         Parameters
         ----------

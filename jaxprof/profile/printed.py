@@ -6,18 +6,35 @@ fill a line: a line for each bin and energy group has the numbers of all.
 
 from __future__ import annotations
 
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.io.registry import UnifiedReadWriteMethod
 from astropy.table import Column, Table
+from astropy.table.connect import TableWrite
 
-from jaxprof.profile.quantities import SUFFIXES, UNITS
+from jaxprof.profile.quantities import MATRICES, SCANS, SUFFIXES, UNITS
 
 WIDTH = 80
 _FIRST = ("name", "x_min", "x_max")
 _LAST = ("sqrt_ts", "is_ul", "status")
 _ENERGIES = ("e_min", "e_max")
 _OPTIONAL = ("counts", "npred_excess")
+_TEXT = ("csv", "html", "latex", ".csv", ".html", ".tex")
+
+
+class _Write(TableWrite):
+    """``table.write``: formats of text, which have no vectors, get plain columns."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        form = kwargs.get("format")
+        if form is None and args and isinstance(args[0], str | PathLike):
+            form = Path(args[0]).suffix
+        text = form in _TEXT or (str(form).startswith("ascii") and form != "ascii.ecsv")
+        instance = plain_columns(self._instance) if text else self._instance
+        return TableWrite(instance, self._cls)(*args, **kwargs)
 
 
 class ProfileTable(Table):
@@ -25,8 +42,15 @@ class ProfileTable(Table):
 
     A line is a bin, or an energy group of a bin if there are several; a row is a bin all the same.
 
-    All columns are there: ``table.colnames``, ``table.pprint_all()``.
+    All columns are there: ``table.colnames``, ``table.pprint_all()``. Written as text, and as a
+    data frame of pandas, it has `plain_columns`.
     """
+
+    write = UnifiedReadWriteMethod(_Write)
+
+    def to_pandas(self, *args: Any, **kwargs: Any) -> Any:
+        """Data frame of `plain_columns`; arguments as for `astropy.table.Table.to_pandas`."""
+        return Table(plain_columns(self)).to_pandas(*args, **kwargs)
 
     def __str__(self) -> str:
         values = ["norm" if sed == "likelihood" else sed for sed in ("likelihood", *UNITS)]
@@ -59,6 +83,24 @@ class ProfileTable(Table):
     def _lines(self, names: list[str], n_groups: int) -> list[str]:
         part = with_formats(_long(self, names, n_groups))
         return [line.rstrip() for line in part.pformat(max_width=-1, max_lines=len(part) + 5)]
+
+
+def plain_columns(table: Table) -> Table:
+    """The table with columns of one axis, that of the bins.
+
+    Vectors are numbered columns, in the order of their elements: ``flux_0``, ``flux_1``, ... of
+    several energy groups, ``counts_0``, ... of several data sets, ``stat_scan_0``, ... along a
+    scan, ``response_0``, ... with the other bins. What has one value for a bin keeps its name.
+    """
+    plain = type(table)(meta=table.meta)
+    for name in table.colnames:
+        column = table[name]
+        parts = column.data.reshape(len(table), -1).T
+        numbered = len(parts) > 1 or name in (*SCANS, *MATRICES)
+        for number, part in enumerate(parts):
+            own = f"{name}_{number}" if numbered else name
+            plain[own] = Column(part, unit=column.unit, format=column.info.format)
+    return plain
 
 
 def _long(table: Table, names: list[str], n_groups: int) -> Table:

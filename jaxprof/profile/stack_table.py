@@ -3,7 +3,7 @@
 A row is a bin of a profile. The first column has the axis of the stack as its name, "time" or
 "set", and holds the names of the profiles; ``time_min`` and ``time_max`` follow where good time
 intervals are known: MJD in d, in terrestrial time. The other columns are those of a profile's table
-(`jaxprof.profile.table`), vectors over the energy groups or plain columns if there is one, but:
+(`jaxprof.profile.table`), vectors over the energy groups, but:
 counts of several datasets are summed, matrices of joint fits are left out, and so is what not all
 profiles have in the same shape.
 
@@ -49,14 +49,7 @@ def stack_table(stack: FluxProfileStack, sed_type: str) -> Table:
     ValueError
         For an unknown sed type.
     """
-    table = _joined(stack, sed_type)
-    if stack.shape[2] == 1:
-        for name in table.colnames:
-            if table[name].ndim > 1:
-                column = table[name]
-                meta = {"unit": column.unit, "format": column.format}
-                table.replace_column(name, Column(np.asarray(column)[:, 0], **meta))
-    return table
+    return _joined(stack, sed_type)
 
 
 def light_curve_table(stack: FluxProfileStack, sed_type: str, bin: int | None) -> Table:
@@ -126,7 +119,7 @@ def _joined(stack: FluxProfileStack, sed_type: str) -> Table:
 
 
 def _own_table(profile: FluxProfile, sed_type: str) -> Table:
-    table: Any = profile_to_table(profile, sed_type, energy_axis=True)
+    table: Any = profile_to_table(profile, sed_type)
     for name in table.colnames:
         if name in MATRICES:
             table.remove_column(name)

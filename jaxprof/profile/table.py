@@ -17,11 +17,8 @@ A row is a bin. Columns, in their order (those of quantities the profile lacks a
 - what else there is: of joint fits ``norm_covariance`` and ``response``, (G, B), and others (G,);
 - ``coverage`` (G,), ``solid_angle`` and ``region_solid_angle`` in sr, ``status`` in words (G,).
 
-Tables of one energy group have no axis of it, nor one of a single data set, and what is left with
-an axis besides that of the bins becomes numbered columns, so that they can be written as CSV:
-``counts_0``, ``counts_1``, ... of the data sets, ``stat_scan_0``, ... along a scan, and
-``norm_covariance_0``, ..., ``response_0``, ... with the other bins. Files keep the axes, which
-gammapy needs.
+One energy group is an axis of length one, as in gammapy. Text has no vectors: written as CSV or
+another format of text, they become numbered columns, see `~jaxprof.profile.printed.plain_columns`.
 
 ``table.meta`` has SED_TYPE; UL_CONF (two-sided confidence of the upper limits); N_SIGMA,
 NSIGMAUL, NSIGMASE (of errors, limits, sensitivities); SQRTTSUL (threshold of ``is_ul``); SOLIDREF
@@ -65,7 +62,7 @@ from jaxprof.user_warning import warn_user
 if TYPE_CHECKING:
     from jaxprof.profile import FluxProfile
 
-#: Vectors that are numbered columns in tables of one energy group.
+#: Vectors that are numbered columns in plain tables of one energy group.
 NUMBERED = (*PER_DATASET, *SCANS, *MATRICES)
 NORMS = tuple(f"norm{suffix}" for suffix in SUFFIXES)
 _COMMON = (
@@ -111,7 +108,6 @@ def profile_to_table(
     format: str = "profile",
     formatted: bool = False,
     besides: Sequence[str] = (),
-    energy_axis: bool = False,
 ) -> Table:
     """Table of a profile, as the module describes it.
 
@@ -128,9 +124,6 @@ def profile_to_table(
     besides : sequence of str
         Sed types whose columns are added to those of `sed_type`. Files have the norms, so that
         they come back to the last bit.
-    energy_axis : bool
-        Whether a table of one energy group keeps the axis of it, of length one, as gammapy's
-        files have it.
 
     Returns
     -------
@@ -178,25 +171,11 @@ def profile_to_table(
     labels = np.array([status.label for status in Status])
     table["status"] = labels[profile.quantities["status"]]
     table.meta.update(_meta(profile, sed_type))
-    if profile.shape[1] == 1 and not energy_axis:
-        table = _plain(table)
     return with_formats(table) if formatted else table
 
 
-def _plain(table: Table) -> Table:
-    """The table of one energy group with columns of one axis; see the module."""
-    plain = ProfileTable(meta=table.meta)
-    for name in table.colnames:
-        column = table[name]
-        parts = column.data.reshape(len(table), -1).T
-        numbered = len(parts) > 1 or name in (*SCANS, *MATRICES)
-        for number, part in enumerate(parts):
-            plain[f"{name}_{number}" if numbered else name] = Column(part, unit=column.unit)
-    return plain
-
-
 def with_vectors(table: Table) -> Table:
-    """Inverse of the numbering of columns in tables of one energy group.
+    """Inverse of `~jaxprof.profile.printed.plain_columns` for tables of one energy group.
 
     Raises
     ------

@@ -26,6 +26,7 @@ from jaxprof.models.spectral import (
 )
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.papertable import paper_table, table_cell
+from jaxprof.profile.printed import plain_columns
 from jaxprof.sky.regions import ProfileAxis
 
 SEDS = ("likelihood", "dnde", "e2dnde", "flux", "eflux")
@@ -116,10 +117,12 @@ def test_default_sed_type_and_bad_arguments():
 # Tables of one energy group
 
 
-def test_tables_of_one_group_have_plain_columns(tmp_path):
+def test_tables_of_one_group_are_vectors_but_in_text(tmp_path):
+    """Shapes as in gammapy, which of one group has (bins, 1); text has no vectors."""
     p = make_profile(scan=False).slice_by_idx({"energy": slice(1, 2)})
+    assert p.to_table()["norm"].shape == (4, 1)
     for sed in SEDS:
-        table = p.to_table(sed)
+        table = plain_columns(p.to_table(sed))
         assert {table[name].shape for name in table.colnames} == {(4,)}
         value = "norm" if sed == "likelihood" else sed
         np.testing.assert_array_equal(table[value].data, p[value].data[:, 0])
@@ -132,8 +135,25 @@ def test_tables_of_one_group_have_plain_columns(tmp_path):
         table = Table.read(tmp_path / name, format=form)
         np.testing.assert_allclose(table["flux"], p.flux.value[:, 0], rtol=1e-3)
         assert list(table["status"]) == ["ok", "zero counts", "ok", "ok"]
-    # Two groups are vectors, as ever.
-    assert make_profile(scan=False).to_table()["norm"].shape == (4, 2)
+    # Two groups are two columns.
+    p = make_profile(scan=False)
+    assert p.to_table()["norm"].shape == (4, 2)
+    for form, read in (("csv", "csv"), ("ascii.latex", "latex"), ("html", None)):
+        p.to_table().write(tmp_path / f"two.{form}", format=form)
+        if read:
+            table = Table.read(tmp_path / f"two.{form}", format=read)
+            # Units are a row of LaTeX.
+            np.testing.assert_array_equal(table["norm_1"][-4:], p.norm[:, 1])
+    p.to_table().write(tmp_path / "p.ecsv")
+    assert Table.read(tmp_path / "p.ecsv")["norm"].shape == (4, 2)
+
+
+def test_data_frame():
+    pytest.importorskip("pandas")
+    p = make_profile(scan=False).slice_by_idx({"energy": slice(1, 2)})
+    frame = p.to_table("flux").to_pandas()
+    np.testing.assert_array_equal(frame["flux"], p.flux.value[:, 0])
+    assert frame["status"].tolist() == ["ok", "zero counts", "ok", "ok"]
 
 
 def test_vectors_of_one_group_are_numbered_columns(tmp_path):
@@ -141,7 +161,7 @@ def test_vectors_of_one_group_are_numbered_columns(tmp_path):
     p = make_profile(n_datasets=2).slice_by_idx({"energy": [0]})
     q = make_joint_profile().slice_by_idx({"energy": [0]})
     for profile in (p, q):
-        table = profile.to_table("flux")
+        table = plain_columns(profile.to_table("flux"))
         assert {table[name].shape for name in table.colnames} == {(profile.shape[0],)}
         table.write(tmp_path / "p.csv", overwrite=True)
         assert Table.read(tmp_path / "p.csv", format="csv").colnames == table.colnames
@@ -150,7 +170,7 @@ def test_vectors_of_one_group_are_numbered_columns(tmp_path):
         assert not any(key in table.colnames for key in (name, f"{name}_5"))
         columns = np.stack([table[f"{name}_{number}"] for number in range(5)], axis=-1)
         np.testing.assert_array_equal(columns, q.quantities[name][:, 0])
-    table = p.to_table()
+    table = plain_columns(p.to_table())
     np.testing.assert_array_equal(table["stat_scan_40"], p.stat_scan[:, 0, 40])
     np.testing.assert_array_equal(table["npred_1"], p.npred[:, 0, 1])
     assert "counts_2" not in table.colnames and "counts" not in table.colnames
@@ -158,7 +178,7 @@ def test_vectors_of_one_group_are_numbered_columns(tmp_path):
 
 def test_a_missing_column_of_a_vector_is_named(tmp_path):
     table = make_joint_profile(**NO_TABLES[make_joint_profile]).slice_by_idx({"energy": [0]})
-    table = table.to_table()
+    table = plain_columns(table.to_table())
     table.remove_column("response_2")
     table.write(tmp_path / "p.ecsv")
     with pytest.raises(ValueError, match="p.ecsv: there is no column 'response_2'"):
@@ -170,7 +190,7 @@ def test_a_missing_column_of_a_vector_is_named(tmp_path):
 @pytest.mark.parametrize("make", [make_profile, make_joint_profile])
 @pytest.mark.parametrize("bins", [slice(None), slice(1, 2)])
 def test_both_shapes_are_read(tmp_path, make, n_datasets, ending, bins):
-    """With the axis of one energy group in files, without in tables."""
+    """With the axis of one energy group, and plain as in older tables."""
     p = make(n_datasets=n_datasets).slice_by_idx({"energy": [1], "projected-distance": bins})
     path = tmp_path / f"p{ending}"
     p.write(path, include_likelihood=False)
@@ -183,8 +203,9 @@ def test_both_shapes_are_read(tmp_path, make, n_datasets, ending, bins):
     p = make(n_datasets=n_datasets, gti=None, **NO_TABLES.get(make, {})).slice_by_idx(
         {"energy": [1], "projected-distance": bins}
     )
-    p.to_table().write(path, overwrite=True)
-    assert_same_profile(p, FluxProfile.read(path))
+    for table in (p.to_table(), plain_columns(p.to_table())):
+        table.write(path, overwrite=True)
+        assert_same_profile(p, FluxProfile.read(path))
 
 
 @pytest.mark.parametrize("ending", [".csv", ".txt", ".tex"])

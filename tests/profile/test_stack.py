@@ -103,7 +103,7 @@ def test_tables():
     assert_array_equal(np.asarray(table["flux"]).reshape(3, 4, 2), stack.flux.value)
     assert str(table["flux"].unit) == "1 / (s cm2)"
     flat = stack.slice_by_idx({"energy": [0]}).to_table()
-    assert flat["norm"].ndim == 1 and flat["counts"].ndim == 1
+    assert flat["norm"].shape[1:] == flat["counts"].shape[1:] == (1,)
     curve = stack.to_table("flux", format="lightcurve", bin=2)
     assert curve.meta["MJDREFI"] == 55000 and len(curve) == 3
     assert_allclose(curve["time_min"], [0.5, 1.5, 2.5], rtol=0, atol=1e-9)

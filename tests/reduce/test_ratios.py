@@ -93,7 +93,7 @@ def test_units_in_tables_and_files(profile_and_map, tmp_path, suffix):
     table = profile.to_table(sed_type="likelihood")
     for name in ("norm", "norm_err"):
         assert table[name].unit == u.Unit("cm2 sr-1")
-    assert table["norm_covariance_0"].unit == u.Unit("cm4 sr-2")
+    assert table["norm_covariance"].unit == u.Unit("cm4 sr-2")
     assert table["counts"].unit is None
     assert profile["norm"].quantity.unit == u.Unit("cm2 sr-1")
     profile.write(tmp_path / f"ratio{suffix}")
