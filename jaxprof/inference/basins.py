@@ -24,7 +24,7 @@ from jaxprof.inference.norm_profiles import (
     NEAR,
     Family,
     covariance_at,
-    families_of,
+    family_of,
     grid_of,
     profiled,
 )
@@ -53,10 +53,10 @@ class _Ends(NamedTuple):
 
 
 class _Profile(NamedTuple):
-    """Profiles of a family around the lowest minimum."""
+    """Profiles around the lowest minimum."""
 
-    found: tuple[jax.Array, ...]  # what `profiled` gives on the grid and at the other, (K + 1, M)
-    tried: jax.Array  # values that minimisations have started from, (K, M)
+    found: tuple[jax.Array, ...]  # what `profiled` gives at K^A nodes and at the other minimum
+    tried: jax.Array  # values of each parameter that minimisations have started from, (A, K, M)
 
 
 class _State(NamedTuple):
@@ -66,16 +66,16 @@ class _State(NamedTuple):
     other: jax.Array  # the last minimum that was higher
     near: jax.Array  # of what has another minimum, at most a little higher; otherwise NaN
     height: jax.Array  # of that minimum; infinite if only profiles tell
-    profiles: tuple[_Profile, ...]  # of the families
+    profile: _Profile
     number: jax.Array
     ends: _Ends
     done: jax.Array
 
 
 class _Jumps(NamedTuple):
-    """Where members may go: (M,) each."""
+    """Where components may go: (M,) each."""
 
-    shape: jax.Array
+    shape: jax.Array  # (M, A)
     norm: jax.Array
     height: jax.Array
     group: jax.Array  # on the grid what is tried with it, (K, M)
@@ -101,21 +101,6 @@ def _ridge(grid: jax.Array, heights: jax.Array, own: jax.Array, value: jax.Array
     return jnp.max(jnp.where(between, heights, -jnp.inf), axis=0)
 
 
-def _put(
-    data: JointData, z: jax.Array, families: list[Family], jumps: list[_Jumps], most: jax.Array
-) -> tuple[jax.Array, list[jax.Array]]:
-    """The point with jumps that are lower than a height, of each norm the lowest; and which."""
-    lowest, gone = jnp.full(z.shape, most), []
-    for family, jump in zip(families, jumps, strict=True):
-        lowest = lowest.at[family.norm].min(jump.height)
-    for family, jump in zip(families, jumps, strict=True):
-        go = (jump.height < most) & (jump.height <= lowest[family.norm])
-        for at, value in ((family.norm, jump.norm), (family.shape, jump.shape)):
-            z = z.at[at].set(jnp.where(go, value, z[at]))
-        gone.append(go)
-    return z, gone
-
-
 class _Minima(NamedTuple):
     """What a round has found: the lowest minimum and the last other one, (Z,) each."""
 
@@ -128,13 +113,11 @@ class _Minima(NamedTuple):
 
 
 class _Survey(NamedTuple):
-    """What the profiles of a family show."""
+    """What the profiles of one parameter of all components show."""
 
     jump: _Jumps
-    profile: _Profile
-    told: jax.Array  # members with another minimum, (M,)
-    norm: jax.Array  # of these
-    shape: jax.Array
+    tried: jax.Array
+    told: jax.Array  # components with another minimum, (M,)
 
 
 def _compared(
@@ -179,62 +162,71 @@ def _apart(data: JointData, z: jax.Array, best: jax.Array, errors: jax.Array) ->
     return shapes(data) & apart & (z[norm] != 0) & (best[norm] != 0)
 
 
-def _survey(
-    data: JointData,
-    free: jax.Array,
-    minima: _Minima,
-    family: Family,
-    grid: jax.Array,
-    before: _Profile,
-) -> _Survey:
-    """Evaluate the profiles of a family on a grid (K, M), and at the other minimum."""
-    best, other, covariance, _, better, _ = minima
-    values = jnp.concatenate([grid, other[family.shape][None]])
+def _at_nodes(grid: jax.Array) -> jax.Array:
+    """Values of the parameters at all nodes of a grid (K, M, A); (K^A, M, A)."""
+    of_each = np.indices((len(grid),) * grid.shape[2]).reshape(grid.shape[2], -1)
+    return jnp.stack([grid[at, :, a] for a, at in enumerate(of_each)], axis=2)
+
+
+def _profiles(
+    data: JointData, free: jax.Array, minima: _Minima, family: Family, before: _Profile
+) -> tuple[jax.Array, _Profile]:
+    """A grid (K, M, A) of all parameters, and profiles at its nodes and at the other minimum."""
+    grid = grid_of(data, family, minima.best)
+    values = jnp.concatenate([_at_nodes(grid), minima.other[family.shape][None]])
 
     def at_value(k: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        row = profiled(data, best, free, covariance, family, values[k])
+        row = profiled(data, minima.best, free, minima.covariance, family, values[k])
         return jax.tree.map(lambda every, one: every.at[k].set(one), found, row)
 
     # On the grid only around a new minimum.
-    first = jnp.where(better, 0, len(grid))
-    profile = jax.lax.fori_loop(first, len(grid) + 1, at_value, before.found)
-    norms, heights, bounds = profile
-    here, on_grid = best[family.shape], heights[:-1]
-    own = jnp.sum(grid <= here[None], axis=0) - 0.5
+    first = jnp.where(minima.better, 0, len(values) - 1)
+    found = jax.lax.fori_loop(first, len(values), at_value, before.found)
+    return grid, _Profile(found, before.tried & ~minima.better)
+
+
+def _survey(minima: _Minima, family: Family, grid: jax.Array, profile: _Profile, a: int) -> _Survey:
+    """Profiles of parameter ``a`` of all components, lowest by the others of the same one."""
+    (norms, heights, bounds), old = profile.found, profile.tried[a]
+    k, m, n = grid.shape
+    nodes = np.moveaxis(np.arange(k**n).reshape((k,) * n), a, 0).reshape(k, -1)
+    low = jnp.argmin(heights[nodes], axis=1)
+    on_grid = jnp.min(heights[nodes], axis=1)
+    values, place = grid[..., a], family.shape[:, a]
+    own = jnp.sum(values < minima.best[place], axis=0)
     elsewhere = _other_minima(on_grid, own)
     improving = on_grid < -GAIN
-    old = before.tried & ~better
     worth = jnp.where(improving, on_grid, elsewhere)
     worth = jnp.where(old | (worth > HIGH), jnp.inf, worth)
-    at = jnp.argmin(worth, axis=0)[None]
-    shape, norm, height = (jnp.take_along_axis(a, at, 0)[0] for a in (grid, norms[:-1], worth))
+    at, every = jnp.argmin(worth, axis=0), np.arange(m)
+    node = jnp.asarray(nodes)[at, low[at, every]]
     # Where the lowest of several values does not improve, those around it do not either.
-    group = (jnp.arange(len(grid))[:, None] == at) | (improving & ~jnp.isfinite(elsewhere))
-    apart = _ridge(grid, on_grid, own, values[-1]) > jnp.maximum(heights[-1], 0.0) + BETWEEN
+    group = (jnp.arange(k)[:, None] == at) | (improving & ~jnp.isfinite(elsewhere))
+    ridge = _ridge(values, on_grid, own, minima.other[place])
     return _Survey(
-        jump=_Jumps(shape, norm, height, group),
-        profile=_Profile(profile, old),
-        told=apart & (bounds[-1] < NEAR),
-        norm=norms[-1],
-        shape=values[-1],
+        jump=_Jumps(_at_nodes(grid)[node, every], norms[node, every], worth[at, every], group),
+        tried=old,
+        told=(ridge > jnp.maximum(heights[-1], 0.0) + BETWEEN) & (bounds[-1] < NEAR),
     )
 
 
 def _next_start(
-    data: JointData, best: jax.Array, families: list[Family], surveys: list[_Survey]
-) -> tuple[jax.Array, jax.Array, tuple[_Profile, ...]]:
-    """Where the next minimisation starts, whether that is new, and profiles with what is tried."""
+    best: jax.Array, family: Family, surveys: list[_Survey]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Where the next minimisation starts, whether that is new, and what is tried (A, K, M)."""
     if not surveys:
-        return best, jnp.asarray(False), ()
+        return best, jnp.asarray(False), jnp.zeros((0, 0, len(family.norm)), bool)
     jumps = [survey.jump for survey in surveys]
-    lowest = jnp.min(jnp.stack([jnp.min(jump.height) for jump in jumps]))
-    most = jnp.where(lowest < -GAIN, -GAIN, jnp.inf)
-    begin, gone = _put(data, best, families, jumps, most)
-    new = (
-        survey.profile._replace(tried=survey.profile.tried | (survey.jump.group & go[None]))
-        for survey, go in zip(surveys, gone, strict=True)
-    )
-    return begin, jnp.isfinite(lowest), tuple(new)
+    lowest = jnp.min(jnp.stack([jump.height for jump in jumps]), axis=0)
+    most = jnp.where(jnp.min(lowest) < -GAIN, -GAIN, jnp.inf)
+    z, tried = best, []
+    for survey in surveys:
+        jump = survey.jump
+        go = (jump.height < most) & (jump.height <= lowest)
+        z = z.at[family.norm].set(jnp.where(go, jump.norm, z[family.norm]))
+        z = z.at[family.shape].set(jnp.where(go[:, None], jump.shape, z[family.shape]))
+        tried.append(survey.tried | (jump.group & go))
+    return z, jnp.isfinite(jnp.min(lowest)), jnp.stack(tried)
 
 
 def _descended(
@@ -268,25 +260,24 @@ def _next_end(data: JointData, ends: _Ends, minima: _Minima) -> tuple[jax.Array,
 
 
 def _told(
-    data: JointData,
-    state: _State,
-    minima: _Minima,
-    families: list[Family],
-    surveys: list[_Survey],
+    data: JointData, state: _State, minima: _Minima, profile: _Profile, surveys: list[_Survey]
 ) -> tuple[jax.Array, jax.Array]:
     """Of what has another minimum, at most a little higher: the lowest; otherwise NaN. Its height.
 
-    Where many members have one each, all of them together are higher: their profiles tell.
+    Where many components have one each, all of them together are higher: their profiles tell.
     """
     apart, norm = _apart(data, minima.other, minima.best, minima.errors), _norm_of(data)
-    # With the norms that belong to the shapes.
-    apart = apart | jnp.zeros_like(apart).at[norm].max(apart)
+    # All parameters of a component or background.
+    apart = jnp.zeros_like(apart).at[norm].max(apart)[norm]
     near = jnp.where(minima.better, jnp.nan, state.near)
     height = jnp.where(minima.better, jnp.inf, state.height)
     alone = ~jnp.isfinite(height) & (jnp.sum(apart & (np.arange(norm.size) == norm)) > 1)
-    for family, survey in zip(families, surveys, strict=True):
-        for at, value in ((family.norm, survey.norm), (family.shape, survey.shape)):
-            near = near.at[at].set(jnp.where(survey.told & alone, value, near[at]))
+    if surveys:
+        family = family_of(data)
+        told = jnp.any(jnp.stack([survey.told for survey in surveys]), axis=0) & alone
+        near = near.at[family.norm].set(jnp.where(told, profile.found[0][-1], near[family.norm]))
+        shape = jnp.where(told[:, None], minima.other[family.shape], near[family.shape])
+        near = near.at[family.shape].set(shape)
     lower = jnp.any(apart) & (minima.height < jnp.minimum(height, NEAR))
     found = jnp.where(apart, minima.other, jnp.nan)
     return jnp.where(lower, found, near), jnp.where(lower, minima.height, height)
@@ -321,20 +312,19 @@ def lowest(
         return *minimise(data, start, free, barrier, inside, most), none
     fluxes, data = data, with_counted_norms(data, free)
     start, inside = (to_counts(fluxes, data, z) for z in (start, inside))
-    families = families_of(data)
-    grids = [grid_of(data, family) for family in families]
+    family = family_of(data)
     several = jnp.any(free & shapes(data))
     begin, ends = _descended(data, start, free, several & (jnp.asarray(most) > 0))
 
     def body(state: _State) -> _State:
         new = minimise(data, state.begin, free, barrier, inside, most)
         best, converged, minima = _compared(data, state, *new, (free, barrier))
-        surveys = [
-            _survey(data, free, minima, family, grid, before)
-            for family, grid, before in zip(families, grids, state.profiles, strict=True)
-        ]
-        near = _told(data, state, minima, families, surveys)
-        begin, onwards, profiles = _next_start(data, best, families, surveys)
+        profile, surveys = state.profile, []
+        if data.n_shape:
+            grid, profile = _profiles(data, free, minima, family, profile)
+            surveys = [_survey(minima, family, grid, profile, a) for a in range(data.n_shape)]
+        near = _told(data, state, minima, profile, surveys)
+        begin, onwards, tried = _next_start(best, family, surveys)
         end, more, without = _next_end(data, state.ends, minima)
         # From the end of a descent it may be harder.
         again = ~converged & (state.number == 0)
@@ -342,18 +332,15 @@ def lowest(
         ends = jax.tree.map(lambda a, b: jnp.where(onwards | again, a, b), state.ends, without)
         done = ~several | ~(onwards | more | again) | (most == 0)
         number = state.number + 1
-        return _State(best, converged, begin, minima.other, *near, profiles, number, ends, done)
+        profile = profile._replace(tried=tried)
+        return _State(best, converged, begin, minima.other, *near, profile, number, ends, done)
 
     no = jnp.asarray(False)
-    profiles = tuple(
-        _Profile(
-            (jnp.zeros((len(grid) + 1, grid.shape[1]), start.dtype),) * 3,
-            jnp.zeros(grid.shape, bool),
-        )
-        for grid in grids
-    )
+    k, m, a = grid_of(data, family, start).shape if data.n_shape else (0, data.n_components, 0)
+    heights = jnp.zeros((k**a + 1, m), start.dtype)
+    profile = _Profile((heights,) * 3, jnp.zeros((a, k, m), bool))
     height = jnp.asarray(jnp.inf, start.dtype)
-    state = _State(start, no, begin, start, none, height, profiles, jnp.asarray(0), ends, no)
+    state = _State(start, no, begin, start, none, height, profile, jnp.asarray(0), ends, no)
     state = jax.lax.while_loop(lambda s: ~s.done & (s.number < ROUNDS), body, state)
     z = to_fluxes(fluxes, data, state.z)
     near = jnp.where(jnp.isnan(state.near), state.z, state.near)

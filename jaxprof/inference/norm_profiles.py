@@ -25,8 +25,8 @@ from jaxprof.likelihood.joint_model import (
 )
 from jaxprof.solvers.linear import factor_solve, scaled_factor
 
-HALF = 6
-"""Grid points on either side of a parameter's start."""
+HALF = 6, 4, 2
+"""Grid points on either side of a parameter's start, where one, two or more are free."""
 REACH = 5.0
 """Range of parameters without bounds."""
 FAR = 20.0
@@ -41,40 +41,45 @@ Block = JointBlock | JointOnOffBlock
 
 
 class Family(NamedTuple):
-    """A parameter of all components: positions of it and its norm, (M,).
-
-    And of all parameters of the same component, (M, O).
-    """
+    """Positions of the spectral parameters (M, A) and the norm (M,) of each component."""
 
     shape: np.ndarray
     norm: np.ndarray
-    own: np.ndarray
+
+    @property
+    def own(self) -> np.ndarray:
+        """All parameters of the components, (M, 1 + A)."""
+        return np.concatenate([self.norm[:, None], self.shape], axis=1)
 
 
-def families_of(data: JointData) -> list[Family]:
+def family_of(data: JointData) -> Family:
     """The spectral parameters, which the statistic need not be convex in."""
-    own = 1 + data.n_shape
-    norms = np.arange(data.n_components) * own
-    return [Family(norms + a, norms, norms[:, None] + np.arange(own)) for a in range(1, own)]
+    norms = np.arange(data.n_components) * (1 + data.n_shape)
+    return Family(norms[:, None] + np.arange(1, 1 + data.n_shape), norms)
 
 
-def grid_of(data: JointData, family: Family) -> jax.Array:
-    """Values (K, M) over the ranges: even near the start, geometric far from it."""
+def grid_of(data: JointData, family: Family, z: jax.Array) -> jax.Array:
+    """Values (K, M, A) over the ranges, those of a point among them.
+
+    Even near the start, geometric far from it.
+    """
     start = data.start[family.shape]
+    half = HALF[min(data.n_shape, len(HALF)) - 1]
 
     def side(bound: jax.Array) -> jax.Array:
         reach = jnp.where(jnp.isfinite(bound), jnp.abs(bound - start), REACH)
-        parts = jnp.arange(1, HALF + 1, dtype=start.dtype) / HALF
-        return jnp.sinh(parts[:, None] * jnp.arcsinh(reach)[None])
+        parts = jnp.arange(1, half + 1, dtype=start.dtype) / half
+        return jnp.sinh(parts[:, None, None] * jnp.arcsinh(reach)[None])
 
     low, high = side(data.lower[family.shape]), side(data.upper[family.shape])
-    return jnp.concatenate([start[None] - low[::-1], start[None], start[None] + high])
+    values = jnp.stack([start, z[family.shape]])
+    return jnp.sort(jnp.concatenate([start - low, values, start + high]), axis=0)
 
 
 def _rows(
     data: JointData, z: jax.Array, family: Family, values: jax.Array
 ) -> list[tuple[jax.Array, jax.Array]]:
-    """Predictions (N, L, S) for norms of one, and to which members (N, L) they belong."""
+    """Predictions (N, L, S) for norms of one, and to which components (N, L) they belong."""
     found = []
     unit = z.at[family.norm].set(1.0).at[family.shape].set(values)
     for block in data.blocks:
@@ -102,9 +107,9 @@ def _gained(covariance: jax.Array, slope: jax.Array, own: np.ndarray) -> jax.Arr
 
 
 class _Part(NamedTuple):
-    """A block with its predictions (N, S), those without a member and of its norm one (N, L, S).
+    """A block with its predictions (N, S), those without a component and of its norm one (N, L, S).
 
-    And to which members (N, L) these belong.
+    And to which components (N, L) these belong.
     """
 
     block: Block
@@ -123,7 +128,7 @@ class _Part(NamedTuple):
         return jax.vmap(of_one, 1, 1)(self.with_norms(norms))
 
     def with_norms(self, norms: jax.Array) -> jax.Array:
-        """Predictions (N, L, S) with norms of the members."""
+        """Predictions (N, L, S) with norms of the components."""
         return self.base + norms[self.at][..., None] * self.row
 
 
@@ -168,9 +173,10 @@ def _bracket(
 def _best_norm(
     data: JointData, z: jax.Array, family: Family, values: jax.Array, parts: list[_Part]
 ) -> jax.Array:
-    """The norm of each member with everything else held, by Newton steps between bounds; (M,)."""
+    """Norms (M,) of the components, each with all else held, by Newton steps between bounds."""
     n, s = family.norm, family.shape
     pull, step = data.precision @ (z - data.penalty_start), values - z[s]
+    pulled = pull[n] + jnp.sum(data.precision[n[:, None], s] * step, axis=1)
     signal, guess, low, high = _bracket(data, n, parts)
 
     def nearer(_: int, carry: tuple) -> tuple:
@@ -183,7 +189,7 @@ def _best_norm(
         # The score is nearly that of a single bin, a constant minus one over the distance from a
         # pole: in such a step the root of that is exact. Not if there is a penalty.
         length = jnp.where(data.precision[n, n] > 0, 1.0, (signal - score) / signal)
-        score += pull[n] + data.precision[n, n] * (x - z[n]) + data.precision[n, s] * step
+        score += pulled + data.precision[n, n] * (x - z[n])
         curvature += data.precision[n, n]
         low, high = jnp.where(score < 0, x, low), jnp.where(score < 0, high, x)
         new = x - length * score / jnp.where(curvature > 0, curvature, 1.0)
@@ -201,7 +207,7 @@ def profiled(
     family: Family,
     values: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Best norms and rises of the statistic with the parameters of a family at given values.
+    """Best norms and rises of the statistic with the spectral parameters of one component changed.
 
     Each norm is found with everything else held; how much the statistic falls if that is optimised
     too is taken from the curvature.
@@ -217,16 +223,16 @@ def profiled(
     covariance : array, shape (Z, Z)
         What `covariance_at` gives there.
     family : Family
-        The family, of M members.
-    values : array, shape (M,)
-        A value for the parameter of each member.
+        The parameters of M components.
+    values : array, shape (M, A)
+        Values of the parameters of each component.
 
     Returns
     -------
     norms : array, shape (M,)
         The best norms.
     heights : array, shape (M,)
-        Rises of the statistic above that at ``z``; infinite for members that do not vary.
+        Rises of the statistic above that at ``z``; infinite where what is held would change.
     bounds : array, shape (M,)
         The same with everything else held: no minimum is higher.
     """
@@ -234,11 +240,10 @@ def profiled(
     parts = _parts(data, z, family, values)
     x = _best_norm(data, z, family, values, parts)
     x = jnp.where(free[n] & jnp.isfinite(x), x, z[n])
-    pull = data.precision @ (z - data.penalty_start)
-    change, step = x - z[n], values - z[s]
-    height = (2 * pull[n] + data.precision[n, n] * change) * change
-    height += (2 * pull[s] + data.precision[s, s] * step + 2 * data.precision[n, s] * change) * step
-    pulled = data.precision[n] * change[:, None] + data.precision[s] * step[:, None]
+    step = jnp.concatenate([(x - z[n])[:, None], values - z[s]], axis=1)
+    pulled = jnp.einsum("mo,moz->mz", step, data.precision[family.own])
+    pull = 2 * (data.precision @ (z - data.penalty_start)) + pulled
+    height = jnp.sum(jnp.take_along_axis(pull, family.own, axis=1) * step, axis=1)
     for part, (rows, where) in zip(parts, slopes(data, z), strict=True):
         block, mu, at = part.block, part.npred, part.at
         differences = jax.vmap(lambda own, b=block, m=mu: bin_differences(b, own, m), 1, 1)
@@ -250,5 +255,5 @@ def profiled(
     gained = jax.vmap(lambda slope, own: _gained(covariance, slope, own))(pulled, family.own)
     # Far from the minimum its curvature tells nothing.
     gained = jnp.where(height < FAR, jnp.minimum(gained, height + NEAR), 0.0)
-    varies = free[s] & jnp.isfinite(height)
+    varies = jnp.all(free[s] | (values == z[s]), axis=1) & jnp.isfinite(height)
     return x, jnp.where(varies, height - gained, jnp.inf), jnp.where(varies, height, jnp.inf)
