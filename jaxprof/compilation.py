@@ -61,6 +61,11 @@ def jit_quickly(*static_argnames: str) -> Callable:
     return lambda function: _choice(function, static_argnames, large=1, small=math.inf)
 
 
+def is_traced(values: Any) -> bool:
+    """Whether any array of a pytree belongs to a function that is being compiled."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
 @cache
 def _known(*options: tuple[str, Any]) -> bool:
     """Whether this version of the compiler has all of some options, names with values."""
@@ -141,9 +146,7 @@ def _choice(
     def call(*args: Any, **kwargs: Any) -> Any:
         leaves, structure = jax.tree.flatten((args, kwargs))
         signature = _signature(leaves, structure)
-        if jax.default_backend() == "cpu" and not any(
-            isinstance(leaf, jax.core.Tracer) for leaf in leaves
-        ):
+        if jax.default_backend() == "cpu" and not is_traced(leaves):
             limit = SMALL if small is None else small
             level = 0 if sum(np.size(leaf) for leaf in leaves) < limit else large
             try:

@@ -12,7 +12,7 @@ from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.estimators.bin_residuals import peak_probability, peak_significance
 from jaxprof.estimators.fitting import GroupResult
-from jaxprof.likelihood.goodness import cash_expectation, wstat_expectation
+from jaxprof.likelihood.goodness import cash_moments, wstat_expectation
 from jaxprof.likelihood.statistics import wstat, wstat_rates
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.joint.counts import pixel_values
@@ -21,9 +21,6 @@ from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.response import DatasetResponse
 
 Array = NDArray[Any]
-
-
-_expectation = jit_quickly()(cash_expectation)
 
 
 @jit_quickly()
@@ -232,7 +229,7 @@ def _goodness(pixels: tuple[Array, Array], mask: Array) -> dict[str, Array]:
     counts, npred = (part[mask] for part in pixels)
     ratio = np.where(counts > 0, counts, 1.0) / npred
     terms = 2 * (npred - counts + np.where(counts > 0, counts * np.log(ratio), 0.0))
-    values = dict(zip(("expected", "variance"), map(np.asarray, _expectation(npred)), strict=True))
+    values = dict(zip(("expected", "variance"), cash_moments(np, npred), strict=True))
     region = np.broadcast_to(np.arange(mask.shape[1])[:, np.newaxis], mask.shape)[mask]
     sums = {
         name: np.bincount(region, part, minlength=mask.shape[1])

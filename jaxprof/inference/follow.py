@@ -12,11 +12,13 @@ found. Where the steps do not get there, the caller searches.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.inference.constraints import (
     counts,
     joined,
@@ -41,7 +43,7 @@ from jaxprof.inference.newton_step import (
 )
 from jaxprof.inference.start import units
 from jaxprof.likelihood.joint_data import JointData, JointOnOffBlock
-from jaxprof.likelihood.joint_model import Barrier, bin_differences
+from jaxprof.likelihood.joint_model import Barrier, bin_differences, difference
 from jaxprof.solvers.linear import factor_solve, scaled_factor, settings
 
 STEPS = 100
@@ -55,17 +57,15 @@ CHANGE = 1e-12
 standard deviation, and the next step would be about the square of it."""
 
 
-class Value(NamedTuple):
-    """A parameter is to have a value, shape () each."""
+class Goal(NamedTuple):
+    """What a parameter is to reach, shape () each.
+
+    A value; or, if that is NaN, it goes down (side -1) or up (+1) until the statistic has risen so
+    far. One program serves both.
+    """
 
     parameter: jax.Array
     value: jax.Array
-
-
-class Rise(NamedTuple):
-    """A parameter goes down (side -1) or up (+1) until the statistic has risen so far."""
-
-    parameter: jax.Array
     side: jax.Array
     rise: jax.Array
 
@@ -74,7 +74,7 @@ class _Problem(NamedTuple):
     """What stays the same from step to step."""
 
     data: JointData
-    goal: Value | Rise
+    goal: Goal
     free: jax.Array  # parameters (Z,) that vary
     counts: jax.Array  # of each constraint (L,)
     sizes: jax.Array  # of the slacks (L,)
@@ -173,10 +173,14 @@ def _ahead(problem: _Problem, system: System, target: jax.Array) -> _Ahead:
 def _length(problem: _Problem, point: Point, ahead: _Ahead, known: Point) -> jax.Array:
     """How far the parameter goes."""
     goal = problem.goal
-    if isinstance(goal, Value):
-        return goal.value - point.z[goal.parameter]
-    half = _half_rise_after(problem.data, point, known, ahead.correction)
-    return along(0.5 * goal.rise - half, ahead.slope, ahead.curvature, goal.side)
+
+    def until_risen() -> jax.Array:
+        half = _half_rise_after(problem.data, point, known, ahead.correction)
+        return along(0.5 * goal.rise - half, ahead.slope, ahead.curvature, goal.side)
+
+    return jax.lax.cond(
+        jnp.isnan(goal.value), until_risen, lambda: goal.value - point.z[goal.parameter]
+    )
 
 
 def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
@@ -214,7 +218,7 @@ def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
 
 
 def follow(
-    data: JointData, start: jax.Array, free: jax.Array, barrier: Barrier, goal: Value | Rise
+    data: JointData, start: jax.Array, free: jax.Array, barrier: Barrier, goal: Goal
 ) -> tuple[jax.Array, jax.Array]:
     """All parameters where one has got to, the others being profiled.
 
@@ -228,7 +232,7 @@ def follow(
         Parameters that vary.
     barrier : Barrier
         The final barrier.
-    goal : Value or Rise
+    goal : Goal
         Where to.
 
     Returns
@@ -262,3 +266,52 @@ def follow(
         _State(known, others, active, jnp.asarray(0), no, no),
     )
     return state.point.z, state.done
+
+
+class Ground(NamedTuple):
+    """What profiles are followed on: a fitted problem."""
+
+    problem: JointData  # with a mask for what its norms can reach
+    best: jax.Array  # its minimum
+    free: jax.Array  # parameters that vary
+    barrier: Barrier
+
+
+@jit_by_size
+def _follow_column(ground: Ground, goals: Goal) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Where each goal (M,) is met, (M, Z), how far the statistic rises, and whether it is met."""
+    problem, best, free, barrier = jax.tree.map(jax.lax.stop_gradient, ground)
+
+    def one(goal: Goal) -> tuple[jax.Array, jax.Array, jax.Array]:
+        z, found = follow(problem, best, free, barrier, goal)
+        return z, difference(problem, z, best), found
+
+    return jax.lax.map(one, goals)
+
+
+def follow_all(ground: Ground, goals: Goal) -> tuple[Any, Any, Any]:
+    """Where several goals of each of several parameters are met.
+
+    Parameters
+    ----------
+    ground : Ground
+        The fitted problem.
+    goals : Goal
+        Arrays (L, M): L goals of M parameters.
+
+    Returns
+    -------
+    z : array, shape (L, M, Z)
+        As of `follow`.
+    rises : array, shape (L, M)
+        Rises of the statistic.
+    found : array of bool, shape (L, M)
+        As of `follow`.
+    """
+    goals = jax.tree.map(jax.lax.stop_gradient, goals)
+    if is_traced((ground, goals)):
+        return jax.lax.map(lambda column: _follow_column(ground, column), goals)
+    # Column by column: whatever is asked for takes the same compiled program.
+    columns = [_follow_column(ground, Goal(*column)) for column in zip(*goals, strict=True)]
+    z, rises, found = (np.stack(part) for part in zip(*columns, strict=True))
+    return z, rises, found

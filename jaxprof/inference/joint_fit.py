@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxprof.compilation import jit_by_size
+from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.differentiation import refuse_derivatives
 from jaxprof.inference.basins import lowest
+from jaxprof.inference.follow import Goal, Ground, follow_all
 from jaxprof.inference.implicit import rooted
 from jaxprof.inference.interior import (
     Interior,
@@ -36,7 +40,8 @@ INFLATION = 1e6
 AT_BOUNDARY = 0.5
 """Share of a norm's curvature from the barrier above which it sits on the boundary."""
 
-
+RUN_ONCE = 1_000_000
+"""Number of array elements below which what runs once takes less time than to compile it well."""
 INWARDS = 0.3
 """How far a fit with a norm held begins from the best one, on the way to a point well inside."""
 
@@ -136,17 +141,45 @@ def _is_valid(data: JointData) -> jax.Array:
     return jnp.all(jnp.stack(found))
 
 
-def _fit(data: JointData) -> JointFit:
+class Ready(NamedTuple):
+    """A problem that is ready for its fit, without derivatives."""
+
+    problem: JointData  # with a mask for what its norms can reach
+    free: jax.Array  # parameters (Z,) that vary
+    barrier: Barrier
+    point: jax.Array  # with positive predictions, (Z,)
+    possible: jax.Array  # whether there is a fit
+    valid: jax.Array  # whether the data can be fitted at all
+
+
+@jit_by_size(small=RUN_ONCE)
+def ready(data: JointData) -> Ready:
+    """A problem, made ready for its fit."""
     still = without_derivatives(data)
     start, barrier = interior(data)
     free = usable(data)
     problem, point, possible = inside_of(still, free, start)
-    z, converged, other = lowest(problem, point, free, barrier, point)
-    z = rooted(masked_as(data, problem), z, free, barrier, data.start)
-    valid = _is_valid(still)
-    z = jnp.where(valid, z, jnp.nan)
-    converged = converged & possible & valid
-    return _described(data, z, converged, free, barrier, other)
+    return Ready(problem, free, barrier, point, possible, _is_valid(still))
+
+
+def _minimum(own: Ready) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The minimum, whether it was found, and another one."""
+    z, converged, other = lowest(own.problem, own.point, own.free, own.barrier, own.point)
+    return jnp.where(own.valid, z, jnp.nan), converged & own.possible & own.valid, other
+
+
+def _fit(data: JointData) -> JointFit:
+    own = ready(data)
+    z, converged, other = _minimum(own)
+    z = rooted(masked_as(data, own.problem), z, own.free, own.barrier, data.start)
+    return _described(data, z, converged, own.free, own.barrier, other)
+
+
+@jit_by_size(small=RUN_ONCE)
+def _fit_ready(data: JointData, own: Ready) -> JointFit:
+    """The fit, without derivatives."""
+    z, converged, other = _minimum(own)
+    return _described(data, z, converged, own.free, own.barrier, other)
 
 
 @jit_by_size
@@ -174,14 +207,11 @@ def fit_joint(data: JointData) -> JointFit:
     return _fit(data)
 
 
-@jit_by_size
-def fit_joint_ts(
-    data: JointData, components: jax.Array, with_ts: bool | jax.Array = True
-) -> tuple[JointFit, jax.Array, jax.Array]:
+def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple[Any, Any, Any]:
     """Joint fit and the test statistic of each norm against zero, without derivatives.
 
-    Equal to `fit_joint` followed by `joint_ts`, and compiled in half the time: the same
-    minimisation serves both.
+    Equal to `fit_joint` followed by `joint_ts`. Where predictions are linear in all parameters, the
+    fits with a norm of zero are found by `follow`, and searched for where that does not get there.
 
     Parameters
     ----------
@@ -190,8 +220,7 @@ def fit_joint_ts(
     components : array of int, shape (M,)
         Which components.
     with_ts : bool or array of bool, shape (M,)
-        Which test statistics are wanted this time; without them, the same compiled code takes
-        the time of the fit alone.
+        Which test statistics are wanted.
 
     Returns
     -------
@@ -209,6 +238,37 @@ def fit_joint_ts(
     TypeError
         If it is differentiated.
     """
+    if is_traced((data, components, with_ts)) or not is_linear(data):
+        return searched_ts(data, components, with_ts)
+    components = np.asarray(components)
+    wanted = np.broadcast_to(with_ts, components.shape)
+    own = ready(data)
+    fit = _fit_ready(data, own)
+    ts = np.full(components.shape, np.nan, fit.values.dtype)
+    points = np.full((len(components), len(fit.values)), np.nan, fit.values.dtype)
+    if not (wanted.any() and fit.converged):
+        return fit, ts, points
+    zero = np.zeros((1, len(components)), ts.dtype)
+    ground = Ground(own.problem, _best(data, fit), own.free, own.barrier)
+    z, rises, found = follow_all(ground, Goal(components[np.newaxis], zero, zero, zero))
+    found = wanted & found[0] & np.isfinite(rises[0])
+    status = np.asarray(fit.status)[components]
+    known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
+    ts = np.where(found & known, np.maximum(rises[0], 0.0), ts)
+    points = np.where(found[:, np.newaxis], z[0], points)
+    rest = wanted & ~found
+    if rest.any():
+        _, others, their_points = searched_ts(data, components, rest)
+        ts = np.where(rest, others, ts)
+        points = np.where(rest[:, np.newaxis], their_points, points)
+    return fit, ts, points
+
+
+@jit_by_size
+def searched_ts(
+    data: JointData, components: jax.Array, with_ts: bool | jax.Array = True
+) -> tuple[JointFit, jax.Array, jax.Array]:
+    """What `fit_joint_ts` gives, with a search for each of the fits."""
     data = refuse_derivatives(
         data, "fit_joint_ts has no derivatives: differentiate fit_joint and joint_ts instead"
     )
@@ -275,6 +335,15 @@ def describe(data: JointData, z: jax.Array, converged: jax.Array) -> JointFit:
 def at_fit(data: JointData, fit: JointFit) -> jax.Array:
     """Fitted values, with those of components without signal set to zero again; (Z,)."""
     return jnp.where(jnp.isfinite(fit.values), fit.values, data.start)
+
+
+_best = jit_by_size(small=RUN_ONCE)(at_fit)
+
+
+def ground_of(data: JointData, fit: JointFit) -> Ground:
+    """What the profiles of a fit are followed on."""
+    own = ready(data)
+    return Ground(own.problem, _best(data, fit), own.free, own.barrier)
 
 
 def fit_held(

@@ -9,10 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprof.compilation import jit_by_size
-from jaxprof.inference.follow import Rise, follow
-from jaxprof.inference.interior import Interior, interior, reachable, usable
-from jaxprof.inference.joint_fit import at_fit, fit_held, is_possible, rise
+from jaxprof.compilation import is_traced, jit_by_size
+from jaxprof.inference.follow import Goal, follow_all
+from jaxprof.inference.interior import Interior, interior
+from jaxprof.inference.joint_fit import (
+    RUN_ONCE,
+    at_fit,
+    fit_held,
+    ground_of,
+    is_possible,
+    rise,
+)
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.inference.start import component_signal
 from jaxprof.likelihood.data import Status
@@ -172,14 +179,6 @@ def _excess(
     return rise(data, fit, inside, parameter, at)[0] - target
 
 
-def profile_of(data: JointData, fit: JointFit) -> tuple[JointData, jax.Array, jax.Array, Interior]:
-    """What `follow` starts from: the problem, its minimum, what varies and the interior."""
-    inside = interior(data)
-    free = usable(data)
-    problem = reachable(jax.lax.stop_gradient(data), free, inside[0])
-    return problem, jax.lax.stop_gradient(at_fit(data, fit)), free, inside
-
-
 def was_fitted(fit: JointFit, parameter: jax.Array) -> jax.Array:
     """Whether a fit knows the value of a parameter."""
     return fit.converged & jnp.isfinite(fit.values[parameter])
@@ -190,38 +189,69 @@ def _pairs(components: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
     return jnp.repeat(components, n), jnp.tile(jnp.arange(n), len(components))
 
 
-@jit_by_size
 def _followed_limits(
-    data: JointData, fit: JointFit, components: jax.Array, sides: jax.Array, targets: jax.Array
+    data: JointData, fit: JointFit, components: Any, sides: Any, targets: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Distances (M, L) that Newton steps along the profiles find, and whether they are right."""
-    data, fit, targets = jax.tree.map(jax.lax.stop_gradient, (data, fit, targets))
-    problem, best, free, inside = profile_of(data, fit)
+    xp = jnp if is_traced((data, fit, components, sides, targets)) else np
+    shape = (len(sides), len(components))
+    at = xp.broadcast_to(components * (1 + data.n_shape), shape)
+    sides, targets = (
+        xp.broadcast_to(xp.asarray(each, fit.values.dtype)[:, None], shape)
+        for each in (sides, targets)
+    )
+    goals = Goal(at, xp.full(shape, xp.nan, fit.values.dtype), sides, targets)
+    z, _, found = follow_all(ground_of(data, fit), goals)
+    distances, found = _checked(data, fit, goals, z, found)
+    if not is_linear(data):
+        # A lower minimum of the others may be elsewhere.
+        found = _confirmed(data, fit, goals, distances, found)
+    return distances, found
 
-    def one(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        component, number = pair
-        side, target = sides[number], targets[number]
-        at = component * (1 + data.n_shape)
-        unit = unit_of(data, fit, at, target)
-        z, found = follow(problem, best, free, inside[1], Rise(at, side, target))
-        distance = side * (z[at] - best[at])
+
+@jit_by_size(small=RUN_ONCE)
+def _checked(
+    data: JointData, fit: JointFit, goals: Goal, z: jax.Array, found: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Distances (M, L) at the points (L, M, Z) of goals, and whether they are between bounds."""
+    data, fit, goals = jax.tree.map(jax.lax.stop_gradient, (data, fit, goals))
+    best = at_fit(data, fit)
+
+    def one(goal: Goal, z: jax.Array, found: jax.Array) -> tuple[jax.Array, jax.Array]:
+        at = goal.parameter
+        unit = unit_of(data, fit, at, goal.rise)
+        distance = goal.side * (z[at] - best[at])
         found = found & (distance > 1e-6 * unit) & (distance < 0.9 * FAR * unit)
         found = found & (z[at] >= data.lower[at]) & (z[at] <= data.upper[at])
-
-        def confirmed() -> jax.Array:
-            value, slope = rise(data, fit, inside, at, z[at])
-            above, slope = root_against(target, value, side * unit * slope, jnp.isfinite(value))
-            return jnp.abs(above) <= last_step(best) * slope
-
-        if not is_linear(data):
-            # A lower minimum of the others may be elsewhere.
-            found = jax.lax.cond(found, confirmed, lambda: jnp.asarray(False))
         fitted = was_fitted(fit, at)
         return jnp.where(fitted & found, distance, jnp.nan), found | ~fitted
 
-    shape = (len(components), len(sides))
-    distances, found = jax.lax.map(one, _pairs(components, shape[1]))
-    return distances.reshape(shape), found.reshape(shape)
+    distances, found = jax.vmap(jax.vmap(one))(goals, z, found)
+    return distances.T, found.T
+
+
+@jit_by_size
+def _confirmed(
+    data: JointData, fit: JointFit, goals: Goal, distances: jax.Array, found: jax.Array
+) -> jax.Array:
+    """Whether nothing is lower at the distances (M, L) that were found."""
+    data, fit, goals = jax.tree.map(jax.lax.stop_gradient, (data, fit, goals))
+    best, inside = at_fit(data, fit), interior(data)
+
+    def one(pair: tuple[Goal, jax.Array, jax.Array]) -> jax.Array:
+        (at, _, side, target), distance, found = pair
+        unit = unit_of(data, fit, at, target)
+
+        def confirmed() -> jax.Array:
+            value, slope = rise(data, fit, inside, at, best[at] + side * distance)
+            above, slope = root_against(target, value, side * unit * slope, jnp.isfinite(value))
+            return jnp.abs(above) <= last_step(best) * slope
+
+        wanted = found & jnp.isfinite(distance)
+        return jax.lax.cond(wanted, confirmed, lambda: found)
+
+    flat = jax.tree.map(jnp.ravel, (goals, distances.T, found.T))
+    return jax.lax.map(one, flat).reshape(goals.rise.shape).T
 
 
 @jit_by_size
@@ -304,6 +334,6 @@ def joint_limits(
     """
     goals = (sides, targets, jnp.broadcast_to(closed, sides.shape))
     followed = _followed_limits(data, fit, components, sides, targets)
-    if not isinstance(followed[1], jax.core.Tracer) and np.all(followed[1]):
+    if not is_traced(followed) and np.all(followed[1]):
         return followed[0]
     return _searched_limits(data, fit, components, goals, followed)

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxprof.compilation import jit_by_size
-from jaxprof.inference.follow import Value, follow
+from jaxprof.inference.follow import Goal, follow
 from jaxprof.inference.interior import interior
-from jaxprof.inference.joint_fit import at_fit, rise
-from jaxprof.inference.joint_intervals import profile_of, was_fitted
+from jaxprof.inference.joint_fit import at_fit, ground_of, rise
+from jaxprof.inference.joint_intervals import was_fitted
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.joint_model import difference, in_domain
@@ -23,7 +23,8 @@ def _followed_scan(
 ) -> tuple[jax.Array, jax.Array]:
     """Minima (M, V, Z) with norms at values (M, V), and whether they are right."""
     data, fit, values = jax.tree.map(jax.lax.stop_gradient, (data, fit, values))
-    problem, best, free, inside = profile_of(data, fit)
+    problem, best, free, barrier = ground_of(data, fit)
+    zero = jnp.zeros_like(best[0])
 
     def one(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         component, own = pair
@@ -36,7 +37,8 @@ def _followed_scan(
         def further(carry: tuple, number: jax.Array) -> tuple[tuple, tuple]:
             before, was_below = carry
             start = jnp.where(below[number] & ~was_below, best, before)
-            z, found = follow(problem, start, free, inside[1], Value(at, own[number]))
+            goal = Goal(at, own[number], zero, zero)
+            z, found = follow(problem, start, free, barrier, goal)
             return (jnp.where(found, z, start), below[number]), (z, found | ~fitted)
 
         _, (z, found) = jax.lax.scan(further, (best, jnp.asarray(False)), order)

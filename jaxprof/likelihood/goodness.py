@@ -58,10 +58,10 @@ def _spline() -> tuple[Array, Array]:
     return knots, CubicSpline(knots, [_moments(mu) for mu in np.exp(knots)]).c
 
 
-def _few(mu: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _few(xp: Any, mu: Any) -> tuple[Any, Any]:
     """Mean and variance for small positive predictions: the first terms of the sum."""
-    log_mu = jnp.log(mu)
-    weight = jnp.exp(-mu)
+    log_mu = xp.log(mu)
+    weight = xp.exp(-mu)
     mean, square = 2 * mu * weight, 4 * mu**2 * weight
     for n in range(1, TERMS):
         weight = weight * mu / n
@@ -92,16 +92,20 @@ def cash_expectation(mu: Any) -> tuple[jax.Array, jax.Array]:
     a coefficient that continues the spline.
     """
     mu = jnp.asarray(mu)
-    mu = mu.astype(jnp.result_type(float, mu.dtype))
+    return cash_moments(jnp, mu.astype(jnp.result_type(float, mu.dtype)))
+
+
+def cash_moments(xp: Any, mu: Any) -> tuple[Any, Any]:
+    """What `cash_expectation` gives, by numpy or `jax.numpy`: numpy has nothing to compile."""
     knots, coefficients = _spline()
     small, large = mu < SMALL, mu > LARGE
-    few_mean, few_variance = _few(jnp.where(small & (mu > 0), mu, SMALL))
-    inside = jnp.where(small, SMALL, jnp.where(large, LARGE, mu))
-    at = jnp.log(inside) - float(knots[0])
+    few_mean, few_variance = _few(xp, xp.where(small & (mu > 0), mu, SMALL))
+    inside = xp.where(small, SMALL, xp.where(large, LARGE, mu))
+    at = xp.log(inside) - float(knots[0])
     step = float(knots[-1] - knots[0]) / (KNOTS - 1)
-    index = jnp.clip((at / step).astype(int), 0, KNOTS - 2)
+    index = xp.clip((at / step).astype(int), 0, KNOTS - 2)
     rest = at - index * step
-    table = jnp.asarray(coefficients, mu.dtype)
+    table = xp.asarray(coefficients, mu.dtype)
     mean, variance = (
         ((table[0, :, k][index] * rest + table[1, :, k][index]) * rest + table[2, :, k][index])
         * rest
@@ -109,11 +113,11 @@ def cash_expectation(mu: Any) -> tuple[jax.Array, jax.Array]:
         for k in range(2)
     )
     # The distances from the limits fall as one over the prediction.
-    fall = jnp.where(large, LARGE / jnp.where(large, mu, 1.0), 1.0)
-    mean = jnp.where(small, few_mean, 1.0 + (mean - 1.0) * fall)
-    variance = jnp.where(small, few_variance, 2.0 + (variance - 2.0) * fall)
+    fall = xp.where(large, LARGE / xp.where(large, mu, 1.0), 1.0)
+    mean = xp.where(small, few_mean, 1.0 + (mean - 1.0) * fall)
+    variance = xp.where(small, few_variance, 2.0 + (variance - 2.0) * fall)
     none = mu <= 0
-    return jnp.where(none, 0.0, mean), jnp.where(none, 0.0, variance)
+    return xp.where(none, 0.0, mean), xp.where(none, 0.0, variance)
 
 
 def wstat_expectation(on: Any, off: Any) -> tuple[jax.Array, jax.Array]:

@@ -23,7 +23,7 @@ from jaxprof import (
 )
 from jaxprof.core import Status, fit_joint
 from jaxprof.inference import basins
-from jaxprof.inference.joint_fit import fit_joint_ts
+from jaxprof.inference.joint_fit import fit_joint_ts, searched_ts
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.sky import WcsNDMap
 
@@ -229,7 +229,7 @@ def test_a_ts_whose_fit_stalls_is_an_upper_bound(monkeypatch):
             return minimise(problem, begin, free, barrier, point, most)
 
         monkeypatch.setattr(basins, "minimise", stalling)
-        return fit_joint_ts.__wrapped__(data, np.arange(3))
+        return searched_ts.__wrapped__(data, np.arange(3))
 
     assert np.all(data.free)
     stalled = 0
@@ -249,7 +249,7 @@ def test_a_ts_whose_fit_stalls_is_an_upper_bound(monkeypatch):
         return minimise(problem, begin, free, barrier, point, 1)
 
     monkeypatch.setattr(basins, "minimise", one_step)
-    fit, ts, _ = jax.jit(lambda data: fit_joint_ts.__wrapped__(data, np.arange(3)))(data)
+    fit, ts, _ = jax.jit(lambda data: searched_ts.__wrapped__(data, np.arange(3)))(data)
     assert not fit.converged and np.isnan(ts).all()
 
 
