@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.differentiation import refuse_derivatives
-from jaxprof.estimators.law_result import ModelFit
+from jaxprof.estimators.law_result import POOR, ModelFit
 from jaxprof.inference.law_fit import (
     law_bins,
     law_goodness,
@@ -96,7 +96,7 @@ def fit_model(
     -----
     UserWarning
         Where emission is folded as if it came evenly from bins across which the law changes much;
-        if the fit fails or another minimum is almost as low.
+        if the fit fails, another minimum is almost as low, or the law does not describe the data.
 
     Notes
     -----
@@ -111,10 +111,34 @@ def fit_model(
     A fit of uniform bins takes an index of 1 for 1.02 and of 1.5 for 1.53 if the rings are as wide
     as one to four standard deviations of the PSF; four parts of each make it right to 0.2 %.
     """
+    found = _fitted(data, law, (fixed, bounds, starts))
+    if against is not None:
+        if not isinstance(against, ModelFit):
+            nuisances = _likelihood_of(data)[0].params()
+            names = {*law_parameters(against), *nuisances, "spectrum"}
+            asked = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+            kept = tuple(name for name in asked if name.partition("[")[0].split(".")[0] in names)
+            limits = {name: pair for name, pair in (bounds or {}).items() if name in names}
+            against = _fitted(data, against, (kept, limits, None))
+        found = replace(found, against=against)
+    if not is_traced(found) and np.ndim(found.status) == 0 and found.success and found.is_poor:
+        p_values = found.goodness["p_value"], found.bins_goodness["p_value"]
+        warn_user(
+            f"fit_model: {POOR} (p = {float(p_values[0]):.2g} of the statistic, "
+            f"{p_values[1]:.2g} of the bins)"
+        )
+    return found
+
+
+def _fitted(data: Any, law: Any, options: tuple[Any, Any, Any]) -> ModelFit:
+    """A law fitted in float64, with warnings about the fit, not about the law.
+
+    `options` are `fixed`, `bounds` and `starts` of `fit_model`.
+    """
     likelihood, fitted_to = _likelihood_of(data)
     if not isinstance(law, RadialModel):
         raise ValueError(f"law must be a radial law, got {type(law).__name__}")
-    options = (fixed, bounds, starts)
+    _, bounds, starts = options
     traced = is_traced((likelihood, law, starts, bounds))
     if traced or jax.config.read("jax_enable_x64"):
         found = _fit_law(likelihood, law, options, fitted_to)
@@ -124,14 +148,6 @@ def fit_model(
             found = jax.tree.map(np.asarray, _fit_law(likelihood, law, options, fitted_to))
     if not traced:
         _warn(found)
-    if against is not None:
-        if not isinstance(against, ModelFit):
-            names = {*law_parameters(against), *likelihood.params(), "spectrum"}
-            asked = (fixed,) if isinstance(fixed, str) else tuple(fixed)
-            kept = tuple(name for name in asked if name.partition("[")[0].split(".")[0] in names)
-            limits = {name: pair for name, pair in (bounds or {}).items() if name in names}
-            against = fit_model(data, against, fixed=kept, bounds=limits)
-        found = replace(found, against=against)
     return found
 
 

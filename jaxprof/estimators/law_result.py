@@ -26,6 +26,13 @@ from jaxprof.models.radial_power_laws import (
 from jaxprof.models.radial_sum import SumRadialModel
 from jaxprof.profile import FluxProfile
 
+POOR_P_VALUE = 1e-3
+"""Probability of the data below which a law is said not to describe them."""
+POOR = (
+    "the law does not describe the data: its errors and limits mean little. What is left shows "
+    "in .plot(); try another law, a sum of two, or further sources"
+)
+
 
 @dataclass(frozen=True)
 class LawComparison:
@@ -99,7 +106,7 @@ class ModelFit:
         For each bin of the profile (B, 1), or (B, G) in fits to a profile: ``law``, its mean
         brightness [cm-2 s-1 sr-1]; ``value`` and ``error``, the law times observed over predicted
         excess counts, or the norm of the profile as a brightness; ``residual`` in standard
-        deviations.
+        deviations, and ``variance`` of the counts, infinite in fits to a profile.
     geometry : BinGeometry
         Where the bins are.
     likelihood_params : dict
@@ -138,6 +145,35 @@ class ModelFit:
     def n_free(self) -> int:
         """Number of parameters that were fitted."""
         return len(self.fixed) - sum(self.fixed)
+
+    @property
+    def is_poor(self) -> bool:
+        """Whether the statistic or the bins are less probable than 0.001 if the law is true."""
+        # NaN where nobody knows what to expect.
+        values = self.goodness["p_value"], self.bins_goodness["p_value"]
+        return any(float(value) < POOR_P_VALUE for value in values)
+
+    @property
+    def bins_goodness(self) -> dict[str, float]:
+        """Whether the law describes the bins of the profile, which all pixels together may hide.
+
+        Returns
+        -------
+        dict
+            ``chi2``, the sum of the squares of the residuals of the bins; ``dof``, bins less
+            parameters of the law that were fitted, at least one; and ``p_value``, of a multiple
+            of chi-squared with the variance that this sum has for Poisson counts, two and one over
+            the variance of the counts in each bin (Pearson 1900 for many counts).
+        """
+        residual = np.asarray(self.bins["residual"], float)
+        known = np.isfinite(residual)
+        chi2 = float(np.sum(residual[known] ** 2))
+        free = dict(zip(self.names, self.fixed, strict=True))
+        dof = max(int(known.sum()) - sum(not free[name] for name in self.law_names), 1)
+        variance = np.asarray(self.bins["variance"], float)[known]
+        stretch = 1 + float(np.sum(1 / variance)) / (2 * max(int(known.sum()), 1))
+        p_value = float(special.chdtrc(dof / stretch, chi2 / stretch))
+        return {"chi2": chi2, "dof": dof, "p_value": p_value}
 
     @property
     def comparison(self) -> LawComparison:
@@ -303,7 +339,12 @@ class ModelFit:
             f"{type(self.model).__name__}, fitted to the {self.fitted_to}: "
             f"{Status(int(self.status)).label}, stat {float(self.stat):.6g}",
             f"goodness: stat {float(good['stat']):.5g}, {expected}",
+            "bins: chi2 {chi2:.4g} for {dof} degrees of freedom (p = {p_value:.2g})".format(
+                **self.bins_goodness
+            ),
         ]
+        if self.is_poor:
+            lines.append(POOR)
         lines += [f"{row['name']}: {row['value']:.6g} +- {row['error']:.2g}" for row in _rows(self)]
         if self.against is not None:
             lines.append(f"against {type(self.against.model).__name__}: {self.comparison}")

@@ -176,7 +176,8 @@ def law_bins(likelihood: Any, params: Mapping[str, Any], law: Any) -> dict[str, 
     -------
     dict of array, shape (B, 1) or (B, G)
         ``law``, the mean brightness of the law in the bin; ``value`` and ``error``, what was
-        observed, in this unit; ``residual``, in standard deviations of what was observed.
+        observed, in this unit; ``residual``, in standard deviations of what was observed, and
+        ``variance``, of the counts (infinite where a normal distribution is taken).
     """
     geometry = likelihood.geometry
     flux = geometry.flux(with_parameters(law, params))
@@ -185,7 +186,8 @@ def law_bins(likelihood: Any, params: Mapping[str, Any], law: Any) -> dict[str, 
     if not isinstance(likelihood, Likelihood):
         scale = mean / jnp.where(whole["norm"] == 0, jnp.nan, whole["norm"])
         value, error, residual = likelihood.observed(whole["norm"])
-        return {"law": mean, "value": value * scale, "error": error * scale, "residual": residual}
+        found = {"law": mean, "value": value * scale, "error": error * scale}
+        return found | {"residual": residual, "variance": jnp.full_like(residual, jnp.inf)}
     counts = {name: value[:, None] for name, value in counts_of_bins(likelihood, whole).items()}
     signal = jnp.where(counts["signal"] == 0, jnp.nan, counts["signal"])
     spread = jnp.sqrt(jnp.where(counts["variance"] > 0, counts["variance"], jnp.nan))
@@ -194,6 +196,7 @@ def law_bins(likelihood: Any, params: Mapping[str, Any], law: Any) -> dict[str, 
         "value": mean * counts["excess"] / signal,
         "error": jnp.abs(mean / signal) * spread,
         "residual": (counts["excess"] - counts["signal"]) / spread,
+        "variance": counts["variance"],
     }
 
 

@@ -282,7 +282,7 @@ def _finish_residuals(ax: Any, name: str) -> None:
     reach = 1.15 * max(abs(low), abs(high), 2.0)
     ax.set_ylim(-reach, reach)
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, symmetric=True))
-    ax.set_ylabel(rf"{name} [$\sigma$]")
+    set_ylabel(ax, rf"{name} [$\sigma$]")
 
 
 def _finish_x(ax: Any, ax_residual: Any, axis: Any, names: list[str] | None) -> None:

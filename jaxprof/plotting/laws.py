@@ -6,12 +6,22 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.plotting.legend import update_legend
+from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit
 from jaxprof.plotting.points import draw_points
-from jaxprof.plotting.style import add_zero_line, choose_yscale, get_axes, unit_label
+from jaxprof.plotting.style import (
+    add_zero_line,
+    choose_yscale,
+    get_axes,
+    set_label,
+    set_ylabel,
+    unit_label,
+)
+from jaxprof.plotting.units import keep_unit
 
 Array = NDArray[np.float64]
 
@@ -20,7 +30,13 @@ _SYMBOLS = ("alpha", "beta", "gamma", "sigma", "theta", "eta", "r")
 
 
 def plot_law(
-    result: Any, *, ax: Any = None, profile: Any = None, n_sigma: float = 1, **kwargs: Any
+    result: Any,
+    *,
+    ax: Any = None,
+    profile: Any = None,
+    n_sigma: float = 1,
+    unit: Any = None,
+    **kwargs: Any,
 ) -> Any:
     """Draw a fitted law with its error band over what was observed, and the residuals below.
 
@@ -34,6 +50,8 @@ def plot_law(
         Its points are drawn instead of those of the fit.
     n_sigma : float
         Standard deviations of the band.
+    unit : str or `~astropy.units.Unit`, optional
+        Unit of the brightness; by default that of the y axis, if it has one, or cm-2 s-1 sr-1.
     **kwargs
         Passed to `~matplotlib.axes.Axes.errorbar` for the points.
 
@@ -45,11 +63,19 @@ def plot_law(
     Raises
     ------
     ValueError
-        If `profile` has another number of bins than the fit.
+        If `profile` has another number of bins than the fit, or for an unknown unit.
+    TypeError
+        For an option that is not known.
     """
+    check_options(kwargs, plot_law, also=ERRORBAR)
     upper, lower = _axes(ax)
     x = _positions(result)
+    templated = result.geometry.templated
+    what = "brightness over the template" if templated else "the brightness"
+    y_unit = chosen_unit(upper.yaxis, unit, _BRIGHTNESS, what)
+    scale = u.Unit(_BRIGHTNESS).to(y_unit)
     value, error, residual = _points(result, profile)
+    value, error = scale * value, scale * error
     radial = result.geometry.rings is not None
     none = np.full(value.shape[0], np.nan)
     for group in range(value.shape[1]):
@@ -60,20 +86,20 @@ def plot_law(
         ones = np.ones((2, len(none)))
         draw_points(lower, x, residual[:, group], ones, none, "_nolegend_", dict(style))
     if radial:
-        _draw_curve(upper, result, x, n_sigma)
+        _draw_curve(upper, result, x, n_sigma, scale)
     else:
-        law = np.asarray(result.bins["law"])[:, 0]
+        law = scale * np.asarray(result.bins["law"])[:, 0]
         upper.stairs(law, np.append(x[1], x[2][-1]), color="C0", label=_name(result), lw=1.8)
     choose_yscale(upper)
-    unit = unit_label(_BRIGHTNESS)
-    words = "Brightness over template" if result.geometry.templated else "Brightness"
-    upper.set_ylabel(f"{words} [{unit}]")
+    words = "Brightness over template" if templated else "Brightness"
+    set_ylabel(upper, f"{words} [{unit_label(y_unit)}]")
+    keep_unit(upper.yaxis, y_unit)
     lower.axhspan(-1, 1, color="0.92", zorder=0, lw=0)
     add_zero_line(lower)
     reach = max(3.0, 1.15 * float(np.nanmax(np.abs(residual), initial=0.0)) + 1)
     lower.set_ylim(-reach, reach)
-    lower.set_ylabel(r"Residual [$\sigma$]")
-    lower.set_xlabel("Separation from the centre [deg]" if radial else "Region index")
+    set_ylabel(lower, r"Residual [$\sigma$]")
+    set_label(lower.xaxis, "Separation from the centre [deg]" if radial else "Region index")
     upper.tick_params(labelbottom=False)
     update_legend(upper)
     return upper, lower
@@ -128,12 +154,12 @@ def _points(result: Any, profile: Any) -> tuple[Array, Array, Array]:
     return norm * scale, error * scale, (norm - expected) / error
 
 
-def _draw_curve(ax: Any, result: Any, x: Array, n_sigma: float) -> None:
+def _draw_curve(ax: Any, result: Any, x: Array, n_sigma: float, scale: float) -> None:
     low, high = float(x[1].min()), float(x[2].max())
     # As far inwards as the profile tells anything of it.
     first = max(low, 0.08 * float(x[2, 0]))
     radius = np.linspace(first, high, 300)
-    brightness, error = (np.asarray(own) for own in result.curve(radius))
+    brightness, error = (scale * np.asarray(own) for own in result.curve(radius))
     (line,) = ax.plot(radius, brightness, lw=1.8, label=_name(result), zorder=2)
     ax.fill_between(
         radius,

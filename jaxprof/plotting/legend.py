@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.cbook import CallbackRegistry
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 ARROW_POINTS = 14.0
 """Length of the arrow of an upper limit."""
+
+NARROW = 3.5
+"""Width [inches] of axes below which letters are small."""
 
 LIMITS = "Upper limits, "
 """What the legend entry with the level of limits begins with."""
@@ -33,23 +40,64 @@ _MOST = 0.45
 """Share of the height of the axes that a legend may make room for itself."""
 
 
-def update_legend(ax: Axes) -> None:
-    """Draw the legend of everything with a label where it covers nothing.
+_SMALLEST = 6.0
+"""Size of letters [points] of legends that would be a tall column with larger ones."""
+# By the callbacks of axes, which are others when these are cleared.
+_followed: WeakKeyDictionary[CallbackRegistry, bool] = WeakKeyDictionary()
+_placed: WeakKeyDictionary[CallbackRegistry, Any] = WeakKeyDictionary()
+_TIGHT = {"handlelength": 1.4, "columnspacing": 1.0, "handletextpad": 0.5}
 
-    At the first place that is free; otherwise the y axis grows at the top, or the legend stands
-    above the axes. A place that the user chose in ``rcParams["legend.loc"]`` is kept.
+
+def update_legend(ax: Axes, also: Iterable[Axes] = ()) -> None:
+    """Draw the legend of everything with a label where it covers nothing, also later.
+
+    Entries of the axes in `also` follow. At the first place that is free; otherwise the y axis
+    grows at the top, or the legend stands above the axes. A place that the user chose in
+    ``rcParams["legend.loc"]`` is kept. When scales or limits are set afterwards, the legend finds
+    another place, unless it has become one of the user's own.
     """
+    also = tuple(also)
+    _place(ax, also)
+    _placed[ax.callbacks] = _shown(ax)
+    if ax.callbacks not in _followed:
+        _followed[ax.callbacks] = True
+
+        def follow(ax: Axes) -> None:
+            legend, known = ax.get_legend(), _placed.pop(ax.callbacks, None)
+            if known is None:  # it is being placed
+                return
+            if legend is not None and legend.get_gid() == "legend" and _shown(ax) != known:
+                _place(ax, also)
+                known = _shown(ax)
+            _placed[ax.callbacks] = known
+
+        ax.callbacks.connect("xlim_changed", follow)
+        ax.callbacks.connect("ylim_changed", follow)
+
+
+def _shown(ax: Axes) -> tuple[Any, ...]:
+    """Scales of the axes, and limits that were set by hand; those of data come and go."""
+    x = None if ax.get_autoscalex_on() else tuple(ax.viewLim.intervalx)
+    y = None if ax.get_autoscaley_on() else tuple(ax.viewLim.intervaly)
+    return ax.get_xscale(), ax.get_yscale(), x, y
+
+
+def _place(ax: Axes, also: tuple[Axes, ...]) -> None:
     handles, labels = ax.get_legend_handles_labels()
+    for other in also:
+        more = zip(*other.get_legend_handles_labels(), strict=True)
+        new = [pair for pair in more if pair[1] not in labels]
+        handles, labels = handles + [h for h, _ in new], labels + [t for _, t in new]
     if not handles:
         return
     last = [2 * (text == AT_THE_EDGE) + text.startswith(LIMITS) for text in labels]
     order = np.argsort(last, kind="stable")
     handles, labels = [handles[k] for k in order], [labels[k] for k in order]
     n = len(labels)
-    narrow = ax.get_window_extent().width / ax.figure.dpi < 3.5
+    narrow = ax.get_window_extent().width / ax.figure.dpi < NARROW
     style: dict[str, Any] = {"fontsize": "small"} if n > 4 or narrow else {}
     if narrow and n > 2:
-        style |= {"fontsize": "x-small", "handlelength": 1.4, "columnspacing": 1.0}
+        style |= {"fontsize": "x-small", **_TIGHT}
     style |= {"ncols": 1 + n // 9, "framealpha": 0.85}
     if rcParams["legend.loc"] != "best":
         ax.legend(handles, labels, **style)
@@ -112,13 +160,41 @@ def _grow(ax: Axes, share: float) -> None:
 
 
 def _above(ax: Axes, handles: Any, labels: list[str], style: dict[str, Any]) -> None:
-    """The legend above the axes and their title."""
-    frame = ax.get_window_extent()
-    title = float(ax.title.get_fontsize()) * 1.6 * ax.figure.dpi / 72 if ax.get_title() else 0.0
-    style |= {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0 + title / frame.height)}
-    style = {"fontsize": "small", **style, "borderaxespad": 0.3}
-    for columns in range(min(4, len(labels)), 0, -1):
-        legend = ax.legend(handles, labels, **(style | {"ncols": columns}))
-        legend.set_gid("legend")
-        if legend.get_window_extent().width <= frame.width or columns == 1:
-            return
+    """The legend above the axes, their title and the power of ten of the y axis.
+
+    It may reach over the labels of the y axis, to the left end of the figure.
+    """
+    figure, frame = ax.figure, ax.get_window_extent()
+    lift = ScaledTranslation(0, _room_above(ax) / 72, figure.dpi_scale_trans)
+    style = {"fontsize": "small", **_TIGHT, **style, "borderaxespad": 0.0}
+    style |= {"bbox_transform": ax.transAxes + lift}
+    sizes = [style["fontsize"], *([_SMALLEST] if len(labels) > 3 else [])]
+    trials = [(size, n) for size in sizes for n in range(min(4, len(labels)), 1, -1)]
+    height = 0.0
+    for size, columns in (*trials, (sizes[0], 1)):
+        own = style | {"fontsize": size, "ncols": columns, "loc": "lower left"}
+        box = ax.legend(handles, labels, **own, bbox_to_anchor=(0.0, 1.0)).get_window_extent()
+        height = box.height
+        if box.width > frame.width:
+            own["loc"] = "lower right"
+            ax.legend(handles, labels, **own, bbox_to_anchor=(1.0, 1.0))
+        if box.width <= frame.x1 - figure.bbox.x0:
+            break
+    ax.get_legend().set_gid("legend")
+    if figure.get_layout_engine() is not None and ax.get_autoscaley_on():
+        # The layout makes the axes lower, in which what hangs from points is longer.
+        lower = max(1.0 - height / frame.height, 0.3)
+        margin = ax.margins()[1]
+        share = min(margin / (1 + 2 * margin) / lower, 0.3)
+        ax.margins(y=share / (1 - 2 * share))
+
+
+def _room_above(ax: Axes) -> float:
+    """Height [points] of the title and of the power of ten above the axes."""
+    size = float(ax.title.get_fontsize())
+    left, *others = (1.5 * size * bool(ax.get_title(loc)) for loc in ("left", "center", "right"))
+    formatter = ax.yaxis.get_major_formatter()
+    formatter.format_ticks(list(ax.get_yticks()))
+    power = 1.4 * float(ax.yaxis.get_offset_text().get_fontsize()) * bool(formatter.get_offset())
+    # Both stand on the left, one on the other.
+    return max(3.0, left + power, *others)

@@ -8,11 +8,13 @@ import numpy as np
 from astropy import units as u
 from matplotlib import pyplot as plt
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from jaxprof.plotting.legend import ARROW_POINTS, update_legend
+from jaxprof.plotting.options import PCOLORMESH, check_options
 from jaxprof.plotting.points import SED_TYPES, drawn_unit, flux_unit, get_quantity
 from jaxprof.plotting.style import (
     add_obstacles,
@@ -21,6 +23,7 @@ from jaxprof.plotting.style import (
     choose_yscale,
     get_axes,
     quantity_label,
+    set_label,
     set_margins,
     set_ylabel,
 )
@@ -80,6 +83,7 @@ def plot_ts_profiles(
         If there is more than one energy group, no scan, no names to show, or `vmin` is not
         negative.
     """
+    check_options(kwargs, plot_ts_profiles, QuadMesh, PCOLORMESH)
     names = bin_names(profile, show_names)
     _check_scan(profile, sed_type, vmin)
     # Bins may have spectra, and so fluxes at norm one, of their own.
@@ -116,7 +120,8 @@ def plot_ts_profiles(
     keep_unit(ax.yaxis, y_unit)
     if add_cbar:
         mappable = ScalarMappable(norm, cmap)
-        ax.figure.colorbar(mappable, ax=ax, label="Fit statistic above its minimum", pad=0.03)
+        bar = ax.figure.colorbar(mappable, ax=ax, pad=0.03)
+        set_label(bar.ax.yaxis, "Fit statistic above its minimum")
     update_legend(ax)
     return ax
 

@@ -17,11 +17,14 @@ from astropy.visualization.wcsaxes import WCSAxes
 from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_skycoord, skycoord_to_pixel, wcs_to_celestial_frame
 from matplotlib import pyplot as plt
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from regions import CompoundSkyRegion
 
-from jaxprof.plotting.style import unit_label
+from jaxprof.plotting.options import IMSHOW, PCOLORMESH, check_options
+from jaxprof.plotting.style import set_label, unit_label
 from jaxprof.sky.geometry import WcsGeom
 from jaxprof.sky.regions import region_centers
 from jaxprof.sky.regions.conversion import region_list
@@ -77,7 +80,10 @@ def plot_map(
     ValueError
         If the map has more than one plane, the stretch is unknown, or `ax` has no sky
         coordinates.
+    TypeError
+        For an option that is not known.
     """
+    check_options(kwargs, plot_map, AxesImage, (*PCOLORMESH, *IMSHOW))
     if stretch not in _STRETCHES:
         raise ValueError(f"stretch must be one of {', '.join(_STRETCHES)}; got {stretch!r}")
     data = np.asarray(map_.data)
@@ -156,7 +162,10 @@ def plot_regions(
     ------
     ValueError
         If there are no regions, or `ax` has no sky coordinates.
+    TypeError
+        For an option that is not known.
     """
+    check_options(kwargs, plot_regions, Patch)
     items = region_list(regions)
     if ax is None:
         if geom is not None:
@@ -249,9 +258,11 @@ def _sky_axes(ax: Any, wcs: WCS, shape: tuple[float, ...]) -> Any:
 
 def _add_colorbar(ax: Any, artist: Any, label: str) -> None:
     """Colour bar as tall as the map, which keeps its aspect and so rarely fills its place."""
-    bar = ax.figure.colorbar(artist, ax=ax, label=label, pad=0.03, fraction=0.12)
+    bar = ax.figure.colorbar(artist, ax=ax, pad=0.03, fraction=0.12)
     bar.ax.set_box_aspect(None)
     bar.ax.set_axes_locator(_Beside(ax, bar.ax))
+    bar.ax.apply_aspect(bar.ax.get_axes_locator()(bar.ax, None))
+    set_label(bar.ax.yaxis, label)
 
 
 class _Beside:

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from jaxprof.plotting.maps import _add_colorbar
+from jaxprof.plotting.options import PCOLORMESH, check_options
 from jaxprof.plotting.points import get_quantity
-from jaxprof.plotting.style import axis_label, energy_label, get_axes
+from jaxprof.plotting.style import axis_label, energy_label, get_axes, set_label
 
 Array = NDArray[np.floating[Any]]
 
@@ -68,6 +70,7 @@ def plot_correlation(
     ValueError
         If the profile has no correlations, or no such group.
     """
+    check_options(kwargs, plot_correlation, QuadMesh, PCOLORMESH)
     matrix = _matrix(profile, "correlation", group)
     limits = {"vmin": -1.0, "vmax": 1.0} | kwargs
     ax = _draw(profile, matrix, ax, cmap, annotate, limits)
@@ -120,6 +123,7 @@ def plot_leakage(
     ValueError
         If the profile has no response, or no such group.
     """
+    check_options(kwargs, plot_leakage, QuadMesh, PCOLORMESH)
     matrix = _matrix(profile, "leakage", group)
     top = np.max(matrix, where=np.isfinite(matrix), initial=0.0)
     limits = {"vmin": 0.0, "vmax": top if top > 0 else 1.0} | kwargs
@@ -244,8 +248,9 @@ def _with_role(axis: Any, role: str) -> str:
 
 
 def _finish(profile: Any, ax: Any, group: int, labels: tuple[str, str], bar: str | None) -> Any:
-    ax.set_xlabel(labels[0])
-    ax.set_ylabel(labels[1])
+    ax.apply_aspect()
+    set_label(ax.xaxis, labels[0])
+    set_label(ax.yaxis, labels[1])
     edges = np.asarray(profile.energy_edges, dtype=float)
     ax.set_title(energy_label(*edges[check_group(group, len(edges))]), fontsize="medium")
     if bar is not None:

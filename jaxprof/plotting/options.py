@@ -72,16 +72,23 @@ def check_options(
     ]
     near = difflib.get_close_matches(unknown[0], [*own, *setters], 1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
+    usual = [name for name in _USUAL if name in setters]
     raise TypeError(
         f"{function.__name__} has no option {unknown[0]!r}{hint}; valid are {', '.join(own)}, and "
-        f"those of matplotlib's {artist.__name__}: color, marker, linewidth, alpha, label, ..."
+        f"those of matplotlib's {artist.__name__}: {', '.join(usual)}, ..."
     )
 
 
+#: Options that messages name where an artist has them.
+_USUAL = ("color", "marker", "cmap", "norm", "edgecolor", "linewidth", "alpha", "label", "zorder")
 ERRORBAR = (
     *("fmt", "ecolor", "elinewidth", "capsize", "barsabove", "lolims", "uplims", "xlolims"),
     *("xuplims", "errorevery", "capthick", "data"),
 )
+#: Options of pcolormesh that are not of its artist.
+PCOLORMESH = ("shading", "vmin", "vmax", "norm", "cmap", "alpha", "antialiased", "edgecolors")
+#: The same of imshow.
+IMSHOW = ("aspect", "interpolation", "origin", "extent", "filternorm", "filterrad", "resample")
 
 
 def chosen_unit(axis: Any, unit: Any, own: Any, what: str) -> u.UnitBase:
@@ -105,18 +112,32 @@ def chosen_unit(axis: Any, unit: Any, own: Any, what: str) -> u.UnitBase:
         If the unit is none, or not one of this quantity.
     """
     own = u.Unit(own)
-    wanted = axis.get_units() if unit is None else unit
-    if wanted is None or (unit is None and not isinstance(wanted, str | u.UnitBase)):
-        return own
+    if unit is None:
+        wanted = axis.get_units()
+        if not isinstance(wanted, str | u.UnitBase):
+            return own
+        return unit_for(wanted, own, what, "the axis has the unit")
+    found = unit_for(unit, own, what)
+    if drawn_in(axis) is not None:
+        axis.set_units(found)
+    return found
+
+
+def unit_for(unit: Any, own: Any, what: str, whose: str = "unit is") -> u.UnitBase:
+    """The unit that was asked for, if a quantity in its own unit converts to it.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    own = u.Unit(own)
     try:
-        found = u.Unit(wanted)
+        found = u.Unit(unit)
         own.to(found)
     except (ValueError, TypeError, u.UnitConversionError):
-        whose = "unit is" if unit is not None else "the axis has the unit"
         raise ValueError(
-            f"{whose} {str(wanted)!r}, but {what} is in {own.to_string() or 'plain numbers'!r}; "
+            f"{whose} {str(unit)!r}, but {what} is in {own.to_string() or 'plain numbers'!r}; "
             "give a unit that it converts to, or other axes"
         ) from None
-    if unit is not None and drawn_in(axis) is not None:
-        axis.set_units(found)
     return found

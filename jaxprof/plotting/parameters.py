@@ -18,6 +18,7 @@ from jaxprof.plotting.style import (
     energy_label,
     get_axes,
     set_margins,
+    set_ylabel,
     unit_label,
 )
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis
@@ -119,7 +120,7 @@ def plot_parameter(
     add_zero_line(ax)
     words = PARAMETER_NAMES.get(parameter, parameter.strip("_").replace("_", " ").capitalize())
     text = unit_label(unit)
-    ax.set_ylabel(f"{words} [{text}]" if text else words)
+    set_ylabel(ax, f"{words} [{text}]" if text else words)
     finish_xaxis(ax, profile.axis, names)
     update_legend(ax)
     for beyond in hidden:

@@ -122,6 +122,7 @@ def _draw_arrows(
     """Arrows that hang from upper limits, with bars as wide as the bins."""
     at, low, high = x
     z, alpha, width = style["zorder"], style.get("alpha"), style["elinewidth"]
+    face = style.get("markerfacecolor", color)  # open as the markers are: series differ in grey
     ax.errorbar(
         at, top, xerr=np.stack([at - low, high - at]), fmt="none", ecolor=color, elinewidth=width,
         zorder=z, alpha=alpha, label="_nolegend_",
@@ -129,7 +130,8 @@ def _draw_arrows(
     # In points, not in units of the data, so that it looks the same on any scale.
     ax.plot(
         at, top, linestyle="none", marker=_ARROW, markersize=2 * ARROW_POINTS, color=color,
-        markeredgewidth=width, zorder=z, alpha=alpha, gid="upper-limits", label="_nolegend_",
+        markerfacecolor=face, markeredgewidth=width, zorder=z, alpha=alpha, gid="upper-limits",
+        label="_nolegend_",
     )  # fmt: skip
     add_obstacles(ax, np.stack([low, high], 1), np.stack([top, top], 1))
 

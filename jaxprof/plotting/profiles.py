@@ -18,8 +18,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
-from jaxprof.plotting.legend import ARROW_POINTS, update_legend
+from jaxprof.plotting.legend import ARROW_POINTS, NARROW, update_legend
 from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit
+from jaxprof.plotting.overlap import clear_offset
 from jaxprof.plotting.points import draw_points, flux_unit, fluxes, mark_misfit, name_limits
 from jaxprof.plotting.style import (
     add_zero_line,
@@ -30,8 +31,8 @@ from jaxprof.plotting.style import (
     energy_label,
     get_axes,
     quantity_label,
+    set_label,
     set_margins,
-    set_ylabel,
 )
 from jaxprof.plotting.units import keep_unit
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
@@ -52,7 +53,7 @@ def plot_profile(
     show_names: bool = False,
     unit: Any = None,
     energy_power: float = 0,
-    offset: float = 0.0,
+    offset: float | None = None,
     groups: str = "together",
     **kwargs: Any,
 ) -> Any:
@@ -88,11 +89,14 @@ def plot_profile(
         or that of the profile.
     energy_power : float
         Power of the energy (the mean of each group's edges, geometric) to multiply the flux by.
-    offset : float
-        Distance between series along the profile, in widths of the bins; a single series is
-        shifted by it.
+    offset : float, optional
+        Distance between series along the axis, in widths of the bins (of the energy groups, in
+        their logarithm, for "energy"); a single series is shifted by it. By default none for
+        "energy" or where points of a bin keep clear of each other, and otherwise one with which
+        they stand side by side.
     groups : {"together", "panels"}
-        Whether all energy groups share the axes, or have a panel each in a new figure.
+        Whether all energy groups share the axes, or have a panel each in a new figure, with one
+        legend for all.
     **kwargs
         Passed to `~matplotlib.axes.Axes.errorbar`: `color`, `marker`, `markersize`, ...
 
@@ -110,64 +114,136 @@ def plot_profile(
         For an option that is not known.
     """
     check_options(kwargs, plot_profile, also=ERRORBAR)
-    by_energy = axis_name == "energy"
     profile = _along(profile, axis_name)
     options = {"sed_type": sed_type, "unit": unit, "energy_power": energy_power, "offset": offset}
+    options |= {"show_names": show_names, **kwargs}
     if groups == "panels":
-        if by_energy:
+        if axis_name == "energy":
             raise ValueError("groups='panels' has panels of energies: give another axis_name")
-        return _panels(profile, ax, label, {**options, "show_names": show_names, **kwargs})
+        return _panels(profile, ax, label, options)
     if groups != "together":
         raise ValueError(f"groups is {groups!r}; valid are 'together' and 'panels'")
-    names = bin_names(profile, show_names)
-    ax = get_axes(ax)
-    y_unit, scale = _scale(profile, ax, sed_type, unit, energy_power)
-    values, errors, limits = fluxes(profile, sed_type)
-    values, errors, limits = (scale * part for part in (values, errors, limits))
-    edges = np.asarray(profile.energy_edges, dtype=float)
-    axis = shown_axis(ax, profile.axis)
-    x, ranges, x_unit = _positions(ax, axis, edges, by_energy, names)
-    if not by_energy:
-        ranges = [
-            _with_energy(text, sed_type, pair) for text, pair in zip(ranges, edges, strict=True)
-        ]
-        values, errors, limits = values.T, errors.swapaxes(1, 2), limits.T
-    n_series = len(values)
-    # A legend of fifty bins would leave no room for the points: a colour bar instead.
-    many = by_energy and n_series > _MAX_BINS_IN_LEGEND and label is None
-    colors = mpl.colormaps["viridis"](np.linspace(0, 0.95, n_series)) if many else None
-    labels = ["_nolegend_"] * n_series if many else series_labels(label, ranges)
-    drawn: dict[int, Any] = {}  # colours
-    for k in range(n_series):
-        style = dict(kwargs)
-        if colors is not None:
-            style = {"color": colors[k], "marker": "o"} | style
-        at = x.copy()
-        shift = offset * (k - 0.5 * (n_series - 1) if n_series > 1 else 1.0)
-        at[0] += 0 if by_energy else shift * (x[2] - x[1])
-        own_errors = errors[:, k]
-        drawn[k] = draw_points(
-            ax, at, values[k], own_errors, limits[k], labels[k], style, signed=sed_type == "norm"
-        )
-    name_limits(ax, profile, limits)
-    set_margins(ax, ARROW_POINTS + 6)
-    if by_energy:
-        ax.set_xscale("log")
-        ax.set_xlabel(f"Energy [{x_unit}]")
-        keep_unit(ax.xaxis, x_unit)
+    if axis_name == "energy":
+        ax = _draw_spectra(profile, ax, label, **options)
     else:
-        finish_xaxis(ax, axis, names)
-        mark_misfit(ax, axis, profile, drawn)
-    choose_yscale(ax)
-    add_zero_line(ax)
-    single = not by_energy and len(edges) == 1
-    at_text = at_energy(sed_type, edges[0]) if single else ""
-    set_ylabel(ax, quantity_label(sed_type, y_unit, at_text, energy_power))
-    keep_unit(ax.yaxis, y_unit)
-    if many and "color" not in kwargs:
-        _add_bin_colors(ax, axis)
+        ax = _draw_along(profile, ax, label, **options)
     update_legend(ax)
     return ax
+
+
+def _draw_along(
+    profile: Any,
+    ax: Any,
+    label: Any,
+    *,
+    sed_type: str,
+    unit: Any,
+    energy_power: float,
+    offset: float | None,
+    show_names: bool,
+    **style: Any,
+) -> Any:
+    """The points of each energy group along the profile, without a legend."""
+    names = bin_names(profile, show_names)
+    ax = get_axes(ax)
+    y_unit, drawn = _drawn(profile, ax, sed_type, unit, energy_power)
+    edges = np.asarray(profile.energy_edges, dtype=float)
+    axis = shown_axis(ax, profile.axis)
+    x = np.stack([np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max)])
+    ranges = [energy_label(*pair) for pair in edges]
+    at = [at_energy(sed_type, pair) for pair in edges]
+    several = len(edges) > 1  # otherwise the label of the axis has it
+    if several:
+        ranges = [f"{t}, at {e}" if e else t for t, e in zip(ranges, at, strict=True)]
+    labels = series_labels(label, ranges)
+    parts = [drawn[0].T, drawn[1].swapaxes(1, 2), drawn[2].T]
+    places = [x[0] + shift * (x[2] - x[1]) for shift in _shifts(ax, parts, sed_type, offset)]
+    colors = _draw_series(ax, x, places, parts, labels, [style] * len(edges), sed_type)
+    name_limits(ax, profile, drawn[2])
+    set_margins(ax, ARROW_POINTS + 6)
+    finish_xaxis(ax, axis, names)
+    mark_misfit(ax, axis, profile, dict(enumerate(colors)))
+    _finish_yaxis(ax, quantity_label(sed_type, y_unit, "" if several else at[0], energy_power))
+    keep_unit(ax.yaxis, y_unit)
+    return ax
+
+
+def _draw_spectra(
+    profile: Any,
+    ax: Any,
+    label: Any,
+    *,
+    sed_type: str,
+    unit: Any,
+    energy_power: float,
+    offset: float | None,
+    show_names: bool,
+    **style: Any,
+) -> Any:
+    """The points of each bin over energy, without a legend."""
+    names = bin_names(profile, show_names)
+    ax = get_axes(ax)
+    y_unit, drawn = _drawn(profile, ax, sed_type, unit, energy_power)
+    x, x_unit = _energies(ax, np.asarray(profile.energy_edges, dtype=float))
+    axis, n = profile.axis, len(profile.axis.ref)
+    # A legend of fifty bins would leave no room for the points: a colour bar instead.
+    narrow = ax.get_window_extent().width / ax.figure.dpi < NARROW
+    many = label is None and n > (_MAX_BINS_IN_LEGEND // 2 if narrow else _MAX_BINS_IN_LEGEND)
+    styles, labels = [style] * n, ["_nolegend_"] * n
+    if many:
+        colors = mpl.colormaps["viridis"](np.linspace(0, 0.95, n))
+        styles = [{"color": color, "marker": "o"} | style for color in colors]
+    else:
+        labels = series_labels(label, names or [bin_label(axis, k) for k in range(n)])
+    # A differential flux is that of its energy: apart only where that is asked for.
+    shifts = _shifts(ax, drawn, sed_type, offset or 0.0)
+    places = [x[0] * (x[2] / x[1]) ** shift for shift in shifts]
+    _draw_series(ax, x, places, drawn, labels, styles, sed_type)
+    name_limits(ax, profile, drawn[2])
+    set_margins(ax, ARROW_POINTS + 6)
+    ax.set_xscale("log")
+    set_label(ax.xaxis, f"Energy [{x_unit}]")
+    keep_unit(ax.xaxis, x_unit)
+    _finish_yaxis(ax, quantity_label(sed_type, y_unit, "", energy_power))
+    keep_unit(ax.yaxis, y_unit)
+    if many and "color" not in style:
+        _add_bin_colors(ax, axis)
+    return ax
+
+
+def _draw_series(
+    ax: Any,
+    x: Array,
+    places: list[Array],
+    parts: list[Array],
+    labels: list[str],
+    styles: list[dict[str, Any]],
+    sed_type: str,
+) -> list[Any]:
+    """Draw series (S, n) of values, errors and limits at their places; return their colours."""
+    values, errors, limits = parts
+    signed = sed_type == "norm"
+    return [
+        draw_points(
+            ax, np.stack([place, x[1], x[2]]), values[k], errors[:, k], limits[k], labels[k],
+            dict(styles[k]), signed=signed,
+        )
+        for k, place in enumerate(places)
+    ]  # fmt: skip
+
+
+def _shifts(ax: Any, parts: list[Array], sed_type: str, offset: float | None) -> list[float]:
+    """Shift of each series, in widths of the bins."""
+    n = len(parts[0])
+    if offset is None:
+        offset = clear_offset(ax, *parts, signed=sed_type == "norm")
+    return [offset * (k - 0.5 * (n - 1) if n > 1 else 1.0) for k in range(n)]
+
+
+def _finish_yaxis(ax: Any, label: str) -> None:
+    choose_yscale(ax)
+    add_zero_line(ax)
+    set_label(ax.yaxis, label)
 
 
 def _along(profile: Any, axis_name: str | None) -> Any:
@@ -178,40 +254,32 @@ def _along(profile: Any, axis_name: str | None) -> Any:
         return profile
     if axis_name not in AXES:
         valid = ", ".join(map(repr, dict.fromkeys((own, "energy", *AXES))))
-        raise ValueError(f"axis_name is {axis_name!r}; valid are {valid}")
+        raise ValueError(
+            f"axis_name is {axis_name!r}; valid are {valid}; for others there is profile.with_axis"
+        )
     return profile.with_axis(axis_name)
 
 
-def _scale(
+def _drawn(
     profile: Any, ax: Any, sed_type: str, unit: Any, power: float
-) -> tuple[u.UnitBase, Array]:
-    """Unit to draw in, and what fluxes in the profile's unit are multiplied by, (G,)."""
+) -> tuple[u.UnitBase, list[Array]]:
+    """Unit to draw in, and in it values (B, G), errors (2, B, G) and limits (B, G)."""
     energy = np.sqrt(np.prod(np.asarray(profile.energy_edges, dtype=float), axis=1))
     if not (np.isscalar(power) and np.isfinite(power)):
         raise ValueError(f"energy_power must be a number, got {power!r}")
     own = flux_unit(profile, sed_type) * u.TeV**power
     found = chosen_unit(ax.yaxis, unit, own, sed_type)
-    return found, own.to(found) * energy**power
+    scale = own.to(found) * energy**power
+    return found, [scale * part for part in fluxes(profile, sed_type)]
 
 
-def _positions(
-    ax: Any, axis: Any, edges: Array, by_energy: bool, names: list[str] | None
-) -> tuple[Array, list[str], str]:
-    """Reference, lower and upper ends (3, n), a range for each series, and the unit of energies."""
-    if not by_energy:
-        x = np.stack([np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max)])
-        return x, [energy_label(*pair) for pair in edges], ""
+def _energies(ax: Any, edges: Array) -> tuple[Array, str]:
+    """Middle, lower and upper ends (3, G) of the groups in the unit of the axis, and that unit."""
     own = energy_unit(edges)
     given = ax.xaxis.get_units()
     unit = own if given is None else chosen_unit(ax.xaxis, None, "TeV", "energy").to_string()
     low, high = u.TeV.to(unit) * edges.T
-    ranges = names or [bin_label(axis, k) for k in range(len(axis.ref))]
-    return np.stack([np.sqrt(low * high), low, high]), ranges, unit
-
-
-def _with_energy(text: str, sed_type: str, edges: Array) -> str:
-    at = at_energy(sed_type, edges)
-    return f"{text}, at {at}" if at else text
+    return np.stack([np.sqrt(low * high), low, high]), unit
 
 
 def _panels(profile: Any, axes: Any, label: Any, options: dict[str, Any]) -> Any:
@@ -227,10 +295,12 @@ def _panels(profile: Any, axes: Any, label: Any, options: dict[str, Any]) -> Any
     labels = [label] * n if label is None or isinstance(label, str) else list(label)
     for k, own in enumerate(axes):
         part = profile.slice_by_idx({"energy": [k]})
-        plot_profile(part, ax=own, label=labels[k] or "_nolegend_", **options)
-        own.set_title(energy_label(*edges[k]), fontsize="medium", loc="left")
+        _draw_along(part, own, labels[k] or "_nolegend_", **options)
+        # On the left the power of ten of the y axis would lift it.
+        own.set_title(energy_label(*edges[k]), fontsize="medium", loc="right")
         if k < n - 1 and own.get_shared_x_axes().joined(own, axes[-1]):
             own.set_xlabel("")
+    update_legend(axes[0], also=axes[1:])
     return axes
 
 

@@ -175,4 +175,4 @@ def _join_ylabel(ax: Any, label: str) -> None:
     if not present:
         set_ylabel(ax, label)
     elif present != label and {present, label} <= counts:
-        ax.set_ylabel("Counts")
+        set_ylabel(ax, "Counts")

@@ -8,8 +8,8 @@ import numpy as np
 from astropy import units as u
 
 from jaxprof.plotting.legend import update_legend
-from jaxprof.plotting.options import chosen_unit
-from jaxprof.plotting.style import get_axes, quantity_label, unit_label
+from jaxprof.plotting.options import check_options, chosen_unit
+from jaxprof.plotting.style import get_axes, quantity_label, set_label, set_ylabel, unit_label
 from jaxprof.plotting.units import keep_unit
 
 POWERS = {"dnde": 0, "e2dnde": 2}
@@ -57,7 +57,10 @@ def plot_spectral_model(
     ValueError
         If the energies do not increase, there are less than two points, `sed_type` is another, or
         `unit` is none of the curve.
+    TypeError
+        For an option that is not known.
     """
+    check_options(kwargs, plot_spectral_model, also=("scalex", "scaley", "data"))
     if sed_type not in POWERS:
         raise ValueError(f"sed_type is {sed_type!r}; valid are {', '.join(map(repr, POWERS))}")
     bounds = getattr(energy_bounds, "edges", energy_bounds)
@@ -79,8 +82,8 @@ def plot_spectral_model(
     ax.set_xscale("log")
     if np.all(curve.value > 0):
         ax.set_yscale("log")
-    ax.set_xlabel(f"Energy [{x_unit}]")
-    ax.set_ylabel(_label(power, curve.unit))
+    set_label(ax.xaxis, f"Energy [{x_unit}]")
+    set_ylabel(ax, _label(power, curve.unit))
     keep_unit(ax.xaxis, x_unit)
     keep_unit(ax.yaxis, curve.unit)
     if "label" in kwargs:

@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import astropy.units as u
 import numpy as np
+from matplotlib.collections import QuadMesh
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.matrices import check_group
+from jaxprof.plotting.options import ERRORBAR, PCOLORMESH, check_options, unit_for
 from jaxprof.plotting.points import ARROW_POINTS, draw_points, drawn_unit, fluxes, name_limits
 from jaxprof.plotting.style import (
     add_zero_line,
+    at_energy,
     axis_label,
     bin_label,
     choose_yscale,
     energy_label,
     get_axes,
     quantity_label,
+    set_label,
     set_margins,
+    set_ylabel,
 )
 from jaxprof.plotting.units import keep_unit
 from jaxprof.profile.quantities import unit as unit_of
@@ -38,6 +44,7 @@ def plot_light_curve(
     sed_type: str = "flux",
     bins: Sequence[int] | None = None,
     group: int = 0,
+    unit: Any = None,
     **kwargs: Any,
 ) -> Any:
     """Draw bins of all profiles along the axis of the stack, with their errors and upper limits.
@@ -51,12 +58,14 @@ def plot_light_curve(
         The profiles.
     ax : `~matplotlib.axes.Axes`, optional
         Where to draw.
-    sed_type : {"flux", "dnde", "eflux", "e2dnde", "norm"}
+    sed_type : {"flux", "dnde", "eflux", "e2dnde", "surface_brightness", "norm"}
         Which flux.
     bins : sequence of int, optional
         Bins to draw; by default all, up to eight.
     group : int
         Energy group.
+    unit : str or `~astropy.units.Unit`, optional
+        Unit of the flux; by default that of the y axis, if it has one, or of the profiles.
     **kwargs
         Passed to `~matplotlib.axes.Axes.errorbar`: `color`, `marker`, `markersize`, ...
 
@@ -67,15 +76,18 @@ def plot_light_curve(
     Raises
     ------
     ValueError
-        For an unknown flux, a bin or group that does not exist, or more than eight bins that
-        nobody chose.
+        For an unknown flux or unit, a bin or group that does not exist, or more than eight bins
+        that nobody chose.
+    TypeError
+        For an option that is not known.
     """
+    check_options(kwargs, plot_light_curve, also=ERRORBAR)
     group = check_group(group, stack.shape[2])
     chosen = _chosen_bins(stack, bins)
     low, high = _edges(stack)
     longest = max((own.axis for own in stack.profiles), key=len)
     ax = get_axes(ax)
-    y_unit = drawn_unit(ax, None, stack.profiles[0], sed_type)
+    y_unit = drawn_unit(ax, unit, stack.profiles[0], sed_type)
     parts = [fluxes(own, sed_type, y_unit) for own in stack.profiles]
     x = np.stack([(low + high) / 2, low, high])
     for k in chosen:
@@ -96,7 +108,8 @@ def plot_light_curve(
     _finish_axis(ax.xaxis, stack)
     choose_yscale(ax)
     add_zero_line(ax)
-    ax.set_ylabel(quantity_label(sed_type, y_unit))
+    at = at_energy(sed_type, stack.energy_edges[group])
+    set_ylabel(ax, quantity_label(sed_type, y_unit, at))
     keep_unit(ax.yaxis, y_unit)
     ax.set_title(energy_label(*stack.energy_edges[group]), fontsize="medium")
     update_legend(ax)
@@ -110,6 +123,7 @@ def plot_stack_map(
     ax: Any = None,
     group: int = 0,
     add_cbar: bool = True,
+    unit: Any = None,
     **kwargs: Any,
 ) -> Any:
     """Draw a quantity of all bins and profiles in colours, the bins upwards.
@@ -126,6 +140,8 @@ def plot_stack_map(
         Energy group.
     add_cbar : bool
         Whether to add a colour bar.
+    unit : str or `~astropy.units.Unit`, optional
+        Unit of the colours; by default that of the quantity.
     **kwargs
         Passed to `~matplotlib.axes.Axes.pcolormesh`: `cmap`, `vmin`, ...
 
@@ -136,8 +152,12 @@ def plot_stack_map(
     Raises
     ------
     ValueError
-        For an unknown quantity, one that has no such values, or a group that does not exist.
+        For an unknown quantity or unit, one that has no such values, or a group that does not
+        exist.
+    TypeError
+        For an option that is not known.
     """
+    check_options(kwargs, plot_stack_map, QuadMesh, PCOLORMESH)
     group = check_group(group, stack.shape[2])
     name = "norm" if quantity == "likelihood" else quantity
     if name not in stack.available_quantities:
@@ -157,7 +177,13 @@ def plot_stack_map(
     if mixed:
         ends = np.arange(stack.shape[1]) - 0.5, np.arange(stack.shape[1]) + 0.5
     ax = get_axes(ax)
-    shown = values[:, :, group].astype(float)
+    shown, shown_unit = (
+        values[:, :, group].astype(float),
+        unit_of(name, stack.profiles[0].norm_unit),
+    )
+    if unit is not None:
+        own, shown_unit = u.Unit(shown_unit), unit_for(unit, shown_unit, name)
+        shown *= own.to(shown_unit)
     finite = shown[np.isfinite(shown)]
     if not finite.size:
         raise ValueError(f"{quantity!r} is NaN everywhere in energy group {group}")
@@ -177,11 +203,12 @@ def plot_stack_map(
     _finish_axis(ax.xaxis, stack)
     ax.set_xlim(first.min(), last.max())
     ax.set_ylim(ends[0].min(), ends[1].max())
-    ax.set_ylabel("Bin" if mixed else axis_label(axis))
+    set_ylabel(ax, "Bin" if mixed else axis_label(axis))
     ax.set_title(energy_label(*stack.energy_edges[group]), fontsize="medium")
     if add_cbar:
-        unit = unit_of(name, stack.profiles[0].norm_unit)
-        ax.figure.colorbar(mesh, ax=ax, label=quantity_label(name, unit))
+        bar = ax.figure.colorbar(mesh, ax=ax)
+        at = at_energy(name, stack.energy_edges[group])
+        set_label(bar.ax.yaxis, quantity_label(name, shown_unit, at))
     return ax
 
 

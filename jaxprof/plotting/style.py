@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -45,6 +46,8 @@ _SUFFIXES = {
     "ref": "reference",
 }
 _UNIT_ORDER = {"cm": 0, "m": 0, "km": 0, "s": 1, "sr": 2}
+#: Size of labels [points] that are not made smaller.
+SMALLEST_LABEL = 6.0
 _ENERGY_UNITS = ((1e0, "TeV"), (1e-3, "GeV"), (1e-6, "MeV"), (0.0, "keV"))
 # The scale this module gave to an axis: any other one is the user's and stays.
 _chosen_scale: WeakKeyDictionary[Axes, str] = WeakKeyDictionary()
@@ -185,10 +188,38 @@ def set_margins(ax: Axes, points_below: float = 0.0) -> None:
 
 
 def set_ylabel(ax: Axes, label: str) -> None:
-    """Label the y axis, the unit in a second line where the axis is shorter than the label."""
-    text = ax.set_ylabel(label)
-    if text.get_window_extent().height > 1.05 * ax.get_window_extent().height:
-        ax.set_ylabel(label.replace(" [", "\n[", 1))
+    """Label the y axis; see `set_label`."""
+    set_label(ax.yaxis, label)
+
+
+def set_label(axis: Any, label: str) -> None:
+    """Label an axis: in two lines, and smaller, where the axis is shorter than the label.
+
+    Parameters
+    ----------
+    axis : `~matplotlib.axis.Axis`
+        Axis of x or y.
+    label : str
+        The label; it breaks in front of the unit, or else in the middle.
+    """
+    which = "width" if axis.axis_name == "x" else "height"
+    room = 1.05 * getattr(axis.axes.get_window_extent(), which)
+
+    def excess(text: str) -> float:
+        axis.set_label_text(text)
+        return float(getattr(axis.label.get_window_extent(), which)) / room
+
+    if not label or excess(label) <= 1:
+        return
+    # LaTeX must stay in one line.
+    spaces = [m.start() for m in re.finditer(" ", label) if label.count("$", 0, m.start()) % 2 == 0]
+    breaks = [label.find(" [")] if " [" in label else []
+    breaks += sorted(spaces, key=lambda k: abs(k - len(label) / 2))[:1]
+    best = min(breaks, key=lambda k: excess(f"{label[:k]}\n{label[k + 1 :]}"), default=None)
+    text = label if best is None else f"{label[:best]}\n{label[best + 1 :]}"
+    over = excess(text)
+    if over > 1:
+        axis.label.set_fontsize(max(axis.label.get_fontsize() / over, SMALLEST_LABEL))
 
 
 def choose_yscale(ax: Axes) -> None:

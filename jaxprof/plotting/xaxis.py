@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jaxprof.plotting.options import chosen_unit
 from jaxprof.plotting.points import get_quantity
-from jaxprof.plotting.style import axis_label
+from jaxprof.plotting.style import axis_label, set_label
 from jaxprof.plotting.units import keep_unit
 
 _SMALLEST = 3.5  # points; names that would have to be smaller are left out
@@ -57,7 +57,7 @@ def finish_xaxis(ax: Any, axis: Any, names: list[str] | None = None) -> None:
     names : list of str, optional
         Names of its bins.
     """
-    ax.set_xlabel(axis_label(axis))
+    set_label(ax.xaxis, axis_label(axis))
     if axis.unit:
         keep_unit(ax.xaxis, Unit(axis.unit))
     if getattr(axis, "interp", "lin") == "log":

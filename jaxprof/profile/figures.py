@@ -61,7 +61,10 @@ class ProfileFigures:
 
         valid = dict.fromkeys(("projected-distance", self.axis.name, "energy", *AXES))
         if axis_name not in valid:
-            raise ValueError(f"axis_name is {axis_name!r}; valid are {', '.join(valid)}")
+            raise ValueError(
+                f"axis_name is {axis_name!r}; valid are {', '.join(valid)}; with_axis() gives the "
+                "profile another axis, of times for instance"
+            )
         sed_type = self._plot_sed_type(sed_type)
         return plot_profile(self, ax=ax, sed_type=sed_type, axis_name=axis_name, **kwargs)
 

@@ -525,7 +525,11 @@ def test_density_of_cosmic_rays_over_gas(gas):
     assert found.comparison.nested and found.comparison.dof == 1
     assert found.comparison.significance > 8
     assert_allclose(found.comparison.delta_stat, found.against.stat - found.stat)
-    steep = jaxprof.fit_model(gas, DENSITY.replace(alpha=2.0), fixed=("core", "alpha"))
+    assert not found.is_poor and found.against.is_poor  # no warning: the other is excluded
+    with pytest.warns(UserWarning, match="the law does not describe the data.*of the bins"):
+        steep = jaxprof.fit_model(gas, DENSITY.replace(alpha=2.0), fixed=("core", "alpha"))
+    assert "the law does not describe" in str(steep)
+    assert steep.goodness["p_value"] > 0.1 > 1e-3 > steep.bins_goodness["p_value"]
     excluded = found.compare(steep)
     assert excluded.nested and excluded.significance > 8
     assert_allclose(excluded.delta_aic, excluded.delta_stat - 2)

@@ -9,7 +9,13 @@ from matplotlib.colors import to_rgb
 from scipy.stats import chi2
 
 from jaxprof.models.spectral import PowerLawSpectralModel
-from jaxprof.plotting import plot_comparison, plot_correlation, plot_profile, plot_quantity
+from jaxprof.plotting import (
+    plot_comparison,
+    plot_correlation,
+    plot_profile,
+    plot_quantity,
+    plot_regions,
+)
 from jaxprof.plotting.options import COLORS
 from jaxprof.plotting.quantity import poisson_errors
 from jaxprof.profile import FluxProfile
@@ -344,3 +350,114 @@ def test_marks_of_misfits_tell_the_energy_group():
     plt.figure()
     ax, _ = plot_comparison(profile, curve=profile.flux, group=1)
     assert marks(ax) == {to_rgb("0.3"): at[misfit[:, 1]].tolist()}
+
+
+def assert_label_fits(axis):
+    axis.axes.figure.draw_without_rendering()
+    label, box = axis.label.get_window_extent(), axis.axes.get_window_extent()
+    which = "width" if axis.axis_name == "x" else "height"
+    assert getattr(label, which) <= 1.35 * getattr(box, which)  # it was cut off at 1.5 and more
+
+
+def test_groups_that_overlap_stand_side_by_side():
+    """Where they do not, points are at the middle of their bins, as they are with offset=0."""
+    regions = line_of_boxes()
+    flat = np.array([[1.0, 10.2]] * 5)  # equal fluxes: the reference falls as E^-1
+    near, far = profile_of(regions, flat), profile_of(regions, flat * [1, 0.1])
+    width = near.axis.max - near.axis.min
+    flux = near.flux.value[0]
+    far_flux = far.flux.value[0]
+    assert abs(flux[1] / flux[0] - 1) < 0.3 and far_flux[1] / far_flux[0] < 0.2
+
+    def at(ax):
+        return [points[:, 0] - near.axis.ref for points in drawn(ax)]
+
+    first, second = at(plot_profile(near, ax=plt.figure().add_subplot(), sed_type="flux"))
+    np.testing.assert_allclose(second - first, 0.35 * width, rtol=1e-9)
+    np.testing.assert_allclose(first, -second, rtol=1e-9)
+    for ax in (
+        plot_profile(far, ax=plt.figure().add_subplot(), sed_type="flux"),
+        plot_profile(near, ax=plt.figure().add_subplot(), sed_type="flux", offset=0),
+    ):
+        np.testing.assert_allclose(at(ax), 0, atol=1e-12)
+    # A differential flux belongs to its energy.
+    ax = plot_profile(near, axis_name="energy", sed_type="dnde", offset=0.1)
+    energy = np.sqrt(EDGES.prod(axis=1))
+    np.testing.assert_allclose(drawn(ax)[0][:, 0], energy * 10 ** (-0.1 * 2), rtol=1e-9)
+    ax = plot_profile(near, ax=plt.figure().add_subplot(), axis_name="energy", sed_type="dnde")
+    np.testing.assert_allclose(drawn(ax)[3][:, 0], energy, rtol=1e-9)
+
+
+def test_a_legend_moves_when_the_scale_or_the_limits_do():
+    norm = np.concatenate([np.full(6, 0.03), np.geomspace(0.03, 9, 6)[::-1]])
+    axis = ProfileAxis.from_edges(np.arange(13) * u.deg, name="projected-distance")
+    p = FluxProfile(
+        {"norm": norm[:, None], "norm_err": 0.1 * norm[:, None], "ts": np.full((12, 1), 9.0)},
+        axis=axis,
+        energy_edges=EDGES[:1],
+        reference_model=PowerLawSpectralModel(),
+    )
+    ax = plot_profile(p, sed_type="norm", label="a series of points")
+    for change in (
+        lambda: ax.set_yscale("linear"),
+        lambda: ax.set_yscale("log"),
+        lambda: ax.set_ylim(0.001, 10),
+        lambda: ax.set(xlim=(5, 13), ylim=(0.02, 12)),
+    ):
+        change()
+        assert_legend_is_clear(ax)
+    ax.legend(loc="lower left")  # the user's own stays
+    ax.set_yscale("linear")
+    ax.figure.draw_without_rendering()
+    assert ax.get_legend()._loc == 3
+
+
+def test_panels_share_one_legend():
+    axes = plot_profile(profile_of(line_of_boxes(), ts=np.ones((5, 2))), groups="panels")
+    assert axes[0].get_legend() is not None and axes[1].get_legend() is None
+    assert [ax.get_title("right") for ax in axes] == ["10 - 100 GeV", "100 GeV - 1 TeV"]
+
+
+def test_arrows_of_limits_are_filled_as_the_markers_are():
+    """Grey print tells limits of neighbouring groups by it."""
+    ax = plot_profile(profile_of(line_of_boxes(), ts=np.ones((5, 2))), sed_type="flux")
+    heads = [line for line in ax.lines if line.get_gid() == "upper-limits"]
+    assert [line.get_markerfacecolor() for line in heads] == [COLORS[0], "white"]
+
+
+@pytest.mark.parametrize("figure", ["leakage", "residuals", "brightness"])
+def test_labels_fit_into_a_narrow_figure(figure):
+    matrix = np.eye(5)[:, np.newaxis]
+    p = profile_of(line_of_boxes(), edges=EDGES[:1], norm_covariance=matrix, response=matrix)
+    size = {"figsize": (3.4, 2.4), "layout": "constrained"}
+    if figure == "residuals":
+        plt.figure(**size)
+        axes = plot_comparison(p, curve=p.flux, sed_type="flux")
+    elif figure == "leakage":
+        ax = p.plot_leakage(ax=plt.figure(**size).add_subplot())
+        axes = [ax, ax.figure.axes[1]]
+    else:
+        axes = [plot_profile(p, ax=plt.figure(**size).add_subplot(), sed_type="surface_brightness")]
+    for ax in axes:
+        assert_label_fits(ax.yaxis)
+        assert_label_fits(ax.xaxis)
+
+
+def test_axes_along_which_regions_have_no_extent_are_refused():
+    center = SkyCoord(0, 0, unit="deg", frame="galactic")
+    rings = profile_of(make_concentric_annulus_sky_regions(center, "1 deg", nbin=5))
+    for kind in ("path", "longitude"):
+        with pytest.raises(ValueError, match=f"'{kind}' has no extent.*'projected-distance'"):
+            rings.plot(axis_name=kind)
+    with pytest.raises(ValueError, match="valid are projected-distance.*with_axis"):
+        rings.plot(axis_name="time")
+
+
+def test_unknown_options_of_all_figures_name_the_valid_ones():
+    p = profile_of(line_of_boxes(), norm_covariance=np.ones((5, 2, 5)))
+    with pytest.raises(TypeError, match="plot_correlation has no option 'vmni'.*'vmin'.*annotate"):
+        p.plot_correlation(vmni=0)
+    with pytest.raises(TypeError, match="plot_regions has no option 'colour'.*edgecolor"):
+        plot_regions(p.regions, colour="r")
+    with pytest.raises(TypeError, match="plot_spectral_model has no option 'foo'.*energy_power"):
+        p.reference_model.plot([1, 10] * u.TeV, foo=1)

@@ -178,7 +178,7 @@ def axis_of_regions(regions: Any, kind: str, *, frame: str = "galactic") -> Prof
     Raises
     ------
     ValueError
-        For an unknown kind.
+        For an unknown kind, or a coordinate or path along which all regions are at one position.
     """
     items = region_list(regions)
     if kind == "projected-distance":
@@ -204,6 +204,11 @@ def axis_of_regions(regions: Any, kind: str, *, frame: str = "galactic") -> Prof
         name = f"{galactic} {kind}".strip() if galactic else equatorial
     else:
         raise ValueError(f"kind is {kind!r}; valid are {', '.join(map(repr, AXES))}")
+    if len(ref) > 1 and np.ptp(ref) < 1e-6:
+        raise ValueError(
+            f"the axis {kind!r} has no extent: all regions are at one position along it; take "
+            "'projected-distance' (of annuli the radius), 'region-index' or another coordinate"
+        )
     if half is None:
         middle = 0.5 * (ref[:-1] + ref[1:])
         ends = (2 * ref[0] - middle[0], 2 * ref[-1] - middle[-1]) if len(ref) > 1 else ref[[0, 0]]
