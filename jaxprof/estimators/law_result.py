@@ -315,8 +315,10 @@ class ModelFit:
         if np.ndim(self.stat) or isinstance(self.stat, jax.core.Tracer):
             return titled(type(self).__name__, facts({"fits": np.shape(self.stat)}))
         head, *rest = str(self).split("\n")
-        names, good = ("parameter", "value", "error", "unit"), rest[0].partition(": ")
-        known = {good[0]: good[2]}
+        names = ("parameter", "value", "error", "unit")
+        known = {name: text for name, _, text in (line.partition(": ") for line in rest[:2])}
+        if self.is_poor:
+            known["warning"] = POOR
         if self.against is not None:
             known[f"against {type(self.against.model).__name__}"] = str(self.comparison)
         rows = [

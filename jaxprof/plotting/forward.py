@@ -82,7 +82,7 @@ def plot_comparison(
         that made `profile` (see `jaxprof.expected_dataset`). Where its fit failed there is a gap.
     curve_label : str, optional
         Legend entry of the curve, "Model" by default.
-    sed_type : {"flux", "dnde", "eflux", "e2dnde", "norm"}
+    sed_type : {"flux", "dnde", "eflux", "e2dnde", "surface_brightness", "norm"}
         Which flux.
     group : int, optional
         Energy group; all by default.
