@@ -146,8 +146,8 @@ def _write(
     for kind in outputs.formats:
         written.append(Path(f"{base}.{kind}"))
         # Other files keep all types of flux, and what the profile itself says of them.
-        shown = outputs.sed_type if kind == "csv" else None
-        profile.write(written[-1], sed_type=shown, overwrite=overwrite)
+        sed_type = outputs.sed_type if kind == "csv" else None
+        profile.write(written[-1], sed_type=sed_type, overwrite=overwrite)
     for name, (_, figure) in drawn.items():
         for ending in outputs.figures:
             write(f"_{name}.{ending}", image(figure, ending))

@@ -140,7 +140,7 @@ def _value_column(profile: Any, name: str, unit: Any, latex: bool) -> tuple[str,
     parts = {key: scale * part for key, part in _parts(profile, name).items()}
     power = _power(parts)
     cells = [
-        table_cell({key: part[at] / 10.0**power for key, part in parts.items()}, latex)
+        table_cell({key: float(part[at]) / 10.0**power for key, part in parts.items()}, latex)
         for at in np.ndindex(profile.shape)
     ]
     at = ""
