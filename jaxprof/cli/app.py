@@ -21,15 +21,17 @@ from jaxprof.cli.config import load_config
 from jaxprof.cli.figures import image
 from jaxprof.cli.initial import initial_config
 from jaxprof.cli.messages import Log, in_options
-from jaxprof.cli.run import in_folder, run, write_csv
+from jaxprof.cli.run import in_folder, run
 from jaxprof.io.kinds import read_dataset, read_file
 from jaxprof.io.paths import known_extension, stem
 from jaxprof.io.textfile import write_bytes
+from jaxprof.io.texttable import TEXT
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.html import profile_rows
+from jaxprof.profile.quantities import UNITS
 from jaxprof.sky.regions import AXES
 
-_SED_TYPES = ("dnde", "e2dnde", "flux", "eflux", "likelihood")
+_SED_TYPES = (*UNITS, "likelihood")
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 _quiet = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 _file = click.argument("path", metavar="FILE", type=click.Path())
@@ -171,21 +173,16 @@ def plot_command(
 @_overwrite
 @_errors_said
 def convert_command(path: str, output: str, sed_type: str | None, overwrite: bool) -> None:
-    """Write the profile in FILE as OUTPUT: .fits, .fits.gz, .ecsv, .csv or .tex.
+    """Write the profile in FILE as OUTPUT: .fits, .fits.gz, .ecsv, .csv, .txt or .tex.
 
-    A CSV has a row for each bin and energy group; .tex is a table for a paper, in LaTeX.
+    Text has a row for each bin and energy group; .tex is a table for a paper, in LaTeX.
     """
     with Log().collected():
         profile = _profile(path)
-        ending = known_extension(output, (".fits", ".fits.gz", ".ecsv", ".csv", ".tex"))
-        if ending == ".csv":
-            shown = sed_type or _flux(profile)
-            write_csv(profile, Path(output), sed_type=shown, overwrite=overwrite)
-        elif ending == ".tex":
-            shown = sed_type or _flux(profile)
-            profile.write(output, sed_type=shown, style="paper", overwrite=overwrite)
-        else:
-            profile.write(output, sed_type=sed_type, overwrite=overwrite)
+        ending = known_extension(output, (".fits", ".fits.gz", ".ecsv", *TEXT))
+        # Other files keep what the profile itself says.
+        default = _flux(profile) if ending in TEXT else None
+        profile.write(output, sed_type=sed_type or default, overwrite=overwrite)
     click.echo(output)
 
 

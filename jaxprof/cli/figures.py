@@ -26,7 +26,7 @@ def figures(
         The profile.
     datasets : sequence of MapDataset
         What it was fitted to; the map shows the first.
-    sed_type : {"dnde", "e2dnde", "flux", "eflux"}
+    sed_type : {"dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
         What fluxes are shown as.
     axis : {"distance", "longitude", "latitude", "path", "region-index"}
         What the flux is drawn along.

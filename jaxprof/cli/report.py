@@ -91,7 +91,7 @@ def report(
         ``config_as_given``.
     title : str
         Title of the page.
-    sed_type : {"dnde", "e2dnde", "flux", "eflux"}
+    sed_type : {"dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
         What the table shows.
 
     Returns

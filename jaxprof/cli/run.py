@@ -13,7 +13,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import yaml
-from astropy.table import Table, vstack
 
 from jaxprof.cli.build import make_estimator, make_regions, read_datasets
 from jaxprof.cli.config import Loaded
@@ -22,11 +21,10 @@ from jaxprof.cli.messages import Log
 from jaxprof.cli.provenance import provenance
 from jaxprof.cli.report import report
 from jaxprof.cli.sections import Config
-from jaxprof.io.paths import atomic_write, expand_path
+from jaxprof.io.paths import expand_path
 from jaxprof.io.textfile import write_bytes
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.html import status_counts
-from jaxprof.profile.printed import plain_columns
 
 SOME_FAILED = 3
 """Exit code where everything is written and some bins have no estimate."""
@@ -130,31 +128,6 @@ def _is(path: Path, name: str) -> bool:
     return figure or rest in (".fits", ".ecsv", ".csv", *_REPORTS)
 
 
-def long_table(profile: FluxProfile, sed_type: str) -> Table:
-    """Table with a row for each bin and energy group, without vectors: for CSV."""
-    parts = []
-    for group in range(profile.shape[1]):
-        one = profile.slice_by_idx({"energy": [group]})
-        part = plain_columns(one.to_table(sed_type=sed_type))
-        part.add_column(np.full(len(part), group), name="group", index=0)
-        part.add_column(np.arange(len(part)), name="bin", index=0)
-        part.meta.clear()
-        parts.append(part)
-    return vstack(parts)
-
-
-def write_csv(
-    profile: FluxProfile, path: Path, *, sed_type: str = "flux", overwrite: bool = False
-) -> None:
-    """Write `long_table` as CSV; units stand in the names of the columns."""
-    table = long_table(profile, sed_type)
-    for name in table.colnames:
-        if table[name].unit is not None:
-            table.rename_column(name, f"{name} [{table[name].unit}]")
-    with atomic_write(path, overwrite=overwrite) as temporary:
-        table.write(temporary, format="ascii.csv")
-
-
 def _write(
     loaded: Loaded,
     profile: FluxProfile,
@@ -172,10 +145,9 @@ def _write(
 
     for kind in outputs.formats:
         written.append(Path(f"{base}.{kind}"))
-        if kind == "csv":
-            write_csv(profile, written[-1], sed_type=outputs.sed_type, overwrite=overwrite)
-        else:
-            profile.write(written[-1], overwrite=overwrite)
+        # Other files keep all types of flux, and what the profile itself says of them.
+        sed_type = outputs.sed_type if kind == "csv" else None
+        profile.write(written[-1], sed_type=sed_type, overwrite=overwrite)
     for name, (_, figure) in drawn.items():
         for ending in outputs.figures:
             write(f"_{name}.{ending}", image(figure, ending))

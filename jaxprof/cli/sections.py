@@ -185,7 +185,7 @@ class Outputs(Section):
     folder: StrictStr = "."
     name: StrictStr = "profile"
     formats: list[Literal["fits", "ecsv", "csv"]] = ["fits", "ecsv", "csv"]
-    sed_type: Literal["dnde", "e2dnde", "flux", "eflux"] = "flux"
+    sed_type: Literal["dnde", "e2dnde", "flux", "eflux", "surface_brightness"] = "flux"
     axis: Literal["distance", "longitude", "latitude", "path", "region-index"] = "distance"
     figures: list[Literal["png", "pdf", "svg"]] = ["png"]
     report: StrictBool = True

@@ -172,7 +172,7 @@ class ModelFit:
         dof = max(int(known.sum()) - sum(not free[name] for name in self.law_names), 1)
         variance = np.asarray(self.bins["variance"], float)[known]
         stretch = 1 + float(np.sum(1 / variance)) / (2 * max(int(known.sum()), 1))
-        p_value = float(special.chdtrc(dof / stretch, chi2 / stretch))
+        p_value = float(scipy.special.chdtrc(dof / stretch, chi2 / stretch))
         return {"chi2": chi2, "dof": dof, "p_value": p_value}
 
     @property
@@ -315,8 +315,10 @@ class ModelFit:
         if np.ndim(self.stat) or isinstance(self.stat, jax.core.Tracer):
             return titled(type(self).__name__, facts({"fits": np.shape(self.stat)}))
         head, *rest = str(self).split("\n")
-        names, good = ("parameter", "value", "error", "unit"), rest[0].partition(": ")
-        known = {good[0]: good[2]}
+        names = ("parameter", "value", "error", "unit")
+        known = {name: text for name, _, text in (line.partition(": ") for line in rest[:2])}
+        if self.is_poor:
+            known["warning"] = POOR
         if self.against is not None:
             known[f"against {type(self.against.model).__name__}"] = str(self.comparison)
         rows = [

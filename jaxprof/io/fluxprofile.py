@@ -80,6 +80,7 @@ def write_profile(
     include_likelihood: bool = True,
     columns: Sequence[str] | None = None,
     style: str | None = None,
+    unit: Any = None,
 ) -> None:
     """Write a profile; entirely or not at all.
 
@@ -89,7 +90,7 @@ def write_profile(
         The profile.
     path : str or path-like
         Ends in ".fits", ".fits.gz" or ".ecsv"; ``$VARIABLES`` and ``~`` are expanded.
-    sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}, optional
+    sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux", "surface_brightness"}, optional
         What norms are written as. They are written as norms besides. By default
         ``profile.sed_type_init``, but "dnde" instead of "likelihood" if bins have spectra of
         their own; see the module.
@@ -99,7 +100,7 @@ def write_profile(
         Whether an existing file may be replaced.
     include_likelihood : bool
         Whether to write the data that were fitted, if the profile has them.
-    columns, style
+    columns, style, unit
         Of text tables (".csv", ".tex", ".txt"), see `FluxProfile.write`.
 
     Raises
@@ -118,13 +119,16 @@ def write_profile(
     """
     check_format(format)
     if expand_path(path).suffix.lower() in TEXT:
-        write_text_table(profile, path, sed_type, columns, style, overwrite=overwrite)
+        write_text_table(
+            profile, path, sed_type=sed_type, columns=columns, style=style, unit=unit,
+            overwrite=overwrite,
+        )  # fmt: skip
         return
     kind = _kind(path, TEXT)
-    if columns is not None or style is not None:
+    if any(option is not None for option in (columns, style, unit)):
         raise ValueError(
-            f"columns and style are those of text tables, {', '.join(TEXT)}; {path} keeps all that "
-            "a profile is made of"
+            f"columns, style and unit are those of text tables, {', '.join(TEXT)}; {path} keeps "
+            "all that a profile is made of"
         )
     if sed_type is not None:
         check_sed_type(sed_type)

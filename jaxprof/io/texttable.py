@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import astropy.units as u
+import numpy as np
 from astropy.table import Table
 
 from jaxprof.io.paths import atomic_write, expand_path
 from jaxprof.profile.papertable import latex_unit
-from jaxprof.profile.printed import plain_columns
-from jaxprof.profile.table import styled_table
+from jaxprof.profile.printed import long_table, plain_columns
+from jaxprof.profile.table import chosen_columns, styled_table
 
 TEXT = {".csv": "ascii.csv", ".tex": "ascii.latex", ".txt": "ascii.fixed_width_two_line"}
 """Formats of astropy by extension."""
@@ -22,13 +23,14 @@ TEXT = {".csv": "ascii.csv", ".tex": "ascii.latex", ".txt": "ascii.fixed_width_t
 def write_text_table(
     profile: Any,
     path: str | os.PathLike[str],
-    sed_type: str | None,
-    columns: Sequence[str] | None,
-    style: str | None,
     *,
+    sed_type: str | None = None,
+    columns: Sequence[str] | None = None,
+    style: str | None = None,
+    unit: Any = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a text table of a profile; entirely or not at all.
+    """Write a text table of a profile, a row for each bin and energy group; entirely or not at all.
 
     Parameters
     ----------
@@ -36,19 +38,21 @@ def write_text_table(
         The profile.
     path : str or path-like
         Ends in ".csv", ".tex" or ".txt".
-    sed_type : str or None
+    sed_type : str, optional
         What to show; by default ``profile.sed_type_init``.
     columns : sequence of str, optional
-        Which columns; several energy groups are columns with numbers.
+        Which columns. By default all, after the numbers ``bin`` and ``group``, from zero.
     style : {"full", "paper"}, optional
         By default "paper" for ".tex" without `columns`.
+    unit : str or Unit, optional
+        Unit of what `sed_type` says, its errors and limits.
     overwrite : bool
         Whether an existing file may be replaced.
 
     Raises
     ------
     ValueError
-        For an unknown sed type, column or style.
+        For an unknown sed type, column, style or unit.
     OSError
         See `~jaxprof.io.paths.atomic_write`.
     """
@@ -57,17 +61,29 @@ def write_text_table(
     if style is None:
         style = "paper" if latex and columns is None else "full"
     sed_type = profile.sed_type_init if sed_type is None else sed_type
-    table = styled_table(profile, sed_type, columns, style, formatted=latex, latex=latex)
-    if style != "paper":
-        table = _in_columns(table, latex)
+    options: dict[str, Any] = {"style": style, "unit": unit, "formatted": latex, "latex": latex}
+    if style == "paper":
+        table = styled_table(profile, sed_type, columns, **options)
+    else:
+        table = _rows(styled_table(profile, sed_type, **options), *profile.shape)
+        table = _in_columns(table if columns is None else chosen_columns(table, columns), latex)
     with atomic_write(path, overwrite=overwrite) as temporary:
         stream = io.StringIO()
         table.write(stream, format=TEXT[suffix])
         temporary.write_text(stream.getvalue(), encoding="utf-8")
 
 
+def _rows(table: Table, n_bins: int, n_groups: int) -> Table:
+    """A row for each bin and energy group, with the numbers of both."""
+    found = long_table(table, table.colnames, n_groups)
+    found.add_column(np.tile(np.arange(n_groups), n_bins), name="group", index=0)
+    found.add_column(np.repeat(np.arange(n_bins), n_groups), name="bin", index=0)
+    found.meta["SED_TYPE"] = table.meta["SED_TYPE"]
+    return found
+
+
 def _in_columns(table: Table, latex: bool) -> Table:
-    """Vectors over energy as numbered columns, and units, which CSV has no place for, as names."""
+    """Vectors of datasets and scans as numbered columns, and units, without a place, as names."""
     found = Table(plain_columns(table))
     for name in found.colnames:
         own, unit = name, found[name].unit

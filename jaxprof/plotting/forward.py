@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from jaxprof.plotting.compared import Series, compared_series, with_models
-from jaxprof.plotting.legend import ARROW_POINTS, update_legend
+from jaxprof.plotting.legend import ARROW_POINTS, lay_out, update_legend
 from jaxprof.plotting.matrices import check_group
 from jaxprof.plotting.options import ERRORBAR, check_options, series_style
 from jaxprof.plotting.points import (
@@ -82,7 +82,7 @@ def plot_comparison(
         that made `profile` (see `jaxprof.expected_dataset`). Where its fit failed there is a gap.
     curve_label : str, optional
         Legend entry of the curve, "Model" by default.
-    sed_type : {"flux", "dnde", "eflux", "e2dnde", "norm"}
+    sed_type : {"flux", "dnde", "eflux", "e2dnde", "surface_brightness", "norm"}
         Which flux.
     group : int, optional
         Energy group; all by default.
@@ -162,6 +162,9 @@ def plot_comparison(
     if n_groups == 1 and not ax.get_title():
         ax.set_title(energy_label(*edges[groups[0]]), fontsize="medium")
         update_legend(ax)
+    lay_out(ax)
+    for own in (ax, ax_residual):  # now that their heights are known
+        set_ylabel(own, own.get_ylabel())
     for beyond in hidden:
         mark_hidden(ax, *beyond)
     return ax, ax_residual

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -57,7 +58,12 @@ def update_legend(ax: Axes, also: Iterable[Axes] = ()) -> None:
     another place, unless it has become one of the user's own.
     """
     also = tuple(also)
-    _place(ax, also)
+    _placed.pop(ax.callbacks, None)
+    above = _place(ax, also)
+    before = ax.get_window_extent().bounds
+    lay_out(ax)
+    if not above and not np.allclose(before, ax.get_window_extent().bounds, atol=1.0):
+        _place(ax, also)
     _placed[ax.callbacks] = _shown(ax)
     if ax.callbacks not in _followed:
         _followed[ax.callbacks] = True
@@ -75,6 +81,16 @@ def update_legend(ax: Axes, also: Iterable[Axes] = ()) -> None:
         ax.callbacks.connect("ylim_changed", follow)
 
 
+def lay_out(ax: Axes) -> None:
+    """Give the axes the size that they will have, which labels and colour bars take from."""
+    engine = ax.figure.get_layout_engine()
+    if engine is not None:
+        with warnings.catch_warnings():
+            # What does not fit yet may do so when all is drawn; drawing says it again.
+            warnings.simplefilter("ignore")
+            engine.execute(ax.figure.figure)
+
+
 def _shown(ax: Axes) -> tuple[Any, ...]:
     """Scales of the axes, and limits that were set by hand; those of data come and go."""
     x = None if ax.get_autoscalex_on() else tuple(ax.viewLim.intervalx)
@@ -82,14 +98,15 @@ def _shown(ax: Axes) -> tuple[Any, ...]:
     return ax.get_xscale(), ax.get_yscale(), x, y
 
 
-def _place(ax: Axes, also: tuple[Axes, ...]) -> None:
+def _place(ax: Axes, also: tuple[Axes, ...]) -> bool:
+    """Draw the legend; return whether it stands above the axes."""
     handles, labels = ax.get_legend_handles_labels()
     for other in also:
         more = zip(*other.get_legend_handles_labels(), strict=True)
         new = [pair for pair in more if pair[1] not in labels]
         handles, labels = handles + [h for h, _ in new], labels + [t for _, t in new]
     if not handles:
-        return
+        return False
     last = [2 * (text == AT_THE_EDGE) + text.startswith(LIMITS) for text in labels]
     order = np.argsort(last, kind="stable")
     handles, labels = [handles[k] for k in order], [labels[k] for k in order]
@@ -101,7 +118,7 @@ def _place(ax: Axes, also: tuple[Axes, ...]) -> None:
     style |= {"ncols": 1 + n // 9, "framealpha": 0.85}
     if rcParams["legend.loc"] != "best":
         ax.legend(handles, labels, **style)
-        return
+        return False
     for _ in range(4):
         legend = ax.legend(handles, labels, loc="upper right", **style)
         legend.set_gid("legend")
@@ -120,12 +137,13 @@ def _place(ax: Axes, also: tuple[Axes, ...]) -> None:
                 if marks:
                     legend.set_bbox_to_anchor((0, 0, 1, 1 - marks), transform=ax.transAxes)
                 legend.set_loc(place)
-                return
+                return False
         share = (box.height + 2 * pad) / frame.height + marks
         if share > _MOST or box.width > frame.width or not ax.get_autoscaley_on():
             break
         _grow(ax, share)
     _above(ax, handles, labels, style)
+    return True
 
 
 def _drawn(ax: Axes) -> NDArray[np.float64]:
@@ -173,21 +191,20 @@ def _above(ax: Axes, handles: Any, labels: list[str], style: dict[str, Any]) -> 
     height = 0.0
     for size, columns in (*trials, (sizes[0], 1)):
         own = style | {"fontsize": size, "ncols": columns, "loc": "lower left"}
-        legend = ax.legend(handles, labels, **own, bbox_to_anchor=(0.0, 1.0))
-        box = legend.get_window_extent()
+        box = ax.legend(handles, labels, **own, bbox_to_anchor=(0.0, 1.0)).get_window_extent()
         height = box.height
         if box.width > frame.width:
             own["loc"] = "lower right"
-            legend = ax.legend(handles, labels, **own, bbox_to_anchor=(1.0, 1.0))
-        legend.set_gid("legend")
+            ax.legend(handles, labels, **own, bbox_to_anchor=(1.0, 1.0))
         if box.width <= frame.x1 - figure.bbox.x0:
             break
+    if (legend := ax.get_legend()) is not None:
+        legend.set_gid("legend")
     if figure.get_layout_engine() is not None and ax.get_autoscaley_on():
         # The layout makes the axes lower, in which what hangs from points is longer.
         lower = max(1.0 - height / frame.height, 0.3)
-        margins = ax.margins()
-        assert margins is not None  # Without arguments it gives them.
-        share = min(margins[1] / (1 + 2 * margins[1]) / lower, 0.3)
+        margin = (ax.margins() or (0.0, 0.05))[1]
+        share = min(margin / (1 + 2 * margin) / lower, 0.3)
         ax.margins(y=share / (1 - 2 * share))
 
 

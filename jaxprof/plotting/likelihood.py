@@ -57,7 +57,7 @@ def plot_ts_profiles(
         With one energy group and ``stat_scan`` of shape (bins, 1, n_scan).
     ax : `~matplotlib.axes.Axes`, optional
         Where to draw, usually the axes of `plot_profile`.
-    sed_type : {"dnde", "flux", "eflux", "e2dnde", "norm"}
+    sed_type : {"dnde", "flux", "eflux", "e2dnde", "surface_brightness", "norm"}
         Which flux.
     add_cbar : bool
         Whether to add a colour bar.

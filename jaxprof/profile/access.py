@@ -215,7 +215,7 @@ class QuantityAccess:
 
         Parameters
         ----------
-        sed_type : {"dnde", "e2dnde", "flux", "eflux"}
+        sed_type : {"dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
             Which flux.
         quantity : {"", "err", "errn", "errp", "ul", "sensitivity"}
             The value, or what comes with it.

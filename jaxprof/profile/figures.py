@@ -168,7 +168,7 @@ class ProfileFigures:
             ``estimator.run(expected_dataset(dataset, model))``, see `~jaxprof.expected_dataset`.
         curve_label : str, optional
             Name of the curve in the legend.
-        sed_type : {"dnde", "e2dnde", "flux", "eflux", "likelihood"}, optional
+        sed_type : {"dnde", "e2dnde", "flux", "eflux", "surface_brightness", "likelihood"}, optional
             What to draw; "likelihood" is the norm. By default ``sed_type_init``, but "flux" if
             that is "likelihood".
         group : int, optional

@@ -95,7 +95,7 @@ class FluxProfile(
         ``is_ul`` is true where ``sqrt_ts`` is below it, unless it is set itself.
     gti : `~astropy.table.Table` or GTI of gammapy, optional
         Good time intervals; see `jaxprof.datasets.gti.gti_table`.
-    sed_type_init : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}
+    sed_type_init : {"likelihood", "dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
         What tables, files and figures show if not told otherwise.
     likelihood_data : ProfileData, OnOffData or a tuple of these, optional
         What was fitted, arrays (B, G, E); lets `recompute_ul` work exactly.
@@ -239,6 +239,7 @@ class FluxProfile(
         *,
         columns: Sequence[str] | None = None,
         style: str = "full",
+        unit: Any = None,
     ) -> Table:
         """Table of the profile, a row for each bin.
 
@@ -251,18 +252,21 @@ class FluxProfile(
 
         Parameters
         ----------
-        sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}, optional
+        sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux", "surface_brightness"}, optional
             What to express norms, errors and limits in; by default ``sed_type_init``.
         format : {"profile"}
             Layout of the columns; see `jaxprof.profile.table`.
         formatted : bool
             Whether to show few digits. The values stay as they are.
         columns : sequence of str, optional
-            Which columns, in this order.
+            Which columns, in this order. Those of "paper" are "name", "axis", "energy", "flux" (or
+            another value with its errors), "sqrt_ts", "counts", "status" and other quantities.
         style : {"full", "paper"}
             "paper" is text with a row for each bin and energy group: a range of the axis, the value
             with its errors or, where ``is_ul`` and the limit is positive, the limit, and the
             significance. (A limit that is not positive is none on a flux.)
+        unit : str or Unit, optional
+            Unit of what `sed_type` says, its errors and limits.
 
         Returns
         -------
@@ -271,13 +275,13 @@ class FluxProfile(
         Raises
         ------
         ValueError
-            For an unknown sed type, format, style or column.
+            For an unknown sed type, format, style, column or unit.
         """
         from jaxprof.profile.table import styled_table
 
         sed_type = self.sed_type_init if sed_type is None else sed_type
         check_format(format)
-        return styled_table(self, sed_type, columns, style, formatted=formatted)
+        return styled_table(self, sed_type, columns, style, unit=unit, formatted=formatted)
 
     @classmethod
     def from_table(
@@ -322,6 +326,7 @@ class FluxProfile(
         include_likelihood: bool = True,
         columns: Sequence[str] | None = None,
         style: str | None = None,
+        unit: Any = None,
     ) -> None:
         """Write the profile to a file that `read`, and gammapy, can read, or as a text table.
 
@@ -329,10 +334,10 @@ class FluxProfile(
         ----------
         filename : str or path-like
             Ends in ".fits", ".fits.gz" or ".ecsv"; symbolic links are followed. Or in ".csv",
-            ".tex" or ".txt", which are for people and other programs: a row for each bin, with
-            columns ``flux_0``, ``flux_1``, ... of the energy groups, and units in the names of
-            columns, as in "x_min [deg]".
-        sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}, optional
+            ".tex" or ".txt", which are for people and other programs: a row for each bin and
+            energy group, whose numbers are the first columns, ``bin`` and ``group``, and units in
+            the names of columns, as in "x_min [deg]".
+        sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux", "surface_brightness"}, optional
             What gammapy reads, if it is told nothing. By default ``sed_type_init``; but if bins
             have spectra of their own "dnde" instead of "likelihood", which gammapy cannot read
             then. Such files have columns of all sed types: gammapy is right about the one that
@@ -345,9 +350,11 @@ class FluxProfile(
         include_likelihood : bool
             Whether to write ``likelihood_data``, without which `recompute_ul` is not exact.
         columns : sequence of str, optional
-            Of text tables: which columns, in this order.
+            Of text tables: which columns, in this order; see `to_table`.
         style : {"full", "paper"}, optional
             Of text tables, see `to_table`; by default "paper" for ".tex" without `columns`.
+        unit : str or Unit, optional
+            Of text tables, see `to_table`.
 
         Raises
         ------
@@ -365,6 +372,7 @@ class FluxProfile(
             include_likelihood=include_likelihood,
             columns=columns,
             style=style,
+            unit=unit,
         )
 
     def to_gammapy(self) -> Any:

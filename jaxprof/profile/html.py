@@ -79,7 +79,7 @@ def profile_rows(profile: FluxProfile, sed_type: str) -> tuple[list[str], list[l
     ----------
     profile : FluxProfile
         The profile.
-    sed_type : {"dnde", "e2dnde", "flux", "eflux"}
+    sed_type : {"dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
         What to show.
 
     Returns

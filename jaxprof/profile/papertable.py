@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from jaxprof.profile.quantities import Array, energy_unit
+from jaxprof.likelihood.data import Status
+from jaxprof.profile.quantities import PER_DATASET, UNITS, Array, energy_unit
 
 STYLES = ("full", "paper")
+DIFFERENTIAL = ("dnde", "e2dnde")
+"""Fluxes that are given at an energy."""
 
 
-def paper_table(profile: Any, sed_type: str, *, latex: bool = False) -> Table:
+def paper_table(
+    profile: Any,
+    sed_type: str,
+    *,
+    columns: Sequence[str] | None = None,
+    unit: Any = None,
+    latex: bool = False,
+) -> Table:
     """Table with a row for each bin and energy group, as it stands in a paper.
 
     Parameters
@@ -23,47 +34,143 @@ def paper_table(profile: Any, sed_type: str, *, latex: bool = False) -> Table:
         The profile.
     sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
         What to show.
+    columns : sequence of str, optional
+        Which columns, in this order: "name", "axis" (the range of the bin), "energy", a value with
+        its errors or limit ("norm", "dnde", "flux", ...), and other quantities of bins and energy
+        groups, such as "sqrt_ts", "counts" or "status". By default the name if bins have any, the
+        axis, the energy if there are several groups, what `sed_type` says and "sqrt_ts".
+    unit : str or Unit, optional
+        Unit of what `sed_type` says; by default that of the profile.
     latex : bool
         Whether cells and names are LaTeX.
 
     Returns
     -------
     `~astropy.table.Table`
-        Text: the name of the bin if it has one, its range, the energies if there are several
-        groups (in GeV if all are below 1 TeV), the value with its errors (or the upper limit where
-        ``is_ul`` says so and the limit is positive: others are none on a flux), and the
-        significance. The power of ten that all values share is in the name of the column.
+        Text: energies are in GeV if all are below 1 TeV; values have their errors (or the upper
+        limit where ``is_ul`` says so and the limit is positive: others are none on a flux). The
+        power of ten that all values share is in the name of the column. Counts of several
+        datasets are summed.
+
+    Raises
+    ------
+    ValueError
+        For an unknown column or unit.
     """
     name = "norm" if sed_type == "likelihood" else sed_type
-    parts = _parts(profile, name)
-    unit = profile[name].unit
-    power = _power(parts)
-    axis = profile.axis
-    n_bins, n_groups = profile.shape
-    index = [(b, g) for b in range(n_bins) for g in range(n_groups)]
+    available = profile.available_quantities
+    n_groups = profile.shape[1]
+    if columns is None:
+        named = "name" in profile.quantities
+        columns = ["name", "axis", "energy", name][0 if named else 1 :]
+        columns = [own for own in columns if own != "energy" or n_groups > 1]
+        columns += ["sqrt_ts"] if "sqrt_ts" in available else []
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    values = [own for own in ("norm", *UNITS) if own in available]
+    numbers = [own for own in available if _per_group(profile, own)]
     table = Table()
-    if "name" in profile.quantities:
-        names = [str(name) for name in profile.quantities["name"]]
-        names = [re.sub(r"([&%$#_{}])", r"\\\1", name) for name in names] if latex else names
-        table["Name"] = [names[b] for b, _ in index]
-    bins = _bins(axis, latex)
-    table[_titled(axis.name.replace("-", " "), axis.unit, 0, latex)] = [bins[b] for b, _ in index]
-    if n_groups > 1:
-        energy = energy_unit(profile.energy_edges)
-        edges = u.TeV.to(energy) * np.asarray(profile.energy_edges, float)
-        dash = "--" if latex else " - "
-        ranges = [dash.join(f"{float(f'{edge:.3g}'):g}" for edge in pair) for pair in edges]
-        table[f"Energy [{energy}]"] = [ranges[g] for _, g in index]
-    table[_titled(name, unit, power, latex)] = [
-        table_cell({key: part[b, g] / 10.0**power for key, part in parts.items()}, latex)
-        for b, g in index
-    ]
-    if "sqrt_ts" in profile.available_quantities:
-        significance = profile["sqrt_ts"].data
-        title = r"$\sqrt{\mathrm{TS}}$" if latex else "sqrt_ts"
-        cells = [_number(significance[b, g], 1) for b, g in index]
-        table[title] = [f"${cell}$" if latex and cell != "-" else cell for cell in cells]
+    differential = any(own in DIFFERENTIAL for own in columns)
+    for own in columns:
+        if own == "energy":
+            title, cells = _energy_column(profile, differential, latex)
+        elif own == "axis" or (own == "name" and "name" in profile.quantities):
+            title, cells = _place_column(profile, own, latex)
+        elif own in values:
+            title, cells = _value_column(profile, own, unit if own == name else None, latex)
+        elif own in numbers or own == "status":
+            title, cells = _number_column(profile, own, latex)
+        else:
+            valid = dict.fromkeys(("name", "axis", "energy", *values, *numbers, "status"))
+            raise ValueError(
+                f"columns: there is no {own!r} in tables of style 'paper'; there are "
+                f"{', '.join(valid)}"
+            )
+        table[title] = cells
     return table
+
+
+def _per_group(profile: Any, name: str) -> bool:
+    """Whether a quantity has a number for each bin and energy group, and perhaps dataset."""
+    data = np.asarray(profile[name].data)
+    extra = 1 if name in PER_DATASET else 0
+    known = data.shape[:2] == profile.shape and data.ndim <= 2 + extra
+    return known and data.dtype.kind in "iufb" and name != "status"
+
+
+def _energy_column(profile: Any, differential: bool, latex: bool) -> tuple[str, list[str]]:
+    """The ranges of the energy groups, with the energies that differential fluxes are given at."""
+    energy = energy_unit(profile.energy_edges)
+    edges = u.TeV.to(energy) * np.asarray(profile.energy_edges, float)
+    dash = "--" if latex else " - "
+    ranges = [dash.join(_three_digits(edge) for edge in pair) for pair in edges]
+    if differential:
+        at = [_three_digits(np.sqrt(low * high)) for low, high in edges]
+        ranges = [f"{text}, at {own}" for text, own in zip(ranges, at, strict=True)]
+    return f"Energy [{energy}]", ranges * profile.shape[0]
+
+
+def _three_digits(value: float) -> str:
+    return f"{float(f'{value:.3g}'):g}"
+
+
+def _place_column(profile: Any, name: str, latex: bool) -> tuple[str, list[str]]:
+    """The title and cells of the names, or of the range along the axis."""
+    n_groups = profile.shape[1]
+    if name == "name":
+        found = [str(text) for text in profile.quantities["name"]]
+        found = [re.sub(r"([&%$#_{}])", r"\\\1", text) for text in found] if latex else found
+        title = "Name"
+    else:
+        found = _bins(profile.axis, latex)
+        title = _titled(profile.axis.name.replace("-", " "), profile.axis.unit, 0, latex)
+    return title, [text for text in found for _ in range(n_groups)]
+
+
+def _value_column(profile: Any, name: str, unit: Any, latex: bool) -> tuple[str, list[str]]:
+    """A flux or norm with its errors or limit."""
+    own = u.Unit(profile[name].unit or "")
+    shown, scale = profile[name].unit, 1.0
+    if unit is not None:
+        try:
+            scale, shown = own.to(unit), u.Unit(unit).to_string()
+        except (ValueError, TypeError, u.UnitConversionError):
+            raise ValueError(
+                f"unit is {str(unit)!r}, but {name} is in {own.to_string() or 'plain numbers'!r}"
+            ) from None
+    parts = {key: scale * part for key, part in _parts(profile, name).items()}
+    power = _power(parts)
+    cells = [
+        table_cell({key: float(part[at]) / 10.0**power for key, part in parts.items()}, latex)
+        for at in np.ndindex(profile.shape)
+    ]
+    at = ""
+    if name in DIFFERENTIAL and profile.shape[1] == 1:
+        energy = energy_unit(profile.energy_edges)
+        middle = np.sqrt(np.prod(profile.energy_edges)) * u.TeV.to(energy)
+        at = f" at {_three_digits(middle)} {energy}"
+    return _titled(name, shown, power, latex, at), cells
+
+
+def _number_column(profile: Any, name: str, latex: bool) -> tuple[str, list[str]]:
+    """A quantity without errors: whole numbers as they are, a significance with one decimal."""
+    if name == "status":
+        words = [status.label for status in Status]
+        return "Status", [words[code] for code in profile.quantities["status"].ravel()]
+    data = np.asarray(profile[name].data)
+    data = data.sum(axis=2) if data.ndim > 2 else data
+    if data.dtype.kind == "b":
+        return _titled(name, "", 0, latex), ["yes" if one else "no" for one in data.ravel()]
+    known = data[np.isfinite(data)]
+    if name in ("sqrt_ts", "ts"):
+        cells = [_number(one, 1) for one in data.ravel()]
+    elif (known == np.round(known)).all():
+        cells = [_number(one, 0) for one in data.ravel()]
+    else:
+        cells = [f"{one:.3g}" if np.isfinite(one) else "-" for one in data.ravel()]
+    title = _titled(name, profile[name].unit or "", 0, latex)
+    if name == "sqrt_ts":
+        title = r"$\sqrt{\mathrm{TS}}$" if latex else "sqrt_ts"
+    return title, [f"${cell}$" if latex and cell != "-" else cell for cell in cells]
 
 
 def _bins(axis: Any, latex: bool) -> list[str]:
@@ -155,11 +262,11 @@ def latex_unit(unit: Any) -> str:
     return "" if text in ("$\\mathrm{}$", "") else text.replace(r"{}^{\circ}", "deg")
 
 
-def _titled(name: str, unit: str, power: int, latex: bool) -> str:
+def _titled(name: str, unit: str, power: int, latex: bool, at: str = "") -> str:
     words = name[:1].upper() + name[1:].replace("_", " ")
     words = {"Dnde": "dN/dE", "E2dnde": "E^2 dN/dE", "Eflux": "Energy flux"}.get(words, words)
     if latex:
         words = {"dN/dE": "$dN/dE$", "E^2 dN/dE": "$E^2 dN/dE$"}.get(words, words)
     factor = (rf"$10^{{{power}}}$ " if latex else f"1e{power} ") if power else ""
     unit = latex_unit(unit) if latex else unit
-    return f"{words} [{factor}{unit}]" if factor or unit else words
+    return f"{words}{at} [{factor}{unit}]" if factor or unit else words

@@ -6,6 +6,7 @@ fill a line: a line for each bin and energy group has the numbers of all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ class ProfileTable(Table):
         return "\n".join(lines)
 
     def _lines(self, names: list[str], n_groups: int) -> list[str]:
-        part = with_formats(_long(self, names, n_groups))
+        part = with_formats(long_table(self, names, n_groups))
         return [line.rstrip() for line in part.pformat(max_width=-1, max_lines=len(part) + 5)]
 
 
@@ -103,16 +104,16 @@ def plain_columns(table: Table) -> Table:
     return plain
 
 
-def _long(table: Table, names: list[str], n_groups: int) -> Table:
+def long_table(table: Table, names: Sequence[str], n_groups: int) -> Table:
     """Some columns, with a row for each bin and energy group."""
     found = Table()
     for name in names:
         data = table[name].data
-        if n_groups > 1 and data.ndim > 1:
+        if data.ndim > 1 and data.shape[1] == n_groups:
             data = data.reshape(-1, *data.shape[2:])
         else:
             data = np.repeat(data, n_groups, axis=0)
-        found[name] = Column(data, unit=table[name].unit)
+        found[name] = Column(data, unit=table[name].unit, format=table[name].format)
     return found
 
 

@@ -263,7 +263,7 @@ class FluxProfileStack:
 
         Parameters
         ----------
-        sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}, optional
+        sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux", "surface_brightness"}, optional
             What to express norms, errors and limits in; by default that of the first profile.
         format : {"profile", "lightcurve"}
             "profile" has a row for each profile and bin, "lightcurve" a row for each time of one

@@ -37,7 +37,7 @@ def stack_table(stack: FluxProfileStack, sed_type: str) -> Table:
     ----------
     stack : FluxProfileStack
         The profiles.
-    sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}
+    sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
         What norms, errors and limits are expressed in.
 
     Returns
@@ -59,7 +59,7 @@ def light_curve_table(stack: FluxProfileStack, sed_type: str, bin: int | None) -
     ----------
     stack : FluxProfileStack
         Profiles with good time intervals.
-    sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}
+    sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
         What norms, errors and limits are expressed in.
     bin : int or None
         Which bin; may be None if there is only one.

@@ -78,6 +78,7 @@ def styled_table(
     columns: Sequence[str] | None = None,
     style: str = "full",
     *,
+    unit: Any = None,
     formatted: bool = False,
     latex: bool = False,
 ) -> Table:
@@ -86,19 +87,37 @@ def styled_table(
     if style not in STYLES:
         raise ValueError(f"style is {style!r}; valid are {', '.join(map(repr, STYLES))}")
     if style == "paper":
-        if columns is not None:
-            raise ValueError("columns choose those of style='full'; style='paper' has its own")
-        return paper_table(profile, sed_type, latex=latex)
+        return paper_table(profile, sed_type, columns=columns, unit=unit, latex=latex)
     table = profile_to_table(profile, sed_type, formatted=formatted)
-    if columns is None:
-        return table
+    if unit is not None:
+        _convert(table, "norm" if sed_type == "likelihood" else sed_type, unit)
+    return table if columns is None else chosen_columns(table, columns)
+
+
+def chosen_columns(table: Table, columns: Sequence[str]) -> Table:
+    """Some columns of a table, in their order; ValueError with those there are if one is none."""
     columns = [columns] if isinstance(columns, str) else list(columns)
     if unknown := [name for name in columns if name not in table.colnames]:
+        what = table.meta.get("SED_TYPE", "likelihood")
         raise ValueError(
-            f"columns: there is no {unknown[0]!r} with sed_type {sed_type!r}; there are "
+            f"columns: there is no {unknown[0]!r} with sed_type {what!r}; there are "
             f"{', '.join(table.colnames)}"
         )
     return table[columns]
+
+
+def _convert(table: Table, value: str, unit: Any) -> None:
+    """Give a value, its errors and limits another unit."""
+    own = table[value].unit or u.dimensionless_unscaled
+    try:
+        u.Unit(own).to(unit)
+    except (ValueError, TypeError, u.UnitConversionError):
+        raise ValueError(
+            f"unit is {str(unit)!r}, but {value} is in {own.to_string() or 'plain numbers'!r}"
+        ) from None
+    for suffix in SUFFIXES:
+        if f"{value}{suffix}" in table.colnames:
+            table[f"{value}{suffix}"].convert_unit_to(unit)
 
 
 def profile_to_table(
@@ -115,7 +134,7 @@ def profile_to_table(
     ----------
     profile : FluxProfile
         The profile.
-    sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux"}
+    sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
         What norms, errors and limits are expressed in.
     format : {"profile"}
         Layout of the columns.

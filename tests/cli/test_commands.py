@@ -109,10 +109,10 @@ def test_a_run_and_what_it_writes(folder):
     profile = read_file("out/tiny.fits")
     with open("out/tiny.csv", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 6 and rows[1]["group"] == "0" and rows[1]["bin"] == "1"
+    assert len(rows) == 6 and rows[1]["group"] == "1" and rows[1]["bin"] == "0"
     column = next(name for name in rows[0] if name.startswith("flux ["))
     flux = [float(row[column]) for row in rows]
-    np.testing.assert_allclose(flux, profile.flux.value.T.ravel(), rtol=1e-12)
+    np.testing.assert_allclose(flux, profile.flux.value.ravel(), rtol=1e-12)
     record = json.loads(Path("out/tiny_provenance.json").read_text())
     (source,) = record["inputs"]
     assert source["sha256"] == hashlib.sha256(Path("gc.fits.gz").read_bytes()).hexdigest()
@@ -175,10 +175,12 @@ def test_plot_and_convert(folder):
     for axis in ("energy", "region-index"):
         assert call("plot", "a.fits", "-o", f"{axis}.pdf", "--axis", axis).exit_code == 0
     assert "--overwrite replaces it" in call("plot", "a.fits", "-o", "energy.pdf").stderr
-    for name in ("b.ecsv", "b.csv", "b.fits.gz", "b.tex"):
+    for name in ("b.ecsv", "b.csv", "b.fits.gz", "b.tex", "b.txt"):
         result = call("convert", "a.fits", name, "--sed-type", "eflux")
         assert result.exit_code == 0 and result.stdout == f"{name}\n", result.stderr
         assert call("convert", "a.fits", name).exit_code == 1
+    profile.write("c.csv", sed_type="eflux")
+    assert Path("c.csv").read_bytes() == Path("b.csv").read_bytes()  # one layout
     for name in ("b.ecsv", "b.fits.gz"):
         found = read_file(name)
         assert isinstance(found, FluxProfile)

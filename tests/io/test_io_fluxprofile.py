@@ -218,12 +218,69 @@ def test_text_tables(tmp_path, ending):
         p.write(tmp_path / f"p{ending}")
 
 
-def test_csv_has_all_groups_and_units_in_the_names(tmp_path):
-    p = make_profile(scan=False)
-    p.write(tmp_path / "p.csv", columns=["x_min", "norm"])
+def test_csv_has_a_row_for_each_bin_and_group(tmp_path):
+    """Units stand in the names; counts of several datasets and scans are numbered columns."""
+    p = make_profile(n_datasets=2)
+    p.write(tmp_path / "p.csv", sed_type="flux")
     table = Table.read(tmp_path / "p.csv")
-    assert table.colnames == ["x_min [deg]", "norm_0", "norm_1"]
-    np.testing.assert_allclose(table["norm_1"], p.norm[:, 1], rtol=1e-12)
+    assert len(table) == 8
+    np.testing.assert_array_equal(table["bin"], np.repeat(np.arange(4), 2))
+    np.testing.assert_array_equal(table["group"], np.tile([0, 1], 4))
+    np.testing.assert_array_equal(table["e_min [TeV]"], np.tile([0.01, 0.2], 4))
+    np.testing.assert_array_equal(table["x_max [deg]"], np.repeat(p.axis.max, 2))
+    np.testing.assert_allclose(table["flux [1 / (s cm2)]"], p.flux.value.ravel(), rtol=1e-12)
+    np.testing.assert_array_equal(table["counts_1"], p.counts[..., 1].ravel())
+    np.testing.assert_allclose(table["stat_scan_40"], p.stat_scan[..., 40].ravel(), rtol=1e-12)
+    assert list(table["status"][:4]) == ["ok", "ok", "ok", "zero counts"]
+    p.write(tmp_path / "p.csv", columns=["x_min", "group", "norm"], overwrite=True)
+    table = Table.read(tmp_path / "p.csv")
+    assert table.colnames == ["x_min [deg]", "group", "norm"]
+    np.testing.assert_allclose(table["norm"], p.norm.ravel(), rtol=1e-12)
+    joint = make_joint_profile()
+    joint.write(tmp_path / "j.csv")
+    columns = Table.read(tmp_path / "j.csv")
+    for number in range(joint.shape[0]):
+        expected = joint.quantities["norm_covariance"][..., number].ravel()
+        np.testing.assert_allclose(columns[f"norm_covariance_{number}"], expected, rtol=1e-12)
+
+
+def test_units_and_columns_of_tables(tmp_path):
+    p = make_profile(scan=False, n_datasets=2)
+    unit = "erg m-2 s-1"
+    factor = u.Unit("TeV cm-2 s-1").to(unit)
+    table = p.to_table("e2dnde", unit=unit)
+    for name in ("e2dnde", "e2dnde_err", "e2dnde_ul"):
+        assert table[name].unit == u.Unit(unit)
+        np.testing.assert_allclose(table[name], factor * p[name].data, rtol=1e-12)
+    np.testing.assert_allclose(FluxProfile.from_table(table).norm, p.norm, rtol=1e-12)
+    p.write(tmp_path / "p.csv", sed_type="e2dnde", unit=unit)
+    text = Table.read(tmp_path / "p.csv")
+    np.testing.assert_allclose(
+        text["e2dnde_ul [erg / (s m2)]"], factor * p.e2dnde_ul.value.ravel(), rtol=1e-12
+    )
+    columns = ["axis", "e2dnde", "energy", "counts", "sqrt_ts", "status"]
+    p.sqrt_ts_threshold_ul = -np.inf
+    paper = p.to_table("e2dnde", style="paper", columns=columns, unit=unit)
+    value = paper.colnames[1]
+    assert paper.colnames[2:] == ["Energy [GeV]", "Counts", "sqrt_ts", "Status"]
+    assert value.startswith("E^2 dN/dE [1e") and value.endswith(f" {u.Unit(unit)}]")
+    power = float(value.split("[")[1].split(" ")[0])
+    first = [cell.split(" ")[0] for cell in paper[value]]  # "-" of the bin that has no value
+    shown = [power * float("nan" if text == "-" else text) for text in first]
+    expected, size = factor * p.e2dnde.value.ravel(), np.nanmax(np.abs(factor * p.e2dnde.value))
+    np.testing.assert_allclose(shown, expected, rtol=0, atol=0.01 * size)
+    np.testing.assert_array_equal(paper["Counts"].astype(int), p.counts.sum(axis=2).ravel())
+    assert paper["Energy [GeV]"][0] == "10 - 100, at 31.6"
+    assert paper["Status"].tolist()[:4] == ["ok", "ok", "ok", "zero counts"]
+    one = p.slice_by_idx({"energy": [0]}).to_table("dnde", style="paper")
+    assert one.colnames[1].startswith("dN/dE at 31.6 GeV [")
+    for bad, words in (
+        ({"unit": "m"}, "unit is 'm', but e2dnde is in"),
+        ({"style": "paper", "unit": "m"}, "unit is 'm', but e2dnde is in"),
+        ({"style": "paper", "columns": ["foo"]}, "no 'foo' in tables of style 'paper'; there are"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            p.to_table("e2dnde", **bad)
 
 
 def test_names_of_bins_are_text_in_latex(tmp_path):

@@ -382,7 +382,7 @@ def test_groups_that_overlap_stand_side_by_side():
         np.testing.assert_allclose(at(ax), 0, atol=1e-12)
     # A differential flux belongs to its energy.
     ax = plot_profile(near, axis_name="energy", sed_type="dnde", offset=0.1)
-    energy = np.sqrt(EDGES.prod(axis=1)) * 1e3
+    energy = np.sqrt(EDGES.prod(axis=1))
     np.testing.assert_allclose(drawn(ax)[0][:, 0], energy * 10 ** (-0.1 * 2), rtol=1e-9)
     ax = plot_profile(near, ax=plt.figure().add_subplot(), axis_name="energy", sed_type="dnde")
     np.testing.assert_allclose(drawn(ax)[3][:, 0], energy, rtol=1e-9)
@@ -461,3 +461,15 @@ def test_unknown_options_of_all_figures_name_the_valid_ones():
         plot_regions(p.regions, colour="r")
     with pytest.raises(TypeError, match="plot_spectral_model has no option 'foo'.*energy_power"):
         p.reference_model.plot([1, 10] * u.TeV, foo=1)
+
+
+def test_legends_cover_no_data_after_the_layout():
+    """Names at the ticks take height from the axes when the figure is laid out."""
+    norm = np.where(np.arange(13) == 6, 16.0, 1.0)[:, None] * np.ones(2)
+    regions = line_of_boxes(13)
+    for k, region in enumerate(regions):
+        region.meta["text"] = f"a long name {k}"
+    p = profile_of(regions, norm).slice_by_idx({"energy": [0]})
+    ax = plt.figure(figsize=(3.4, 2.5), layout="constrained").add_subplot()
+    plot_profile(p, ax=ax, sed_type="flux", show_names=True)
+    assert_legend_is_clear(ax)
