@@ -5,19 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from functools import cache
 from typing import Any, ClassVar
 
 
-@cache
-def declared_names(cls: type) -> tuple[str, ...]:
+def declared_names(cls: type) -> list[str]:
     """Names that a class and its bases annotate and that have no leading underscore, in order."""
     names: dict[str, None] = {}
     for base in reversed(cls.__mro__):
         for name, kind in base.__dict__.get("__annotations__", {}).items():
             if not name.startswith("_") and not str(kind).startswith("ClassVar"):
                 names[name] = None
-    return tuple(names)
+    return list(names)
 
 
 def unknown_attribute(cls: type, name: str, word: str, known: list[str] | tuple[str, ...]) -> str:
@@ -41,7 +39,7 @@ class KnownAttributes:
     @classmethod
     def _options(cls) -> tuple[str, ...]:
         """Names of the attributes that users may set."""
-        return declared_names(cls)
+        return tuple(declared_names(cls))
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute that the class has; its check says what is kept, or raises."""
