@@ -111,6 +111,8 @@ class Reference:
         lower, upper = self.bounds
         free = ((x > lower) | (slope < 0)) & ((x < upper) | (slope > 0))
         own, counts = (self.curvature(x, s)[np.ix_(free, free)] for s in (STEEP, 0.0))
+        if not np.all(np.isfinite(own)):
+            return False
         diagonal = np.sqrt(np.maximum(np.diagonal(own), 1e-300))
         # Not the unit of the eigenvalues: predictions at zero would make all others small.
         unit = np.sqrt(np.maximum(np.abs(np.diagonal(counts)), 1e-12))

@@ -193,7 +193,7 @@ def _survey(minima: _Minima, family: Family, grid: jax.Array, profile: _Profile,
     low = jnp.argmin(heights[nodes], axis=1)
     on_grid = jnp.min(heights[nodes], axis=1)
     values, place = grid[..., a], family.shape[:, a]
-    own = jnp.sum(values < minima.best[place], axis=0)
+    own = jnp.sum(values < minima.best[place][None], axis=0)
     elsewhere = _other_minima(on_grid, own)
     improving = on_grid < -GAIN
     worth = jnp.where(improving, on_grid, elsewhere)
@@ -201,7 +201,7 @@ def _survey(minima: _Minima, family: Family, grid: jax.Array, profile: _Profile,
     at, every = jnp.argmin(worth, axis=0), np.arange(m)
     node = jnp.asarray(nodes)[at, low[at, every]]
     # Where the lowest of several values does not improve, those around it do not either.
-    group = (jnp.arange(k)[:, None] == at) | (improving & ~jnp.isfinite(elsewhere))
+    group = (jnp.arange(k)[:, None] == at[None]) | (improving & ~jnp.isfinite(elsewhere))
     ridge = _ridge(values, on_grid, own, minima.other[place])
     return _Survey(
         jump=_Jumps(_at_nodes(grid)[node, every], norms[node, every], worth[at, every], group),
@@ -225,7 +225,7 @@ def _next_start(
         go = (jump.height < most) & (jump.height <= lowest)
         z = z.at[family.norm].set(jnp.where(go, jump.norm, z[family.norm]))
         z = z.at[family.shape].set(jnp.where(go[:, None], jump.shape, z[family.shape]))
-        tried.append(survey.tried | (jump.group & go))
+        tried.append(survey.tried | (jump.group & go[None]))
     return z, jnp.isfinite(jnp.min(lowest)), jnp.stack(tried)
 
 

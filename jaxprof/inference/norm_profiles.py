@@ -73,7 +73,7 @@ def grid_of(data: JointData, family: Family, z: jax.Array) -> jax.Array:
 
     low, high = side(data.lower[family.shape]), side(data.upper[family.shape])
     values = jnp.stack([start, z[family.shape]])
-    return jnp.sort(jnp.concatenate([start - low, values, start + high]), axis=0)
+    return jnp.sort(jnp.concatenate([start[None] - low, values, start[None] + high]), axis=0)
 
 
 def _rows(
@@ -242,7 +242,7 @@ def profiled(
     x = jnp.where(free[n] & jnp.isfinite(x), x, z[n])
     step = jnp.concatenate([(x - z[n])[:, None], values - z[s]], axis=1)
     pulled = jnp.einsum("mo,moz->mz", step, data.precision[family.own])
-    pull = 2 * (data.precision @ (z - data.penalty_start)) + pulled
+    pull = 2 * (data.precision @ (z - data.penalty_start))[None] + pulled
     height = jnp.sum(jnp.take_along_axis(pull, family.own, axis=1) * step, axis=1)
     for part, (rows, where) in zip(parts, slopes(data, z), strict=True):
         block, mu, at = part.block, part.npred, part.at

@@ -8,9 +8,11 @@ from joint_factory import Part, Problem, Spectra
 from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import erf
 
+from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
 from jaxprof.inference.descents import descend, spread
 from jaxprof.inference.joint_fit import at_fit, fit_joint_ts
 from jaxprof.inference.joint_scan import joint_scan
+from jaxprof.likelihood.joint_model import predictions, summed_signals
 
 C, STARTS = 3, 8
 TRUE, RECO = np.geomspace(0.5, 20, 9), np.geomspace(1, 10, 7)
@@ -146,6 +148,22 @@ def test_background_takes_the_source_by_the_better_tilt(ratio):
     rises = np.array([found.fun for found in lowest]) - own.value(np.asarray(fit.values))
     np.testing.assert_allclose(ts[0], rises.min(), rtol=1e-7)
     np.testing.assert_allclose(points[0, 2], lowest[rises.argmin()].x, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_counted_norms_do_not_depend_on_the_shape():
+    data = random_problem(3, index=True, tilt=False).joint(1, 32)
+    free = jnp.ones(data.start.size, bool).at[2].set(False)
+    counted = with_counted_norms(data, free)
+    z = jnp.array([0.7, 1.2, 1.1, 5.5, 0.4, -0.5])
+    own = to_counts(data, counted, z)
+    np.testing.assert_allclose(predictions(counted, own)[0], predictions(data, z)[0], rtol=1e-12)
+    np.testing.assert_allclose(to_fluxes(data, counted, own), z, rtol=1e-13)
+    # What is held keeps its norm.
+    assert np.all(own[2:4] == z[2:4]) and np.all(abs(own[::4] / z[::4] - 1) > 0.01)
+    steeper = summed_signals(counted, own.at[1::2].add(1.0)) / summed_signals(counted, own)
+    np.testing.assert_allclose(steeper[::2], 1.0, rtol=1e-12)
+    assert abs(steeper[1] - 1) > 0.01
 
 
 @pytest.mark.slow
