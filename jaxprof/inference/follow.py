@@ -64,10 +64,10 @@ class Goal(NamedTuple):
     far. One program serves both.
     """
 
-    parameter: jax.Array
-    value: jax.Array
-    side: jax.Array
-    rise: jax.Array
+    parameter: Any
+    value: Any
+    side: Any
+    rise: Any
 
 
 class _Problem(NamedTuple):

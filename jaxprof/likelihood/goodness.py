@@ -103,7 +103,7 @@ def cash_moments(xp: Any, mu: Any) -> tuple[Any, Any]:
     inside = xp.where(small, SMALL, xp.where(large, LARGE, mu))
     at = xp.log(inside) - float(knots[0])
     step = float(knots[-1] - knots[0]) / (KNOTS - 1)
-    index = xp.clip((at / step).astype(int), 0, KNOTS - 2)
+    index = xp.clip(xp.nan_to_num(at / step), 0, KNOTS - 2).astype(int)
     rest = at - index * step
     table = xp.asarray(coefficients, mu.dtype)
     mean, variance = (
