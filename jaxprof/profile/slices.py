@@ -40,6 +40,10 @@ def _energy(value: Any, name: str, default: float) -> float:
     return _coordinate(value, "TeV", name, default)
 
 
+MOVED = 0.01
+"""Part of an energy by which the edge of a group may lie outside of a range."""
+
+
 class ProfileSlices:
     """Gives changed copies of a profile; the original stays as it is."""
 
@@ -127,7 +131,8 @@ class ProfileSlices:
         Parameters
         ----------
         energy_min, energy_max : Quantity or str, optional
-            Groups that lie within are kept, to a thousandth of an energy; by default all.
+            Groups that lie within are kept, to 1 % of an energy, as edges that were asked for move
+            to those of the data; by default all.
 
         Returns
         -------
@@ -143,7 +148,8 @@ class ProfileSlices:
             _energy(energy_max, "energy_max", np.inf),
         )
         edges = self.energy_edges
-        inside = (edges[:, 0] >= low * (1 - 1e-3)) & (edges[:, 1] <= high * (1 + 1e-3))
+        # Edges of an estimator move to those of the data, by up to this without a word.
+        inside = (edges[:, 0] >= low * (1 - MOVED)) & (edges[:, 1] <= high * (1 + MOVED))
         if not inside.any():
             groups = ", ".join(f"{a:.4g} to {b:.4g}" for a, b in edges)
             raise ValueError(

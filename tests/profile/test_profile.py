@@ -390,3 +390,15 @@ def test_bad_input(profile):
     ):
         with pytest.raises(ValueError, match=message):
             make(**changes)
+
+
+def test_slices_by_energy_know_that_edges_move():
+    """What an estimator was asked for is what a slice takes, though its edges moved a little."""
+    p = make_profile()
+    (_, end), (start, high) = p.energy_edges
+    for first, last in ((start, high), (1.006 * start, 0.994 * high)):
+        found = p.slice_by_energy(first * u.TeV, last * u.TeV)
+        np.testing.assert_array_equal(found.energy_edges, [[start, high]])
+    assert p.slice_by_energy(energy_max=0.994 * end * u.TeV).shape[1] == 1
+    with pytest.raises(ValueError, match="no energy group lies between"):
+        p.slice_by_energy(1.03 * start * u.TeV)

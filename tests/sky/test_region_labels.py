@@ -3,6 +3,7 @@
 import functools
 import itertools
 import operator
+import re
 
 import astropy.units as u
 import numpy as np
@@ -100,3 +101,13 @@ def test_center_of_compound_across_the_seam_and_of_a_difference():
     # What is cut out is no part.
     cut = CompoundSkyRegion(circle(1, 0) | circle(3, 0), circle(1.5, 0), lambda a, b: a & ~b)
     assert region_centers([cut])[0].separation(gal(2, 0)).deg < 1e-12
+
+
+def test_regions_as_text():
+    """In the syntax of DS9, as gammapy takes them."""
+    text = RegionGeom("galactic;circle(0,0,1)").regions[0]
+    assert text.center.galactic.separation(gal(0, 0)).deg < 1e-12
+    assert text.radius.to_value("deg") == 1
+    for wrong in ("my.reg", "galactic;circle(0,0)"):
+        with pytest.raises(ValueError, match=f"regions is the string '{re.escape(wrong)}', no DS9"):
+            RegionGeom(wrong)

@@ -20,6 +20,7 @@ from regions import (
     PointSkyRegion,
     PolygonSkyRegion,
     RectangleSkyRegion,
+    Regions,
     SkyRegion,
     TextPixelRegion,
     TextSkyRegion,
@@ -64,9 +65,7 @@ def region_list(regions: Any) -> list[SkyRegion]:
         For text labels, which DS9 files have beside their regions and which are left out.
     """
     if isinstance(regions, str):
-        raise ValueError(
-            f"regions is the string {regions!r}; read a file with regions.Regions.read(path)"
-        )
+        regions = _parsed(regions)
     if gammapy_class(regions) == "RegionGeom":
         regions = _joined_regions(_region_of_geom(regions))
     if hasattr(regions, "regions"):  # regions.Regions and RegionGeom
@@ -84,6 +83,20 @@ def region_list(regions: Any) -> list[SkyRegion]:
             if leaf is not item or not isinstance(item, _LABELS):
                 _check_region(i, leaf)
     return _without_labels(items)
+
+
+def _parsed(text: str) -> Regions:
+    """Regions of a string in DS9's syntax, as gammapy takes it: ``"galactic;circle(0,0,1)"``."""
+    try:
+        found = Regions.parse(text, format="ds9")
+    except Exception:  # the package raises many kinds
+        found = []
+    if not len(found):
+        raise ValueError(
+            f"regions is the string {text!r}, no DS9 region such as 'galactic;circle(0,0,1)'; "
+            "read a file with regions.Regions.read(path)"
+        )
+    return found
 
 
 def _region_of_geom(geom: Any) -> SkyRegion:
