@@ -5,7 +5,8 @@ starts in. So short `descents` from all over the ranges of these parameters come
 lowest point is where the minimisation starts. Then the `norm_profiles` of the spectral parameters,
 which in profiles of many bins are too many for that, are evaluated on a grid: the fit starts again
 from the minima that they show elsewhere (from all of them together, the improving ones first), and
-from the ends of other descents that are almost as low. The lowest is kept.
+from the ends of other descents that are almost as low. The lowest is kept, also where only higher
+ones have converged. Norms multiply counts meanwhile, see `counted_norms`.
 """
 
 from __future__ import annotations

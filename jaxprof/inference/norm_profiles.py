@@ -1,7 +1,7 @@
-"""Profiles of spectral parameters, with the one norm that belongs to each optimised.
+"""Profiles of the spectral parameters of a component, with its norm optimised.
 
-With such a parameter and all other components held, the statistic of a joint fit is convex in that
-norm. So these profiles are evaluated for all components at once.
+With these and all other components held, the statistic of a joint fit is convex in that norm. So
+these profiles are evaluated for all components at once.
 """
 
 from __future__ import annotations
