@@ -128,8 +128,9 @@ def one_sided(function, h):
     return sum(w * function(k * h) for k, w in enumerate(weights))
 
 
-DATA = ((False, True), (True, True), (False, False))
-CASES = [(which, *data) for data in DATA for which in UNCHANGED]
+CASES = [(which, on_off, True) for on_off in (False, True) for which in UNCHANGED]
+# Without a constraint a norm held at zero leaves its index open: ts and sensitivity have a kink.
+CASES += [(which, False, False) for which in ("fit", "scan", "limits")]
 
 
 @pytest.mark.slow
@@ -143,9 +144,7 @@ def test_derivatives_with_a_free_spectrum(which, on_off, constrained):
     unchanged = UNCHANGED[which] | (set() if constrained else {"constraint"})
     for number, name in enumerate(NAMES):
         row = np.eye(len(NAMES))[number]
-        # No precision is below zero: there the index of a norm of zero would run to its bound.
-        rule = one_sided if name == "precision" and not constrained else stencil
-        expected = rule(lambda h, row=row: np.asarray(value(data, h * row)), 1e-3)
+        expected = stencil(lambda h, row=row: np.asarray(value(data, h * row)), 1e-3)
         size = np.abs(expected).max()
         atol = 1e-6 * size + 1e-9
         assert_allclose(slopes[..., number], expected, rtol=1e-5, atol=atol, err_msg=name)
@@ -241,7 +240,7 @@ def profiled_separately(which, names, made, by):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "names"),
-    [("fit", ""), *((w, n) for w in ("scan", "limits") for n in ("norm[0, 0]", "index"))],
+    [("fit", ""), ("scan", "norm[0, 0]"), ("scan", "index")],
 )
 def test_derivatives_of_separate_fits_with_a_free_spectrum(separate, which, names):
     """With respect to everything, by the general solver; a scan at zero is a test statistic."""
