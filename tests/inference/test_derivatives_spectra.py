@@ -128,8 +128,9 @@ def one_sided(function, h):
     return sum(w * function(k * h) for k, w in enumerate(weights))
 
 
-DATA = ((False, True), (True, True), (False, False))
-CASES = [(which, *data) for data in DATA for which in UNCHANGED]
+CASES = [(which, on_off, True) for on_off in (False, True) for which in UNCHANGED]
+# Without a constraint a norm held at zero leaves its index open: ts and sensitivity have a kink.
+CASES += [(which, False, False) for which in ("fit", "scan", "limits")]
 
 
 @pytest.mark.slow
@@ -143,9 +144,7 @@ def test_derivatives_with_a_free_spectrum(which, on_off, constrained):
     unchanged = UNCHANGED[which] | (set() if constrained else {"constraint"})
     for number, name in enumerate(NAMES):
         row = np.eye(len(NAMES))[number]
-        # No precision is below zero: there the index of a norm of zero would run to its bound.
-        rule = one_sided if name == "precision" and not constrained else stencil
-        expected = rule(lambda h, row=row: np.asarray(value(data, h * row)), 1e-3)
+        expected = stencil(lambda h, row=row: np.asarray(value(data, h * row)), 1e-3)
         size = np.abs(expected).max()
         atol = 1e-6 * size + 1e-9
         assert_allclose(slopes[..., number], expected, rtol=1e-5, atol=atol, err_msg=name)
@@ -190,7 +189,7 @@ def separate():
     )
     made = own.reduce([first, second], spectrum="free")
     cash, on_off = made.terms
-    # What a source of another region predicts, and a counts bin without counts.
+    # One counts bin without counts.
     cash = replace(cash, counts=cash.counts.at[0, 1, 3].set(0.0))
     return replace(made, terms=(cash, on_off))
 
@@ -225,23 +224,17 @@ def profiled_separately(which, names, made, by):
     args, factor = (with_changes(made, by),), 1 + by[-1]
     start = {"norm": jnp.ones((2, 1)), "index": jnp.asarray(2.3)}
     fit = jaxprof.fit(named_log_prob, start, args=args)
-    match which:
-        case "fit":
-            values = jnp.concatenate([fit.params["norm"].ravel(), fit.params["index"][None]])
-            return jnp.concatenate([values, fit.covariance.ravel(), fit.stat[None]])
-        case "scan":
-            values = jnp.array([0.0, 0.7, 1.6] if "norm" in names else [2.0, 2.6]) * factor
-            return jaxprof.scan(named_log_prob, fit, values, name=names, args=args)
-    found = jaxprof.limits(
-        named_log_prob, fit, args=args, names=names, n_sigma=factor, n_sigma_ul=2 * factor
-    )
-    return jnp.stack([getattr(found, kind)[names] for kind in ("errn", "errp", "ul")])
+    if which == "fit":
+        values = jnp.concatenate([fit.params["norm"].ravel(), fit.params["index"][None]])
+        return jnp.concatenate([values, fit.covariance.ravel(), fit.stat[None]])
+    values = jnp.array([0.0, 0.7, 1.6] if "norm" in names else [2.0, 2.6]) * factor
+    return jaxprof.scan(named_log_prob, fit, values, name=names, args=args)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "names"),
-    [("fit", ""), *((w, n) for w in ("scan", "limits") for n in ("norm[0, 0]", "index"))],
+    [("fit", ""), ("scan", "norm[0, 0]"), ("scan", "index")],
 )
 def test_derivatives_of_separate_fits_with_a_free_spectrum(separate, which, names):
     """With respect to everything, by the general solver; a scan at zero is a test statistic."""
