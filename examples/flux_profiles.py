@@ -141,9 +141,9 @@ table[shown.split()].pprint(max_lines=-1, max_width=-1)
 print("bin  coverage  status          flux [1e-10 cm-2 s-1]")
 flux, flux_err = (q.to_value("1e-10 cm-2 s-1") for q in (profile.flux, profile.flux_err))
 for index in np.flatnonzero(profile.coverage[:, 0] < 1):
-    row = table["status"][index], flux[index, 0], flux_err[index, 0]
+    status, value, error = table["status"][index, 0], flux[index, 0], flux_err[index, 0]
     print(
-        f"{index:3d}  {profile.coverage[index, 0]:8.3f}  {row[0]:14s}  {row[1]:.2f} +- {row[2]:.2f}"
+        f"{index:3d}  {profile.coverage[index, 0]:8.3f}  {status:14s}  {value:.2f} +- {error:.2f}"
     )
 
 # %%

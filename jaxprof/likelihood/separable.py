@@ -403,7 +403,8 @@ def kink_residual(data: Blocks, norm: jax.Array, at_bin: jax.Array) -> jax.Array
             moved -= jnp.sum(off, axis=0) / jnp.where(left > 0, left, 1.0)
         else:
             mine = chosen[offset : offset + size]
-            s = jnp.where(mine, block.npred_ref, 1.0)
+            # Without any kink the first counts bin is chosen, which may be without signal.
+            s = jnp.where(mine & (block.npred_ref > 0), block.npred_ref, 1.0)
             share = s / jnp.where(s + rest > 0, s + rest, s)
             terms = block.background + norm * s - block.counts * share
             total += jnp.sum(jnp.where(mine, terms, 0.0), axis=0)

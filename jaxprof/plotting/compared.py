@@ -58,7 +58,8 @@ def compared_series(
     """
     others = list(other) if isinstance(other, list | tuple) else [] if other is None else [other]
     arguments = ["other"] if len(others) == 1 else [f"other[{k}]" for k in range(len(others))]
-    parts = [_successful(profile, sed_type, profile)]
+    rule = getattr(profile, "sqrt_ts_threshold_ul", None)
+    parts = [list(fluxes(profile, sed_type, threshold=rule))]
     for own, argument in zip(others, arguments, strict=True):
         parts.append(_matching(own, argument, profile, sed_type))
     every = (profile, *others)
@@ -103,19 +104,8 @@ def _names(profile: Any, others: list[Any], label: str | None, other_label: Any)
     return [label or words[0], *(given or words[1:])]
 
 
-def _successful(profile: Any, sed_type: str, first: Any) -> list[Array]:
-    """Values, errors and limits as `fluxes` gives them, NaN where the fit failed.
-
-    Limits by the rule of the first profile.
-    """
-    threshold = getattr(first, "sqrt_ts_threshold_ul", None)
-    values, errors, limits = fluxes(profile, sed_type, threshold=threshold)
-    good = np.asarray(profile.success, dtype=bool)
-    return [np.where(good, values, np.nan), errors, np.where(good, limits, np.nan)]
-
-
 def _matching(other: Any, name: str, profile: Any, sed_type: str) -> list[Array]:
-    """As `_successful`, of another profile of the same bins, in the unit of the first."""
+    """`fluxes` of another profile of the same bins, in the unit and by the rule of the first."""
     _check_same_bins(profile, other, name)
     if sed_type == "norm" and not np.allclose(other.flux_ref, profile.flux_ref, rtol=1e-3, atol=0):
         raise ValueError(
@@ -123,7 +113,8 @@ def _matching(other: Any, name: str, profile: Any, sed_type: str) -> list[Array]
             "spectral_model, or draw sed_type='flux'"
         )
     factor = (1 * u.Unit(flux_unit(other, sed_type))).to_value(flux_unit(profile, sed_type))
-    return [factor * part for part in _successful(other, sed_type, profile)]
+    rule = getattr(profile, "sqrt_ts_threshold_ul", None)
+    return [factor * part for part in fluxes(other, sed_type, threshold=rule)]
 
 
 def _check_same_bins(profile: Any, other: Any, name: str) -> None:

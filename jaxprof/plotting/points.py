@@ -216,6 +216,8 @@ def fluxes(
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Values (B, G), errors (2, B, G) and upper limits (B, G), NaN where it is a point.
 
+    Values and limits are NaN where the fit failed.
+
     In `unit`, by default that of the profile. With a `threshold` limits stand where ``sqrt_ts`` is
     below it, whatever the profile's own is.
     """
@@ -250,7 +252,10 @@ def fluxes(
         limits = nan
     else:
         limits = np.where(np.asarray(is_ul, dtype=bool), limits, np.nan)
-    return values, np.stack(sides), limits
+    # A joint fit has norms of bins that no pixel in use lies in: of their leakage, no measurement.
+    good = get_quantity(profile, "success")
+    good = np.isfinite(values) if good is None else np.asarray(good, dtype=bool)
+    return np.where(good, values, np.nan), np.stack(sides), np.where(good, limits, np.nan)
 
 
 def get_quantity(profile: Any, name: str) -> Any:

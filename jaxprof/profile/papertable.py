@@ -188,8 +188,9 @@ def _bins(axis: Any, latex: bool) -> list[str]:
 
 
 def _parts(profile: Any, name: str) -> dict[str, Array]:
-    """Value, errors on both sides and limit, NaN where there is none."""
+    """Value, errors on both sides and limit, NaN where there is none or the fit failed."""
     nothing = np.full(profile.shape, np.nan)
+    good = np.asarray(profile.success, bool)
 
     def array(suffix: str) -> Array:
         full = f"{name}{suffix}"
@@ -202,7 +203,9 @@ def _parts(profile: Any, name: str) -> dict[str, Array]:
     is_ul = np.asarray(profile["is_ul"].data) if "is_ul" in profile.available_quantities else None
     limit = array("_ul")
     shown = nothing if is_ul is None else np.where(is_ul & (limit > 0), limit, np.nan)
-    return {"value": array(""), **sides, "limit": shown}
+    # A joint fit has norms of bins that no pixel in use lies in: of their leakage.
+    found = {"value": array(""), **sides, "limit": shown}
+    return {key: np.where(good, part, np.nan) for key, part in found.items()}
 
 
 def _power(parts: dict[str, Array]) -> int:

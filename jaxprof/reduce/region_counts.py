@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +79,10 @@ def _each_pixel(view: RegionView, signal: Array) -> tuple[dict[str, Array], Arra
     maps, pixels = view.values, view.pixels
     names = set(maps) - {"on", "off"}
     grids = {name: pixels.padded(pixels.expanded(maps[name])) for name in names}
-    padded = pixels.padded(signal.reshape(-1, signal.shape[-1]))
-    grids["npred_ref"] = np.moveaxis(padded.reshape(len(padded), *signal.shape[:-1], -1), 0, -3)
+    # No pixel may be seen at all.
+    rows = math.prod(signal.shape[:-1])
+    padded = pixels.padded(signal.reshape(rows, signal.shape[-1]))
+    grids["npred_ref"] = np.moveaxis(padded.reshape(len(padded), *signal.shape[:-1], padded.shape[-1]), 0, -3)
     return grids, pixels.padded(pixels.expanded(view.mask))
 
 

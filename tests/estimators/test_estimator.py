@@ -719,3 +719,17 @@ def test_radial_profile_of_the_tutorial(simulated):
     high = profile.slice_by_idx({"energy": slice(1, 2)})
     assert_array_equal(high.norm, profile.norm[:, 1:])
     assert high.stat_scan.shape == (10, 1, 11)
+
+
+@pytest.mark.filterwarnings("ignore:regions:UserWarning")
+@pytest.mark.parametrize("likelihood", ["region", "pixel"])
+def test_a_dataset_that_sees_none_of_the_regions(likelihood):
+    """All are off its map: nothing is fitted, and nothing is lost beside another dataset."""
+    dataset = small_dataset(seed=1)
+    away = [
+        CircleSkyRegion(SkyCoord(120 + k, 40, unit="deg", frame="galactic"), 0.3 * u.deg)
+        for k in (0, 2)
+    ]
+    made = FluxProfileEstimator(away, energy_edges=[10, 500] * u.GeV, likelihood=likelihood)
+    profile = made.run(dataset)
+    assert not np.any(profile.success) and np.all(profile.coverage == 0)

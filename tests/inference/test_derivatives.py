@@ -338,3 +338,18 @@ def test_second_derivatives_of_a_system():
     for order in (jax.jacfwd, jax.jacrev):
         assert_allclose(order(roots)(a), order(exact)(a), rtol=1e-12)
         assert_allclose(order(order(roots))(a), order(order(exact))(a), rtol=1e-12, atol=1e-16)
+
+
+def test_a_first_counts_bin_without_signal():
+    """Without any kink the first counts bin stands in its place: no NaN of it may get out."""
+
+    def norm(counts, background, npred_ref):
+        data = ProfileData(counts=counts, background=background, npred_ref=npred_ref)
+        return fit_norms(data).norm[0, 0]
+
+    one = [jnp.array([[own]]) for own in ([0.0, 3.0], [0.03, 8.6], [0.0, 1.5])]
+    value, slopes = jax.value_and_grad(norm, argnums=(0, 1, 2))(*one)
+    # The norm is (n - b) / s of the second.
+    assert_allclose(value, -5.6 / 1.5, rtol=1e-12)
+    expected = [0.0, 1 / 1.5], [0.0, -1 / 1.5], [0.0, 5.6 / 1.5**2]
+    assert_allclose(slopes, np.array(expected)[:, None, None], rtol=1e-10)

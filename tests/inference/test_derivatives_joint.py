@@ -1,11 +1,13 @@
 """Derivatives of limits, scans, sensitivities and test statistics of joint fits."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from joint_factory import Part, Problem
 from numpy.testing import assert_allclose
 from test_joint_fit import at_a_constraint, quickly, stencil
 
@@ -169,3 +171,20 @@ def test_drawn_counts_refuse_derivatives():
         return total(jax.lax.stop_gradient(norm)) * norm
 
     assert jax.grad(also)(1.0) == total(jnp.asarray(1.0))
+
+
+def test_followed_limits_have_derivatives_outside_of_jit():
+    """What `follow` finds has none, and needs the step of the search that gives them."""
+    templates = np.array([[1.9, 0.3, 1.9, 0.6, 0.0, 0.8], [1.6, 0.05, 0.7, 1.6, 0.7, 0.4]])
+    counts, background = np.array([13.0, 4, 7, 8, 4, 6]), np.array([1.6, 1.4, 0.3, 2.0, 2.6, 1.8])
+    data = Problem((Part(counts, templates[:, None], background=background),)).joint(1, 6)
+    (block,) = data.blocks
+
+    def upper(counts):
+        own = replace(data, blocks=(replace(block, counts=counts),))
+        goals = jnp.arange(2), jnp.array([1.0]), jnp.array([4.0])
+        return joint_limits(own, fit_joint(own), *goals).sum()
+
+    eager = jax.grad(upper)(block.counts)
+    assert_allclose(eager, jax.grad(jax.jit(upper))(block.counts), rtol=1e-9)
+    assert np.all(np.abs(eager) > 1e-3)

@@ -3,12 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from joint_factory import Part, Problem
 from numpy.testing import assert_allclose
 from test_limits import C, random_problem
 
 from jaxprof.inference.follow import Goal, follow
 from jaxprof.inference.interior import interior, reachable, usable
-from jaxprof.inference.joint_fit import at_fit, fit_joint_ts, rise
+from jaxprof.inference.joint_fit import at_fit, fit_joint, fit_joint_ts, rise
+from jaxprof.inference.joint_intervals import joint_limits
 
 
 @pytest.mark.slow
@@ -38,3 +40,20 @@ def test_followed_profiles_are_minima(lower):
                 else:
                     assert z[at] == goal.value
     assert min(n_found) >= 6
+
+
+def test_a_limit_that_empty_counts_bins_hold():
+    """Newton steps end beside it: the limit is searched for. By brentq and another minimiser."""
+    background = np.array([1.4536, 0.8246, 0.4915, 1.68, 2.8488, 2.4186])
+    templates = np.array(
+        [
+            [0.0, 0.0, 0.0, 0.0, 1.6453, 0.0],
+            [0.8118, 0.0, 0.0, 0.0, 0.8266, 0.0],
+            [1.4497, 1.6338, 0.6704, 0.7834, 0.05, 0.05],
+        ]
+    )
+    part = Part(np.array([0.0, 1, 0, 0, 0, 2]), templates[:, None], background=background)
+    data = Problem((part,)).joint(tiles=2, size=8)
+    fit = fit_joint(data)
+    found = joint_limits(data, fit, jnp.arange(1), jnp.array([1.0]), jnp.array([4.0]))
+    assert_allclose(found, 1.3108148702639604, rtol=2e-6)

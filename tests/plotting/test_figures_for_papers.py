@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 from scipy.stats import chi2
 
+from jaxprof.likelihood.data import Status
 from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.plotting import (
     plot_comparison,
@@ -473,3 +474,18 @@ def test_legends_cover_no_data_after_the_layout():
     ax = plt.figure(figsize=(3.4, 2.5), layout="constrained").add_subplot()
     plot_profile(p, ax=ax, sed_type="flux", show_names=True)
     assert_legend_is_clear(ax)
+
+
+def test_bins_that_failed_are_no_points():
+    """A joint fit has norms of bins that no pixel in use lies in: of their leakage."""
+    regions = line_of_boxes(4)
+    norm = np.array([1.0, -50.0, 2.0, 1.5])[:, None] * np.ones(2)
+    status = np.zeros((4, 2), int)
+    status[1] = Status.FULLY_MASKED
+    p = profile_of(regions, norm, status=status)
+    ax = plot_profile(p, ax=plt.figure().add_subplot(), sed_type="norm")
+    for points in drawn(ax):
+        np.testing.assert_array_equal(np.isfinite(points[:, 1]).sum(), 3)
+        assert np.nanmin(points[:, 1]) > 0
+    cells = list(p.to_table("likelihood", style="paper", columns=["norm"]).columns[0])
+    assert [cell == "-" for cell in cells] == [False, False, True, True, False, False, False, False]
