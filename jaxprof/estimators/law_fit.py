@@ -90,7 +90,7 @@ def fit_model(
     ValueError
         If the data have no geometry (compound regions; templates in other regions than rings),
         the law is not at the centre of the rings, a profile has neither scans nor covariance, or
-        names are none of parameters.
+        names are none of parameters; if the fit goes where the likelihood is not a number.
 
     Warns
     -----
@@ -231,6 +231,12 @@ def _fit_law(likelihood: Any, law: Any, options: tuple[Any, Any, Any], fitted_to
         fixed=(*kept, *(name for name in asked if name not in held)),
         starts=_more_starts(start, starts, names),
     )
+    if not is_traced(found) and not all(np.isfinite(found.params[name]) for name in names):
+        raise ValueError(
+            f"law: the fit of {type(law).__name__} from its own parameters left what can be "
+            "computed; start from other ones, such as a radius within the bins and a wider edge, "
+            "or give fixed= or bounds="
+        )
     n_free = len(found.fixed) - sum(found.fixed)
     goodness, bins, whole = _summary(n_free)(likelihood, found.params, law)
     order = (*names, *nuisance)
@@ -341,8 +347,9 @@ def _warn(found: ModelFit) -> None:
     low, high = np.asarray(geometry.rings)[:, [0, -1]].T
     # A cusp matters as far as there is flux.
     inner = low + 0.05 * (high - low)
-    change = np.log(np.abs(np.asarray(found.model(inner)) / np.asarray(found.model(high))))
-    mean = np.sum(np.minimum(np.abs(change), 3.0) * flux) / np.sum(flux)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a disk ends within a bin
+        change = np.log(np.abs(np.asarray(found.model(inner)) / np.asarray(found.model(high))))
+    mean = np.sum(np.minimum(np.abs(np.nan_to_num(change, nan=0.0)), 3.0) * flux) / np.sum(flux)
     if mean > WIDE:
         what = (
             "fit the law to estimator.reduce(datasets, subdivide=4)"
@@ -351,8 +358,9 @@ def _warn(found: ModelFit) -> None:
         )
         warn_user(
             f"fit_model: the law changes by {100 * np.expm1(mean):.0f} % across a bin, on average, "
-            "but emission is folded as if it came evenly from all of a bin: an index of 1 may "
-            f"come out as 1.02, one of 1.5 as 1.53; {what}"
+            "but emission is folded as if it came evenly from all of a bin, which moves the "
+            "parameters: an index of 1 to 1.02, one of 1.5 to 1.53, a scale that is smaller than a "
+            f"bin by tens of percent; {what}"
         )
 
 
