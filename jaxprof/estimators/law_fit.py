@@ -59,8 +59,9 @@ def fit_model(
     data : Likelihood or FluxProfile
         What ``estimator.reduce(datasets)`` gave; of a `ForwardFoldingProfileEstimator` best
         ``estimator.reduce(datasets, subdivide=4)`` or more, so that the law is followed within the
-        bins. Or a profile, such as one from a file: the law is fitted to its likelihood scans (of fits of separate bins) or to
-        the covariance of its norms (of joint fits), which is less than the counts tell.
+        bins. Or a profile, such as one from a file: the law is fitted to its likelihood scans (of
+        fits of separate bins) or to the covariance of its norms (of joint fits), which is less than
+        the counts tell.
     law : RadialModel
         The law, at the parameters to start from. Its amplitude need not be near: it is scaled to
         the observed excess. Its flux is that of all energy groups together, from the first edge to

@@ -82,7 +82,8 @@ def _each_pixel(view: RegionView, signal: Array) -> tuple[dict[str, Array], Arra
     # No pixel may be seen at all.
     rows = math.prod(signal.shape[:-1])
     padded = pixels.padded(signal.reshape(rows, signal.shape[-1]))
-    grids["npred_ref"] = np.moveaxis(padded.reshape(len(padded), *signal.shape[:-1], padded.shape[-1]), 0, -3)
+    shape = (len(padded), *signal.shape[:-1], padded.shape[-1])
+    grids["npred_ref"] = np.moveaxis(padded.reshape(shape), 0, -3)
     return grids, pixels.padded(pixels.expanded(view.mask))
 
 
