@@ -268,8 +268,8 @@ def follow(
     return state.point.z, state.done
 
 
-class Ground(NamedTuple):
-    """What profiles are followed on: a fitted problem."""
+class FittedProblem(NamedTuple):
+    """What profiles are followed from."""
 
     problem: JointData  # with a mask for what its norms can reach
     best: jax.Array  # its minimum
@@ -278,9 +278,9 @@ class Ground(NamedTuple):
 
 
 @jit_by_size
-def _follow_column(ground: Ground, goals: Goal) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _follow_column(fitted: FittedProblem, goals: Goal) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Where each goal (M,) is met, (M, Z), how far the statistic rises, and whether it is met."""
-    problem, best, free, barrier = jax.tree.map(jax.lax.stop_gradient, ground)
+    problem, best, free, barrier = jax.tree.map(jax.lax.stop_gradient, fitted)
 
     def one(goal: Goal) -> tuple[jax.Array, jax.Array, jax.Array]:
         z, found = follow(problem, best, free, barrier, goal)
@@ -289,12 +289,12 @@ def _follow_column(ground: Ground, goals: Goal) -> tuple[jax.Array, jax.Array, j
     return jax.lax.map(one, goals)
 
 
-def follow_all(ground: Ground, goals: Goal) -> tuple[Any, Any, Any]:
+def follow_all(fitted: FittedProblem, goals: Goal) -> tuple[Any, Any, Any]:
     """Where several goals of each of several parameters are met.
 
     Parameters
     ----------
-    ground : Ground
+    fitted : FittedProblem
         The fitted problem.
     goals : Goal
         Arrays (L, M): L goals of M parameters.
@@ -309,9 +309,9 @@ def follow_all(ground: Ground, goals: Goal) -> tuple[Any, Any, Any]:
         As of `follow`.
     """
     goals = jax.tree.map(jax.lax.stop_gradient, goals)
-    if is_traced((ground, goals)):
-        return jax.lax.map(lambda column: _follow_column(ground, column), goals)
+    if is_traced((fitted, goals)):
+        return jax.lax.map(lambda column: _follow_column(fitted, column), goals)
     # Column by column: whatever is asked for takes the same compiled program.
-    columns = [_follow_column(ground, Goal(*column)) for column in zip(*goals, strict=True)]
+    columns = [_follow_column(fitted, Goal(*column)) for column in zip(*goals, strict=True)]
     z, rises, found = (np.stack(part) for part in zip(*columns, strict=True))
     return z, rises, found

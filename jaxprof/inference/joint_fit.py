@@ -11,7 +11,7 @@ import numpy as np
 from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.differentiation import refuse_derivatives
 from jaxprof.inference.basins import lowest
-from jaxprof.inference.follow import Goal, Ground, follow_all
+from jaxprof.inference.follow import FittedProblem, Goal, follow_all
 from jaxprof.inference.implicit import rooted
 from jaxprof.inference.interior import (
     Interior,
@@ -249,8 +249,8 @@ def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple
     if not (wanted.any() and fit.converged):
         return fit, ts, points
     zero = np.zeros((1, len(components)), ts.dtype)
-    ground = Ground(own.problem, _best(data, fit), own.free, own.barrier)
-    z, rises, found = follow_all(ground, Goal(components[np.newaxis], zero, zero, zero))
+    fitted = FittedProblem(own.problem, _best(data, fit), own.free, own.barrier)
+    z, rises, found = follow_all(fitted, Goal(components[np.newaxis], zero, zero, zero))
     found = wanted & found[0] & np.isfinite(rises[0])
     status = np.asarray(fit.status)[components]
     known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
@@ -340,10 +340,10 @@ def at_fit(data: JointData, fit: JointFit) -> jax.Array:
 _best = jit_by_size(small=RUN_ONCE)(at_fit)
 
 
-def ground_of(data: JointData, fit: JointFit) -> Ground:
+def fitted_problem(data: JointData, fit: JointFit) -> FittedProblem:
     """What the profiles of a fit are followed on."""
     own = ready(data)
-    return Ground(own.problem, _best(data, fit), own.free, own.barrier)
+    return FittedProblem(own.problem, _best(data, fit), own.free, own.barrier)
 
 
 def fit_held(

@@ -16,7 +16,7 @@ from jaxprof.inference.joint_fit import (
     RUN_ONCE,
     at_fit,
     fit_held,
-    ground_of,
+    fitted_problem,
     is_possible,
     rise,
 )
@@ -203,7 +203,7 @@ def _followed_limits(
         for each in (sides, targets)
     )
     goals = Goal(at, xp.full(shape, xp.nan, fit.values.dtype), sides, targets)
-    z, rises, found = follow_all(ground_of(data, fit), goals)
+    z, rises, found = follow_all(fitted_problem(data, fit), goals)
     # Where empty counts bins hold the others, the last step may have changed what it reaches.
     found = found & (abs(rises - targets) <= RISE * targets)
     distances, found = _checked(data, fit, goals, z, found)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.follow import Goal, follow
 from jaxprof.inference.interior import interior
-from jaxprof.inference.joint_fit import at_fit, ground_of, rise
+from jaxprof.inference.joint_fit import at_fit, fitted_problem, rise
 from jaxprof.inference.joint_intervals import was_fitted
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.likelihood.joint_data import JointData, JointFit
@@ -23,7 +23,7 @@ def _followed_scan(
 ) -> tuple[jax.Array, jax.Array]:
     """Minima (M, V, Z) with norms at values (M, V), and whether they are right."""
     data, fit, values = jax.tree.map(jax.lax.stop_gradient, (data, fit, values))
-    problem, best, free, barrier = ground_of(data, fit)
+    problem, best, free, barrier = fitted_problem(data, fit)
     zero = jnp.zeros_like(best[0])
 
     def one(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
