@@ -19,7 +19,7 @@ from astropy.table.connect import TableWrite
 from jaxprof.profile.quantities import MATRICES, SCANS, SUFFIXES, UNITS
 
 WIDTH = 80
-_FIRST = ("name", "x_min", "x_max")
+_FIRST = ("set", "time", "name", "x_min", "x_max")
 _LAST = ("sqrt_ts", "is_ul", "status")
 _ENERGIES = ("e_min", "e_max")
 _OPTIONAL = ("counts", "npred_excess")

@@ -102,6 +102,9 @@ def test_tables():
     assert_array_equal(table["time"][4:8], ["day 1"] * 4)
     assert_array_equal(np.asarray(table["flux"]).reshape(3, 4, 2), stack.flux.value)
     assert str(table["flux"].unit) == "1 / (s cm2)"
+    # Printed, each row says of which profile it is.
+    header, *_ = str(table).splitlines()
+    assert header.split()[0] == table.colnames[0]
     flat = stack.slice_by_idx({"energy": [0]}).to_table()
     assert flat["norm"].shape[1:] == flat["counts"].shape[1:] == (1,)
     curve = stack.to_table("flux", format="lightcurve", bin=2)
