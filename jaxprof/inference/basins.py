@@ -312,6 +312,8 @@ def lowest(
     if is_linear(data):
         return *minimise(data, start, free, barrier, inside, most), none
     fluxes, data = data, with_counted_norms(data, free)
+    # What is found has no derivatives, nor has where the search begins.
+    start, inside = jax.tree.map(jax.lax.stop_gradient, (start, inside))
     start, inside = (to_counts(fluxes, data, z) for z in (start, inside))
     family = family_of(data)
     several = jnp.any(free & shapes(data))

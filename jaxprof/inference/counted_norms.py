@@ -51,11 +51,13 @@ def to_counts(data: JointData, counted: JointData, z: jax.Array) -> jax.Array:
     """Parameters (Z,) of the data as those of `with_counted_norms`."""
     if data.spectra is None:
         return z
-    return z.at[data.norm_index].divide(_flux_per_count(data, counted, z))
+    at = data.norm_index
+    return z.at[at].set(z[at] / _flux_per_count(data, counted, z))
 
 
 def to_fluxes(data: JointData, counted: JointData, z: jax.Array) -> jax.Array:
     """The inverse of `to_counts`."""
     if data.spectra is None:
         return z
-    return z.at[data.norm_index].multiply(_flux_per_count(data, counted, z))
+    at = data.norm_index
+    return z.at[at].set(z[at] * _flux_per_count(data, counted, z))

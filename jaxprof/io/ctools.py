@@ -104,9 +104,9 @@ def _warn_of_ends(true: MapAxis, reco: MapAxis) -> None:
     if first > low * (1 - REACH) or last < high * (1 + REACH):
         warn_user(
             f"the cubes of exposure and energy dispersion go from {first:.4g} to {last:.4g} TeV, "
-            f"not beyond those of the counts, {low:.4g} to {high:.4g}: photons from there are "
-            "missing in the outermost bins, whose norms are too high; leave these out, or make the "
-            "cubes wider"
+            f"not beyond those of the counts, {low:.4g} to {high:.4g}: photons from beyond "
+            "are missing in the outermost bins, whose norms are too high; leave these out, or make "
+            "the cubes wider"
         )
 
 

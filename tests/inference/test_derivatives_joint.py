@@ -124,7 +124,9 @@ def test_both_modes_and_second_derivatives(name):
     step = 0.01
     compiled, slope = quickly(function), quickly(jax.jacfwd(function))
     value, at_zero = compiled(0.0), slope(0.0)
-    expected = np.nan_to_num(stencil(lambda h: np.asarray(compiled(h)), step))
+    # Beyond the domain a scan is infinite, whatever the data.
+    with np.errstate(invalid="ignore"):
+        expected = np.nan_to_num(stencil(lambda h: np.asarray(compiled(h)), step))
     assert_allclose(at_zero, expected, rtol=1e-6, atol=1e-9)
     assert_allclose(quickly(jax.jacrev(function))(0.0), at_zero, rtol=1e-8, atol=1e-11)
     assert np.isnan(value).any() == (name == "limits at a bound")
