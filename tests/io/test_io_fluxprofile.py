@@ -302,6 +302,7 @@ def test_ranges_energies_and_limits_of_paper_tables():
     axis = ProfileAxis("longitude", low, low + 0.2, low + 0.1, "deg")
     p = make_profile(scan=False, axis=axis, edges=np.array([[0.01, 0.1], [0.1, 0.9]]))
     p.quantities["norm"] = np.ones((4, 2))
+    p.quantities["success"] = np.ones((4, 2), bool)
     p.quantities["norm_ul"] = np.repeat([[2.0], [-0.5], [0.0], [3.0]], 2, axis=1)
     p.is_ul = np.ones((4, 2), bool)
     ranges = [("-0.4", "-0.2"), ("-0.2", "0.0"), ("0.0", "0.2"), ("0.2", "0.4")]
