@@ -62,7 +62,7 @@ def jit_quickly(*static_argnames: str) -> Callable:
 
 
 def is_traced(values: Any) -> bool:
-    """Whether any array of a pytree belongs to a function that is being compiled."""
+    """Whether any leaf of a pytree is traced by jit, vmap or a derivative."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprof.compilation import jit_by_size
+from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.differentiation import refuse_derivatives
 from jaxprof.estimators.law_result import POOR, ModelFit
 from jaxprof.inference.law_fit import (
@@ -24,7 +24,6 @@ from jaxprof.inference.law_fit import (
     with_parameters,
 )
 from jaxprof.inference.model_fit import fit
-from jaxprof.inference.parameters import is_traced
 from jaxprof.inference.profiled import ProfileLimits, limits
 from jaxprof.likelihood import BinGeometry, Likelihood
 from jaxprof.likelihood.bin_geometry import CENTRED, with_centre

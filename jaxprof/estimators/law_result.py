@@ -11,10 +11,10 @@ import numpy as np
 import scipy
 from astropy.table import Table
 
+from jaxprof.compilation import is_traced
 from jaxprof.html import facts, table, titled
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.law_fit import law_curve
-from jaxprof.inference.parameters import is_traced
 from jaxprof.io.lawfit import law_table, read_law_table, write_law_table
 from jaxprof.likelihood import BinGeometry
 from jaxprof.likelihood.data import Status

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from jaxprof.inference.parameters import is_traced
+from jaxprof.compilation import is_traced
 from jaxprof.user_warning import warn_user
 
 T = TypeVar("T")

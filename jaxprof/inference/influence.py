@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprof.compilation import forget, jit_by_size
+from jaxprof.compilation import forget, is_traced, jit_by_size
 from jaxprof.inference.model_fit import Fit
-from jaxprof.inference.parameters import is_traced, layout_of
+from jaxprof.inference.parameters import layout_of
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.data import Status
 

@@ -210,8 +210,9 @@ def fit_joint(data: JointData) -> JointFit:
 def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple[Any, Any, Any]:
     """Joint fit and the test statistic of each norm against zero, without derivatives.
 
-    Equal to `fit_joint` followed by `joint_ts`. Where predictions are linear in all parameters, the
-    fits with a norm of zero are found by `follow`, and searched for where that does not get there.
+    Equal to `fit_joint` followed by `joint_ts`, but that degenerate norms have one too. Where
+    predictions are linear in all parameters, the fits with a norm of zero are found by `follow`,
+    and searched for where that does not get there.
 
     Parameters
     ----------

@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprof.compilation import forget, jit_by_size
+from jaxprof.compilation import forget, is_traced, jit_by_size
 from jaxprof.inference.double_precision import in_double_precision, is_followed
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.parameters import (
     Layout,
     bound_vectors,
     fixed_names,
-    is_traced,
     layout_of,
     numpy_of,
 )

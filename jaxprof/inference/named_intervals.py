@@ -10,12 +10,12 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from jaxprof.compilation import is_traced
 from jaxprof.inference.bracketed import falling_root
 from jaxprof.inference.counting import cls_limit, unified_interval
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.levels import confidence_level, one_sided_sigma, two_sided_sigma
 from jaxprof.inference.model_fit import fit as fit_likelihood
-from jaxprof.inference.parameters import is_traced
 from jaxprof.inference.posterior import credible_interval, nodes_of
 from jaxprof.inference.profiled import limits, scan
 from jaxprof.inference.rise_curve import RiseCurve, rise_curve, with_expected

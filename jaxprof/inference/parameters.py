@@ -10,13 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprof.compilation import is_traced
+
 ONLY = "parameter"
 """Name of a parameter that is not in any container."""
-
-
-def is_traced(tree: Any) -> bool:
-    """Whether any leaf of a pytree is traced by jit, vmap or a derivative."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def numpy_of(tree: Any) -> Any:

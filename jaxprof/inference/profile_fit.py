@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprof.compilation import jit_by_size
+from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.inference.fit import fit_norms
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.joint_fit import describe, fit_joint
@@ -17,7 +17,6 @@ from jaxprof.inference.parameters import (
     Layout,
     bound_vectors,
     fixed_names,
-    is_traced,
     layout_of,
 )
 from jaxprof.inference.scaling import units_of

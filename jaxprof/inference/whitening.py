@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprof.compilation import is_traced
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.model_fit import fit, split_function
-from jaxprof.inference.parameters import is_traced, layout_of
+from jaxprof.inference.parameters import layout_of
 
 
 def whiten(

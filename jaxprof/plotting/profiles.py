@@ -8,6 +8,7 @@ hold everything drawn, so that ``ax.set_yscale`` afterwards does the right thing
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -115,98 +116,91 @@ def plot_profile(
     """
     check_options(kwargs, plot_profile, also=ERRORBAR)
     profile = _along(profile, axis_name)
-    options = {"sed_type": sed_type, "unit": unit, "energy_power": energy_power, "offset": offset}
-    options |= {"show_names": show_names, **kwargs}
+    asked = _Asked(sed_type, unit, energy_power, offset, show_names, kwargs)
     if groups == "panels":
         if axis_name == "energy":
             raise ValueError("groups='panels' has panels of energies: give another axis_name")
-        return _panels(profile, ax, label, options)
+        return _panels(profile, ax, label, asked)
     if groups != "together":
         raise ValueError(f"groups is {groups!r}; valid are 'together' and 'panels'")
-    if axis_name == "energy":
-        ax = _draw_spectra(profile, ax, label, **options)
-    else:
-        ax = _draw_along(profile, ax, label, **options)
+    draw = _draw_spectra if axis_name == "energy" else _draw_along
+    ax = draw(profile, ax, label, asked)
     update_legend(ax)
     return ax
 
 
-def _draw_along(
-    profile: Any,
-    ax: Any,
-    label: Any,
-    *,
-    sed_type: str,
-    unit: Any,
-    energy_power: float,
-    offset: float | None,
-    show_names: bool,
-    **style: Any,
-) -> Any:
+@dataclass(frozen=True)
+class _Asked:
+    """What is drawn, and how; as for `plot_profile`."""
+
+    sed_type: str
+    unit: Any
+    energy_power: float
+    offset: float | None
+    show_names: bool
+    style: dict[str, Any]
+
+
+def _draw_along(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
     """The points of each energy group along the profile, without a legend."""
-    names = bin_names(profile, show_names)
+    names = bin_names(profile, asked.show_names)
     ax = get_axes(ax)
-    y_unit, drawn = _drawn(profile, ax, sed_type, unit, energy_power)
+    y_unit, drawn = _drawn(profile, ax, asked)
     edges = np.asarray(profile.energy_edges, dtype=float)
     axis = shown_axis(ax, profile.axis)
     x = np.stack([np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max)])
     ranges = [energy_label(*pair) for pair in edges]
-    at = [at_energy(sed_type, pair) for pair in edges]
+    at = [at_energy(asked.sed_type, pair) for pair in edges]
     several = len(edges) > 1  # otherwise the label of the axis has it
     if several:
         ranges = [f"{t}, at {e}" if e else t for t, e in zip(ranges, at, strict=True)]
     labels = series_labels(label, ranges)
     parts = [drawn[0].T, drawn[1].swapaxes(1, 2), drawn[2].T]
-    places = [x[0] + shift * (x[2] - x[1]) for shift in _shifts(ax, parts, sed_type, offset)]
-    colors = _draw_series(ax, x, places, parts, labels, [style] * len(edges), sed_type)
+    positions = [
+        x[0] + shift * (x[2] - x[1]) for shift in _shifts(ax, parts, asked.sed_type, asked.offset)
+    ]
+    colors = _draw_series(
+        ax, x, positions, parts, labels, [asked.style] * len(edges), asked.sed_type
+    )
     name_limits(ax, profile, drawn[2])
     set_margins(ax, ARROW_POINTS + 6)
     finish_xaxis(ax, axis, names)
     mark_misfit(ax, axis, profile, dict(enumerate(colors)))
-    _finish_yaxis(ax, quantity_label(sed_type, y_unit, "" if several else at[0], energy_power))
+    _finish_yaxis(
+        ax, quantity_label(asked.sed_type, y_unit, "" if several else at[0], asked.energy_power)
+    )
     keep_unit(ax.yaxis, y_unit)
     return ax
 
 
-def _draw_spectra(
-    profile: Any,
-    ax: Any,
-    label: Any,
-    *,
-    sed_type: str,
-    unit: Any,
-    energy_power: float,
-    offset: float | None,
-    show_names: bool,
-    **style: Any,
-) -> Any:
+def _draw_spectra(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
     """The points of each bin over energy, without a legend."""
-    names = bin_names(profile, show_names)
+    names = bin_names(profile, asked.show_names)
     ax = get_axes(ax)
-    y_unit, drawn = _drawn(profile, ax, sed_type, unit, energy_power)
+    y_unit, drawn = _drawn(profile, ax, asked)
     x, x_unit = _energies(ax, np.asarray(profile.energy_edges, dtype=float))
     axis, n = profile.axis, len(profile.axis.ref)
     # A legend of fifty bins would leave no room for the points: a colour bar instead.
     narrow = ax.get_window_extent().width / ax.figure.dpi < NARROW
     many = label is None and n > (_MAX_BINS_IN_LEGEND // 2 if narrow else _MAX_BINS_IN_LEGEND)
-    styles, labels = [style] * n, ["_nolegend_"] * n
+    styles, labels = [asked.style] * n, ["_nolegend_"] * n
     if many:
         colors = mpl.colormaps["viridis"](np.linspace(0, 0.95, n))
-        styles = [{"color": color, "marker": "o"} | style for color in colors]
+        styles = [{"color": color, "marker": "o"} | asked.style for color in colors]
     else:
         labels = series_labels(label, names or [bin_label(axis, k) for k in range(n)])
     # A differential flux is that of its energy: apart only where that is asked for.
-    shifts = _shifts(ax, drawn, sed_type, offset or 0.0)
-    places = [x[0] * (x[2] / x[1]) ** shift for shift in shifts]
-    _draw_series(ax, x, places, drawn, labels, styles, sed_type)
+    shifts = _shifts(ax, drawn, asked.sed_type, asked.offset or 0.0)
+    positions = [x[0] * (x[2] / x[1]) ** shift for shift in shifts]
+    _draw_series(ax, x, positions, drawn, labels, styles, asked.sed_type)
     name_limits(ax, profile, drawn[2])
     set_margins(ax, ARROW_POINTS + 6)
     ax.set_xscale("log")
     set_label(ax.xaxis, f"Energy [{x_unit}]")
     keep_unit(ax.xaxis, x_unit)
-    _finish_yaxis(ax, quantity_label(sed_type, y_unit, "", energy_power))
+    _finish_yaxis(ax, quantity_label(asked.sed_type, y_unit, "", asked.energy_power))
     keep_unit(ax.yaxis, y_unit)
-    if many and "color" not in style:
+    if many and "color" not in asked.style:
         _add_bin_colors(ax, axis)
     return ax
 
@@ -214,21 +208,21 @@ def _draw_spectra(
 def _draw_series(
     ax: Any,
     x: Array,
-    places: list[Array],
+    positions: list[Array],
     parts: list[Array],
     labels: list[str],
     styles: list[dict[str, Any]],
     sed_type: str,
 ) -> list[Any]:
-    """Draw series (S, n) of values, errors and limits at their places; return their colours."""
+    """Draw series (S, n) of values, errors and limits at their positions; return their colours."""
     values, errors, limits = parts
     signed = sed_type == "norm"
     return [
         draw_points(
-            ax, np.stack([place, x[1], x[2]]), values[k], errors[:, k], limits[k], labels[k],
+            ax, np.stack([position, x[1], x[2]]), values[k], errors[:, k], limits[k], labels[k],
             dict(styles[k]), signed=signed,
         )
-        for k, place in enumerate(places)
+        for k, position in enumerate(positions)
     ]  # fmt: skip
 
 
@@ -260,15 +254,14 @@ def _along(profile: Any, axis_name: str | None) -> Any:
     return profile.with_axis(axis_name)
 
 
-def _drawn(
-    profile: Any, ax: Any, sed_type: str, unit: Any, power: float
-) -> tuple[u.UnitBase, list[Array]]:
+def _drawn(profile: Any, ax: Any, asked: _Asked) -> tuple[u.UnitBase, list[Array]]:
     """Unit to draw in, and in it values (B, G), errors (2, B, G) and limits (B, G)."""
+    sed_type, power = asked.sed_type, asked.energy_power
     energy = np.sqrt(np.prod(np.asarray(profile.energy_edges, dtype=float), axis=1))
     if not (np.isscalar(power) and np.isfinite(power)):
         raise ValueError(f"energy_power must be a number, got {power!r}")
     own = flux_unit(profile, sed_type) * u.TeV**power
-    found = chosen_unit(ax.yaxis, unit, own, sed_type)
+    found = chosen_unit(ax.yaxis, asked.unit, own, sed_type)
     scale = own.to(found) * energy**power
     return found, [scale * part for part in fluxes(profile, sed_type)]
 
@@ -282,7 +275,7 @@ def _energies(ax: Any, edges: Array) -> tuple[Array, str]:
     return np.stack([np.sqrt(low * high), low, high]), unit
 
 
-def _panels(profile: Any, axes: Any, label: Any, options: dict[str, Any]) -> Any:
+def _panels(profile: Any, axes: Any, label: Any, asked: _Asked) -> Any:
     """A panel for each energy group, one below the other."""
     edges = np.asarray(profile.energy_edges, dtype=float)
     n = len(edges)
@@ -295,7 +288,7 @@ def _panels(profile: Any, axes: Any, label: Any, options: dict[str, Any]) -> Any
     labels = [label] * n if label is None or isinstance(label, str) else list(label)
     for k, own in enumerate(axes):
         part = profile.slice_by_idx({"energy": [k]})
-        _draw_along(part, own, labels[k] or "_nolegend_", **options)
+        _draw_along(part, own, labels[k] or "_nolegend_", asked)
         # On the left the power of ten of the y axis would lift it.
         own.set_title(energy_label(*edges[k]), fontsize="medium", loc="right")
         if k < n - 1 and own.get_shared_x_axes().joined(own, axes[-1]):

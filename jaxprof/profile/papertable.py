@@ -74,7 +74,7 @@ def paper_table(
         if own == "energy":
             title, cells = _energy_column(profile, differential, latex)
         elif own == "axis" or (own == "name" and "name" in profile.quantities):
-            title, cells = _place_column(profile, own, latex)
+            title, cells = _position_column(profile, own, latex)
         elif own in values:
             title, cells = _value_column(profile, own, unit if own == name else None, latex)
         elif own in numbers or own == "status":
@@ -113,7 +113,7 @@ def _three_digits(value: float) -> str:
     return f"{float(f'{value:.3g}'):g}"
 
 
-def _place_column(profile: Any, name: str, latex: bool) -> tuple[str, list[str]]:
+def _position_column(profile: Any, name: str, latex: bool) -> tuple[str, list[str]]:
     """The title and cells of the names, or of the range along the axis."""
     n_groups = profile.shape[1]
     if name == "name":
