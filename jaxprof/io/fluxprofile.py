@@ -204,6 +204,10 @@ def _hdus(table: Table, extras: dict[str, Table | None], data: Data | None) -> l
     hdu = fits.table_to_hdu(table)
     hdu.name = "FLUXPOINTS"
     hdu.header.update(meta)
+    for key, value in meta.items():
+        if isinstance(value, float):
+            hdu.header.remove(key)
+            hdu.header.append(_exact_card(key, value), end=True)
     hdus = [hdu]
     if data is not None:
         hdus.append(fits.table_to_hdu(likelihood_table(data)))
@@ -213,6 +217,14 @@ def _hdus(table: Table, extras: dict[str, Table | None], data: Data | None) -> l
             hdus.append(fits.table_to_hdu(extra))
             hdus[-1].name = name
     return hdus
+
+
+def _exact_card(key: str, value: float) -> fits.Card:
+    """A card with all digits of a number, of which astropy keeps no more than 20 characters.
+
+    Longer ones are free-format floating-point numbers (FITS standard 4.0, section 4.2.4).
+    """
+    return fits.Card.fromstring(f"{key.upper():<8}= {value!r:>20}".replace("e", "E"))
 
 
 def _write_ecsv(

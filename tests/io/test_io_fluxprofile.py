@@ -430,6 +430,15 @@ def test_round_trip_of_anything(tmp_path, norm, n_sigma, name, ending):
     assert_same_profile(p, FluxProfile.read(tmp_path / f"p{ending}"))
 
 
+@pytest.mark.parametrize("n_sigma", [0.0010000000000000002, 1.2345678901234567e-05, 1 / 3, 2.0])
+def test_numbers_of_the_header_keep_their_digits(tmp_path, n_sigma):
+    """Some take more than the 20 characters that astropy gives them."""
+    p = make_profile(scan=False, n_sigma=n_sigma)
+    p.write(tmp_path / "p.fits")
+    assert FluxProfile.read(tmp_path / "p.fits").n_sigma == n_sigma
+    assert fits.getheader(tmp_path / "p.fits", "FLUXPOINTS")["N_SIGMA"] == n_sigma
+
+
 def test_norms_from_fluxes_alone(tmp_path):
     """Without the norm columns they come back to rounding."""
     p = make_profile()
