@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import operator
 
@@ -490,3 +491,11 @@ def test_bad_arguments(maker, args, kwargs, message):
         kwargs = {"position_angle": "0 deg", "opening_angle": "40 deg", **kwargs}
     with pytest.raises(ValueError, match=message):
         makers[maker](*args, **kwargs)
+
+
+def test_the_path_of_earlier_versions():
+    earlier = importlib.import_module("jaxprof.regions.geom")
+    sky_regions = importlib.import_module("jaxprof.sky.regions")
+
+    assert earlier.ProfileAxis is sky_regions.ProfileAxis
+    assert earlier.RegionGeom is sky_regions.RegionGeom
