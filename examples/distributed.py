@@ -79,7 +79,10 @@ def main() -> None:
     parser.add_argument("--process", type=int)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    jax.distributed.initialize(options.coordinator, options.processes, options.process)
+    try:
+        jax.distributed.initialize(options.coordinator, options.processes, options.process)
+    except ValueError as error:
+        parser.error(f"{error} Start it with srun or mpirun, or give --coordinator and the others.")
 
     mesh = jax.make_mesh((jax.device_count(),), ("toy",))
     n_toys = -(-options.toys // mesh.size) * mesh.size

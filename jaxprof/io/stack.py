@@ -1,4 +1,4 @@
-"""Files of stacks of flux profiles: FITS.
+"""Files of stacks of flux profiles: FITS, and text tables.
 
 STACK is a table with a row for each profile: its name, and where they are known ``time_min`` and
 ``time_max``, MJD in d in terrestrial time. The header has STACKAXI, "time" or "set". The HDUs of
@@ -9,7 +9,8 @@ before their names: ``P0_FLUXPOINTS``, ``P0_LIKELIHOOD``, ``P0_GTI``.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
@@ -21,7 +22,8 @@ from jaxprof.io.errors import naming
 from jaxprof.io.fitsfile import fits_file, read_table
 from jaxprof.io.fluxprofile import profile_from_hdus, profile_hdus
 from jaxprof.io.integrity import write_fits
-from jaxprof.io.paths import atomic_write, known_extension
+from jaxprof.io.paths import atomic_write, expand_path, known_extension
+from jaxprof.io.texttable import TEXT, write_text_table
 from jaxprof.profile.stack import FluxProfileStack, has_gti
 from jaxprof.user_warning import warn_user
 
@@ -44,6 +46,7 @@ def write_stack(
     *,
     overwrite: bool = False,
     include_likelihood: bool = True,
+    text: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a stack; entirely or not at all.
 
@@ -52,11 +55,13 @@ def write_stack(
     stack : FluxProfileStack
         The profiles.
     path : str or path-like
-        Ends in ".fits" or ".fits.gz"; ``$VARIABLES`` and ``~`` are expanded.
+        Ends in ".fits" or ".fits.gz", or as text tables do; ``$VARIABLES`` and ``~`` are expanded.
     overwrite : bool
         Whether an existing file may be replaced.
     include_likelihood : bool
         Whether to write the data that were fitted.
+    text : mapping, optional
+        Options of text tables, see `~jaxprof.io.texttable.write_text_table`.
 
     Raises
     ------
@@ -71,7 +76,12 @@ def write_stack(
     UserWarning
         If FITS cannot hold a text that is not ASCII.
     """
+    if expand_path(path).suffix.lower() in TEXT:
+        write_text_table(stack, path, overwrite=overwrite, **(text or {}))
+        return
     _checked(path)
+    if text:
+        raise ValueError(f"{', '.join(text)}: of text tables, {', '.join(TEXT)}, not of {path}")
     hdus = [fits.PrimaryHDU(), _index(stack)]
     for number, profile in enumerate(stack.profiles):
         for hdu in profile_hdus(profile, include_likelihood=include_likelihood):

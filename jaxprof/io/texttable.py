@@ -14,6 +14,8 @@ from astropy.table import Table
 from jaxprof.io.paths import atomic_write, expand_path
 from jaxprof.profile.papertable import latex_unit
 from jaxprof.profile.printed import long_table, plain_columns
+from jaxprof.profile.stack import AXES, FluxProfileStack
+from jaxprof.profile.stack_table import stack_table
 from jaxprof.profile.table import chosen_columns, styled_table
 
 TEXT = {".csv": "ascii.csv", ".tex": "ascii.latex", ".txt": "ascii.fixed_width_two_line"}
@@ -30,18 +32,19 @@ def write_text_table(
     unit: Any = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a text table of a profile, a row for each bin and energy group; entirely or not at all.
+    """Write a text table, a row for each bin and energy group; entirely or not at all.
 
     Parameters
     ----------
-    profile : FluxProfile
-        The profile.
+    profile : FluxProfile or FluxProfileStack
+        The profile, or several.
     path : str or path-like
         Ends in ".csv", ".tex" or ".txt".
     sed_type : str, optional
-        What to show; by default ``profile.sed_type_init``.
+        What to show; by default ``profile.sed_type_init``, of a stack that of its first profile.
     columns : sequence of str, optional
-        Which columns. By default all, after the numbers ``bin`` and ``group``, from zero.
+        Which columns. By default all, after the numbers ``bin`` and ``group``, from zero; in a
+        stack these follow the name of the profile.
     style : {"full", "paper"}, optional
         By default "paper" for ".tex" without `columns`.
     unit : str or Unit, optional
@@ -60,12 +63,16 @@ def write_text_table(
     latex = suffix == ".tex"
     if style is None:
         style = "paper" if latex and columns is None else "full"
-    sed_type = profile.sed_type_init if sed_type is None else sed_type
+    stacked = isinstance(profile, FluxProfileStack)
+    profiles = profile.profiles if stacked else (profile,)
+    sed_type = profiles[0].sed_type_init if sed_type is None else sed_type
+    styled: Any = stack_table if stacked else styled_table
     options: dict[str, Any] = {"style": style, "unit": unit, "formatted": latex, "latex": latex}
     if style == "paper":
-        table = styled_table(profile, sed_type, columns, **options)
+        table = styled(profile, sed_type, columns, **options)
     else:
-        table = _rows(styled_table(profile, sed_type, **options), *profile.shape)
+        table = styled(profile, sed_type, **options)
+        table = _rows(table, [own.shape[0] for own in profiles], profiles[0].shape[1])
         table = _in_columns(table if columns is None else chosen_columns(table, columns), latex)
     with atomic_write(path, overwrite=overwrite) as temporary:
         stream = io.StringIO()
@@ -73,11 +80,13 @@ def write_text_table(
         temporary.write_text(stream.getvalue(), encoding="utf-8")
 
 
-def _rows(table: Table, n_bins: int, n_groups: int) -> Table:
+def _rows(table: Table, n_bins: Sequence[int], n_groups: int) -> Table:
     """A row for each bin and energy group, with the numbers of both."""
     found = long_table(table, table.colnames, n_groups)
-    found.add_column(np.tile(np.arange(n_groups), n_bins), name="group", index=0)
-    found.add_column(np.repeat(np.arange(n_bins), n_groups), name="bin", index=0)
+    bins = np.concatenate([np.arange(own) for own in n_bins])
+    first = 1 if table.colnames[0] in AXES else 0
+    found.add_column(np.tile(np.arange(n_groups), len(bins)), name="group", index=first)
+    found.add_column(np.repeat(bins, n_groups), name="bin", index=first)
     found.meta["SED_TYPE"] = table.meta["SED_TYPE"]
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import astropy.units as u
@@ -18,10 +18,17 @@ DIFFERENTIAL = ("dnde", "e2dnde")
 """Fluxes that are given at an energy."""
 
 
+def check_style(style: str) -> None:
+    """Raise ValueError for a style of tables that there is not."""
+    if style not in STYLES:
+        raise ValueError(f"style is {style!r}; valid are {', '.join(map(repr, STYLES))}")
+
+
 def paper_table(
-    profile: Any,
+    profiles: Sequence[Any],
     sed_type: str,
     *,
+    entries: Mapping[str, Sequence[str]] | None = None,
     columns: Sequence[str] | None = None,
     unit: Any = None,
     latex: bool = False,
@@ -30,15 +37,18 @@ def paper_table(
 
     Parameters
     ----------
-    profile : FluxProfile
-        The profile.
+    profiles : sequence of FluxProfile
+        One or several with the same energy groups, whose rows follow each other.
     sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
         What to show.
+    entries : mapping of str to sequence of str, optional
+        First columns of several profiles: a text for each, its name for instance.
     columns : sequence of str, optional
         Which columns, in this order: "name", "axis" (the range of the bin), "energy", a value with
         its errors or limit ("norm", "dnde", "flux", ...), and other quantities of bins and energy
-        groups, such as "sqrt_ts", "counts" or "status". By default the name if bins have any, the
-        axis, the energy if there are several groups, what `sed_type` says and "sqrt_ts".
+        groups, such as "sqrt_ts", "counts" or "status". By default `entries`, the name if bins
+        have any, the axis, the energy if there are several groups, what `sed_type` says and
+        "sqrt_ts".
     unit : str or Unit, optional
         Unit of what `sed_type` says; by default that of the profile.
     latex : bool
@@ -58,32 +68,42 @@ def paper_table(
         For an unknown column or unit.
     """
     name = "norm" if sed_type == "likelihood" else sed_type
-    available = profile.available_quantities
-    n_groups = profile.shape[1]
+    entries = {} if entries is None else entries
+    first, *others = profiles
+    n_groups = first.shape[1]
+    available = [
+        own
+        for own in first.available_quantities
+        if all(own in other.available_quantities for other in others)
+    ]
+    named = any("name" in profile.quantities for profile in profiles)
     if columns is None:
-        named = "name" in profile.quantities
-        columns = ["name", "axis", "energy", name][0 if named else 1 :]
-        columns = [own for own in columns if own != "energy" or n_groups > 1]
+        columns = [*entries, *(["name"] if named else []), "axis"]
+        columns += ["energy", name] if n_groups > 1 else [name]
         columns += ["sqrt_ts"] if "sqrt_ts" in available else []
     columns = [columns] if isinstance(columns, str) else list(columns)
     values = [own for own in ("norm", *UNITS) if own in available]
-    numbers = [own for own in available if _per_group(profile, own)]
+    numbers = [own for own in available if _per_group(first, own)]
     table = Table()
     differential = any(own in DIFFERENTIAL for own in columns)
     for own in columns:
-        if own == "energy":
-            title, cells = _energy_column(profile, differential, latex)
-        elif own == "axis" or (own == "name" and "name" in profile.quantities):
-            title, cells = _position_column(profile, own, latex)
+        if own in entries:
+            rows = [profile.shape[0] * n_groups for profile in profiles]
+            texts = entries[own] if not latex else [_escaped(text) for text in entries[own]]
+            title, cells = _in_words(own), list(np.repeat(texts, rows))
+        elif own == "energy":
+            title, cells = _energy_column(profiles, differential, latex)
+        elif own == "axis" or (own == "name" and named):
+            title, cells = _position_column(profiles, own, latex)
         elif own in values:
-            title, cells = _value_column(profile, own, unit if own == name else None, latex)
+            title, cells = _value_column(profiles, own, unit if own == name else None, latex)
         elif own in numbers or own == "status":
-            title, cells = _number_column(profile, own, latex)
+            title, cells = _number_column(profiles, own, latex)
         else:
-            valid = dict.fromkeys(("name", "axis", "energy", *values, *numbers, "status"))
+            valid = (*entries, "name", "axis", "energy", *values, *numbers, "status")
             raise ValueError(
                 f"columns: there is no {own!r} in tables of style 'paper'; there are "
-                f"{', '.join(valid)}"
+                f"{', '.join(dict.fromkeys(valid))}"
             )
         table[title] = cells
     return table
@@ -97,39 +117,62 @@ def _per_group(profile: Any, name: str) -> bool:
     return known and data.dtype.kind in "iufb" and name != "status"
 
 
-def _energy_column(profile: Any, differential: bool, latex: bool) -> tuple[str, list[str]]:
+def _energy_column(
+    profiles: Sequence[Any], differential: bool, latex: bool
+) -> tuple[str, list[str]]:
     """The ranges of the energy groups, with the energies that differential fluxes are given at."""
-    energy = energy_unit(profile.energy_edges)
-    edges = u.TeV.to(energy) * np.asarray(profile.energy_edges, float)
+    edges = np.asarray(profiles[0].energy_edges, float)
+    energy = energy_unit(edges)
+    edges = u.TeV.to(energy) * edges
     dash = "--" if latex else " - "
     ranges = [dash.join(_three_digits(edge) for edge in pair) for pair in edges]
     if differential:
         at = [_three_digits(np.sqrt(low * high)) for low, high in edges]
         ranges = [f"{text}, at {own}" for text, own in zip(ranges, at, strict=True)]
-    return f"Energy [{energy}]", ranges * profile.shape[0]
+    return f"Energy [{energy}]", ranges * sum(profile.shape[0] for profile in profiles)
 
 
 def _three_digits(value: float) -> str:
     return f"{float(f'{value:.3g}'):g}"
 
 
-def _position_column(profile: Any, name: str, latex: bool) -> tuple[str, list[str]]:
+def _position_column(profiles: Sequence[Any], name: str, latex: bool) -> tuple[str, list[str]]:
     """The title and cells of the names, or of the range along the axis."""
-    n_groups = profile.shape[1]
+    n_groups = profiles[0].shape[1]
     if name == "name":
-        found = [str(text) for text in profile.quantities["name"]]
-        found = [re.sub(r"([&%$#_{}])", r"\\\1", text) for text in found] if latex else found
         title = "Name"
+        found = [
+            str(text)
+            for own in profiles
+            for text in own.quantities.get("name", [""] * own.shape[0])
+        ]
+        found = [_escaped(text) for text in found] if latex else found
     else:
-        found = _bins(profile.axis, latex)
-        title = _titled(profile.axis.name.replace("-", " "), profile.axis.unit, 0, latex)
+        axes = [profile.axis for profile in profiles]
+        titles = {_titled(axis.name.replace("-", " "), axis.unit, 0, latex) for axis in axes}
+        if len(titles) == 1:
+            (title,) = titles
+            found = _bins(axes, latex)
+        else:
+            title = "Bin"
+            found = [
+                f"{text} {axis.unit}".strip() for axis in axes for text in _bins([axis], latex)
+            ]
     return title, [text for text in found for _ in range(n_groups)]
 
 
-def _value_column(profile: Any, name: str, unit: Any, latex: bool) -> tuple[str, list[str]]:
+def _escaped(text: str) -> str:
+    """Text with the letters that LaTeX reads as commands."""
+    return re.sub(r"([&%$#_{}])", r"\\\1", text)
+
+
+def _value_column(
+    profiles: Sequence[Any], name: str, unit: Any, latex: bool
+) -> tuple[str, list[str]]:
     """A flux or norm with its errors or limit."""
-    own = u.Unit(profile[name].unit or "")
-    shown, scale = profile[name].unit, 1.0
+    first = profiles[0]
+    own = u.Unit(first[name].unit or "")
+    shown, scale = first[name].unit, 1.0
     if unit is not None:
         try:
             scale, shown = own.to(unit), u.Unit(unit).to_string()
@@ -137,47 +180,58 @@ def _value_column(profile: Any, name: str, unit: Any, latex: bool) -> tuple[str,
             raise ValueError(
                 f"unit is {str(unit)!r}, but {name} is in {own.to_string() or 'plain numbers'!r}"
             ) from None
-    parts = {key: scale * part for key, part in _parts(profile, name).items()}
+    each = [_parts(profile, name) for profile in profiles]
+    parts = {key: scale * np.concatenate([part[key].ravel() for part in each]) for key in each[0]}
     power = _power(parts)
     cells = [
-        table_cell({key: float(part[at]) / 10.0**power for key, part in parts.items()}, latex)
-        for at in np.ndindex(profile.shape)
+        table_cell(dict(zip(parts, row, strict=True)), latex)
+        for row in zip(*(part / 10.0**power for part in parts.values()), strict=True)
     ]
     at = ""
-    if name in DIFFERENTIAL and profile.shape[1] == 1:
-        energy = energy_unit(profile.energy_edges)
-        middle = np.sqrt(np.prod(profile.energy_edges)) * u.TeV.to(energy)
+    if name in DIFFERENTIAL and first.shape[1] == 1:
+        energy = energy_unit(first.energy_edges)
+        middle = np.sqrt(np.prod(first.energy_edges)) * u.TeV.to(energy)
         at = f" at {_three_digits(middle)} {energy}"
     return _titled(name, shown, power, latex, at), cells
 
 
-def _number_column(profile: Any, name: str, latex: bool) -> tuple[str, list[str]]:
+def _number_column(profiles: Sequence[Any], name: str, latex: bool) -> tuple[str, list[str]]:
     """A quantity without errors: whole numbers as they are, a significance with one decimal."""
     if name == "status":
         words = [status.label for status in Status]
-        return "Status", [words[code] for code in profile.quantities["status"].ravel()]
-    data = np.asarray(profile[name].data)
-    data = data.sum(axis=2) if data.ndim > 2 else data
+        codes = [profile.quantities["status"].ravel() for profile in profiles]
+        return "Status", [words[code] for code in np.concatenate(codes)]
+    data = np.concatenate([_summed(profile, name).ravel() for profile in profiles])
     if data.dtype.kind == "b":
-        return _titled(name, "", 0, latex), ["yes" if one else "no" for one in data.ravel()]
+        return _titled(name, "", 0, latex), ["yes" if one else "no" for one in data]
     known = data[np.isfinite(data)]
     if name in ("sqrt_ts", "ts"):
-        cells = [_number(one, 1) for one in data.ravel()]
+        cells = [_number(one, 1) for one in data]
     elif (known == np.round(known)).all():
-        cells = [_number(one, 0) for one in data.ravel()]
+        cells = [_number(one, 0) for one in data]
     else:
-        cells = [f"{one:.3g}" if np.isfinite(one) else "-" for one in data.ravel()]
-    title = _titled(name, profile[name].unit or "", 0, latex)
+        cells = [f"{one:.3g}" if np.isfinite(one) else "-" for one in data]
+    title = _titled(name, profiles[0][name].unit or "", 0, latex)
     if name == "sqrt_ts":
         title = r"$\sqrt{\mathrm{TS}}$" if latex else "sqrt_ts"
     return title, [f"${cell}$" if latex and cell != "-" else cell for cell in cells]
 
 
-def _bins(axis: Any, latex: bool) -> list[str]:
+def _summed(profile: Any, name: str) -> Array:
+    """A quantity of bins and energy groups, summed over datasets."""
+    data = np.asarray(profile[name].data)
+    return data.sum(axis=2) if data.ndim > 2 else data
+
+
+def _bins(axes: Sequence[Any], latex: bool) -> list[str]:
     """Range of each bin; the number of what has no extent, as regions that are counted."""
-    if not axis.unit and axis.name == "region-index":
-        return [f"{ref:g}" for ref in axis.ref]
-    edges = np.stack([axis.min, axis.max], axis=1)
+    if not axes[0].unit and axes[0].name == "region-index":
+        return [f"{ref:g}" for axis in axes for ref in axis.ref]
+    return ranges(np.concatenate([np.stack([axis.min, axis.max], 1) for axis in axes]), latex)
+
+
+def ranges(edges: Array, latex: bool) -> list[str]:
+    """Ranges as text with the decimals that tell their edges, (N, 2), apart."""
     digits = _decimals(edges.T)
     rounded = np.round(edges, digits) + 0.0  # no "-0.00"
     numbers = [[f"{edge:.{digits}f}" for edge in pair] for pair in rounded]
@@ -265,8 +319,12 @@ def latex_unit(unit: Any) -> str:
     return "" if text in ("$\\mathrm{}$", "") else text.replace(r"{}^{\circ}", "deg")
 
 
+def _in_words(name: str) -> str:
+    return name[:1].upper() + name[1:].replace("_", " ")
+
+
 def _titled(name: str, unit: str, power: int, latex: bool, at: str = "") -> str:
-    words = name[:1].upper() + name[1:].replace("_", " ")
+    words = _in_words(name)
     words = {"Dnde": "dN/dE", "E2dnde": "E^2 dN/dE", "Eflux": "Energy flux"}.get(words, words)
     if latex:
         words = {"dN/dE": "$dN/dE$", "E^2 dN/dE": "$E^2 dN/dE$"}.get(words, words)

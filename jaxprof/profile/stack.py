@@ -257,7 +257,14 @@ class FluxProfileStack:
     # Tables, files and figures
 
     def to_table(
-        self, sed_type: str | None = None, format: str = "profile", bin: int | None = None
+        self,
+        sed_type: str | None = None,
+        format: str = "profile",
+        bin: int | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        style: str = "full",
+        unit: Any = None,
     ) -> Table:
         """Table of all profiles.
 
@@ -270,6 +277,9 @@ class FluxProfileStack:
             bin: gammapy's layout, which ``FluxPoints.read(file, format="lightcurve")`` reads.
         bin : int, optional
             The bin of a light curve.
+        columns, style, unit
+            Of format "profile", as `FluxProfile.to_table` has them. Columns of style "paper" may
+            be "time" or "set" as well, the names of the profiles, and along time "MJD".
 
         Returns
         -------
@@ -279,8 +289,8 @@ class FluxProfileStack:
         Raises
         ------
         ValueError
-            For an unknown sed type or format, a light curve without times, or a bin that does not
-            exist.
+            For an unknown sed type, format, style, column or unit, a light curve without times, or
+            a bin that does not exist.
         """
         from jaxprof.profile.stack_table import light_curve_table, stack_table
 
@@ -288,10 +298,12 @@ class FluxProfileStack:
             raise ValueError(f"format is {format!r}; valid are 'profile', 'lightcurve'")
         sed_type = self.profiles[0].sed_type_init if sed_type is None else sed_type
         if format == "lightcurve":
+            if columns is not None or style != "full" or unit is not None:
+                raise ValueError("columns, style and unit are for format='profile'")
             return light_curve_table(self, sed_type, bin)
         if bin is not None:
             raise ValueError(f"bin={bin} is for format='lightcurve'; use slice_by_idx for parts")
-        return stack_table(self, sed_type)
+        return stack_table(self, sed_type, columns, style, unit=unit)
 
     def write(
         self,
@@ -299,18 +311,25 @@ class FluxProfileStack:
         *,
         overwrite: bool = False,
         include_likelihood: bool = True,
+        sed_type: str | None = None,
+        columns: Sequence[str] | None = None,
+        style: str | None = None,
+        unit: Any = None,
     ) -> None:
-        """Write all profiles to a FITS file, with nothing lost.
+        """Write all profiles to a FITS file, with nothing lost, or as a text table.
 
         Parameters
         ----------
         filename : str or path-like
-            Ends in ".fits" or ".fits.gz". As text write a table,
-            ``stack.to_table().write("stack.ecsv")``.
+            Ends in ".fits" or ".fits.gz". Or in ".csv", ".tex" or ".txt", for people and other
+            programs: a row for each profile, bin and energy group.
         overwrite : bool
             Whether an existing file may be replaced.
         include_likelihood : bool
             Whether to write the data that were fitted.
+        sed_type, columns, style, unit
+            Of text tables, see `to_table`; the style is "paper" by default for ".tex" without
+            `columns`.
 
         Raises
         ------
@@ -319,7 +338,14 @@ class FluxProfileStack:
         """
         from jaxprof.io.stack import write_stack
 
-        write_stack(self, filename, overwrite=overwrite, include_likelihood=include_likelihood)
+        text = {"sed_type": sed_type, "columns": columns, "style": style, "unit": unit}
+        write_stack(
+            self,
+            filename,
+            overwrite=overwrite,
+            include_likelihood=include_likelihood,
+            text={key: value for key, value in text.items() if value is not None},
+        )
 
     @classmethod
     def read(cls, filename: str | os.PathLike[str]) -> FluxProfileStack:

@@ -14,15 +14,18 @@ energy groups.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Column, Table, vstack
 
 from jaxprof.profile.fluxprofile import FluxProfile
-from jaxprof.profile.quantities import MATRICES
+from jaxprof.profile.papertable import check_style, paper_table, ranges
+from jaxprof.profile.printed import with_formats
+from jaxprof.profile.quantities import MATRICES, check_sed_type
 from jaxprof.profile.stack import bin_values, has_gti
-from jaxprof.profile.table import profile_to_table
+from jaxprof.profile.table import chosen_columns, convert_value, profile_to_table
 
 if TYPE_CHECKING:
     from jaxprof.profile.stack import FluxProfileStack
@@ -30,7 +33,16 @@ if TYPE_CHECKING:
 _META = ("SED_TYPE", "UL_CONF", "N_SIGMA", "NSIGMAUL", "NSIGMASE", "SQRTTSUL", "SOLIDREF")
 
 
-def stack_table(stack: FluxProfileStack, sed_type: str) -> Table:
+def stack_table(
+    stack: FluxProfileStack,
+    sed_type: str,
+    columns: Sequence[str] | None = None,
+    style: str = "full",
+    *,
+    unit: Any = None,
+    formatted: bool = False,
+    latex: bool = False,
+) -> Table:
     """Table with a row for each profile and bin, as the module describes it.
 
     Parameters
@@ -39,6 +51,18 @@ def stack_table(stack: FluxProfileStack, sed_type: str) -> Table:
         The profiles.
     sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
         What norms, errors and limits are expressed in.
+    columns : sequence of str, optional
+        Which columns, in this order.
+    style : {"full", "paper"}
+        "paper" has a row for each profile, bin and energy group: the columns of
+        `~jaxprof.profile.papertable.paper_table` after the names of the profiles and, along "time",
+        their times.
+    unit : str or Unit, optional
+        Unit of what `sed_type` says, its errors and limits.
+    formatted : bool
+        Whether to show few digits.
+    latex : bool
+        Whether the cells of style "paper" are LaTeX.
 
     Returns
     -------
@@ -47,9 +71,23 @@ def stack_table(stack: FluxProfileStack, sed_type: str) -> Table:
     Raises
     ------
     ValueError
-        For an unknown sed type.
+        For an unknown sed type, style, column or unit.
     """
-    return _joined(stack, sed_type)
+    check_sed_type(sed_type)
+    check_style(style)
+    if style == "paper":
+        entries = {stack.axis: stack.names}
+        if stack.axis == "time":
+            spans = np.stack([stack.time_min.mjd, stack.time_max.mjd], axis=1)
+            entries["MJD"] = tuple(ranges(spans, latex))
+        return paper_table(
+            stack.profiles, sed_type, entries=entries, columns=columns, unit=unit, latex=latex
+        )
+    table = _joined(stack, sed_type)
+    if unit is not None:
+        convert_value(table, "norm" if sed_type == "likelihood" else sed_type, unit)
+    table = with_formats(table) if formatted else table
+    return table if columns is None else chosen_columns(table, columns)
 
 
 def light_curve_table(stack: FluxProfileStack, sed_type: str, bin: int | None) -> Table:

@@ -45,7 +45,7 @@ from jaxprof.inference.levels import confidence_level
 from jaxprof.likelihood.data import Status
 from jaxprof.models.spectral import spectral_model_from_dict
 from jaxprof.profile.checks import check_format
-from jaxprof.profile.papertable import STYLES, paper_table
+from jaxprof.profile.papertable import check_style, paper_table
 from jaxprof.profile.printed import ProfileTable, with_formats
 from jaxprof.profile.quantities import (
     MATRICES,
@@ -84,13 +84,12 @@ def styled_table(
 ) -> Table:
     """Table for people: some columns, or the style of a paper; see `FluxProfile.to_table`."""
     check_sed_type(sed_type)
-    if style not in STYLES:
-        raise ValueError(f"style is {style!r}; valid are {', '.join(map(repr, STYLES))}")
+    check_style(style)
     if style == "paper":
-        return paper_table(profile, sed_type, columns=columns, unit=unit, latex=latex)
+        return paper_table([profile], sed_type, columns=columns, unit=unit, latex=latex)
     table = profile_to_table(profile, sed_type, formatted=formatted)
     if unit is not None:
-        _convert(table, "norm" if sed_type == "likelihood" else sed_type, unit)
+        convert_value(table, "norm" if sed_type == "likelihood" else sed_type, unit)
     return table if columns is None else chosen_columns(table, columns)
 
 
@@ -106,7 +105,7 @@ def chosen_columns(table: Table, columns: Sequence[str]) -> Table:
     return table[columns]
 
 
-def _convert(table: Table, value: str, unit: Any) -> None:
+def convert_value(table: Table, value: str, unit: Any) -> None:
     """Give a value, its errors and limits another unit."""
     own = table[value].unit or u.dimensionless_unscaled
     try:
@@ -117,7 +116,11 @@ def _convert(table: Table, value: str, unit: Any) -> None:
         ) from None
     for suffix in SUFFIXES:
         if f"{value}{suffix}" in table.colnames:
-            table[f"{value}{suffix}"].convert_unit_to(unit)
+            column = table[f"{value}{suffix}"]
+            column.unit = own
+            column.convert_unit_to(unit)
+            if column.unit == u.dimensionless_unscaled:
+                column.unit = None
 
 
 def profile_to_table(

@@ -1,5 +1,6 @@
 """Stacks of profiles: tables, files, figures, slices, and the test of constancy."""
 
+import astropy.units as u
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import chi2
 
 from jaxprof import FluxProfile, FluxProfileStack
+from jaxprof.regions import ProfileAxis
 
 DAY = 86400.0
 
@@ -112,6 +114,47 @@ def test_tables():
     assert_allclose(curve["time_min"], [0.5, 1.5, 2.5], rtol=0, atol=1e-9)
     assert_array_equal(np.asarray(curve["flux"]), stack.flux.value[:, 2])
     assert curve["counts"].shape == (3, 2, 1)
+
+
+def test_tables_for_papers_and_text(tmp_path):
+    fewer = make_profile(gti=day(1)).slice_by_idx({"projected-distance": slice(0, 2)})
+    stack = FluxProfileStack([make_profile(gti=day(0)), fewer], ["first", "50_%"])
+    paper = stack.to_table("flux", style="paper")
+    # Of the profiles by themselves, below each other: all have the same power of ten here.
+    alone = [own.to_table("flux", style="paper") for own in stack]
+    for name in alone[0].colnames:
+        assert list(paper[name]) == [text for own in alone for text in own[name]]
+    assert list(paper["Time"]) == ["first"] * 8 + ["50_%"] * 4
+    assert list(paper["MJD"][[0, -1]]) == ["55000.50 - 55001.25", "55001.50 - 55002.25"]
+    chosen = stack.to_table(columns=["time", "x_min", "norm"], unit="%")
+    assert_array_equal(chosen["norm"], 100.0 * stack.to_table()["norm"])
+    assert chosen.colnames == ["time", "x_min", "norm"] and chosen["norm"].unit == "%"
+    stack.write(tmp_path / "stack.tex", sed_type="flux", columns=["time", "flux"], style="paper")
+    text = (tmp_path / "stack.tex").read_text()
+    assert r"50\_\% & $" in text and "10^{-10}" in text
+    stack.write(tmp_path / "stack.csv")
+    found = Table.read(tmp_path / "stack.csv")
+    assert found.colnames[:3] == ["time", "bin", "group"]
+    assert list(found["bin"]) == [0, 0, 1, 1, 2, 2, 3, 3, 0, 0, 1, 1]
+    assert_array_equal(found["norm"], np.concatenate([own.norm.ravel() for own in stack]))
+    for call, message in (
+        (lambda: stack.to_table(style="papers"), "valid are 'full', 'paper'"),
+        (lambda: stack.to_table(style="paper", columns=["set"]), "there are time, MJD, "),
+        (lambda: stack.to_table("flux", unit="m"), "unit is 'm'"),
+        (lambda: stack.to_table(format="lightcurve", bin=0, unit="m"), "format='profile'"),
+        (lambda: stack.write(tmp_path / "a.fits", unit="m"), "unit: of text tables"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert not (tmp_path / "a.fits").exists()
+
+
+def test_paper_tables_of_profiles_on_other_axes():
+    other = make_profile(axis=ProfileAxis.from_edges([1, 2, 3, 4, 5] * u.arcmin, name="offset"))
+    table = FluxProfileStack([make_profile(), other], ["a", "b"], axis="set").to_table(
+        style="paper"
+    )
+    assert list(table["Bin"][6:12:2]) == ["1.13 - 1.50 deg", "1 - 2 arcmin", "2 - 3 arcmin"]
 
 
 def test_files_keep_everything(tmp_path):
