@@ -13,16 +13,14 @@ point, :math:`\cos\theta = \cos p \cos u` and :math:`\tan\varphi = \tan u / \sin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxprof.models.base import Real
 from jaxprof.models.spatial_functions import haversine
-
-#: A Python number, a NumPy or a JAX array: what JAX itself takes, without its complex numbers.
-Real = Any
 
 #: Gauss-Legendre nodes of each part of an edge.
 N_NODES = 20

@@ -22,8 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-#: A Python number, a NumPy or a JAX array: what JAX itself takes, without its complex numbers.
-Real = Any
+from jaxprof.models.base import Real
 
 #: Step in t of the double-exponential rule.
 STEP = 0.12
