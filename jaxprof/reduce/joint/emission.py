@@ -314,10 +314,15 @@ def _template_emission(
     if box is None:
         return Emission(0, 0, np.zeros((1, 1, 1)), middle, np.nan)
     if n_sub is None:
-        ratio = np.max(geom.pixel_scales.to_value("deg")) / np.min(own.pixel_scales.to_value("deg"))
-        n_sub = int(np.clip(np.ceil(2 * ratio), 2, 10))
+        n_sub = template_oversampling(own, geom)
     moments = even_moments(model, geom, box, n_sub, degree)
     return Emission(box[2], box[0], moments if cut else _normalised(moments), middle, np.nan)
+
+
+def template_oversampling(own: WcsGeom, geom: WcsGeom) -> int:
+    """Sub-pixels along each side of a pixel that are half as large as those of a template."""
+    ratio = np.max(geom.pixel_scales.to_value("deg")) / np.min(own.pixel_scales.to_value("deg"))
+    return int(np.clip(np.ceil(2 * ratio), 2, 10))
 
 
 def _centres_within(pixels: RegionPixels) -> tuple[int, int, Array] | None:
