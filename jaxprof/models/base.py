@@ -192,8 +192,9 @@ class Model:
             f.name: data[f.name] for f in cls._fields() if "static" in f.metadata and f.name in data
         }
         # The unit of a parameter may depend on the settings.
-        usual = cls(**settings)
-        units = {f.name: usual._unit(f) for f in cls._fields() if "kind" in f.metadata}
+        bare = object.__new__(cls)
+        vars(bare).update(settings)
+        units = {f.name: bare._unit(f) for f in cls._fields() if "kind" in f.metadata}
         values = {}
         for item in data.get("parameters", []):
             name = item["name"]

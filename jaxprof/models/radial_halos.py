@@ -40,23 +40,6 @@ class HaloRadialModel(RadialModel):
     """Base of the halos: a density of the radius, integrated along lines of sight.
 
     A subclass defines ``tag`` and ``density(radius)``, and the defaults of ``r_s`` and ``rho_s``.
-
-    Parameters
-    ----------
-    amplitude : float or Quantity, optional
-        Flux per J-factor [cm3 s-1 GeV-2], or per D-factor [s-1 GeV-1].
-    r_s : float or Quantity, optional
-        Scale radius [kpc].
-    rho_s : float or Quantity, optional
-        Density [GeV cm-3]: that of the formula.
-    distance : float or Quantity, optional
-        Distance of the centre [kpc].
-    radius_max : float or Quantity, optional
-        Outer radius of the halo [kpc]; None for an infinite one.
-    lon_0, lat_0, frame : optional
-        Centre, as in `RadialModel`.
-    annihilation : bool, optional
-        Whether the square of the density is integrated (J-factor) or the density (D-factor).
     """
 
     amplitude: Any = parameter(1.0)
@@ -135,8 +118,20 @@ class NFWRadialModel(HaloRadialModel):
 
     Parameters
     ----------
-    amplitude, r_s, rho_s, distance, radius_max, annihilation, lon_0, lat_0, frame : optional
-        As in `HaloRadialModel`.
+    amplitude : float or Quantity, optional
+        Flux per J-factor [cm3 s-1 GeV-2], or per D-factor [s-1 GeV-1].
+    r_s : float or Quantity, optional
+        Scale radius [kpc].
+    rho_s : float or Quantity, optional
+        Density [GeV cm-3]: that of the formula.
+    distance : float or Quantity, optional
+        Distance of the centre [kpc].
+    radius_max : float or Quantity, optional
+        Outer radius of the halo [kpc]; None for an infinite one.
+    lon_0, lat_0, frame : optional
+        Centre, as in `RadialModel`.
+    annihilation : bool, optional
+        Whether the square of the density is integrated (J-factor) or the density (D-factor).
     """
 
     tag: ClassVar[str] = "nfw"
@@ -172,7 +167,7 @@ class GeneralizedNFWRadialModel(HaloRadialModel):
         Width of the transition, > 0, and slope at large radii; above 1/2 for annihilation and 1 for
         decay unless there is a `radius_max`.
     amplitude, r_s, rho_s, distance, radius_max, annihilation, lon_0, lat_0, frame : optional
-        As in `HaloRadialModel`.
+        As in `NFWRadialModel`.
     """
 
     tag: ClassVar[str] = "gnfw"
@@ -212,7 +207,7 @@ class EinastoRadialModel(HaloRadialModel):
     alpha : float, optional
         :math:`\alpha`, > 0.
     amplitude, r_s, rho_s, distance, radius_max, annihilation, lon_0, lat_0, frame : optional
-        As in `HaloRadialModel`.
+        As in `NFWRadialModel`.
     """
 
     tag: ClassVar[str] = "einasto"
@@ -235,7 +230,7 @@ class BurkertRadialModel(HaloRadialModel):
     Parameters
     ----------
     amplitude, r_s, rho_s, distance, radius_max, annihilation, lon_0, lat_0, frame : optional
-        As in `HaloRadialModel`.
+        As in `NFWRadialModel`.
     """
 
     tag: ClassVar[str] = "burkert"

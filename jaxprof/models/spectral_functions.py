@@ -194,31 +194,16 @@ def integrate_log_energy(
 ) -> Array:
     r"""Integrate :math:`E^n f(E)` over bins by Gauss-Legendre panels in log energy.
 
-    Parameters
-    ----------
-    function : callable
-        Maps energies [TeV] of the broadcast shape of the edges to values. It is vmapped
-        over the nodes; parameters that it closes over may broadcast with the edges.
-    energy_min, energy_max : array_like
-        Bin edges [TeV], broadcast against each other.
-    order : int, optional
-        Power of the energy under the integral.
-    breaks : sequence of array_like, optional
-        Energies [TeV] at which ``function`` has a kink; panels end there. Scalars or 1D.
-    n_panels, n_nodes : int, optional
-        Panels a bin (equal in log energy) and nodes a panel.
-
-    Returns
-    -------
-    jax.Array
-        The integrals, shape of the broadcast edges (and parameters).
+    The ``function`` maps energies [TeV] of the broadcast shape of the edges to values; parameters
+    that it closes over may broadcast with these. Panels also end at the ``breaks`` [TeV], scalars
+    or 1D, at which it has a kink. Derivatives with respect to the edges, the breaks and whatever it
+    closes over are right.
 
     Notes
     -----
     The number of panels does not depend on the bin, so one compiled program serves all
     bins. The relative error is below 1e-10 in float64 for four decades of the spectra
-    of this module, exponential cut-offs included. The result can be differentiated with
-    respect to the edges, the breaks and whatever ``function`` closes over.
+    of this module, exponential cut-offs included.
     """
     shape = jnp.broadcast_shapes(jnp.shape(energy_min), jnp.shape(energy_max))
     low = jnp.broadcast_to(jnp.log(energy_min), shape)

@@ -28,10 +28,7 @@ NARROWEST = 1e-9
 def fixed_free_or_width(what: str, value: Any) -> str | float:
     """How a parameter is fitted: "fixed", "free", or the width of its Gaussian constraint.
 
-    Raises
-    ------
-    ValueError
-        For anything else; the message begins with ``what``.
+    Anything else is refused; the message begins with ``what``.
     """
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     known = NARROWEST <= value < np.inf if number else value in ("fixed", "free")

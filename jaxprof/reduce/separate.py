@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import astropy.units as u
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -124,32 +125,19 @@ class Reduction:
     @cached_property
     def data(self) -> Data:
         """The arrays to fit: of each statistic, the datasets one behind the other."""
+        kinds = (ProfileData, OnOffData)
         found = tuple(
-            type(own[0])(
-                **{
-                    name: np.concatenate([vars(block)[name] for block in own], axis=2)
-                    for name in vars(own[0])
-                }
-            )
-            for own in self._by_statistic(lambda part, _: part.block)
+            jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=2), *own)
+            for kind in kinds
+            if (own := [part.block for part in self.parts if isinstance(part.block, kind)])
         )
         return found[0] if len(found) == 1 else found
 
     @cached_property
     def bin_dataset(self) -> Array:
         """Index of the dataset of each counts bin, through all blocks of ``data``, (E_total,)."""
-
-        def owner(part: DatasetPart, number: int) -> Array:
-            return np.full(part.offset.shape[2], number)
-
-        return np.concatenate([own for kind in self._by_statistic(owner) for own in kind])
-
-    def _by_statistic(self, value: Callable[[DatasetPart, int], Any]) -> list[list[Any]]:
-        found = [
-            [value(part, k) for k, part in enumerate(self.parts) if isinstance(part.block, kind)]
-            for kind in (ProfileData, OnOffData)
-        ]
-        return [own for own in found if own]
+        parts = sorted(enumerate(self.parts), key=lambda own: isinstance(own[1].block, OnOffData))
+        return np.concatenate([np.full(part.offset.shape[2], number) for number, part in parts])
 
 
 def _grouped(values: Array, edges: Array, fill: float = 0.0) -> Array:

@@ -39,17 +39,6 @@ class CubeEmission:
 
         The shares of the pixels change with the energy; where within its pixel a photon starts
         stays that of the mean.
-
-        Parameters
-        ----------
-        emission : Emission
-            That of `mean`.
-        geom : WcsGeom
-            Geometry of the map.
-
-        Returns
-        -------
-        Emission
         """
         shares = self._pixel_brightness(emission, geom)
         mean = np.tensordot(self.bins.shares, shares, 1)

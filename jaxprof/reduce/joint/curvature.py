@@ -158,21 +158,12 @@ def moved(
 ) -> Any:
     """What displacements add to templates (C, T, H, W).
 
-    Parameters
-    ----------
-    flow : sequence of two arrays
-        Sums of the displacements in x and y with the emission and the kernel.
-    even : array
-        Emission on the plane, even in its pixels, convolved with the kernel.
-    first : sequence of two arrays
-        The same times its displacements in x and y.
-    second : sequence of three arrays
-        The same times their products: x x, x y and y y.
-    at : array, shape (2, C, 1, H, W)
-        Displacements of the templates.
-    within : array
-        Variance of positions within a pixel, where photons start and where they are found
-        [pixel2]: the pixels themselves, which the kernel contains, are not displaced.
+    The ``flow`` are sums of the displacements in x and y with the emission and the kernel; ``even``
+    is the emission on the plane, even in its pixels, convolved with the kernel, ``first`` the same
+    times its displacements in x and y, and ``second`` times their products x x, x y and y y. The
+    templates are displaced by ``at`` (2, C, 1, H, W). The variance ``within`` a pixel of where
+    photons start and where they are found [pixel2] is that of the pixels themselves, which the
+    kernel contains and which are not displaced.
     """
     slope = [[_derivative(at[i], j) for j in (0, 1)] for i in (0, 1)]
     change = [_derivative(even, j) for j in (0, 1)]

@@ -91,14 +91,8 @@ class Starts:
 class SphereFolding:
     """All components of a dataset on HEALPix pixels; otherwise as `Folding`.
 
-    The width of the PSF must be a number, as pairs are chosen by it.
-
-    Attributes
-    ----------
-    problems : dict of int to str
-        As for `Folding`.
-    gradients : ndarray, shape (C,)
-        Zero: no plane is in the way.
+    The width of the PSF must be a number, as pairs are chosen by it. No plane is in the way: the
+    ``gradients`` are zero.
     """
 
     def __init__(
