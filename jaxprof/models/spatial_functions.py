@@ -1,8 +1,9 @@
 r"""Surface brightness on the sky [sr-1] as pure functions.
 
-Positions and sizes are in degrees, on the sphere. All functions broadcast, follow the
-dtype of their arguments and have finite derivatives everywhere, the centre included.
-Unless a docstring says otherwise the integral over the sphere is one.
+Positions and parameters of models are in degrees, on the sphere; separations, and the radii that
+profiles are compared with, in radians. All functions broadcast, follow the dtype of their arguments
+and have finite derivatives everywhere, the centre included. Unless a docstring says otherwise the
+integral over the sphere is one.
 
 An elongated model has major semiaxis :math:`a`, eccentricity :math:`e` and the position angle
 :math:`\phi` of the major axis, counted from north through east (gammapy's convention). Along
