@@ -107,7 +107,7 @@ def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]
     alone: list[list[Array | None]] = [[None] * len(problem.datasets) for _ in groups]
     started: dict[int, _Started] = {}
     pending = list(range(len(groups)))
-    per_pixel = problem.model.likelihood == "pixel"
+    per_pixel = problem.model.per_pixel
     for step in range(ROUNDS + 1):
         whole = step == ROUNDS or not per_pixel
         made = group_data(problem, merge=not whole, alone=None if whole else alone)

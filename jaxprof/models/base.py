@@ -10,15 +10,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
 
-from jaxprof.models.units import check, is_concrete, is_quantity, to_value
+from jaxprof.models.units import check, is_concrete, is_quantity, read_number, to_value
 
 T = TypeVar("T", bound="Model")
-M = TypeVar("M", bound=type)
+#: A Python number, a NumPy or a JAX array: what JAX itself takes, without its complex numbers.
+Real = Any
 
 
 def parameter(default: Any = dataclasses.MISSING, *, unit: str = "", kind: str = "real") -> Any:
@@ -37,8 +38,12 @@ def static(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-def register_model(cls: M) -> M:
-    """Class decorator: register a frozen dataclass of parameters as a JAX pytree."""
+@dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
+def register_model(cls: Any = None, *, kw_only: bool = True) -> Any:
+    """Class decorator: a frozen dataclass of parameters that is a JAX pytree."""
+    if cls is None:
+        return lambda cls: register_model(cls, kw_only=kw_only)
+    cls = dataclasses.dataclass(frozen=True, kw_only=kw_only, eq=False, repr=False)(cls)
     fields = dataclasses.fields(cls)
     leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
     fixed = tuple(f.name for f in fields if f.metadata.get("static"))
@@ -108,10 +113,22 @@ def format_value(value: Any, unit: str = "") -> str:
 
 
 class Model:
-    """Base of the models: parameters by name, readable text, changed copies."""
+    """Base of the models: parameters by name, readable text, changed copies, dicts.
+
+    A family of models has a ``_kind``, the key of its dicts, and ``_by_name``, which its classes
+    with a ``tag`` enter by this and by their names when they are defined.
+    """
+
+    _kind: ClassVar[str]
+    _by_name: ClassVar[dict[str, Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "tag" in cls.__dict__:
+            cls._by_name.update({cls.__name__: cls, cls.__dict__["tag"]: cls})
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in self._fields():
             if "kind" in field.metadata:
                 if field.default is None and getattr(self, field.name) is None:
                     continue
@@ -119,9 +136,13 @@ class Model:
                 check(value, field.metadata["kind"], name=field.name)
                 object.__setattr__(self, field.name, value)
 
+    @classmethod
+    def _fields(cls) -> tuple[dataclasses.Field[Any], ...]:
+        return dataclasses.fields(cls)  # type: ignore[arg-type]
+
     def _parameter_fields(self) -> list[dataclasses.Field[Any]]:
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return [f for f in fields if "kind" in f.metadata and getattr(self, f.name) is not None]
+        fields = [f for f in self._fields() if "kind" in f.metadata]
+        return [f for f in fields if getattr(self, f.name) is not None]
 
     def _unit(self, field: dataclasses.Field[Any]) -> str:
         return field.metadata["unit"]
@@ -139,7 +160,7 @@ class Model:
         ValueError
             If a name is not a parameter or a value makes no sense.
         """
-        fields = {f.name for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        fields = {f.name for f in self._fields()}
         if unknown := sorted(set(changes) - fields):
             raise ValueError(
                 f"{type(self).__name__} has no parameter {unknown}; it has {sorted(fields)}"
@@ -157,6 +178,31 @@ class Model:
             for f in self._parameter_fields()
         ]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dict of numbers and strings, in the layout of gammapy's YAML model files."""
+        return {self._kind: self._dict()}
+
+    def _dict(self) -> dict[str, Any]:
+        settings = {f.name: getattr(self, f.name) for f in self._fields() if "static" in f.metadata}
+        return {"type": type(self).__name__, **settings, "parameters": self._parameter_dicts()}
+
+    @classmethod
+    def _from_dict(cls: type[T], data: dict[str, Any]) -> T:
+        settings = {
+            f.name: data[f.name] for f in cls._fields() if "static" in f.metadata and f.name in data
+        }
+        # The unit of a parameter may depend on the settings.
+        bare = object.__new__(cls)
+        vars(bare).update(settings)
+        units = {f.name: bare._unit(f) for f in cls._fields() if "kind" in f.metadata}
+        values = {}
+        for item in data.get("parameters", []):
+            name = item["name"]
+            if name not in units:
+                raise ValueError(f"{cls.__name__} has no parameter {name!r}; it has {list(units)}")
+            values[name] = read_number(item, "value", units[name], name=name)
+        return cls(**settings, **values)
+
     def __repr__(self) -> str:
         items = [
             f"{f.name}={format_value(getattr(self, f.name), self._unit(f))}"
@@ -165,7 +211,57 @@ class Model:
         # Settings, such as the frame of a centre, where they are not the usual ones.
         items += [
             f"{f.name}={getattr(self, f.name)!r}"
-            for f in dataclasses.fields(self)  # type: ignore[arg-type]
+            for f in self._fields()
             if f.metadata.get("static") and getattr(self, f.name) not in ("", f.default)
         ]
         return f"{type(self).__name__}({', '.join(items)})"
+
+
+class PairOfModels(Model):
+    """What sums and products share: parameters of two models by the names of both sides."""
+
+    model1: Any
+    model2: Any
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Parameter values named ``model1.<name>`` and ``model2.<name>``."""
+        return self._of_both(lambda model: model.parameters)
+
+    def _of_both(self, named: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Values by the names of their side and their own."""
+        sides = {"model1": self.model1, "model2": self.model2}
+        return {
+            f"{side}.{name}": value
+            for side, model in sides.items()
+            for name, value in named(model).items()
+        }
+
+    def replace(self: T, **changes: Any) -> T:
+        """Return a copy with some parameters changed, ``replace(**{"model1.alpha": 2.0})``.
+
+        Raises
+        ------
+        ValueError
+            If a name is not a parameter or a value makes no sense.
+        """
+        own = {name: value for name, value in changes.items() if "." not in name}
+        inner: dict[str, dict[str, Any]] = {}
+        for name in set(changes) - set(own):
+            side, _, rest = name.partition(".")
+            if side not in ("model1", "model2"):
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {name!r}; it has "
+                    f"{sorted(self.parameters)}"
+                )
+            inner.setdefault(side, {})[rest] = changes[name]
+        for side, values in inner.items():
+            own[side] = own.get(side, getattr(self, side)).replace(**values)
+        return super().replace(**own)  # type: ignore[misc]
+
+    def _dict(self) -> dict[str, Any]:
+        return {
+            "type": type(self).__name__,
+            "model1": self.model1._dict(),
+            "model2": self.model2._dict(),
+        }

@@ -6,7 +6,6 @@ Models that are known here by name become these; others are evaluated by gammapy
 
 from __future__ import annotations
 
-import dataclasses
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -28,8 +27,7 @@ from jaxprof.models.spectral_base import SPECTRAL_MODELS
 from jaxprof.models.units import DNDE, quantity, to_value
 
 
-@register_model
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+@register_model(kw_only=False)
 class GammapySpectralModel(SpectralModel):
     """A spectral model that gammapy evaluates, for those that have no counterpart here.
 
@@ -48,7 +46,7 @@ class GammapySpectralModel(SpectralModel):
 
     tag: ClassVar[str] = "gammapy"
     model: Any = static(None)
-    dimensionless: bool = static(False)
+    unit: str = static(DNDE)
 
     def __post_init__(self) -> None:
         kind = gammapy_class(self.model)
@@ -57,23 +55,16 @@ class GammapySpectralModel(SpectralModel):
         object.__setattr__(self, "model", self.model.copy())
         value = self.model(quantity([1.0], "TeV"))
         unit = getattr(value, "unit", None)
-        number = unit is None or unit.is_equivalent("")
-        if not number:
+        if unit is None or unit.is_equivalent(""):
+            object.__setattr__(self, "unit", "")
+        else:
             to_value(value, DNDE, name=f"gammapy's {kind}")
-        object.__setattr__(self, "dimensionless", number)
-
-    @property
-    def is_norm(self) -> bool:
-        """Whether it is a dimensionless factor, not a spectrum."""
-        return self.dimensionless
 
     def _dnde(self, energy: Array) -> Array:
-        unit = "" if self.dimensionless else DNDE
-
         def evaluate(energy: Any) -> Any:
             energies = np.asarray(energy)
             values = self.model(quantity(energies.ravel(), "TeV"))
-            plain = np.asarray(to_value(values, unit, name="the spectral model"))
+            plain = np.asarray(to_value(values, self.unit, name="the spectral model"))
             return (
                 np.broadcast_to(plain, energies.size).reshape(energies.shape).astype(energy.dtype)
             )
@@ -89,7 +80,7 @@ class GammapySpectralModel(SpectralModel):
             # Models without parameters have no tag, and no dict.
             return {"spectral": {"type": type(self.model).__name__, "parameters": []}}
 
-    def _spectral_dict(self) -> dict[str, Any]:
+    def _dict(self) -> dict[str, Any]:
         return dict(self.to_dict()["spectral"])
 
     def __repr__(self) -> str:
@@ -182,8 +173,7 @@ def _agrees(model: Any, found: SpectralModel, nodes: Any) -> bool:
     energies = np.exp(
         np.concatenate([[1.5 * x[0] - 0.5 * x[1]], middle, [1.5 * x[-1] - 0.5 * x[-2]]])
     )
-    unit = "" if found.is_norm else DNDE
-    theirs = np.asarray(to_value(model(quantity(energies, "TeV")), unit))
+    theirs = np.asarray(to_value(model(quantity(energies, "TeV")), found.unit))
     return bool(
         np.allclose(found(energies), theirs, rtol=1e-9, atol=1e-30 * np.max(np.abs(theirs)))
     )

@@ -1,9 +1,9 @@
 """Radial laws: surface brightness as a function of the angle from a centre, as JAX pytrees.
 
 Here are those of a certain size and flux, and the names of all others: power laws are in
-`jaxprof.models.radial_power_laws`, halos of dark matter in `jaxprof.models.radial_halos`. The
-formulas are in `jaxprof.models.radial_functions`. What laws can do, and how to make one of a
-function, says `RadialModel`.
+`jaxprof.models.radial_power_laws`, halos of dark matter in `jaxprof.models.radial_halos`. Shapes
+that spatial models have too are in `jaxprof.models.spatial_functions`. What laws can do, and how to
+make one of a function, says `RadialModel`.
 
 Plain numbers are degrees, fluxes in cm-2 s-1 and surface brightness in cm-2 s-1 sr-1; quantities
 and strings such as ``"5 arcmin"`` are converted. Parameters are keyword only. The centre is in the
@@ -12,12 +12,14 @@ law's own ``frame``: nothing is transformed here.
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxprof.models import radial_functions as functions
+from jaxprof.models import spatial_functions as functions
 from jaxprof.models.base import parameter
 from jaxprof.models.radial_base import FunctionRadialModel as FunctionRadialModel
 from jaxprof.models.radial_base import RadialModel as RadialModel
@@ -63,10 +65,14 @@ class GaussianRadialModel(RadialModel):
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
-        return functions.gaussian(separation, self.amplitude, self.sigma)
+        half_versine, sigma = jnp.sin(jnp.deg2rad(separation) / 2) ** 2, jnp.deg2rad(self.sigma)
+        return self.amplitude * functions.gaussian(half_versine, sigma, sigma[None])
 
     def _ring_integral(self, low: Array, high: Array) -> Array:
-        return functions.gaussian_ring_integral(low, high, self.amplitude, self.sigma)
+        a = functions.versine_between(0.0, self.sigma)
+        inside = jnp.exp(-functions.versine_between(0.0, low) / (2 * a))
+        share = inside * jnp.expm1(-functions.versine_between(low, high) / (2 * a))
+        return self.amplitude * share / jnp.expm1(-1 / a)
 
 
 @radial_model
@@ -95,7 +101,8 @@ class GeneralizedGaussianRadialModel(RadialModel):
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
-        return functions.generalized_gaussian(separation, self.amplitude, self.r_0, self.eta)
+        away, radius = jnp.deg2rad(separation), jnp.deg2rad(self.r_0)
+        return self.amplitude * functions.generalized_gaussian(away, radius, self.eta, radius**2)
 
     def _breaks(self) -> tuple[Any, ...]:
         return scales(self.r_0, 1, 5)
@@ -133,7 +140,8 @@ class DiskRadialModel(RadialModel):
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
-        return functions.disk(separation, self.amplitude, self.r_0, self.edge_width)
+        away, radius = jnp.deg2rad(separation), jnp.deg2rad(self.r_0)
+        return self.amplitude * functions.disk(away, radius, radius[None], self.edge_width)
 
     def _breaks(self) -> tuple[Any, ...]:
         # erf(x) is 1 to 1e-9 from x = 4.3 on, which is this many widths from the radius
@@ -165,7 +173,7 @@ class ShellRadialModel(RadialModel):
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
-        return functions.shell(separation, self.amplitude, self.radius, self.width)
+        return self.amplitude * functions.shell(jnp.deg2rad(separation), self.radius, self.width)
 
     def _breaks(self) -> tuple[Any, ...]:
         return self.radius, self.radius + self.width
@@ -174,6 +182,8 @@ class ShellRadialModel(RadialModel):
 @radial_model
 class ExponentialRadialModel(RadialModel):
     r"""Exponential, :math:`A N e^{-\theta/\theta_0}`, with an exact norm on the sphere.
+
+    :math:`1/N = 2\pi (1 + e^{-\pi/\theta_0}) / (1 + 1/\theta_0^2)`.
 
     The profile of galactic disks: Freeman 1970, ApJ 160, 811.
 
@@ -193,7 +203,9 @@ class ExponentialRadialModel(RadialModel):
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
-        return functions.exponential(separation, self.amplitude, self.theta_0)
+        scale = jnp.deg2rad(self.theta_0)
+        total = 2 * jnp.pi * (1 + jnp.exp(-jnp.pi / scale)) * scale**2 / (1 + scale**2)
+        return self.amplitude * jnp.exp(-separation / jnp.asarray(self.theta_0)) / total
 
     def _breaks(self) -> tuple[Any, ...]:
         return scales(self.theta_0, 1, 10)
@@ -225,7 +237,9 @@ class DiffusionRadialModel(RadialModel):
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
-        return functions.diffusion(separation, self.amplitude, self.theta_d)
+        x, size = separation / jnp.asarray(self.theta_d), jnp.deg2rad(self.theta_d)
+        peak = 1.22 * self.amplitude / (math.pi**1.5 * size**2)
+        return peak * jnp.exp(-(x**2)) / (x + 0.06)
 
     def _breaks(self) -> tuple[Any, ...]:
         return scales(self.theta_d, 0.06, 1, 4)

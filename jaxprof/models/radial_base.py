@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxprof.models.base import format_value, parameter, register_model, static
+from jaxprof.models.base import format_value, parameter, static
+from jaxprof.models.base import register_model as radial_model
 from jaxprof.models.radial_integrals import RadialIntegrals
-from jaxprof.models.spectral_base import read_number
 from jaxprof.models.units import check, to_value
-
-M = TypeVar("M", bound=type)
-
-
-@dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
-def radial_model(cls: M) -> M:
-    """Class decorator of radial laws: a frozen dataclass of parameters, and a JAX pytree.
-
-    Dicts of laws know it, as of `named_law`.
-    """
-    make: Any = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-    return named_law(register_model(make(cls)))
-
-
-def named_law(cls: M) -> M:
-    """Class decorator: dicts of laws then know the class by its name and its ``tag``."""
-    _BY_NAME.update({cls.__name__: cls, cls.tag: cls})  # type: ignore[attr-defined]
-    return cls
-
 
 #: Model classes by class name and by tag.
 _BY_NAME: dict[str, Any] = {}
@@ -46,7 +27,7 @@ def scales(size: Any, *factors: float) -> tuple[Any, ...]:
     return tuple(jax.lax.stop_gradient(jnp.asarray(size)) * factor for factor in factors)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@radial_model
 class RadialModel(RadialIntegrals):
     """Base of the radial laws: a surface brightness that depends on the angle from a centre alone.
 
@@ -71,6 +52,8 @@ class RadialModel(RadialIntegrals):
         Frame of the centre.
     """
 
+    _kind = "radial"
+    _by_name = _BY_NAME
     tag: ClassVar[str]
     lon_0: Any = parameter(0.0, unit="deg")
     lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
@@ -137,39 +120,11 @@ class RadialModel(RadialIntegrals):
             frame=frame,
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dict of numbers and strings, in the layout of gammapy's YAML model files."""
-        return {"radial": self._radial_dict()}
-
     @property
     def parameter_units(self) -> dict[str, str]:
         """Units of the parameters by name; those of a function of one's own have none."""
         units = {field.name: self._unit(field) for field in self._parameter_fields()}
         return {name: units.get(name, "") for name in self.parameters}
-
-    def _radial_dict(self) -> dict[str, Any]:
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        settings = {f.name: getattr(self, f.name) for f in fields if f.metadata.get("static")}
-        return {
-            "type": type(self).__name__,
-            **settings,
-            "parameters": self._parameter_dicts(),
-        }
-
-    @classmethod
-    def _from_dict(cls, data: dict[str, Any]) -> RadialModel:
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-        names = {f.name for f in fields if f.metadata.get("static")}
-        settings = {key: value for key, value in data.items() if key in names}
-        # the unit of a parameter may depend on the settings
-        units = {f.name: cls(**settings)._unit(f) for f in fields if "kind" in f.metadata}
-        values = {}
-        for item in data.get("parameters", []):
-            name = item["name"]
-            if name not in units:
-                raise ValueError(f"{cls.__name__} has no parameter {name!r}; it has {list(units)}")
-            values[name] = read_number(item, "value", units[name], name=name)
-        return cls(**settings, **values)
 
     def __add__(self, other: Any) -> RadialModel:
         if not isinstance(other, RadialModel):
@@ -256,10 +211,10 @@ class FunctionRadialModel(RadialModel):
         return tuple(self.breaks(**self.values)) if callable(self.breaks) else self.breaks
 
     @classmethod
-    def _from_dict(cls, data: dict[str, Any]) -> RadialModel:
+    def _from_dict(cls, data: dict[str, Any]) -> FunctionRadialModel:
         raise ValueError("type is that of a law made of a function, which is in no file")
 
-    def _radial_dict(self) -> dict[str, Any]:
+    def _dict(self) -> dict[str, Any]:
         raise ValueError("a law made of a function cannot be written: only its parameters could be")
 
     def __repr__(self) -> str:

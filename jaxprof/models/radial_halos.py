@@ -25,8 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxprof.models import radial_functions as functions
-from jaxprof.models.base import parameter, static
+from jaxprof.models.base import Real, parameter, static
 from jaxprof.models.radial_base import RadialModel, radial_model, scales
 from jaxprof.models.radial_quadrature import line_of_sight_integral
 from jaxprof.models.units import is_concrete
@@ -36,17 +35,19 @@ DENSITY = "GeV cm-3"
 KPC = 648_000_000 / np.pi * 149_597_870_700 * 100
 
 
+@radial_model
 class HaloRadialModel(RadialModel):
     """Base of the halos: a density of the radius, integrated along lines of sight.
 
-    A subclass defines ``tag`` and ``density(radius)``.
+    A subclass defines ``tag`` and ``density(radius)``, and the defaults of ``r_s`` and ``rho_s``.
     """
 
-    amplitude: Any
-    r_s: Any
-    distance: Any
-    radius_max: Any
-    annihilation: bool
+    amplitude: Any = parameter(1.0)
+    r_s: Any = parameter(unit="kpc", kind="positive")
+    rho_s: Any = parameter(unit=DENSITY, kind="nonnegative")
+    distance: Any = parameter(8.33, unit="kpc", kind="positive")
+    radius_max: Any = parameter(None, unit="kpc", kind="positive")
+    annihilation: bool = static(True)
 
     def density(self, radius: Any) -> Any:
         """Density [GeV cm-3] at radii [kpc] > 0, without an outer radius."""
@@ -97,6 +98,18 @@ class HaloRadialModel(RadialModel):
         return jnp.where(outside, jnp.rad2deg(angle), 90.0)
 
 
+def zhao_density(
+    radius: Real, rho_s: Real, r_s: Real, alpha: Real, beta: Real, gamma: Real
+) -> Array:
+    r"""Return :math:`\rho_s (r/r_s)^{-\gamma} [1 + (r/r_s)^{1/\alpha}]^{(\gamma-\beta)\alpha}`.
+
+    Zhao 1996, MNRAS 278, 488, eq. 1; (1, 3, 1) is that of Navarro, Frenk & White.
+    """
+    log_x = jnp.log(radius / jnp.asarray(r_s))
+    turn = jnp.logaddexp(log_x / alpha, 0.0)
+    return rho_s * jnp.exp(-gamma * log_x + (gamma - jnp.asarray(beta)) * alpha * turn)
+
+
 @radial_model
 class NFWRadialModel(HaloRadialModel):
     r"""Navarro-Frenk-White halo, :math:`\rho_s (r_s/r) (1 + r/r_s)^{-2}`.
@@ -122,16 +135,12 @@ class NFWRadialModel(HaloRadialModel):
     """
 
     tag: ClassVar[str] = "nfw"
-    amplitude: Any = parameter(1.0)
     r_s: Any = parameter(24.42, unit="kpc", kind="positive")
     rho_s: Any = parameter(0.184, unit=DENSITY, kind="nonnegative")
-    distance: Any = parameter(8.33, unit="kpc", kind="positive")
-    radius_max: Any = parameter(None, unit="kpc", kind="positive")
-    annihilation: bool = static(True)
 
     def density(self, radius: Any) -> Any:
         """Density [GeV cm-3] at radii [kpc] > 0, without an outer radius."""
-        return functions.zhao_density(radius, self.rho_s, self.r_s, 1.0, 3.0, 1.0)
+        return zhao_density(radius, self.rho_s, self.r_s, 1.0, 3.0, 1.0)
 
     def _slope(self) -> Any:
         return 1.0
@@ -157,32 +166,16 @@ class GeneralizedNFWRadialModel(HaloRadialModel):
     alpha, beta : float, optional
         Width of the transition, > 0, and slope at large radii; above 1/2 for annihilation and 1 for
         decay unless there is a `radius_max`.
-    amplitude : float or Quantity, optional
-        Flux per J-factor [cm3 s-1 GeV-2], or per D-factor [s-1 GeV-1].
-    r_s : float or Quantity, optional
-        Scale radius [kpc].
-    rho_s : float or Quantity, optional
-        Density [GeV cm-3]: that of the formula.
-    distance : float or Quantity, optional
-        Distance of the centre [kpc].
-    radius_max : float or Quantity, optional
-        Outer radius of the halo [kpc]; None for an infinite one.
-    lon_0, lat_0, frame : optional
-        Centre, as in `RadialModel`.
-    annihilation : bool, optional
-        Whether the square of the density is integrated (J-factor) or the density (D-factor).
+    amplitude, r_s, rho_s, distance, radius_max, annihilation, lon_0, lat_0, frame : optional
+        As in `NFWRadialModel`.
     """
 
     tag: ClassVar[str] = "gnfw"
-    amplitude: Any = parameter(1.0)
     r_s: Any = parameter(24.42, unit="kpc", kind="positive")
     rho_s: Any = parameter(0.184, unit=DENSITY, kind="nonnegative")
     gamma: Any = parameter(1.0)
     alpha: Any = parameter(1.0, kind="positive")
     beta: Any = parameter(3.0)
-    distance: Any = parameter(8.33, unit="kpc", kind="positive")
-    radius_max: Any = parameter(None, unit="kpc", kind="positive")
-    annihilation: bool = static(True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -196,9 +189,7 @@ class GeneralizedNFWRadialModel(HaloRadialModel):
 
     def density(self, radius: Any) -> Any:
         """Density [GeV cm-3] at radii [kpc] > 0, without an outer radius."""
-        return functions.zhao_density(
-            radius, self.rho_s, self.r_s, self.alpha, self.beta, self.gamma
-        )
+        return zhao_density(radius, self.rho_s, self.r_s, self.alpha, self.beta, self.gamma)
 
     def _slope(self) -> Any:
         return self.gamma
@@ -215,34 +206,19 @@ class EinastoRadialModel(HaloRadialModel):
     ----------
     alpha : float, optional
         :math:`\alpha`, > 0.
-    amplitude : float or Quantity, optional
-        Flux per J-factor [cm3 s-1 GeV-2], or per D-factor [s-1 GeV-1].
-    r_s : float or Quantity, optional
-        Scale radius [kpc].
-    rho_s : float or Quantity, optional
-        Density [GeV cm-3]: that of the formula.
-    distance : float or Quantity, optional
-        Distance of the centre [kpc].
-    radius_max : float or Quantity, optional
-        Outer radius of the halo [kpc]; None for an infinite one.
-    lon_0, lat_0, frame : optional
-        Centre, as in `RadialModel`.
-    annihilation : bool, optional
-        Whether the square of the density is integrated (J-factor) or the density (D-factor).
+    amplitude, r_s, rho_s, distance, radius_max, annihilation, lon_0, lat_0, frame : optional
+        As in `NFWRadialModel`.
     """
 
     tag: ClassVar[str] = "einasto"
-    amplitude: Any = parameter(1.0)
     r_s: Any = parameter(28.44, unit="kpc", kind="positive")
     rho_s: Any = parameter(0.033, unit=DENSITY, kind="nonnegative")
     alpha: Any = parameter(0.17, kind="positive")
-    distance: Any = parameter(8.33, unit="kpc", kind="positive")
-    radius_max: Any = parameter(None, unit="kpc", kind="positive")
-    annihilation: bool = static(True)
 
     def density(self, radius: Any) -> Any:
         """Density [GeV cm-3] at radii [kpc] > 0, without an outer radius."""
-        return functions.einasto_density(radius, self.rho_s, self.r_s, self.alpha)
+        power = jnp.expm1(self.alpha * jnp.log(radius / self.r_s))
+        return self.rho_s * jnp.exp(-2 / jnp.asarray(self.alpha) * power)
 
 
 @radial_model
@@ -253,30 +229,15 @@ class BurkertRadialModel(HaloRadialModel):
 
     Parameters
     ----------
-    amplitude : float or Quantity, optional
-        Flux per J-factor [cm3 s-1 GeV-2], or per D-factor [s-1 GeV-1].
-    r_s : float or Quantity, optional
-        Scale radius [kpc].
-    rho_s : float or Quantity, optional
-        Density [GeV cm-3]: that of the formula.
-    distance : float or Quantity, optional
-        Distance of the centre [kpc].
-    radius_max : float or Quantity, optional
-        Outer radius of the halo [kpc]; None for an infinite one.
-    lon_0, lat_0, frame : optional
-        Centre, as in `RadialModel`.
-    annihilation : bool, optional
-        Whether the square of the density is integrated (J-factor) or the density (D-factor).
+    amplitude, r_s, rho_s, distance, radius_max, annihilation, lon_0, lat_0, frame : optional
+        As in `NFWRadialModel`.
     """
 
     tag: ClassVar[str] = "burkert"
-    amplitude: Any = parameter(1.0)
     r_s: Any = parameter(12.67, unit="kpc", kind="positive")
     rho_s: Any = parameter(0.712, unit=DENSITY, kind="nonnegative")
-    distance: Any = parameter(8.33, unit="kpc", kind="positive")
-    radius_max: Any = parameter(None, unit="kpc", kind="positive")
-    annihilation: bool = static(True)
 
     def density(self, radius: Any) -> Any:
         """Density [GeV cm-3] at radii [kpc] > 0, without an outer radius."""
-        return functions.burkert_density(radius, self.rho_s, self.r_s)
+        x = radius / jnp.asarray(self.r_s)
+        return self.rho_s / ((1 + x) * (1 + x**2))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -14,7 +13,7 @@ from jaxprof.models.base import Model, in_double_precision
 from jaxprof.models.radial_polygons import polygon_integral
 from jaxprof.models.radial_quadrature import ring_integral
 from jaxprof.models.spatial_functions import separation
-from jaxprof.models.units import FLUX, attach, check, is_concrete, is_quantity, to_value
+from jaxprof.models.units import FLUX, attach, check, is_concrete, is_quantity, numbers, to_value
 
 BRIGHTNESS = "cm-2 s-1 sr-1"
 
@@ -34,14 +33,6 @@ def _weighted(
     weights = solid_angle * factor
     result = jnp.sum(weights * model._at(lon, lat), axis=-1)
     return model._known(result), jnp.any(model._on_cusp(lon, lat) & (weights != 0))
-
-
-def numbers(value: Any, unit: str, name: str) -> Any:
-    """Return what a user gave as an array of floats in a unit, the dtype of floats kept."""
-    value = check(to_value(value, unit, name=name), "real", name=name)
-    # Not jnp.asarray, which compiles a program for every shape.
-    array = value if isinstance(value, jax.Array) else np.asarray(value)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
 def in_range(value: Any, low: float, high: float, name: str) -> Any:
@@ -106,11 +97,11 @@ class RadialIntegrals(Model):
         """Whether parameters make sense, of which nothing can be said while they are traced."""
         found: Any = True
         for field in self._parameter_fields():
-            value, kind = getattr(self, field.name), field.metadata.get("kind")
-            if value is not None and kind == "positive":
-                found = found & jnp.all(jnp.asarray(value) > 0)
-            elif value is not None and kind == "nonnegative":
-                found = found & jnp.all(jnp.asarray(value) >= 0)
+            value, kind = jnp.asarray(getattr(self, field.name)), field.metadata["kind"]
+            if kind == "positive":
+                found = found & jnp.all(value > 0)
+            elif kind == "nonnegative":
+                found = found & jnp.all(value >= 0)
         return found
 
     def _known(self, result: Array) -> Array:
@@ -142,8 +133,7 @@ class RadialIntegrals(Model):
         """
         self._check_scalars()
         angle = in_range(numbers(separation, "deg", "separation"), 0, 180, "separation")
-        result = _evaluate(self, angle)
-        return attach(result, BRIGHTNESS, separation) if is_quantity(separation) else result
+        return attach(_evaluate(self, angle), BRIGHTNESS, separation)
 
     @in_double_precision
     def brightness(self, lon: Any, lat: Any) -> Any:
@@ -166,10 +156,7 @@ class RadialIntegrals(Model):
         """
         self._check_scalars()
         result = _brightness(self, numbers(lon, "deg", "lon"), numbers(lat, "deg", "lat"))
-        for position in (lon, lat):
-            if is_quantity(position):
-                return attach(result, BRIGHTNESS, position)
-        return result
+        return attach(result, BRIGHTNESS, lon, lat)
 
     @in_double_precision
     def ring_integral(self, edges: Any) -> Any:
@@ -203,8 +190,7 @@ class RadialIntegrals(Model):
             if np.any(np.diff(np.asarray(angles)) < 0):
                 raise ValueError(f"edges must increase, got {edges}")
             self._check_rings(float(np.min(np.asarray(angles))))
-        result = _rings(self, angles)
-        return attach(result, FLUX, edges) if is_quantity(edges) else result
+        return attach(_rings(self, angles), FLUX, edges)
 
     @in_double_precision
     def polygon_integral(self, lon: Any, lat: Any) -> Any:
@@ -242,10 +228,7 @@ class RadialIntegrals(Model):
             raise ValueError(
                 "lon, lat: a vertex is 90 deg or more from the centre of the law; cut the polygon"
             )
-        for position in (lon, lat):
-            if is_quantity(position):
-                return attach(result, FLUX, position)
-        return result
+        return attach(result, FLUX, lon, lat)
 
     @in_double_precision
     def integral(self, lon: Any, lat: Any, solid_angle: Any, factor: Any = 1.0) -> Any:
@@ -318,7 +301,9 @@ class RadialIntegrals(Model):
         bins. Worse is to take the law at the middle of each ring instead of integrating it: 1.63 to
         1.7 instead of 1.5.
         """
-        return _over_reference(self.ring_integral(_plain(edges, "edges")), reference_flux)
+        # Of plain edges, so that the result is plain too.
+        plain = to_value(edges, "deg", name="edges")
+        return _over_reference(self.ring_integral(plain), reference_flux)
 
     @in_double_precision
     def norms(
@@ -343,11 +328,6 @@ class RadialIntegrals(Model):
             As `integral`, or if `reference_flux` is zero or has a wrong unit.
         """
         return _over_reference(self.integral(lon, lat, solid_angle, factor), reference_flux)
-
-
-def _plain(value: Any, name: str) -> Any:
-    """Angles as plain numbers in deg, so that the results are plain too."""
-    return to_value(value, "deg", name=name)
 
 
 def _over_reference(flux: Any, reference_flux: Any) -> Any:

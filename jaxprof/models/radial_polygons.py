@@ -13,16 +13,14 @@ point, :math:`\cos\theta = \cos p \cos u` and :math:`\tan\varphi = \tan u / \sin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxprof.models.base import Real
 from jaxprof.models.spatial_functions import haversine
-
-#: A Python number, a NumPy or a JAX array: what JAX itself takes, without its complex numbers.
-Real = Any
 
 #: Gauss-Legendre nodes of each part of an edge.
 N_NODES = 20
@@ -45,24 +43,12 @@ def polygon_integral(
     lat_0: Real,
     breaks: Sequence[Real] = (),
 ) -> Array:
-    """Integrate a radial law over polygons whose edges are arcs of great circles.
+    """Integrals (...) of a law over polygons (..., V) whose edges are arcs of great circles.
 
-    Parameters
-    ----------
-    cone : callable
-        Maps separations [deg], of any shape, to the law's integral within this separation from the
-        centre, element by element.
-    lon, lat : array_like, shape (..., V)
-        Vertices [deg] in either sense, less than 90 deg from the centre. A vertex may be repeated.
-    lon_0, lat_0 : float
-        Centre of the law [deg].
-    breaks : sequence of float or Array
-        Scalars: separations [deg] at which the brightness has a kink.
-
-    Returns
-    -------
-    jax.Array, shape (...)
-        The integrals; NaN where a vertex is too far from the centre.
+    The ``cone`` maps separations [deg], of any shape, to the law's integral within this separation
+    from the centre, element by element; ``breaks`` are separations [deg], scalars, at which the
+    brightness has a kink. Vertices [deg] may be in either sense and repeated; where one is 90 deg
+    or more from the centre the integral is NaN.
     """
     edges = _edges(lon, lat, lon_0, lat_0)
     length = edges.stop - edges.start

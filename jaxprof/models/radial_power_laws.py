@@ -5,19 +5,60 @@ Their ``amplitude`` is a brightness or, in space, an emissivity.
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.scipy.special import gammaln
 
-from jaxprof.models import radial_functions as functions
-from jaxprof.models.base import parameter
+from jaxprof.models.base import Real, parameter
 from jaxprof.models.radial_base import RadialModel, radial_model, scales
 from jaxprof.models.radial_integrals import BRIGHTNESS
+from jaxprof.models.radial_quadrature import chord_integral
+from jaxprof.models.spatial_functions import half_chord, versine_between
+from jaxprof.models.spectral_functions import exprel
 from jaxprof.models.units import is_concrete
 
 EMISSIVITY = "cm-2 s-1 sr-1 deg-1"
+
+
+#: Terms of the series of the sine: right to 1e-15 up to 180 deg.
+_N_SINE = 14
+
+
+def power(x: Real, index: Real) -> Array:
+    """``x ** -index`` for x > 0."""
+    return jnp.exp(-index * jnp.log(x))
+
+
+def power_law_ring_integral(
+    low: Real, high: Real, amplitude: Real, alpha: Real, reference: Real
+) -> Array:
+    r"""Integrate a power law over rings on the sphere, in closed form.
+
+    .. math:: 2\pi A \theta_0^\alpha \sum_k \frac{(-1)^k}{(2k+1)!}
+              \int \theta^{2k+1-\alpha}\,d\theta
+
+    Each term is counted from the outer radius b, :math:`b^{p} (1 - e^{-pu}) / p` with
+    :math:`p = 2k + 2 - \alpha` and :math:`u = \ln(b/a)`, which has no special case at p = 0. For
+    a = 0 it is infinite where the integral is, which is for alpha >= 2.
+    """
+    low, high = jnp.broadcast_arrays(low, high)
+    centre, nothing = low <= 0, high <= 0
+    outer = jnp.where(nothing, 1.0, high)
+    width = jnp.log(outer / jnp.where(centre, outer, low))
+    radius = jnp.deg2rad(outer)
+    orders = jnp.arange(_N_SINE, dtype=radius.dtype).reshape(-1, *(1,) * radius.ndim)
+    p = 2 * orders + 2 - jnp.asarray(alpha)
+    finite = jnp.where(p > 0, 1 / jnp.where(p > 0, p, 1.0), jnp.inf)
+    shares = jnp.where(centre[None], finite, width[None] * exprel(-p * width[None]))
+    total = jnp.zeros_like(radius)
+    for k in reversed(range(_N_SINE)):
+        total = total * radius**2 + (-1) ** k / math.factorial(2 * k + 1) * shares[k]
+    integral = 2 * jnp.pi * amplitude * power(outer / reference, alpha) * radius**2 * total
+    return jnp.where(nothing, 0.0, integral)
 
 
 @radial_model
@@ -40,7 +81,7 @@ class ConstantRadialModel(RadialModel):
         return self.amplitude * jnp.ones_like(separation)
 
     def _ring_integral(self, low: Array, high: Array) -> Array:
-        return self.amplitude * functions.ring_solid_angle(low, high)
+        return 2 * jnp.pi * self.amplitude * versine_between(low, high)
 
 
 @radial_model
@@ -69,12 +110,10 @@ class PowerLawRadialModel(RadialModel):
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
-        return functions.power_law(separation, self.amplitude, self.alpha, self.reference)
+        return self.amplitude * power(separation / self.reference, self.alpha)
 
     def _ring_integral(self, low: Array, high: Array) -> Array:
-        return functions.power_law_ring_integral(
-            low, high, self.amplitude, self.alpha, self.reference
-        )
+        return power_law_ring_integral(low, high, self.amplitude, self.alpha, self.reference)
 
     def _check_rings(self, inner: float) -> None:
         if inner <= 0 and is_concrete(self.alpha) and np.any(np.asarray(self.alpha) >= 2):
@@ -110,7 +149,8 @@ class CoredPowerLawRadialModel(RadialModel):
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
-        return functions.cored_power_law(separation, self.amplitude, self.alpha, self.core)
+        turn = jnp.log1p(jnp.square(separation / self.core))
+        return self.amplitude * jnp.exp(-0.5 * self.alpha * turn)
 
     def _breaks(self) -> tuple[Any, ...]:
         return scales(self.core, 1, 30)
@@ -121,7 +161,9 @@ class PowerLawDensityRadialModel(RadialModel):
     r"""Power law in space, :math:`A [(r^2 + r_c^2)/r_0^2]^{-\alpha/2}`, projected.
 
     Radii are given as the angles that they are seen under, and lines of sight are taken as
-    parallel: for sizes of some degrees. Without an outer radius the projection is a closed form.
+    parallel: for sizes of some degrees. Without an outer radius the projection is the Abel
+    transform of a power law: with :math:`R^2 = \theta^2 + r_c^2` it is :math:`A \sqrt{\pi}\,
+    \Gamma(\frac{\alpha-1}{2}) / \Gamma(\frac{\alpha}{2})\, R\,(R/r_0)^{-\alpha}`.
 
     Parameters
     ----------
@@ -154,10 +196,21 @@ class PowerLawDensityRadialModel(RadialModel):
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
-        inner = (separation, self.amplitude, self.alpha, self.core, self.reference)
+        alpha, separation = jnp.asarray(self.alpha), jnp.asarray(separation)
+        impact = jnp.sqrt(jnp.square(separation) + jnp.square(self.core))
         if self.radius_max is None:
-            return functions.projected_power_law(*inner)
-        return functions.truncated_power_law(*inner, self.radius_max)
+            constant = math.sqrt(math.pi) * jnp.exp(gammaln((alpha - 1) / 2) - gammaln(alpha / 2))
+            brightness = self.amplitude * constant * self.reference
+            return brightness * power(impact / self.reference, alpha - 1)
+        # With a core the line passes the centre as if further out.
+        column = chord_integral(
+            lambda radius: power(radius / self.reference, alpha),
+            impact,
+            0.0,
+            half_chord(self.radius_max, separation),
+            jnp.inf,
+        )
+        return 2 * self.amplitude * column
 
     def _breaks(self) -> tuple[Any, ...]:
         return scales(self.core, 1) + (() if self.radius_max is None else (self.radius_max,))

@@ -22,8 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-#: A Python number, a NumPy or a JAX array: what JAX itself takes, without its complex numbers.
-Real = Any
+from jaxprof.models.base import Real
 
 #: Step in t of the double-exponential rule.
 STEP = 0.12
@@ -58,20 +57,9 @@ def ring_integral(
 ) -> Array:
     r"""Integrate a brightness over rings, :math:`2\pi \int S(\theta) \sin\theta\,d\theta`.
 
-    Parameters
-    ----------
-    brightness : callable
-        Maps separations [deg], of any shape, to the brightness there [sr-1], element by element.
-    low, high : array_like
-        Inner and outer radii [deg], broadcast against each other.
-    breaks : sequence of float or Array
-        Scalars: separations [deg] at which the quadrature is split, because the brightness has a
-        kink there or changes its slope.
-
-    Returns
-    -------
-    jax.Array
-        The integrals, shape of the radii.
+    The ``brightness`` [sr-1] is a function of separations [deg] of any shape, element by element.
+    The quadrature between ``low`` and ``high`` [deg] is split at the ``breaks`` [deg], scalars,
+    where it has a kink or changes its slope.
     """
     low, high = jnp.broadcast_arrays(low, high)
     dtype = jnp.result_type(low, high, float)
@@ -110,25 +98,10 @@ def chord_integral(
     r"""Integrate along a line that passes the centre: :math:`\int f(\sqrt{s^2 + b^2})\,ds`.
 
     With :math:`s = b \sinh t` and :math:`r = b \cosh t` it is :math:`\int f(r)\,r\,dt`, in which
-    powers of the radius are exponentials, whatever their index. The quadrature is split where r is
-    the scale radius.
-
-    Parameters
-    ----------
-    density : callable
-        Maps radii of any shape to values, element by element.
-    impact : array_like
-        Distance b of the line from the centre, > 0.
-    low, high : array_like
-        Limits of s, the distance along the line from the point nearest to the centre;
-        0 <= low <= high.
-    scale : array_like
-        Radius at which the density changes its slope.
-
-    Returns
-    -------
-    jax.Array
-        The integral, shape of the broadcast arguments.
+    powers of the radius are exponentials, whatever their index. The ``density`` is a function of
+    radii of any shape, element by element; ``impact`` is the distance b > 0 of the line from the
+    centre, and 0 <= ``low`` <= ``high`` are the limits of s. The quadrature is split where r is the
+    ``scale`` radius, at which the density changes its slope.
     """
     impact, low, high, scale = jnp.broadcast_arrays(impact, low, high, scale)
     start, stop = jnp.arcsinh(low / impact), jnp.arcsinh(high / impact)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, ClassVar
 
 import numpy as np
 from jax import Array
 
-from jaxprof.models.base import register_model
-from jaxprof.models.radial_base import RadialModel, named_law, radial_model_from_dict
+from jaxprof.models.base import PairOfModels, register_model
+from jaxprof.models.radial_base import RadialModel, radial_model_from_dict
 from jaxprof.models.units import is_concrete
 
 
-@named_law
-@register_model
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class SumRadialModel(RadialModel):
+@register_model(kw_only=False)
+class SumRadialModel(PairOfModels, RadialModel):
     """Sum of two laws: ``law1 + law2``.
 
     Parameters
@@ -49,40 +46,9 @@ class SumRadialModel(RadialModel):
         object.__setattr__(self, "frame", self.model1.frame)
 
     @property
-    def parameters(self) -> dict[str, Any]:
-        """Parameter values named ``model1.<name>`` and ``model2.<name>``."""
-        return {
-            f"{side}.{name}": value
-            for side in ("model1", "model2")
-            for name, value in getattr(self, side).parameters.items()
-        }
-
-    def replace(self, **changes: Any) -> SumRadialModel:
-        """Return a copy with some parameters changed, ``replace(**{"model1.alpha": 2.0})``.
-
-        Raises
-        ------
-        ValueError
-            If a name is not a parameter or a value makes no sense.
-        """
-        own: dict[str, dict[str, Any]] = {"model1": {}, "model2": {}}
-        for name, value in changes.items():
-            side, _, rest = name.partition(".")
-            if side not in own or not rest:
-                raise ValueError(
-                    f"a sum of laws has no parameter {name!r}; it has {sorted(self.parameters)}"
-                )
-            own[side][rest] = value
-        return SumRadialModel(*(getattr(self, side).replace(**own[side]) for side in own))
-
-    @property
     def parameter_units(self) -> dict[str, str]:
         """Units of the parameters, named as in `parameters`."""
-        return {
-            f"{side}.{name}": unit
-            for side in ("model1", "model2")
-            for name, unit in getattr(self, side).parameter_units.items()
-        }
+        return self._of_both(lambda model: dict(model.parameter_units))
 
     def ring_integral(self, edges: Any) -> Any:
         """Flux of rings around the centre of both laws, see `RadialModel.ring_integral`.
@@ -137,13 +103,6 @@ class SumRadialModel(RadialModel):
     def _check_rings(self, inner: float) -> None:
         self.model1._check_rings(inner)
         self.model2._check_rings(inner)
-
-    def _radial_dict(self) -> dict[str, Any]:
-        return {
-            "type": type(self).__name__,
-            "model1": self.model1._radial_dict(),
-            "model2": self.model2._radial_dict(),
-        }
 
     @classmethod
     def _from_dict(cls, data: dict[str, Any]) -> SumRadialModel:

@@ -9,7 +9,6 @@ Parameters are keyword only, as in gammapy.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -19,18 +18,12 @@ from jax import Array
 from jaxprof.compilation import jit_by_size
 from jaxprof.models import spatial_functions as functions
 from jaxprof.models.base import Model, in_double_precision, parameter, register_model, static
-from jaxprof.models.units import attach, check, is_concrete, is_quantity, read_number, to_value
+from jaxprof.models.units import attach, is_concrete, numbers
 
-_model = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 _evaluate = jit_by_size(lambda model, lon, lat: model._brightness(lon, lat))
 
 #: Model classes by class name and by tag, filled when a class is defined.
 _BY_NAME: dict[str, type[SpatialModel]] = {}
-
-
-def _angles(value: Any, name: str) -> Any:
-    array = jnp.asarray(check(to_value(value, "deg", name=name), "real", name=name))
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
 class SpatialModel(Model):
@@ -40,32 +33,13 @@ class SpatialModel(Model):
     JAX has it disabled; results then are numpy arrays.
     """
 
+    _kind = "spatial"
+    _by_name = _BY_NAME
     tag: ClassVar[str]
     frame: str
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        _BY_NAME.update({cls.__name__: cls, cls.tag: cls})
-
     def _brightness(self, lon: Array, lat: Array) -> Array:
         raise NotImplementedError
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dict of numbers and strings, in the layout of gammapy's YAML model files."""
-        found = {"type": type(self).__name__, "frame": self.frame}
-        return {"spatial": {**found, "parameters": self._parameter_dicts()}}
-
-    @classmethod
-    def _from_dict(cls, data: dict[str, Any]) -> SpatialModel:
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-        units = {f.name: f.metadata["unit"] for f in fields if "kind" in f.metadata}
-        values: dict[str, Any] = {"frame": data["frame"]} if "frame" in data else {}
-        for item in data.get("parameters", []):
-            name = item["name"]
-            if name not in units:
-                raise ValueError(f"{cls.__name__} has no parameter {name!r}; it has {list(units)}")
-            values[name] = read_number(item, "value", units[name], name=name)
-        return cls(**values)
 
     @in_double_precision
     def __call__(self, lon: Any, lat: Any) -> Any:
@@ -86,30 +60,36 @@ class SpatialModel(Model):
         ValueError
             If a concrete position is not finite or has a wrong unit.
         """
-        result = _evaluate(self, _angles(lon, "lon"), _angles(lat, "lat"))
-        for position in (lon, lat):
-            if is_quantity(position):
-                return attach(result, "sr-1", position)
-        return result
+        result = _evaluate(self, numbers(lon, "deg", "lon"), numbers(lat, "deg", "lat"))
+        return attach(result, "sr-1", lon, lat)
 
 
 @register_model
-@_model
-class PointSpatialModel(SpatialModel):
+class CentredSpatialModel(SpatialModel):
+    """Base of the models with a centre, whose frame is that of all positions."""
+
+    lon_0: Any = parameter(0.0, unit="deg")
+    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
+    frame: str = static("icrs")
+
+    def _away(self, lon: Array, lat: Array) -> Array:
+        return functions.separation(lon, lat, self.lon_0, self.lat_0)
+
+    def _radius(self, lon: Array, lat: Array, *ellipse: Any) -> Array:
+        return functions.ellipse_radius(lon, lat, self.lon_0, self.lat_0, *ellipse)
+
+
+@register_model
+class PointSpatialModel(CentredSpatialModel):
     """Point source. It has no finite surface brightness: use `pixel_fraction`.
 
     Parameters
     ----------
-    lon_0, lat_0 : float or Quantity, optional
-        Position [deg].
-    frame : str, optional
-        Frame of the position.
+    lon_0, lat_0, frame : optional
+        Position [deg] and its frame.
     """
 
     tag: ClassVar[str] = "point"
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
-    frame: str = static("icrs")
 
     def __call__(self, lon: Any, lat: Any) -> Any:
         """Refuse: a point source has no surface brightness.
@@ -125,7 +105,10 @@ class PointSpatialModel(SpatialModel):
         )
 
     def pixel_fraction(self, x: Any, y: Any, x_0: Any, y_0: Any) -> Array:
-        """Share of the source in each pixel, see `spatial_functions.point_pixel_fraction`.
+        """Share of the source in each pixel.
+
+        Bilinear weights of the four pixel centres around the source, as in gammapy: they sum to
+        one, keep the centroid, and can be differentiated with respect to the position.
 
         Parameters
         ----------
@@ -139,49 +122,44 @@ class PointSpatialModel(SpatialModel):
         jax.Array
             Dimensionless; sums to one over all pixels.
         """
-        return functions.point_pixel_fraction(x, y, x_0, y_0)
+        across = jnp.maximum(1 - jnp.abs(x - jnp.asarray(x_0)), 0)
+        return across * jnp.maximum(1 - jnp.abs(y - jnp.asarray(y_0)), 0)
 
 
 @register_model
-@_model
-class GaussianSpatialModel(SpatialModel):
+class GaussianSpatialModel(CentredSpatialModel):
     """Gaussian on the sphere, round or elongated.
 
     Parameters
     ----------
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
     sigma : float or Quantity, optional
         Standard deviation along the major axis [deg].
     e : float, optional
         Eccentricity, in [0, 1).
     phi : float or Quantity, optional
         Position angle of the major axis, from north through east [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre [deg] and its frame.
     """
 
     tag: ClassVar[str] = "gauss"
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
     sigma: Any = parameter(1.0, unit="deg", kind="positive")
     e: Any = parameter(0.0, kind="fraction")
     phi: Any = parameter(0.0, unit="deg")
-    frame: str = static("icrs")
 
     def _brightness(self, lon: Array, lat: Array) -> Array:
-        return functions.gaussian(lon, lat, **self.parameters)
+        radius = self._radius(lon, lat, self.sigma, self.e, self.phi)
+        half_versine = functions.haversine(lon, lat, self.lon_0, self.lat_0)
+        around = functions.radii_around(self.sigma, self.e, radius.dtype)
+        return functions.gaussian(half_versine, radius, around)
 
 
 @register_model
-@_model
-class GeneralizedGaussianSpatialModel(SpatialModel):
+class GeneralizedGaussianSpatialModel(CentredSpatialModel):
     """Generalised Gaussian: between a disk (eta -> 0), a Gaussian (1/2) and a Laplace (1).
 
     Parameters
     ----------
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
     r_0 : float or Quantity, optional
         Major semiaxis [deg]. The norm is that of the flat sky: keep it to a few degrees.
     eta : float, optional
@@ -190,32 +168,28 @@ class GeneralizedGaussianSpatialModel(SpatialModel):
         Eccentricity, in [0, 1).
     phi : float or Quantity, optional
         Position angle of the major axis, from north through east [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre [deg] and its frame.
     """
 
     tag: ClassVar[str] = "gauss-general"
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
     r_0: Any = parameter(1.0, unit="deg", kind="positive")
     eta: Any = parameter(0.5, kind="positive")
     e: Any = parameter(0.0, kind="fraction")
     phi: Any = parameter(0.0, unit="deg")
-    frame: str = static("icrs")
 
     def _brightness(self, lon: Array, lat: Array) -> Array:
-        return functions.generalized_gaussian(lon, lat, **self.parameters)
+        radius = self._radius(lon, lat, self.r_0, self.e, self.phi)
+        area = jnp.deg2rad(self.r_0) ** 2 * jnp.sqrt(1 - jnp.square(self.e))
+        return functions.generalized_gaussian(self._away(lon, lat), radius, self.eta, area)
 
 
 @register_model
-@_model
-class DiskSpatialModel(SpatialModel):
+class DiskSpatialModel(CentredSpatialModel):
     """Uniform disk or ellipse with a smooth edge.
 
     Parameters
     ----------
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
     r_0 : float or Quantity, optional
         Radius or major semiaxis [deg].
     e : float, optional
@@ -224,18 +198,15 @@ class DiskSpatialModel(SpatialModel):
         Position angle of the major axis, from north through east [deg].
     edge_width : float, optional
         Width over which the edge falls from 95 % to 5 %, as a fraction of the radius.
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre [deg] and its frame.
     """
 
     tag: ClassVar[str] = "disk"
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
     r_0: Any = parameter(1.0, unit="deg", kind="positive")
     e: Any = parameter(0.0, kind="fraction")
     phi: Any = parameter(0.0, unit="deg")
     edge_width: Any = parameter(0.01, kind="nonnegative")
-    frame: str = static("icrs")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -243,39 +214,34 @@ class DiskSpatialModel(SpatialModel):
             raise ValueError(f"edge_width must be in [0, 1], got {self.edge_width}")
 
     def _brightness(self, lon: Array, lat: Array) -> Array:
-        return functions.disk(lon, lat, **self.parameters)
+        radius = self._radius(lon, lat, self.r_0, self.e, self.phi)
+        around = functions.radii_around(self.r_0, self.e, radius.dtype)
+        return functions.disk(self._away(lon, lat), radius, around, self.edge_width)
 
 
 @register_model
-@_model
-class ShellSpatialModel(SpatialModel):
+class ShellSpatialModel(CentredSpatialModel):
     """Projection of a uniformly emitting spherical shell.
 
     Parameters
     ----------
-    lon_0, lat_0 : float or Quantity, optional
-        Centre [deg].
     radius : float or Quantity, optional
         Inner radius [deg].
     width : float or Quantity, optional
         Outer minus inner radius [deg].
-    frame : str, optional
-        Frame of the centre.
+    lon_0, lat_0, frame : optional
+        Centre [deg] and its frame.
     """
 
     tag: ClassVar[str] = "shell"
-    lon_0: Any = parameter(0.0, unit="deg")
-    lat_0: Any = parameter(0.0, unit="deg", kind="latitude")
     radius: Any = parameter(1.0, unit="deg", kind="nonnegative")
     width: Any = parameter(0.2, unit="deg", kind="positive")
-    frame: str = static("icrs")
 
     def _brightness(self, lon: Array, lat: Array) -> Array:
-        return functions.shell(lon, lat, **self.parameters)
+        return functions.shell(self._away(lon, lat), self.radius, self.width)
 
 
 @register_model
-@_model
 class ConstantSpatialModel(SpatialModel):
     """The same brightness everywhere; 1 / (4 pi) normalises it to the whole sky.
 
@@ -292,7 +258,8 @@ class ConstantSpatialModel(SpatialModel):
     frame: str = static("icrs")
 
     def _brightness(self, lon: Array, lat: Array) -> Array:
-        return functions.constant(lon, lat, **self.parameters)
+        shape = jnp.broadcast_shapes(jnp.shape(lon), jnp.shape(lat))
+        return self.value * jnp.ones(shape, jnp.result_type(float, lon, lat))
 
 
 def spatial_model_from_dict(data: dict[str, Any]) -> SpatialModel:

@@ -1,8 +1,9 @@
 r"""Surface brightness on the sky [sr-1] as pure functions.
 
-Positions and sizes are in degrees, on the sphere. All functions broadcast, follow the
-dtype of their arguments and have finite derivatives everywhere, the centre included.
-Unless a docstring says otherwise the integral over the sphere is one.
+Positions and parameters of models are in degrees, on the sphere; separations, and the radii that
+profiles are compared with, in radians. All functions broadcast, follow the dtype of their arguments
+and have finite derivatives everywhere, the centre included. Unless a docstring says otherwise the
+integral over the sphere is one.
 
 An elongated model has major semiaxis :math:`a`, eccentricity :math:`e` and the position angle
 :math:`\phi` of the major axis, counted from north through east (gammapy's convention). Along
@@ -14,7 +15,6 @@ the position angle :math:`\theta` its size is
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +22,14 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import erf, gammaln
 
-#: A Python number, a NumPy or a JAX array: what JAX itself takes, without its complex numbers.
-Real = Any
+from jaxprof.models.base import Real
 
 #: The brightness of a disk with a smooth edge falls from 95 % to 5 % over ``edge_width`` radii:
 #: erf(EDGE_95 / 2) = 0.9.
 EDGE_95 = 2.326174307353347
 
 # Periodic integrands converge geometrically with the number of equal steps in angle.
-_ANGLES = (np.arange(128) + 0.5) * (math.pi / 128)
+_COS2 = np.cos((np.arange(128) + 0.5) * (math.pi / 128)) ** 2
 _EDGE_NODES, _EDGE_WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
@@ -39,6 +38,12 @@ def haversine(lon: Real, lat: Real, lon_0: Real, lat_0: Real) -> Array:
     lon, lat, lon_0, lat_0 = (jnp.deg2rad(x) for x in (lon, lat, lon_0, lat_0))
     across = jnp.cos(lat) * jnp.cos(lat_0) * jnp.sin((lon - lon_0) / 2) ** 2
     return jnp.sin((lat - lat_0) / 2) ** 2 + across
+
+
+def versine_between(low: Real, high: Real) -> Array:
+    """Difference of 1 - cos of two angles [deg], to full precision where they are close."""
+    low, high = jnp.deg2rad(low), jnp.deg2rad(high)
+    return 2 * jnp.sin((high - low) / 2) * jnp.sin((high + low) / 2)
 
 
 def separation(lon: Real, lat: Real, lon_0: Real, lat_0: Real) -> Array:
@@ -77,91 +82,62 @@ def _radius(major: Real, e: Real, cos2: Real) -> Array:
     return major * jnp.sqrt((1 - e2) / (1 - e2 * cos2))
 
 
-def _radii_around(major: Real, e: Real, dtype: jnp.dtype) -> Array:
-    """Sizes [rad] at equal steps over half a turn, on a new first axis."""
-    cos2 = jnp.asarray(np.cos(_ANGLES) ** 2, dtype)
-    return jax.vmap(lambda c: _radius(jnp.deg2rad(major), e, c))(cos2)
+def radii_around(major: Real, e: Real, dtype: jnp.dtype) -> Array:
+    """Sizes [rad] of an ellipse at equal steps over half a turn, on a new first axis."""
+    return jax.vmap(lambda c: _radius(jnp.deg2rad(major), e, c))(jnp.asarray(_COS2, dtype))
 
 
-def gaussian(
-    lon: Real,
-    lat: Real,
-    lon_0: Real,
-    lat_0: Real,
-    sigma: Real,
-    e: Real = 0.0,
-    phi: Real = 0.0,
-) -> Array:
+def gaussian(half_versine: Real, radius: Real, around: Real) -> Array:
     r"""Gaussian on the sphere, :math:`N \exp[-(1 - \cos r) / (2 (1 - \cos R))]`.
 
-    :math:`R` is ``sigma`` or, with ``e``, its size towards the position. The norm is exact:
-    :math:`1/N = \oint 2 A (1 - e^{-1/A})\,d\theta` with :math:`A = 1 - \cos R(\theta)`, which
-    for a circle is gammapy's closed form. (gammapy takes the flat-sky norm for e > 0.)
+    :math:`R` [rad] is its standard deviation or, of an elongated one, its size towards the
+    position; ``around`` are these in all directions and ``half_versine`` is
+    :math:`\sin^2(r/2)`. The norm is exact: :math:`1/N = \oint 2 A (1 - e^{-1/A})\,d\theta` with
+    :math:`A = 1 - \cos R(\theta)`, which for a circle is gammapy's closed form. (gammapy takes the
+    flat-sky norm for e > 0.)
     """
-    a = 2 * jnp.sin(ellipse_radius(lon, lat, lon_0, lat_0, sigma, e, phi) / 2) ** 2
-    around = 2 * jnp.sin(_radii_around(sigma, e, a.dtype) / 2) ** 2
-    total = 4 * jnp.pi * jnp.mean(-around * jnp.expm1(-1 / around), axis=0)
-    return jnp.exp(-haversine(lon, lat, lon_0, lat_0) / a) / total
+    a = 2 * jnp.sin(around / 2) ** 2
+    total = 4 * jnp.pi * jnp.mean(-a * jnp.expm1(-1 / a), axis=0)
+    return jnp.exp(-half_versine / (2 * jnp.sin(radius / 2) ** 2)) / total
 
 
-def generalized_gaussian(
-    lon: Real,
-    lat: Real,
-    lon_0: Real,
-    lat_0: Real,
-    r_0: Real,
-    eta: Real = 0.5,
-    e: Real = 0.0,
-    phi: Real = 0.0,
-) -> Array:
-    r"""Return :math:`\exp[-(r/R)^{1/\eta}] / (2\pi a b\,\eta\,\Gamma(2\eta))`.
+def generalized_gaussian(separation: Real, radius: Real, eta: Real, area: Real) -> Array:
+    r"""Return :math:`\exp[-(r/R)^{1/\eta}] / (2\pi a b\,\eta\,\Gamma(2\eta))` with area :math:`ab`.
 
     Disk-like for eta -> 0, Gaussian with sigma = r_0 / sqrt(2) at 1/2, Laplace at 1. The
     norm is that of the flat sky, as in gammapy: small angles only (off by about r_0^2).
     """
-    sep = separation(lon, lat, lon_0, lat_0)
-    centre = sep == 0
-    scaled = jnp.where(centre, 1.0, sep) / ellipse_radius(lon, lat, lon_0, lat_0, r_0, e, phi)
+    centre = separation == 0
+    scaled = jnp.where(centre, 1.0, separation) / radius
     power = jnp.where(centre, 0.0, jnp.exp(jnp.log(scaled) / eta))
-    area = jnp.deg2rad(r_0) ** 2 * jnp.sqrt(1 - jnp.square(e))
     return jnp.exp(-power) / (2 * jnp.pi * area * eta * jnp.exp(gammaln(2.0 * eta)))
 
 
-def disk(
-    lon: Real,
-    lat: Real,
-    lon_0: Real,
-    lat_0: Real,
-    r_0: Real,
-    e: Real = 0.0,
-    phi: Real = 0.0,
-    edge_width: Real = 0.01,
-) -> Array:
+def disk(separation: Real, radius: Real, around: Real, edge_width: Real) -> Array:
     r"""Uniform disk or ellipse, with an error-function edge.
 
     :math:`N\,\frac12 [1 - \mathrm{erf}(c\,(r - R) / (w R))]`: the brightness falls from 95 % to
     5 % over ``edge_width`` radii; 0 is a hard edge, which has no useful derivatives. The norm
     counts the edge and is exact on the sphere for r_0 (1 + edge_width) < 90 deg. (gammapy
-    leaves the edge out of the norm, 1e-5 at the default width and 1e-3 at 0.1.)
+    leaves the edge out of the norm, 1e-5 at the default width and 1e-3 at 0.1.) The sizes
+    ``around`` are in radians.
     """
-    radius = ellipse_radius(lon, lat, lon_0, lat_0, r_0, e, phi)
-    excess = separation(lon, lat, lon_0, lat_0) / radius - 1
+    excess = separation / radius - 1
     soft = jnp.asarray(edge_width) > 0
     width = jnp.where(soft, edge_width, 1.0)
     profile = jnp.where(
         soft, 0.5 * (1 - erf(EDGE_95 * excess / width)), jnp.where(excess < 0, 1.0, 0.0)
     )
-    return profile / _disk_solid_angle(r_0, e, edge_width, radius.dtype)
+    return profile / _disk_solid_angle(around, edge_width, excess.dtype)
 
 
-def _disk_solid_angle(r_0: Real, e: Real, edge_width: Real, dtype: jnp.dtype) -> Array:
-    """Solid angle [sr] of a disk weighted with its edge profile S.
+def _disk_solid_angle(around: Real, edge_width: Real, dtype: jnp.dtype) -> Array:
+    """Solid angle [sr] of a disk of the sizes ``around`` weighted with its edge profile S.
 
     By parts over r in [0, pi]: the integral of S sin r is S(0) + S(pi) minus that of cos r
     times the normal density of the edge, written as the integral of 1 - cos r so that small
     disks keep their digits. The density is cut at nine of its standard deviations.
     """
-    around = _radii_around(r_0, e, dtype)
     spread = jnp.asarray(edge_width) / (EDGE_95 * math.sqrt(2))  # edge's sigma over R
     safe = jnp.where(spread > 0, spread, 1.0)
     inner = jnp.where(spread > 0, jnp.minimum(1 / safe, 9.0), 9.0)  # r = 0, in sigmas below R
@@ -178,29 +154,22 @@ def _disk_solid_angle(r_0: Real, e: Real, edge_width: Real, dtype: jnp.dtype) ->
     return 2 * jnp.pi * jnp.sum(jax.vmap(ring)(nodes, weights), axis=0)
 
 
-def shell(
-    lon: Real,
-    lat: Real,
-    lon_0: Real,
-    lat_0: Real,
-    radius: Real,
-    width: Real,
-) -> Array:
-    r"""Projection of a uniformly emitting spherical shell.
+def shell(separation: Real, radius: Real, width: Real) -> Array:
+    r"""Projection of a uniformly emitting spherical shell; separation in rad, sizes in deg.
 
     :math:`N [\sqrt{R_o^2 - r^2} - \sqrt{R_i^2 - r^2}]`, each root zero outside its radius,
     with :math:`R_i` the ``radius`` and :math:`R_o = R_i +` ``width``. The norm is exact on the
     sphere (gammapy takes that of the flat sky, smaller by about R_o^2 / 15).
     """
-    sep = separation(lon, lat, lon_0, lat_0)
     inner = jnp.deg2rad(radius)
     outer = inner + jnp.deg2rad(width)
-    depth = _half_chord(outer, sep) - _half_chord(inner, sep)
+    depth = half_chord(outer, separation) - half_chord(inner, separation)
     return depth / (2 * jnp.pi * (_chord_integral(outer) - _chord_integral(inner)))
 
 
-def _half_chord(radius: Real, sep: Array) -> Array:
-    square = jnp.square(radius) - sep**2
+def half_chord(radius: Real, impact: Real) -> Array:
+    """Half of the length within a sphere of a line at a distance from its centre; 0 beyond it."""
+    square = jnp.square(radius) - jnp.square(impact)
     inside = square > 0
     return jnp.where(inside, jnp.sqrt(jnp.where(inside, square, 1.0)), 0.0)
 
@@ -217,19 +186,3 @@ def _chord_integral(radius: Real) -> Array:
         beta = math.gamma(k + 1) * math.gamma(1.5) / math.gamma(k + 2.5)
         total = total * square + (-1) ** k * beta / (2 * math.factorial(2 * k + 1))
     return total * square * radius
-
-
-def constant(lon: Real, lat: Real, value: Real) -> Array:
-    """Return ``value`` everywhere; the integral over the sphere is 4 pi ``value``."""
-    shape = jnp.broadcast_shapes(jnp.shape(lon), jnp.shape(lat))
-    return value * jnp.ones(shape, jnp.result_type(float, lon, lat))
-
-
-def point_pixel_fraction(x: Real, y: Real, x_0: Real, y_0: Real) -> Array:
-    """Share of a point source at pixel position (x_0, y_0) in the pixels (x, y).
-
-    Bilinear weights of the four pixel centres around the source, as in gammapy: they sum to
-    one, keep the centroid, and can be differentiated with respect to the position.
-    """
-    across = jnp.maximum(1 - jnp.abs(x - jnp.asarray(x_0)), 0)
-    return across * jnp.maximum(1 - jnp.abs(y - jnp.asarray(y_0)), 0)

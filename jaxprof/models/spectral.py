@@ -10,7 +10,6 @@ Parameters are keyword only, as in gammapy, except for `TemplateSpectralModel`.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -18,29 +17,28 @@ import numpy as np
 from jax import Array
 
 from jaxprof.models import spectral_functions as functions
-from jaxprof.models.base import parameter, register_model, static
+from jaxprof.models.base import parameter, register_model
 from jaxprof.models.spectral_base import CompoundSpectralModel as CompoundSpectralModel
 from jaxprof.models.spectral_base import ConstantSpectralModel as ConstantSpectralModel
 from jaxprof.models.spectral_base import SpectralModel as SpectralModel
 from jaxprof.models.spectral_base import spectral_model_from_dict as spectral_model_from_dict
-from jaxprof.models.spectral_norms import (
-    EBLAbsorptionNormSpectralModel as EBLAbsorptionNormSpectralModel,
-)
 from jaxprof.models.spectral_norms import (
     ExpCutoffPowerLawNormSpectralModel as ExpCutoffPowerLawNormSpectralModel,
 )
 from jaxprof.models.spectral_norms import (
     LogParabolaNormSpectralModel as LogParabolaNormSpectralModel,
 )
-from jaxprof.models.spectral_norms import PiecewiseNormSpectralModel as PiecewiseNormSpectralModel
 from jaxprof.models.spectral_norms import PowerLawNormSpectralModel as PowerLawNormSpectralModel
-from jaxprof.models.units import DNDE, FLUX, is_concrete, is_quantity, read_number
-
-_model = dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+from jaxprof.models.spectral_tables import (
+    EBLAbsorptionNormSpectralModel as EBLAbsorptionNormSpectralModel,
+)
+from jaxprof.models.spectral_tables import PiecewiseNormSpectralModel as PiecewiseNormSpectralModel
+from jaxprof.models.spectral_tables import TemplateSpectralModel as TemplateSpectralModel
+from jaxprof.models.spectral_tables import with_fixed_tables as with_fixed_tables
+from jaxprof.models.units import DNDE, FLUX, is_concrete
 
 
 @register_model
-@_model
 class PowerLawSpectralModel(SpectralModel):
     r"""Power law :math:`\phi_0 (E/E_0)^{-\Gamma}`.
 
@@ -74,7 +72,6 @@ class PowerLawSpectralModel(SpectralModel):
 
 
 @register_model
-@_model
 class PowerLaw2SpectralModel(SpectralModel):
     r"""Power law whose amplitude is its flux between two energies.
 
@@ -105,18 +102,20 @@ class PowerLaw2SpectralModel(SpectralModel):
             raise ValueError(f"emax={self.emax} TeV must be above emin={self.emin} TeV")
 
     def _dnde(self, energy: Array) -> Array:
-        amplitude = functions.power_law_2_amplitude(energy, **self.parameters)
-        return functions.power_law(energy, self.index, amplitude, self.emax)
+        return functions.power_law(energy, self.index, self._at_emax(energy), self.emax)
 
     def _moment(self, low: Array, high: Array, order: int) -> Array:
-        amplitude = functions.power_law_2_amplitude(low, **self.parameters)
-        return functions.power_law_integral(
-            low, high, self.index, amplitude, self.emax, order=order
-        )
+        inner = (self.index, self._at_emax(low), self.emax)
+        return functions.power_law_integral(low, high, *inner, order=order)
+
+    def _at_emax(self, energy: Array) -> Array:
+        """Differential flux at ``emax``; ``energy`` gives nothing but its dtype."""
+        dtype = jnp.result_type(energy, *self.parameters.values())
+        unit = functions.power_law_integral(self.emin, self.emax, self.index, 1.0, self.emax)
+        return (self.amplitude / unit).astype(dtype)
 
 
 @register_model
-@_model
 class BrokenPowerLawSpectralModel(SpectralModel):
     r"""Power law with index :math:`\Gamma_1` below and :math:`\Gamma_2` above a break.
 
@@ -137,22 +136,34 @@ class BrokenPowerLawSpectralModel(SpectralModel):
     ebreak: Any = parameter(1.0, unit="TeV", kind="positive")
 
     def _dnde(self, energy: Array) -> Array:
-        return functions.broken_power_law(energy, **self.parameters)
+        index = jnp.where(energy < self.ebreak, self.index1, self.index2)
+        return functions.power_law(energy, index, self.amplitude, self.ebreak)
 
     def _moment(self, low: Array, high: Array, order: int) -> Array:
-        return functions.broken_power_law_integral(low, high, **self.parameters, order=order)
+        below, above = (
+            functions.power_law_integral(
+                cut(low, self.ebreak),
+                cut(high, self.ebreak),
+                index,
+                self.amplitude,
+                self.ebreak,
+                order=order,
+            )
+            for cut, index in ((jnp.minimum, self.index1), (jnp.maximum, self.index2))
+        )
+        return below + above
 
     def _breaks(self) -> tuple[Any, ...]:
         return (self.ebreak,)
 
 
 @register_model
-@_model
 class SmoothBrokenPowerLawSpectralModel(SpectralModel):
     r"""Broken power law with a smooth transition.
 
     :math:`\phi_0 (E/E_0)^{-\Gamma_1} [1 + (E/E_b)^{(\Gamma_2-\Gamma_1)/\beta'}]^{-\beta'}`
-    with :math:`\beta' = \beta\,\mathrm{sign}(\Gamma_2 - \Gamma_1)`.
+    with :math:`\beta' = \beta\,\mathrm{sign}(\Gamma_2 - \Gamma_1)`; equal indices count as
+    increasing, so that the limit :math:`2^{-\beta}` is finite (gammapy divides by zero there).
 
     Parameters
     ----------
@@ -175,7 +186,11 @@ class SmoothBrokenPowerLawSpectralModel(SpectralModel):
     beta: Any = parameter(1.0, kind="positive")
 
     def _dnde(self, energy: Array) -> Array:
-        return functions.smooth_broken_power_law(energy, **self.parameters)
+        delta = jnp.asarray(self.index2) - self.index1
+        beta = self.beta * jnp.where(delta < 0, -1.0, 1.0)
+        turn = jnp.logaddexp(delta / beta * jnp.log(energy / self.ebreak), 0.0)
+        log_x = jnp.log(energy / self.reference)
+        return self.amplitude * jnp.exp(-self.index1 * log_x - beta * turn)
 
     def _breaks(self) -> tuple[Any, ...]:
         # not a kink, but for small beta nearly one: a panel edge there keeps the accuracy
@@ -183,7 +198,6 @@ class SmoothBrokenPowerLawSpectralModel(SpectralModel):
 
 
 @register_model
-@_model
 class ExpCutoffPowerLawSpectralModel(SpectralModel):
     r"""Power law with exponential cut-off :math:`\phi_0 (E/E_0)^{-\Gamma} e^{-(\lambda E)^\alpha}`.
 
@@ -213,7 +227,6 @@ class ExpCutoffPowerLawSpectralModel(SpectralModel):
 
 
 @register_model
-@_model
 class LogParabolaSpectralModel(SpectralModel):
     r"""Log parabola :math:`\phi_0 (E/E_0)^{-\alpha - \beta \ln(E/E_0)}`.
 
@@ -238,9 +251,8 @@ class LogParabolaSpectralModel(SpectralModel):
 
 
 @register_model
-@_model
 class SuperExpCutoffPowerLaw3FGLSpectralModel(SpectralModel):
-    r"""Super-exponential cut-off power law of the 3FGL catalogue.
+    r"""Super-exponential cut-off power law of the 3FGL catalogue (arXiv:1501.02003).
 
     :math:`\phi_0 (E/E_0)^{-\Gamma_1} \exp[(E_0/E_c)^{\Gamma_2} - (E/E_c)^{\Gamma_2}]`.
 
@@ -262,11 +274,13 @@ class SuperExpCutoffPowerLaw3FGLSpectralModel(SpectralModel):
     index_2: Any = parameter(2.0)
 
     def _dnde(self, energy: Array) -> Array:
-        return functions.super_exp_cutoff_power_law_3fgl(energy, **self.parameters)
+        at_reference = jnp.exp(self.index_2 * jnp.log(self.reference / jnp.asarray(self.ecut)))
+        at_energy = jnp.exp(self.index_2 * jnp.log(energy / self.ecut))
+        log_x = jnp.log(energy / self.reference)
+        return self.amplitude * jnp.exp(-self.index_1 * log_x + at_reference - at_energy)
 
 
 @register_model
-@_model
 class SuperExpCutoffPowerLaw4FGLDR3SpectralModel(SpectralModel):
     r"""Super-exponential cut-off power law of the 4FGL-DR3 catalogue (arXiv:2201.11184).
 
@@ -296,126 +310,8 @@ class SuperExpCutoffPowerLaw4FGLDR3SpectralModel(SpectralModel):
     index_2: Any = parameter(2.0)
 
     def _dnde(self, energy: Array) -> Array:
-        return functions.super_exp_cutoff_power_law_4fgl_dr3(energy, **self.parameters)
-
-
-@register_model
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class TemplateSpectralModel(SpectralModel):
-    """Table of differential fluxes, linear in log-log, also beyond its ends.
-
-    Zeros count as the smallest normal number. The flux is zero beyond an end whose last two values
-    are not both positive.
-
-    Parameters
-    ----------
-    energy : array_like or Quantity
-        Energies [TeV], shape (n,), n >= 2, strictly increasing.
-    values : array_like or Quantity
-        Differential fluxes [cm-2 s-1 TeV-1], shape (n,), >= 0.
-    unit : {"cm-2 s-1 TeV-1", ""}, optional
-        ``""`` makes it a dimensionless factor of energy, an absorption for instance, that other
-        models are multiplied by; so do dimensionless quantities.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or the energies do not increase.
-    """
-
-    tag: ClassVar[str] = "template"
-    energy: Any = parameter(unit="TeV", kind="positive")
-    values: Any = parameter(unit=DNDE, kind="nonnegative")
-    unit: str = static(DNDE)
-
-    def __post_init__(self) -> None:
-        if self.unit not in (DNDE, ""):
-            raise ValueError(f"unit must be {DNDE!r} or '', got {self.unit!r}")
-        if is_quantity(self.values) and not self.values.unit.to_string():
-            object.__setattr__(self, "unit", "")
-        super().__post_init__()
-        shape = np.shape(self.energy)
-        if len(shape) != 1 or shape[0] < 2:
-            raise ValueError(f"energy must have shape (n,) with n >= 2, got shape {shape}")
-        if np.shape(self.values) != shape:
-            raise ValueError(
-                f"values must have the shape of energy, {shape}, got {np.shape(self.values)}"
-            )
-        if is_concrete(self.energy) and np.any(np.diff(np.asarray(self.energy)) <= 0):
-            raise ValueError(f"energy must be strictly increasing, got {self.energy}")
-
-    @property
-    def is_norm(self) -> bool:
-        """Whether it is a dimensionless factor, not a spectrum."""
-        return not self.unit
-
-    def _unit(self, field: dataclasses.Field[Any]) -> str:
-        return self.unit if field.name == "values" else super()._unit(field)
-
-    def _dnde(self, energy: Array) -> Array:
-        return functions.template(energy, self.energy, self.values)
-
-    def _moment(self, low: Array, high: Array, order: int) -> Array:
-        return functions.template_integral(low, high, self.energy, self.values, order=order)
-
-    def _breaks(self) -> tuple[Any, ...]:
-        return (jnp.asarray(self.energy)[1:-1],)
-
-    def _spectral_dict(self) -> dict[str, Any]:
-        items = self._parameter_dicts()
-        arrays = {
-            item["name"]: {"data": item["value"], "unit": item.get("unit", "")} for item in items
-        }
-        return {"type": type(self).__name__, "parameters": [], **arrays}
-
-    @classmethod
-    def _from_dict(cls, data: dict[str, Any]) -> TemplateSpectralModel:
-        energy = read_number(data["energy"], "data", "TeV", name="energy")
-        if "unit" in data["values"] and not data["values"]["unit"]:
-            return cls(energy, read_number(data["values"], "data", "", name="values"), unit="")
-        return cls(energy, read_number(data["values"], "data", DNDE, name="values"))
-
-
-@register_model
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class FixedTableSpectralModel(SpectralModel):
-    """A `TemplateSpectralModel` whose table is no parameter: part of the structure of a pytree."""
-
-    tag: ClassVar[str] = "fixed-table"
-    energy: tuple[float, ...] = static(())
-    values: tuple[float, ...] = static(())
-    unit: str = static(DNDE)
-
-    @property
-    def is_norm(self) -> bool:
-        """Whether it is a dimensionless factor, not a spectrum."""
-        return not self.unit
-
-    def _dnde(self, energy: Array) -> Array:
-        return functions.template(energy, jnp.asarray(self.energy), jnp.asarray(self.values))
-
-    def _moment(self, low: Array, high: Array, order: int) -> Array:
-        table = jnp.asarray(self.energy), jnp.asarray(self.values)
-        return functions.template_integral(low, high, *table, order=order)
-
-    def _breaks(self) -> tuple[Any, ...]:
-        return (jnp.asarray(self.energy)[1:-1],)
-
-
-def with_fixed_tables(model: Any) -> Any:
-    """A spectral model with its factors that are tables held fixed, so that others can be free.
-
-    A table by itself stays as it is.
-    """
-    if not isinstance(model, CompoundSpectralModel):
-        return model
-    sides = {}
-    for name in ("model1", "model2"):
-        side = with_fixed_tables(getattr(model, name))
-        if isinstance(side, TemplateSpectralModel):
-            energy, values = (
-                tuple(np.asarray(own, float).tolist()) for own in (side.energy, side.values)
-            )
-            side = FixedTableSpectralModel(energy, values, side.unit)
-        sides[name] = side
-    return dataclasses.replace(model, **sides)
+        # Eq. 2 with phi_2(y) = (exp(y) - 1 - y) / y^2, whose series begins as that of eq. 3 for
+        # small y does: no branch is needed.
+        log_x = jnp.log(energy / self.reference)
+        bent = functions.stable_exponential(self.index_2 * log_x, 2)
+        return self.amplitude * jnp.exp(-self.index_1 * log_x - self.expfactor * log_x**2 * bent)

@@ -6,25 +6,21 @@ import dataclasses
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxprof.compilation import jit_by_size
-from jaxprof.models.base import Model, in_double_precision, parameter, register_model, static
-from jaxprof.models.spectral_functions import integrate_log_energy
-from jaxprof.models.units import (
-    DNDE,
-    EFLUX,
-    FLUX,
-    attach,
-    check,
-    is_concrete,
-    is_quantity,
-    read_number,
-    to_value,
+from jaxprof.models.base import (
+    Model,
+    PairOfModels,
+    in_double_precision,
+    parameter,
+    register_model,
+    static,
 )
+from jaxprof.models.spectral_functions import integrate_log_energy
+from jaxprof.models.units import DNDE, EFLUX, FLUX, attach, is_concrete, numbers
 
 # One compiled program per kind of model, dtype and shape; parameter values are arguments.
 _evaluate = jit_by_size(lambda model, energy: model._dnde(energy))
@@ -43,13 +39,6 @@ _integrate = jit_by_size(
 SPECTRAL_MODELS: dict[str, type[SpectralModel]] = {}
 
 
-def _energies(value: Any, name: str) -> Any:
-    value = check(to_value(value, "TeV", name=name), "positive", name=name)
-    # Not jnp.asarray, which compiles a program for every shape.
-    array = value if isinstance(value, jax.Array) else np.asarray(value)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
-
-
 class SpectralModel(Model):
     """Base of the spectral models: a differential flux of energy, and its integrals.
 
@@ -64,17 +53,25 @@ class SpectralModel(Model):
     there is a closed form.
     """
 
+    _kind = "spectral"
+    _by_name = SPECTRAL_MODELS
     tag: ClassVar[str]
+    unit: str = DNDE
+    """That of values: that of a differential flux, or none of dimensionless factors."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "tag" in cls.__dict__:
-            SPECTRAL_MODELS.update({cls.__name__: cls, cls.tag: cls})
+    def __post_init__(self) -> None:
+        if self.unit not in (DNDE, ""):
+            raise ValueError(f"unit must be {DNDE!r} or '', got {self.unit!r}")
+        super().__post_init__()
 
     @property
     def is_norm(self) -> bool:
         """Whether it is a dimensionless factor, not a spectrum."""
-        return False
+        return not self.unit
+
+    def _unit(self, field: dataclasses.Field[Any]) -> str:
+        unit = super()._unit(field)
+        return self.unit if unit == DNDE else unit
 
     def _dnde(self, energy: Array) -> Array:
         raise NotImplementedError
@@ -106,9 +103,8 @@ class SpectralModel(Model):
         ValueError
             If a concrete energy is not finite and > 0, or has a wrong unit.
         """
-        result = _evaluate(self, _energies(energy, "energy"))
-        unit = "" if self.is_norm else DNDE
-        return attach(result, unit, energy) if is_quantity(energy) else result
+        result = _evaluate(self, numbers(energy, "TeV", "energy", "positive"))
+        return attach(result, self.unit, energy)
 
     @in_double_precision
     def _integrated(self, energy_min: Any, energy_max: Any, order: int, unit: str) -> Any:
@@ -117,14 +113,10 @@ class SpectralModel(Model):
                 f"{type(self).__name__} is a factor, not a spectrum: multiply one by it, such as "
                 "PowerLawSpectralModel() * norm_model"
             )
-        low, high = _energies(energy_min, "energy_min"), _energies(energy_max, "energy_max")
+        low, high = _edges(energy_min, energy_max)
         if is_concrete(low) and is_concrete(high) and np.any(np.asarray(high) < np.asarray(low)):
             raise ValueError(f"energy_max={energy_max} must not be below energy_min={energy_min}")
-        result = _integrate(self, low, high, order)
-        for energy in (energy_min, energy_max):
-            if is_quantity(energy):
-                return attach(result, unit, energy)
-        return result
+        return attach(_integrate(self, low, high, order), unit, energy_min, energy_max)
 
     def integral(self, energy_min: Any, energy_max: Any) -> Any:
         """Flux between two energies [cm-2 s-1].
@@ -166,7 +158,7 @@ class SpectralModel(Model):
             "dnde" [cm-2 s-1 TeV-1] at the geometric mean of the edges, "flux" [cm-2 s-1] and
             "eflux" [TeV cm-2 s-1] between them.
         """
-        low, high = _energies(energy_min, "energy_min"), _energies(energy_max, "energy_max")
+        low, high = _edges(energy_min, energy_max)
         return dict(zip(("dnde", "flux", "eflux"), _evaluate_bins(self, low, high), strict=True))
 
     def plot(self, energy_bounds: Any, ax: Any = None, **kwargs: Any) -> Any:
@@ -175,24 +167,8 @@ class SpectralModel(Model):
 
         return plot_spectral_model(self, energy_bounds, ax=ax, **kwargs)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dict of numbers and strings, in the layout of gammapy's YAML model files."""
-        return {"spectral": self._spectral_dict()}
-
-    def _spectral_dict(self) -> dict[str, Any]:
+    def _dict(self) -> dict[str, Any]:
         return {"type": type(self).__name__, "parameters": self._parameter_dicts()}
-
-    @classmethod
-    def _from_dict(cls, data: dict[str, Any]) -> SpectralModel:
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-        units = {f.name: f.metadata["unit"] for f in fields if "kind" in f.metadata}
-        values = {}
-        for item in data.get("parameters", []):
-            name = item["name"]
-            if name not in units:
-                raise ValueError(f"{cls.__name__} has no parameter {name!r}; it has {list(units)}")
-            values[name] = read_number(item, "value", units[name], name=name)
-        return cls(**values)
 
     def __add__(self, other: Any) -> CompoundSpectralModel:
         return CompoundSpectralModel(self, _as_model(other, self), "add")
@@ -217,6 +193,17 @@ class SpectralModel(Model):
     __array_priority__ = 1e6
 
 
+class NormSpectralModel(SpectralModel):
+    """Base of the dimensionless models; as a spectrum of its own such a model is refused."""
+
+    unit = ""
+
+
+def _edges(energy_min: Any, energy_max: Any) -> tuple[Any, Any]:
+    low = numbers(energy_min, "TeV", "energy_min", "positive")
+    return low, numbers(energy_max, "TeV", "energy_max", "positive")
+
+
 def _as_model(value: Any, like: SpectralModel) -> SpectralModel:
     """A term of a sum: a number is a factor in a sum with factors, and else a flux."""
     if like.is_norm:
@@ -231,7 +218,6 @@ def _as_factor(value: Any) -> SpectralModel:
 
 
 @register_model
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ConstantSpectralModel(SpectralModel):
     """The same differential flux at all energies.
 
@@ -247,25 +233,12 @@ class ConstantSpectralModel(SpectralModel):
     const: Any = parameter(1e-12, unit=DNDE)
     unit: str = static(DNDE)
 
-    def __post_init__(self) -> None:
-        if self.unit not in (DNDE, ""):
-            raise ValueError(f"unit must be {DNDE!r} or '', got {self.unit!r}")
-        super().__post_init__()
-
-    @property
-    def is_norm(self) -> bool:
-        """Whether it is a dimensionless factor, not a spectrum."""
-        return not self.unit
-
-    def _unit(self, field: dataclasses.Field[Any]) -> str:
-        return self.unit
-
     @classmethod
     def _from_dict(cls, data: dict[str, Any]) -> ConstantSpectralModel:
         items = data.get("parameters", [])
         if items and not items[0].get("unit"):
             return cls(const=items[0]["value"], unit="")
-        return super()._from_dict(data)  # type: ignore[return-value]
+        return super()._from_dict(data)
 
     def _dnde(self, energy: Array) -> Array:
         return self.const * jnp.ones_like(energy)
@@ -275,9 +248,8 @@ class ConstantSpectralModel(SpectralModel):
         return self.const * (high - low) * (1.0 if order == 0 else (high + low) / 2)
 
 
-@register_model
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class CompoundSpectralModel(SpectralModel):
+@register_model(kw_only=False)
+class CompoundSpectralModel(PairOfModels, SpectralModel):
     """Sum, difference or product of two spectral models: ``m1 + m2``, ``m1 - m2``, ``m1 * m2``.
 
     Numbers take part: ``2 * m`` scales, ``m + 1e-13`` adds a constant flux (to a dimensionless
@@ -316,9 +288,9 @@ class CompoundSpectralModel(SpectralModel):
             )
 
     @property
-    def is_norm(self) -> bool:
-        """Whether it is a dimensionless factor, not a spectrum."""
-        return bool(self.model1.is_norm and self.model2.is_norm)
+    def unit(self) -> str:  # type: ignore[override]
+        """That of a differential flux, or none if both are dimensionless factors."""
+        return "" if self.model1.is_norm and self.model2.is_norm else DNDE
 
     def _combine(self, first: Any, second: Any) -> Any:
         if self.operator == "mul":
@@ -340,36 +312,6 @@ class CompoundSpectralModel(SpectralModel):
     def _breaks(self) -> tuple[Any, ...]:
         return self.model1._breaks() + self.model2._breaks()
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Parameter values named ``model1.<name>`` and ``model2.<name>``."""
-        return {
-            f"{side}.{name}": value
-            for side in ("model1", "model2")
-            for name, value in getattr(self, side).parameters.items()
-        }
-
-    def replace(self, **changes: Any) -> CompoundSpectralModel:
-        """Return a copy with some parameters changed, by the names of `parameters`.
-
-        Raises
-        ------
-        ValueError
-            If a name is not a parameter or a value makes no sense.
-        """
-        own = {name: value for name, value in changes.items() if "." not in name}
-        for side in ("model1", "model2"):
-            inner = {
-                name.partition(".")[2]: value
-                for name, value in changes.items()
-                if name.startswith(f"{side}.")
-            }
-            if inner:
-                own[side] = own.get(side, getattr(self, side)).replace(**inner)
-        known = ("model1.", "model2.")
-        own |= {n: v for n, v in changes.items() if "." in n and not n.startswith(known)}
-        return super().replace(**own)
-
     def __getattr__(self, name: str) -> Any:
         """Parameters of the components by the names of `parameters`."""
         side, _, inner = name.partition(".")
@@ -377,13 +319,8 @@ class CompoundSpectralModel(SpectralModel):
             return getattr(getattr(self, side), inner)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def _spectral_dict(self) -> dict[str, Any]:
-        return {
-            "type": type(self).__name__,
-            "model1": self.model1._spectral_dict(),
-            "model2": self.model2._spectral_dict(),
-            "operator": self.operator,
-        }
+    def _dict(self) -> dict[str, Any]:
+        return {**super()._dict(), "operator": self.operator}
 
     @classmethod
     def _from_dict(cls, data: dict[str, Any]) -> CompoundSpectralModel:

@@ -22,8 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-#: A Python number, a NumPy or a JAX array: what JAX itself takes, without its complex numbers.
-Real = Any
+from jaxprof.models.base import Real
 
 #: Panels and nodes per panel of the Gauss-Legendre rule in log energy. A panel of four
 #: decades is 0.58 wide in ln E, which resolves exp(-(E/E_c)^3) far below 1e-10.
@@ -38,7 +37,7 @@ _UNIT_NODES, _UNIT_WEIGHTS = (
 )
 
 
-def _stable_exponential(x: Real, order: int) -> Array:
+def stable_exponential(x: Real, order: int) -> Array:
     r"""Return :math:`\varphi_k(x) = \sum_n x^n / (n+k)!` for ``order`` k = 1 or 2.
 
     :math:`\varphi_1 = (e^x - 1)/x` and :math:`\varphi_2 = (e^x - 1 - x)/x^2`. For \|x\| < 4 by
@@ -60,7 +59,7 @@ def _stable_exponential(x: Real, order: int) -> Array:
 
 def exprel(x: Real) -> Array:
     """Return ``(exp(x) - 1) / x``, 1 at x = 0; any shape, twice differentiable everywhere."""
-    return _stable_exponential(x, 1)
+    return stable_exponential(x, 1)
 
 
 def _times_exp(amplitude: Real, x: Real) -> Array:
@@ -98,79 +97,6 @@ def power_law_integral(
     return _times_exp(amplitude * reference ** (1 + order) * share, highest)
 
 
-def power_law_2_amplitude(
-    energy: Real, amplitude: Real, index: Real, emin: Real, emax: Real
-) -> Array:
-    """Differential flux at ``emax`` of the power law with flux ``amplitude`` in [emin, emax].
-
-    ``energy`` gives nothing but its dtype, which the result follows.
-    """
-    dtype = jnp.result_type(energy, amplitude, index, emin, emax)
-    return (amplitude / power_law_integral(emin, emax, index, 1.0, emax)).astype(dtype)
-
-
-def broken_power_law(
-    energy: Real,
-    index1: Real,
-    index2: Real,
-    amplitude: Real,
-    ebreak: Real,
-) -> Array:
-    """Power law of ``index1`` below ``ebreak`` and ``index2`` from there on."""
-    index = jnp.where(energy < ebreak, index1, index2)
-    return power_law(energy, index, amplitude, ebreak)
-
-
-def broken_power_law_integral(
-    energy_min: Real,
-    energy_max: Real,
-    index1: Real,
-    index2: Real,
-    amplitude: Real,
-    ebreak: Real,
-    *,
-    order: int = 0,
-) -> Array:
-    """Integrate `broken_power_law` in closed form: the part below plus the part above."""
-    below = power_law_integral(
-        jnp.minimum(energy_min, ebreak),
-        jnp.minimum(energy_max, ebreak),
-        index1,
-        amplitude,
-        ebreak,
-        order=order,
-    )
-    above = power_law_integral(
-        jnp.maximum(energy_min, ebreak),
-        jnp.maximum(energy_max, ebreak),
-        index2,
-        amplitude,
-        ebreak,
-        order=order,
-    )
-    return below + above
-
-
-def smooth_broken_power_law(
-    energy: Real,
-    index1: Real,
-    index2: Real,
-    amplitude: Real,
-    ebreak: Real,
-    reference: Real,
-    beta: Real,
-) -> Array:
-    r"""Return :math:`\phi_0 (E/E_0)^{-\Gamma_1} [1 + (E/E_b)^{|\Delta\Gamma|/\beta}]^{\mp\beta}`.
-
-    The sign is that of :math:`\Gamma_2 - \Gamma_1`. For equal indices the sign counts as
-    positive, so that the limit :math:`2^{-\beta}` is finite (gammapy divides by zero there).
-    """
-    delta = jnp.asarray(index2) - index1
-    signed_beta = beta * jnp.where(delta < 0, -1.0, 1.0)
-    turn = jnp.logaddexp(delta / signed_beta * jnp.log(energy / ebreak), 0.0)
-    return amplitude * jnp.exp(-index1 * jnp.log(energy / reference) - signed_beta * turn)
-
-
 def exp_cutoff_power_law(
     energy: Real,
     index: Real,
@@ -182,44 +108,6 @@ def exp_cutoff_power_law(
     r"""Return :math:`\phi_0 (E/E_0)^{-\Gamma} \exp(-(\lambda E)^\alpha)`."""
     cutoff = jnp.power(lambda_ * jnp.asarray(energy), alpha)  # well defined at lambda_ = 0
     return amplitude * jnp.exp(-index * jnp.log(energy / reference) - cutoff)
-
-
-def super_exp_cutoff_power_law_3fgl(
-    energy: Real,
-    amplitude: Real,
-    reference: Real,
-    ecut: Real,
-    index_1: Real,
-    index_2: Real,
-) -> Array:
-    r"""Return :math:`\phi_0 x^{-\Gamma_1} \exp[(E_0/E_c)^{\Gamma_2} - (E/E_c)^{\Gamma_2}]`.
-
-    :math:`x = E/E_0`; the parametrisation of the Fermi-LAT 3FGL catalogue (arXiv:1501.02003).
-    """
-    at_reference = jnp.exp(index_2 * jnp.log(reference / jnp.asarray(ecut)))
-    at_energy = jnp.exp(index_2 * jnp.log(energy / ecut))
-    return amplitude * jnp.exp(-index_1 * jnp.log(energy / reference) + at_reference - at_energy)
-
-
-def super_exp_cutoff_power_law_4fgl_dr3(
-    energy: Real,
-    amplitude: Real,
-    reference: Real,
-    expfactor: Real,
-    index_1: Real,
-    index_2: Real,
-) -> Array:
-    r"""Super-exponential cut-off power law of 4FGL-DR3 (arXiv:2201.11184, eqs. 2 and 3).
-
-    With :math:`L = \ln(E/E_0)` eq. 2 is
-    :math:`\ln(\phi/\phi_0) = -\Gamma_1 L - d L^2 \varphi_2(\Gamma_2 L)`, where
-    :math:`\varphi_2(y) = (e^y - 1 - y)/y^2`. The expansion of eq. 3 for small
-    :math:`\Gamma_2 L` is the head of the series of :math:`\varphi_2`, so no branch is needed
-    and :math:`\Gamma_2 = 0` (a log parabola with :math:`\beta = d/2`) is a regular point.
-    """
-    log_x = jnp.log(energy / reference)
-    curvature = expfactor * log_x**2 * _stable_exponential(index_2 * log_x, 2)
-    return amplitude * jnp.exp(-index_1 * log_x - curvature)
 
 
 def log_parabola(
@@ -247,8 +135,9 @@ def template(energy: Real, nodes: Real, values: Real) -> Array:
     the segment. A first or last segment with a zero at either node does not go on: no power law
     connects these, and the flux is zero beyond.
     """
+    nodes = jnp.asarray(nodes)
     log_nodes, log_values = jnp.log(nodes), _log_values(values)
-    low, high = _template_range(jnp.asarray(nodes), values)
+    low, high = _template_range(nodes, values)
     energy = jnp.asarray(energy)
     inside = (energy >= low) & (energy <= high)
     log_energy = jnp.log(jnp.where(inside, energy, nodes[0]))
@@ -277,7 +166,7 @@ def template_integral(
     """Integrate `template` exactly: each segment between two nodes is a power law."""
     nodes = jnp.asarray(nodes)
     slope = jnp.diff(_log_values(values)) / jnp.diff(jnp.log(nodes))
-    amplitude = jnp.maximum(values, jnp.finfo(nodes.dtype).tiny)[:-1]
+    amplitude = jnp.maximum(jnp.asarray(values), jnp.finfo(nodes.dtype).tiny)[:-1]
     # without zeros the outer segments have no outer end
     low, high = _template_range(nodes, values)
     start = jnp.concatenate([low[None], nodes[1:-1]])
@@ -305,31 +194,16 @@ def integrate_log_energy(
 ) -> Array:
     r"""Integrate :math:`E^n f(E)` over bins by Gauss-Legendre panels in log energy.
 
-    Parameters
-    ----------
-    function : callable
-        Maps energies [TeV] of the broadcast shape of the edges to values. It is vmapped
-        over the nodes; parameters that it closes over may broadcast with the edges.
-    energy_min, energy_max : array_like
-        Bin edges [TeV], broadcast against each other.
-    order : int, optional
-        Power of the energy under the integral.
-    breaks : sequence of array_like, optional
-        Energies [TeV] at which ``function`` has a kink; panels end there. Scalars or 1D.
-    n_panels, n_nodes : int, optional
-        Panels a bin (equal in log energy) and nodes a panel.
-
-    Returns
-    -------
-    jax.Array
-        The integrals, shape of the broadcast edges (and parameters).
+    The ``function`` maps energies [TeV] of the broadcast shape of the edges to values; parameters
+    that it closes over may broadcast with these. Panels also end at the ``breaks`` [TeV], scalars
+    or 1D, at which it has a kink. Derivatives with respect to the edges, the breaks and whatever it
+    closes over are right.
 
     Notes
     -----
     The number of panels does not depend on the bin, so one compiled program serves all
     bins. The relative error is below 1e-10 in float64 for four decades of the spectra
-    of this module, exponential cut-offs included. The result can be differentiated with
-    respect to the edges, the breaks and whatever ``function`` closes over.
+    of this module, exponential cut-offs included.
     """
     shape = jnp.broadcast_shapes(jnp.shape(energy_min), jnp.shape(energy_max))
     low = jnp.broadcast_to(jnp.log(energy_min), shape)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 DNDE = "cm-2 s-1 TeV-1"
@@ -30,12 +31,17 @@ def is_quantity(value: Any) -> bool:
     return hasattr(value, "to_value")
 
 
-def attach(result: Any, unit: str, like: Any) -> Any:
-    """Return ``result`` in ``unit`` as a quantity of the same package as ``like``."""
-    classes = type(like).__mro__
-    # Angle, Longitude, SpectralCoord ... refuse other units than their own kind
-    cls = next((c for c in classes if c.__name__ == "Quantity"), classes[0])
-    return cls(np.asarray(result), unit)
+def attach(result: Any, unit: str, *given: Any) -> Any:
+    """Return ``result`` as it is, or in ``unit`` if any of the ``given`` is a quantity.
+
+    That is then one of the same package.
+    """
+    for like in filter(is_quantity, given):
+        classes = type(like).__mro__
+        # Angle, Longitude, SpectralCoord ... refuse other units than their own kind
+        cls = next((c for c in classes if c.__name__ == "Quantity"), classes[0])
+        return cls(np.asarray(result), unit)
+    return result
 
 
 def quantity(value: Any, unit: str) -> Any:
@@ -128,6 +134,14 @@ def check(value: Any, kind: str, *, name: str) -> Any:
     if is_concrete(value) and not np.all(test(np.asarray(value))):
         raise ValueError(f"{name} must be {wanted}, got {value}")
     return value
+
+
+def numbers(value: Any, unit: str, name: str, kind: str = "real") -> Any:
+    """Return what a user gave as a checked array of floats, the dtype of floats kept."""
+    value = check(to_value(value, unit, name=name), kind, name=name)
+    # Not jnp.asarray, which compiles a program for every shape.
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
 def read_number(data: dict[str, Any], key: str, own_unit: str, *, name: str) -> Any:

@@ -18,6 +18,7 @@ from jaxprof.sky.regions import region_list
 from jaxprof.sky.regions.outlines import outline_arcs
 from jaxprof.sky.regions.shapes import BOX, POLYGON, ROUND, SkyShapes, sky_shapes
 from jaxprof.sky.regions.solid_angles import shape_solid_angles
+from jaxprof.sky.regions.sphere import lonlat
 from jaxprof.sky.template_map import TemplateSpatialModel
 
 Array = NDArray[Any]
@@ -102,25 +103,25 @@ def in_frame(geometry: BinGeometry, frame: str) -> BinGeometry:
     """
     if frame == geometry.frame:
         return geometry
-    changes: dict[str, Any] = {"frame": frame}
-    for names in (("lon", "lat"), ("centre",)):
-        values = [getattr(geometry, name) for name in names]
-        if values[0] is None:
-            continue
-        lon, lat = (np.asarray(x, float) for x in (values if len(values) == 2 else values[0]))
-        try:
-            moved = SkyCoord(lon, lat, unit="deg", frame=geometry.frame).transform_to(frame)
-        except ValueError as error:
-            raise ValueError(f"law has the frame {frame!r}, which astropy does not know") from error
-        found = (moved.spherical.lon.deg, moved.spherical.lat.deg)
-        changes |= dict(zip(names, found, strict=True)) if len(names) == 2 else {}
-        changes |= {"centre": np.array(found)} if len(names) == 1 else {}
-    return replace(geometry, **changes)
+
+    def moved(lon: Any, lat: Any) -> tuple[Array, Array]:
+        lon, lat = np.asarray(lon, float), np.asarray(lat, float)
+        found = SkyCoord(lon, lat, unit="deg", frame=geometry.frame).transform_to(frame).spherical
+        return found.lon.deg, found.lat.deg
+
+    try:
+        changed = replace(geometry, frame=frame, centre=np.array(moved(*geometry.centre)))
+    except ValueError as error:
+        raise ValueError(f"law has the frame {frame!r}, which astropy does not know") from error
+    if geometry.lon is None:
+        return changed
+    lon, lat = moved(geometry.lon, geometry.lat)
+    return replace(changed, lon=lon, lat=lat)
 
 
 def _lon_lat(vectors: Array) -> tuple[Array, Array]:
-    x, y, z = np.moveaxis(vectors, -1, 0)
-    return np.rad2deg(np.arctan2(y, x)) % 360, np.rad2deg(np.arctan2(z, np.hypot(x, y)))
+    lon, lat = np.rad2deg(lonlat(vectors))
+    return lon % 360, lat
 
 
 def _concentric(shapes: SkyShapes) -> bool:

@@ -12,7 +12,7 @@ from jaxprof.datasets import MapDataset
 from jaxprof.datasets.folding import dataset_to_fold
 from jaxprof.models.spectral import TemplateSpectralModel
 from jaxprof.reduce.joint.expectation import predicted_counts
-from jaxprof.reduce.joint.kernels import missing_psf
+from jaxprof.reduce.joint.kernels import missing_psf, psf_radius
 from jaxprof.sky import WcsGeom, WcsNDMap
 from jaxprof.sky.models import SkyModel
 from jaxprof.sky.template_map import TemplateSpatialModel
@@ -27,17 +27,8 @@ def isotropic_counts(
 ) -> WcsNDMap:
     """Counts of an intensity that is the same everywhere; no PSF is needed for it.
 
-    Parameters
-    ----------
-    dataset : MapDataset
-        With counts and exposure.
-    energy, intensity : ndarray, shape (n,)
-        Energies [TeV] and intensities [cm-2 s-1 sr-1 TeV-1]; power laws in between.
-
-    Returns
-    -------
-    npred : WcsNDMap
-        As the counts. The energy dispersion is that of the centre of its map.
+    Intensities [cm-2 s-1 sr-1 TeV-1] at energies [TeV], both (n,), are power laws in between. The
+    energy dispersion is that of the centre of the map.
     """
     geom = dataset.geom
     folded = dataset_to_fold(dataset)
@@ -54,17 +45,8 @@ def isotropic_counts(
 def galactic_counts(dataset: MapDataset, cube: WcsNDMap) -> WcsNDMap:
     """Counts of a cube of intensities, such as gll_iem_v07.fits, through the response.
 
-    Parameters
-    ----------
-    dataset : MapDataset
-        With counts, exposure and PSF.
-    cube : WcsNDMap
-        Intensity at energies (axis "energy_true"); without unit, in MeV-1 cm-2 s-1 sr-1.
-
-    Returns
-    -------
-    npred : WcsNDMap
-        As the counts. The sky up to 99 % containment of the PSF around them is folded.
+    Its values at energies (axis "energy_true") are in MeV-1 cm-2 s-1 sr-1 if it has no unit. The
+    sky up to 99 % containment of the PSF around the counts is folded.
 
     Raises
     ------
@@ -85,24 +67,13 @@ def galactic_counts(dataset: MapDataset, cube: WcsNDMap) -> WcsNDMap:
         factor = unit.to(INTENSITY)
     except u.UnitConversionError:
         raise ValueError(f"galactic has the unit {unit}, which is no intensity") from None
-    part = _around(cube, dataset.geom, _psf_radius(dataset))
+    part = _around(cube, dataset.geom, float(psf_radius(dataset, CONTAINED).max()))
     part = WcsNDMap(part.geom, part.data * factor, INTENSITY)
     solid_angle = part.geom.solid_angle().to_value("sr")
     flux = np.sum(part.data * solid_angle, axis=(1, 2), dtype=np.float64)
     spectrum = TemplateSpectralModel(energy=part.geom.axes[0].center_tev(), values=flux)
     model = SkyModel(spectrum, TemplateSpatialModel(part), name="galactic")
     return predicted_counts(dataset, model)
-
-
-def _psf_radius(dataset: MapDataset) -> float:
-    """Largest radius [deg] of the containment of the PSF."""
-    psf = dataset.psf
-    assert psf is not None
-    rad = psf.rad_axis.edges.to_value("deg")[1:]
-    number = psf.axes[1].nbin
-    inside = np.array([psf.containment(k, rad) for k in range(number)])
-    reached = inside >= CONTAINED * inside[:, -1:]
-    return float(rad[np.argmax(reached, axis=1)].max())
 
 
 def _around(cube: WcsNDMap, geom: WcsGeom, margin: float) -> WcsNDMap:

@@ -19,19 +19,7 @@ _END = 1e-3  # of a bin; less beyond the end of the data is rounding
 
 
 def snap_energy_edges(energy_edges: u.Quantity, axis: MapAxis) -> Array:
-    """Indices of the axis edges that are nearest, in log energy, to the requested ones.
-
-    Parameters
-    ----------
-    energy_edges : Quantity, shape (G + 1,)
-        Edges of the energy groups, increasing.
-    axis : MapAxis
-        Reconstructed-energy axis.
-
-    Returns
-    -------
-    indices : ndarray of int, shape (G + 1,)
-        Indices into ``axis.edges``.
+    """Indices (G + 1,) of the axis edges that are nearest, in log energy, to the requested ones.
 
     Raises
     ------
@@ -55,14 +43,7 @@ def snap_energy_edges(energy_edges: u.Quantity, axis: MapAxis) -> Array:
 def warn_moved_edges(energy_edges: u.Quantity, axis: MapAxis, indices: Array) -> None:
     """Warn of edges that moved by more than a third of a bin, or were cut at an end of the data.
 
-    Parameters
-    ----------
-    energy_edges : Quantity, shape (G + 1,)
-        Edges that were asked for.
-    axis : MapAxis
-        Reconstructed-energy axis.
-    indices : ndarray of int, shape (G + 1,)
-        Edges that are used, see `snap_energy_edges`.
+    The ``indices`` of those that are used are from `snap_energy_edges`.
     """
     log_axis, log_edges = np.log(axis.edges_tev()), np.log(energy_edges.to_value("TeV"))
     # The bin that each edge lies in; the first or last one beyond the ends.

@@ -62,23 +62,9 @@ def influence_map(
 
 
 def counts_bins_map(values: Any, bins: CountsBins, mask: Any, geom: WcsGeom) -> WcsNDMap:
-    """Map of one value for each counts bin.
+    """Map of one value (G, N, S) for each counts bin that the mask has; NaN where there is none.
 
-    Parameters
-    ----------
-    values : array, shape (G, N, S)
-        One for each counts bin. Where regions of separate fits share a pixel, they are added up.
-    bins : CountsBins
-        Where the counts bins are.
-    mask : array of bool, shape (G, N, S)
-        True for counts bins in use.
-    geom : WcsGeom
-        Geometry of the counts.
-
-    Returns
-    -------
-    WcsNDMap
-        NaN where there is no counts bin.
+    Where regions of separate fits share a pixel, values are added up.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from jaxprof.likelihood import (
     Poisson,
     Spectra,
 )
-from jaxprof.likelihood.data import Block, OnOffData, ProfileData, blocks
+from jaxprof.likelihood.data import OnOffData
 from jaxprof.likelihood.spectra import model_of_bins
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.separate import DatasetPart, Reduction
@@ -36,27 +36,13 @@ def separate_likelihood(
 ) -> Likelihood:
     """The likelihood of all bins and energy groups of separate fits.
 
-    Parameters
-    ----------
-    datasets : sequence of MapDataset
-        Those that were reduced.
-    reduction : Reduction
-        What is left of them.
-    norm_bounds : tuple of float or None
-        Bounds of the norms; None for no bound.
-    spectral_model : SpectralModel, optional
-        Nominal spectrum of a reduction that keeps true energies apart.
-    geometry : BinGeometry, optional
-        Where the bins are.
-
-    Returns
-    -------
-    Likelihood
+    ``norm_bounds`` are None for no bound; the nominal ``spectral_model`` is that of a reduction
+    that keeps true energies apart.
     """
     n_bins, n_groups = reduction.coverage.shape
     terms, origins = [], []
     for number, (dataset, part) in enumerate(zip(datasets, reduction.parts, strict=True)):
-        term, bins = _term(dataset, part, _own_block(reduction, number), number)
+        term, bins = _term(dataset, part, number)
         terms.append(term)
         origins.append(bins)
     low, high = norm_bounds
@@ -94,21 +80,10 @@ def _spectra(reduction: Reduction) -> Spectra | None:
     )
 
 
-def _own_block(reduction: Reduction, number: int) -> Block:
-    """The arrays of one dataset, (B, G, E)."""
-    first = 0
-    for block in blocks(reduction.data):
-        size = block.npred_ref.shape[2]
-        own = reduction.bin_dataset[first : first + size] == number
-        if own.any():
-            return type(block)(**{name: array[:, :, own] for name, array in vars(block).items()})
-        first += size
-    raise AssertionError(f"dataset {number} has no counts bins")
-
-
 def _term(
-    dataset: MapDataset, part: DatasetPart, block: Block, number: int
+    dataset: MapDataset, part: DatasetPart, number: int
 ) -> tuple[Poisson | OnOff, CountsBins]:
+    block = part.block
     mask = np.asarray(block.mask)
     n_bins, n_groups, _ = mask.shape
 
@@ -143,10 +118,9 @@ def _term(
             **common,
         )
         return measured, bins
-    assert isinstance(block, ProfileData)
-    offset = groups_first(_fixed_counts(dataset, part))
+    offset = groups_first(part.offset)
     log_energy = np.zeros(offset.shape)
-    if not part.summed:
+    if not part.settings.sum_over_energy_groups:
         first = part.bins.start
         centre = np.concatenate(
             [
@@ -166,12 +140,3 @@ def _term(
         **common,
     )
     return term, bins
-
-
-def _fixed_counts(dataset: MapDataset, part: DatasetPart) -> Array:
-    """Predicted counts that no parameter changes, (B, G, E)."""
-    if dataset.npred_sources is None:
-        return np.zeros(1)
-    at = (slice(None), part.pixels.y, part.pixels.x)
-    values = dataset.npred_sources.data[at].astype(float)
-    return part.grouped(np.where(dataset.mask[at], values, 0.0))

@@ -28,10 +28,7 @@ NARROWEST = 1e-9
 def fixed_free_or_width(what: str, value: Any) -> str | float:
     """How a parameter is fitted: "fixed", "free", or the width of its Gaussian constraint.
 
-    Raises
-    ------
-    ValueError
-        For anything else; the message begins with ``what``.
+    Anything else is refused; the message begins with ``what``.
     """
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     known = NARROWEST <= value < np.inf if number else value in ("fixed", "free")
@@ -139,20 +136,9 @@ def nuisances(
 ) -> Nuisances:
     """Nuisance parameters of the responses, from what users give for them.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Names of the datasets.
-    exposure : str, float, list or dict
-        "fixed", "free" or the width of a constraint; one for each dataset in a list, or by name.
-    constraints : dict of float, optional
-        Widths of Gaussian constraints of the scales.
-    **scales : sequence of float or None
-        Nodes by the name of a scale; None for one that is no parameter.
-
-    Returns
-    -------
-    Nuisances
+    The ``exposure`` is "fixed", "free" or the width of a constraint; one for each dataset in a
+    list, or by name. The ``constraints`` are widths of Gaussian constraints of the scales, whose
+    nodes follow by name, None for one that is no parameter.
 
     Raises
     ------
@@ -169,17 +155,16 @@ def nuisances(
         if isinstance(fixed_free_or_width(f"constraints: {name!r}", width), str):
             raise ValueError(f"constraints: {name!r} must be a width, got {width!r}")
         widths[name] = float(width)
-    return Nuisances(exposure=_per_dataset(exposure, names), nodes=nodes, widths=widths)
+    exposures = per_dataset("exposure", exposure, names)
+    return Nuisances(
+        exposure=tuple(fixed_free_or_width("exposure", own) for own in exposures),
+        nodes=nodes,
+        widths=widths,
+    )
 
 
 def scale_nodes(name: str, values: Any) -> Array:
-    """Nodes of a scale, (P,).
-
-    Raises
-    ------
-    ValueError
-        For factors that are not positive, increasing and around one.
-    """
+    """Nodes of a scale, (P,), which must be positive, increasing and around one."""
     try:
         found = np.asarray(values, float)
     except (TypeError, ValueError):
@@ -193,21 +178,29 @@ def scale_nodes(name: str, values: Any) -> Array:
     return found
 
 
-def _per_dataset(option: Any, names: Sequence[str]) -> tuple[str | float, ...]:
+def per_dataset(what: str, option: Any, names: Sequence[str], hint: str = "") -> list[Any]:
+    """What users give for each dataset: the same for all, a list, or by name, "fixed" otherwise.
+
+    Raises
+    ------
+    ValueError
+        For a name that no dataset has, and a list of another length.
+    """
     if isinstance(option, Mapping):
         unknown = [name for name in option if name not in names]
         if unknown:
             raise ValueError(
-                f"exposure: {unknown[0]!r} is no dataset; there are {', '.join(map(repr, names))}"
+                f"{what}: {unknown[0]!r} is no dataset; there are "
+                f"{', '.join(map(repr, names))}{hint}"
             )
-        option = [option.get(name, "fixed") for name in names]
+        return [option.get(name, "fixed") for name in names]
     if not isinstance(option, list | tuple):
-        option = [option] * len(names)
+        return [option] * len(names)
     if len(option) != len(names):
         raise ValueError(
-            f"exposure is a list of {len(option)}; give one for each of the {len(names)} datasets"
+            f"{what} is a list of {len(option)}; give one for each of the {len(names)} datasets"
         )
-    return tuple(fixed_free_or_width("exposure", own) for own in option)
+    return list(option)
 
 
 def energies_scaled(

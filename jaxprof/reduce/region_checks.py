@@ -55,23 +55,7 @@ class Visibility:
 def visibility(
     name: str, regions: Sequence[Any], pixels: MemberPixels, geom: WcsGeom
 ) -> Visibility:
-    """Find out which regions a map sees.
-
-    Parameters
-    ----------
-    name : str
-        Name of the dataset.
-    regions : list of SkyRegion
-        Bins of the profile.
-    pixels : MemberPixels
-        Their pixels on the map.
-    geom : WcsGeom
-        Geometry of the map.
-
-    Returns
-    -------
-    Visibility
-    """
+    """Find out which regions a map sees, ``name`` being that of its dataset."""
     empty = pixels.n_pixels == 0
     touching = np.zeros(len(empty), bool)
     touching[empty] = touches_map([regions[int(i)] for i in np.flatnonzero(empty)], geom)
@@ -131,13 +115,7 @@ def listed(indices: Array, total: int) -> str:
 
 
 def warn_unseen(datasets: Sequence[Visibility]) -> None:
-    """Warn of regions that no dataset sees, and of those that only some of them see.
-
-    Parameters
-    ----------
-    datasets : list of Visibility
-        One for each dataset.
-    """
+    """Warn of regions that no dataset sees, and of those that only some of them see."""
     nowhere = np.all([one.unseen for one in datasets], axis=0)
     centreless = nowhere & np.any([one.centreless for one in datasets], axis=0)
     total, names = len(nowhere), ", ".join(repr(one.name) for one in datasets)
@@ -165,16 +143,9 @@ def warn_unseen(datasets: Sequence[Visibility]) -> None:
 
 
 def warn_solid_angles(datasets: Sequence[Visibility], exact: Array, remedy: str) -> None:
-    """Warn of regions whose solid angle differs much from that of their pixels.
+    """Warn of regions whose solid angle differs much from the ``exact`` one (B,) [sr].
 
-    Parameters
-    ----------
-    datasets : list of Visibility
-        One for each dataset. Regions without a pixel have a message of their own.
-    exact : ndarray, shape (B,)
-        Solid angles of the regions [sr].
-    remedy : str
-        What to do about it.
+    Regions without a pixel have a message of their own. The ``remedy`` ends the message.
     """
     clauses = []
     for one in datasets:

@@ -71,7 +71,10 @@ class RegionView:
 
     @cached_property
     def maps(self) -> dict[str, Array]:
-        """Counts, and background or Off counts and acceptances, of the pixels (E, U)."""
+        """Counts, and background or Off counts and acceptances, of the pixels (E, U).
+
+        The ``offset`` is the part of the background that is no background model.
+        """
         dataset = self.dataset
         if isinstance(dataset, MapDatasetOnOff):
             parts = {
@@ -82,7 +85,11 @@ class RegionView:
                 "alpha": dataset.alpha,
             }
         else:
-            parts = {"counts": dataset.counts, "background": dataset.npred_background()}
+            parts = {
+                "counts": dataset.counts,
+                "background": dataset.npred_background(),
+                "offset": dataset.npred_sources,
+            }
         return {
             name: self.pixels.of_map(map_.data).astype(np.float64, copy=False)
             for name, map_ in parts.items()

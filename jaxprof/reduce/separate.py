@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import astropy.units as u
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
-from jaxprof.likelihood.data import OnOffData, ProfileData
+from jaxprof.likelihood.data import Block, Data, OnOffData, ProfileData
 from jaxprof.reduce.energy_groups import same_edges, snap_energy_edges, warn_moved_edges
 from jaxprof.reduce.region_checks import (
     Visibility,
@@ -42,65 +44,52 @@ _FEW_PIXELS = (
 
 @dataclass(frozen=True)
 class DatasetPart:
-    """Where the counts bins of one dataset come from.
+    """The counts bins of one dataset, and where they come from.
 
     Attributes
     ----------
+    block : ProfileData or OnOffData
+        The arrays to fit, shape (B, G, E), in float64.
+    offset : ndarray, shape (B, G, E)
+        The part of the background that no parameter changes.
+    coverage : ndarray, shape (B, G)
+        Part of the region's solid angle that is on the map and unmasked, mean over the group's
+        energies.
     pixels : MemberPixels
         Pixels of the regions.
     bins : slice
         Reconstructed energies of all groups.
     edges : ndarray of int, shape (G + 1,)
         Edges of the groups among them.
-    per_pixel : bool
-        Whether each pixel is a counts bin.
-    summed : bool
-        Whether the energies of a group are summed.
+    settings : ReductionSettings
+        Whether each pixel is a counts bin, and whether the energies of a group are summed.
     true_edges : ndarray, shape (T + 1,), or None
         Edges of the true energies [TeV], where these are kept.
     templates : ndarray, shape (B, G, T, E), or None
         Predicted counts for a flux of one in each of them.
     """
 
+    block: Block
+    offset: Array
+    coverage: Array
     pixels: MemberPixels
     bins: slice
     edges: Array
-    per_pixel: bool
-    summed: bool
+    settings: ReductionSettings
     true_edges: Array | None = None
     templates: Array | None = None
 
-    def grouped(self, values: Array) -> Array:
-        """Values of the pixels of the map, shape (E, U), in counts bins, (B, G, E)."""
-        own = values[self.bins]
-        if self.per_pixel:
-            grid = self.pixels.padded(self.pixels.expanded(own))
-        else:
-            grid = self.pixels.total(own).T[:, :, np.newaxis]
-        edges = self.edges
-        if self.summed:
-            grid = np.add.reduceat(grid, edges[:-1], axis=1)
-            edges = np.arange(len(edges))
-        return _grouped(grid, edges)
-
     def origins(self, n_x: int) -> tuple[Array, Array]:
         """Energy and pixel of each counts bin, (B, G, E); -1 for sums over them."""
-        n_energies = self.bins.stop - self.bins.start
-        n_bins, n_pixels = self.pixels.n_regions, 1
-        pixel = np.full((n_bins, n_energies, 1), -1)
-        if self.per_pixel:
+        edges, energy = self.edges, np.arange(self.bins.start, self.bins.stop)
+        if self.settings.sum_over_energy_groups:
+            edges, energy = np.arange(len(edges)), np.full(len(edges) - 1, -1)
+        pixel = np.full((self.pixels.n_regions, 1, 1), -1)
+        if self.settings.per_pixel:
             index = self.pixels.y * n_x + self.pixels.x
-            one = self.pixels.padded(self.pixels.expanded(index[np.newaxis]))
-            n_pixels = one.shape[2]
-            pixel = np.broadcast_to(one, (n_bins, n_energies, n_pixels))
-        energy = np.arange(self.bins.start, self.bins.stop)[np.newaxis, :, np.newaxis]
-        energy = np.broadcast_to(energy, (n_bins, n_energies, n_pixels))
-        edges = self.edges
-        if self.summed:
-            energy = np.full((n_bins, len(edges) - 1, n_pixels), -1)
-            pixel = pixel[:, : len(edges) - 1]
-            edges = np.arange(len(edges))
-        return _grouped(energy, edges, -1), _grouped(pixel, edges, -1)
+            pixel = self.pixels.padded(self.pixels.expanded(index[np.newaxis]))
+        both = np.broadcast_arrays(energy[:, np.newaxis], pixel)
+        return _grouped(both[0], edges, -1), _grouped(both[1], edges, -1)
 
 
 @dataclass(frozen=True)
@@ -109,35 +98,46 @@ class Reduction:
 
     Attributes
     ----------
-    data : ProfileData, OnOffData or a tuple of both
-        The arrays to fit, shape ``(B, G, E)``, in float64. The counts bins of several datasets of
-        one statistic follow each other on the last axis.
-    bin_dataset : ndarray of int, shape (E_total,)
-        Index of the dataset of each counts bin, through all blocks of ``data``.
+    parts : tuple of DatasetPart
+        The counts bins of each dataset.
     dataset_names : tuple of str
         Names of the datasets.
     energy_edges : ndarray, shape (G, 2)
         Lower and upper edge of each energy group [TeV], snapped to the first dataset's axis.
-    coverage : ndarray, shape (B, G)
-        Part of the region's solid angle that is on the map and unmasked, mean over the group's
-        energies and the datasets.
     solid_angle : ndarray, shape (B,)
         Solid angle of the pixels of the whole regions [sr], on the map of the first dataset that
         has any.
     region_solid_angle : ndarray, shape (B,)
         Solid angle of the regions themselves [sr].
-    parts : tuple of DatasetPart
-        Where the counts bins of each dataset come from.
     """
 
-    data: Any
-    bin_dataset: Array
+    parts: tuple[DatasetPart, ...]
     dataset_names: tuple[str, ...]
     energy_edges: Array
-    coverage: Array
     solid_angle: Array
     region_solid_angle: Array
-    parts: tuple[DatasetPart, ...]
+
+    @cached_property
+    def coverage(self) -> Array:
+        """Mean coverage of the datasets, (B, G)."""
+        return np.mean([part.coverage for part in self.parts], axis=0)
+
+    @cached_property
+    def data(self) -> Data:
+        """The arrays to fit: of each statistic, the datasets one behind the other."""
+        kinds = (ProfileData, OnOffData)
+        found = tuple(
+            jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=2), *own)
+            for kind in kinds
+            if (own := [part.block for part in self.parts if isinstance(part.block, kind)])
+        )
+        return found[0] if len(found) == 1 else found
+
+    @cached_property
+    def bin_dataset(self) -> Array:
+        """Index of the dataset of each counts bin, through all blocks of ``data``, (E_total,)."""
+        parts = sorted(enumerate(self.parts), key=lambda own: isinstance(own[1].block, OnOffData))
+        return np.concatenate([np.full(part.offset.shape[2], number) for number, part in parts])
 
 
 def _grouped(values: Array, edges: Array, fill: float = 0.0) -> Array:
@@ -154,15 +154,7 @@ def _grouped(values: Array, edges: Array, fill: float = 0.0) -> Array:
 class RegionsOnMaps:
     """The pixels of regions on maps, looked for once where maps have the same pixels.
 
-    Parameters
-    ----------
-    regions : list of SkyRegion
-        Bins of a profile.
-
-    Attributes
-    ----------
-    solid_angle : ndarray, shape (B,)
-        Solid angle of the regions themselves [sr].
+    Its ``solid_angle`` (B,) is that of the regions themselves [sr].
     """
 
     def __init__(self, regions: Any) -> None:
@@ -191,26 +183,9 @@ def reduce_datasets(
     settings: ReductionSettings,
     on_maps: RegionsOnMaps | None = None,
 ) -> Reduction:
-    """Reduce datasets to the arrays that `jaxprof.core.fit_norms` takes.
+    """Reduce datasets with a shared norm to the arrays that `jaxprof.core.fit_norms` takes.
 
-    Parameters
-    ----------
-    datasets : sequence of MapDataset or MapDatasetOnOff
-        Datasets with a shared norm.
-    regions : list of SkyRegion
-        Bins of the profile.
-    spectral_model : SpectralModel
-        Reference spectrum.
-    energy_edges : Quantity, shape (G + 1,)
-        Edges of the energy groups.
-    settings : ReductionSettings
-        How they are reduced.
-    on_maps : RegionsOnMaps, optional
-        The same regions on maps that are known already.
-
-    Returns
-    -------
-    Reduction
+    Regions that were looked for ``on_maps`` already are not looked for again.
 
     Raises
     ------
@@ -229,7 +204,7 @@ def reduce_datasets(
     on_maps = RegionsOnMaps(regions) if on_maps is None else on_maps
     exact = on_maps.solid_angle
     reference = exact if settings.reference_solid_angle == "region" else None
-    found: list[_ReducedDataset] = []
+    parts: list[DatasetPart] = []
     sights: list[Visibility] = []
     for dataset in datasets:
         dataset.check()
@@ -239,65 +214,43 @@ def reduce_datasets(
         same_edges(first_axis, group_edges, dataset.energy_axis, edges, dataset.name)
         view = RegionView(dataset, regions, pixels, slice(edges[0], edges[-1]))
         counts = region_counts(view, spectral_model, settings, reference)
-        found.append(_reduced(view, counts, edges - edges[0], settings))
+        parts.append(_part(view, counts, edges - edges[0], settings))
     warn_unseen(sights)
     if reference is None:
         warn_solid_angles(sights, exact, _FEW_PIXELS)
-    data, bin_dataset = _joined(found)
     edges_tev = first_axis.edges_tev()[group_edges]
     return Reduction(
-        data=data[0] if len(data) == 1 else data,
-        bin_dataset=bin_dataset,
+        parts=tuple(parts),
         dataset_names=tuple(dataset.name for dataset in datasets),
         energy_edges=np.column_stack([edges_tev[:-1], edges_tev[1:]]),
-        coverage=np.mean([each.coverage for each in found], axis=0),
         solid_angle=solid_angle_of_pixels(sights),
         region_solid_angle=exact,
-        parts=tuple(each.part for each in found),
     )
 
 
-@dataclass(frozen=True)
-class _ReducedDataset:
-    """One dataset: the kind and arrays of its data, and where they come from."""
-
-    kind: type
-    block: dict[str, Array]
-    coverage: Array
-    part: DatasetPart
-
-
-def _reduced(
+def _part(
     view: RegionView, counts: RegionCounts, edges: Array, settings: ReductionSettings
-) -> _ReducedDataset:
-    summed = settings.sum_over_energy_groups
-    part = DatasetPart(view.pixels, view.bins, edges, settings.per_pixel, summed)
-    coverage = group_mean(counts.coverage, edges)
-    if summed:
-        counts, edges = summed_energies(counts, edges), np.arange(len(edges))
+) -> DatasetPart:
+    coverage, own = group_mean(counts.coverage, edges), edges
+    if settings.sum_over_energy_groups:
+        counts, own = summed_energies(counts, edges), np.arange(len(edges))
     block = {
-        name: _grouped(array, edges, float(name == "alpha"))
-        for name, array in counts.values.items()
+        name: _grouped(array, own, float(name == "alpha")) for name, array in counts.values.items()
     }
-    block["mask"] = _grouped(counts.mask, edges)
+    block["mask"] = _grouped(counts.mask, own)
+    offset = block.pop("offset", np.zeros(block["mask"].shape))
+    resolved: dict[str, Any] = {}
     if settings.per_true_energy:
-        templates = np.moveaxis(block.pop("templates"), 0, 2)
-        part = replace(part, true_edges=true_edges(view.dataset), templates=templates)
+        resolved["templates"] = np.moveaxis(block.pop("templates"), 0, 2)
+        resolved["true_edges"] = true_edges(view.dataset)
     kind = OnOffData if isinstance(view.dataset, MapDatasetOnOff) else ProfileData
-    return _ReducedDataset(kind, block, coverage, part)
-
-
-def _joined(found: Sequence[_ReducedDataset]) -> tuple[tuple[Any, ...], Array]:
-    """Data of each kind, their datasets one after the other, and the dataset of each counts bin."""
-    data, owner = [], []
-    for kind in (ProfileData, OnOffData):
-        own = {k: each.block for k, each in enumerate(found) if each.kind is kind}
-        if own:
-            names = next(iter(own.values()))
-            arrays = {
-                name: np.concatenate([block[name] for block in own.values()], axis=2)
-                for name in names
-            }
-            data.append(kind(**arrays))
-            owner += [np.full(block["mask"].shape[2], k) for k, block in own.items()]
-    return tuple(data), np.concatenate(owner)
+    return DatasetPart(
+        block=kind(**block),
+        offset=offset,
+        coverage=coverage,
+        pixels=view.pixels,
+        bins=view.bins,
+        edges=edges,
+        settings=settings,
+        **resolved,
+    )

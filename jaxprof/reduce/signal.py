@@ -13,7 +13,6 @@ from jaxprof.datasets import MapDataset
 from jaxprof.datasets.folding import dataset_to_fold
 from jaxprof.irf import EDispKernelMap, EDispMap
 from jaxprof.irf.checks import LARGEST_SUM, TOO_MUCH, checked_kernels, kernel_error
-from jaxprof.reduce.fold import fold_flux
 from jaxprof.reduce.region_view import ReductionSettings, RegionView
 from jaxprof.sky import MapAxis
 from jaxprof.sky.pixel_sums import MemberPixels
@@ -125,15 +124,15 @@ def predicted_signal(view: RegionView, model: Any, settings: ReductionSettings) 
         if not settings.per_pixel:
             return npred
         # The region's prediction ignores the mask: its pixels share it by exposure.
-        share = _per_pixel(flux, exposure * pixels.solid_angle, kernels, pixels)
+        share = _per_pixel(flux, exposure * pixels.solid_angle, kernels, pixels, False)
         share *= pixels.expanded(view.mask)
         total = np.stack([np.bincount(pixels.region, row, len(kernels)) for row in share])
         share /= np.where(total > 0, total, 1.0)[:, pixels.region]
         return share * np.swapaxes(npred, -1, -2)[..., pixels.region]
     whole = np.where(pixels.whole_solid_angle > 0, pixels.whole_solid_angle, 1.0)
     if settings.per_pixel:
-        fold = _each_pixel if settings.per_true_energy else _per_pixel
-        folded = fold(flux, exposure * pixels.solid_angle, kernels, pixels)
+        resolved = settings.per_true_energy
+        folded = _per_pixel(flux, exposure * pixels.solid_angle, kernels, pixels, resolved)
         return folded * pixels.expanded(view.mask) / whole[pixels.region]
     masks, which = view.distinct_masks
     sums = [pixels.total(exposure * (pixels.solid_angle * mask)) / whole for mask in masks]
@@ -175,10 +174,14 @@ def _check_kernels(
 
 
 def _folded(flux: Array, exposure: Array, kernels: Array, per_true_energy: bool) -> Array:
-    """Predicted counts (B, E) of a flux (T,), or those of each true energy for one (T, B, E)."""
+    """Predicted counts (B, E) of a flux (T,), or those of each true energy for one (T, B, E).
+
+    The effective exposure (B, T, E) depends on the reconstructed energy because the mask may.
+    """
     if per_true_energy:
         return np.moveaxis(kernels * exposure, 1, 0)
-    return np.asarray(fold_flux(flux, exposure, kernels))
+    found: Array = (flux[:, np.newaxis] * kernels * exposure).sum(axis=-2)
+    return found
 
 
 def _check_whole_exposure(exposure: Array, pixels: MemberPixels, name: str) -> None:
@@ -198,19 +201,17 @@ def _check_whole_exposure(exposure: Array, pixels: MemberPixels, name: str) -> N
         )
 
 
-def _per_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixels) -> Array:
-    """Fold the flux through each pixel's exposure (T, U) and its region's kernel, to (E, P)."""
+def _per_pixel(
+    flux: Array, exposure: Array, kernels: Array, pixels: MemberPixels, per_true_energy: bool
+) -> Array:
+    """As `_folded`, through each pixel's exposure (T, U) and its region's kernel; to (E, P)."""
     bounds, own = pixels.first, pixels.member
-    folded = np.empty((kernels.shape[2], len(own)))
+    front = (len(flux),) if per_true_energy else ()
+    folded = np.empty((*front, kernels.shape[2], len(own)))
     for kernel, low, high in zip(kernels, bounds[:-1], bounds[1:], strict=True):
-        folded[:, low:high] = (kernel * flux[:, np.newaxis]).T @ exposure[:, own[low:high]]
-    return folded
-
-
-def _each_pixel(flux: Array, exposure: Array, kernels: Array, pixels: MemberPixels) -> Array:
-    """The same for a flux of one in each true energy, to (T, E, P)."""
-    bounds, own = pixels.first, pixels.member
-    folded = np.empty((len(flux), kernels.shape[2], len(own)))
-    for kernel, low, high in zip(kernels, bounds[:-1], bounds[1:], strict=True):
-        folded[:, :, low:high] = kernel[:, :, np.newaxis] * exposure[:, np.newaxis, own[low:high]]
+        inside = exposure[:, own[low:high]]
+        if per_true_energy:
+            folded[:, :, low:high] = kernel[:, :, np.newaxis] * inside[:, np.newaxis]
+        else:
+            folded[:, low:high] = (kernel * flux[:, np.newaxis]).T @ inside
     return folded

@@ -11,7 +11,7 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from jaxprof.models.spectral import ConstantSpectralModel, TemplateSpectralModel
-from jaxprof.models.units import attach, is_quantity, to_value
+from jaxprof.models.units import attach, to_value
 from jaxprof.sky import WcsGeom, WcsNDMap
 from jaxprof.sky.gammapy import as_map
 from jaxprof.sky.template_cube import TemplateCube
@@ -147,10 +147,7 @@ class TemplateSpatialModel:
                 image = self.cube.at(float(np.log(value)))
         y, x, inside = map_pixels(self.image.geom, lon_deg.ravel(), lat_deg.ravel())
         values = np.where(inside, between_pixels(image, y, x), 0.0).reshape(lon_deg.shape)
-        for position in (lon, lat):
-            if is_quantity(position):
-                return attach(values, "sr-1", position)
-        return values
+        return attach(values, "sr-1", lon, lat)
 
     def __repr__(self) -> str:
         ny, nx = self.image.geom.npix_shape

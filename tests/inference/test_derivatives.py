@@ -301,7 +301,6 @@ def test_error_is_the_norms_variance():
 def test_spectral_index_derivative():
     """From the spectral index through the response and the fit to the norm."""
     from jaxprof import PowerLawSpectralModel
-    from jaxprof.reduce.fold import fold_flux
 
     edges = np.geomspace(0.01, 0.5, 6)
     edisp, exposure = jnp.eye(5), jnp.full((5, 5), 3e11)
@@ -311,7 +310,8 @@ def test_spectral_index_derivative():
 
     def norm(index):
         flux = PowerLawSpectralModel(index=index).integral(edges[:-1], edges[1:])
-        return norm_of({**arrays, "npred_ref": fold_flux(flux, exposure, edisp)[None, None]})
+        npred_ref = (flux[:, None] * edisp * exposure).sum(axis=0)
+        return norm_of({**arrays, "npred_ref": npred_ref[None, None]})
 
     step = 1e-5
     expected = (norm(2.3 + step) - norm(2.3 - step)) / (2 * step)

@@ -34,9 +34,9 @@ from jaxprof import (
     WcsNDMap,
 )
 from jaxprof.datasets.folding import dataset_to_fold
+from jaxprof.reduce.joint.degrees import moment_degree, sufficient_degree
 from jaxprof.reduce.joint.emission import region_emissions, source_emission
 from jaxprof.reduce.joint.folding import Folding
-from jaxprof.reduce.joint.kernels import moment_degree, sufficient_degree
 from jaxprof.sky.moments import point_moments
 from jaxprof.sky.regions.coverage import polygon_moments
 

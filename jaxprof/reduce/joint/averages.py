@@ -24,10 +24,11 @@ def mean_response(
     images: Sequence[Array],
     response: Callable[[SkyCoord, Array], Array],
 ) -> Array:
-    """Mean of a response over the photons of each component.
+    """Mean of a response over the photons of each component, (C, T, ...).
 
     What starts in a pixel has the response there; the mean is what all of it has. Where in the
-    component a response is broader than elsewhere is lost.
+    component a response is broader than elsewhere is lost. Components that are smaller than a
+    pixel, or have no photons, have the response at their centre.
 
     Parameters
     ----------
@@ -43,12 +44,6 @@ def mean_response(
         Gives the response (P, T, ...) at P positions, of which it is told where there are photons,
         (P, T); for a response in reconstructed energies, (P, E, ...), the mean is over the photons
         of all true energies, and (P, 1) says where there are any.
-
-    Returns
-    -------
-    ndarray, shape (C, T, ...)
-        Components that are smaller than a pixel, or have no photons, have the response at their
-        centre.
     """
     centers = SkyCoord([emission.center for emission in emissions])
     seen = np.array([image.any(axis=(1, 2)) for image in images])

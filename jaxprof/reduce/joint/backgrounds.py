@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
-from jaxprof.reduce.nuisances import fixed_free_or_width
+from jaxprof.reduce.nuisances import fixed_free_or_width, per_dataset
 
 
 @dataclass(frozen=True)
@@ -42,39 +42,18 @@ class BackgroundOption:
 def background_options(option: Any, names: Sequence[str]) -> list[BackgroundOption]:
     """One option for each dataset, from what the user gave.
 
-    Parameters
-    ----------
-    option : str, float, mapping, BackgroundOption, list or mapping of these
-        "fixed", "free" and widths are those of the norm. A list has one for each dataset, a mapping
-        may have them by name.
-    names : sequence of str
-        Names of the datasets.
-
-    Returns
-    -------
-    list of BackgroundOption
+    "fixed", "free" and widths are those of the norm; a list has one for each dataset, a mapping may
+    have them by name.
 
     Raises
     ------
     ValueError
         For anything else.
     """
-    if isinstance(option, Mapping) and not set(option) <= {"norm", "tilt"}:
-        unknown = [name for name in option if name not in names]
-        if unknown:
-            raise ValueError(
-                f"background: {unknown[0]!r} is no dataset; there are {', '.join(map(repr, names))}"
-                " (or give 'norm' and 'tilt')"
-            )
-        return [background_option(option.get(name, "fixed")) for name in names]
-    if isinstance(option, list | tuple):
-        if len(option) != len(names):
-            raise ValueError(
-                f"background is a list of {len(option)}; give one for each of the "
-                f"{len(names)} datasets"
-            )
-        return [background_option(own) for own in option]
-    return [background_option(option)] * len(names)
+    if isinstance(option, Mapping) and set(option) <= {"norm", "tilt"}:
+        option = background_option(option)
+    hint = " (or give 'norm' and 'tilt')"
+    return [background_option(own) for own in per_dataset("background", option, names, hint)]
 
 
 def background_option(option: Any) -> BackgroundOption:

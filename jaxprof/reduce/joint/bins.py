@@ -52,19 +52,7 @@ class DisjointRegions:
 
 
 def disjoint_regions(pixels: MemberPixels, shape: tuple[int, int]) -> DisjointRegions:
-    """Sort the pixels on the map by the regions they belong to.
-
-    Parameters
-    ----------
-    pixels : MemberPixels
-        Pixels of the regions.
-    shape : tuple of int
-        Shape (ny, nx) of the map.
-
-    Returns
-    -------
-    DisjointRegions
-    """
+    """Sort the pixels on the map, of the shape (ny, nx), by the regions they belong to."""
     union = np.ravel_multi_index((pixels.y, pixels.x), shape)
     if not len(union):
         raise ValueError("regions: none of them holds the centre of a pixel on the map")
@@ -91,10 +79,7 @@ def disjoint_regions(pixels: MemberPixels, shape: tuple[int, int]) -> DisjointRe
 def reaching(cutouts: Sequence[Cutouts], disjoint: DisjointRegions) -> list[Array]:
     """Components of each array of cutouts that can reach each disjoint region, (N, K) for each.
 
-    Returns
-    -------
-    list of ndarray of int
-        Indices within the array of cutouts; -1 pads.
+    They are indices within the array of cutouts; -1 pads.
     """
     big = np.iinfo(np.int64).max
     low_y, low_x = (np.where(disjoint.used, v, big).min(axis=1) for v in (disjoint.y, disjoint.x))
@@ -156,7 +141,7 @@ def templates_at(
     x: Any,
     used: Any,
 ) -> Any:
-    """Templates at counts bins.
+    """Templates (N, K, Q, S) at counts bins, K being the sum of all K_i.
 
     Parameters
     ----------
@@ -168,11 +153,6 @@ def templates_at(
         Reconstructed energy and pixel of each counts bin.
     used : array of bool, shape (N, S)
         False for padding.
-
-    Returns
-    -------
-    templates : array, shape (N, K, Q, S)
-        K is the sum of all K_i.
     """
     parts = [_take(part, own, energy, y, x, used) for part, own in zip(cutouts, lists, strict=True)]
     return jnp.concatenate(parts, axis=1)
@@ -190,14 +170,7 @@ def region_sums(
 ) -> Any:
     """Templates summed over the unmasked pixels of each disjoint region, shape (N, K, Q, E).
 
-    Parameters
-    ----------
-    cutouts, lists
-        As for `templates_at`.
-    disjoint : DisjointRegions
-        N disjoint regions.
-    mask : ndarray of bool, shape (E, N, P)
-        Pixels to use at each energy.
+    Arguments as for `templates_at`; the ``mask`` (E, N, P) tells pixels to use at each energy.
     """
     used = (disjoint.y, disjoint.x, np.asarray(mask))
     return _sums(list(cutouts), list(lists), *used)
@@ -241,20 +214,9 @@ def n_batches(kept: Array, size: int = BATCH) -> int:
 
 
 def batched_pixels(kept: Array, size: int = BATCH, total: int | None = None) -> PixelBins:
-    """Counts bins for chosen pixels.
+    """Counts bins for the pixels ``kept`` (E, N, P), ``size`` a batch.
 
-    Parameters
-    ----------
-    kept : ndarray of bool, shape (E, N, P)
-        Pixels that become counts bins of their own.
-    size : int
-        Counts bins a batch.
-    total : int, optional
-        Number of batches, at least what `n_batches` gives.
-
-    Returns
-    -------
-    PixelBins
+    The ``total`` number of batches is that of `n_batches` unless it is given.
     """
     region, energy, pixel = np.nonzero(kept.transpose(1, 0, 2))
     counts = np.bincount(region, minlength=kept.shape[1])

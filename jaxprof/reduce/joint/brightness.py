@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from jaxprof.sky import WcsGeom
 from jaxprof.sky.moments import legendre_integrals, orders
 from jaxprof.sky.regions.pixels import BLOCK
+from jaxprof.sky.regions.sphere import lonlat, unit_vectors
 from jaxprof.sky.template_map import TemplateSpatialModel
 
 Array = NDArray[Any]
@@ -35,22 +36,7 @@ def pixel_position(coord: SkyCoord, geom: WcsGeom) -> tuple[float, float]:
 
 
 def model_positions(model: Any, geom: WcsGeom, y: Array, x: Array) -> tuple[Array, Array]:
-    """Sky positions of pixel positions, in the frame of a model.
-
-    Parameters
-    ----------
-    model : SpatialModel or TemplateSpatialModel
-        Its frame is used.
-    geom : WcsGeom
-        Geometry of the map.
-    y, x : ndarray, shape (n,)
-        Positions in pixels.
-
-    Returns
-    -------
-    lon, lat : ndarray, shape (n,)
-        In deg; NaN off the projection.
-    """
+    """Sky positions [deg] of pixel positions (n,) in a model's frame; NaN off the projection."""
     lon, lat = geom.wcs.all_pix2world(x, y, 0)
     coords = SkyCoord(lon, lat, unit="deg", frame=wcs_to_celestial_frame(geom.wcs))
     own = SkyCoord(0, 0, unit="deg", frame=sky_frame(model))
@@ -136,12 +122,10 @@ def brightness_moments(
             (y[chunk, None] + corner_y).ravel(),
             (x[chunk, None] + corner_x).ravel(),
         )
-        lon, lat = np.deg2rad(lon), np.deg2rad(lat)
-        corners = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
-        points = corners.reshape(3, -1, 4) @ bilinear
-        sub_lon = np.rad2deg(np.arctan2(points[1], points[0])).ravel()
-        sub_lat = np.rad2deg(np.arctan2(points[2], np.hypot(points[0], points[1]))).ravel()
-        values = brightness(model, sub_lon, sub_lat).reshape(-1, len(dy))
+        corners = unit_vectors(np.deg2rad(lon), np.deg2rad(lat)).reshape(-1, 4, 3)
+        points = lonlat(np.moveaxis(np.moveaxis(corners, -1, 0) @ bilinear, 0, -1))
+        values = brightness(model, *(np.rad2deg(own).ravel() for own in points))
+        values = values.reshape(-1, len(dy))
         if region is not None and parts is not None:
             cut = np.flatnonzero(parts[0, chunk] < 1)
             inside = region.contains(x[chunk][cut, None] + dx, y[chunk][cut, None] + dy)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.models.spatial import PointSpatialModel
-from jaxprof.reduce.joint.cubes import cube_emission, cube_templates, resolved
+from jaxprof.reduce.joint.cubes import cube_emissions, resolved
 from jaxprof.reduce.joint.curvature import STEEP
+from jaxprof.reduce.joint.degrees import moment_degree
 from jaxprof.reduce.joint.emission import Emission, region_emissions, source_emission
-from jaxprof.reduce.joint.kernels import moment_degree, psf_margin
+from jaxprof.reduce.joint.kernels import psf_margin
 from jaxprof.reduce.region_checks import listed
 from jaxprof.reduce.signal import reference_flux
 from jaxprof.sky.models import SkyModel
@@ -88,17 +89,17 @@ def component_emissions(components: Components, dataset: MapDataset) -> list[Emi
     geom = dataset.geom.to_image()
     regions = [*components.regions, *components.guards]
     template = components.template
-    if isinstance(template, list | tuple) and len(template) == len(components.regions):
+    many = list(template) if isinstance(template, list | tuple) else [template] * len(regions)
+    if len(many) == components.n_bins:
         # A template for each bin leaves the guard bins even.
-        template = [*template, *[None] * len(components.guards)]
-    template, cubes = cube_templates(template, components.models[: len(regions)], dataset)
+        many += [None] * len(components.guards)
+    cubes = cube_emissions(many, components.models, dataset)
     degree = moment_degree(dataset, components.subpixels)
-    points: dict[int, Any] = {}
-    if isinstance(template, list | tuple):
-        points = {i: m for i, m in enumerate(template) if isinstance(m, PointSpatialModel)}
-        template = [None if i in points else m for i, m in enumerate(template)]
+    points = {i: m for i, m in enumerate(many) if isinstance(m, PointSpatialModel)}
+    for index, cube in enumerate(cubes):
+        many[index] = None if index in points else many[index] if cube is None else cube.mean
     found = region_emissions(
-        regions, geom, template=template, oversampling=components.oversampling, degree=degree
+        regions, geom, template=many, oversampling=components.oversampling, degree=degree
     )
     for index, model in points.items():
         # A bin whose flux is a point's: the region tells its counts and solid angle only.
@@ -112,24 +113,13 @@ def source_emissions(
 ) -> list[Emission]:
     """Where the flux of each source starts, as far as its photons can reach the map.
 
-    Parameters
-    ----------
-    sources : sequence of SkyModel
-        The sources.
-    dataset : MapDataset
-        With its PSF.
-    degree : int
-        Largest degree of the moments of emission within its pixel, see `moment_degree`.
-    name : str
-        What errors call the sources.
-
-    Returns
-    -------
-    list of Emission
+    The largest ``degree`` of the moments within pixels is from `moment_degree`; ``name`` is what
+    errors call the sources.
     """
     geom = dataset.geom.to_image()
     margin = psf_margin(dataset, geom)
-    cubes = [cube_emission(s.spatial_model, s.spectral_model, dataset) for s in sources]
+    models = [source.spatial_model for source in sources]
+    cubes = cube_emissions(models, [source.spectral_model for source in sources], dataset)
     found = []
     for source, cube in zip(sources, cubes, strict=True):
         model = source.spatial_model if cube is None else cube.mean
@@ -165,14 +155,8 @@ TORN = (
 def warn_steep(gradients: Array, components: Components, name: str) -> None:
     """Warn of bins and point sources around which pixels change by more than is followed.
 
-    Parameters
-    ----------
-    gradients : ndarray, shape (C,)
-        See `Planes.gradient`; infinite where the projection ends within the PSF.
-    components : Components
-        All of them.
-    name : str
-        Name of the dataset.
+    The ``gradients`` (C,) of `Planes.gradient` are infinite where the projection ends within the
+    PSF; ``name`` is that of the dataset.
     """
     n = components.n_bins
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,35 @@ from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.likelihood.joint_data import JointBlock, JointOnOffBlock
 from jaxprof.reduce.energy_groups import log_energies
-from jaxprof.reduce.joint.bins import BATCH, PixelBins, batched_pixels, templates_at
+from jaxprof.reduce.joint.bins import BATCH, PixelBins, batched_pixels, n_batches, templates_at
+from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.response import DatasetResponse
 
 Array = NDArray[Any]
+
+
+Alone = Sequence[Sequence[Array | None]]
+"""For each group and dataset, pixels that are to have counts bins of their own."""
+
+
+@dataclass(frozen=True)
+class CountsBlock:
+    """Counts bins of one dataset and energy group, and where they come from.
+
+    Attributes
+    ----------
+    block : JointBlock or JointOnOffBlock
+        Counts, background and templates.
+    energy, pixel : ndarray of int, shape (N, S)
+        See `jaxprof.likelihood.CountsBins`.
+    region : ndarray of int, shape (N,)
+        Disjoint region of each row.
+    """
+
+    block: Any
+    energy: Array
+    pixel: Array
+    region: Array
 
 
 def pixel_values(data: Any, response: DatasetResponse, bins: slice) -> Array:
@@ -65,14 +91,6 @@ def bin_values(
     return parts, mask
 
 
-def _pad(values: Array, width: int, axis: int = -1) -> Array:
-    """Zeros behind the last energy."""
-    missing = width - values.shape[axis]
-    shape = [(0, 0)] * values.ndim
-    shape[axis] = (0, missing)
-    return np.pad(values, shape)
-
-
 def batch_templates(
     response: DatasetResponse, counts_bins: PixelBins, first: int, masks: Array | None
 ) -> Any:
@@ -94,8 +112,37 @@ def batch_templates(
     return sum(parts[1:], start=parts[0])
 
 
+def counts_blocks(
+    problem: JointProblem, number: int, *, merge: bool = True, alone: Alone | None = None
+) -> list[CountsBlock]:
+    """Counts, background and templates of a dataset, for each energy group, in arrays of one shape.
+
+    With ``merge`` the pixels of a disjoint region without counts have one counts bin together, but
+    for those that are to stand ``alone`` (E, N, P), or (1, N, P) if energies are summed; see
+    `jaxprof.reduce.joint.refine`. Without it every pixel has its own, which derivatives by single
+    counts need.
+    """
+    dataset, own = problem.datasets[number], problem.response.datasets[number]
+    parts = [group.bins[number] for group in problem.groups]
+    if isinstance(dataset, MapDatasetOnOff):
+        return [_on_off_block(problem, number, part) for part in parts]
+    separate = [None] * len(parts) if alone is None else [group[number] for group in alone]
+    counts_bins = [
+        _cash_bins(problem, number, part, merge, pixels)
+        for part, pixels in zip(parts, separate, strict=True)
+    ]
+    # Groups of the same shape share compiled code. Few counts bins a batch where there are few.
+    per_pixel = problem.model.per_pixel
+    size = BATCH if per_pixel else max(len(each.kept) for each in counts_bins)
+    total = max(n_batches(each.kept, size) for each in counts_bins)
+    return [
+        _cash_block(each, dataset, own, batched_pixels(each.kept, size, total), number)
+        for each in counts_bins
+    ]
+
+
 @dataclass(frozen=True)
-class CashBins:
+class _CashBins:
     """Counts and background of one dataset and group, pixel by pixel, and which become counts bins.
 
     The last pixel of each disjoint region stands for the sum of those that do not; where that sum
@@ -103,6 +150,8 @@ class CashBins:
 
     Attributes
     ----------
+    bins : slice
+        Reconstructed energies of the group.
     counts, background, offset : ndarray, shape (E, N, P + 1)
         What the counts bins hold.
     kept : ndarray of bool, shape (E, N, P + 1)
@@ -112,11 +161,10 @@ class CashBins:
     masks : ndarray of bool, shape (E', N, P), or None
         Pixels in use at each energy, if the energies are summed.
     across : bool
-        Whether the sums are over all energies.
-    per_pixel : bool
-        Whether pixels may have counts bins of their own.
+        Whether the sums are over all energies: not if the background has a tilt that is fitted.
     """
 
+    bins: slice
     counts: Array
     background: Array
     offset: Array
@@ -124,59 +172,20 @@ class CashBins:
     log_energy: Array
     masks: Array | None
     across: bool
-    per_pixel: bool
-
-    @property
-    def batch(self) -> int:
-        """Counts bins a batch: few of them where pixels have none of their own."""
-        return BATCH if self.per_pixel else len(self.kept)
 
 
-def cash_bins(
-    dataset: MapDataset,
-    response: DatasetResponse,
-    bins: slice,
-    *,
-    per_pixel: bool,
-    merge: bool = True,
-    summed: bool = False,
-    across: bool = True,
-    alone: Array | None = None,
-) -> CashBins:
-    """Choose the counts bins of a dataset with a predicted background, in one energy group.
-
-    Parameters
-    ----------
-    dataset : MapDataset
-        Counts, background and npred_sources are taken.
-    response : DatasetResponse
-        Its response.
-    bins : slice
-        Reconstructed energies of the group.
-    per_pixel : bool
-        Whether pixels with counts are counts bins of their own.
-    merge : bool
-        Whether the pixels of a disjoint region without counts have one counts bin together. If not,
-        every pixel has its own, which derivatives by single counts need.
-    summed : bool
-        Whether the energies are summed.
-    across : bool
-        Whether pixels without counts share a counts bin over all energies: not if the background
-        has a tilt that is fitted.
-    alone : ndarray of bool, shape (E, N, P), or (1, N, P) if summed, optional
-        Pixels without counts that are to have counts bins of their own; see
-        `jaxprof.reduce.joint.refine`.
-
-    Returns
-    -------
-    CashBins
-    """
-    parts, mask = bin_values(dataset, response, bins, summed)
+def _cash_bins(
+    problem: JointProblem, number: int, bins: slice, merge: bool, alone: Array | None
+) -> _CashBins:
+    """Choose the counts bins of a dataset with a predicted background, in one energy group."""
+    dataset, response = problem.datasets[number], problem.response.datasets[number]
+    model = problem.model
+    parts, mask = bin_values(dataset, response, bins, model.sum_over_energy_groups)
     log_energy, masks = log_energies(dataset.energy_axis, bins), None
-    if summed:
+    if model.sum_over_energy_groups:
         masks, log_energy = response.mask[bins], np.zeros(1)
     kept: Array = np.zeros_like(mask)
-    if per_pixel:
+    if model.per_pixel:
         kept = mask & (parts[0] > 0) if merge else mask
         if alone is not None:
             kept = kept | (mask & alone)
@@ -185,49 +194,30 @@ def cash_bins(
         np.concatenate([part, (part * rest).sum(axis=2, keepdims=True)], axis=2) for part in parts
     )
     left: Array = np.asarray(rest.any(axis=2, keepdims=True))
-    across = across and per_pixel
+    across = model.per_pixel and not model.tilted
     if across:
         for part in (counts, background, offset):
             part[0, :, -1] = part[:, :, -1].sum(axis=0)
         left[0] = left.any(axis=0)
         left[1:] = False
     kept = np.concatenate([kept, left], axis=2)
-    return CashBins(counts, background, offset, kept, log_energy, masks, across, per_pixel)
+    return _CashBins(bins, counts, background, offset, kept, log_energy, masks, across)
 
 
-def cash_block(
-    counts_bins: CashBins,
+def _cash_block(
+    counts_bins: _CashBins,
+    dataset: MapDataset,
     response: DatasetResponse,
-    bins: slice,
-    *,
+    batches: PixelBins,
     number: int,
-    size: int,
-    total: int,
-) -> JointBlock:
-    """Counts bins of a dataset with a predicted background, with their templates.
-
-    Parameters
-    ----------
-    counts_bins : CashBins
-        What `cash_bins` gave.
-    response : DatasetResponse
-        Response of the dataset.
-    bins : slice
-        Reconstructed energies of the group.
-    number : int
-        Index of the dataset.
-    size, total : int
-        Counts bins a batch, and number of batches.
-
-    Returns
-    -------
-    JointBlock
-    """
-    batches = batched_pixels(counts_bins.kept, size, total)
-    at = (batches.energy, batches.region[:, np.newaxis], batches.pixel)
-    rest = batches.used & (batches.pixel == counts_bins.kept.shape[2] - 1)
-    summed = counts_bins.masks is not None or counts_bins.across
-    energy = np.zeros_like(batches.energy) if summed else batches.energy
+) -> CountsBlock:
+    """Counts bins of a dataset with a predicted background, with their templates."""
+    bins, last = counts_bins.bins, counts_bins.kept.shape[2] - 1
+    rows, used = batches.region[:, np.newaxis], batches.used
+    at = (batches.energy, rows, batches.pixel)
+    rest = used & (batches.pixel == last)
+    all_summed = counts_bins.masks is not None
+    summed = all_summed or counts_bins.across
     sums = _sums_of_group(
         response.sums,
         start=bins.start,
@@ -238,39 +228,45 @@ def cash_block(
     if counts_bins.kept[..., :-1].any():
         templates = batch_templates(response, batches, bins.start, counts_bins.masks)
     else:
-        templates = np.zeros((total, *sums.shape[1:3], batches.used.shape[1]))
-    return JointBlock(
-        counts=np.where(batches.used, counts_bins.counts[at], 0.0),
-        background=np.where(batches.used, counts_bins.background[at], 0.0),
-        offset=np.where(batches.used, counts_bins.offset[at], 0.0),
+        templates = np.zeros((len(used), *sums.shape[1:3], used.shape[1]))
+    energy = np.zeros_like(batches.energy) if summed else batches.energy
+    block = JointBlock(
+        counts=np.where(used, counts_bins.counts[at], 0.0),
+        background=np.where(used, counts_bins.background[at], 0.0),
+        offset=np.where(used, counts_bins.offset[at], 0.0),
         log_energy=counts_bins.log_energy[batches.energy],
         templates=_with_rest(templates, sums, batches.region, energy, rest),
         components=response.components[batches.region],
-        mask=batches.used,
+        mask=used,
         dataset=number,
+    )
+    inner = np.minimum(batches.pixel, last - 1)
+    disjoint, n_x = response.disjoint, dataset.geom.npix_shape[1]
+    pixel = disjoint.y[rows, inner] * n_x + disjoint.x[rows, inner]
+    one_energy = used & ~(all_summed | (rest & counts_bins.across))
+    return CountsBlock(
+        block=block,
+        energy=np.where(one_energy, bins.start + batches.energy, -1),
+        pixel=np.where(used & ~rest, pixel, -1),
+        region=batches.region,
     )
 
 
-def on_off_block(
-    dataset: MapDatasetOnOff,
-    response: DatasetResponse,
-    bins: slice,
-    *,
-    width: int,
-    number: int,
-    summed: bool = False,
-) -> JointOnOffBlock:
+def _on_off_block(problem: JointProblem, number: int, bins: slice) -> CountsBlock:
     """Counts bins of an On-Off dataset in one energy group: sums over the disjoint regions.
 
     The acceptance ratio of a sum is chosen such that the background ``alpha n_off`` is kept.
     """
+    dataset, response = problem.datasets[number], problem.response.datasets[number]
+    assert isinstance(dataset, MapDatasetOnOff)
     assert dataset.counts is not None and dataset.counts_off is not None
     mask: Array = response.mask[bins]
     n_on, n_off, alpha = (
         pixel_values(part.data, response, bins)
         for part in (dataset.counts, dataset.counts_off, dataset.alpha)
     )
-    weighted = alpha * n_off
+    weighted, width = alpha * n_off, problem.groups[0].width
+    summed = problem.model.sum_over_energy_groups
     if summed:
         n_on, n_off, alpha, weighted = (
             part.sum(axis=0, keepdims=True) for part in (n_on, n_off, alpha, weighted)
@@ -278,72 +274,29 @@ def on_off_block(
         alpha = alpha / np.maximum(mask.sum(axis=0), 1)
         width = 1
         mask = np.asarray(mask.any(axis=0, keepdims=True))
-    total_off = n_off.sum(axis=2).T
     mean = (alpha.sum(axis=2) / np.maximum(mask.sum(axis=2), 1)).T
-    background = weighted.sum(axis=2).T
-    ratio = np.divide(background, total_off, out=mean, where=total_off > 0)
+    n_on, n_off, background = (part.sum(axis=2).T for part in (n_on, n_off, weighted))
+    ratio = np.divide(background, n_off, out=mean, where=n_off > 0)
     used: Array = np.asarray(mask.any(axis=2)).T
-    return JointOnOffBlock(
-        n_on=_pad(n_on.sum(axis=2).T, width),
-        n_off=_pad(total_off, width),
-        alpha=np.where(_pad(used, width), _pad(ratio, width), 1.0),
-        offset=np.zeros((mask.shape[1], width)),
+    energy = np.full(used.shape, -1)
+    if not summed:
+        energy[:] = np.arange(bins.start, bins.stop)
+    missing = [(0, 0), (0, width - used.shape[1])]
+    block = JointOnOffBlock(
+        n_on=np.pad(n_on, missing),
+        n_off=np.pad(n_off, missing),
+        alpha=np.pad(np.where(used, ratio, 1.0), missing, constant_values=1.0),
+        offset=np.zeros((len(used), width)),
         templates=_sums_of_group(
             response.sums, start=bins.start, stop=bins.stop, width=width, summed=summed
         ),
         components=response.components,
-        mask=_pad(used, width),
+        mask=np.pad(used, missing),
         dataset=number,
     )
-
-
-def cash_origins(
-    counts_bins: CashBins,
-    response: DatasetResponse,
-    bins: slice,
-    *,
-    size: int,
-    total: int,
-    n_x: int,
-) -> tuple[Array, Array, Array]:
-    """Where the counts bins of `cash_block` come from.
-
-    Parameters
-    ----------
-    counts bins, response, bins, size, total
-        As for `cash_block`.
-    n_x : int
-        Width of the map [pixels].
-
-    Returns
-    -------
-    energy, pixel : ndarray of int, shape (N, S)
-        See `CountsBins`.
-    region : ndarray of int, shape (N,)
-        Disjoint region of each row.
-    """
-    batches = batched_pixels(counts_bins.kept, size, total)
-    last = counts_bins.kept.shape[2] - 1
-    rest = batches.pixel == last
-    inner = np.minimum(batches.pixel, last - 1)
-    rows = batches.region[:, np.newaxis]
-    pixel = response.disjoint.y[rows, inner] * n_x + response.disjoint.x[rows, inner]
-    energy = bins.start + batches.energy
-    if counts_bins.masks is not None:
-        energy = np.full_like(energy, -1)
-    elif counts_bins.across:
-        energy = np.where(rest, -1, energy)
-    pixel, energy = np.where(rest, -1, pixel), energy
-    return np.where(batches.used, energy, -1), np.where(batches.used, pixel, -1), batches.region
-
-
-def on_off_origins(
-    response: DatasetResponse, bins: slice, *, width: int, summed: bool
-) -> tuple[Array, Array, Array]:
-    """Where the counts bins of `on_off_block` come from; returns what `cash_origins` does."""
-    n_disjoint = len(response.components)
-    size = 1 if summed else width
-    energy = np.full((n_disjoint, size), -1)
-    if not summed:
-        energy[:, : bins.stop - bins.start] = np.arange(bins.start, bins.stop)
-    return energy, np.full_like(energy, -1), np.arange(n_disjoint)
+    return CountsBlock(
+        block=block,
+        energy=np.pad(energy, missing, constant_values=-1),
+        pixel=np.full((len(used), width), -1),
+        region=np.arange(len(used)),
+    )

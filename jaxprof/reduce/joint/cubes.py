@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.reduce.joint.brightness import model_positions
-from jaxprof.reduce.joint.emission import Emission
+from jaxprof.reduce.joint.emission import Emission, template_oversampling
 from jaxprof.sky import WcsGeom, WcsNDMap
 from jaxprof.sky.template_cube import BinMeans
 from jaxprof.sky.template_map import TemplateSpatialModel, between_pixels, map_pixels
@@ -39,17 +39,6 @@ class CubeEmission:
 
         The shares of the pixels change with the energy; where within its pixel a photon starts
         stays that of the mean.
-
-        Parameters
-        ----------
-        emission : Emission
-            That of `mean`.
-        geom : WcsGeom
-            Geometry of the map.
-
-        Returns
-        -------
-        Emission
         """
         shares = self._pixel_brightness(emission, geom)
         mean = np.tensordot(self.bins.shares, shares, 1)
@@ -71,8 +60,7 @@ class CubeEmission:
         """Mean brightness of the pixels of an emission in each true energy, (T, h, w)."""
         own = self.mean.image.geom
         h, w = emission.weights.shape
-        ratio = np.max(geom.pixel_scales.to_value("deg")) / np.min(own.pixel_scales.to_value("deg"))
-        n_sub = int(np.clip(np.ceil(2 * ratio), 2, 10))
+        n_sub = template_oversampling(own, geom)
         steps = (np.arange(n_sub) + 0.5) / n_sub - 0.5
         rows = (emission.y0 + np.arange(h)[:, np.newaxis] + steps).ravel()
         columns = (emission.x0 + np.arange(w)[:, np.newaxis] + steps).ravel()
@@ -93,23 +81,8 @@ class CubeEmission:
         return found
 
 
-def cube_emission(model: Any, spectral_model: Any, dataset: MapDataset) -> CubeEmission | None:
-    """A template cube with its spectrum on the true energies of a dataset.
-
-    Parameters
-    ----------
-    model : Any
-        Spatial model of a component.
-    spectral_model : SpectralModel
-        Its spectrum.
-    dataset : MapDataset
-        With exposure.
-
-    Returns
-    -------
-    CubeEmission or None
-        None for what is no cube.
-    """
+def _cube_emission(model: Any, spectral_model: Any, dataset: MapDataset) -> CubeEmission | None:
+    """A template cube with its spectrum on a dataset's true energies; None for what is none."""
     if not isinstance(model, TemplateSpatialModel) or model.cube is None:
         return None
     edges = dataset.energy_axis_true.edges_tev()
@@ -118,42 +91,18 @@ def cube_emission(model: Any, spectral_model: Any, dataset: MapDataset) -> CubeE
     return CubeEmission(TemplateSpatialModel(WcsNDMap(model.image.geom, bins.image)), bins)
 
 
-def cube_templates(
-    template: Any, models: Sequence[Any], dataset: MapDataset
-) -> tuple[Any, list[CubeEmission | None]]:
-    """Templates of regions with the mean in place of each cube, and the cubes.
-
-    Parameters
-    ----------
-    template : SpatialModel, TemplateSpatialModel, WcsNDMap, None, or a list of these
-        One for all regions, or one for each.
-    models : sequence of SpectralModel
-        Spectra of the regions.
-    dataset : MapDataset
-        With exposure.
-
-    Returns
-    -------
-    template : of the same kind
-        As it was if there is no cube, otherwise a list.
-    cubes : list of CubeEmission or None
-        One for each region.
-    """
-    many = list(template) if isinstance(template, list | tuple) else [template] * len(models)
-    cubes: list[CubeEmission | None] = [None] * len(models)
-    if len(many) != len(models):
-        # Whoever spreads the emission says so.
-        return template, cubes
+def cube_emissions(
+    templates: Sequence[Any], models: Sequence[Any], dataset: MapDataset
+) -> list[CubeEmission | None]:
+    """The cubes among spatial models, each with its spectrum; None for what is no cube."""
     known: dict[tuple[int, int], CubeEmission | None] = {}
-    for index, (item, model) in enumerate(zip(many, models, strict=True)):
-        key = (id(item), id(model))
-        if key not in known:
+    # Of the wrong number of templates says who spreads the emission.
+    pairs = list(zip(templates, models, strict=False))
+    for item, model in pairs:
+        if (id(item), id(model)) not in known:
             own = TemplateSpatialModel(item) if isinstance(item, WcsNDMap) else item
-            known[key] = cube_emission(own, model, dataset)
-        cubes[index] = known[key]
-    if not any(cubes):
-        return template, cubes
-    return [t if c is None else c.mean for t, c in zip(many, cubes, strict=True)], cubes
+            known[id(item), id(model)] = _cube_emission(own, model, dataset)
+    return [known[id(item), id(model)] for item, model in pairs]
 
 
 def resolved(

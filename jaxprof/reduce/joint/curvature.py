@@ -125,36 +125,26 @@ def tangent_planes(geom: WcsGeom, emissions: Sequence[Emission], matrices: Array
     return Planes(geom, np.stack(geom.pixel_coordinates(centers), axis=-1), axes, matrices)
 
 
-def inner_displacements(
-    planes: Planes, first: int, chunk: Sequence[Emission], curved: NDArray[np.bool_]
-) -> Array:
-    """Displacements of the emission of components, (C, 2, h, w); zero for those not ``curved``."""
-    shape = np.max([emission.weights.shape for emission in chunk], axis=0)
-    found = np.zeros((len(chunk), 2, *shape))
-    for index, emission in enumerate(chunk):
-        if not curved[index]:
-            continue
-        h, w = emission.weights.shape
-        y, x = emission.y0 + np.arange(h)[:, np.newaxis], emission.x0 + np.arange(w)
-        shift = emission.centroids()
-        dy, dx = (0.0, 0.0) if shift is None else shift
-        found[index, :, :h, :w] = planes.displacements(first + index, y + dy, x + dx)
-    return found
-
-
-def outer_displacements(
+def displacements(
     planes: Planes,
     first: int,
     curved: NDArray[np.bool_],
-    origin: tuple[Array, Array],
-    shape: tuple[int, int],
+    origin: Sequence[Array],
+    shape: tuple[int, ...],
+    centroids: Sequence[Array | None] | None = None,
 ) -> Array:
-    """Displacements on cutouts (C, 2, H, W) with the first pixels (y0, x0) of ``origin``."""
+    """Displacements on some pixels of components, (C, 2, H, W); zero for those not ``curved``.
+
+    The first pixels of each are at ``origin``, (y0, x0); where there are ``centroids`` of their
+    emission (dy, dx), of the first pixels, these are displaced.
+    """
     found = np.zeros((len(curved), 2, *shape))
-    for index in np.flatnonzero(curved):
-        y = origin[0][index] + np.arange(shape[0])[:, np.newaxis]
-        x = origin[1][index] + np.arange(shape[1])
-        found[index] = planes.displacements(first + int(index), y, x)
+    for index in map(int, np.flatnonzero(curved)):
+        at = np.indices(shape) + np.array([[[own[index]]] for own in origin], float)
+        shift = None if centroids is None else centroids[index]
+        if shift is not None:
+            at[:, : shift.shape[1], : shift.shape[2]] += shift
+        found[index] = planes.displacements(first + index, *at)
     return found
 
 
@@ -168,21 +158,12 @@ def moved(
 ) -> Any:
     """What displacements add to templates (C, T, H, W).
 
-    Parameters
-    ----------
-    flow : sequence of two arrays
-        Sums of the displacements in x and y with the emission and the kernel.
-    even : array
-        Emission on the plane, even in its pixels, convolved with the kernel.
-    first : sequence of two arrays
-        The same times its displacements in x and y.
-    second : sequence of three arrays
-        The same times their products: x x, x y and y y.
-    at : array, shape (2, C, 1, H, W)
-        Displacements of the templates.
-    within : array
-        Variance of positions within a pixel, where photons start and where they are found
-        [pixel2]: the pixels themselves, which the kernel contains, are not displaced.
+    The ``flow`` are sums of the displacements in x and y with the emission and the kernel; ``even``
+    is the emission on the plane, even in its pixels, convolved with the kernel, ``first`` the same
+    times its displacements in x and y, and ``second`` times their products x x, x y and y y. The
+    templates are displaced by ``at`` (2, C, 1, H, W). The variance ``within`` a pixel of where
+    photons start and where they are found [pixel2] is that of the pixels themselves, which the
+    kernel contains and which are not displaced.
     """
     slope = [[_derivative(at[i], j) for j in (0, 1)] for i in (0, 1)]
     change = [_derivative(even, j) for j in (0, 1)]

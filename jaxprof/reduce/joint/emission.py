@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +25,7 @@ from jaxprof.sky.moments import orders, point_moments
 from jaxprof.sky.regions.centers import region_centers
 from jaxprof.sky.regions.conversion import region_list
 from jaxprof.sky.regions.coverage import pixel_moments
+from jaxprof.sky.regions.makers import whole_number
 from jaxprof.sky.regions.on_grid import grid_regions
 from jaxprof.sky.regions.pixels import RegionPixels, box_limit, pixel_solid_angles, region_pixels
 from jaxprof.sky.template_map import TemplateSpatialModel
@@ -140,7 +140,7 @@ def region_emissions(
         template that is not one, is a point, or is zero all over a region.
     """
     items = region_list(regions)
-    n_sub = _positive_int(oversampling, "oversampling")
+    n_sub = whole_number(oversampling, "oversampling")
     if n_sub == 1:
         degree = 0
     templates = _templates(template, len(items))
@@ -200,7 +200,7 @@ def source_emission(
     margin: int | None = None,
     degree: int = 0,
 ) -> Emission:
-    """Spread the flux of a source over pixels.
+    """Spread the flux of a source over pixels; the shares sum to one unless `margin` cuts it.
 
     Parameters
     ----------
@@ -220,11 +220,6 @@ def source_emission(
     degree : int
         Largest total degree of the moments.
 
-    Returns
-    -------
-    Emission
-        The shares sum to one, or less where `margin` cuts the source.
-
     Raises
     ------
     ValueError
@@ -239,8 +234,8 @@ def source_emission(
             f"spatial_model is a {type(spatial_model).__name__}; give a spatial model such as "
             "PointSpatialModel, or a map"
         )
-    n_sub = None if oversampling is None else _positive_int(oversampling, "oversampling")
-    kept = None if margin is None else _positive_int(margin, "margin", least=0)
+    n_sub = None if oversampling is None else whole_number(oversampling, "oversampling")
+    kept = None if margin is None else whole_number(margin, "margin", least=0)
     geom = geom.closed()
     if isinstance(spatial_model, ConstantSpatialModel):
         size = geom.solid_angle().to_value("sr")
@@ -314,10 +309,15 @@ def _template_emission(
     if box is None:
         return Emission(0, 0, np.zeros((1, 1, 1)), middle, np.nan)
     if n_sub is None:
-        ratio = np.max(geom.pixel_scales.to_value("deg")) / np.min(own.pixel_scales.to_value("deg"))
-        n_sub = int(np.clip(np.ceil(2 * ratio), 2, 10))
+        n_sub = template_oversampling(own, geom)
     moments = even_moments(model, geom, box, n_sub, degree)
     return Emission(box[2], box[0], moments if cut else _normalised(moments), middle, np.nan)
+
+
+def template_oversampling(own: WcsGeom, geom: WcsGeom) -> int:
+    """Sub-pixels along each side of a pixel that are half as large as those of a template."""
+    ratio = np.max(geom.pixel_scales.to_value("deg")) / np.min(own.pixel_scales.to_value("deg"))
+    return int(np.clip(np.ceil(2 * ratio), 2, 10))
 
 
 def _centres_within(pixels: RegionPixels) -> tuple[int, int, Array] | None:
@@ -369,13 +369,3 @@ def template_model(template: Any, name: str) -> Any:
             "GaussianSpatialModel, a map, or None for an even brightness"
         )
     return template
-
-
-def _positive_int(value: Any, name: str, least: int = 1) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError as err:
-        raise ValueError(f"{name} is {value!r}; give an integer") from err
-    if number < least:
-        raise ValueError(f"{name} is {number}; give {least} or more")
-    return number

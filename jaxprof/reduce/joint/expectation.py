@@ -12,10 +12,10 @@ import numpy as np
 from jaxprof.datasets import MapDataset
 from jaxprof.datasets.folding import dataset_to_fold
 from jaxprof.datasets.gammapy import as_datasets
-from jaxprof.reduce.joint.bins import templates_at
 from jaxprof.reduce.joint.components import TORN, source_emissions
-from jaxprof.reduce.joint.folding import check_energies
-from jaxprof.reduce.joint.kernels import missing_psf, moment_degree
+from jaxprof.reduce.joint.degrees import moment_degree
+from jaxprof.reduce.joint.kernels import check_energies, missing_psf
+from jaxprof.reduce.joint.pixel_signal import add_images
 from jaxprof.reduce.joint.sphere import folding_of
 from jaxprof.sky import WcsNDMap
 from jaxprof.sky.models import SkyModel, model_list
@@ -76,10 +76,9 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
     true = dataset.energy_axis_true.edges_tev()
     used = np.asarray(dataset.mask.any(axis=(1, 2)))
     total = np.zeros(geom.data_shape)
-    y, x = (index.reshape(1, -1) for index in np.indices(geom.npix_shape))
     degree = moment_degree(dataset, None)
     with jax.enable_x64(True):
-        # One model and one energy at a time: all together may be many times as large as the map.
+        # One model at a time: all together may be many times as large as the map.
         for model in sky:
             flux = np.asarray(model.spectral_model.integral(true[:-1], true[1:]))
             emissions = source_emissions([model], dataset, degree, name="models")
@@ -89,29 +88,15 @@ def predicted_counts(dataset: MapDataset, models: SkyModel | Iterable[SkyModel])
                 warn_user(
                     f"models: {model.name!r}: within the PSF of dataset {dataset.name!r} {TORN}"
                 )
-            cutouts = folding.cutouts(flux[np.newaxis])
-            only = [np.zeros((1, 1), int)]
-            for k, image in enumerate(total):
-                energy = np.full(y.shape, k)
-                found = templates_at(cutouts, only, energy, y, x, np.ones(y.shape, bool))
-                image += np.asarray(found).reshape(image.shape)
+            add_images(total, folding.cutouts(flux[np.newaxis]), np.ones((1, 1)), slice(None))
     return WcsNDMap(geom, total)
 
 
 def with_models_as_counts(dataset: Dataset, leave_out: Collection[str] = ()) -> Dataset:
     """The dataset with the expected counts of its models among its ``npred_sources``.
 
-    Parameters
-    ----------
-    dataset : MapDataset or MapDatasetOnOff
-        With exposure and PSF, if it has models. Those that are for other datasets do not count.
-    leave_out : collection of str
-        Names of models whose counts are not wanted.
-
-    Returns
-    -------
-    MapDataset or MapDatasetOnOff
-        The dataset itself if it has no models. Otherwise a copy without any, which shares all else.
+    Models for other datasets do not count, nor do those whose names are to be left out. Without any
+    it is the dataset itself, otherwise a copy without models that shares all else.
 
     Raises
     ------

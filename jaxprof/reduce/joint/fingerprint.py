@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxprof.datasets import MapDataset
+from jaxprof.models.units import is_concrete
 from jaxprof.sky.models import SkyModel
 from jaxprof.sky.template_map import TemplateSpatialModel
 
@@ -52,18 +53,10 @@ def _digest(*parts: Any) -> str:
 
 def changed_component(made: Components, wanted: Components) -> str | None:
     """Name of the first option of the estimator that made other components; None if none did."""
-    pairs: dict[str, tuple[Any, Any]] = {
-        "regions": (made.regions, wanted.regions),
-        "guard_bins": (made.guards, wanted.guards),
-        "sources": (made.sources, wanted.sources),
-        "spectral_model": (made.models, wanted.models),
-        "template": (made.template, wanted.template),
-        "oversampling": (made.oversampling, wanted.oversampling),
-        "subpixels": (made.subpixels, wanted.subpixels),
-    }
-    for name, (old, new) in pairs.items():
-        if not _same(old, new):
-            return name
+    options = {"guards": "guard_bins", "models": "spectral_model"}
+    for name, old in vars(made).items():
+        if not _same(old, getattr(wanted, name)):
+            return options.get(name, name)
     return None
 
 
@@ -89,20 +82,13 @@ def _same(old: Any, new: Any) -> bool:
         same_data = np.array_equal(old.data, new.data)
         return same_data and old.geom == new.geom
     if hasattr(old, "parameters"):
-        return _same_model(old, new)
+        (leaves, structure), (others, other_structure) = map(jax.tree.flatten, (old, new))
+        # Traced parameters may be anything.
+        return structure == other_structure and all(  # type: ignore[operator]
+            not (is_concrete(a) and is_concrete(b)) or np.array_equal(a, b)
+            for a, b in zip(leaves, others, strict=True)
+        )
     try:
         return bool(old == new)
     except (TypeError, ValueError):
         return False
-
-
-def _same_model(old: Any, new: Any) -> bool:
-    """Whether two models have the same parameters; traced ones may be anything."""
-    leaves, structure = jax.tree.flatten(old)
-    others, other_structure = jax.tree.flatten(new)
-    if structure != other_structure:  # type: ignore[operator]
-        return False
-    return all(
-        isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer) or np.array_equal(a, b)
-        for a, b in zip(leaves, others, strict=True)
-    )

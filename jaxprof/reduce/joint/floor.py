@@ -18,19 +18,10 @@ Array = NDArray[Any]
 
 
 def alone_somewhere(data: JointData, *, counted: bool = False) -> Array:
-    """Components that reach a counts bin which nothing else reaches, not even a background.
+    """Components (C,) that reach a counts bin which nothing else reaches, not even a background.
 
-    Parameters
-    ----------
-    data : JointData
-        The problem.
-    counted : bool
-        Whether there must be counts.
-
-    Returns
-    -------
-    ndarray of bool, shape (C,)
-        On-Off data have none of these: their background is never known to be zero.
+    With ``counted`` there must be counts in it. On-Off data have none of these: their background is
+    never known to be zero.
     """
     found = np.zeros(data.n_components, bool)
     # The norm of a background may be fitted, however small it is.

@@ -13,21 +13,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.datasets import MapDataset
-from jaxprof.irf import RecoPSFMap
-from jaxprof.irf.psf_kernel import psf_image, psf_kernel, psf_moments
-from jaxprof.reduce.joint.averages import mean_response
 from jaxprof.reduce.joint.curvature import (
     FLAT,
     STEEP,
-    inner_displacements,
-    outer_displacements,
+    displacements,
     tangent_planes,
 )
+from jaxprof.reduce.joint.degrees import narrowest_moments
 from jaxprof.reduce.joint.emission import Emission
 from jaxprof.reduce.joint.inputs import (
     FoldingInput,
@@ -37,18 +33,13 @@ from jaxprof.reduce.joint.inputs import (
     uneven_ratios,
 )
 from jaxprof.reduce.joint.kernels import (
-    Kernel,
-    distinct_kernels,
     missing_psf,
-    narrowest_moments,
-    needed_degrees,
     psf_radius,
     reach,
+    responses,
 )
 from jaxprof.reduce.joint.spreading import spread_on_sky
-from jaxprof.reduce.signal import edisp_error, edisp_kernels
-from jaxprof.sky import WcsGeom
-from jaxprof.sky.moments import degree_of, orders
+from jaxprof.sky.moments import degree_of
 
 Array = NDArray[Any]
 
@@ -91,13 +82,6 @@ class Cutouts:
 
 class Folding:
     """All components of a dataset, ready to be folded for any spectrum and PSF width.
-
-    Parameters
-    ----------
-    dataset : MapDataset
-        With exposure and PSF, as `dataset_to_fold` gives it.
-    emissions : sequence of Emission
-        One for each component.
 
     Attributes
     ----------
@@ -148,15 +132,17 @@ class Folding:
             chunk = emissions[part]
             curved = self.gradients[part] > FLAT
             curved &= ~np.isin(np.arange(part.start, part.stop), flat)
-            inner = inner_displacements(self.planes, part.start, chunk, curved)
+            corner = tuple(np.array([getattr(e, n) for e in chunk]) for n in ("y0", "x0"))
+            shape, shifts = photons.shape[2:], [e.centroids() for e in chunk]
+            inner = displacements(self.planes, part.start, curved, corner, shape, shifts)
             self.inputs.append(
                 FoldingInput(
                     images=photons,
                     ratios=uneven_ratios(photons.shape[2:], chunk, narrowest),
                     kernel=which[part],
                     edisp=edisp[part],
-                    y0=np.array([emission.y0 for emission in chunk]),
-                    x0=np.array([emission.x0 for emission in chunk]),
+                    y0=corner[0],
+                    x0=corner[1],
                     first=part.start,
                     curved=curved,
                     inner=inner if curved.any() else None,
@@ -166,34 +152,9 @@ class Folding:
 
     def halves(self, widest: float = 1.0) -> tuple[int, int]:
         """Pixels to where the PSF has ended, and to where it matters where in a pixel it began."""
-        half = max(reach(k.rad, k.density, k.matrix, widest) for k in self.kernels)
+        half = max(reach(kernel, widest) for kernel in self.kernels)
         half = min(half, self.farthest)
         return half, min(int(np.ceil(self.radius * widest)) + 2, half)
-
-    def kernel_images(self, half: int, psf_scale: Any = 1.0) -> list[Any]:
-        """Kernels (T, 2 half + 1, 2 half + 1) with the PSF widened by a factor."""
-        made = []
-        for kernel in self.kernels:
-            arguments = (kernel.rad, kernel.density, kernel.matrix)
-            if kernel.offset is None:
-                made.append(psf_kernel(*arguments, half, scale=psf_scale))
-            else:
-                made.append(psf_image(*arguments, kernel.offset, half, scale=psf_scale))
-        return made
-
-    def moment_kernels(self, number: int, degree: int, near: int, psf_scale: Any = 1.0) -> Any:
-        """Kernels of the moments within a pixel, (orders - 1, T, 2 near + 1, 2 near + 1).
-
-        Where in its pixel a photon starts matters nearby only.
-        """
-        kernel = self.kernels[number]
-        arguments = (kernel.rad, kernel.density, kernel.matrix)
-        found = psf_moments(*arguments, near, degree, scale=psf_scale)
-        known = found if isinstance(found, np.ndarray) else psf_moments(*arguments, near, degree)
-        # What is beyond the degrees that a wide PSF needs is the noise of its quadrature.
-        total = np.array([a + b for a, b in orders(degree)])
-        kept = total[:, np.newaxis] <= needed_degrees(known)
-        return (found * kept[:, :, np.newaxis, np.newaxis])[1:]
 
     def cutouts(
         self,
@@ -208,26 +169,25 @@ class Folding:
         Parameters
         ----------
         flux : array, shape (C, T)
-            Flux in the true energies at norm one [cm-2 s-1]. Not used if ``per_true_energy``.
+            Flux in the true energies at norm one [cm-2 s-1]. Not used if ``per_true_energy``, which
+            keeps these apart, for spectra with free parameters.
         psf_scale : float
             Factor by which the PSF is widened; may be traced.
         widest : float, optional
             Largest factor that the cutouts are to have room for; by default ``psf_scale``, or
             `WIDEST` if that is traced.
-        per_true_energy : bool
-            Whether to keep the true energies apart, for spectra with free parameters.
-
-        Returns
-        -------
-        list of Cutouts
         """
         if widest is None:
             widest = WIDEST if isinstance(psf_scale, jax.core.Tracer) else float(psf_scale)
         half, near = self.halves(max(widest, 1.0))
-        kernels = self.kernel_images(half, psf_scale)
+        kernels = [kernel.image(half, psf_scale) for kernel in self.kernels]
         found = []
         for part in self.inputs:
-            outer = self._outer(part, half)
+            outer = None
+            if part.inner is not None:
+                corner, shape = (part.y0 - half, part.x0 - half), part.inner.shape[2:]
+                shape = tuple(size + 2 * half for size in shape)
+                outer = displacements(self.planes, part.first, part.curved, corner, shape)
             pieces = [
                 self._fold_some(part, rows, kernels, near, flux, psf_scale, per_true_energy, outer)
                 for rows in _equal_pieces(len(part.kernel))
@@ -247,14 +207,6 @@ class Folding:
                 )
             )
         return found
-
-    def _outer(self, part: FoldingInput, half: int) -> Array | None:
-        """Displacements on the cutouts of a part."""
-        if part.inner is None:
-            return None
-        h, w = (size + 2 * half for size in part.inner.shape[2:])
-        origin = (part.y0 - half, part.x0 - half)
-        return outer_displacements(self.planes, part.first, part.curved, origin, (h, w))
 
     def _fold_some(
         self,
@@ -276,7 +228,7 @@ class Folding:
         if part.ratios is not None:
             ratios = part.ratios[rows]
             degree = degree_of(1 + ratios.shape[1])
-            tables = [self.moment_kernels(int(k), degree, half_near, psf_scale) for k in used]
+            tables = [self.kernels[k].moments(degree, half_near, psf_scale) for k in used]
             near = tables[0] if shared else jnp.moveaxis(jnp.stack(tables)[own], 1, 0)
         return _fold(
             part.images[rows],
@@ -301,70 +253,6 @@ def _folded_over(values: Any, turn: range | None) -> Any:
     missing = -values.shape[-1] % len(turn)
     padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])
     return padded.reshape(*values.shape[:-1], -1, len(turn)).sum(axis=-2)
-
-
-@dataclass(frozen=True)
-class Responses:
-    """PSF and energy dispersion of the components.
-
-    Attributes
-    ----------
-    kernels : list of Kernel
-        Distinct kernels.
-    which : ndarray of int, shape (C,)
-        Kernel of each component.
-    edisp : ndarray, shape (C, T, E)
-        Energy dispersion of each.
-    reco_psf : bool
-        Whether the PSF is in reconstructed energy.
-    problems : dict of int to str
-        What is wrong, by the reconstructed energy whose prediction it spoils.
-    """
-
-    kernels: list[Kernel]
-    which: Array
-    edisp: Array
-    reco_psf: bool
-    problems: dict[int, str]
-
-
-def responses(
-    dataset: MapDataset, geom: WcsGeom, emissions: Sequence[Emission], images: Sequence[Array]
-) -> Responses:
-    """PSF and energy dispersion of components; ``images`` as for `mean_response`."""
-    reco_psf = isinstance(dataset.psf, RecoPSFMap)
-    kernels, which, psf_problems = distinct_kernels(dataset, geom, emissions, images)
-    edisp, problems = _edisp(dataset, geom, emissions, images)
-    for energy, problem in psf_problems.items():
-        reached = [energy] if reco_psf else np.flatnonzero(edisp[:, energy].any(axis=0))
-        for k in reached:
-            problems.setdefault(int(k), problem)
-    return Responses(kernels, which, edisp, reco_psf, problems)
-
-
-def check_energies(problems: dict[int, str], used: Array) -> None:
-    """Raise a ValueError if the response at an energy in use, (E,), is none."""
-    for energy, problem in sorted(problems.items()):
-        if used[energy]:
-            raise ValueError(problem)
-
-
-def _edisp(
-    dataset: MapDataset, geom: WcsGeom, emissions: Sequence[Emission], images: Sequence[Array]
-) -> tuple[Array, dict[int, str]]:
-    """Energy dispersion (C, T, E) of the components; what is wrong, by reconstructed energy."""
-    problems: dict[int, str] = {}
-
-    def response(positions: SkyCoord, photons: Array) -> Array:
-        cleaned, faults = edisp_kernels(dataset, positions)
-        faults = np.where(photons[:, :, np.newaxis], faults, 0)
-        for k in np.flatnonzero(faults.any(axis=(0, 1))):
-            own = np.where(np.arange(faults.shape[2]) == k, faults, 0)
-            problems.setdefault(int(k), edisp_error(dataset, own))
-        return cleaned
-
-    assert dataset.edisp is not None
-    return mean_response(dataset.edisp, geom, emissions, images, response), problems
 
 
 def _equal_pieces(n: int) -> list[Array]:

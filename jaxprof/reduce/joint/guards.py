@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import astropy.units as u
@@ -20,6 +19,7 @@ from regions import (
 from jaxprof.sky.regions.axis import profile_axis
 from jaxprof.sky.regions.centers import region_centers
 from jaxprof.sky.regions.conversion import region_list
+from jaxprof.sky.regions.makers import whole_number
 
 Array = NDArray[Any]
 _HINT = "give the guard bins as a list of sky regions"
@@ -55,12 +55,7 @@ def guard_regions(regions: Any, n: int = 1) -> list[SkyRegion]:
         guard bins as regions then.
     """
     items = region_list(regions)
-    try:
-        count = operator.index(n)
-    except TypeError as err:
-        raise ValueError(f"n is {n!r}; give the number of guard bins at each end") from err
-    if count < 0:
-        raise ValueError(f"n is {count}; give 0 or more guard bins at each end")
+    count = whole_number(n, "n", least=0)
     if count == 0:
         return []
     if any(isinstance(region, CircleAnnulusSkyRegion) for region in items) or (

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
+from jaxprof.reduce.joint.degrees import sufficient_degree
 from jaxprof.reduce.joint.emission import Emission
-from jaxprof.reduce.joint.kernels import sufficient_degree
 from jaxprof.sky.closed import wrapped
 from jaxprof.sky.moments import orders
 from jaxprof.sky.template_map import between_pixels
@@ -103,21 +103,10 @@ def pixels_off_map(emission: Emission, shape: tuple[int, int]) -> int:
 def uneven_ratios(
     shape: tuple[int, ...], chunk: Sequence[Emission], kernels: Array
 ) -> Array | None:
-    """Moments beyond the first of some components, for a share of one.
+    """Moments beyond the first of some components, for a share of one, (C, orders - 1, h, w).
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the components' images, (h, w).
-    chunk : sequence of Emission
-        The components.
-    kernels : ndarray, shape (orders, k, k)
-        The `narrowest_moments`, which tell what can be left out.
-
-    Returns
-    -------
-    ndarray, shape (C, orders - 1, h, w), or None
-        None if no component is uneven within its pixels.
+    None if no component is uneven within its pixels. The ``kernels`` (orders, k, k) are the
+    `narrowest_moments`, which tell what can be left out; ``shape`` is that of the images, (h, w).
     """
     degree = max(sufficient_degree(emission, kernels) for emission in chunk)
     if degree == 0:

@@ -8,23 +8,28 @@ from typing import Any
 
 import numpy as np
 from astropy.coordinates import SkyCoord
-from astropy.wcs.utils import pixel_to_skycoord
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.irf import PSFMap, RecoPSFMap
 from jaxprof.irf.checks import checked_profiles, profile_error
 from jaxprof.irf.psf import interpolated_profiles
-from jaxprof.irf.psf_kernel import psf_kernel, psf_moments
+from jaxprof.irf.psf_kernel import psf_image, psf_kernel, psf_moments
 from jaxprof.reduce.joint.averages import mean_response
 from jaxprof.reduce.joint.emission import Emission
+from jaxprof.reduce.signal import edisp_error, edisp_kernels
 from jaxprof.sky import WcsGeom
 from jaxprof.sky.moments import degree_of, orders
+from jaxprof.sky.regions.grid import sky_vectors
+from jaxprof.sky.regions.sphere import local_axes, lonlat, unit_vectors
 
 Array = NDArray[Any]
 
 SAME_SCALE = 1e-3
 """Kernels whose pixels agree to this part in size are one."""
+POINT_TRUNCATION = 2e-3
+"""What the next degree of a point's moments may add to a pixel, as a part of the largest of its
+template, where the series does worst: in the corner of a pixel."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,38 @@ class Kernel:
     matrix: Array
     offset: tuple[float, float] | None
 
+    def image(self, half: int, psf_scale: Any) -> Any:
+        """Kernel (T, 2 half + 1, 2 half + 1) with the PSF widened by a factor."""
+        table = (self.rad, self.density, self.matrix)
+        if self.offset is None:
+            return psf_kernel(*table, half, scale=psf_scale)
+        return psf_image(*table, self.offset, half, scale=psf_scale)
+
+    def moments(self, degree: int, near: int, psf_scale: Any) -> Any:
+        """Kernels of the moments within a pixel, (orders - 1, T, 2 near + 1, 2 near + 1).
+
+        Where in its pixel a photon starts matters nearby only.
+        """
+        table = (self.rad, self.density, self.matrix)
+        found = psf_moments(*table, near, degree, scale=psf_scale)
+        known = found if isinstance(found, np.ndarray) else psf_moments(*table, near, degree)
+        # What is beyond the degrees that a wide PSF needs is the noise of its quadrature.
+        total = np.array([a + b for a, b in orders(degree)])
+        kept = total[:, np.newaxis] <= needed_degrees(known)
+        return (found * kept[:, :, np.newaxis, np.newaxis])[1:]
+
+
+def needed_degrees(kernels: Array) -> Array:
+    """Degrees (T,) up to which each PSF needs its moments; ``kernels`` are (orders, T, h, w)."""
+    largest = degree_of(len(kernels))
+    total = np.array([a + b for a, b in orders(largest)])
+    peak = kernels[0].max(axis=(1, 2))
+    found = np.full(len(peak), largest)
+    for degree in range(largest - 1, -1, -1):
+        following = np.abs(kernels[total == degree + 1]).sum(axis=0).max(axis=(1, 2))
+        found[following <= POINT_TRUNCATION * peak] = degree
+    return found
+
 
 def pixel_matrices(geom: WcsGeom, positions: SkyCoord) -> Array:
     """Offsets to the east and north [deg] of one pixel in x and in y, at P positions; (P, 2, 2).
@@ -60,17 +97,10 @@ def pixel_matrices(geom: WcsGeom, positions: SkyCoord) -> Array:
     found = np.broadcast_to(np.diag(geom.pixel_scales.to_value("deg")), (len(x), 2, 2)).copy()
     steps = np.array([[0.5, 0.0], [-0.5, 0.0], [0.0, 0.5], [0.0, -0.5]])
     at = np.where(known, x, 0.0)[:, np.newaxis], np.where(known, y, 0.0)[:, np.newaxis]
-    around = pixel_to_skycoord(at[0] + steps[:, 0], at[1] + steps[:, 1], geom.wcs).spherical
-    lon, lat = around.lon.rad, around.lat.rad
-    lon_0, lat_0 = (
-        p.rad[:, np.newaxis] for p in (positions.spherical.lon, positions.spherical.lat)
-    )
-    turn = lon - lon_0
-    up = np.sin(lat) * np.cos(lat_0) - np.cos(lat) * np.sin(lat_0) * np.cos(turn)
-    ahead = np.sin(lat) * np.sin(lat_0) + np.cos(lat) * np.cos(lat_0) * np.cos(turn)
-    east = np.rad2deg(np.arctan2(np.cos(lat) * np.sin(turn), ahead))
-    north = np.rad2deg(np.arcsin(up))
-    offsets = np.stack([east, north], axis=1)
+    around = sky_vectors(geom.wcs, at[0] + steps[:, 0], at[1] + steps[:, 1])
+    lon_0, lat_0 = positions.spherical.lon.rad, positions.spherical.lat.rad
+    frame = np.stack([unit_vectors(lon_0, lat_0), *local_axes(lon_0, lat_0)], axis=1)
+    offsets = np.rad2deg(np.stack(lonlat(around @ np.swapaxes(frame, 1, 2)), axis=1))
     # Next to the edge of a projection one side tells.
     offsets = np.where(np.isfinite(offsets), offsets, -offsets[..., [1, 0, 3, 2]])
     known &= np.isfinite(offsets).all(axis=(1, 2))
@@ -89,34 +119,32 @@ def missing_psf(dataset: MapDataset) -> ValueError:
     )
 
 
-def psf_tables(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array, bool]:
-    """Radii [deg] and densities (P, T or E, R) [sr-1] of the PSF, and whether in true energy.
+def psf_tables(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array]:
+    """Radii [deg] and densities (P, T or E, R) [sr-1] of the PSF.
 
     Densities that are none are zero: whether their energy is in use is found out by
     `psf_densities`.
     """
-    rad, density, true = _raw_tables(dataset, positions)
-    return rad, _sound(*checked_profiles(rad, density)), true
+    rad, density, _ = _raw_tables(dataset, positions)
+    return rad, _sound(*checked_profiles(rad, density))
 
 
 def _sound(cleaned: Array, faults: Array) -> Array:
     return np.where((faults == 0)[..., np.newaxis], cleaned, 0.0)
 
 
-def _raw_tables(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array, bool]:
-    """As `psf_tables`, with the densities as they are, NaN included."""
+def _raw_tables(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array, Array]:
+    """As `psf_tables`, with the densities as they are, NaN included; last, their energies [TeV]."""
     psf = dataset.psf
     if psf is None:
         raise missing_psf(dataset)
-    if isinstance(psf, RecoPSFMap):
-        energy, true = dataset.energy_axis.center_tev(), False
-    elif isinstance(psf, PSFMap):
-        energy, true = dataset.energy_axis_true.center_tev(), True
-    else:
+    if not isinstance(psf, RecoPSFMap | PSFMap):
         raise ValueError(
             f"psf of dataset {dataset.name!r} must be PSFMap or RecoPSFMap, "
             f"not {type(psf).__name__}"
         )
+    own_axis = dataset.energy_axis if isinstance(psf, RecoPSFMap) else dataset.energy_axis_true
+    energy = own_axis.center_tev()
     rad = psf.rad_axis.center.to_value("deg").astype(np.float64)
     nodes = np.asarray(psf.get_profile(positions))
     shape = nodes.shape[:-2]
@@ -128,51 +156,35 @@ def _raw_tables(dataset: MapDataset, positions: SkyCoord) -> tuple[Array, Array,
     edges = axis.edges_tev()
     own = np.clip(np.searchsorted(edges, energy, side="right") - 1, 0, axis.nbin - 1)
     density = np.where((faults[:, own] > 0)[..., np.newaxis], nodes[:, own], density)
-    density = density.reshape(*shape, *density.shape[1:])
-    return rad, density, true
-
-
-def psf_energies(dataset: MapDataset, true: bool) -> Array:
-    """Energies [TeV] of the PSF of a dataset."""
-    return (dataset.energy_axis_true if true else dataset.energy_axis).center_tev()
+    return rad, density.reshape(*shape, *density.shape[1:]), energy
 
 
 def psf_densities(
     dataset: MapDataset, positions: SkyCoord, photons: Array, problems: dict[int, str]
 ) -> Array:
-    """Densities (P, T or E, R) of the PSF, those that are none set to zero.
+    """Densities (P, T or E, R) of the PSF at P positions, those that are none set to zero.
 
-    Parameters
-    ----------
-    dataset : MapDataset
-        With a PSF.
-    positions : SkyCoord
-        P positions.
-    photons : ndarray of bool, shape (P, T or E)
-        Where there are any: what is wrong elsewhere does not matter.
-    problems : dict
-        Takes what is wrong, by the index of the energy.
+    What is wrong where there are ``photons``, (P, T or E), goes into ``problems``, by the index of
+    the energy; elsewhere it does not matter.
     """
-    rad, density, true = _raw_tables(dataset, positions)
+    rad, density, energy = _raw_tables(dataset, positions)
     cleaned, faults = checked_profiles(rad, density)
-    found = profile_error(
-        f"psf of dataset {dataset.name!r}",
-        rad,
-        density,
-        np.where(photons, faults, 0),
-        psf_energies(dataset, true),
-    )
-    for energy, text in found.items():
-        problems.setdefault(energy, text)
+    name, used = f"psf of dataset {dataset.name!r}", np.where(photons, faults, 0)
+    for number, text in profile_error(name, rad, density, used, energy).items():
+        problems.setdefault(number, text)
     return _sound(cleaned, faults)
 
 
-def reach(rad: Array, density: Array, matrix: Array, scale: float = 1.0) -> int:
+def psf_end(rad: Array, density: Array) -> float:
+    """Angle [deg] beyond which there is nothing of a PSF (T, R) at any energy."""
+    positive = np.flatnonzero((density > 0).any(axis=0))
+    return float(rad[min(positive[-1] + 1, len(rad) - 1) if len(positive) else 0])
+
+
+def reach(kernel: Kernel, scale: float = 1.0) -> int:
     """Pixels from the centre to where the PSF of all energies, widened by a factor, has ended."""
-    positive = np.flatnonzero((density > 0).any(axis=tuple(range(density.ndim - 1))))
-    last = min(positive[-1] + 1, len(rad) - 1) if len(positive) else 0
-    size = np.linalg.svd(matrix, compute_uv=False).min()
-    return int(np.ceil(scale * rad[last] / size + 0.5))
+    size = np.linalg.svd(kernel.matrix, compute_uv=False).min()
+    return int(np.ceil(scale * psf_end(kernel.rad, kernel.density) / size + 0.5))
 
 
 def psf_margin(dataset: MapDataset, geom: WcsGeom) -> int:
@@ -191,9 +203,9 @@ def distinct_kernels(
     Last, what is wrong with the PSF, by the index of its energy.
     """
     centers = SkyCoord([emission.center for emission in emissions])
-    rad, _, true = psf_tables(dataset, centers[:1])
+    rad, _ = psf_tables(dataset, centers[:1])
     assert dataset.psf is not None
-    if not true:
+    if isinstance(dataset.psf, RecoPSFMap):
         images = [image.sum(axis=0, keepdims=True) for image in images]
     problems: dict[int, str] = {}
     tables = mean_response(
@@ -228,105 +240,82 @@ def psf_radius(dataset: MapDataset, fraction: float = 0.68) -> Array:
 
     Zero where there is none.
     """
-    position = dataset.geom.center_skydir
-    rad, density, _ = psf_tables(dataset, position)
-    r = np.deg2rad(rad)
-    step = np.pi * (density[:, 1:] * r[1:] + density[:, :-1] * r[:-1]) * np.diff(r)
-    inside = np.concatenate([np.zeros((len(density), 1)), np.cumsum(step, axis=1)], axis=1)
-    level = fraction * inside[:, -1]
-    radius = [np.interp(one, own, rad) for one, own in zip(level, inside, strict=True)]
-    return np.where(inside[:, -1] > 0, radius, 0.0)
+    return containment_radius(*psf_tables(dataset, dataset.geom.center_skydir), fraction)
 
 
-DEGREE_MAX = 8
-"""Largest degree of the moments of emission within its pixel."""
-POINT_TRUNCATION, TRUNCATION = 2e-3, 1e-3
-"""What moments left out may add to a pixel, as a part of the largest of a template.
-
-The first is for the next degree of a point in the corner of a pixel, where the series does worst.
-The second is for all that a component could do without.
-"""
+ONE_SIGMA = 1 - np.exp(-0.5)
+"""Fraction of a Gaussian within its standard deviation."""
 
 
-def needed_degrees(kernels: Array) -> Array:
-    """Degrees (T,) up to which each PSF needs its moments; ``kernels`` are (orders, T, h, w)."""
-    largest = degree_of(len(kernels))
-    total = np.array([a + b for a, b in orders(largest)])
-    peak = kernels[0].max(axis=(1, 2))
-    found = np.full(len(peak), largest)
-    for degree in range(largest - 1, -1, -1):
-        following = np.abs(kernels[total == degree + 1]).sum(axis=0).max(axis=(1, 2))
-        found[following <= POINT_TRUNCATION * peak] = degree
-    return found
+def containment_radius(rad: Array, density: Array, fraction: float) -> Array:
+    """Radius [deg] that holds a fraction of a PSF (T, R), (T,); zero where there is none."""
+    r = np.concatenate([[0.0], rad])
+    p = np.concatenate([density[:, :1], density], axis=1) * r
+    rings = 0.5 * (p[:, 1:] + p[:, :-1]) * np.diff(r)
+    inside = np.concatenate([np.zeros((len(p), 1)), np.cumsum(rings, axis=1)], axis=1)
+    found = [np.interp(fraction * own[-1], own, r) for own in inside]
+    return np.where(inside[:, -1] > 0, found, 0.0)
 
 
-def center_moments(dataset: MapDataset) -> Array:
-    """Kernels (orders, T, 3, 3) of all moments within the nearest pixels, at the map's centre."""
-    geom = dataset.geom.to_image()
-    center = SkyCoord([geom.center_skydir])
-    rad, density, _ = psf_tables(dataset, center)
-    (matrix,) = pixel_matrices(geom, center)
-    return np.asarray(psf_moments(rad, density[0], matrix, 1, DEGREE_MAX + 1))
+@dataclass(frozen=True)
+class Responses:
+    """PSF and energy dispersion of the components.
 
-
-def narrowest_moments(dataset: MapDataset, degree: int) -> Array:
-    """Those (orders, k, k) of the energy at which most stays in its pixel, as far as they matter.
-
-    That is twice the radius of 68 %: the wider the PSF, the more pixels add up to what moments do.
-    """
-    geom = dataset.geom.to_image()
-    center = SkyCoord([geom.center_skydir])
-    rad, density, _ = psf_tables(dataset, center)
-    (matrix,) = pixel_matrices(geom, center)
-    narrowest = np.argmax(psf_kernel(rad, density[0], matrix, 0)[:, 0, 0])
-    radius = psf_radius(dataset)[narrowest] / np.linalg.svd(matrix, compute_uv=False).min()
-    half = min(int(np.ceil(2 * radius)) + 1, max(geom.npix_shape))
-    return np.asarray(psf_moments(rad, density[0, [narrowest]], matrix, half, degree))[:, 0]
-
-
-def moment_degree(dataset: MapDataset, wanted: int | None) -> int:
-    """Largest degree of the moments of emission within its pixel that are followed.
-
-    Parameters
+    Attributes
     ----------
-    dataset : MapDataset
-        With its PSF.
-    wanted : int or None
-        Number of degrees, see the option ``subpixels`` of the estimator. By default as many as the
-        PSF of any energy at the map's centre asks for, see `POINT_TRUNCATION`.
+    kernels : list of Kernel
+        Distinct kernels.
+    which : ndarray of int, shape (C,)
+        Kernel of each component.
+    edisp : ndarray, shape (C, T, E)
+        Energy dispersion of each.
+    reco_psf : bool
+        Whether the PSF is in reconstructed energy.
+    problems : dict of int to str
+        What is wrong, by the reconstructed energy whose prediction it spoils.
     """
-    if wanted is not None:
-        return wanted - 1
-    return min(int(needed_degrees(center_moments(dataset)).max(initial=0)), DEGREE_MAX)
+
+    kernels: list[Kernel]
+    which: Array
+    edisp: Array
+    reco_psf: bool
+    problems: dict[int, str]
 
 
-def sufficient_degree(emission: Emission, kernels: Array) -> int:
-    """Degree of the moments beyond which they add less than `TRUNCATION` to a component.
-
-    ``kernels`` are the `narrowest_moments`. The more even emission is, the fewer it takes. What is
-    left out is bounded, without regard to signs, from the pixels around, where a PSF changes most;
-    from all that it reaches it is summed as it is.
-    """
-    n, middle = len(emission.moments), kernels.shape[-1] // 2
-    if n == 1:
-        return 0
-    around = kernels[:n, middle - 1 : middle + 2, middle - 1 : middle + 2]
-    left_out = np.maximum(
-        _left_out(emission.moments, kernels[:n]),
-        _left_out(np.abs(emission.moments), np.abs(around)),
-    )
-    return int(np.count_nonzero(left_out > TRUNCATION))
+def responses(
+    dataset: MapDataset, geom: WcsGeom, emissions: Sequence[Emission], images: Sequence[Array]
+) -> Responses:
+    """PSF and energy dispersion of components; ``images`` as for `mean_response`."""
+    reco_psf = isinstance(dataset.psf, RecoPSFMap)
+    kernels, which, psf_problems = distinct_kernels(dataset, geom, emissions, images)
+    edisp, problems = _edisp(dataset, geom, emissions, images)
+    for energy, problem in psf_problems.items():
+        reached = [energy] if reco_psf else np.flatnonzero(edisp[:, energy].any(axis=0))
+        for k in reached:
+            problems.setdefault(int(k), problem)
+    return Responses(kernels, which, edisp, reco_psf, problems)
 
 
-def _left_out(moments: Array, kernels: Array) -> Array:
-    """Largest part of a template's peak that moments beyond each degree add, shape (degrees,)."""
-    from scipy.fft import irfft2, next_fast_len, rfft2
+def check_energies(problems: dict[int, str], used: Array) -> None:
+    """Raise a ValueError if the response at an energy in use, (E,), is none."""
+    for energy, problem in sorted(problems.items()):
+        if used[energy]:
+            raise ValueError(problem)
 
-    total = np.array([a + b for a, b in orders(degree_of(len(moments)))])
-    full = [m + k - 1 for m, k in zip(moments.shape[1:], kernels.shape[1:], strict=True)]
-    fine = [next_fast_len(size, real=True) for size in full]
-    product = rfft2(moments, fine) * rfft2(kernels, fine)
-    by_degree = np.add.reduceat(product, np.flatnonzero(np.diff(total, prepend=-1)))
-    added = np.abs(irfft2(by_degree, fine)[:, : full[0], : full[1]])
-    beyond = np.cumsum(added[:0:-1], axis=0)[::-1].max(axis=(1, 2))
-    return beyond / added[0].max()
+
+def _edisp(
+    dataset: MapDataset, geom: WcsGeom, emissions: Sequence[Emission], images: Sequence[Array]
+) -> tuple[Array, dict[int, str]]:
+    """Energy dispersion (C, T, E) of the components; what is wrong, by reconstructed energy."""
+    problems: dict[int, str] = {}
+
+    def response(positions: SkyCoord, photons: Array) -> Array:
+        cleaned, faults = edisp_kernels(dataset, positions)
+        faults = np.where(photons[:, :, np.newaxis], faults, 0)
+        for k in np.flatnonzero(faults.any(axis=(0, 1))):
+            own = np.where(np.arange(faults.shape[2]) == k, faults, 0)
+            problems.setdefault(int(k), edisp_error(dataset, own))
+        return cleaned
+
+    assert dataset.edisp is not None
+    return mean_response(dataset.edisp, geom, emissions, images, response), problems

@@ -26,8 +26,9 @@ from jaxprof.likelihood.layout import joint_data
 from jaxprof.likelihood.spectra import model_of_bins
 from jaxprof.models.spatial import PointSpatialModel
 from jaxprof.reduce.bin_geometry import bin_geometry
+from jaxprof.reduce.joint.counts import Alone, CountsBlock, counts_blocks
 from jaxprof.reduce.joint.guards import nearest_bins
-from jaxprof.reduce.joint.problem import CountsBlock, JointProblem, counts_blocks
+from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.smoothness import smoothness_penalty
 
 Array = NDArray[Any]
@@ -44,8 +45,6 @@ SHAPE_LIMITS = {"lambda_": (0.0, 1e3)}
 COVERED = 0.1
 """Part of a bin that must be seen for a spectrum of its own: what leaks out of it tells none."""
 
-Alone = Sequence[Sequence[Array | None]]
-
 
 def joint_likelihood(
     problem: JointProblem,
@@ -56,28 +55,15 @@ def joint_likelihood(
 ) -> Likelihood:
     """The likelihood of all energy groups of a joint fit.
 
-    Parameters
-    ----------
-    problem : JointProblem
-        The problem.
-    merge : bool
-        Whether pixels without counts share counts bins, see `cash_bins`.
-    alone : list of list of ndarray or None, optional
-        For each group and dataset, pixels that are to have counts bins of their own, see
-        `cash_bins`.
-    parent : sequence of int, optional
-        Bin of the profile that each bin is a part of.
-
-    Returns
-    -------
-    Likelihood
+    For ``merge`` and ``alone`` see `counts_blocks`; ``parent`` is the bin of the profile that each
+    bin is a part of.
     """
     components, model = problem.response.components, problem.model
     numbers = range(len(problem.datasets))
     found = [counts_blocks(problem, number, merge=merge, alone=alone) for number in numbers]
     terms = [_term(parts) for parts in found]
     # Sums over energies have no tilt, nor has one energy.
-    across = merge and model.likelihood == "pixel" and not model.tilted
+    across = merge and model.per_pixel and not model.tilted
     tilts = not across and any(np.any(getattr(term, "log_energy", 0.0)) for term in terms)
     tilts = tilts or model.tilted
     nominal, free = _nominal(problem)
@@ -107,7 +93,7 @@ def joint_likelihood(
             spectral_parameters=model.free_spectral_parameters,
             spectra=tuple(map(bool, covered)),
         ),
-        merged=merge and model.likelihood == "pixel",
+        merged=merge and model.per_pixel,
     )
 
 
@@ -116,15 +102,7 @@ def group_data(
 ) -> list[JointData]:
     """Everything that the fits of the energy groups need, in arrays of the same shapes.
 
-    Parameters
-    ----------
-    problem, merge, alone
-        As for `joint_likelihood`.
-
-    Returns
-    -------
-    list of JointData
-        One for each group.
+    Arguments as for `joint_likelihood`.
     """
     likelihood = joint_likelihood(problem, merge=merge, alone=alone)
     made = [joint_data(likelihood, group) for group in range(len(problem.groups))]
@@ -163,22 +141,21 @@ def _nominal(problem: JointProblem) -> tuple[dict[str, Any], list[str]]:
     components, backgrounds = problem.response.components, problem.model.backgrounds
     n_groups, n_datasets = len(problem.groups), len(problem.datasets)
     nominal: dict[str, Any] = {"norm": np.ones((components.n_bins, n_groups))}
-    free = ["norm"]
     if components.guards:
         nominal["guard"] = np.ones((len(components.guards), n_groups))
-        free.append("guard")
     if components.sources:
         nominal["source"] = {source.name: np.ones(n_groups) for source in components.sources}
-        if any(source.free for source in components.sources):
-            free.append("source")
     nominal["background"] = np.ones((n_datasets, n_groups))
     nominal["background_tilt"] = np.zeros((n_datasets, n_groups))
     nominal["exposure"] = np.ones(n_datasets)
-    if any(own.norm != "fixed" for own in backgrounds):
-        free.append("background")
-    if any(own.tilt != "fixed" for own in backgrounds):
-        free.append("background_tilt")
-    return nominal, free
+    fitted = {
+        "norm": True,
+        "guard": True,
+        "source": any(source.free for source in components.sources),
+        "background": any(own.norm != "fixed" for own in backgrounds),
+        "background_tilt": problem.model.tilted,
+    }
+    return nominal, [name for name in nominal if fitted.get(name)]
 
 
 def _constraints(problem: JointProblem, found: Sequence[Sequence[CountsBlock]]) -> Constraints:

@@ -22,7 +22,7 @@ from jaxprof.datasets import MapDataset
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.nodes import nodes_between
 from jaxprof.reduce.joint.brightness import sky_frame
-from jaxprof.reduce.joint.kernels import psf_radius
+from jaxprof.reduce.joint.kernels import ONE_SIGMA, psf_radius
 from jaxprof.sky.models import SkyModel
 
 Array = NDArray[Any]
@@ -42,7 +42,6 @@ PRECISION = 2e-5
 """What interpolation may add to a template, as a part of its peak."""
 MOST = 11
 """Largest number of nodes along each axis."""
-_ONE_SIGMA = 1 - math.exp(-0.5)
 
 
 @dataclass(frozen=True)
@@ -119,20 +118,8 @@ def moving_sources(
 ) -> MovingSources:
     """Sources with free positions or widths, and as many nodes as the PSF asks for.
 
-    Parameters
-    ----------
-    sources : sequence of SkyModel
-        All sources.
-    ranges : dict of Quantity or float
-        By how much [deg] sources may move in either direction, by name.
-    datasets : sequence of MapDataset
-        With their PSF.
-    widths : dict of pair of float, optional
-        Between which factors on their widths sources may be, by name.
-
-    Returns
-    -------
-    MovingSources
+    By name, ``ranges`` tell by how much [deg] sources may move in either direction and ``widths``
+    between which factors on their widths they may be.
 
     Raises
     ------
@@ -151,7 +138,7 @@ def moving_sources(
                 f"{argument}: there is no source {unknown[0]!r}; there are "
                 f"{', '.join(map(repr, known)) or 'none'}"
             )
-    sizes = [psf_radius(dataset, _ONE_SIGMA) for dataset in datasets]
+    sizes = [psf_radius(dataset, ONE_SIGMA) for dataset in datasets]
     psf = min(float(size[size > 0].min(initial=np.inf)) for size in sizes)
     nodes: dict[str, dict[str, Array]] = {name: {} for name in sorted({*ranges, *widths})}
     for name, given in ranges.items():

@@ -8,16 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.datasets import MapDataset
 from jaxprof.reduce.joint.backgrounds import BackgroundOption, check_backgrounds
-from jaxprof.reduce.joint.bins import n_batches
-from jaxprof.reduce.joint.counts import (
-    cash_bins,
-    cash_block,
-    cash_origins,
-    on_off_block,
-    on_off_origins,
-)
 from jaxprof.reduce.joint.groups import Group, bins_in_use, flux_coverage
 from jaxprof.reduce.joint.response import DatasetResponse, ForwardResponse
 
@@ -55,6 +47,11 @@ class JointModel:
     def tilted(self) -> bool:
         """Whether the tilt of any background is fitted."""
         return any(own.tilt != "fixed" for own in self.backgrounds)
+
+    @property
+    def per_pixel(self) -> bool:
+        """Whether pixels may have counts bins of their own."""
+        return self.likelihood == "pixel"
 
 
 @dataclass(frozen=True)
@@ -94,26 +91,6 @@ class JointProblem:
         return zip(self.datasets, self.response.datasets, strict=True)
 
 
-@dataclass(frozen=True)
-class CountsBlock:
-    """Counts bins of one dataset and energy group, and where they come from.
-
-    Attributes
-    ----------
-    block : JointBlock or JointOnOffBlock
-        Counts, background and templates.
-    energy, pixel : ndarray of int, shape (N, S)
-        See `jaxprof.likelihood.CountsBins`.
-    region : ndarray of int, shape (N,)
-        Disjoint region of each row.
-    """
-
-    block: Any
-    energy: Array
-    pixel: Array
-    region: Array
-
-
 def joint_problem(
     datasets: Sequence[MapDataset],
     response: ForwardResponse,
@@ -121,21 +98,6 @@ def joint_problem(
     model: JointModel,
 ) -> JointProblem:
     """Put a joint fit together.
-
-    Parameters
-    ----------
-    datasets : sequence of MapDataset
-        Counts and backgrounds.
-    response : ForwardResponse
-        Their response.
-    groups : sequence of Group
-        The energy groups.
-    model : JointModel
-        What is fitted.
-
-    Returns
-    -------
-    JointProblem
 
     Raises
     ------
@@ -152,67 +114,3 @@ def joint_problem(
         coverage=coverage,
         in_use=bins_in_use(coverage, response, groups),
     )
-
-
-def counts_blocks(
-    problem: JointProblem,
-    number: int,
-    *,
-    merge: bool = True,
-    alone: Sequence[Sequence[Array | None]] | None = None,
-) -> list[CountsBlock]:
-    """Counts, background and templates of a dataset, for each energy group.
-
-    Parameters
-    ----------
-    problem : JointProblem
-        The problem.
-    number : int
-        Index of the dataset.
-    merge : bool
-        Whether pixels without counts share a counts bin, see `cash_bins`.
-    alone : list of list of ndarray or None, optional
-        For each group and dataset, pixels that are to have counts bins of their own, see
-        `cash_bins`.
-
-    Returns
-    -------
-    list of CountsBlock
-        In arrays of the same shapes.
-    """
-    dataset, own = problem.datasets[number], problem.response.datasets[number]
-    parts = [group.bins[number] for group in problem.groups]
-    summed = problem.model.sum_over_energy_groups
-    if isinstance(dataset, MapDatasetOnOff):
-        width = problem.groups[0].width
-        return [
-            CountsBlock(
-                on_off_block(dataset, own, part, width=width, number=number, summed=summed),
-                *on_off_origins(own, part, width=width, summed=summed),
-            )
-            for part in parts
-        ]
-    counts_bins = [
-        cash_bins(
-            dataset,
-            own,
-            part,
-            per_pixel=problem.model.likelihood == "pixel",
-            merge=merge,
-            summed=summed,
-            across=not problem.model.tilted,
-            alone=None if alone is None else alone[index][number],
-        )
-        for index, part in enumerate(parts)
-    ]
-    # Groups of the same shape share compiled code.
-    size = max(each.batch for each in counts_bins)
-    total = max(n_batches(each.kept, size) for each in counts_bins)
-    n_x = dataset.geom.npix_shape[1]
-    return [
-        CountsBlock(
-            cash_block(each, own, part, number=number, size=size, total=total),
-            *cash_origins(each, own, part, size=size, total=total, n_x=n_x),
-        )
-        for part, each in zip(parts, counts_bins, strict=True)
-    ]

@@ -31,6 +31,7 @@ from jaxprof.sky import WcsGeom
 from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.moments import point_moments
 from jaxprof.sky.regions.pixels import BLOCK, box_limit
+from jaxprof.sky.regions.sphere import unit_vectors
 
 Array = NDArray[Any]
 _LOST = 1e-6  # of the flux may lie outside the cutout of a source
@@ -181,24 +182,8 @@ def adaptive_moments(
     the flux; their sum is then extrapolated, as the error of the mid-point rule falls by four.
     Rectangles on an edge are split in any case: five positions may well lie on the same side of it.
 
-    Parameters
-    ----------
-    model : SpatialModel
-        Surface brightness, of integral one.
-    geom : WcsGeom
-        Geometry of the map.
-    box : tuple of int
-        Pixel ranges (x0, x1, y0, y1).
-    position : tuple of float
-        Pixel position (x, y) of the source's centre.
-    sizes : Extent
-        Of the source.
-    degree : int
-        Largest total degree of the moments.
-
-    Returns
-    -------
-    ndarray, shape (orders, y1 - y0, x1 - x0)
+    The ``position`` is that of the source's centre (x, y) in pixels, the ``box`` has the pixel
+    ranges (x0, x1, y0, y1). Result and ``degree`` as for `even_moments`.
     """
     x0, x1, y0, y1 = box
     iy, ix = (d.ravel() for d in np.mgrid[y0:y1, x0:x1])
@@ -286,7 +271,7 @@ def _pixel_sides(position: tuple[float, float], geom: WcsGeom) -> tuple[float, f
     x, y = position
     points = [(x - 0.5, y), (x + 0.5, y), (x, y - 0.5), (x, y + 0.5)]
     lon, lat = (np.deg2rad(c) for c in geom.wcs.all_pix2world(*np.array(points).T, 0))
-    v = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
+    v = unit_vectors(lon, lat)
     sides = np.rad2deg([np.linalg.norm(v[1] - v[0]), np.linalg.norm(v[3] - v[2])])
     if not np.isfinite(sides).all() or sides.min() <= 0:  # at the rim of a projection
         return tuple(geom.pixel_scales.to_value("deg"))

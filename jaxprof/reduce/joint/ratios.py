@@ -19,18 +19,8 @@ def template_integrals(
 ) -> Array:
     """Integral of a map over each region, (B,), in the unit of the map times sr.
 
-    Parameters
-    ----------
-    template : TemplateSpatialModel
-        An image. Between the centres of its pixels it is linear, off it is zero.
-    regions : sequence of SkyRegion
-        The regions.
-    oversampling : int
-        Sub-pixels along each side of a pixel, see `region_emissions`.
-
-    Returns
-    -------
-    ndarray, shape (B,)
+    Between the centres of its pixels an image is linear, off it is zero; ``oversampling`` is that
+    of `region_emissions`.
     """
     found = region_emissions(
         regions, template.image.geom, template=template, oversampling=oversampling

@@ -32,20 +32,9 @@ ROUNDING = 1e-9
 def held_points(data: JointData, fit: JointFit, shifts: Array) -> Array:
     """About where the other parameters go where each norm is moved, (M * L, Z).
 
-    Parameters
-    ----------
-    data : JointData
-        The problem.
-    fit : JointFit
-        Its fit, as numpy arrays.
-    shifts : ndarray, shape (M, L)
-        Distances that the first M norms are moved by; NaN leaves one out.
-
-    Returns
-    -------
-    points : ndarray
-        By the covariance at the minimum, which is exact for a parabola. Norms without a variance
-        are left out.
+    By the covariance at the minimum, which is exact for a parabola. The ``shifts`` (M, L) are
+    distances that the first M norms are moved by; NaN leaves one out, as norms without a variance
+    are.
     """
     at = norm_positions(data)[: len(shifts)]
     best = np.where(np.isfinite(fit.values), fit.values, np.asarray(data.start))
@@ -70,28 +59,10 @@ def negative_pixels(
     number: int,
     summed: bool,
 ) -> Array:
-    """Pixels without counts whose prediction is negative at any of some points.
+    """Pixels without counts, (E, N, P), whose prediction is negative at any of some points.
 
-    Parameters
-    ----------
-    dataset : MapDataset
-        With a predicted background.
-    response : DatasetResponse
-        Its response.
-    data : JointData
-        What was fitted.
-    points : ndarray, shape (M, Z)
-        Parameters: the minimum, and minima with one norm held.
-    bins : slice
-        Reconstructed energies of the group.
-    number : int
-        Index of the dataset.
-    summed : bool
-        Whether the energies are summed.
-
-    Returns
-    -------
-    negative : ndarray of bool, shape (E, N, P), or (1, N, P)
+    The ``points`` (M, Z) are parameters: the minimum, and minima with one norm held. The dataset of
+    this ``number`` has a predicted background; if energies are ``summed`` there is one, (1, N, P).
     """
     (counts, background, offset), mask = bin_values(dataset, response, bins, summed)
     factors = _background_factors(

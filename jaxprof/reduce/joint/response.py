@@ -27,7 +27,8 @@ from jaxprof.reduce.joint.components import (
 )
 from jaxprof.reduce.joint.emission import Emission
 from jaxprof.reduce.joint.fingerprint import changed_component, dataset_fingerprints
-from jaxprof.reduce.joint.folding import Cutouts, Folding, check_energies
+from jaxprof.reduce.joint.folding import Cutouts, Folding
+from jaxprof.reduce.joint.kernels import check_energies
 from jaxprof.reduce.joint.sphere import SphereFolding, folding_of
 from jaxprof.reduce.region_checks import Visibility, warn_solid_angles
 from jaxprof.reduce.signal import check_expected
@@ -210,15 +211,21 @@ class ForwardResponse:
 
 def _refolded(own: DatasetResponse, flux: Any, **how: Any) -> DatasetResponse:
     """The response of a dataset for other fluxes, see `Folding.cutouts`."""
-    cutouts = own.folding.cutouts(flux, **how)
-    lists = reaching(cutouts, own.disjoint)
-    return replace(
-        own,
-        cutouts=cutouts,
-        lists=lists,
-        components=component_lists(cutouts, lists),
-        sums=region_sums(cutouts, lists, own.disjoint, own.mask),
-    )
+    return replace(own, **_templates(own.folding, own.disjoint, own.mask, flux, **how))
+
+
+def _templates(
+    folding: Folding | SphereFolding, disjoint: DisjointRegions, mask: Array, flux: Any, **how: Any
+) -> dict[str, Any]:
+    """What a `DatasetResponse` has of its templates."""
+    cutouts = folding.cutouts(flux, **how)
+    lists = reaching(cutouts, disjoint)
+    return {
+        "cutouts": cutouts,
+        "lists": lists,
+        "components": component_lists(cutouts, lists),
+        "sums": region_sums(cutouts, lists, disjoint, mask),
+    }
 
 
 def emission_sizes(
@@ -273,22 +280,8 @@ def dataset_response(
 ) -> DatasetResponse:
     """Fold all components through the response of a dataset.
 
-    Parameters
-    ----------
-    components : Components
-        What is fitted.
-    dataset : MapDataset
-        With exposure and PSF.
-    bins : slice
-        Reconstructed energies of all groups; only a mask within them can cut a region.
-    per_true_energy : bool
-        Whether to keep the true energies apart.
-    mask_policy : {"coverage", "strict"}
-        Whether a region may be cut.
-
-    Returns
-    -------
-    DatasetResponse
+    ``bins`` are the reconstructed energies of all groups; only a mask within them can cut a region,
+    which ``mask_policy="strict"`` refuses.
     """
     fingerprints = dataset_fingerprints(dataset)
     dataset = dataset_to_fold(dataset)
@@ -299,7 +292,6 @@ def dataset_response(
     assert dataset.exposure is not None
     exposure = dataset.exposure.data * dataset.exposure.unit.to("cm2 s")
     check_expected(flux, exposure, dataset.name)
-    cutouts = folding.cutouts(flux, per_true_energy=per_true_energy)
     regions = [*components.regions, *components.guards]
     shapes = sky_shapes(regions)
     members = member_pixels(region_members(shapes, dataset.geom), dataset.geom.npix_shape)
@@ -311,17 +303,15 @@ def dataset_response(
     disjoint = disjoint_regions(members, dataset.geom.npix_shape)
     mask = usable[:, disjoint.y, disjoint.x] & disjoint.used
     check_energies(folding.problems, energies_in_use(mask, bins))
-    lists = reaching(cutouts, disjoint)
+    made = _templates(folding, disjoint, mask, flux, per_true_energy=per_true_energy)
+    made["sums"] = np.asarray(made["sums"])
     return DatasetResponse(
         name=dataset.name,
         emissions=emissions,
         folding=folding,
-        cutouts=cutouts,
         disjoint=disjoint,
-        lists=lists,
-        components=component_lists(cutouts, lists),
         mask=mask,
-        sums=np.asarray(region_sums(cutouts, lists, disjoint, mask)),
         true_edges=true,
         fingerprints=fingerprints,
+        **made,
     )

@@ -20,16 +20,8 @@ def smoothness_penalty(
 ) -> Array:
     """Matrix (B, B) of the penalty of one energy group, of the bins that some counts bin feels.
 
-    Parameters
-    ----------
-    smoothness : float
-        Its strength.
-    blocks : sequence of JointBlock and JointOnOffBlock
-        Counts and templates of all datasets.
-    n_bins, n_components : int
-        Numbers of bins and components.
-    fixed_spectra : bool
-        Whether fluxes are part of the templates: then they tell how strong is too strong.
+    The ``blocks`` are those of all datasets. With ``fixed_spectra`` fluxes are part of the
+    templates, which then tell how strong is too strong.
 
     Raises
     ------

@@ -27,9 +27,16 @@ from numpy.typing import NDArray
 from jaxprof.datasets import MapDataset
 from jaxprof.irf.psf_kernel import containment
 from jaxprof.reduce.joint.emission import Emission
-from jaxprof.reduce.joint.folding import Cutouts, Folding, Responses, responses, spectra_mixed
+from jaxprof.reduce.joint.folding import Cutouts, Folding, spectra_mixed
 from jaxprof.reduce.joint.inputs import similar
-from jaxprof.reduce.joint.kernels import Kernel
+from jaxprof.reduce.joint.kernels import (
+    ONE_SIGMA,
+    Kernel,
+    Responses,
+    containment_radius,
+    psf_end,
+    responses,
+)
 from jaxprof.sky.healpix_grid import HealpixGrid, chord, healpix_grid
 from jaxprof.sky.moments import degree_of, legendre, orders
 
@@ -84,14 +91,8 @@ class Starts:
 class SphereFolding:
     """All components of a dataset on HEALPix pixels; otherwise as `Folding`.
 
-    The width of the PSF must be a number, as pairs are chosen by it.
-
-    Attributes
-    ----------
-    problems : dict of int to str
-        As for `Folding`.
-    gradients : ndarray, shape (C,)
-        Zero: no plane is in the way.
+    The width of the PSF must be a number, as pairs are chosen by it. No plane is in the way: the
+    ``gradients`` are zero.
     """
 
     def __init__(
@@ -131,7 +132,9 @@ class SphereFolding:
             )
         scale = float(psf_scale)
         if scale not in self._spread:
-            self._spread = {scale: self._spread_all(scale)}
+            kernels = [self.response.kernels[k] for k in self.response.which]
+            pairs = zip(self.starts, kernels, strict=True)
+            self._spread = {scale: [self._spread_one(*own, scale) for own in pairs]}
         spread = self._spread[scale]
         found = []
         kinds = [start.is_point for start in self.starts]
@@ -154,25 +157,18 @@ class SphereFolding:
             )
         return found
 
-    def _spread_all(self, scale: float) -> list[tuple[int, int, Array]]:
-        """First pixel (y0, x0) of each component and what is found there of each true energy.
+    def _spread_one(self, start: Starts, kernel: Kernel, scale: float) -> tuple[int, int, Array]:
+        """First pixel (y0, x0) of a component and what is found there of each true energy.
 
         Values have the shape (T, H, W), or (T, E, H, W) for a PSF in reconstructed energy.
         """
-        kernels = self.response.kernels
-        return [
-            self._spread_one(start, kernels[which], scale)
-            for start, which in zip(self.starts, self.response.which, strict=True)
-        ]
-
-    def _spread_one(self, start: Starts, kernel: Kernel, scale: float) -> tuple[int, int, Array]:
         n_energies = len(kernel.density) if self.response.reco_psf else 1
         n_true, (ny, nx) = len(start.images), self.shape
         rad, density = kernel.rad * scale, kernel.density / scale**2
         if not len(start.index) or not (density > 0).any():
             return 0, 0, np.zeros((n_true, *((n_energies,) if n_energies > 1 else ()), 1, 1))
         centers = self.grid.vectors(start.index, *start.offset)
-        targets = self.grid.near(centers, _reach(rad, density) + 2 * self._size)
+        targets = self.grid.near(centers, psf_end(rad, density) + 2 * self._size)
         y, x = self.grid.positions(targets)
         found = np.zeros((n_true, n_energies, len(targets)))
         for energy, part, pairs in self._probabilities(start, centers, targets, rad, density):
@@ -181,10 +177,7 @@ class SphereFolding:
             else:
                 found[energy, 0] += pairs @ start.images[energy, part]
         here = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
-        if not here.any():
-            here, y, x = np.zeros_like(here), np.zeros(1, int), np.zeros(1, int)
-        else:
-            y, x = y[here], x[here]
+        y, x = (v[here] if here.any() else np.zeros(1, int) for v in (y, x))
         y0, x0 = int(y.min()), int(x.min())
         image = np.zeros((n_true, n_energies, int(y.max()) - y0 + 1, int(x.max()) - x0 + 1))
         if here.any():
@@ -205,15 +198,15 @@ class SphereFolding:
 
         at = self.grid.vectors(targets)
         tree = cKDTree(at)
-        area = np.pi * np.deg2rad(_reach(rad, density) + 2 * self._size) ** 2
+        limit = np.deg2rad(psf_end(rad, density) + 2 * self._size)
+        area = np.pi * limit**2
         step = max(1, int(PAIRS / min(len(targets), max(area / self.grid.solid_angle, 1.0))))
-        widths = _widths(rad, density)
+        widths = np.maximum(containment_radius(rad, density, ONE_SIGMA), 1e-9)
         contained = np.minimum(np.asarray(containment(rad, density)), 1.0)
         for first in range(0, len(centers), step):
             part = slice(first, min(first + step, len(centers)))
-            limit = chord(np.deg2rad(_reach(rad, density) + 2 * self._size))
             pairs = cKDTree(centers[part]).sparse_distance_matrix(
-                tree, limit, output_type="ndarray"
+                tree, chord(limit), output_type="ndarray"
             )
             j, i, away = pairs["i"], pairs["j"], np.rad2deg(2 * np.arcsin(pairs["v"] / 2))
             far = self._far_distances(start.variance, centers[part][j], targets[i])
@@ -336,25 +329,6 @@ def _exposures(dataset: MapDataset, grid: HealpixGrid, index: Array, offset: Arr
     weights = weights / np.where(lost & ~on_map.any(), 1.0, weights.sum(axis=0))
     seen = np.where(on_map, exposure.data.astype(np.float64), 0.0)[:, y, x]
     return (seen * weights).sum(axis=1) * exposure.unit.to("cm2 s")
-
-
-def _reach(rad: Array, density: Array) -> float:
-    """Angle [deg] beyond which there is nothing of a PSF at any energy."""
-    last = np.flatnonzero((density > 0).any(axis=0))
-    return float(rad[min(last[-1] + 1, len(rad) - 1)])
-
-
-def _widths(rad: Array, density: Array) -> Array:
-    """Angle [deg] within which 39 % of the PSF of each energy are: one sigma of a Gaussian."""
-    r = np.concatenate([[0.0], rad])
-    p = np.concatenate([density[:, :1], density], axis=1) * r
-    inside = np.cumsum(0.5 * (p[:, 1:] + p[:, :-1]) * np.diff(r), axis=1)
-    level = (1 - np.exp(-0.5)) * inside[:, -1]
-    found = [
-        np.interp(one, np.concatenate([[0.0], own]), r)
-        for one, own in zip(level, inside, strict=True)
-    ]
-    return np.maximum(found, 1e-9)
 
 
 def _density(distance: Array, rad: Array, density: Array) -> Array:

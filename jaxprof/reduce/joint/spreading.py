@@ -43,18 +43,9 @@ def spread_on_sky(images: Any, ratios: Any, kernel: Any, near: Any, displacement
 def _with_moments(even: Any, images: Any, ratios: Any, near: Any, edge: int) -> Any:
     """Spread images with what it adds that emission is uneven within its pixels.
 
-    Parameters
-    ----------
-    even : array, shape (C, T, H, W)
-        The images (C, T, h, w) convolved with their kernel.
-    images : array
-        Those.
-    ratios : array, shape (C, n, h, w)
-        Moments of the emission in each pixel.
-    near : array, shape (n, T, k, k) or (n, C, T, k, k)
-        Kernels of the moments.
-    edge : int
-        Pixels by which the kernel is wider than these on each side.
+    ``even`` (C, T, H, W) are the images (C, T, h, w) convolved with their kernel, which is wider by
+    ``edge`` pixels on each side than the kernels ``near`` of the moments, (n, T, k, k) or
+    (n, C, T, k, k); the ``ratios`` (C, n, h, w) are the moments in each pixel.
     """
     from scipy.fft import next_fast_len
 

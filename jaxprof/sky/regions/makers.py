@@ -69,7 +69,7 @@ def make_orthogonal_rectangle_sky_regions(
         For fewer than one bin, coinciding ends, a height that is not a positive angle,
         ends the map's projection cannot show, and a line that goes round the long way.
     """
-    nbin = _count(nbin, "nbin")
+    nbin = whole_number(nbin, "nbin")
     wcs = _celestial(wcs)
     frame = wcs_to_celestial_frame(wcs)
     start = _position(start_pos, "start_pos").transform_to(frame)
@@ -151,7 +151,7 @@ def make_grid_rectangle_sky_regions(
         For fewer than one bin, extents or an angle that are not angles, or a grid that
         the map's projection cannot show.
     """
-    nbinx, nbiny = _count(nbinx, "nbinx"), _count(nbiny, "nbiny")
+    nbinx, nbiny = whole_number(nbinx, "nbinx"), whole_number(nbiny, "nbiny")
     full_width, full_height = _scalar(width, "width"), _scalar(height, "height")
     _positive(full_width, "width")
     _positive(full_height, "height")
@@ -240,7 +240,7 @@ def make_concentric_annulus_sky_regions(
 
 def _radii(outer: u.Quantity, radius_min: Angle, nbin: int, spacing: str) -> u.Quantity:
     """Edges of annuli, equally spaced or in constant ratios."""
-    n_edges = _count(nbin, "nbin")
+    n_edges = whole_number(nbin, "nbin")
     if n_edges < 2:
         raise ValueError("nbin counts edges, and 1 edge makes no annulus; give 2 or more")
     inner = _scalar(radius_min, "radius_min")
@@ -295,7 +295,7 @@ def make_sector_sky_regions(
     ValueError
         For fewer than one bin, radii out of order, or an opening angle of a full turn.
     """
-    n_bins = _count(nbin, "nbin")
+    n_bins = whole_number(nbin, "nbin")
     inner, outer = _scalar(radius_min, "radius_min"), _scalar(radius_max, "radius_max")
     if inner < 0:
         raise ValueError(f"radius_min is {inner}; give zero or a positive angle")
@@ -359,13 +359,14 @@ def _ordered(inner: u.Quantity, outer: u.Quantity) -> None:
         raise ValueError(f"radius_max is {outer}, not above radius_min, {inner}; give a larger one")
 
 
-def _count(value: Any, name: str) -> int:
+def whole_number(value: Any, name: str, least: int = 1) -> int:
+    """Return an integer that is large enough, or raise a ValueError that names it."""
     try:
         count = operator.index(value)
     except TypeError as err:
         raise ValueError(f"{name} is {value!r}; give an integer") from err
-    if count < 1:
-        raise ValueError(f"{name} is {count}; give 1 or more")
+    if count < least:
+        raise ValueError(f"{name} is {count}; give {least} or more")
     return count
 
 
