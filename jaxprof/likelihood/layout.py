@@ -49,15 +49,8 @@ def layout_of(likelihood: Likelihood) -> JointLayout:
 def positions_of(likelihood: Likelihood) -> dict[str, Any]:
     """Where each of `Likelihood.params` stands in the vector of its group.
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        One that `joint_data` takes.
-
-    Returns
-    -------
-    dict of ndarray of int
-        In the structure of the parameters; the last axis of each is that of the groups.
+    Arrays of int in the structure of the parameters, of a likelihood that `joint_data` takes; the
+    last axis of each is that of the groups.
     """
     at = layout_of(likelihood)
     apart = ("source", "spectrum")
@@ -80,22 +73,8 @@ def positions_of(likelihood: Likelihood) -> dict[str, Any]:
 def joint_data(likelihood: Likelihood, group: int) -> JointData:
     """What `jaxprof.core.fit_joint` takes of one energy group.
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        Without nuisance parameters of the responses.
-    group : int
-        Index of the energy group.
-
-    Returns
-    -------
-    JointData
-
-    Raises
-    ------
-    ValueError
-        For a likelihood whose exposures or scales are fitted, or free spectra that are not those
-        of bins.
+    A ValueError for a likelihood whose exposures or scales are fitted, or free spectra that are not
+    those of bins.
     """
     if likelihood.nodes or likelihood.source_nodes or "exposure" in likelihood.free:
         raise ValueError(

@@ -14,13 +14,13 @@ from jaxprof.likelihood import (
     BinGeometry,
     Constraints,
     CountsBins,
+    FreeParameters,
     Gaussian,
     Likelihood,
     OnOff,
     Poisson,
     Spectra,
 )
-from jaxprof.likelihood.free_parameters import FreeParameters
 from jaxprof.likelihood.joint_data import JointData
 from jaxprof.likelihood.layout import joint_data
 from jaxprof.likelihood.spectra import model_of_bins
