@@ -55,19 +55,9 @@ def structure_of(likelihood: Likelihood, start: Any) -> Structure:
 
 
 def fit_profile(likelihood: Likelihood, structure: Structure) -> Fit:
-    """Fit all parameters of a likelihood.
+    """Fit all parameters of a likelihood of a structure that is not the general one.
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        The likelihood.
-    structure : Structure
-        Its structure, but for the general one.
-
-    Returns
-    -------
-    Fit
-        Its derivatives are those of `jaxprof.core.fit_norms` and `jaxprof.core.fit_joint`.
+    Derivatives are those of `jaxprof.core.fit_norms` and `jaxprof.core.fit_joint`.
     """
     if structure is Structure.SEPARABLE:
         return _of_norms(likelihood, norm_fit(likelihood)[1])
