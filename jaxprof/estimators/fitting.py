@@ -89,20 +89,7 @@ class _Started:
 
 
 def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]:
-    """Fit all energy groups, and find what is asked for of each bin.
-
-    Parameters
-    ----------
-    problem : JointProblem
-        The problem.
-    selection : Selection
-        What is asked for.
-
-    Returns
-    -------
-    list of GroupResult
-        One for each group.
-    """
+    """Fit all energy groups, and find what is asked for of each bin."""
     groups, n_bins = problem.groups, problem.n_bins
     alone: list[list[Array | None]] = [[None] * len(problem.datasets) for _ in groups]
     started: dict[int, _Started] = {}

@@ -16,7 +16,6 @@ from jaxprof.datasets import MapDataset
 from jaxprof.estimators.fit_warnings import warn_misfit, warn_negative_limits
 from jaxprof.estimators.fitting import fit_groups
 from jaxprof.estimators.joint_configuration import JointProfileEstimator
-from jaxprof.estimators.limits import interval_meta, named_limits, simulated
 from jaxprof.estimators.options import one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.estimators.result import joint_quantities
@@ -396,8 +395,8 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         ValueError
             As `run` and `jaxprof.toys`.
         """
-        options = {"n_sigma": self.n_sigma, "cl": self.cl, **options}
-        return simulated(lambda: self.reduce(datasets, response), n_toys, **options)
+        with jax.enable_x64(True):
+            return self._toys(self.reduce(datasets, response), n_toys, options)
 
     def run(self, datasets: Any, response: ForwardResponse | None = None) -> FluxProfile:
         """Estimate the flux profile.
@@ -447,13 +446,12 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             problem, selection = self.problem(datasets, response), self._selection()
             results = fit_groups(problem, selection)
             quantities, reference, tables = joint_quantities(problem, results, selection)
-            if "ul" in selection and selection.interval != "profile":
-                quantities |= named_limits(joint_likelihood(problem, merge=False), selection)
+            if selection.meta:
+                quantities |= self._named_limits(joint_likelihood(problem, merge=False))
         edges = np.array([result.group.edges for result in results])
         warn_negative_limits(quantities.get("norm_ul"), edges)
         warn_misfit(quantities["misfit"], edges)
-        meta = {"estimator": type(self).__name__, "likelihood": self.likelihood}
-        meta |= interval_meta(selection)
+        meta = {"estimator": type(self).__name__, "likelihood": self.likelihood, **selection.meta}
         models = self.spectral_models
         if self.template_norm == "ratio":
             meta["norm_unit"] = (1 / self._ratio_template().integral.unit).to_string()
