@@ -74,9 +74,8 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
     sources : list of SkyModel
         Other sources. Of those with ``free=True`` the norm is fitted, in each group. Models
         of the datasets with the same names are not counted again.
-    source : str or list of str, optional
-        Models of the datasets (`MapDataset.models`, or those attached to gammapy's) that are no
-        background, by name: what they stand for is to be measured. By default all are background.
+    source, spectrum
+        As for `FluxProfileEstimator`.
     free_index : bool
         Whether the spectral index of each bin is fitted. Norms then are norms of the flux in
         the energy group, with the index profiled.
@@ -107,8 +106,6 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         How well the PSF knows where in a pixel emission starts: 1 spreads it evenly over the pixel,
         2 knows its mean position there, 3 and 4 its moments of second and third degree as well. By
         default as many as the PSF asks for, such that templates are good to 0.2 % of their peak.
-    spectrum : SpectralModel, optional
-        The older name of ``spectral_model``.
 
     Raises
     ------
@@ -218,9 +215,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             what changes, such as a template cube, is weighted by the reference spectrum still: an
             index that differs by 0.5 moves the mean energy of a tenth of a decade by 0.2 %.
         exposure : str, float, list or dict
-            How the exposure of each dataset is fitted: "fixed", "free" or the width of a Gaussian
-            constraint around one. A list gives one for each dataset, a dict one by name. If any is
-            fitted ``exposure`` is among ``params()``.
+            How the exposure of each dataset is fitted, see `FluxProfileEstimator.reduce`.
         psf_scale : sequence of float, optional
             Factors on the width of the PSF, in increasing order: between the first and the last the
             likelihood has a parameter ``psf_scale``, which interpolates templates by the
@@ -328,19 +323,9 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
                 yield problem
 
     def problem(self, datasets: Sequence[MapDataset], response: ForwardResponse) -> JointProblem:
-        """What is fitted: the datasets with their response, in energy groups.
+        """What is fitted: the datasets with their `response`, in energy groups.
 
-        Parameters
-        ----------
-        datasets : list of MapDataset
-            The datasets.
-        response : ForwardResponse
-            What `response` gave for them.
-
-        Returns
-        -------
-        JointProblem
-            For `jaxprof.reduce.joint.likelihood.group_data`.
+        For `jaxprof.reduce.joint.likelihood.group_data`.
         """
         names = [dataset.name for dataset in datasets]
         model = JointModel(

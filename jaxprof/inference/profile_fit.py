@@ -145,14 +145,13 @@ def group_of(layout: Layout) -> Any:
 def norm_fit(likelihood: Likelihood) -> tuple[Any, NormFit]:
     """Data of separate fits, and their fit within the bounds of the likelihood."""
     data = profile_data(likelihood)
-    low, high = norm_bounds(likelihood)
-    return data, fit_norms(data, norm_min=low, norm_max=high)
+    return data, fit_norms(data, **norm_bounds(likelihood))
 
 
-def norm_bounds(likelihood: Likelihood) -> tuple[Any, Any]:
-    """Bounds of the norms, None where there are none."""
+def norm_bounds(likelihood: Likelihood) -> dict[str, Any]:
+    """Bounds of the norms as `fit_norms` takes them, None where there are none."""
     constraints = likelihood.constraints
-    return constraints.lower.get("norm"), constraints.upper.get("norm")
+    return {"norm_min": constraints.lower.get("norm"), "norm_max": constraints.upper.get("norm")}
 
 
 def groups_of(likelihood: Likelihood) -> list[tuple[JointData, Any]]:

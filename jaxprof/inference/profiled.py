@@ -189,9 +189,8 @@ def _separable_limits(
     likelihood: Likelihood, fit: Fit, n_sigma: float, n_sigma_ul: float
 ) -> tuple[Any, Any, Any]:
     data, own = norm_fit(likelihood)
-    low, high = norm_bounds(likelihood)
     found = norm_limits(
-        data, own, n_sigma=n_sigma, n_sigma_ul=n_sigma_ul, norm_min=low, norm_max=high
+        data, own, n_sigma=n_sigma, n_sigma_ul=n_sigma_ul, **norm_bounds(likelihood)
     )
     return found.norm_errn, found.norm_errp, found.norm_ul
 

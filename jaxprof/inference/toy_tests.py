@@ -77,11 +77,10 @@ def toy_p_values(
     tested = np.where(np.isfinite(norm), norm, 0.0)
     size = max(1, CHUNK // norm.size)
     found, known = np.zeros((2, *norm.shape))
-    low, high = norm_bounds(likelihood)
     for first in range(0, n_toys, size):
         numbers = np.arange(first, min(first + size, n_toys))
         data = drawn_data(likelihood, {"norm": drawn_with}, numbers, seed)
-        fit = fit_norms(data, norm_min=low, norm_max=high)
+        fit = fit_norms(data, **norm_bounds(likelihood))
         at = np.tile(tested, (len(numbers), 1))
         rises = np.asarray(norm_rises(data, fit, jnp.stack([at, 0.0 * at], axis=-1)))
         best = np.asarray(fit.norm)

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxprof.likelihood.bin_geometry import BinGeometry
 from jaxprof.likelihood.constraints import Constraints, FreeParameters
+from jaxprof.likelihood.data import float_dtype
 from jaxprof.likelihood.merging import (
     Gathered,
     drawn,
@@ -331,7 +332,7 @@ class Likelihood:
         keys = jax.random.split(key, len(self.terms) + 1)
         own = self.constraints.simulated(keys[0], values) if constraints else self.constraints
         # In single precision the sum of many rates has no room for one of them.
-        one_by_one = most is not None and _in_double_precision(self)
+        one_by_one = most is not None and float_dtype(self.counts) == np.float64
         if one_by_one:
             self._check_may_merge()
         terms: list[Term] = []
@@ -493,10 +494,6 @@ class Likelihood:
             flux_of_sources[:, None, :], (len(flux_of_sources), *flux.shape[1:])
         )
         return scaled[:, :, None] * jnp.concatenate([flux, other])
-
-
-def _in_double_precision(likelihood: Likelihood) -> bool:
-    return jnp.result_type(*jax.tree.leaves(likelihood.counts)) == jnp.float64
 
 
 def _predicted(likelihood: Likelihood) -> Likelihood:
