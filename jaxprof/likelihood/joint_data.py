@@ -70,8 +70,8 @@ class JointData:
 
     Parameters
     ----------
-    blocks : tuple of JointBlock and JointOnOffBlock
-        The counts bins of all data sets.
+    blocks : tuple of Poisson and OnOff
+        The counts bins of all data sets, terms without the axis of the energy groups: (N, S).
     start : array, shape (Z,)
         Values of the fixed parameters, and where the others (except norms) start.
     free : array of bool, shape (Z,)
