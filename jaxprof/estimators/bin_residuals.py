@@ -39,19 +39,10 @@ ANTICORRELATED = -0.15
 
 
 def peak_probability(counts: Array, npred: Array, members: Array) -> Array:
-    """Probability of a peak as high as the highest within each bin, by chance.
+    """Probability of a peak as high as the highest within each bin, by chance, (B,); NaN if empty.
 
-    Parameters
-    ----------
-    counts, npred : ndarray, shape (ny, nx)
-        Observed and predicted counts, zero where pixels are not in use.
-    members : ndarray of bool, shape (B, ny, nx)
-        Pixels in use of each bin.
-
-    Returns
-    -------
-    ndarray, shape (B,)
-        Up to one; NaN for bins without pixels.
+    Observed and predicted counts are images (ny, nx), zero where pixels are not in use, and so are
+    the pixels in use of each bin, (B, ny, nx).
     """
     from scipy.ndimage import convolve
 
@@ -88,19 +79,10 @@ def signed_significance(norm: Array, ts: Array, n_free: int = 0) -> Array:
 
 
 def oversubtracted(significance: Array, correlation: Array) -> tuple[Array, Array]:
-    """Bins that are negative beside a bright one.
+    """Bins (B, G) that are negative beside a bright one, and the ones that they make up for.
 
-    Parameters
-    ----------
-    significance : ndarray, shape (B, G)
-        Of the norms, with their signs; NaN for none.
-    correlation : ndarray, shape (G, B, B)
-        Of the norms.
-
-    Returns
-    -------
-    negative, bright : ndarray of bool, shape (B, G)
-        Those bins, and the ones that they make up for.
+    By the significance of the norms (B, G), with their signs, NaN for none, and their correlation
+    (G, B, B).
     """
     clean = np.nan_to_num(significance)
     beside = np.nan_to_num(correlation) < ANTICORRELATED  # (G, B, B)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 import astropy.units as u
+import numpy as np
+from numpy.typing import NDArray
 
 from jaxprof.attributes import KnownAttributes
 from jaxprof.datasets import MapDataset
 from jaxprof.datasets.gti import joined_gti
 from jaxprof.estimators.options import (
-    NormParameter,
     Selection,
     check_source_names,
     checked_energy_edges,
@@ -29,7 +30,9 @@ from jaxprof.estimators.options import (
 from jaxprof.estimators.stack import StackEntry, stack_entries, warn_together
 from jaxprof.html import facts, titled
 from jaxprof.inference.levels import confidence_level, two_sided_sigma
-from jaxprof.inference.named_intervals import KINDS
+from jaxprof.inference.named_intervals import KINDS, UPPER_ONLY, intervals
+from jaxprof.inference.toys import toys
+from jaxprof.likelihood import Likelihood
 from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.stack import FluxProfileStack
@@ -37,6 +40,8 @@ from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.region_view import LIKELIHOODS
 from jaxprof.sky.regions import profile_axis
 from jaxprof.user_warning import warn_user
+
+Array = NDArray[Any]
 
 
 def _spectral_model(model: Any) -> Any:
@@ -77,21 +82,6 @@ class ProfileEstimator(KnownAttributes):
     Options are attributes. Those assigned later are checked and completed as those given at first.
     """
 
-    regions: list[Any]
-    spectral_model: Any
-    energy_edges: u.Quantity
-    n_sigma: float
-    n_sigma_ul: float
-    n_sigma_sensitivity: float
-    interval: str
-    selection_optional: tuple[str, ...]
-    sum_over_energy_groups: bool
-    norm: NormParameter
-    mask_policy: str
-    likelihood: str
-    reference_solid_angle: str
-    source: tuple[str, ...]
-    precision: str
     _word: ClassVar[str] = "option"
 
     def __init__(
@@ -105,13 +95,13 @@ class ProfileEstimator(KnownAttributes):
         n_sigma_sensitivity: float = 5,
         interval: str = "profile",
         cl: float | None = None,
-        selection_optional: str | Iterable[str] | None = None,
+        selection_optional: Any = None,
         sum_over_energy_groups: bool = False,
-        norm: NormParameter | Mapping[str, Any] | None = None,
+        norm: Any = None,
         mask_policy: str = "coverage",
         likelihood: str = "region",
         reference_solid_angle: str = "pixels",
-        source: str | Iterable[str] | None = None,
+        source: Any = None,
         precision: str = "float64",
         spectrum: Any = None,
         **unknown: Any,
@@ -128,31 +118,27 @@ class ProfileEstimator(KnownAttributes):
             raise ValueError("give spectral_model or spectrum (its older name), not both")
         if cl is not None and n_sigma_ul != 2:
             raise ValueError(f"give cl or n_sigma_ul, not both: got {cl} and {n_sigma_ul}")
-        options = {
-            "regions": regions,
-            "spectral_model": spectral_model if spectral_model is not None else spectrum,
-            "energy_edges": energy_edges,
-            "n_sigma": n_sigma,
-            "n_sigma_ul": n_sigma_ul,
-            "n_sigma_sensitivity": n_sigma_sensitivity,
-            "interval": interval,
-            "selection_optional": selection_optional,
-            "sum_over_energy_groups": sum_over_energy_groups,
-            "norm": norm,
-            "mask_policy": mask_policy,
-            "likelihood": likelihood,
-            "reference_solid_angle": reference_solid_angle,
-            "source": source,
-            "precision": precision,
-        }
-        for name, value in options.items():
-            setattr(self, name, value)
+        self.regions = regions
+        self.spectral_model = spectral_model if spectral_model is not None else spectrum
+        self.energy_edges = energy_edges
+        self.n_sigma = n_sigma
+        self.n_sigma_ul = n_sigma_ul
+        self.n_sigma_sensitivity = n_sigma_sensitivity
+        self.interval = interval
+        self.selection_optional = selection_optional
+        self.sum_over_energy_groups = sum_over_energy_groups
+        self.norm = norm
+        self.mask_policy = mask_policy
+        self.likelihood = likelihood
+        self.reference_solid_angle = reference_solid_angle
+        self.source = source
+        self.precision = precision
         if cl is not None:
             self.cl = cl
 
     @classmethod
     def _options(cls) -> tuple[str, ...]:
-        return (*COMMON_CHECKS, "mask_policy", "reference_solid_angle", "precision")
+        return tuple(cls._checks)
 
     @property
     def cl(self) -> float:
@@ -256,6 +242,18 @@ class ProfileEstimator(KnownAttributes):
             interval=self.interval,
             scan_values=self.norm.values(),
         )
+
+    def _toys(self, likelihood: Likelihood, n_toys: int, options: dict[str, Any]) -> Any:
+        """Toys of what is fitted, with the estimator's levels unless told otherwise."""
+        return toys(likelihood, n_toys, **{"n_sigma": self.n_sigma, "cl": self.cl, **options})
+
+    def _named_limits(self, likelihood: Likelihood) -> dict[str, Array]:
+        """Upper limits ``norm_ul`` of the norms, and ``norm_ll`` of kinds that have a lower end."""
+        found = intervals(likelihood, kind=self.interval, n_sigma=self.n_sigma_ul)
+        limits = {"norm_ul": np.array(found.high)}
+        if self.interval not in UPPER_ONLY:
+            limits["norm_ll"] = np.array(found.low)
+        return limits
 
     def _measured(self) -> tuple[str, ...]:
         """Names of models of the datasets that are not background."""

@@ -20,17 +20,8 @@ _MOST_GROUPS = 5
 def named_bins(which: Array, energy_edges: Array) -> str:
     """Some bins by number, for a message; with their energies if there are several groups.
 
-    Parameters
-    ----------
-    which : ndarray of bool, shape (B, G)
-        Which bins and energy groups.
-    energy_edges : ndarray, shape (G, 2)
-        Edges of the groups [TeV].
-
-    Returns
-    -------
-    str
-        "bin 2", "bins 0, 1 and 3" or "bin 2 (1 to 3 TeV); bins 0 and 4 (3 to 10 TeV)".
+    "bin 2", "bins 0, 1 and 3" or "bin 2 (1 to 3 TeV); bins 0 and 4 (3 to 10 TeV)", of bins and
+    groups (B, G) and the edges of these [TeV], (G, 2).
     """
     clauses = []
     for column, (low, high) in enumerate(energy_edges):
@@ -49,19 +40,10 @@ def named_bins(which: Array, energy_edges: Array) -> str:
 
 
 def without_background(data: Data, *, counted: bool = False) -> Array:
-    """Where nothing is expected without a signal: a single count would be infinitely significant.
+    """Where nothing is expected without a signal, (B, G), at some energy or pixel.
 
-    Parameters
-    ----------
-    data : ProfileData, OnOffData or a tuple of these
-        What is fitted, arrays (B, G, E). A background that is measured is never known to be zero.
-    counted : bool
-        Whether there must be counts.
-
-    Returns
-    -------
-    ndarray of bool, shape (B, G)
-        Whether it is so at some energy or pixel.
+    A single count there is infinitely significant. A background that is measured is never known to
+    be zero. With ``counted`` there must be counts.
     """
     found = np.zeros(blocks(data)[0].npred_ref.shape[:2], bool)
     for block in blocks(data):
@@ -73,15 +55,7 @@ def without_background(data: Data, *, counted: bool = False) -> Array:
 
 
 def warn_negative_limits(norm_ul: Array | None, energy_edges: Array) -> None:
-    """Warn of upper limits below zero.
-
-    Parameters
-    ----------
-    norm_ul : ndarray, shape (B, G), or None
-        Upper limits of the norms, if they were asked for.
-    energy_edges : ndarray, shape (G, 2)
-        Edges of the groups [TeV].
-    """
+    """Warn of upper limits below zero, (B, G), if they were asked for."""
     if norm_ul is None:
         return
     negative = norm_ul < 0  # not where it is NaN
@@ -95,15 +69,7 @@ def warn_negative_limits(norm_ul: Array | None, energy_edges: Array) -> None:
 
 
 def warn_misfit(which: Array | None, energy_edges: Array) -> None:
-    """Warn of bins that a joint fit does not describe.
-
-    Parameters
-    ----------
-    which : ndarray of bool, shape (B, G), or None
-        Quantity ``misfit``.
-    energy_edges : ndarray, shape (G, 2)
-        Edges of the groups [TeV].
-    """
+    """Warn of bins that a joint fit does not describe, by the quantity ``misfit``."""
     if which is not None and which.any():
         warn_user(
             f"the joint fit does not describe what is in {named_bins(which, energy_edges)} "
@@ -115,15 +81,7 @@ def warn_misfit(which: Array | None, energy_edges: Array) -> None:
 
 
 def warn_infinite_significance(which: Array, energy_edges: Array) -> None:
-    """Warn of test statistics that rest on the floor of the predicted counts.
-
-    Parameters
-    ----------
-    which : ndarray of bool, shape (B, G)
-        Bins and groups with counts where nothing is expected without their signal.
-    energy_edges : ndarray, shape (G, 2)
-        Edges of the groups [TeV].
-    """
+    """Warn of test statistics that rest on the floor of the predicted counts, (B, G)."""
     if which.any():
         warn_user(
             f"counts of {named_bins(which, energy_edges)} lie where nothing is expected without a "
@@ -133,15 +91,7 @@ def warn_infinite_significance(which: Array, energy_edges: Array) -> None:
 
 
 def warn_no_sensitivity(which: Array, energy_edges: Array) -> None:
-    """Warn of sensitivities that would be nothing but the floor of the predicted counts.
-
-    Parameters
-    ----------
-    which : ndarray of bool, shape (B, G)
-        Bins and groups without a background.
-    energy_edges : ndarray, shape (G, 2)
-        Edges of the groups [TeV].
-    """
+    """Warn of sensitivities that would be nothing but the floor of the predicted counts, (B, G)."""
     if which.any():
         warn_user(
             f"norm_sensitivity of {named_bins(which, energy_edges)} is NaN: the background is zero "
@@ -152,14 +102,7 @@ def warn_no_sensitivity(which: Array, energy_edges: Array) -> None:
 def warn_other_minima(which: Array, energy_edges: Array, *, backgrounds: bool) -> None:
     """Warn of joint fits with another minimum that is almost as low.
 
-    Parameters
-    ----------
-    which : ndarray of bool, shape (B, G)
-        Bins and groups whose norm and spectrum are others there.
-    energy_edges : ndarray, shape (G, 2)
-        Edges of the groups [TeV].
-    backgrounds : bool
-        Whether norm and tilt of a background are others in some.
+    In bins and groups (B, G) norm and spectrum are others there, in some groups backgrounds.
     """
     named = [named_bins(which, energy_edges)] if which.any() else []
     names = " and ".join(named + ["a background"] * backgrounds)

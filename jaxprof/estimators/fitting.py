@@ -89,20 +89,7 @@ class _Started:
 
 
 def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]:
-    """Fit all energy groups, and find what is asked for of each bin.
-
-    Parameters
-    ----------
-    problem : JointProblem
-        The problem.
-    selection : Selection
-        What is asked for.
-
-    Returns
-    -------
-    list of GroupResult
-        One for each group.
-    """
+    """Fit all energy groups, and find what is asked for of each bin."""
     groups, n_bins = problem.groups, problem.n_bins
     alone: list[list[Array | None]] = [[None] * len(problem.datasets) for _ in groups]
     started: dict[int, _Started] = {}
@@ -293,34 +280,26 @@ def _of_sources(problem: JointProblem, start: _Started, selection: Selection) ->
     if not which.size:
         return {}
     found = {"source_ts": np.asarray(joint_ts(start.data, start.fit, which).ts)}
-    if "ul" in selection:
-        at = norm_positions(start.data)[which]
-        args = (np.array([1.0]), np.array([selection.n_sigma_ul**2]), np.array([True]))
-        above = np.asarray(joint_limits(start.data, start.fit, which, *args))[:, 0]
-        found["source_ul"] = (above + np.asarray(start.fit.values)[at]) * start.units.values[at]
-    return found
+    wanted = {"source_ul": (1.0, selection.n_sigma_ul**2, True)} if "ul" in selection else {}
+    return found | _limits(start, which, wanted)
 
 
-def _limits(start: _Started, n_bins: int, selection: Selection) -> dict[str, Array]:
-    """Asymmetric errors and upper limits of the bins, as far as they are asked for."""
-    wanted: dict[str, tuple[float, float, bool]] = {}
-    if "errn-errp" in selection:
-        rise = selection.n_sigma**2
-        wanted |= {"norm_errn": (-1.0, rise, False), "norm_errp": (1.0, rise, False)}
-    if "ul" in selection:
-        # An upper limit may be the bound of its norm.
-        wanted["norm_ul"] = (1.0, selection.n_sigma_ul**2, True)
+def _limits(
+    start: _Started, which: Array, wanted: dict[str, tuple[float, float, bool]]
+) -> dict[str, Array]:
+    """Distances of norms from points on a side where the statistic has risen by so much.
+
+    Or the points themselves, which may be bounds of the norms, where the last of each is true.
+    """
     if not wanted:
         return {}
-    at = norm_positions(start.data)[:n_bins]
+    at = norm_positions(start.data)[which]
     goals = map(np.array, zip(*wanted.values(), strict=True))
-    found = joint_limits(start.data, start.fit, np.arange(n_bins), *goals)
-    distances = np.array(found).T * start.units.values[at]
-    values: dict[str, Array] = dict(zip(wanted, distances, strict=True))
-    if "norm_ul" in values:
-        norms = np.asarray(start.fit.values)[at] * start.units.values[at]
-        values["norm_ul"] = values["norm_ul"] + norms
-    return values
+    units = start.units.values[at]
+    found = np.array(joint_limits(start.data, start.fit, which, *goals)).T * units
+    norms = np.asarray(start.fit.values)[at] * units
+    pairs = zip(wanted.items(), found, strict=True)
+    return {name: far + norms if closed else far for (name, (*_, closed)), far in pairs}
 
 
 def _of_bins(
@@ -329,7 +308,13 @@ def _of_bins(
     """Test statistics of the bins, and what else is asked for."""
     data, fit, bins = start.data, start.fit, np.arange(n_bins)
     units = start.units.values[norm_positions(data)][:n_bins]
-    values: dict[str, Any] = {"ts": start.ts, **_limits(start, n_bins, selection)}
+    wanted: dict[str, tuple[float, float, bool]] = {}
+    if "errn-errp" in selection:
+        rise = selection.n_sigma**2
+        wanted |= {"norm_errn": (-1.0, rise, False), "norm_errp": (1.0, rise, False)}
+    if "ul" in selection:
+        wanted["norm_ul"] = (1.0, selection.n_sigma_ul**2, True)
+    values: dict[str, Any] = {"ts": start.ts, **_limits(start, bins, wanted)}
     if "scan" in selection:
         norms = selection.scan_values / units[:, np.newaxis]
         values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)

@@ -16,7 +16,6 @@ from jaxprof.datasets import MapDataset
 from jaxprof.estimators.fit_warnings import warn_misfit, warn_negative_limits
 from jaxprof.estimators.fitting import fit_groups
 from jaxprof.estimators.joint_configuration import JointProfileEstimator
-from jaxprof.estimators.limits import interval_meta, named_limits, simulated
 from jaxprof.estimators.options import one_of
 from jaxprof.estimators.precision import in_default_precision
 from jaxprof.estimators.result import joint_quantities
@@ -75,9 +74,8 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
     sources : list of SkyModel
         Other sources. Of those with ``free=True`` the norm is fitted, in each group. Models
         of the datasets with the same names are not counted again.
-    source : str or list of str, optional
-        Models of the datasets (`MapDataset.models`, or those attached to gammapy's) that are no
-        background, by name: what they stand for is to be measured. By default all are background.
+    source, spectrum
+        As for `FluxProfileEstimator`.
     free_index : bool
         Whether the spectral index of each bin is fitted. Norms then are norms of the flux in
         the energy group, with the index profiled.
@@ -108,8 +106,6 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         How well the PSF knows where in a pixel emission starts: 1 spreads it evenly over the pixel,
         2 knows its mean position there, 3 and 4 its moments of second and third degree as well. By
         default as many as the PSF asks for, such that templates are good to 0.2 % of their peak.
-    spectrum : SpectralModel, optional
-        The older name of ``spectral_model``.
 
     Raises
     ------
@@ -219,9 +215,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             what changes, such as a template cube, is weighted by the reference spectrum still: an
             index that differs by 0.5 moves the mean energy of a tenth of a decade by 0.2 %.
         exposure : str, float, list or dict
-            How the exposure of each dataset is fitted: "fixed", "free" or the width of a Gaussian
-            constraint around one. A list gives one for each dataset, a dict one by name. If any is
-            fitted ``exposure`` is among ``params()``.
+            How the exposure of each dataset is fitted, see `FluxProfileEstimator.reduce`.
         psf_scale : sequence of float, optional
             Factors on the width of the PSF, in increasing order: between the first and the last the
             likelihood has a parameter ``psf_scale``, which interpolates templates by the
@@ -329,19 +323,9 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
                 yield problem
 
     def problem(self, datasets: Sequence[MapDataset], response: ForwardResponse) -> JointProblem:
-        """What is fitted: the datasets with their response, in energy groups.
+        """What is fitted: the datasets with their `response`, in energy groups.
 
-        Parameters
-        ----------
-        datasets : list of MapDataset
-            The datasets.
-        response : ForwardResponse
-            What `response` gave for them.
-
-        Returns
-        -------
-        JointProblem
-            For `jaxprof.reduce.joint.likelihood.group_data`.
+        For `jaxprof.reduce.joint.likelihood.group_data`.
         """
         names = [dataset.name for dataset in datasets]
         model = JointModel(
@@ -396,8 +380,8 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         ValueError
             As `run` and `jaxprof.toys`.
         """
-        options = {"n_sigma": self.n_sigma, "cl": self.cl, **options}
-        return simulated(lambda: self.reduce(datasets, response), n_toys, **options)
+        with jax.enable_x64(True):
+            return self._toys(self.reduce(datasets, response), n_toys, options)
 
     def run(self, datasets: Any, response: ForwardResponse | None = None) -> FluxProfile:
         """Estimate the flux profile.
@@ -447,13 +431,12 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             problem, selection = self.problem(datasets, response), self._selection()
             results = fit_groups(problem, selection)
             quantities, reference, tables = joint_quantities(problem, results, selection)
-            if "ul" in selection and selection.interval != "profile":
-                quantities |= named_limits(joint_likelihood(problem, merge=False), selection)
+            if selection.meta:
+                quantities |= self._named_limits(joint_likelihood(problem, merge=False))
         edges = np.array([result.group.edges for result in results])
         warn_negative_limits(quantities.get("norm_ul"), edges)
         warn_misfit(quantities["misfit"], edges)
-        meta = {"estimator": type(self).__name__, "likelihood": self.likelihood}
-        meta |= interval_meta(selection)
+        meta = {"estimator": type(self).__name__, "likelihood": self.likelihood, **selection.meta}
         models = self.spectral_models
         if self.template_norm == "ratio":
             meta["norm_unit"] = (1 / self._ratio_template().integral.unit).to_string()

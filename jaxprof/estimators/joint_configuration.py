@@ -17,8 +17,6 @@ from jaxprof.estimators.joint_options import (
     check_free_energies,
     checked_background,
     checked_oversampling,
-    checked_precision,
-    checked_reference,
     checked_subpixels,
     checked_template,
     free_names,
@@ -27,7 +25,9 @@ from jaxprof.estimators.joint_options import (
     source_list,
 )
 from jaxprof.estimators.options import one_of
+from jaxprof.estimators.precision import PRECISIONS
 from jaxprof.inference.named_intervals import KINDS
+from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce.energy_groups import same_edges, snap_energy_edges, warn_moved_edges
 from jaxprof.reduce.joint.components import Components
 from jaxprof.reduce.joint.groups import Group, make_groups
@@ -43,14 +43,22 @@ Array = NDArray[Any]
 POLICIES = ("coverage", "strict")
 
 
-def checked_interval(value: str) -> str:
-    """A kind of interval that joint fits have."""
-    if value == "feldman-cousins":
-        raise ValueError(
-            'interval: "feldman-cousins" would fit all norms again for each value and toy; '
-            '"bounded" has the same order of values with asymptotic probabilities'
-        )
-    return one_of("interval", value, KINDS)
+NOT_HERE = {
+    "region": (
+        "reference_solid_angle='region' is an option of FluxProfileEstimator: "
+        "ForwardFoldingProfileEstimator spreads emission over the parts of pixels that lie in "
+        "a region, so its fluxes are those of the regions already; leave it at 'pixels'"
+    ),
+    "float32": (
+        "precision='float32' is an option of FluxProfileEstimator: the barrier method of "
+        "joint fits needs the digits of float64; leave it at 'float64'"
+    ),
+    "feldman-cousins": (
+        'interval: "feldman-cousins" would fit all norms again for each value and toy; '
+        '"bounded" has the same order of values with asymptotic probabilities'
+    ),
+}
+"""Values of common options that this estimator does not take, and why."""
 
 
 class JointProfileEstimator(ProfileEstimator):
@@ -59,20 +67,11 @@ class JointProfileEstimator(ProfileEstimator):
     Bins, guard bins and sources become components; energies become groups.
     """
 
-    guard_bins: int | Sequence[Any]
-    background: Any
-    sources: list[SkyModel]
-    free_spectral_parameters: tuple[str, ...]
-    template: Any
-    template_norm: str
     spectral_models: list[Any] | None = None  # of the bins, where they differ
-    smoothness: float
-    oversampling: int
-    subpixels: int | None
     _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         **COMMON_CHECKS,
         "mask_policy": partial(one_of, "mask_policy", valid=POLICIES),
-        "interval": checked_interval,
+        "interval": partial(one_of, "interval", valid=KINDS, why_not=NOT_HERE),
         "sources": source_list,
         "smoothness": partial(not_negative, "smoothness"),
         "background": checked_background,
@@ -80,8 +79,10 @@ class JointProfileEstimator(ProfileEstimator):
         "template_norm": partial(one_of, "template_norm", valid=("flux", "ratio")),
         "oversampling": checked_oversampling,
         "subpixels": checked_subpixels,
-        "reference_solid_angle": checked_reference,
-        "precision": checked_precision,
+        "reference_solid_angle": partial(
+            one_of, "reference_solid_angle", valid=SOLID_ANGLES, why_not=NOT_HERE
+        ),
+        "precision": partial(one_of, "precision", valid=PRECISIONS, why_not=NOT_HERE),
     }
 
     def __init__(
@@ -129,18 +130,7 @@ class JointProfileEstimator(ProfileEstimator):
 
     @classmethod
     def _options(cls) -> tuple[str, ...]:
-        own = (
-            "guard_bins",
-            "background",
-            "sources",
-            "free_spectral_parameters",
-            "template",
-            "template_norm",
-            "smoothness",
-            "oversampling",
-            "subpixels",
-        )
-        return (*super()._options(), *own)
+        return (*super()._options(), "guard_bins", "free_spectral_parameters")
 
     def _measured(self) -> tuple[str, ...]:
         return (*self.source, *(source.name for source in self.sources))

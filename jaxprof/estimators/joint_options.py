@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxprof.estimators.options import checked_spectral_model, one_of, switch
-from jaxprof.estimators.precision import PRECISIONS
+from jaxprof.estimators.options import checked_spectral_model, is_integer, is_number, switch
 from jaxprof.foreign import gammapy_class
 from jaxprof.models.spatial import PointSpatialModel
-from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce.joint.backgrounds import background_option
 from jaxprof.reduce.joint.emission import template_model
 from jaxprof.reduce.joint.guards import guard_regions
@@ -51,7 +49,7 @@ def source_list(sources: Any) -> list[SkyModel]:
 
 def guard_list(guard_bins: Any, regions: list[Any]) -> list[Any]:
     """Guard bins as regions, from their number at each end or as they were given."""
-    if isinstance(guard_bins, int | np.integer) and not isinstance(guard_bins, bool):
+    if is_integer(guard_bins):
         if guard_bins < 0:
             raise ValueError(f"guard_bins must not be negative, got {guard_bins}")
         return guard_regions(regions, int(guard_bins)) if guard_bins else []
@@ -84,7 +82,7 @@ def checked_background(option: Any) -> Any:
 
 def checked_oversampling(value: Any) -> int:
     """A number of sub-pixels."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if not is_integer(value) or value < 1:
         raise ValueError(f"oversampling must be an integer of one or more, got {value!r}")
     return int(value)
 
@@ -102,11 +100,8 @@ def free_names(free_index: bool, names: Sequence[str], models: list[Any]) -> tup
             "spectral_model: free spectral parameters need models of one class in all bins"
         )
     fixed = ("amplitude", "reference", "energy", "values", "const")
-    known = [
-        name
-        for name in getattr(models[0], "parameters", {})
-        if name.rpartition(".")[2] not in fixed
-    ]
+    parameters = getattr(models[0], "parameters", {})
+    known = [name for name in parameters if name.rpartition(".")[2] not in fixed]
     for name in found:
         if name not in known:
             raise ValueError(
@@ -130,39 +125,16 @@ def check_free_energies(names: Sequence[str], n_energies: Sequence[int], summed:
         )
 
 
-def checked_reference(value: str) -> str:
-    """The solid angle that fluxes refer to: that which emission is spread over."""
-    if one_of("reference_solid_angle", value, tuple(SOLID_ANGLES)) == "region":
-        raise ValueError(
-            "reference_solid_angle='region' is an option of FluxProfileEstimator: "
-            "ForwardFoldingProfileEstimator spreads emission over the parts of pixels that lie in "
-            "a region, so its fluxes are those of the regions already; leave it at 'pixels'"
-        )
-    return value
-
-
-def checked_precision(value: str) -> str:
-    """What joint fits are computed in."""
-    if one_of("precision", value, PRECISIONS) == "float32":
-        raise ValueError(
-            "precision='float32' is an option of FluxProfileEstimator: the barrier method of "
-            "joint fits needs the digits of float64; leave it at 'float64'"
-        )
-    return value
-
-
 def not_negative(name: str, value: float) -> float:
     """A number that is not negative."""
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not 0 <= value < np.inf:
+    if not is_number(value) or not 0 <= value < np.inf:
         raise ValueError(f"{name} must be a number that is not negative, got {value!r}")
     return float(value)
 
 
 def checked_subpixels(value: int | None) -> int | None:
     """A number of degrees of the moments within a pixel, or None."""
-    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if value is not None and not (integer and 1 <= value <= 4):
+    if value is not None and not (is_integer(value) and 1 <= value <= 4):
         raise ValueError(
             f"subpixels must be 1, 2, 3 or 4, or None for a good choice, got {value!r}"
         )

@@ -13,6 +13,7 @@ from astropy.table import Table
 
 from jaxprof.compilation import is_traced
 from jaxprof.html import facts, table, titled
+from jaxprof.inference.double_precision import in_float64
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.law_fit import law_curve
 from jaxprof.io.lawfit import law_table, read_law_table, write_law_table
@@ -237,13 +238,13 @@ class ModelFit:
         """
         at = np.array([self.names.index(name) for name in self.law_names])
         covariance = self.covariance[np.ix_(at, at)]
-        if is_traced((self, radius)) or jax.config.read("jax_enable_x64"):
-            return law_curve(self.model, self.law_names, covariance, radius)
-        with jax.enable_x64(True):
-            found = law_curve(
-                self.model, self.law_names, np.asarray(covariance), np.asarray(radius, float)
-            )
-            return np.asarray(found[0]), np.asarray(found[1])
+
+        def of_arrays(arrays: tuple[Any, Any]) -> tuple[Any, Any]:
+            return law_curve(self.model, self.law_names, *arrays)
+
+        if is_traced(self):
+            return of_arrays((covariance, radius))
+        return in_float64(of_arrays, (covariance, radius))
 
     def plot(self, ax: Any = None, *, profile: FluxProfile | None = None, n_sigma: int = 1) -> Any:
         """Draw the law with its error band over what was observed, and the residuals below.

@@ -60,24 +60,24 @@ class NormParameter:
                     f"norm.scan_values must be a list of finite numbers, got {self.scan_values!r}"
                 )
             return values
-        if self.interp not in ("log", "lin"):
-            raise ValueError(f"norm.interp must be 'log' or 'lin', got {self.interp!r}")
+        one_of("norm.interp", self.interp, ("log", "lin"))
         start = 0.0 if self.interp == "log" else -np.inf
         if not start < self.scan_min < self.scan_max < np.inf:
             raise ValueError(
                 "norm.scan_min must be below norm.scan_max, and both positive with interp='log', "
                 f"got {self.scan_min} and {self.scan_max}"
             )
-        count = self.scan_n_values
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-            raise ValueError(f"norm.scan_n_values must be a positive integer, got {count!r}")
+        if not is_integer(self.scan_n_values) or self.scan_n_values < 1:
+            raise ValueError(
+                f"norm.scan_n_values must be a positive integer, got {self.scan_n_values!r}"
+            )
         space = np.geomspace if self.interp == "log" else np.linspace
-        return space(self.scan_min, self.scan_max, count)
+        return space(self.scan_min, self.scan_max, self.scan_n_values)
 
     def bounds(self) -> tuple[float | None, float | None]:
         """Bounds as `jaxprof.core.fit_norms` takes them; None for no bound."""
         for name, value in (("min", self.min), ("max", self.max)):
-            if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            if not is_number(value):
                 raise ValueError(
                     f"norm.{name} must be a number, or NaN for no bound, got {value!r}"
                 )
@@ -112,6 +112,12 @@ class Selection:
 
     def __contains__(self, name: str) -> bool:
         return name in self.quantities
+
+    @property
+    def meta(self) -> dict[str, str]:
+        """What a profile keeps of the kind of its limits: nothing of the default."""
+        asked = "ul" in self and self.interval != "profile"
+        return {"interval": self.interval} if asked else {}
 
 
 def source_names(source: Any) -> tuple[str, ...]:
@@ -204,12 +210,7 @@ def checked_energy_edges(energy_edges: Any) -> u.Quantity:
         raise ValueError(
             f"energy_edges must be energies with a unit, such as [10, 2000] * u.GeV: {error}"
         ) from error
-    if (
-        values.ndim != 1
-        or len(values) < 2
-        or not np.all(values > 0)
-        or not np.all(np.diff(values) > 0)
-    ):
+    if values.ndim != 1 or len(values) < 2 or not values[0] > 0 or not np.all(np.diff(values) > 0):
         raise ValueError(f"energy_edges must be two or more increasing energies, got {edges}")
     return edges
 
@@ -267,13 +268,19 @@ def norm_parameter(norm: Any) -> NormParameter:
     return norm
 
 
+def is_number(value: Any) -> bool:
+    """Whether something is a real number."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def is_integer(value: Any) -> bool:
+    """Whether something is a whole number by its type."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def positive(name: str, value: float) -> float:
     """A positive number."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float | np.number)
-        or not 0 < value < np.inf
-    ):
+    if not is_number(value) or not 0 < value < np.inf:
         raise ValueError(f"{name} must be a positive number, got {value!r}")
     return value
 
@@ -301,8 +308,10 @@ def switch(name: str, value: bool) -> bool:
     return bool(value)
 
 
-def one_of(name: str, value: str, valid: tuple[str, ...]) -> str:
-    """A value that the option takes."""
+def one_of(name: str, value: str, valid: Iterable[str], why_not: Mapping[str, str] = {}) -> str:
+    """A value that the option takes; of some of them the error says why it does not."""
+    if value in why_not:
+        raise ValueError(why_not[value])
     if value not in valid:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}")
     return value

@@ -30,15 +30,6 @@ def joint_quantities(
 ) -> tuple[dict[str, Array], dict[str, Array] | None, dict[str, Table | None]]:
     """Everything that a profile reports of fits of all energy groups.
 
-    Parameters
-    ----------
-    problem : JointProblem
-        What was fitted.
-    results : sequence of GroupResult
-        One for each group.
-    selection : Selection
-        What was asked for.
-
     Returns
     -------
     quantities : dict of ndarray
@@ -97,12 +88,8 @@ def _quantities(
         shape = quantities["stat_scan"].shape
         quantities["norm_scan"] = np.broadcast_to(values, shape).copy()
     for position, name in enumerate(names, start=1):
-        quantities[name] = per_group(
-            [
-                np.where(np.isfinite(r.fit.values[norms]), r.fit.values[norms + position], np.nan)
-                for r in results
-            ]
-        )
+        own = per_group([r.fit.values[norms + position] for r in results])
+        quantities[name] = np.where(np.isfinite(norm), own, np.nan)
         own = per_group([r.errors[norms + position] for r in results])
         quantities[f"{name}_err"] = own * selection.n_sigma
     quantities |= _counts(predictions, len(problem.datasets))
@@ -141,8 +128,8 @@ def _misfits(
 
 def _refined(status: Array, predictions: list[Prediction], in_use: Array) -> Array:
     """Tell bins without counts, and without any pixel in use, from other special cases."""
-    counts = np.stack([p.counts.sum(axis=-1) for p in predictions], axis=1)
-    pixels = np.stack([p.n_counts_bins for p in predictions], axis=1)
+    counts = np.stack([p.counts["counts"].sum(axis=-1) for p in predictions], axis=1)
+    pixels = np.stack([p.bin_goodness["n_counts_bins"] for p in predictions], axis=1)
     empty = (status == Status.BOUNDARY) & (counts == 0) & (pixels > 0)
     status = np.where(empty, Status.ZERO_COUNTS, status)
     # What leaks out of a bin without a pixel in use may still tell its norm, but not without the
@@ -154,12 +141,10 @@ def _refined(status: Array, predictions: list[Prediction], in_use: Array) -> Arr
 def _counts(predictions: list[Prediction], n_datasets: int) -> dict[str, Array]:
     """Observed and predicted counts, (B, G) for one dataset and (B, G, D) for several."""
     found = {}
-    names = ("counts", "npred", "npred_background", "npred_excess", "npred_excess_ref")
-    for name in names:
-        values = np.stack([getattr(p, name) for p in predictions], axis=1)
-        found[name] = values[..., 0] if n_datasets == 1 else values
-    for name in ("npred_guard", "npred_other", "npred_leaked"):
-        found[name] = np.stack([getattr(p, name).sum(axis=-1) for p in predictions], axis=1)
+    for name in predictions[0].counts:
+        values = np.stack([p.counts[name] for p in predictions], axis=1)
+        whole = n_datasets == 1 or name in ("npred_guard", "npred_other", "npred_leaked")
+        found[name] = values.sum(axis=-1) if whole else values
     return found
 
 

@@ -18,7 +18,6 @@ from jaxprof.estimators.fit_warnings import (
     warn_no_sensitivity,
     without_background,
 )
-from jaxprof.estimators.limits import interval_meta, named_limits, simulated
 from jaxprof.estimators.options import one_of
 from jaxprof.estimators.precision import PRECISIONS, in_default_precision, in_precision
 from jaxprof.estimators.separate_fits import predictions, separate_fits
@@ -130,9 +129,7 @@ class FluxProfileEstimator(ProfileEstimator):
     _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         **COMMON_CHECKS,
         "mask_policy": partial(one_of, "mask_policy", valid=MASK_POLICIES),
-        "reference_solid_angle": partial(
-            one_of, "reference_solid_angle", valid=tuple(SOLID_ANGLES)
-        ),
+        "reference_solid_angle": partial(one_of, "reference_solid_angle", valid=SOLID_ANGLES),
         "precision": partial(one_of, "precision", valid=PRECISIONS),
     }
 
@@ -260,10 +257,9 @@ class FluxProfileEstimator(ProfileEstimator):
         ValueError
             As `run` and `jaxprof.toys`.
         """
-        options = {"n_sigma": self.n_sigma, "cl": self.cl, **options}
-        return simulated(
-            lambda: in_precision(self.reduce(datasets), self.precision), n_toys, **options
-        )
+        with jax.enable_x64(True):
+            likelihood = in_precision(self.reduce(datasets), self.precision)
+            return self._toys(likelihood, n_toys, options)
 
     def run(self, datasets: Any) -> FluxProfile:
         """Estimate the flux profile.
@@ -333,12 +329,12 @@ class FluxProfileEstimator(ProfileEstimator):
     ) -> FluxProfile:
         """The profile of fits, with what is predicted for them."""
         quantities = fitted | predictions(reduction, fit)
-        quantities["coverage"] = reduction.coverage
-        quantities["solid_angle"] = reduction.solid_angle
-        quantities["region_solid_angle"] = reduction.region_solid_angle
-        if "ul" in self.selection_optional and self.interval != "profile":
+        for name in ("coverage", "solid_angle", "region_solid_angle"):
+            quantities[name] = getattr(reduction, name)
+        selection = self._selection()
+        if selection.meta:
             likelihood = separate_likelihood(datasets, reduction, self.norm.bounds())
-            quantities |= named_limits(likelihood, self._selection())
+            quantities |= self._named_limits(likelihood)
         edges = reduction.energy_edges
         warn_infinite_significance(without_background(reduction.data, counted=True), edges)
         warn_negative_limits(quantities.get("norm_ul"), edges)
@@ -348,7 +344,7 @@ class FluxProfileEstimator(ProfileEstimator):
             quantities,
             energy_edges=edges,
             likelihood_data=reduction.data,
-            meta=interval_meta(self._selection()),
+            meta=selection.meta,
             reference_solid_angle=self.reference_solid_angle,
             **self._described(datasets),
         )

@@ -27,25 +27,9 @@ _wstat_rates = jit_quickly()(wstat_rates)
 def separate_fits(
     data: Data, selection: Selection, bounds: tuple[float | None, float | None], precision: str
 ) -> tuple[NormFit, dict[str, Array]]:
-    """Fit all norms, and compute all that follows from the data alone.
+    """Fit all norms in a precision, and compute all that follows from the data (B, G, E) alone.
 
-    Parameters
-    ----------
-    data : ProfileData, OnOffData or a tuple of these
-        Arrays (B, G, E).
-    selection : Selection
-        What is asked for beyond the norms.
-    bounds : tuple of float or None
-        Of the norms.
-    precision : {"float64", "float32"}
-        What fits are computed in.
-
-    Returns
-    -------
-    fit : NormFit
-        In that precision.
-    quantities : dict of ndarray
-        In float64, by their names in a profile.
+    The quantities are in float64, by their names in a profile.
     """
     low, high = bounds
     data = in_precision(data, precision)

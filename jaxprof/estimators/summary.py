@@ -16,13 +16,6 @@ from jaxprof.reduce.joint.problem import JointProblem
 def nuisance_table(problem: JointProblem, results: Sequence[GroupResult]) -> Table | None:
     """Every nuisance parameter, a row for each group and parameter.
 
-    Parameters
-    ----------
-    problem : JointProblem
-        What was fitted.
-    results : sequence of GroupResult
-        One for each group.
-
     Returns
     -------
     Table or None
@@ -60,14 +53,14 @@ def nuisance_table(problem: JointProblem, results: Sequence[GroupResult]) -> Tab
 def _with_sources(table: Table, problem: JointProblem, results: Sequence[GroupResult]) -> Table:
     """The table with flux, test statistic and upper limits of the free sources, NaN elsewhere."""
     components = problem.response.components
-    extra = {name: np.full(len(table), np.nan) for name in ("flux", "flux_err", "ts")}
     limited = "source_ul" in results[0].values
-    extra |= {name: np.full(len(table), np.nan) for name in ("ul", "flux_ul") if limited}
+    names = ("flux", "flux_err", "ts", *(("ul", "flux_ul") if limited else ()))
+    extra = {name: np.full(len(table), np.nan) for name in names}
     for group, result in enumerate(results):
         for position, index in enumerate(free_sources(problem)):
             name = components.sources[index - components.n_regions].name
             label = table["parameter"] == f"norm of {name}"
-            rows = np.flatnonzero(label & (table["group"] == group))
+            rows = label & (table["group"] == group)
             at_one = float(np.asarray(components.models[index].integral(*result.group.edges)))
             extra["flux"][rows] = at_one * table["value"][rows]
             extra["flux_err"][rows] = at_one * table["error"][rows]
@@ -84,20 +77,13 @@ def _with_sources(table: Table, problem: JointProblem, results: Sequence[GroupRe
 def _fitted(result: GroupResult, at: int) -> tuple[float, float, bool]:
     """Value and error of a parameter, and whether it was fixed."""
     fixed = not np.asarray(result.data.free)[at]
-    error = np.nan if fixed else result.errors[at]
-    found = result.fit.values[at] if fixed or result.fit.converged else np.nan
-    return float(found), float(error), bool(fixed)
+    known = fixed or result.fit.converged
+    found = result.fit.values[at] if known else np.nan, np.nan if fixed else result.errors[at]
+    return float(found[0]), float(found[1]), fixed
 
 
 def goodness_table(results: Sequence[GroupResult], predictions: Sequence[Prediction]) -> Table:
     """The statistic against its expectation, a row for each group.
-
-    Parameters
-    ----------
-    results : sequence of GroupResult
-        One for each group.
-    predictions : sequence of Prediction
-        One for each group.
 
     Returns
     -------
@@ -112,10 +98,10 @@ def goodness_table(results: Sequence[GroupResult], predictions: Sequence[Predict
     """
     rows = []
     for result, prediction in zip(results, predictions, strict=True):
-        found = prediction.goodness
-        std = np.sqrt(found["variance"])
-        z = (found["stat"] - found["expected"]) / std if std > 0 else np.nan
-        n_free = int(np.sum(np.asarray(result.data.free)))
-        n_counts_bins = found["n_counts_bins"]
-        rows.append((found["stat"], found["expected"], std, n_counts_bins, n_free, z))
+        stat, expected, variance, n_counts_bins = (
+            prediction.goodness[name] for name in ("stat", "expected", "variance", "n_counts_bins")
+        )
+        std, n_free = np.sqrt(variance), int(np.sum(np.asarray(result.data.free)))
+        z = (stat - expected) / std if std > 0 else np.nan
+        rows.append((stat, expected, std, n_counts_bins, n_free, z))
     return Table(rows=rows, names=("stat", "expected", "std", "n_counts_bins", "n_free", "z"))

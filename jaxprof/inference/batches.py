@@ -40,7 +40,10 @@ class _Shards:
     axes: tuple[str, ...]
 
 
-def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
+Function = Callable[[Any, Any, Any], Any]
+
+
+def by_blocks(function: Function) -> Function:
     """Compile a function of bins side by side, and map it over all bins and groups.
 
     Parameters
@@ -56,78 +59,17 @@ def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
         Of the same arguments with arrays ``(B, G, ...)``, which gives ``(B, G, ...)``.
     """
 
-    def on_block(bins: Any, shared: Any) -> Any:
-        data, others = computed_once(bins)
-        # Norms lack the axis of the counts bins, whatever a user's setting says of that.
-        with jax.numpy_rank_promotion("allow"):
-            return function(data, others, shared)
-
-    def on_one_device(bins: Any, shared: Any) -> Any:
-        n, n_counts_bins = bins[0][0].npred_ref.shape
-
-        def columns(rows: Any) -> Any:
-            found = on_block(jax.tree.map(lambda a: jnp.moveaxis(a, 0, -1), rows), shared)
-            return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), found)
-
-        size = _block_size(n_counts_bins)
-        if n <= size or jax.default_backend() != "cpu":
-            return columns(bins)
-        n_blocks = -(-n // size)
-        blocks = jax.tree.map(
-            lambda a: jnp.pad(a, [(0, n_blocks * size - n), *[(0, 0)] * (a.ndim - 1)]).reshape(
-                n_blocks, size, *a.shape[1:]
-            ),
-            bins,
-        )
-        found = jax.lax.map(columns, blocks)
-        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], found)
-
-    @jit_by_size(static_argnames="shards", large=None)
-    def compiled(bins: Any, shared: Any, *, shards: _Shards | None = None) -> Any:
-        def flat(bins: Any, shared: Any) -> Any:
-            shape = bins[0][0].npred_ref.shape[:2]
-            found = on_one_device(_flat(bins), shared)
-            return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), found)
-
-        if shards is None:
-            return flat(bins, shared)
-        by_bin, same = PartitionSpec(shards.axes), PartitionSpec()
-        return jax.shard_map(
-            flat, mesh=shards.mesh, in_specs=(by_bin, same), out_specs=by_bin, check_vma=False
-        )(bins, shared)
-
-    @jit_by_size(large=None)
-    def on_blocks(blocks: Any, shared: Any) -> Any:
-        return jax.lax.map(lambda bins: on_block(bins, shared), blocks)
-
-    def on_piece(piece: Any, shared: Any, rows: int) -> Any:
-        data, others = piece
-        n, n_counts_bins = data[0].npred_ref.shape
-        size = min(rows, _block_size(_counts_bins_bucket(n_counts_bins)))
-        blocks = (
-            jax.tree.map(lambda a: _in_blocks(a, rows, size, _counts_bins_bucket), data),
-            jax.tree.map(lambda a: _in_blocks(a, rows, size), others),
-        )
-        found = on_blocks(blocks, shared)
-        xp = np if _on_host(found) else jnp
-
-        def of_bins(array: Any) -> Any:
-            own = xp.moveaxis(xp.asarray(array), -1, 1)
-            return own.reshape(-1, *own.shape[2:])[:n]
-
-        return jax.tree.map(of_bins, found)
-
     def mapped(data: Blocks, others: Any, shared: Any) -> Any:
         bins = (data, others)
         if not _on_host(bins):
-            return compiled(bins, shared, shards=_shards(bins))
+            return _compiled(bins, shared, function=function, shards=_shards(bins))
         shape = data[0].npred_ref.shape[:2]
         flat = _flat(jax.tree.map(np.asarray, bins))
         n = shape[0] * shape[1]
         n_pieces = max(-(-n // PIECE), 1)
         each = -(-n // n_pieces)
         pieces = [
-            on_piece(jax.tree.map(lambda a, i=i: a[i : i + each], flat), shared, _bucket(each))
+            _on_piece(function, jax.tree.map(lambda a, i=i: a[i : i + each], flat), shared, each)
             for i in range(0, max(n, 1), max(each, 1))
         ]
         # Inside somebody's jit results of constants are traced.
@@ -137,6 +79,76 @@ def by_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.device_put(found) if known else found
 
     return mapped
+
+
+def _on_block(function: Function, bins: Any, shared: Any) -> Any:
+    data, others = computed_once(bins)
+    # Norms lack the axis of the counts bins, whatever a user's setting says of that.
+    with jax.numpy_rank_promotion("allow"):
+        return function(data, others, shared)
+
+
+@jit_by_size(static_argnames="function", large=None)
+def _on_blocks(blocks: Any, shared: Any, *, function: Function) -> Any:
+    return jax.lax.map(lambda bins: _on_block(function, bins, shared), blocks)
+
+
+def _on_piece(function: Function, piece: Any, shared: Any, each: int) -> Any:
+    """Results of some bins, brought into blocks by numpy; pieces have up to so many bins each."""
+    data, others = piece
+    n, n_counts_bins = data[0].npred_ref.shape
+    rows = _bucket(each)
+    size = min(rows, _block_size(_counts_bins_bucket(n_counts_bins)))
+    blocks = (
+        jax.tree.map(lambda a: _in_blocks(a, rows, size, _counts_bins_bucket), data),
+        jax.tree.map(lambda a: _in_blocks(a, rows, size), others),
+    )
+    found = _on_blocks(blocks, shared, function=function)
+    xp = np if _on_host(found) else jnp
+
+    def of_bins(array: Any) -> Any:
+        own = xp.moveaxis(xp.asarray(array), -1, 1)
+        return own.reshape(-1, *own.shape[2:])[:n]
+
+    return jax.tree.map(of_bins, found)
+
+
+@jit_by_size(static_argnames=("function", "shards"), large=None)
+def _compiled(bins: Any, shared: Any, *, function: Function, shards: _Shards | None) -> Any:
+    """Results of all bins and groups in one program, for each device that has some."""
+
+    def flat(bins: Any, shared: Any) -> Any:
+        shape = bins[0][0].npred_ref.shape[:2]
+        found = _on_one_device(function, _flat(bins), shared)
+        return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), found)
+
+    if shards is None:
+        return flat(bins, shared)
+    by_bin, same = PartitionSpec(shards.axes), PartitionSpec()
+    return jax.shard_map(
+        flat, mesh=shards.mesh, in_specs=(by_bin, same), out_specs=by_bin, check_vma=False
+    )(bins, shared)
+
+
+def _on_one_device(function: Function, bins: Any, shared: Any) -> Any:
+    n, n_counts_bins = bins[0][0].npred_ref.shape
+
+    def columns(rows: Any) -> Any:
+        found = _on_block(function, jax.tree.map(lambda a: jnp.moveaxis(a, 0, -1), rows), shared)
+        return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), found)
+
+    size = _block_size(n_counts_bins)
+    if n <= size or jax.default_backend() != "cpu":
+        return columns(bins)
+    n_blocks = -(-n // size)
+    blocks = jax.tree.map(
+        lambda a: jnp.pad(a, [(0, n_blocks * size - n), *[(0, 0)] * (a.ndim - 1)]).reshape(
+            n_blocks, size, *a.shape[1:]
+        ),
+        bins,
+    )
+    found = jax.lax.map(columns, blocks)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], found)
 
 
 def spread(numbers: Any, sharding: NamedSharding) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +33,16 @@ def _crossings(counts: float, n: Array, background: Array) -> Array:
     return np.exp((known(n) - known(counts)) / (n - counts)) - b
 
 
+def _bisected(
+    accepted: Callable[[float], Any], inside: float, outside: float, steps: int = 60
+) -> float:
+    """A point that is accepted, very close to one that is not, between two such points."""
+    for _ in range(steps):
+        middle = 0.5 * (inside + outside)
+        inside, outside = (middle, outside) if accepted(middle) else (inside, middle)
+    return float(inside)
+
+
 def _upper(counts: float, background: Array, cl: float) -> tuple[Array, Array, Array]:
     """Where upper ends may be: signals (K, N), whether the counts are accepted there, and starts.
 
@@ -54,7 +65,7 @@ def _first(counts: float, background: float, cl: float) -> float:
     ends, accepted, starts = (array[0] for array in _upper(counts, own, cl))
     n = counts + 1.0 + np.arange(len(ends))
 
-    def before(signal: Array, at: Any) -> Array:
+    def before(signal: Any, at: Any) -> Array:
         return scipy.special.pdtr(at, signal + background) - scipy.special.pdtr(
             counts, signal + background
         )
@@ -65,12 +76,8 @@ def _first(counts: float, background: float, cl: float) -> float:
     part = np.flatnonzero((before(starts, n) < cl) & ~accepted & (ends > best))
     if not part.size:
         return best
-    low, high = starts[part[-1]], ends[part[-1]]
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        inside = before(middle, n[part[-1]]) < cl
-        low, high = (middle, high) if inside else (low, middle)
-    return max(best, float(low))
+    at = part[-1]
+    return max(best, _bisected(lambda x: before(x, n[at]) < cl, starts[at], ends[at]))
 
 
 def _lower(counts: float, background: float, cl: float) -> float:
@@ -82,7 +89,7 @@ def _lower(counts: float, background: float, cl: float) -> float:
         n = n[n > counts - 40.0 * np.sqrt(counts)]
     at = np.maximum(_crossings(counts, n, np.array([background]))[0], 0.0)
 
-    def before(signal: Array, lowest: Array) -> Array:
+    def before(signal: Any, lowest: Any) -> Array:
         rate = signal + background
         return scipy.special.pdtr(counts - 1.0, rate) - np.where(
             lowest > 0, scipy.special.pdtr(lowest - 1.0, rate), 0.0
@@ -99,12 +106,7 @@ def _lower(counts: float, background: float, cl: float) -> float:
     first = found[0]
     if at_left[first]:
         return float(left[first])
-    low, high = left[first], right[first]
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        inside = before(middle, n[first]) < cl
-        low, high = (low, middle) if inside else (middle, high)
-    return float(high)
+    return _bisected(lambda x: before(x, n[first]) < cl, right[first], left[first])
 
 
 @lru_cache(maxsize=65536)
@@ -145,34 +147,23 @@ def unified_interval(counts: float, background: float, cl: float) -> tuple[float
     accepted = _upper(counts, nodes, cl)[1]
     first = np.argmax(accepted, axis=0)
     pieces = np.flatnonzero((first > 0) & accepted.any(axis=0))
-    for piece in pieces:
-        left, right = nodes[first[piece] - 1], nodes[first[piece]]
-        end = -np.inf
-        for _ in range(24):
-            middle = 0.5 * (left + right)
-            ends, good, _ = _upper(counts, np.array([middle]), cl)
-            inside = piece < good.shape[1] and good[0, piece]
-            left, right = (left, middle) if inside else (middle, right)
-            end = ends[0, piece] if inside else end
-        high = max(high, float(end))
+    for piece in map(int, pieces):
+
+        def accepts(at: float, piece: int = piece) -> bool:
+            good = _upper(counts, np.array([at]), cl)[1]
+            return bool(piece < good.shape[1] and good[0, piece])
+
+        at = _bisected(accepts, nodes[first[piece]], nodes[first[piece] - 1], 24)
+        if accepts(at):
+            high = max(high, float(_upper(counts, np.array([at]), cl)[0][0, piece]))
     return low, high
 
 
 def cls_limit(counts: Array, background: Array, cl: float) -> Array:
     """Upper limit of the expected signal by CLs: ``P(n <= counts | s + b) / P(n <= counts | b)``.
 
-    Parameters
-    ----------
-    counts, background : ndarray
-        Observed counts and expected background.
-    cl : float
-        Confidence level, one minus the ratio at the limit.
-
-    Returns
-    -------
-    ndarray
-        The same as that of a Bayesian with a flat prior (Zech 1989, NIM A 277, 608; Read 2002, J.
-        Phys. G 28, 2693).
+    One minus the confidence level is that ratio at the limit. It is the same as that of a Bayesian
+    with a flat prior (Zech 1989, NIM A 277, 608; Read 2002, J. Phys. G 28, 2693).
     """
     alone = scipy.special.gammaincc(counts + 1.0, background)
     high = counts + 10.0 * (1.0 - np.log(1.0 - cl)) + 10.0 * np.sqrt(counts + 1.0)

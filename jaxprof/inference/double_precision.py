@@ -66,6 +66,22 @@ def in_double_precision(
     return found
 
 
+def in_float64(function: Callable[[Any], T], data: Any) -> T:
+    """What a function gives for data in float64: numpy arrays, where JAX has that disabled.
+
+    Data that are traced are followed.
+    """
+    if is_traced(data) or jax.config.read("jax_enable_x64"):
+        return function(data)
+
+    def wide(leaf: Any) -> Any:
+        array = np.asarray(leaf)
+        return array.astype(float) if np.issubdtype(array.dtype, np.floating) else array
+
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, function(jax.tree.map(wide, data)))
+
+
 def _constants(function: Callable, *args: Any) -> list[Any]:
     """What a function closes over."""
     # A function of its own, so that JAX does not keep what it traces.

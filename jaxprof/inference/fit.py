@@ -13,7 +13,6 @@ from jaxprof.likelihood.cash_norms import cash_range, cash_score_parts, near_kin
 from jaxprof.likelihood.data import (
     Data,
     NormFit,
-    OnOffData,
     Status,
     float_dtype,
     neutral,
@@ -36,21 +35,6 @@ class _Minimum(NamedTuple):
     at_bin: jax.Array
     """Counts bin that makes the kink."""
     converged: jax.Array
-
-
-def _fittable(data: Blocks, valid: jax.Array) -> Blocks:
-    """Replace a problem without a solution by a harmless one: no NaN enters derivatives."""
-    replaced = []
-    for block in data:
-        ones = jnp.ones_like(block.npred_ref)
-        filler = {"background": jnp.zeros_like(ones)}
-        arrays = {
-            name: jnp.where(valid, value, filler.get(name, ones))
-            for name, value in vars(block).items()
-            if name != "mask"
-        }
-        replaced.append(type(block)(**arrays, mask=block.mask))
-    return tuple(replaced)
 
 
 def _norm_bracket(data: Blocks, start: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -103,7 +87,7 @@ def _minimise_carefully(data: Blocks) -> _Minimum:
     low, high = _norm_bracket(data, start, counts)
     low = jnp.where(ends, origin + nearest, low)
     high = jnp.maximum(low, high)
-    guess = jnp.clip(_total_excess(data) / signal, low, high)
+    guess = jnp.clip(likelihood.total_excess(data) / signal, low, high)
     v, converged = increasing_roots(score_and_slope, unknown(guess), unknown(low), unknown(high))
     kinks = likelihood.kinks(data)
     positions = unknown(kinks)
@@ -171,18 +155,6 @@ def newton_cash(
     return x, close & ~near_kink(data, x, 1e3 * eps**0.5 * x)
 
 
-def _total_excess(data: Blocks) -> jax.Array:
-    """Sum of what each counts bin has beyond its background, where a signal is expected."""
-    total = jnp.zeros(data[0].npred_ref.shape[1:], data[0].npred_ref.dtype)
-    for block in data:
-        if isinstance(block, OnOffData):
-            excess = block.n_on - block.alpha * block.n_off
-        else:
-            excess = block.counts - block.background
-        total += jnp.sum(jnp.where(block.npred_ref > 0, excess, 0.0), axis=0)
-    return total
-
-
 def _residual(x: jax.Array, data: Blocks, best: _Minimum) -> jax.Array:
     """What vanishes at minima, (N,)."""
     at_kink = likelihood.kink_residual(data, x, best.at_bin)
@@ -195,7 +167,7 @@ def _fit_bins(data: Blocks, _: None, bounds: tuple[jax.Array, jax.Array]) -> Nor
     data = computed_once(neutral(data))
     has_bins, has_signal = likelihood.contents(data)
     valid = has_bins & has_signal
-    safe = computed_once(_fittable(data, valid))
+    safe = computed_once(likelihood.harmless(data, valid))
     own = likelihood.scaled(safe)
     best = _minimise(jax.tree.map(jax.lax.stop_gradient, own.data))
     # Bounds that are traced are not checked elsewhere.

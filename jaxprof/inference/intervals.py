@@ -15,7 +15,6 @@ from jaxprof.likelihood import separable as likelihood
 from jaxprof.likelihood.data import (
     Data,
     NormFit,
-    ProfileData,
     Status,
     float_dtype,
     neutral,
@@ -59,7 +58,7 @@ def _limit_without_counts(data: Blocks, rise: jax.Array) -> jax.Array:
     of the best single counts bin; each root gives the counts bins of the next, those with a
     positive prediction there, until it goes down no more.
     """
-    cash = [block for block in data if isinstance(block, ProfileData)]
+    cash = likelihood.cash_blocks(data)
     signal = jnp.concatenate([block.npred_ref for block in cash])  # (E, N)
     used = signal > 0
     background = jnp.concatenate([block.background for block in cash])
@@ -103,7 +102,7 @@ def _refined(own: likelihood.Scaled, fit: NormFit) -> jax.Array:
     rounding = 8 * jnp.finfo(x.dtype).eps * (jnp.abs(x) + jnp.abs(own.origin / own.unit))
     missing = likelihood.to_nearest_kink(data, x)
     missing = jnp.where(jnp.abs(missing) <= rounding, missing, 0.0)
-    if not any(isinstance(block, ProfileData) for block in data):
+    if not likelihood.cash_blocks(data):
         return at + missing  # the domain has no start
     start = likelihood.domain_start(data)
     nearest = likelihood.pole_counts(data, start) / likelihood.totals(data)[2]
@@ -131,7 +130,7 @@ def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
     # Padded bins have no signal, and a status that says nothing.
     fitted = (fit.status <= Status.BOUNDARY) & likelihood.contents(data)[1]
     fitted &= asked.norm_min < asked.norm_max
-    safe = jax.tree.map(lambda a: a if a.dtype == bool else jnp.where(fitted, a, 1.0), data)
+    safe = likelihood.harmless(data, fitted)
     # The minimum of what stands in where there is no fit.
     norm = jnp.where(fitted, fit.norm, 0.0)
     own = likelihood.scaled(computed_once(safe))

@@ -40,21 +40,9 @@ def with_parameters(law: Any, params: Mapping[str, Any]) -> Any:
 
 
 def likelihood_params(params: Mapping[str, Any], likelihood: Any, law: Any) -> dict[str, Any]:
-    """Parameters of a likelihood under a law.
+    """Parameters of a likelihood under a law: ``norm`` (B, 1), the same in all groups, and others.
 
-    Parameters
-    ----------
-    params : dict
-        Parameters of the law and nuisance parameters, by name.
-    likelihood : Likelihood, or one of a profile
-        With its ``geometry``.
-    law : RadialModel
-        Has the parameters that are not among `params`.
-
-    Returns
-    -------
-    dict
-        With ``norm`` (B, 1), the same in all energy groups.
+    ``params`` are parameters of the law and nuisance parameters, by name; the law has the others.
     """
     names = law_parameters(law)
     rest = {name: value for name, value in params.items() if name not in names}
@@ -119,20 +107,10 @@ def _excess_ratio(likelihood: Any, params: Mapping[str, Any]) -> Any:
 
 
 def counts_of_bins(likelihood: Likelihood, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Counts in the pixels of each bin of the profile, of all energies and data sets.
+    """Counts in the pixels of each bin of the profile, (B,), of all energies and data sets.
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        With its ``geometry``.
-    params : dict
-        Its parameters, see `likelihood_params`.
-
-    Returns
-    -------
-    dict of array, shape (B,)
-        ``excess``, of counts over all that norms have no part in; ``signal``, the same as
-        predicted; ``variance`` of the excess. Where regions overlap a count is in each of them.
+    ``excess``, of counts over all that norms have no part in; ``signal``, the same as predicted;
+    and ``variance`` of the excess. Where regions overlap a count is in each of them.
     """
     none = {**params, "norm": jnp.zeros_like(params["norm"])}
     geometry = likelihood.geometry
@@ -237,23 +215,9 @@ def law_goodness(likelihood: Any, params: Mapping[str, Any], law: Any, n_free: i
 
 
 def law_curve(law: Any, names: tuple[str, ...], covariance: Any, radius: Any) -> tuple[Any, Any]:
-    """Brightness of a law at separations and its standard deviation, to first order.
+    """Brightness of a law at separations [deg] and its standard deviation, to first order.
 
-    Parameters
-    ----------
-    law : RadialModel
-        The law.
-    names : tuple of str
-        Its parameters that were fitted.
-    covariance : array, shape (n, n)
-        Of these.
-    radius : array
-        Separations [deg].
-
-    Returns
-    -------
-    brightness, error : array
-        In the shape of `radius`.
+    The covariance is that of the parameters with these names.
     """
     values = {name: jnp.asarray(law.parameters[name], covariance.dtype) for name in names}
 

@@ -22,7 +22,7 @@ from jaxprof.inference.parameters import (
 )
 from jaxprof.inference.profile_fit import Structure, fit_profile, structure_of
 from jaxprof.likelihood import Likelihood
-from jaxprof.likelihood.data import Status
+from jaxprof.likelihood.data import Status, float_dtype
 from jaxprof.solvers.minimise import minimise
 from jaxprof.user_warning import warn_user
 
@@ -283,11 +283,7 @@ def _fit(
 ) -> Fit:
     bounds, fixed, starts, own = options
     layout = layout_of(start)
-    dtypes = [getattr(leaf, "dtype", None) for leaf in jax.tree.leaves(start)]
-    floats = [
-        dtype for dtype in dtypes if dtype is not None and jnp.issubdtype(dtype, jnp.floating)
-    ]
-    dtype = jax.dtypes.canonicalize_dtype(np.result_type(*floats) if floats else float)
+    dtype = float_dtype(start)
     vectors = layout.flatten(start, dtype)[None]
     if starts is not None:
         xp, more = numpy_of((start, starts)), layout.flatten(starts, dtype, "starts")

@@ -18,7 +18,7 @@ from jaxprof.inference.levels import confidence_level, one_sided_sigma, two_side
 from jaxprof.inference.model_fit import fit as fit_likelihood
 from jaxprof.inference.posterior import credible_interval, nodes_of
 from jaxprof.inference.profiled import limits, scan
-from jaxprof.inference.rise_curve import RiseCurve, rise_curve, with_expected
+from jaxprof.inference.rise_curve import RiseCurve, expected_distance, rise_curve
 from jaxprof.inference.toy_tests import toy_p_values
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import is_separable, profile_data
@@ -246,11 +246,12 @@ def _curve(likelihood: Likelihood, fit: Fit, asked: _Asked) -> RiseCurve:
 
 
 def _bounded(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Array]:
-    curve = with_expected(_curve(likelihood, fit, asked))
+    curve = _curve(likelihood, fit, asked)
+    distance = expected_distance(curve)
 
     def excess(norm: Array) -> Array:
         """Of the p-value over one minus the confidence level."""
-        rise, far = curve.rise(norm), curve.distance(norm)
+        rise, far = curve.rise(norm), distance(norm)
         root = np.sqrt(rise)
         beyond = rise > far**2
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -321,26 +322,36 @@ def _unified(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Ar
 
 def _cls(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Array]:
     curve = _curve(likelihood, fit, asked)
-    if asked.method == "asymptotic":
-        curve = with_expected(curve)
+    low, start = np.zeros_like(curve.best), curve.best + curve.reach
+    if asked.method == "toys":
+        high = falling_root(_cls_by_toys(curve, asked), low, start, tolerance=1e-3)
+    else:
+        high = falling_root(_cls_by_formula(curve, asked.cl), low, start)
+    return np.where(np.isfinite(high), low, np.nan), high
 
-    def by_formula(norm: Array) -> Array:
+
+def _cls_by_formula(curve: RiseCurve, cl: float) -> Callable[[Array], Array]:
+    distance, best = expected_distance(curve), np.asarray(curve.fit.params["norm"])
+
+    def excess(norm: Array) -> Array:
         # Cowan et al. 2011, eqs. 65 and 66: the test statistic is zero below the best norm.
-        rise = np.where(norm < np.asarray(fit.params["norm"]), 0.0, curve.rise(norm))
-        far = curve.distance(norm)
+        rise, far = np.where(norm < best, 0.0, curve.rise(norm)), distance(norm)
         with np.errstate(divide="ignore", invalid="ignore"):
             beyond = (rise > far**2) & (far > 0)
             both = np.where(beyond, (rise + far**2) / (2.0 * far), np.sqrt(rise))
             alone = np.where(beyond, (rise - far**2) / (2.0 * far), np.sqrt(rise) - far)
         ratio = scipy.special.log_ndtr(-both) - scipy.special.log_ndtr(-alone)
-        excess = np.where(far > 0, ratio, 0.0) - np.log1p(-asked.cl)
-        return np.where(np.isnan(far), np.nan, excess)
+        return np.where(np.isnan(far), np.nan, np.where(far > 0, ratio, 0.0) - np.log1p(-cl))
 
-    def by_toys(norm: Array) -> Array:
+    return excess
+
+
+def _cls_by_toys(curve: RiseCurve, asked: _Asked) -> Callable[[Array], Array]:
+    def excess(norm: Array) -> Array:
         observed = np.where(norm < curve.best, 0.0, curve.rise(norm))
         both, alone = (
             toy_p_values(
-                likelihood,
+                curve.likelihood,
                 norm,
                 observed,
                 truth=truth,
@@ -353,12 +364,7 @@ def _cls(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Array]
         ratio = both / np.maximum(alone, 0.5 / asked.n_toys)
         return np.where(np.isfinite(observed), ratio - (1.0 - asked.cl), np.nan)
 
-    toys = asked.method == "toys"
-    low, start = np.zeros_like(curve.best), curve.best + curve.reach
-    high = falling_root(
-        by_toys if toys else by_formula, low, start, tolerance=1e-3 if toys else 1e-10
-    )
-    return np.where(np.isfinite(high), low, np.nan), high
+    return excess
 
 
 def _bayesian(likelihood: Likelihood, fit: Fit, asked: _Asked) -> tuple[Array, Array]:

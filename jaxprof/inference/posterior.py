@@ -46,23 +46,10 @@ def _tables(log_density: Array, edges: Array) -> tuple[Array, Array]:
 def credible_interval(
     log_density: Array, edges: Array, cl: float, *, highest_density: bool
 ) -> tuple[Array, Array]:
-    """Equal-tailed or highest-density intervals.
+    """Equal-tailed intervals, or those of highest density: the shortest, of one maximum.
 
-    Parameters
-    ----------
-    log_density : ndarray, shape (..., P * DEGREE)
-        Logarithm of the density at `nodes_of`; its largest value should be about zero.
-    edges : ndarray, shape (..., P + 1)
-        Edges of the panels.
-    cl : float
-        Probability within.
-    highest_density : bool
-        Whether to give the shortest interval (of a density with one maximum), or the one that
-        leaves the same probability on both sides.
-
-    Returns
-    -------
-    low, high : ndarray, shape (...,)
+    The logarithm of the density is given at `nodes_of` panels, (..., P * DEGREE), with its largest
+    value about zero, and the edges of these, (..., P + 1).
     """
     value, total = _tables(log_density, edges)
     at = 0.5 * (np.concatenate([[-1.0], np.polynomial.legendre.leggauss(DEGREE)[0], [1.0]]) + 1.0)

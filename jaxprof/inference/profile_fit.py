@@ -55,19 +55,9 @@ def structure_of(likelihood: Likelihood, start: Any) -> Structure:
 
 
 def fit_profile(likelihood: Likelihood, structure: Structure) -> Fit:
-    """Fit all parameters of a likelihood.
+    """Fit all parameters of a likelihood of a structure that is not the general one.
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        The likelihood.
-    structure : Structure
-        Its structure, but for the general one.
-
-    Returns
-    -------
-    Fit
-        Its derivatives are those of `jaxprof.core.fit_norms` and `jaxprof.core.fit_joint`.
+    Derivatives are those of `jaxprof.core.fit_norms` and `jaxprof.core.fit_joint`.
     """
     if structure is Structure.SEPARABLE:
         return _of_norms(likelihood, norm_fit(likelihood)[1])
@@ -155,14 +145,13 @@ def group_of(layout: Layout) -> Any:
 def norm_fit(likelihood: Likelihood) -> tuple[Any, NormFit]:
     """Data of separate fits, and their fit within the bounds of the likelihood."""
     data = profile_data(likelihood)
-    low, high = norm_bounds(likelihood)
-    return data, fit_norms(data, norm_min=low, norm_max=high)
+    return data, fit_norms(data, **norm_bounds(likelihood))
 
 
-def norm_bounds(likelihood: Likelihood) -> tuple[Any, Any]:
-    """Bounds of the norms, None where there are none."""
+def norm_bounds(likelihood: Likelihood) -> dict[str, Any]:
+    """Bounds of the norms as `fit_norms` takes them, None where there are none."""
     constraints = likelihood.constraints
-    return constraints.lower.get("norm"), constraints.upper.get("norm")
+    return {"norm_min": constraints.lower.get("norm"), "norm_max": constraints.upper.get("norm")}
 
 
 def groups_of(likelihood: Likelihood) -> list[tuple[JointData, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from jaxprof.inference.scan import norm_rises
 from jaxprof.inference.sensitivity import sensitivity as norm_sensitivity
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import profile_data
+from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.layout import put
 
 KINDS = ("errn", "errp", "ul")
@@ -188,9 +189,8 @@ def _separable_limits(
     likelihood: Likelihood, fit: Fit, n_sigma: float, n_sigma_ul: float
 ) -> tuple[Any, Any, Any]:
     data, own = norm_fit(likelihood)
-    low, high = norm_bounds(likelihood)
     found = norm_limits(
-        data, own, n_sigma=n_sigma, n_sigma_ul=n_sigma_ul, norm_min=low, norm_max=high
+        data, own, n_sigma=n_sigma, n_sigma_ul=n_sigma_ul, **norm_bounds(likelihood)
     )
     return found.norm_errn, found.norm_errp, found.norm_ul
 
@@ -198,17 +198,27 @@ def _separable_limits(
 def _joint_limits(
     likelihood: Likelihood, fit: Fit, n_sigma: float, n_sigma_ul: float
 ) -> tuple[Any, Any, Any]:
-    bins = np.arange(likelihood.n_bins)
     sides, closed = np.array([-1.0, 1.0, 1.0]), np.array([False, False, True])
-    found = []
-    for group, problem in enumerate(groups_of(likelihood)):
-        data, scale = problem
-        own = joint_fit_at(likelihood, fit, group, problem)
+
+    def of_group(data: JointData, own: JointFit, bins: Any, units: Any, _: int) -> Any:
         rises = _rises(n_sigma, n_sigma_ul, data.start.dtype)
-        distances = joint_limits(data, own, bins, sides, rises, closed)
-        found.append(distances * scale[data.norm_index[bins], None])
-    errn, errp, above = jnp.moveaxis(jnp.stack(found, axis=1), 2, 0)
+        return joint_limits(data, own, bins, sides, rises, closed) * units[:, None]
+
+    errn, errp, above = jnp.moveaxis(_of_groups(likelihood, fit, of_group), 2, 0)
     return errn, errp, fit.params["norm"] + above
+
+
+def _of_groups(likelihood: Likelihood, fit: Fit, function: Callable[..., Any]) -> Any:
+    """What a function gives for the bins of each energy group, (B, G, ...).
+
+    Its arguments are data and fit of the group, the bins, the units of their norms in these and
+    the number of the group.
+    """
+    bins, found = np.arange(likelihood.n_bins), []
+    for group, (data, scale) in enumerate(groups_of(likelihood)):
+        own = joint_fit_at(likelihood, fit, group, (data, scale))
+        found.append(function(data, own, bins, scale[data.norm_index[bins]], group))
+    return jnp.stack(found, axis=1)
 
 
 def scan(
@@ -269,14 +279,10 @@ def _separable_scan(likelihood: Likelihood, fit: Fit, grid: Any) -> Any:
 
 
 def _joint_scan(likelihood: Likelihood, fit: Fit, grid: Any) -> Any:
-    bins = np.arange(likelihood.n_bins)
-    found = []
-    for group, problem in enumerate(groups_of(likelihood)):
-        data, scale = problem
-        own = joint_fit_at(likelihood, fit, group, problem)
-        norms = grid[:, group] / scale[data.norm_index[bins], None]
-        found.append(joint_scan(data, own, bins, norms)[0])
-    return jnp.stack(found, axis=1)
+    def of_group(data: JointData, own: JointFit, bins: Any, units: Any, group: int) -> Any:
+        return joint_scan(data, own, bins, grid[:, group] / units[:, None])[0]
+
+    return _of_groups(likelihood, fit, of_group)
 
 
 def sensitivity(likelihood: Likelihood, fit: Fit, *, n_sigma: float = 5) -> Any:
@@ -313,13 +319,9 @@ def sensitivity(likelihood: Likelihood, fit: Fit, *, n_sigma: float = 5) -> Any:
         )
     if structure is Structure.SEPARABLE:
         return norm_sensitivity(profile_data(likelihood), n_sigma=n_sigma)
-    bins = np.arange(likelihood.n_bins)
-    found = []
-    for group, problem in enumerate(groups_of(likelihood)):
-        data, scale = problem
-        own = joint_fit_at(likelihood, fit, group, problem)
-        norms = joint_sensitivity(
-            data, own, bins, numpy_of(n_sigma).asarray(n_sigma, data.start.dtype)
-        )
-        found.append(norms * scale[data.norm_index[bins]])
-    return jnp.stack(found, axis=1)
+
+    def of_group(data: JointData, own: JointFit, bins: Any, units: Any, _: int) -> Any:
+        level = numpy_of(n_sigma).asarray(n_sigma, data.start.dtype)
+        return joint_sensitivity(data, own, bins, level) * units
+
+    return _of_groups(likelihood, fit, of_group)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,30 +21,17 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class RiseCurve:
-    """Rise of the statistic above that of the best norm that is not negative, as a function.
-
-    ``width`` is the standard deviation of estimates of a norm of zero where it is known by
-    curvature; ``asimov`` the likelihood and fit of the data that no signal predicts.
-    """
+    """Rise of the statistic above that of the best norm that is not negative, as a function."""
 
     likelihood: Likelihood
     fit: Fit
     best: Array
     offset: Array
     reach: Array
-    asimov: tuple[Likelihood, Fit] | None = None
-    width: Array | None = None
 
     def rise(self, norm: Array) -> Array:
         """Of norms (B, G)."""
         return np.maximum(_rises(self.likelihood, self.fit, norm) - self.offset, 0.0)
-
-    def distance(self, norm: Array) -> Array:
-        """How many standard deviations norms are from zero, by data without their signal."""
-        if self.width is not None:
-            return norm / self.width
-        assert self.asimov is not None
-        return np.sqrt(np.maximum(_rises(*self.asimov, norm), 0.0))
 
 
 def _rises(likelihood: Likelihood, fit: Fit, norm: Array) -> Array:
@@ -59,13 +47,15 @@ def rise_curve(likelihood: Likelihood, fit: Fit, z: float = 3.0) -> RiseCurve:
     return RiseCurve(likelihood, fit, np.maximum(norm, 0.0), offset, reach)
 
 
-def with_expected(curve: RiseCurve) -> RiseCurve:
-    """The same with what is needed for `RiseCurve.distance`."""
+def expected_distance(curve: RiseCurve) -> Callable[[Array], Array]:
+    """How many standard deviations norms (B, G) are from zero, by data without their signal."""
     likelihood = curve.likelihood
     if not is_separable(likelihood):
-        return replace(curve, width=_joint_widths(likelihood, curve.fit))
+        width = _joint_widths(likelihood, curve.fit)
+        return lambda norm: norm / width
     without = likelihood.asimov({"norm": np.zeros_like(curve.best)})
-    return replace(curve, asimov=(without, fit_likelihood(without)))
+    expected = fit_likelihood(without)
+    return lambda norm: np.sqrt(np.maximum(_rises(without, expected, norm), 0.0))
 
 
 def _joint_widths(likelihood: Likelihood, fit: Fit) -> Array:

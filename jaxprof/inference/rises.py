@@ -103,13 +103,13 @@ class _Search(NamedTuple):
     def risen(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Rise of the statistic and its slope."""
         x, stretch = self._at(y)
-        rise, score = likelihood.difference_and_score(self.data, x, self.norm)
+        rise, score = likelihood.difference_and_slopes(self.data, x, self.norm)
         return rise, 2.0 * self.side * stretch * score
 
     def risen_with_curvature(self, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Rise of the statistic, its slope, and its second derivative."""
         x, stretch = self._at(y)
-        rise, score, second = likelihood.difference_score_curvature(self.data, x, self.norm)
+        rise, score, second = likelihood.difference_and_slopes(self.data, x, self.norm, curved=True)
         shrinks = jnp.where(self.ends, self.unit / self.width, 0.0)
         slope = 2.0 * self.side * stretch * score
         return rise, slope, 2.0 * stretch**2 * second - shrinks * slope

@@ -62,23 +62,9 @@ _rises = by_blocks(_rises_bins)
 
 
 def norm_rises(data: Data, fit: NormFit, values: jax.Array, *, floored: bool = True) -> jax.Array:
-    """Rise of the fit statistic above its minimum, without cancellation.
+    """Rise of the fit statistic above its minimum at norms (B, G, V), without cancellation.
 
-    Parameters
-    ----------
-    data : ProfileData, OnOffData, or a tuple of these
-        The data, arrays of shape ``(B, G, E)``.
-    fit : NormFit
-        Their fit.
-    values : array, shape (B, G, V)
-        Norms.
-    floored : bool
-        Whether predictions below zero are floored inside the logarithm, as in `scan`; otherwise
-        rises are infinite where there are counts then.
-
-    Returns
-    -------
-    rises : array, shape (B, G, V)
-        NaN where there is no fit.
+    NaN where there is no fit. If ``floored``, predictions below zero are floored inside the
+    logarithm, as in `scan`; otherwise rises are infinite where there are counts then.
     """
     return _rises(prepare(data), (fit.norm, values), floored)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 
 from jaxprof.inference.batches import by_blocks, shared_value
 from jaxprof.inference.intervals import check_n_sigma
 from jaxprof.likelihood import separable as likelihood
-from jaxprof.likelihood.data import Data, OnOffData, float_dtype, neutral, prepare
+from jaxprof.likelihood.data import Block, Data, OnOffData, float_dtype, neutral, prepare
 from jaxprof.likelihood.separable import Blocks
 from jaxprof.solvers.many_roots import increasing_roots
 from jaxprof.solvers.solve import implicit_root
@@ -23,25 +25,21 @@ def _asimov_ts(data: Blocks, norm: jax.Array) -> jax.Array:
             counts = {"n_on": block.alpha * block.n_off + signal}
         else:
             counts = {"counts": block.background + signal}
-        asimov.append(type(block)(**{**vars(block), **counts}))
+        asimov.append(replace(block, **counts))
     return likelihood.difference(tuple(asimov), jnp.zeros_like(norm), norm)
 
 
 def _sensitivity_start(data: Blocks, ts: jax.Array) -> jax.Array:
     """Detection takes about n sqrt(background) counts, or n**2 of them without background."""
-    background = sum(
-        jnp.sum(
-            jnp.where(
-                block.npred_ref > 0,
-                block.alpha * (1 + block.alpha) * block.n_off
-                if isinstance(block, OnOffData)
-                else block.background,
-                0.0,
-            ),
-            axis=0,
-        )
-        for block in data
-    )
+
+    def variance(block: Block) -> jax.Array:
+        if isinstance(block, OnOffData):
+            found = block.alpha * (1 + block.alpha) * block.n_off
+        else:
+            found = block.background
+        return jnp.where(block.npred_ref > 0, found, 0.0)
+
+    background = likelihood.sum_of(variance, data)
     _, _, signal = likelihood.totals(data)
     return (ts + jnp.sqrt(ts * background)) / signal
 
@@ -71,8 +69,7 @@ def _sensitivity_bins(data: Blocks, _: None, ts: jax.Array) -> jax.Array:
     """Sensitivities of bins side by side."""
     data = neutral(data)
     has_signal = likelihood.contents(data)[1]
-    safe = jax.tree.map(lambda a: a if a.dtype == bool else jnp.where(has_signal, a, 1.0), data)
-    own = likelihood.scaled(safe, shifted=False)
+    own = likelihood.scaled(likelihood.harmless(data, has_signal), shifted=False)
     fixed = jax.tree.map(jax.lax.stop_gradient, own.data)
     root, converged = _detected(fixed, ts)
     x = implicit_root(_excess, root, own.data, ts)

@@ -95,22 +95,11 @@ class ToyStore:
 
     def put(self, numbers: Array, values: Mapping[str, Array]) -> None:
         """Add toys; they count as made when all of theirs is written."""
+        # Those that follow each other are written together.
+        breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+        runs = [run for run in np.split(np.arange(len(numbers)), breaks) if run.size]
         for name, array in self.arrays.items():
-            for first, last in _runs(numbers):
-                array[numbers[first] : numbers[last] + 1] = values[name][first : last + 1]
-        for first, last in _runs(numbers):
-            self._done[numbers[first] : numbers[last] + 1] = 1
-
-
-def _runs(numbers: Array) -> list[tuple[int, int]]:
-    """First and last positions of numbers that follow each other."""
-    if not len(numbers):
-        return []
-    breaks = np.flatnonzero(np.diff(numbers) != 1)
-    return list(
-        zip(
-            np.concatenate([[0], breaks + 1]).tolist(),
-            np.concatenate([breaks, [len(numbers) - 1]]).tolist(),
-            strict=True,
-        )
-    )
+            for run in runs:
+                array[numbers[run[0]] : numbers[run[-1]] + 1] = values[name][run]
+        for run in runs:
+            self._done[numbers[run[0]] : numbers[run[-1]] + 1] = 1

@@ -69,31 +69,18 @@ def toy_p_values(
 ) -> Array:
     """Part of toys whose test statistic for a norm is as large as the observed one, (B, G).
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        Of separate fits.
-    norm : ndarray, shape (B, G)
-        Norms that are tested: the statistic is its rise above that of the best norm that is not
-        negative.
-    observed : ndarray, shape (B, G)
-        Its observed value.
-    truth : ndarray, shape (B, G)
-        Norms of the toys. OFF rates are those that the data have with them.
-    n_toys, seed : int
-        How many, and what they are drawn from.
-    upper : bool
-        Whether estimates above the norm do not count against it.
+    The statistic is the rise of a norm (B, G) above the best norm that is not negative. Toys are
+    drawn with ``truth`` (B, G); OFF rates are those that the data have with them. With ``upper``
+    estimates above the norm do not count against it.
     """
     drawn_with = np.where(np.isfinite(truth), truth, 0.0)
     tested = np.where(np.isfinite(norm), norm, 0.0)
     size = max(1, CHUNK // norm.size)
     found, known = np.zeros((2, *norm.shape))
-    low, high = norm_bounds(likelihood)
     for first in range(0, n_toys, size):
         numbers = np.arange(first, min(first + size, n_toys))
         data = drawn_data(likelihood, {"norm": drawn_with}, numbers, seed)
-        fit = fit_norms(data, norm_min=low, norm_max=high)
+        fit = fit_norms(data, **norm_bounds(likelihood))
         at = np.tile(tested, (len(numbers), 1))
         rises = np.asarray(norm_rises(data, fit, jnp.stack([at, 0.0 * at], axis=-1)))
         best = np.asarray(fit.norm)

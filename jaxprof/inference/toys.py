@@ -224,16 +224,14 @@ def _separate(
         at = spread(padded, plan.sharding)
         data = data_drawn_on_devices(*same, at, seed, sharding=plan.sharding)
         position = own_rows(spread(position, plan.sharding))
-    low, high = norm_bounds(likelihood)
-    fit = fit_norms(data, norm_min=low, norm_max=high)
+    bounds = norm_bounds(likelihood)
+    fit = fit_norms(data, **bounds)
     found: dict[str, Any] = {"norm": fit.norm, "norm_err": fit.norm_err}
     if "ts" in plan.names:
         found["ts"] = fit.ts
     if set(_PARTS) & set(plan.names):
         z = two_sided_sigma(plan.cl)
-        own = norm_limits(
-            data, fit, n_sigma=plan.n_sigma, n_sigma_ul=z, norm_min=low, norm_max=high
-        )
+        own = norm_limits(data, fit, n_sigma=plan.n_sigma, n_sigma_ul=z, **bounds)
         for name, parts in _PARTS.items():
             found |= {part: getattr(own, part) for part in parts if name in plan.names}
     shape = (len(position), likelihood.n_bins, likelihood.n_groups)

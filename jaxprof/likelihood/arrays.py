@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,55 +11,40 @@ import jax.numpy as jnp
 from jaxprof.likelihood.constraints import Constraints
 from jaxprof.likelihood.data import Data, OnOffData, ProfileData, prepare
 from jaxprof.likelihood.likelihood import Likelihood
-from jaxprof.likelihood.terms import OnOff, Poisson
+from jaxprof.likelihood.terms import OnOff, Poisson, Term
 
 
 def profile_data(likelihood: Likelihood) -> Data:
-    """Arrays of separate fits, for `jaxprof.core.fit_norms`.
+    """Arrays of separate fits, for `jaxprof.core.fit_norms`: of shape (B, G, E).
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        Of `FluxProfileEstimator`: each bin has counts bins of its own.
-
-    Returns
-    -------
-    ProfileData, OnOffData or a tuple of both
-        Of shape (B, G, E); the data sets of one statistic stand one behind the other.
-
-    Raises
-    ------
-    ValueError
-        If components share counts bins or parameters, or fluxes are not part of the templates.
+    The data sets of one statistic stand one behind the other. A ValueError if components share
+    counts bins or parameters, or fluxes are not part of the templates.
     """
     if not is_separable(likelihood):
         raise ValueError(
             "likelihood: its components share counts bins, or its spectra are free, or bins share "
             "nuisance parameters; only norms that are fitted separately have ProfileData"
         )
-    predicted = [term for term in likelihood.terms if isinstance(term, Poisson)]
-    measured = [term for term in likelihood.terms if isinstance(term, OnOff)]
     found: list[Any] = []
-    if predicted:
-        found.append(
-            ProfileData(
-                counts=_joined(term.counts for term in predicted),
-                background=_joined(term.background + term.offset for term in predicted),
-                npred_ref=_joined(term.templates[:, :, 0, 0] for term in predicted),
-                mask=_joined(term.mask for term in predicted),
-            )
-        )
-    if measured:
-        found.append(
-            OnOffData(
-                n_on=_joined(term.n_on for term in measured),
-                n_off=_joined(term.n_off for term in measured),
-                alpha=_joined(term.alpha for term in measured),
-                npred_ref=_joined(term.templates[:, :, 0, 0] for term in measured),
-                mask=_joined(term.mask for term in measured),
-            )
-        )
+    for kind, of_kind in ((ProfileData, Poisson), (OnOffData, OnOff)):
+        terms = [term for term in likelihood.terms if isinstance(term, of_kind)]
+        if terms:
+            names = [each.name for each in fields(kind)]
+            found.append(kind(**{name: _joined(terms, name) for name in names}))
     return found[0] if len(found) == 1 else tuple(found)
+
+
+def _joined(terms: Sequence[Term], name: str) -> Any:
+    """Arrays (G, B, E) of terms behind each other, as (B, G, E)."""
+    arrays: list[Any] = []
+    for term in terms:
+        if name == "npred_ref":
+            arrays.append(term.templates[:, :, 0, 0])
+        elif isinstance(term, Poisson) and name == "background":
+            arrays.append(term.background + term.offset)
+        else:
+            arrays.append(getattr(term, name))
+    return jnp.swapaxes(jnp.concatenate(arrays, axis=2), 0, 1)
 
 
 def separate_counts(
@@ -84,26 +70,25 @@ def separate_counts(
     TypeError, ValueError
         As `jaxprof.core.fit_norms`.
     """
-    terms: list[Poisson | OnOff] = []
+    terms: list[Term] = []
     for number, block in enumerate(prepare(data)):
         n_bins, n_groups, _ = jnp.shape(block.npred_ref)
-        mask = _groups_first(block.mask)
-        templates = jnp.where(mask, _groups_first(block.npred_ref), 0.0)
+        arrays = {name: _groups_first(value) for name, value in vars(block).items()}
+        mask = arrays.pop("mask")
+        templates = jnp.where(mask, arrays.pop("npred_ref"), 0.0)
+        none = jnp.zeros_like(templates)
         common: dict[str, Any] = {
             "templates": templates[:, :, None, None],
             "components": jnp.broadcast_to(jnp.arange(n_bins)[:, None], (n_groups, n_bins, 1)),
             "mask": mask,
-            "offset": jnp.zeros_like(templates),
+            "offset": none,
             "dataset": number,
         }
         if isinstance(block, OnOffData):
-            measured = {n: _groups_first(getattr(block, n)) for n in ("n_on", "n_off")}
-            alpha = jnp.where(mask, _groups_first(block.alpha), 1.0)
-            terms.append(OnOff(**measured, alpha=alpha, **common))
+            arrays["alpha"] = jnp.where(mask, arrays["alpha"], 1.0)
+            terms.append(OnOff(**arrays, **common))
         else:
-            given = {n: _groups_first(getattr(block, n)) for n in ("counts", "background")}
-            flat = jnp.zeros_like(templates)
-            terms.append(Poisson(**given, log_energy=flat, clipped=True, **common))
+            terms.append(Poisson(**arrays, log_energy=none, clipped=True, **common))
     n_sets = len(terms)
     return Likelihood(
         terms=tuple(terms),
@@ -134,8 +119,3 @@ def is_separable(likelihood: Likelihood) -> bool:
         and getattr(term, "clipped", True)
         for term in likelihood.terms
     )
-
-
-def _joined(arrays: Iterable[Any]) -> Any:
-    """Arrays (G, B, E) behind each other, as (B, G, E)."""
-    return jnp.swapaxes(jnp.concatenate(list(arrays), axis=2), 0, 1)

@@ -234,6 +234,7 @@ def prepare(data: Data) -> tuple[Block, ...]:
         if shape and shape[-1] == 0:
             raise ValueError(f"data have no counts bins: arrays of the shape {shape}")
         mask = _all_true(arrays["npred_ref"]) if block.mask is None else _as_array(block.mask)
+        mask = mask if mask.dtype == bool else mask.astype(bool)
         for name, array in {**arrays, "mask": mask}.items():
             if array.ndim != 3 or array.shape != shape:
                 raise ValueError(
@@ -269,10 +270,10 @@ def _as_array(values: Any) -> Any:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def float_dtype(data: Data) -> np.dtype:
-    """Floating dtype in which data are fitted: theirs, or the default one for integers."""
-    arrays = [getattr(block, name) for block in blocks(data) for name in _names(block)]
-    floats = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
+def float_dtype(tree: Any) -> np.dtype:
+    """Floating dtype in which arrays are fitted: theirs, or the default one if none has any."""
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")]
+    floats = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
     # Without x64 a float64 array is fitted in float32, as everywhere in JAX.
     return jax.dtypes.canonicalize_dtype(np.result_type(*floats) if floats else float)
 

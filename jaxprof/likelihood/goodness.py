@@ -121,19 +121,11 @@ def cash_moments(xp: Any, mu: Any) -> tuple[Any, Any]:
 
 
 def wstat_expectation(on: Any, off: Any) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance of the On-Off statistic, with the background profiled.
+    """Mean and variance of the On-Off statistic, with the background profiled, by predicted counts.
 
-    Parameters
-    ----------
-    on, off : array_like
-        Predicted ON and OFF counts.
-
-    Returns
-    -------
-    mean, variance : array
-        One and two, element by element: of two counts one is left beside the background. NaN
-        where fewer than 20 are predicted of either: the statistic then has no distribution that
-        the prediction alone tells, since the background is fitted to the same few counts.
+    One and two, element by element: of two counts one is left beside the background. NaN where
+    fewer than 20 are predicted of either: the statistic then has no distribution that the
+    prediction alone tells, since the background is fitted to the same few counts.
     """
     enough = jnp.minimum(on, off) >= MANY
     mean = jnp.where(enough, 1.0, jnp.nan)
@@ -147,19 +139,9 @@ def _elements(counts: Any, npred: Any) -> jax.Array:
 
 
 def deviance(likelihood: Any, params: Any) -> jax.Array:
-    """The statistic above that of a perfect prediction, of each energy group.
+    """The statistic above that of a perfect prediction, of each energy group, (G,), no constraints.
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        Without constraints.
-    params : dict
-        Named parameters.
-
-    Returns
-    -------
-    array, shape (G,)
-        Of On-Off data with the profiled background, of others the one of `cash_expectation`.
+    Of On-Off data with the profiled background, of others the one of `cash_expectation`.
     """
     total: Any = 0.0
     for term, npred, signal in zip(
@@ -175,19 +157,7 @@ def deviance(likelihood: Any, params: Any) -> jax.Array:
 
 
 def data_deviance(data: Data, norm: Any) -> jax.Array:
-    """The same of separate fits, of each bin and energy group.
-
-    Parameters
-    ----------
-    data : ProfileData, OnOffData or a tuple of these
-        Arrays (B, G, E).
-    norm : array, shape (B, G)
-        Norms.
-
-    Returns
-    -------
-    array, shape (B, G)
-    """
+    """The same of separate fits, of each bin and energy group, with norms (B, G)."""
     total: Any = 0.0
     for block in blocks(data):
         # A norm that no counts bin knows predicts nothing, also where it is NaN.

@@ -1,16 +1,8 @@
-r"""What a joint fit takes and what it gives: many norms that share the same counts.
+"""What a joint fit takes and what it gives: many norms that share the same counts.
 
-The prediction of a counts bin :math:`s` (a pixel at one reconstructed energy, or a sum of these) is
-
-.. math:: \mu_s = \theta_d\, e^{-\tau_d \ell_s} b_s + o_s + \sum_{cq} \varphi_{cq}\, T_{cq,s}
-
-with the background :math:`b`, its norm :math:`\theta` and tilt :math:`\tau` per data set, fixed
-counts :math:`o` and components :math:`c` (bins of the profile, guard bins, other sources). A
-component with a fixed spectrum has one coefficient, its norm; one with a free spectrum has a
-coefficient per true energy, ``norm * flux``, and its template is resolved by true energy.
-
-A component touches a small part of the counts bins only. So the counts bins stand in padded batches
-of equal size, each with the list of the components that reach it.
+It takes the terms of one energy group, see `jaxprof.likelihood.terms`. A component touches a small
+part of the counts bins only. So the counts bins stand in padded batches of equal size, N of S, each
+with the list of the components that reach it.
 """
 
 from __future__ import annotations
@@ -24,64 +16,12 @@ import numpy as np
 
 from jaxprof.html import facts, titled
 from jaxprof.likelihood.data import status_facts
+from jaxprof.likelihood.terms import OnOff, Poisson
 
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class JointBlock:
-    """Counts bins of a data set with a predicted background, for the cash statistic.
-
-    Parameters
-    ----------
-    counts : array, shape (N, S)
-        Observed counts; N padded batches of S counts bins.
-    background : array, shape (N, S)
-        Predicted background, which the background norm multiplies.
-    offset : array, shape (N, S)
-        Predicted counts that nothing multiplies: other sources that are fixed.
-    log_energy : array, shape (N, S)
-        Logarithm of the energy over the reference energy of the background tilt.
-    templates : array, shape (N, K, Q, S)
-        Predicted counts at coefficient one of the K components that reach a batch.
-    components : array of int, shape (N, K)
-        Their indices. Padding repeats any index, with templates of zero.
-    mask : array of bool, shape (N, S)
-        True for the counts bins to use.
-    dataset : int
-        Index of the data set: the parameters of the background belong to it.
-    """
-
-    counts: Any
-    background: Any
-    offset: Any
-    log_energy: Any
-    templates: Any
-    components: Any
-    mask: Any
-    dataset: int = field(default=0, metadata={"static": True})
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class JointOnOffBlock:
-    """Counts bins of a data set with a background measured in OFF regions, for wstat.
-
-    Parameters
-    ----------
-    n_on, n_off, alpha : array, shape (N, S)
-        As in `OnOffData`.
-    offset, templates, components, mask, dataset
-        As in `JointBlock`.
-    """
-
-    n_on: Any
-    n_off: Any
-    alpha: Any
-    offset: Any
-    templates: Any
-    components: Any
-    mask: Any
-    dataset: int = field(default=0, metadata={"static": True})
+JointBlock = Poisson
+"""Term of one energy group, whose arrays lack the first axis: (N, S) counts bins."""
+JointOnOffBlock = OnOff
+"""The same of a background measured in OFF regions."""
 
 
 @jax.tree_util.register_dataclass
@@ -130,8 +70,8 @@ class JointData:
 
     Parameters
     ----------
-    blocks : tuple of JointBlock and JointOnOffBlock
-        The counts bins of all data sets.
+    blocks : tuple of Poisson and OnOff
+        The counts bins of all data sets, terms without the axis of the energy groups: (N, S).
     start : array, shape (Z,)
         Values of the fixed parameters, and where the others (except norms) start.
     free : array of bool, shape (Z,)

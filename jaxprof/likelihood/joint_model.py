@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxprof.likelihood import statistics
 from jaxprof.likelihood.joint_data import FreeSpectra, JointBlock, JointData, JointOnOffBlock
-from jaxprof.likelihood.terms import ROUNDING
+from jaxprof.likelihood.terms import ROUNDING, Term
 
 SMALL = 0.01
 """Bins of fewer expected counts have the barrier of this many: lower ones are lost by rounding."""
@@ -41,7 +41,7 @@ def coefficients(data: JointData, z: jax.Array, dataset: int = 0) -> jax.Array:
     )
 
 
-def axis_of(data: JointData, block: JointBlock | JointOnOffBlock) -> int:
+def axis_of(data: JointData, block: Term) -> int:
     """Data set whose true energies the coefficients of a block count; one for all without them."""
     return 0 if data.spectra is None else block.dataset
 
@@ -163,7 +163,7 @@ def barrier_scales(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def bin_derivatives(
-    block: JointBlock | JointOnOffBlock, npred: jax.Array, added: jax.Array
+    block: Term, npred: jax.Array, added: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """First and second derivative of half the statistic by the prediction of a counts bin.
 
@@ -273,7 +273,7 @@ def _nuisance_rows(data: JointData, z: jax.Array, block: JointBlock) -> tuple[ja
     return per_norm, -norm * block.log_energy * per_norm
 
 
-def _has_nuisance(data: JointData, block: JointBlock | JointOnOffBlock) -> bool:
+def _has_nuisance(data: JointData, block: Term) -> bool:
     return data.n_nuisance > 0 and isinstance(block, JointBlock)
 
 
@@ -379,9 +379,7 @@ def stat(data: JointData, z: jax.Array) -> jax.Array:
     return total
 
 
-def bin_differences(
-    block: JointBlock | JointOnOffBlock, npred: jax.Array, npred0: jax.Array
-) -> jax.Array:
+def bin_differences(block: Term, npred: jax.Array, npred0: jax.Array) -> jax.Array:
     """The statistic of a block's predictions minus that of others, without cancellation; (N, S)."""
     one, zero = jnp.ones_like(npred), jnp.zeros_like(npred)
     if isinstance(block, JointOnOffBlock):

@@ -2,80 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxprof.likelihood.constraints import Constraints
-from jaxprof.likelihood.joint_data import FreeSpectra, JointBlock, JointData, JointOnOffBlock
+from jaxprof.likelihood.joint_data import FreeSpectra, JointData
 from jaxprof.likelihood.likelihood import Likelihood
-from jaxprof.likelihood.terms import Poisson, Term
 
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class JointLayout:
-    """Positions of the parameters of one energy group, see `JointData`.
+class JointLayout(NamedTuple):
+    """Positions of the parameters of one energy group, see `JointData`, by their names."""
 
-    Attributes
-    ----------
-    n_bins, n_guards, n_sources : int
-        Numbers of components.
-    n_shape : int
-        Number of free spectral parameters of each component.
-    n_nuisance : int
-        Number of data sets with background parameters: all, or none.
-    """
-
-    n_bins: int
-    n_guards: int
-    n_sources: int
-    n_shape: int
-    n_nuisance: int
-
-    @property
-    def n_components(self) -> int:
-        """Number of components: bins, guard bins, sources."""
-        return self.n_bins + self.n_guards + self.n_sources
-
-    @property
-    def size(self) -> int:
-        """Number of parameters."""
-        return self.n_components * (1 + self.n_shape) + 2 * self.n_nuisance
-
-    @property
-    def norm(self) -> Array:
-        """Positions of the norms of the bins."""
-        return self._norms[: self.n_bins]
-
-    @property
-    def guard(self) -> Array:
-        """Positions of the norms of the guard bins."""
-        return self._norms[self.n_bins : self.n_bins + self.n_guards]
-
-    @property
-    def source(self) -> Array:
-        """Positions of the norms of the sources."""
-        return self._norms[self.n_bins + self.n_guards :]
-
-    @property
-    def _norms(self) -> Array:
-        return np.arange(self.n_components) * (1 + self.n_shape)
-
-    @property
-    def background(self) -> Array:
-        """Positions of the background norms."""
-        return self.n_components * (1 + self.n_shape) + 2 * np.arange(self.n_nuisance)
-
-    @property
-    def background_tilt(self) -> Array:
-        """Positions of the background tilts."""
-        return self.background + 1
+    norm: Array
+    guard: Array
+    source: Array
+    background: Array
+    background_tilt: Array
 
 
 def put(array: Any, rows: Any, values: Any) -> Any:
@@ -89,29 +36,21 @@ def put(array: Any, rows: Any, values: Any) -> Any:
 
 def layout_of(likelihood: Likelihood) -> JointLayout:
     """Where the parameters of each energy group of a likelihood stand."""
-    nominal = likelihood.nominal
-    fitted = likelihood.free.any_background
-    return JointLayout(
-        n_bins=likelihood.n_bins,
-        n_guards=np.shape(nominal["guard"])[0] if "guard" in nominal else 0,
-        n_sources=len(likelihood.sources),
-        n_shape=len(likelihood.free.spectral_parameters),
-        n_nuisance=np.shape(nominal["background"])[0] if fitted else 0,
-    )
+    nominal, free = likelihood.nominal, likelihood.free
+    ends = np.cumsum([likelihood.n_bins, len(nominal.get("guard", ())), len(likelihood.sources)])
+    n_own = 1 + len(free.spectral_parameters)
+    norm, guard, source = np.split(n_own * np.arange(ends[-1]), ends[:-1])
+    # Background parameters are those of all data sets, or none.
+    n_nuisance = len(nominal["background"]) if free.any_background else 0
+    background = n_own * ends[-1] + 2 * np.arange(n_nuisance)
+    return JointLayout(norm, guard, source, background, background + 1)
 
 
 def positions_of(likelihood: Likelihood) -> dict[str, Any]:
     """Where each of `Likelihood.params` stands in the vector of its group.
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        One that `joint_data` takes.
-
-    Returns
-    -------
-    dict of ndarray of int
-        In the structure of the parameters; the last axis of each is that of the groups.
+    Arrays of int in the structure of the parameters, of a likelihood that `joint_data` takes; the
+    last axis of each is that of the groups.
     """
     at = layout_of(likelihood)
     apart = ("source", "spectrum")
@@ -134,57 +73,72 @@ def positions_of(likelihood: Likelihood) -> dict[str, Any]:
 def joint_data(likelihood: Likelihood, group: int) -> JointData:
     """What `jaxprof.core.fit_joint` takes of one energy group.
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        Without nuisance parameters of the responses.
-    group : int
-        Index of the energy group.
-
-    Returns
-    -------
-    JointData
-
-    Raises
-    ------
-    ValueError
-        For a likelihood whose exposures or scales are fitted, or free spectra that are not those
-        of bins.
+    A ValueError for a likelihood whose exposures or scales are fitted, or free spectra that are not
+    those of bins.
     """
     if likelihood.nodes or likelihood.source_nodes or "exposure" in likelihood.free:
         raise ValueError(
             "likelihood: exposures, scales or positions are among its parameters, which a fit of "
             "norms does not know; jaxprof.fit(likelihood, start) fits them"
         )
-    names, nominal = likelihood.free.spectral_parameters, likelihood.nominal
+    names = likelihood.free.spectral_parameters
     if likelihood.spectra is not None and not names:
         raise ValueError(
             "likelihood: its spectrum is a parameter; jaxprof.fit(likelihood, start) fits it"
         )
     at = layout_of(likelihood)
-    constraints = likelihood.constraints
-    vectors = _Vectors(
-        start=np.zeros(at.size),
-        free=np.zeros(at.size, bool),
-        lower=np.full(at.size, -np.inf),
-        upper=np.full(at.size, np.inf),
+    vectors = _vectors(likelihood, at, group)
+    centre, precision = _penalty(likelihood, at, group, vectors["start"])
+    return JointData(
+        blocks=jax.tree.map(lambda leaf: leaf[group], likelihood.terms),
+        **vectors,
+        precision=precision,
+        penalty_start=centre,
+        spectra=_free_spectra(likelihood, group) if names else None,
+        n_components=sum(map(len, (at.norm, at.guard, at.source))),
+        n_nuisance=len(at.background),
     )
-    for name, rows in (("norm", at.norm), ("guard", at.guard)):
-        vectors = vectors.put(rows, free=True, **_bounds(constraints, name))
-    sources = [nominal["source"][name][group] for name in likelihood.sources]
-    for row, value, name in zip(at.source, sources, likelihood.sources, strict=True):
-        vectors = vectors.put(row, start=value, free=name in likelihood.free.sources)
+
+
+def _vectors(likelihood: Likelihood, at: JointLayout, group: int) -> dict[str, Any]:
+    """Values of all parameters (Z,), which are fitted, and their bounds."""
+    nominal, free, bounds = likelihood.nominal, likelihood.free, likelihood.constraints
+    names = free.spectral_parameters
+    size = (1 + len(names)) * sum(map(len, (at.norm, at.guard, at.source))) + 2 * len(at.background)
+    found: dict[str, Any] = {
+        "start": np.zeros(size),
+        "free": np.zeros(size, bool),
+        "lower": np.full(size, -np.inf),
+        "upper": np.full(size, np.inf),
+    }
+
+    def change(rows: Any, name: str, **values: Any) -> None:
+        values["lower"] = bounds.lower.get(name, -np.inf)
+        values["upper"] = bounds.upper.get(name, np.inf)
+        for key, own in values.items():
+            found[key] = put(found[key], rows, own)
+
+    change(at.norm, "norm", free=True)
+    change(at.guard, "guard", free=True)
+    for row, name in zip(at.source, likelihood.sources, strict=True):
+        change(row, "source", start=nominal["source"][name][group], free=name in free.sources)
     for position, name in enumerate(names, start=1):
-        vectors = _with_shape(likelihood, at, position, name, vectors)
-    if at.n_nuisance:
-        for name, rows, which in (
-            ("background", at.background, likelihood.free.background),
-            ("background_tilt", at.background_tilt, likelihood.free.background_tilt),
-        ):
+        rows = np.concatenate([at.norm, at.guard]) + position
+        # Guard bins have too few counts of their own for a spectrum.
+        own = np.concatenate([np.array(free.spectra), np.zeros(len(at.guard), bool)])
+        values = getattr(likelihood.region_models(), name)
+        change(rows, f"spectrum.{name}", start=values, free=own)
+    if at.background.size:
+        for name in ("background", "background_tilt"):
             values = nominal[name][:, group] if name in nominal else 0.0
-            given = {"start": values, "free": np.array(which), **_bounds(constraints, name)}
-            vectors = vectors.put(rows, **given)
-    centre, precision = vectors.start, np.zeros((at.size, at.size))
+            change(getattr(at, name), name, start=values, free=np.array(getattr(free, name)))
+    return found
+
+
+def _penalty(likelihood: Likelihood, at: JointLayout, group: int, start: Any) -> tuple[Any, Any]:
+    """Where the penalty of all parameters has its minimum, (Z,), and its matrix."""
+    constraints = likelihood.constraints
+    centre, precision = start, np.zeros((len(start), len(start)))
     for name, own in constraints.gaussian.items():
         rows = getattr(at, name)
         centre = put(centre, rows, own.centre[:, group])
@@ -192,56 +146,7 @@ def joint_data(likelihood: Likelihood, group: int) -> JointData:
     if constraints.smoothness is not None:
         square = np.ix_(at.norm, at.norm)
         precision = put(precision, square, precision[square] + constraints.smoothness[group])
-    return JointData(
-        blocks=tuple(_block(term, group) for term in likelihood.terms),
-        **vars(vectors),
-        precision=precision,
-        penalty_start=centre,
-        spectra=_free_spectra(likelihood, group) if names else None,
-        n_components=at.n_components,
-        n_nuisance=at.n_nuisance,
-    )
-
-
-@dataclass(frozen=True)
-class _Vectors:
-    """Values of all parameters (Z,), which are fitted, and their bounds."""
-
-    start: Any
-    free: Any
-    lower: Any
-    upper: Any
-
-    def put(self, rows: Any, **values: Any) -> _Vectors:
-        """With other values in some rows."""
-        changed = {name: put(getattr(self, name), rows, own) for name, own in values.items()}
-        return replace(self, **changed)
-
-
-def _bounds(constraints: Constraints, name: str) -> dict[str, Any]:
-    return {
-        "lower": constraints.lower.get(name, -np.inf),
-        "upper": constraints.upper.get(name, np.inf),
-    }
-
-
-def _with_shape(
-    likelihood: Likelihood, at: JointLayout, position: int, name: str, vectors: _Vectors
-) -> _Vectors:
-    """Start, freedom and bounds of a free spectral parameter of all bins and guard bins."""
-    regions = np.concatenate([at.norm, at.guard])
-    values = getattr(likelihood.region_models(), name)
-    rows = regions + position
-    vectors = vectors.put(rows, start=values, **_bounds(likelihood.constraints, f"spectrum.{name}"))
-    # Guard bins have too few counts of their own for a spectrum.
-    return vectors.put(rows[: at.n_bins], free=np.array(likelihood.free.spectra))
-
-
-def _block(term: Term, group: int) -> JointBlock | JointOnOffBlock:
-    kind = JointBlock if isinstance(term, Poisson) else JointOnOffBlock
-    static = {"dataset": term.dataset}
-    names = [each.name for each in fields(kind) if each.name != "dataset"]
-    return kind(**{name: getattr(term, name)[group] for name in names}, **static)
+    return centre, precision
 
 
 def _as_floats(leaf: Any) -> Any:

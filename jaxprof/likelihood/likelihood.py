@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprof.likelihood.bin_geometry import BinGeometry
-from jaxprof.likelihood.constraints import Constraints
-from jaxprof.likelihood.counts_bins import CountsBins
-from jaxprof.likelihood.free_parameters import FreeParameters
+from jaxprof.likelihood.constraints import Constraints, FreeParameters
+from jaxprof.likelihood.data import float_dtype
 from jaxprof.likelihood.merging import (
     Gathered,
     drawn,
@@ -26,7 +25,7 @@ from jaxprof.likelihood.merging import (
 from jaxprof.likelihood.named import complete
 from jaxprof.likelihood.nodes import node_weights
 from jaxprof.likelihood.spectra import Spectra, two_axes
-from jaxprof.likelihood.terms import OnOff, Term, signal
+from jaxprof.likelihood.terms import CountsBins, OnOff, Term, signal
 
 
 @jax.tree_util.register_dataclass
@@ -332,24 +331,21 @@ class Likelihood:
         values = complete(self.nominal, params)
         keys = jax.random.split(key, len(self.terms) + 1)
         own = self.constraints.simulated(keys[0], values) if constraints else self.constraints
-        made = replace(self, constraints=own)
-        arguments = list(zip(keys[1:], self._arguments(values), strict=True))
-        if most is None or not _in_double_precision(self):
-            # In single precision the sum of many rates has no room for one of them.
-            terms = [term.simulated(own_key, *given) for own_key, (term, given) in arguments]
-            found = _predicted(replace(made, terms=tuple(terms)))
-            return found if most is None else found.merge_empty(most)
-        made._check_may_merge()
+        # In single precision the sum of many rates has no room for one of them.
+        one_by_one = most is not None and float_dtype(self.counts) == np.float64
+        if one_by_one:
+            self._check_may_merge()
+        terms: list[Term] = []
         gathered: list[Gathered | None] = []
-        terms = []
-        for own_key, (term, given) in arguments:
-            if may_merge(term):
-                gathered.append(drawn(own_key, term.rates(*given), most))
-                terms.append(term)
-            else:
-                gathered.append(None)
-                terms.append(term.simulated(own_key, *given))
-        return _predicted(replace(made, terms=tuple(terms))._merged(gathered))
+        for own_key, (term, given) in zip(keys[1:], self._arguments(values), strict=True):
+            found = None
+            if most is not None and one_by_one and may_merge(term):
+                found = drawn(own_key, term.rates(*given), most)
+            terms.append(term.simulated(own_key, *given) if found is None else term)
+            gathered.append(found)
+        made = replace(self, terms=tuple(terms), constraints=own)
+        made = _predicted(made._merged(gathered) if one_by_one else made)
+        return made if most is None or one_by_one else made.merge_empty(most)
 
     def merge_empty(self, most: int | None = None) -> Likelihood:
         """The same likelihood, faster where most pixels are empty, as in simulated data sets.
@@ -498,10 +494,6 @@ class Likelihood:
             flux_of_sources[:, None, :], (len(flux_of_sources), *flux.shape[1:])
         )
         return scaled[:, :, None] * jnp.concatenate([flux, other])
-
-
-def _in_double_precision(likelihood: Likelihood) -> bool:
-    return jnp.result_type(*jax.tree.leaves(likelihood.counts)) == jnp.float64
 
 
 def _predicted(likelihood: Likelihood) -> Likelihood:

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprof.differentiation import refuse_derivatives
-from jaxprof.likelihood.counts_bins import CountsBins
-from jaxprof.likelihood.terms import NO_DERIVATIVES, Poisson, Term
+from jaxprof.likelihood.terms import NO_DERIVATIVES, CountsBins, Poisson, Term
 
 
 def may_merge(term: Term) -> TypeGuard[Poisson]:
@@ -79,22 +78,10 @@ def found_in(term: Poisson, most: int) -> Gathered:
 def drawn(key: Any, rates: Any, most: int) -> Gathered:
     """Counts bins with counts of a Poisson distribution, up to M counts in each group.
 
-    Along the sum of the rates of all counts bins, the distances from one count to the next are
-    those of a Poisson process, exponential: each counts bin has the counts in its own part.
-
-    Parameters
-    ----------
-    key : jax.random key
-        Source of randomness.
-    rates : array of float64, shape (G, N, S)
-        Expected counts, zero where masked.
-    most : int
-        Number of counts that there is room for, M. If there are more, all are NaN.
-
-    Raises
-    ------
-    ValueError
-        If there are more, where they are not traced.
+    Along the sum of the rates (G, N, S) of all counts bins, the distances from one count to the
+    next are those of a Poisson process, exponential: each counts bin has the counts in its own
+    part. Rates are in float64, and zero where masked. If there are more counts, all are NaN, or a
+    ValueError is raised where they are not traced.
     """
     rates = refuse_derivatives(rates, NO_DERIVATIVES)
     edges = jnp.cumsum(rates.reshape(len(rates), -1), axis=1)
@@ -122,24 +109,9 @@ def merged_empty(
     """A term of the same likelihood whose size does not grow with the number of empty counts bins.
 
     Their predictions enter the likelihood by their sum only, so that those of a disjoint region
-    share one counts bin.
-
-    Parameters
-    ----------
-    term : Poisson
-        Counts bins, (G, N, S), without background tilt.
-    bins : CountsBins
-        Where they come from.
-    found : Gathered
-        Those with counts.
-    n_components : int
-        Number of all components, C.
-
-    Returns
-    -------
-    term, bins
-        Of counts bins (G, 1, M + N), in one disjoint region that all components reach: gathered
-        counts bins are of too many regions for anything else to be as fast.
+    share one counts bin. Of counts bins (G, N, S) without background tilt it makes (G, 1, M + N),
+    those that were found first, in one disjoint region that all components reach: gathered counts
+    bins are of too many regions for anything else to be as fast.
     """
     n_groups, n_regions, size = term.mask.shape
     groups = jnp.arange(n_groups)[:, None]
@@ -211,24 +183,11 @@ def _templates(term: Poisson, empty: Any, own: Gathered, n_components: int) -> A
 def packed(term: Poisson, bins: CountsBins, pack: Any, room: int) -> tuple[Poisson, CountsBins]:
     """A term of the same likelihood with the rows of counts bins that share components packed.
 
-    As of `merged_empty`, but each counts bin stays with the few components that reach it.
-
-    Parameters
-    ----------
-    term : Poisson
-        Counts bins, (G, N, S), without background tilt or interpolation nodes.
-    bins : CountsBins
-        Where they come from.
-    pack : ndarray of int, shape (N,)
-        Pack of each row, in order; all rows of a pack have the same components. P is their number.
-    room : int
-        Counts bins of a pack that have room for their own, M.
-
-    Returns
-    -------
-    term, bins
-        Of counts bins (G, P, M + 1), the last of which are the merged ones. Counts are NaN if there
-        are more of them than that.
+    As of `merged_empty`, but each counts bin stays with the few components that reach it. ``pack``
+    (N,) is the pack of each row, in order: all rows of a pack have the same components. Of counts
+    bins (G, N, S) without background tilt or interpolation nodes it makes (G, P, M + 1) for P
+    packs, each with ``room`` M for counts bins of their own; the last are the merged ones. Counts
+    are NaN if more are found than that.
     """
     n_groups, n_rows, size = term.mask.shape
     n_packs = int(pack[-1]) + 1

@@ -31,21 +31,10 @@ def nodes_between(low: float, high: float, number: int) -> Array:
 
 
 def node_weights(name: str, nodes: Any, value: Any) -> Any:
-    """Weights (P,) of the values at some nodes in the polynomial through them.
+    """Weights (P,) of the values at some nodes in the polynomial through them; they add up to one.
 
-    Parameters
-    ----------
-    name : str
-        Name of the parameter, see `LOGARITHMIC`.
-    nodes : array, shape (P,)
-        Different values of the parameter.
-    value : array, shape ()
-        Where the polynomial is evaluated; derivatives with respect to it are exact.
-
-    Returns
-    -------
-    array, shape (P,)
-        They add up to one.
+    The nodes (P,) are different values of a parameter, whose name tells whether it is a polynomial
+    in its logarithm. Derivatives with respect to the value are exact.
     """
     nodes = jnp.asarray(nodes)
     if name in LOGARITHMIC:

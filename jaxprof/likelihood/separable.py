@@ -82,7 +82,7 @@ def _frame(data: Blocks) -> tuple[jax.Array, ...]:
     """Counts, signal, signal where there are counts, pole and first kink of cash data."""
     found = []
     for b in cash_blocks(data):
-        kink = statistics.cash_kink(b.counts, b.background, b.npred_ref)
+        kink = _kinks(b)
         has_signal, counted = b.npred_ref > 0, b.counts > 0
         added = (
             jnp.where(has_signal, b.counts, 0.0),
@@ -99,6 +99,11 @@ def _frame(data: Blocks) -> tuple[jax.Array, ...]:
 def from_zero(data: Blocks, unit: jax.Array) -> Blocks:
     """The same problem with the norm counted in ``unit`` from zero."""
     return tuple(dataclasses.replace(b, npred_ref=b.npred_ref * unit) for b in data)
+
+
+def harmless(data: Blocks, valid: jax.Array) -> Blocks:
+    """Data with ones where there is nothing to solve: no NaN enters derivatives."""
+    return jax.tree.map(lambda a: a if a.dtype == bool else jnp.where(valid, a, 1.0), data)
 
 
 def _power_of_two(value: jax.Array) -> jax.Array:
@@ -122,9 +127,14 @@ def _from(origin: jax.Array, block: ProfileData) -> jax.Array:
     return value + (background - fixed) + origin * (signal - rate)
 
 
+def sum_of(terms: Callable[..., jax.Array], data: Blocks, *args: Any) -> jax.Array:
+    """Sum of what a function gives for the counts bins of each block."""
+    return jnp.asarray(sum(jnp.sum(terms(block, *args), axis=0) for block in data))
+
+
 def stat(data: Blocks, norm: jax.Array) -> jax.Array:
     """Fit statistic: the sum of cash or wstat over the unmasked counts bins."""
-    return jnp.asarray(sum(jnp.sum(_stat_terms(block, norm), axis=0) for block in data))
+    return sum_of(_stat_terms, data, norm)
 
 
 def _stat_terms(block: Block, norm: jax.Array) -> jax.Array:
@@ -137,9 +147,7 @@ def _stat_terms(block: Block, norm: jax.Array) -> jax.Array:
 
 def difference(data: Blocks, norm: jax.Array, norm0: jax.Array) -> jax.Array:
     """``stat(norm) - stat(norm0)``, summed term by term without cancellation."""
-    return jnp.asarray(
-        sum(jnp.sum(_difference_terms(block, norm, norm0), axis=0) for block in data)
-    )
+    return sum_of(_difference_terms, data, norm, norm0)
 
 
 def _difference_terms(block: Block, norm: jax.Array, norm0: jax.Array) -> jax.Array:
@@ -172,26 +180,14 @@ def _score_terms(block: Block, norm: jax.Array) -> jax.Array:
     return statistics.cash_score(block.counts, block.background, block.npred_ref, norm)
 
 
-def difference_and_score(data: Blocks, norm: jax.Array, norm0: jax.Array) -> tuple[jax.Array, ...]:
-    """`difference` and the `score` at ``norm``, in one pass."""
-
-    def terms(bin_: Block, norm: jax.Array, norm0: jax.Array) -> tuple[jax.Array, ...]:
-        return _difference_terms(bin_, norm, norm0), _score_terms(bin_, norm)
-
-    return total(terms, data, norm, norm0)
-
-
-def difference_score_curvature(
-    data: Blocks, norm: jax.Array, norm0: jax.Array
+def difference_and_slopes(
+    data: Blocks, norm: jax.Array, norm0: jax.Array, *, curved: bool = False
 ) -> tuple[jax.Array, ...]:
-    """`difference`, and `score` and `curvature` at ``norm``, in one pass."""
+    """`difference` and the `score` at ``norm``, and the `curvature` if asked for, in one pass."""
 
     def terms(bin_: Block, norm: jax.Array, norm0: jax.Array) -> tuple[jax.Array, ...]:
-        return (
-            _difference_terms(bin_, norm, norm0),
-            _score_terms(bin_, norm),
-            _curvature_terms(bin_, norm),
-        )
+        found = _difference_terms(bin_, norm, norm0), _score_terms(bin_, norm)
+        return (*found, _curvature_terms(bin_, norm)) if curved else found
 
     return total(terms, data, norm, norm0)
 
@@ -218,18 +214,9 @@ def _curvature_terms(block: Block, norm: jax.Array) -> jax.Array:
 
 
 def summary(data: Blocks, norm: jax.Array, other: Blocks, null: jax.Array) -> tuple[jax.Array, ...]:
-    """What a fit tells of its minimum, in one pass over the data.
+    """What a fit tells of its minimum, in one pass: curvature, stat, stat_null and ts.
 
-    Parameters
-    ----------
-    data, other : tuple of blocks
-        Scaled data, and the data.
-    norm, null : array
-        Scaled norms of the minimum and of no signal.
-
-    Returns
-    -------
-    curvature, stat, stat_null, ts : array
+    ``data`` are scaled, as are the norms of the minimum and of no signal; ``other`` are not.
     """
 
     def terms(pair: tuple[Block, Block], norm: jax.Array, null: jax.Array) -> tuple[jax.Array, ...]:
@@ -246,14 +233,12 @@ def summary(data: Blocks, norm: jax.Array, other: Blocks, null: jax.Array) -> tu
 
 def curvature(data: Blocks, norm: jax.Array) -> jax.Array:
     """Half the second derivative of the statistic with respect to the norm."""
-    return jnp.asarray(sum(jnp.sum(_curvature_terms(block, norm), axis=0) for block in data))
+    return sum_of(_curvature_terms, data, norm)
 
 
 def counted_signal(data: Blocks) -> jax.Array:
     """Expected signal of cash data in the counts bins that have counts."""
-    return jnp.asarray(
-        sum(jnp.sum(jnp.where(b.counts > 0, b.npred_ref, 0.0), axis=0) for b in cash_blocks(data))
-    )
+    return sum_of(lambda b: jnp.where(b.counts > 0, b.npred_ref, 0.0), tuple(cash_blocks(data)))
 
 
 def cash_blocks(data: Blocks) -> list[ProfileData]:
@@ -278,13 +263,9 @@ def domain_start(data: Blocks) -> jax.Array:
     On-Off data never bound the norm: their profiled background makes up for it.
     """
     start = jnp.full(data[0].npred_ref.shape[1:], -jnp.inf, data[0].npred_ref.dtype)
-    for block in data:
-        if not isinstance(block, OnOffData):
-            kink = statistics.cash_kink(block.counts, block.background, block.npred_ref)
-            bounds = (block.counts > 0) & (block.npred_ref > 0)
-            start = jnp.maximum(
-                start, jnp.max(jnp.where(bounds, kink, -jnp.inf), axis=0, initial=-jnp.inf)
-            )
+    for block in cash_blocks(data):
+        pole = jnp.where((block.counts > 0) & (block.npred_ref > 0), _kinks(block), -jnp.inf)
+        start = jnp.maximum(start, jnp.max(pole, axis=0, initial=-jnp.inf))
     return start
 
 
@@ -294,24 +275,32 @@ def pole_counts(data: Blocks, start: jax.Array) -> jax.Array:
     One where there are none.
     """
     total = jnp.zeros_like(start)
-    for block in data:
-        if not isinstance(block, OnOffData):
-            kink = statistics.cash_kink(block.counts, block.background, block.npred_ref)
-            total += jnp.sum(jnp.where(kink == start, block.counts, 0.0), axis=0)
+    for block in cash_blocks(data):
+        total += jnp.sum(jnp.where(_kinks(block) == start, block.counts, 0.0), axis=0)
     return jnp.where(total > 0, total, 1.0)
+
+
+def _kinks(block: ProfileData) -> jax.Array:
+    return statistics.cash_kink(block.counts, block.background, block.npred_ref)
+
+
+def _empty(block: Block) -> jax.Array:
+    """On-Off counts bins without counts, which have a kink at no signal."""
+    if isinstance(block, OnOffData):
+        return (block.n_on <= 0) & (block.n_off <= 0) & (block.npred_ref > 0)
+    return jnp.zeros(block.npred_ref.shape, bool)
 
 
 def kinks(data: Blocks) -> jax.Array:
     """Norm at the kink of every counts bin, through all blocks; ``inf`` where there is none."""
-    positions = []
-    for block in data:
-        if isinstance(block, OnOffData):
-            has_kink = (block.n_on <= 0) & (block.n_off <= 0) & (block.npred_ref > 0)
-            positions.append(jnp.where(has_kink, 0.0, jnp.inf))
-        else:
-            kink = statistics.cash_kink(block.counts, block.background, block.npred_ref)
-            positions.append(jnp.where(block.counts > 0, jnp.inf, kink))
-    return jnp.concatenate(positions)
+    return jnp.concatenate(
+        [
+            jnp.where(_empty(block), 0.0, jnp.inf)
+            if isinstance(block, OnOffData)
+            else jnp.where(block.counts > 0, jnp.inf, _kinks(block))
+            for block in data
+        ]
+    )
 
 
 def to_nearest_kink(data: Blocks, norm: jax.Array) -> jax.Array:
@@ -328,17 +317,23 @@ def bin_minima(data: Blocks) -> jax.Array:
     ``nan`` for counts bins without expected signal. The minimum of the sum lies between their
     extremes.
     """
-    values = []
+    found = []
     for block in data:
-        if isinstance(block, OnOffData):
-            excess = block.n_on - block.alpha * block.n_off
-        else:
-            excess = block.counts - block.background
         has_signal = block.npred_ref > 0
-        values.append(
-            jnp.where(has_signal, excess / jnp.where(has_signal, block.npred_ref, 1.0), jnp.nan)
-        )
-    return jnp.concatenate(values)
+        alone = _excess(block) / jnp.where(has_signal, block.npred_ref, 1.0)
+        found.append(jnp.where(has_signal, alone, jnp.nan))
+    return jnp.concatenate(found)
+
+
+def total_excess(data: Blocks) -> jax.Array:
+    """Sum of what each counts bin has beyond its background, where a signal is expected."""
+    return sum_of(lambda block: jnp.where(block.npred_ref > 0, _excess(block), 0.0), data)
+
+
+def _excess(block: Block) -> jax.Array:
+    if isinstance(block, OnOffData):
+        return block.n_on - block.alpha * block.n_off
+    return block.counts - block.background
 
 
 def totals(data: Blocks) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -376,26 +371,22 @@ def kink_residual(data: Blocks, norm: jax.Array, at_bin: jax.Array) -> jax.Array
     score of all others, the first ON count in one of them takes the norm to ``n_on / (S + g)``, if
     the other kinks do not hold it, and the first OFF count to ``-n_off / (L - g)``.
     """
-    empty = [
-        (b.n_on <= 0) & (b.n_off <= 0) & (b.npred_ref > 0)
-        if isinstance(b, OnOffData)
-        else jnp.zeros(b.npred_ref.shape, bool)
-        for b in data
-    ]
-    kinks_at_zero = jnp.concatenate(empty)
+    kinks_at_zero = jnp.concatenate([_empty(block) for block in data])
     chosen = at_index(kinks_at_zero, at_bin)
     at_zero = jnp.any(chosen & kinks_at_zero, axis=0)
     rest = score(data, norm, skip=jnp.where(at_zero, kinks_at_zero, chosen))
     above = below = moved = total = jnp.zeros_like(norm)
-    for block, own in zip(data, empty, strict=True):
+    for block in data:
         if isinstance(block, OnOffData):
+            own = _empty(block)
             above += jnp.sum(jnp.where(own, block.npred_ref, 0.0), axis=0)
             below += jnp.sum(jnp.where(own, block.npred_ref / block.alpha, 0.0), axis=0)
     right, left = rest + above, below - rest
     offset = 0
-    for block, own in zip(data, empty, strict=True):
+    for block in data:
         size = len(block.npred_ref)
         if isinstance(block, OnOffData):
+            own = _empty(block)
             reach = block.npred_ref * (1.0 + 1.0 / block.alpha)
             on = jnp.where(own & (reach > right), block.n_on, 0.0)
             off = jnp.where(own & (reach > left), block.n_off, 0.0)

@@ -12,20 +12,10 @@ from jaxprof.likelihood.data import Block, Data, OnOffData, ProfileData, prepare
 
 
 def side_by_side(data: Sequence[Data], function: Callable[[Data], Any]) -> list[Any]:
-    """Apply a function to the data of several profiles at once.
+    """Apply a function to the data of several profiles at once, for all with the same statistics.
 
-    Parameters
-    ----------
-    data : sequence of ProfileData, OnOffData or tuples of these
-        Arrays (B_t, G, E_t); the number of groups is the same for all.
-    function : callable
-        Takes data (B, G, E) and gives a pytree of arrays with B as first axis. It is called once
-        for all profiles whose statistics are the same.
-
-    Returns
-    -------
-    list
-        What it gives for each, as numpy arrays.
+    Data are arrays (B_t, G, E_t). The function takes data (B, G, E) and gives a pytree of arrays
+    with B as first axis; what it gives for each profile are numpy arrays.
     """
     prepared = [prepare(each) for each in data]
     batches: dict[tuple[type, ...], list[int]] = {}
@@ -47,17 +37,9 @@ def side_by_side(data: Sequence[Data], function: Callable[[Data], Any]) -> list[
 
 
 def in_common(data: Sequence[Data]) -> Data:
-    """Data of several profiles of the same bins, whose norms are to be the same.
+    """Data of several profiles of the same bins (B, G, E_t), whose norms are to be the same.
 
-    Parameters
-    ----------
-    data : sequence of ProfileData, OnOffData or tuples of these
-        Arrays (B, G, E_t).
-
-    Returns
-    -------
-    ProfileData, OnOffData or a tuple of both
-        With the counts bins one behind the other.
+    Their counts bins stand one behind the other.
     """
     parts = [block for each in data for block in prepare(each)]
     joined: list[Block] = []

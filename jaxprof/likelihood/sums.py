@@ -20,16 +20,8 @@ def sums(*terms: jax.Array) -> tuple[jax.Array, ...]:
 def summed(terms: Callable[..., tuple[jax.Array, ...]], block: Any, *shared: Any) -> Any:
     """Sums of terms over the counts bins of a block, for many bins side by side.
 
-    Parameters
-    ----------
-    terms : callable
-        Of one counts bin of the block, and what its counts bins share; a tuple of arrays.
-    block : pytree of array, shape (E, ..., N)
-    *shared : array, shape (..., N)
-
-    Returns
-    -------
-    tuple of array
+    ``terms`` gives a tuple of arrays for one counts bin of the block, whose arrays are (E, ..., N),
+    and for what its counts bins share, (..., N).
     """
     if jax.default_backend() != "cpu":
         return tuple(

@@ -64,19 +64,7 @@ def masked(hessian: jax.Array, active: jax.Array) -> jax.Array:
 
 
 def quadratic_model(gradient: jax.Array, hessian: jax.Array, active: jax.Array) -> QuadraticModel:
-    """Diagonalise the model of a function in the parameters that are not at active bounds.
-
-    Parameters
-    ----------
-    gradient : array, shape (n,)
-    hessian : array, shape (n, n)
-    active : array of bool, shape (n,)
-        Parameters that keep their values.
-
-    Returns
-    -------
-    QuadraticModel
-    """
+    """Diagonalise the model of a function in the parameters that are not at active bounds, (n,)."""
     own = masked(hessian, active)
     unit = scales(own)
     curvature, axes = jnp.linalg.eigh(own / (unit[:, None] * unit[None, :]))
@@ -91,21 +79,9 @@ def squared_decrement(model: QuadraticModel) -> jax.Array:
 
 
 def bounded_step(model: QuadraticModel, radius: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Step towards the model's minimum, no longer than the trust region's radius.
+    """Step towards the model's minimum (n,), no longer than a radius, and its length.
 
-    Parameters
-    ----------
-    model : QuadraticModel
-        The model.
-    radius : array, shape ()
-        Radius in units of the scaled parameters: conditional standard deviations.
-
-    Returns
-    -------
-    step : array, shape (n,)
-        Step of the parameters.
-    length : array, shape ()
-        Its length in the units of the radius.
+    Both lengths are in units of the scaled parameters: conditional standard deviations.
     """
     least = least_curvature(model.slope.dtype)
     height = jnp.maximum(jnp.abs(model.curvature), least)

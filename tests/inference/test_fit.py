@@ -1,5 +1,7 @@
 """Fits, limits, sensitivities and scans: independent solutions and mathematical properties."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,7 @@ from jaxprof.core import (
     sensitivity,
     wstat,
 )
+from jaxprof.likelihood.data import float_dtype, prepare
 
 SHAPE = (6, 3, 5)
 
@@ -466,3 +469,16 @@ def test_bad_arguments():
         fit_norms(OnOffData(**on_off, alpha=np.zeros((2, 1, 3))))
     with pytest.raises(ValueError, match="jointly fitted"):
         fit_norms((data, OnOffData(**{k: np.ones((3, 1, 3)) for k in (*on_off, "alpha")})))
+
+
+def test_the_precision_is_that_of_the_numbers_whatever_the_mask():
+    array = np.ones((1, 1, 2), np.float32)
+    data = ProfileData(
+        counts=array, background=array, npred_ref=array, mask=np.ones(array.shape, np.float64)
+    )
+    with jax.enable_x64(True):
+        (block,) = prepared = prepare(data)
+        assert block.mask.dtype == bool
+        assert float_dtype(prepared) == np.float32
+        assert float_dtype(replace(block, npred_ref=np.ones(array.shape))) == np.float64
+        assert float_dtype({"counts": np.ones(3, int)}) == np.float64

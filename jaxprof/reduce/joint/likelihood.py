@@ -14,14 +14,14 @@ from jaxprof.likelihood import (
     BinGeometry,
     Constraints,
     CountsBins,
+    FreeParameters,
     Gaussian,
     Likelihood,
     OnOff,
     Poisson,
     Spectra,
 )
-from jaxprof.likelihood.free_parameters import FreeParameters
-from jaxprof.likelihood.joint_data import JointBlock, JointData
+from jaxprof.likelihood.joint_data import JointData
 from jaxprof.likelihood.layout import joint_data
 from jaxprof.likelihood.spectra import model_of_bins
 from jaxprof.models.spatial import PointSpatialModel
@@ -121,9 +121,8 @@ def _stacked(*leaves: Any) -> Any:
 
 def _term(parts: Sequence[CountsBlock]) -> Poisson | OnOff:
     """The term of a dataset from its blocks, one for each energy group."""
-    stacked = jax.tree.map(_stacked, *(part.block for part in parts))
-    kind = Poisson if isinstance(stacked, JointBlock) else OnOff
-    return kind(**vars(stacked))
+    term: Poisson | OnOff = jax.tree.map(_stacked, *(part.block for part in parts))
+    return term
 
 
 def _bins(problem: JointProblem, number: int, parts: Sequence[CountsBlock]) -> CountsBins:
