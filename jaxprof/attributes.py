@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, ClassVar
 
 
-def declared_names(cls: type) -> list[str]:
+@cache
+def declared_names(cls: type) -> tuple[str, ...]:
     """Names that a class and its bases annotate and that have no leading underscore, in order."""
     names: dict[str, None] = {}
     for base in reversed(cls.__mro__):
         for name, kind in base.__dict__.get("__annotations__", {}).items():
             if not name.startswith("_") and not str(kind).startswith("ClassVar"):
                 names[name] = None
-    return list(names)
+    return tuple(names)
 
 
 def unknown_attribute(cls: type, name: str, word: str, known: list[str] | tuple[str, ...]) -> str:
@@ -39,7 +41,7 @@ class KnownAttributes:
     @classmethod
     def _options(cls) -> tuple[str, ...]:
         """Names of the attributes that users may set."""
-        return tuple(declared_names(cls))
+        return declared_names(cls)  # type: ignore[arg-type]  # a class has a hash
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute that the class has; its check says what is kept, or raises."""

@@ -12,9 +12,11 @@ to hundreds of memory maps, of which a process may have 65530 on Linux, and JAX 
 
 from __future__ import annotations
 
+import gc
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial, wraps
 from threading import Lock
 from typing import Any
@@ -81,6 +83,18 @@ def _compiler_options(level: int) -> dict[str, Any]:
     if level == 0:
         wanted.append(("xla_cpu_parallel_codegen_split_count", 1))
     return dict(wanted if _known(*wanted) else filter(_known, wanted))
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Collect no garbage: what tracing makes is needed, and all of JAX's objects are looked at."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Programs:
@@ -150,7 +164,8 @@ def _choice(
             limit = SMALL if small is None else small
             level = 0 if sum(np.size(leaf) for leaf in leaves) < limit else large
             try:
-                return compiled(signature, level)(*args, **kwargs)
+                with _garbage_kept():
+                    return compiled(signature, level)(*args, **kwargs)
             except ValueError:
                 # Inside somebody's jit, with constants for arguments, no options are allowed.
                 pass

@@ -1,5 +1,6 @@
 """Compilation: the same values however compiled, with any version of the compiler."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,27 @@ def test_values_are_the_same_in_every_transformation(compiled):
 def test_constants_inside_of_a_jit(compiled):
     """There a compiler option is an error, and no argument tells that something is traced."""
     assert_allclose(jax.jit(lambda: compiled(X, 2))(), EXPECTED, rtol=1e-14)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_collection_is_as_before(enabled):
+    during = []
+
+    def traced(x, fails):
+        during.append(gc.isenabled())
+        return x / 0 if fails else x
+
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        compiled = jit_by_size(traced, static_argnames="fails")
+        assert compiled(1.0, False) == 1.0
+        with pytest.raises(TypeError):
+            compiled(None, True)
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert during == [False, False]
 
 
 def test_options_that_the_compiler_does_not_have(monkeypatch):

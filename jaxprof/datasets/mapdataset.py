@@ -209,10 +209,10 @@ class MapDataset(FromOtherFiles, DatasetOperations):
             In float64, as the counts; zeros if the dataset has neither. Without `models`, whose
             counts are ``predicted_counts(dataset, dataset.models)``.
         """
-        total = np.zeros(self.geom.data_shape)
-        for part in (self.background, self.npred_sources):
-            if part is not None:
-                total += part.data
+        parts = [part for part in (self.background, self.npred_sources) if part is not None]
+        total = parts[0].data.astype(float) if parts else np.zeros(self.geom.data_shape)
+        for part in parts[1:]:
+            total += part.data
         return WcsNDMap(self.geom, total)
 
     def _check_geometry(self) -> None:
@@ -290,9 +290,9 @@ class MapDataset(FromOtherFiles, DatasetOperations):
 
     def _check_exposure(self, mask: NDArray[np.bool_]) -> None:
         assert self.exposure is not None
-        pixels = mask.any(axis=0)
         exposure = exposure_on_counts(self)
         if exposure is not self.exposure:
+            pixels = mask.any(axis=0)
             geom = self.exposure.geom
             inside = geom.holds(*geom.pixel_coordinates(self.geom.get_coord()))
             lost = np.count_nonzero(pixels & ~inside)
@@ -302,9 +302,10 @@ class MapDataset(FromOtherFiles, DatasetOperations):
                     f"reach {lost} of {np.count_nonzero(pixels)} unmasked pixels of the counts: "
                     "it is taken as zero there; mask these pixels or give a larger map"
                 )
-        energies = true_energies_in_use(self, np.asarray(mask.any(axis=(1, 2))))
-        used = energies[:, np.newaxis, np.newaxis] & pixels
-        self._check_values("exposure", exposure.data, used)
+        if not self._all_allowed("exposure", exposure.data):
+            energies = true_energies_in_use(self, np.asarray(mask.any(axis=(1, 2))))
+            used = energies[:, np.newaxis, np.newaxis] & mask.any(axis=0)
+            self._check_values("exposure", exposure.data, used)
 
     def _value_parts(self) -> tuple[str, ...]:
         return ("counts", "background", "npred_sources")
@@ -315,13 +316,9 @@ class MapDataset(FromOtherFiles, DatasetOperations):
             raise ValueError(f"dataset {self.name!r} has no {' and no '.join(missing)}")
 
     def _check_values(self, part: str, data: NDArray[Any], mask: NDArray[np.bool_]) -> None:
-        if data.dtype.kind in "ub":
+        if self._all_allowed(part, data):
             return
-        lowest = self._lowest_allowed(part, data)
-        # NaN fails the comparisons too.
-        if np.min(data) >= lowest and np.max(data) < np.inf:
-            return
-        bad = ~((data >= lowest) & (data < np.inf)) & mask
+        bad = ~((data >= self._lowest_allowed(part, data)) & (data < np.inf)) & mask
         if bad.any():
             first = tuple(int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))
             raise ValueError(
@@ -329,6 +326,12 @@ class MapDataset(FromOtherFiles, DatasetOperations):
                 f"{np.count_nonzero(bad)} bins inside the mask, first {data[first]} at "
                 f"(energy, y, x) = {first}; mask these bins or mend the map"
             )
+
+    def _all_allowed(self, part: str, data: NDArray[Any]) -> bool:
+        """Whether all values are, masked ones too; NaN fails the comparisons."""
+        if data.dtype.kind in "ub":
+            return True
+        return bool(np.min(data) >= self._lowest_allowed(part, data) and np.max(data) < np.inf)
 
     def _lowest_allowed(self, part: str, data: NDArray[Any]) -> float:
         return 0.0

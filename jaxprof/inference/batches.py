@@ -90,7 +90,11 @@ def _on_block(function: Function, bins: Any, shared: Any) -> Any:
 
 @jit_by_size(static_argnames="function", large=None)
 def _on_blocks(blocks: Any, shared: Any, *, function: Function) -> Any:
-    return jax.lax.map(lambda bins: _on_block(function, bins, shared), blocks)
+    if len(blocks[0][0].npred_ref) > 1:
+        return jax.lax.map(lambda bins: _on_block(function, bins, shared), blocks)
+    # A loop of one step would take a tenth of the time to compile.
+    found = _on_block(function, jax.tree.map(lambda a: a[0], blocks), shared)
+    return jax.tree.map(lambda a: a[jnp.newaxis], found)
 
 
 def _on_piece(function: Function, piece: Any, shared: Any, each: int) -> Any:

@@ -6,11 +6,12 @@ import dataclasses
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxprof.compilation import jit_by_size
+from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.models.base import (
     Model,
     PairOfModels,
@@ -34,6 +35,23 @@ _evaluate_bins = jit_by_size(
 _integrate = jit_by_size(
     lambda model, low, high, order: model._moment(low, high, order), static_argnames="order"
 )
+
+SHARED_BINS = 32
+"""Energy bins that fewer are padded to: most profiles share the program of one kind of model."""
+
+
+def _bin_fluxes(model: Any, low: Any, high: Any) -> tuple[Any, ...]:
+    """What `_evaluate_bins` gives; the same program for all lists of few bins."""
+    rows = isinstance(low, np.ndarray) and low.ndim == 1 and np.shape(high) == low.shape
+    if not rows or is_traced((model, high)) or any(map(np.ndim, jax.tree.leaves(model))):
+        return _evaluate_bins(model, low, high)
+    n, padding = len(low), (0, max(SHARED_BINS - len(low), 0))
+    with jax.ensure_compile_time_eval():
+        found = _evaluate_bins(
+            model, *(np.pad(ends, padding, constant_values=1.0) for ends in (low, high))
+        )
+    return tuple(np.asarray(fluxes)[:n] for fluxes in found)
+
 
 #: Model classes by class name and by tag, filled when a class is defined.
 SPECTRAL_MODELS: dict[str, type[SpectralModel]] = {}
@@ -154,12 +172,12 @@ class SpectralModel(Model):
 
         Returns
         -------
-        dict of jax.Array
+        dict of array
             "dnde" [cm-2 s-1 TeV-1] at the geometric mean of the edges, "flux" [cm-2 s-1] and
             "eflux" [TeV cm-2 s-1] between them.
         """
         low, high = _edges(energy_min, energy_max)
-        return dict(zip(("dnde", "flux", "eflux"), _evaluate_bins(self, low, high), strict=True))
+        return dict(zip(("dnde", "flux", "eflux"), _bin_fluxes(self, low, high), strict=True))
 
     def plot(self, energy_bounds: Any, ax: Any = None, **kwargs: Any) -> Any:
         """Draw the model; see `jaxprof.plotting.plot_spectral_model` for the arguments."""

@@ -49,10 +49,9 @@ def stable_exponential(x: Real, order: int) -> Array:
     small = jnp.abs(x) < 4.0
     near = jnp.where(small, x, 0.0)
     far = jnp.where(small, 4.0, x)
-    nodes = jnp.asarray(_UNIT_NODES, x.dtype)
-    weights = jnp.asarray(_UNIT_WEIGHTS * (1 - _UNIT_NODES) ** (order - 1), x.dtype)
-    terms = jax.vmap(lambda t, weight: weight * jnp.exp(near * t))(nodes, weights)
-    integral = jnp.sum(terms, axis=0)
+    weights = _UNIT_WEIGHTS * (1 - _UNIT_NODES) ** (order - 1)
+    t, weight = (jnp.asarray(a.reshape(-1, *[1] * x.ndim), x.dtype) for a in (_UNIT_NODES, weights))
+    integral = jnp.sum(weight * jnp.exp(near[jnp.newaxis] * t), axis=0)
     closed = jnp.expm1(far) / far if order == 1 else (jnp.expm1(far) - far) / far**2
     return jnp.where(small, integral, closed)
 

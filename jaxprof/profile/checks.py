@@ -9,7 +9,7 @@ from astropy.table import Table
 
 from jaxprof.likelihood.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.profile.limits import map_data
-from jaxprof.profile.quantities import Array, names
+from jaxprof.profile.quantities import Array, is_quantity_of
 from jaxprof.sky.models import as_spectral_model
 
 #: Columns of the table of parameters that were fitted together with the norms.
@@ -70,7 +70,7 @@ def refuse_fixed(name: str, state: dict[str, Any]) -> None:
     """
     if name in FIXED and name in state:
         reason = FIXED[name].format(name=name, old=f"{name}={state[name]}")
-    elif name != "is_ul" and name in names(state.get("quantities", {})):
+    elif name != "is_ul" and is_quantity_of(name, state.get("quantities", {})):
         reason = "it is one of its quantities, and others follow from it; make a new FluxProfile"
     else:
         return

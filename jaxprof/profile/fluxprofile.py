@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 from astropy.table import Table
@@ -226,6 +227,7 @@ class FluxProfile(
             self.is_ul = None
 
     @classmethod
+    @cache
     def _options(cls) -> tuple[str, ...]:
         return (*(name for name in super()._options() if name not in FIXED), "is_ul")
 

@@ -48,6 +48,7 @@ _FLUX_NAMES = {f"{sed}{suffix}": (sed, f"norm{suffix}") for sed in UNITS for suf
 _REF_NAMES = {f"{sed}_ref": sed for sed in UNITS}
 _EXCESS_NAMES = {f"npred_excess{suffix}": f"norm{suffix}" for suffix in SUFFIXES[1:5]}
 _COMPUTED = ("sqrt_ts", "is_ul", "npred_background", "ts_scan")
+_DERIVED = (*_FLUX_NAMES, *_REF_NAMES, *_COMPUTED, "npred_excess_ref", *_EXCESS_NAMES)
 
 
 def check_sed_type(sed_type: str) -> str:
@@ -274,11 +275,14 @@ def unit(name: str, norm_unit: str = "") -> str:
 
 def names(stored: Mapping[str, Array], reference: Mapping[str, Array] | None = None) -> list[str]:
     """Names of all quantities that can be had from the stored ones and the reference fluxes."""
-    derived = [*_FLUX_NAMES, *_REF_NAMES, *_COMPUTED, "npred_excess_ref", *_EXCESS_NAMES]
-    if reference is not None:
-        lacking = [sed for sed in UNITS if sed not in reference]
-        derived = [n for n in derived if not n.startswith(tuple(lacking))] if lacking else derived
+    lacking = tuple(sed for sed in UNITS if reference is not None and sed not in reference)
+    derived = (name for name in _DERIVED if not name.startswith(lacking))
     return [*stored, *(n for n in derived if n not in stored and _inputs_exist(n, stored))]
+
+
+def is_quantity_of(name: str, stored: Mapping[str, Array]) -> bool:
+    """Whether a name is among `names`."""
+    return name in stored or (name in _DERIVED and _inputs_exist(name, stored))
 
 
 def _inputs_exist(name: str, stored: Mapping[str, Array]) -> bool:

@@ -13,6 +13,7 @@ from jaxprof.datasets import MapDataset
 from jaxprof.datasets.folding import dataset_to_fold
 from jaxprof.irf import EDispKernelMap, EDispMap
 from jaxprof.irf.checks import LARGEST_SUM, TOO_MUCH, checked_kernels, kernel_error
+from jaxprof.models.spectral import SpectralModel
 from jaxprof.reduce.region_view import ReductionSettings, RegionView
 from jaxprof.sky import MapAxis
 from jaxprof.sky.pixel_sums import MemberPixels
@@ -57,7 +58,11 @@ def reference_flux(model: Any, edges: Array) -> Array:
     ValueError
         If it has none, is negative, or is not a number anywhere.
     """
-    flux = np.asarray(model.integral(edges[:-1], edges[1:]))
+    # A profile needs all fluxes of its groups: these come of the same program.
+    if isinstance(model, SpectralModel) and not model.is_norm:
+        flux = np.asarray(model.bin_fluxes(edges[:-1], edges[1:])["flux"])
+    else:
+        flux = np.asarray(model.integral(edges[:-1], edges[1:]))
 
     def refused(bad: Array, what: str) -> ValueError:
         first, last = np.flatnonzero(bad)[[0, -1]]

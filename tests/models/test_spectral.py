@@ -431,3 +431,28 @@ def test_parameters_of_compound_models_by_name():
     back = sp.spectral_model_from_dict(model.to_dict())
     assert float(back(0.01)) == float(model(0.01))
     assert float(model(0.01)) == pytest.approx(0.9 * float(model.model1(0.01)))
+
+
+def test_lists_of_few_bins_share_a_program():
+    """Those of the groups and of the true energies of a profile; results are those of each bin."""
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
+    )
+    model = sp.LogParabolaSpectralModel(alpha=2.2, beta=0.1)
+    edges = np.geomspace(0.01, 10, 41)
+    all_bins = model.bin_fluxes(edges[:-1], edges[1:])
+    for n in (32, 7, 1):
+        own = model.bin_fluxes(edges[:n], edges[1 : n + 1])
+        for name in ("dnde", "flux", "eflux"):
+            assert own[name].shape == (n,)
+            assert_allclose(own[name], all_bins[name][:n], rtol=1e-13)
+        if n == 32:
+            assert compiled
+            compiled.clear()
+    assert compiled == []
+    in_jit = jax.jit(lambda x: x * model.bin_fluxes(edges[:1], edges[1:2])["flux"])(2.0)
+    assert_allclose(in_jit, 2.0 * all_bins["flux"][:1], rtol=1e-13)
+    slope = jax.grad(lambda a: model.replace(alpha=a).bin_fluxes(edges[:1], edges[1:2])["flux"][0])
+    flux = [model.replace(alpha=2.2 + d).integral(edges[0], edges[1]) for d in (-1e-5, 1e-5)]
+    assert_allclose(slope(2.2), (flux[1] - flux[0]) / 2e-5, rtol=1e-8)

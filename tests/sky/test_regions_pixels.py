@@ -29,6 +29,7 @@ from jaxprof.sky.regions import (
     region_pixels,
     region_solid_angles,
 )
+from jaxprof.sky.regions import pixels as module
 
 DEG = u.deg
 OPERATORS = (operator.or_, operator.and_, operator.xor, lambda a, b: a & ~b)
@@ -359,3 +360,37 @@ def test_large_polygons_and_the_smaller_side():
     (pixels,) = region_pixels(ring, geom)
     assert np.all(geom.wcs.all_pix2world(pixels.x, pixels.y, 0)[1][pixels.inside] < -19)
     assert pixels.solid_angle.sum() < 2 * np.pi
+
+
+def test_pixels_of_regions_are_kept_until_others_are_asked_for(monkeypatch):
+    """Regions count as the same by what they are, to the last bit, not by which objects."""
+    looked_for = []
+    original = module.shape_members
+
+    def counted(*args):
+        looked_for.append(len(args[0]))
+        return original(*args)
+
+    monkeypatch.setattr(module, "shape_members", counted)
+
+    def map_geom():
+        return WcsGeom.create(skydir=gal(0, 0), binsz=0.1, width=(6, 4), frame="galactic")
+
+    geom = map_geom()
+
+    def box(width, lon=0.0):
+        return RectangleSkyRegion(gal(lon, 0), width * DEG, 1 * DEG)
+
+    circle = CircleSkyRegion(gal(0, 0), 1 * DEG)
+
+    def found(regions, on=geom):
+        return [len(each) for each in region_pixels(regions, on)]
+
+    assert found([box(2), box(1)]) == found([box(2), box(1)]) == [200, 100]
+    assert looked_for == [2]
+    for other in ([box(1), box(2)], [box(2)], [box(2 + 1e-9)], [box(2, 1e-9)], [circle]):
+        looked_for.clear()
+        assert found(other) == found(other, on=map_geom())
+        assert len(looked_for) == 2  # once on each of the geometries
+    both = found([CompoundSkyRegion(box(2), circle, operator.or_)])
+    assert found([CompoundSkyRegion(box(2), circle, operator.and_)]) < both

@@ -70,15 +70,14 @@ def region_list(regions: Any) -> list[SkyRegion]:
         regions = _joined_regions(_region_of_geom(regions))
     if hasattr(regions, "regions"):  # regions.Regions and RegionGeom
         regions = regions.regions
-    if isinstance(regions, Iterable):
-        items = [_region_of_geom(r) if gammapy_class(r) == "RegionGeom" else r for r in regions]
-    else:
-        items = [regions]
+    items = list(regions) if isinstance(regions, Iterable) else [regions]
     if not items:
         raise ValueError("regions is empty; give at least one sky region")
     for i, item in enumerate(items):
         if type(item) in _SIMPLE and item.meta.get("include", True) is True:
             continue
+        if gammapy_class(item) == "RegionGeom":
+            item = items[i] = _region_of_geom(item)
         for leaf in _leaves(item):
             if leaf is not item or not isinstance(item, _LABELS):
                 _check_region(i, leaf)

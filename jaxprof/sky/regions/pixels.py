@@ -143,8 +143,22 @@ def region_pixels(regions: Any, geom: Any) -> list[RegionPixels]:
 
 
 def region_members(shapes: SkyShapes, geom: Any) -> Membership:
-    """Pixels of all regions on a map as flat arrays, of their shapes; see `region_pixels`."""
+    """Pixels of all regions on a map as flat arrays, of their shapes; see `region_pixels`.
+
+    Those of the regions that were asked for last are kept with the map, unless they are many.
+    """
     shapes = in_frame(shapes, wcs_to_celestial_frame(geom.wcs))
+    last, key = geom.kept("last members", dict), shapes.fingerprint()
+    found = last.get(key)
+    if found is None:
+        found = _region_members(shapes, geom)
+        last.clear()
+        if len(found.pixel) < BLOCK:
+            last[key] = found
+    return found
+
+
+def _region_members(shapes: SkyShapes, geom: Any) -> Membership:
     own = geom.kept("membership", lambda: membership_pixels(geom))
     pixel, first = shape_members(shapes, own)
     pixel, first = _combined(shapes, pixel, first, len(own.sky))

@@ -20,7 +20,7 @@ regions combine their parts by set logic.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -112,6 +112,11 @@ class SkyShapes:
     def simple(self) -> bool:
         """Whether every region is one shape, with the same index."""
         return all(isinstance(node, int) for node in self.nodes)
+
+    def fingerprint(self) -> Hashable:
+        """What shapes of one frame are equal by."""
+        arrays = self.kind, self.region, self.axes, self.size, self.hole, self.vertices, self.first
+        return tuple(self.nodes), *(array.tobytes() for array in arrays)
 
 
 def sky_shapes(regions: Any, frame: Any = None) -> SkyShapes:

@@ -127,11 +127,12 @@ def mean_directions(coords: list[SkyCoord], frame: Any) -> SkyCoord:
     SkyCoord, shape (len(coords),)
     """
     lon, lat, count, frames = read_coords(coords)
-    single = len(count) == len(lon)
-    vectors = unit_vectors(lon, lat)
     same = all(own.is_equivalent_frame(frame) for _, own in frames)
-    for members, own in frames:
-        vectors[members] = transformed(vectors[members], own, frame)
-    if not (single and same):  # positions in the frame already stay as they are, to the last bit
+    # Single positions in the frame already stay as they are, to the last bit.
+    if len(count) < len(lon) or not same:
+        vectors = unit_vectors(lon, lat)
+        for members, own in frames:
+            vectors[members] = transformed(vectors[members], own, frame)
         lon, lat = lonlat(np.add.reduceat(vectors, np.cumsum(count) - count, axis=0))
-    return SkyCoord(lon * u.rad, lat * u.rad, frame=frame)
+    data = UnitSphericalRepresentation(lon * u.rad, lat * u.rad)
+    return SkyCoord(frame.realize_frame(data))
