@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import astropy.units as u
@@ -150,7 +151,10 @@ def nuts(likelihood):
 
         return jax.lax.scan(step, state, jax.random.split(draw, 400))[1]
 
-    chains = [chain(key) for key in jax.random.split(jax.random.key(0), 2)]
+    keys = jax.random.split(jax.random.key(0), 2)
+    compiled = chain.lower(keys[0]).compile()
+    with ThreadPoolExecutor(2) as pool:
+        chains = list(pool.map(lambda key: jax.block_until_ready(compiled(key)), keys))
     draws, divergent, steps = map(np.stack, zip(*chains, strict=True))
     times = time.process_time() - began[0], time.perf_counter() - began[1]
     worst = np.max(blackjax.diagnostics.potential_scale_reduction(draws))

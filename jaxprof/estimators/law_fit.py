@@ -69,7 +69,7 @@ def fit_model(
         its amplitude is a flux per solid angle and unit of that map.
     fixed : str or list of str
         Parameters that keep their values, beside those that no data determine: centre, reference,
-        distance, ``rho_s`` and ``edge_width``.
+        distance, ``rho_s`` and ``edge_width``; and a core of zero, which is none.
     bounds : dict, optional
         ``(min, max)`` by the name of a parameter, see `jaxprof.fit`.
     starts : dict, optional

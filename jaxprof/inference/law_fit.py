@@ -16,6 +16,7 @@ from jax.scipy.special import erfc
 from jaxprof.likelihood import Likelihood, OnOff
 from jaxprof.likelihood.bin_geometry import with_centre
 from jaxprof.likelihood.goodness import cash_expectation, deviance, wstat_expectation
+from jaxprof.models.units import is_concrete
 
 DETERMINED = frozenset({"lon_0", "lat_0", "reference", "distance", "rho_s", "edge_width"})
 """Parameters of laws that are given, not fitted: no data tell them beside the others."""
@@ -24,12 +25,19 @@ OF_SPECTRUM = frozenset({"amplitude", "reference", "emin", "emax", "e_min", "e_m
 
 
 def law_parameters(law: Any) -> dict[str, Any]:
-    """Values of the parameters of a law that may be fitted, by name."""
-    given = {"lon_0", "lat_0"} if hasattr(law, "values") else DETERMINED
+    """Values of the parameters of a law that may be fitted, by name.
+
+    Not a core of zero: nothing changes with it to first order there, so that no fit departs.
+    """
+    users = hasattr(law, "values")
+    given = {"lon_0", "lat_0"} if users else DETERMINED
+
+    def may(name: str, value: Any) -> bool:
+        none = name == "core" and not users and is_concrete(value) and np.all(value == 0)
+        return name not in given and not none
+
     return {
-        name: value
-        for name, value in law.parameters.items()
-        if name.rpartition(".")[2] not in given
+        name: value for name, value in law.parameters.items() if may(name.rpartition(".")[2], value)
     }
 
 

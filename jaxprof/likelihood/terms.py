@@ -54,10 +54,13 @@ def signal(templates: Any, components: Any, coefficients: Any, weights: Sequence
     -------
     array, shape (G, N, S)
     """
-    for weight in weights:
-        templates = jnp.tensordot(weight, templates, axes=1)
     groups = jnp.arange(components.shape[0])[:, None, None]
-    return jnp.einsum("gnkq,gnkqs->gns", coefficients[components, groups], templates)
+    # Counts of all nodes, then their interpolation: there are far more templates than counts.
+    own = coefficients[components, groups]
+    found = jnp.einsum("gnkq,...gnkqs->...gns", own, templates)
+    for weight in weights:
+        found = jnp.tensordot(weight, found, axes=1)
+    return found
 
 
 @jax.tree_util.register_dataclass

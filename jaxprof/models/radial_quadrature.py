@@ -66,7 +66,12 @@ def ring_integral(
     edges = [low.astype(dtype), high.astype(dtype)]
     if len(breaks):
         inner = jnp.sort(jnp.stack([jnp.asarray(b).astype(dtype) for b in breaks]))
-        edges[1:1] = [jnp.clip(inner[i], low, high).astype(dtype) for i in range(len(breaks))]
+        # On an edge itself it moves as within: half of its derivative, as of a clip, would leave
+        # the quadrature with a root that moves away from the end of its piece.
+        edges[1:1] = [
+            jnp.where((low <= b) & (b <= high), b, jnp.clip(b, low, high)).astype(dtype)
+            for b in inner
+        ]
     start, width = jnp.stack(edges[:-1]), jnp.diff(jnp.stack(edges), axis=0)
     # At the centre itself, where a piece without width may be, the brightness may be infinite.
     start = jnp.where((width <= 0) & (start <= 0), 1.0, start)

@@ -395,6 +395,18 @@ def test_derivatives(name):
         assert_allclose(slope / scale, difference / scale, rtol=1e-7, atol=1e-7, err_msg=name)
 
 
+def test_a_shell_that_ends_on_an_edge_of_rings():
+    """Second derivatives there are those from within: a default shell on round edges is fitted."""
+
+    @jax.jit
+    @jax.hessian
+    def curvature(x):
+        return rm.ShellRadialModel(radius=x[0], width=x[1]).ring_integral([0.5, 1.0, 1.25, 1.5])
+
+    on, within = curvature(jnp.array([1.0, 0.25])), curvature(jnp.array([1.0, 0.25]) - 5e-9)
+    assert_allclose(on, within, atol=1e-3 * np.abs(within).max())
+
+
 @pytest.mark.parametrize("name", ["pl", "disk", pytest.param("nfw", marks=SLOW)])
 def test_reverse_mode(name):
     model = LAWS[name]
