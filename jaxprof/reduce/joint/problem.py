@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.reduce.joint.backgrounds import BackgroundOption, check_backgrounds
-from jaxprof.reduce.joint.bins import n_batches
+from jaxprof.reduce.joint.bins import batch_size, n_batches
 from jaxprof.reduce.joint.counts import (
     cash_bins,
     cash_block,
@@ -206,7 +206,7 @@ def counts_blocks(
         for index, part in enumerate(parts)
     ]
     # Groups of the same shape share compiled code.
-    size = max(each.batch for each in counts_bins)
+    size = batch_size([each.kept for each in counts_bins], max(each.batch for each in counts_bins))
     total = max(n_batches(each.kept, size) for each in counts_bins)
     n_x = dataset.geom.npix_shape[1]
     return [
