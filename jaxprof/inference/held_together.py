@@ -41,7 +41,7 @@ FILLED = 1024
 """The number of counts bins is filled up to a multiple of this."""
 LARGEST = 32
 """Terms of the curvature that change most, which a step knows."""
-STEPS = 6, 60
+STEPS = 8, 30
 """Most steps: of all, then of those that need more."""
 AGAIN = 4
 """Most steps when the slope has been corrected."""
@@ -291,7 +291,7 @@ class _Check(NamedTuple):
 
 
 def _checked(own: _Parabola, held: jax.Array, state: _State, at: jax.Array) -> _Check:
-    """Displacements that fulfil the conditions in the rows ``at`` some positions, in all of them."""
+    """What all counts bins say of displacements found in the rows ``at`` some positions."""
     rows, shift = own.rows.batched(), state.shift
     change = shift @ rows.templates.T
     npred, few, used = rows.npred + change, rows.counts <= 0, rows.spread > 0

@@ -1,4 +1,4 @@
-"""Fits with one of many norms held at zero: against a solution in numpy, and one after the other."""
+"""Fits with one of many norms held at zero: as in plain numpy, and as one after the other."""
 
 import numpy as np
 import pytest
