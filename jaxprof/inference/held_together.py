@@ -272,8 +272,8 @@ def _search(
         done = done & (jnp.abs(jnp.sum(new * down, axis=1)) <= smallest)
         moved = (shift + part * new, change + part * changes, slacks, duals)
         stay = state.done[:, None]
-        kept = (jnp.where(stay, a, b) for a, b in zip(state[:4], moved, strict=True))
-        return _State(*kept, state.iteration + 1, state.done | done)
+        kept = jax.tree.map(lambda a, b: jnp.where(stay, a, b), state[:4], moved)
+        return _State(kept[0], kept[1], kept[2], kept[3], state.iteration + 1, state.done | done)
 
     most = begin.iteration + jnp.where(begin.iteration > 0, AGAIN, own.most)
     return jax.lax.while_loop(
