@@ -12,6 +12,7 @@ from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.differentiation import refuse_derivatives
 from jaxprof.inference.basins import lowest
 from jaxprof.inference.follow import FittedProblem, Goal, follow_all
+from jaxprof.inference.held_together import held_together, is_simple
 from jaxprof.inference.implicit import rooted
 from jaxprof.inference.interior import (
     Interior,
@@ -249,20 +250,36 @@ def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple
     points = np.full((len(components), len(fit.values)), np.nan, fit.values.dtype)
     if not (wanted.any() and fit.converged):
         return fit, ts, points
-    zero = np.zeros((1, len(components)), ts.dtype)
     fitted = FittedProblem(own.problem, _best(data, fit), own.free, own.barrier)
-    z, rises, found = follow_all(fitted, Goal(components[np.newaxis], zero, zero, zero))
-    found = wanted & found[0] & np.isfinite(rises[0])
+    z, rises, found = _without(fitted, components, wanted)
     status = np.asarray(fit.status)[components]
     known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
-    ts = np.where(found & known, np.maximum(rises[0], 0.0), ts)
-    points = np.where(found[:, np.newaxis], z[0], points)
+    ts = np.where(found & known, np.maximum(rises, 0.0), ts)
+    points = np.where(found[:, np.newaxis], z, points)
     rest = wanted & ~found
     if rest.any():
         _, others, their_points = searched_ts(data, components, rest)
         ts = np.where(rest, others, ts)
         points = np.where(rest[:, np.newaxis], their_points, points)
     return fit, ts, points
+
+
+def _without(
+    fitted: FittedProblem, components: np.ndarray, wanted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fits with a norm of zero (M, Z), rises of the statistic and whether they were found, (M,)."""
+    best = np.asarray(fitted.best)
+    z, rises = np.full((len(components), len(best)), np.nan), np.full(len(components), np.nan)
+    found = np.zeros(len(components), bool)
+    if is_simple(fitted.problem):
+        own = np.flatnonzero(wanted & np.asarray(fitted.free)[components])
+        z[own], rises[own], found[own] = held_together(fitted, components[own])
+    # One by one: whatever their number, they take the same compiled program.
+    zero = np.zeros((1, 1), best.dtype)
+    for number in np.flatnonzero(wanted & ~found):
+        goal = Goal(components[number].reshape(1, 1), zero, zero, zero)
+        z[number], rises[number], found[number] = (part[0, 0] for part in follow_all(fitted, goal))
+    return z, rises, found & np.isfinite(rises)
 
 
 @jit_by_size

@@ -14,7 +14,14 @@ from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.likelihood.joint_data import JointBlock, JointOnOffBlock
 from jaxprof.reduce.energy_groups import log_energies
-from jaxprof.reduce.joint.bins import BATCH, PixelBins, batched_pixels, n_batches, templates_at
+from jaxprof.reduce.joint.bins import (
+    BATCH,
+    PixelBins,
+    batch_size,
+    batched_pixels,
+    n_batches,
+    templates_at,
+)
 from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.response import DatasetResponse
 
@@ -133,8 +140,9 @@ def counts_blocks(
     ]
     # Groups of the same shape share compiled code. Few counts bins a batch where there are few.
     per_pixel = problem.model.per_pixel
-    size = BATCH if per_pixel else max(len(each.kept) for each in counts_bins)
-    total = max(n_batches(each.kept, size) for each in counts_bins)
+    kept = [each.kept for each in counts_bins]
+    size = batch_size(kept, BATCH if per_pixel else max(map(len, kept)))
+    total = max(n_batches(own, size) for own in kept)
     return [
         _cash_block(each, dataset, own, batched_pixels(each.kept, size, total), number)
         for each in counts_bins

@@ -1,0 +1,386 @@
+r"""Fits with one norm held at zero, for many norms at once.
+
+Around the minimum of a joint fit half the statistic is a parabola with curvature :math:`H` and
+covariance :math:`C = H^{-1}`. With the norm :math:`x_b` held, the others move by
+:math:`-x_b C_{jb} / C_{bb}`, and what is not a parabola matters in few counts bins :math:`S` (rows
+:math:`t_s` of the templates), those whose predictions change by much. So each fit is a search for
+the displacement :math:`\delta` with
+
+.. math:: H \delta + \sum_{s \in S} t_s (\lambda_s^0 - \lambda_s - w_s^0\, t_s \delta) = 0
+
+for all parameters but the held one, slacks and dual variables :math:`\lambda` being those of
+`interior_point` and :math:`w = \lambda / t` the weights of the counts bins. The curvature of a
+Newton step is :math:`H + \sum_s (w_s - w_s^0) t_s t_s^T`; it is inverted with the largest of these
+terms (Woodbury's formula), the rest being so small that the steps converge all the same. No matrix
+is assembled, and all products are of matrices for a batch of norms. In the end the condition is
+checked in all counts bins.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprof.compilation import jit_by_size
+from jaxprof.inference.constraints import KEPT
+from jaxprof.inference.follow import CHANGE, NARROWER, WIDE, FittedProblem
+from jaxprof.inference.newton_step import APART, is_linear
+from jaxprof.likelihood.joint_data import JointBlock, JointData
+from jaxprof.likelihood.joint_model import predictions
+from jaxprof.likelihood.statistics import cash_difference
+from jaxprof.solvers.linear import factor_solve, scaled_factor, settings
+
+TOGETHER = 16
+"""Norms of a batch."""
+ROWS = 2_000_000
+"""Elements of the templates in the counts bins that a batch sees."""
+FILLED = 1024
+"""The number of counts bins is filled up to a multiple of this."""
+LARGEST = 32
+"""Terms of the curvature that change most, which a step knows."""
+STEPS = 8, 30
+"""Most steps: of all, then of those that need more."""
+AGAIN = 4
+"""Most steps when the slope has been corrected."""
+TIMES = 4
+"""How often it is, at most."""
+CHANGED = 0.5
+"""Relative change of a prediction or dual variable beyond which constraints may swap."""
+LEFT = 1e-9
+"""How much a last step by all counts bins may change: what is left then is far less."""
+ROUNDING = 8.0
+"""Of a prediction, in units of the precision."""
+SOFT = 1e-4
+"""Slack of constraints that may become inactive to begin with, in units of a prediction."""
+AWAY = 0.1
+"""The part of a prediction that is left to begin with."""
+
+
+class _Rows(NamedTuple):
+    """Counts bins of all blocks: templates (P, Z) and numbers (P,); none where not in use."""
+
+    templates: jax.Array
+    counts: jax.Array
+    npred: jax.Array  # at the minimum
+    slacks: jax.Array  # there
+    duals: jax.Array  # there
+    weights: jax.Array  # in the curvature
+    sizes: jax.Array  # of the barrier
+    response: jax.Array  # templates times covariance (P, Z)
+    spread: jax.Array  # variance of the prediction
+
+    def batched(self) -> _Rows:
+        """The same with numbers (1, P), for arithmetic with those of a batch."""
+        return jax.tree.map(lambda each: each[None] if each.ndim == 1 else each, self)
+
+
+class _Parabola(NamedTuple):
+    """Half the statistic around the minimum."""
+
+    rows: _Rows
+    best: jax.Array  # parameters (Z,)
+    slope: jax.Array  # (Z,)
+    curvature: jax.Array  # (Z, Z)
+    covariance: jax.Array  # (Z, Z), zero for parameters that do not vary
+    precision: jax.Array  # (Z, Z) of the penalty
+    penalty: jax.Array  # half its slope (Z,)
+    width: jax.Array  # of the barrier
+    most: Any = STEPS[0]  # steps of a search
+
+    def moved(self, held: jax.Array, down: jax.Array) -> jax.Array:
+        """Displacements (B, Z) that lower the parabola most, with a parameter of each held."""
+        step = down @ self.covariance
+        column = self.covariance[held]
+        own = jnp.take_along_axis(step, held[:, None], 1)
+        return step - own / jnp.take_along_axis(column, held[:, None], 1) * column
+
+
+class _State(NamedTuple):
+    shift: jax.Array  # of the parameters (B, Z)
+    change: jax.Array  # of the predictions (B, S)
+    slacks: jax.Array
+    duals: jax.Array
+    iteration: jax.Array
+    done: jax.Array  # (B,)
+
+
+def is_simple(data: JointData) -> bool:
+    """Whether all predictions are linear with a known background, and no free norm is bounded."""
+    if not is_linear(data) or not all(isinstance(block, JointBlock) for block in data.blocks):
+        return False
+    bounded = np.isfinite(np.asarray(data.lower)) | np.isfinite(np.asarray(data.upper))
+    return not np.any(bounded & np.asarray(data.free))
+
+
+class _InUse(NamedTuple):
+    """Counts bins in use, of all that the blocks have: positions (P,), some more to fill up."""
+
+    at: Any
+    used: Any  # False for these
+
+    def values(self, parts: tuple[jax.Array, ...], other: float) -> jax.Array:
+        """Values (P,) from those of each block."""
+        values = jnp.concatenate([part.ravel() for part in parts])[self.at]
+        return jnp.where(self.used, values, other)
+
+    def templates(self, data: JointData) -> jax.Array:
+        """Templates (P, Z)."""
+        found = []
+        for block in data.blocks:
+            n, _, _, s = block.templates.shape
+            own = jnp.zeros((n, data.n_components, s), block.templates.dtype)
+            own = own.at[jnp.arange(n)[:, None], block.components].add(block.templates[:, :, 0])
+            found.append(jnp.moveaxis(own, 1, 2).reshape(n * s, -1))
+        return jnp.where(self.used[:, None], jnp.concatenate(found)[self.at], 0.0)
+
+
+def _in_use(data: JointData) -> _InUse:
+    masks = np.concatenate([np.asarray(block.mask).ravel() for block in data.blocks])
+    at = np.flatnonzero(masks)
+    total = min(-(-max(len(at), 1) // FILLED) * FILLED, len(masks))
+    return _InUse(np.resize(at, total), np.arange(total) < len(at))
+
+
+@jit_by_size
+def _parabola(fitted: FittedProblem, in_use: _InUse) -> _Parabola:
+    """The parabola at the minimum, with the barrier that holds active constraints."""
+    data, best, free, barrier = fitted
+    templates = jnp.where(free[None], in_use.templates(data), 0.0)
+    counts = in_use.values(tuple(block.counts for block in data.blocks), 0.0)
+    sizes = in_use.values(barrier.scales, 1.0)
+    npred = in_use.values(predictions(data, best), 1.0)
+    target = jnp.where(counts > 0, counts, barrier.width * sizes)
+    # Of constraints that are active, rounding may hide what is left of the prediction.
+    rounding = ROUNDING * jnp.finfo(npred.dtype).eps * (jnp.abs(templates) @ jnp.abs(best))
+    hidden = (counts <= 0) & (npred < rounding)
+    duals = target / jnp.where(hidden, rounding, npred)
+    weights = jnp.where(in_use.used, duals**2 / target, 0.0)
+    matrix = data.precision + (templates * weights[:, None]).T @ templates
+    both = free[:, None] & free[None, :]
+    factor = scaled_factor(matrix, free)
+    covariance = jax.vmap(lambda y: factor_solve(factor, y))(jnp.eye(best.size, dtype=best.dtype))
+    covariance = jnp.where(both, 0.5 * (covariance + covariance.T), 0.0)
+    penalty = data.precision @ (best - data.penalty_start)
+    response = templates @ covariance
+
+    def slope(duals: jax.Array) -> jax.Array:
+        return jnp.where(free, penalty, 0.0) + jnp.where(in_use.used, 1.0 - duals, 0.0) @ templates
+
+    # The slope vanishes with the right ones.
+    known = jnp.maximum(duals + weights * (response @ slope(duals)), 1e-3 * duals)
+    duals = jnp.where(hidden, known, duals)
+    return _Parabola(
+        rows=_Rows(
+            *(templates, counts, npred, target / duals, duals, weights, sizes, response),
+            spread=jnp.sum(response * templates, axis=1),
+        ),
+        best=best,
+        slope=slope(duals),
+        curvature=jnp.where(both, matrix, 0.0),
+        covariance=covariance,
+        precision=data.precision,
+        penalty=penalty,
+        width=barrier.width,
+    )
+
+
+def _longest(values: jax.Array, steps: jax.Array) -> jax.Array:
+    """The part (B, 1) of each step, at most one, that leaves all values positive."""
+    down = steps < 0
+    part = jnp.where(down, (KEPT - 1.0) * values / jnp.where(down, steps, 1.0), 1.0)
+    return jnp.minimum(jnp.min(part, axis=1, keepdims=True), 1.0)
+
+
+def _newton(
+    own: _Parabola, rows: _Rows, held: jax.Array, weights: jax.Array, down: jax.Array
+) -> jax.Array:
+    """Newton steps (B, Z) down slopes, with the largest changes of weights (B, S) in some rows."""
+    column = own.covariance[held]
+    variance = jnp.take_along_axis(column, held[:, None], 1)
+    spread = rows.spread - rows.response[:, held].T ** 2 / variance
+    _, which = jax.lax.top_k(jnp.abs(weights) * spread, min(LARGEST, spread.shape[1]))
+    some = jnp.take_along_axis(weights, which, 1)[:, :, None]
+    response = rows.response[which]
+    of_held = jnp.take_along_axis(response, held[:, None, None], 2)
+    response = response - of_held / variance[:, :, None] * column[:, None]
+    inner = some * jnp.einsum("bqz,brz->bqr", response, rows.templates[which])
+    right = some * jnp.einsum("bqz,bz->bq", response, down)[:, :, None]
+    taken = jnp.linalg.solve(jnp.eye(inner.shape[1], dtype=inner.dtype)[None] + inner, right)
+    return own.moved(held, down) - jnp.einsum("bqz,bq->bz", response, taken[:, :, 0])
+
+
+def _smallest(own: _Parabola) -> jax.Array:
+    """Change of the statistic that is none."""
+    numbers = settings(own.best.dtype)
+    eps = jnp.finfo(own.best.dtype).eps * jnp.sum(own.rows.counts)
+    return jnp.maximum(numbers.tolerance * own.best.size, CHANGE) + 2 * eps
+
+
+def _begin(own: _Parabola, rows: _Rows, held: jax.Array) -> tuple[_State, jax.Array]:
+    """Where a search begins, on the parabola, and which constraints may swap sides (B, S).
+
+    The others begin with the slacks that they have at the minimum.
+    """
+    length = own.best[held] / own.covariance[held, held]
+    shift = -length[:, None] * own.covariance[held]
+    change = shift @ rows.templates.T
+    few = rows.counts <= 0
+    active = few & (rows.duals > rows.slacks / rows.sizes)
+    swaps = jnp.where(active, change > CHANGED * rows.slacks, change < -CHANGED * rows.slacks)
+    least = jnp.where(active, SOFT * rows.sizes, AWAY * rows.slacks)
+    moved = jnp.maximum(rows.npred + change, least)
+    slacks = jnp.where(few & ~swaps, rows.slacks, moved)
+    duals = _targets(own, rows, few & swaps, jnp.asarray(WIDE, shift.dtype)) / slacks
+    none = jnp.zeros(held.shape, bool)
+    return _State(shift, change, slacks, duals, jnp.asarray(0), none), few & swaps
+
+
+def _targets(own: _Parabola, rows: _Rows, near: jax.Array, width: jax.Array) -> jax.Array:
+    """What slacks times dual variables (B, S) are to be."""
+    few = jnp.where(near, width, own.width) * rows.sizes
+    return jnp.where(rows.counts <= 0, few, rows.counts)
+
+
+def _search(
+    own: _Parabola, rows: _Rows, held: jax.Array, near: jax.Array, first: tuple[_State, jax.Array]
+) -> _State:
+    """Displacements with all conditions met in some rows, from a state and for slopes (B, Z)."""
+    begin, slope = first
+    smallest = _smallest(own)
+    apart = 5 * own.width + 50 * jnp.finfo(slope.dtype).eps * jnp.sum(rows.counts)
+
+    def step(state: _State) -> _State:
+        shift, change, slacks, duals = state[:4]
+        width = jnp.maximum(own.width, WIDE * NARROWER ** state.iteration.astype(shift.dtype))
+        target = _targets(own, rows, near, width)
+        weights, missed = duals / slacks, rows.npred + change - slacks
+        pull = rows.duals - target / slacks + weights * missed - rows.weights * change
+        down = -(slope + shift @ own.curvature + pull @ rows.templates)
+        new = _newton(own, rows, held, weights - rows.weights, down)
+        changes = new @ rows.templates.T
+        of_slacks = changes + missed
+        of_duals = target / slacks - duals - weights * of_slacks
+        part = _longest(slacks, of_slacks)
+        slacks = slacks + part * of_slacks
+        duals = duals + _longest(duals, of_duals) * of_duals
+        duals = jnp.clip(duals, target / slacks / APART, target / slacks * APART)
+        off = jnp.where(rows.counts <= 0, jnp.abs(duals * slacks - target), 0.0)
+        done = (part[:, 0] >= 1.0) & (width <= own.width) & (jnp.sum(off, axis=1) <= apart)
+        done = done & (jnp.abs(jnp.sum(new * down, axis=1)) <= smallest)
+        moved = (shift + part * new, change + part * changes, slacks, duals)
+        stay = state.done[:, None]
+        kept = jax.tree.map(lambda a, b: jnp.where(stay, a, b), state[:4], moved)
+        return _State(kept[0], kept[1], kept[2], kept[3], state.iteration + 1, state.done | done)
+
+    most = begin.iteration + jnp.where(begin.iteration > 0, AGAIN, own.most)
+    return jax.lax.while_loop(
+        lambda state: ~jnp.all(state.done) & (state.iteration < most), step, begin
+    )
+
+
+class _Check(NamedTuple):
+    """What all counts bins say of displacements."""
+
+    step: jax.Array  # a last one (B, Z)
+    rise: jax.Array  # of the statistic before it (B,)
+    left: jax.Array  # what it falls by then; NaN where a prediction is negative
+    slope: jax.Array  # with what the other counts bins add (B, Z)
+
+
+def _checked(own: _Parabola, held: jax.Array, state: _State, at: jax.Array) -> _Check:
+    """What all counts bins say of displacements found in the rows ``at`` some positions."""
+    rows, shift = own.rows.batched(), state.shift
+    change = shift @ rows.templates.T
+    npred, few, used = rows.npred + change, rows.counts <= 0, rows.spread > 0
+    linear = rows.duals - rows.weights * change
+    duals = jnp.where(few, linear, rows.counts / jnp.where(few, 1.0, npred))
+    pull = jnp.where(used, linear - duals, 0.0)
+    slope = own.slope[None] + pull.at[:, at].set(0.0) @ rows.templates
+    of_rows = (linear[:, at] - state.duals) @ rows.templates[at]
+    down = -(slope + shift @ own.curvature + of_rows)
+    step = own.moved(held, down)
+    below = jnp.where(used, jnp.maximum(-npred, 0.0), 0.0)
+    outside = jnp.where(few, rows.duals * below, jnp.where(below > 0, jnp.nan, 0.0))
+    one, zero = jnp.ones_like(change), jnp.zeros_like(change)
+    terms = cash_difference(rows.counts, rows.npred, change, one, zero)
+    rise = jnp.sum(jnp.where(used, terms, 0.0), axis=1)
+    rise += jnp.sum(shift * (shift @ own.precision + 2.0 * own.penalty[None]), axis=1)
+    left = jnp.abs(jnp.sum(step * down, axis=1)) + jnp.sum(outside, axis=1)
+    return _Check(step, rise, left, slope)
+
+
+@jit_by_size
+def _largest(own: _Parabola, held: jax.Array) -> jax.Array:
+    """Largest relative change of each prediction (P,) along the parabola."""
+    length = own.best[held] / own.covariance[held, held]
+    return jnp.max(jnp.abs(own.rows.response[:, held] * length[None]), axis=1) / own.rows.slacks
+
+
+@jit_by_size
+def _batch(
+    own: _Parabola, held: jax.Array, at: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Parameters (B, Z) with one of each held at zero, rises of the statistic, whether all is met.
+
+    The search looks at the counts bins ``at`` some positions; what the others add to the slope is
+    found in between.
+    """
+    rows = jax.tree.map(lambda each: each[at], own.rows).batched()
+    begin, near = _begin(own, rows, held)
+
+    def better(carry: tuple) -> tuple:
+        times, state, check = carry
+        again = state._replace(done=jnp.zeros_like(state.done))
+        state = _search(own, rows, held, near, (again, check.slope))
+        return times + 1, state, _checked(own, held, state, at)
+
+    def unfinished(carry: tuple) -> jax.Array:
+        times, state, check = carry
+        return (times < TIMES) & ((times == 0) | jnp.any(state.done & (check.left > LEFT)))
+
+    nothing = jnp.full(held.shape, jnp.inf, own.best.dtype)
+    slopes = jnp.broadcast_to(own.slope[None], begin.shift.shape)
+    none = _Check(jnp.zeros_like(begin.shift), nothing, nothing, slopes)
+    _, state, check = jax.lax.while_loop(unfinished, better, (0, begin, none))
+    z = own.best[None] + state.shift + check.step
+    found = state.done & (check.left <= LEFT) & jnp.isfinite(check.rise)
+    return z.at[jnp.arange(len(held)), held].set(0.0), check.rise - check.left, found
+
+
+def held_together(fitted: FittedProblem, parameters: Any) -> tuple[Any, Any, Any]:
+    """Fits with one of some norms held at zero each, outside of compiled code.
+
+    Parameters
+    ----------
+    fitted : FittedProblem
+        A fitted problem that is simple, see `is_simple`.
+    parameters : ndarray of int, shape (M,)
+        Positions of the norms.
+
+    Returns
+    -------
+    z : ndarray, shape (M, Z)
+        Parameters.
+    rises : ndarray, shape (M,)
+        Rises of the statistic.
+    found : ndarray of bool, shape (M,)
+        Whether all conditions of the minimum are met; otherwise the others mean nothing.
+    """
+    own = _parabola(fitted, _in_use(fitted.problem))
+    size = min(TOGETHER, len(parameters))
+    n_rows = min(len(own.rows.counts), max(ROWS // len(fitted.best), 1))
+    z = np.zeros((len(parameters), len(fitted.best)), np.asarray(fitted.best).dtype)
+    rises, found = np.zeros(len(z), z.dtype), np.zeros(len(z), bool)
+    for most in STEPS:
+        left = np.flatnonzero(~found)
+        for first in range(0, len(left), size):
+            some = left[first : first + size]
+            held = parameters[np.resize(some, size)]
+            # Not in compiled code, where it takes longer.
+            at = np.argpartition(-np.asarray(_largest(own, held)), n_rows - 1)[:n_rows]
+            new = _batch(own._replace(most=np.asarray(most)), held, at)
+            z[some], rises[some], found[some] = (np.asarray(part)[: len(some)] for part in new)
+    return z, rises, found
