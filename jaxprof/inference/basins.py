@@ -210,8 +210,10 @@ def _survey(
     worth = jnp.where(old | (worth > highest), jnp.inf, worth)
     at, every = jnp.argmin(worth, axis=0), np.arange(m)
     node = jnp.asarray(nodes)[at, low[at, every]]
-    # Where the lowest of several values does not improve, those around it do not either.
-    group = (jnp.arange(k)[:, None] == at[None]) | (improving & ~jnp.isfinite(elsewhere))
+    # Where the lowest of several values in a row does not improve, the others do not either.
+    row = jnp.cumsum(~improving, axis=0)
+    together = improving & improving[at, every] & (row == row[at, every])
+    group = (jnp.arange(k)[:, None] == at[None]) | together
     ridge = _ridge(values, on_grid, own, minima.other[place])
     return _Survey(
         jump=_Jumps(_at_nodes(grid)[node, every], norms[node, every], worth[at, every], group),
@@ -333,12 +335,12 @@ def lowest(
     begin, ends = _descended(data, start, free, several & ~known)
 
     def body(state: _State) -> _State:
-        new = jax.lax.cond(
+        z, arrived = jax.lax.cond(
             known & (state.number == 0),
             lambda: (state.begin, known),
             lambda: minimise(data, state.begin, free, barrier, inside),
         )
-        best, converged, minima = _compared(data, state, *new, (free, barrier))
+        best, converged, minima = _compared(data, state, z, arrived, (free, barrier))
         profile, surveys = state.profile, []
         if data.n_shape:
             grid, profile = _profiles(data, free, minima, family, profile)

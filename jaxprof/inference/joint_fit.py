@@ -213,8 +213,8 @@ def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple
     """Joint fit and the test statistic of each norm against zero, without derivatives.
 
     Equal to `fit_joint` followed by `joint_ts`, but that degenerate norms have one too. Where
-    predictions are linear in all parameters, and in large problems, the fits with a norm of zero
-    are found by `follow`, and searched for where that does not get there.
+    predictions are linear in all parameters, and in large problems with free spectra, the fits with
+    a norm of zero are found by `follow`, and searched for where that does not get there.
 
     Parameters
     ----------
@@ -275,10 +275,11 @@ def is_followed(data: JointData) -> bool:
     """Whether fits with a norm held begin where the profile from the minimum leads.
 
     A problem that is not linear may have lower minima elsewhere, which searches from all over the
-    ranges find. In large problems these would take too long: the minimum that the profile leads to
-    is left where profiles of spectral parameters around it show a lower one.
+    ranges find. In large problems with free spectra, where these are not worth their time, the
+    minimum that the profile leads to is left where profiles of spectral parameters around it show a
+    lower one.
     """
-    return is_linear(data) or is_large(data)
+    return is_linear(data) or (is_large(data) and not data.n_nuisance)
 
 
 @jit_by_size
@@ -299,7 +300,7 @@ def _ts_near(
 
         def found() -> tuple[jax.Array, jax.Array]:
             zero, at = jnp.zeros_like(best[0]), component * (1 + data.n_shape)
-            z, converged, possible = fit_held(data, fit, inside, at, zero, tuple(near))
+            z, converged, possible = fit_held(data, fit, inside, at, zero, (near[0], near[1]))
             rise = difference(data, z, best)
             ts = jnp.where(possible & jnp.isfinite(rise), jnp.maximum(rise, 0.0), jnp.nan)
             return ts, jnp.where(converged, z, jnp.nan)

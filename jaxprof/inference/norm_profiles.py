@@ -34,8 +34,10 @@ FAR = 20.0
 """How high the curvature at the minimum tells what other parameters do."""
 NEAR = 1.0
 """How high another minimum is at most to be told."""
-ITERATIONS = 12
+ITERATIONS = 8
 """Most of the search for a norm."""
+LOW = 1e-3
+"""Where a bracket is entered that a step has left."""
 CHANGE = 1e-10
 """Change of the statistic in its last step: the next one would be about the square of it."""
 
@@ -211,7 +213,8 @@ def _best_norm(
         new = x - length * score / jnp.where(curvature > 0, curvature, 1.0)
         inside = (curvature > 0) & (new > low) & (new < high)
         more = jnp.any(~inside | (curvature * (new - x) ** 2 > CHANGE))
-        return jnp.where(inside, new, 0.5 * (low + high)), low, high, number + 1, more
+        # Where a row is next to nothing the bracket is wide; from below, steps stay inside.
+        return jnp.where(inside, new, low + LOW * (high - low)), low, high, number + 1, more
 
     start = guess, low, high, jnp.asarray(0), jnp.asarray(True)
     return jax.lax.while_loop(lambda c: c[-1] & (c[-2] < ITERATIONS), nearer, start)[0]
