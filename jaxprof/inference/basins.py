@@ -212,7 +212,7 @@ def _survey(
     node = jnp.asarray(nodes)[at, low[at, every]]
     # Where the lowest of several values in a row does not improve, the others do not either.
     row = jnp.cumsum(~improving, axis=0)
-    together = improving & improving[at, every] & (row == row[at, every])
+    together = improving & improving[at, every][None] & (row == row[at, every][None])
     group = (jnp.arange(k)[:, None] == at[None]) | together
     ridge = _ridge(values, on_grid, own, minima.other[place])
     return _Survey(
