@@ -19,11 +19,12 @@ import numpy as np
 
 from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
 from jaxprof.inference.descents import descend, number_of_points, spread
-from jaxprof.inference.interior_point import STEPS, minimise
+from jaxprof.inference.interior_point import minimise
 from jaxprof.inference.newton_step import is_linear, shapes
 from jaxprof.inference.norm_profiles import (
     NEAR,
     Family,
+    around,
     covariance_at,
     family_of,
     grid_of,
@@ -34,6 +35,8 @@ from jaxprof.likelihood.joint_model import Barrier, derivatives, difference
 
 ROUNDS = 10
 """Most minimisations."""
+KNOWN_ROUNDS = 3
+"""The same from a minimum that the lowest one has been followed to."""
 HIGH = 5.0
 """How high a minimum of a spectral profile may be for a fit to start there."""
 UNFINISHED = 0.5
@@ -175,9 +178,10 @@ def _profiles(
     """A grid (K, M, A) of all parameters, and profiles at its nodes and at the other minimum."""
     grid = grid_of(data, family, minima.best)
     values = jnp.concatenate([_at_nodes(grid), minima.other[family.shape][None]])
+    here = around(data, minima.best, family)
 
     def at_value(k: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        row = profiled(data, minima.best, free, minima.covariance, family, values[k])
+        row = profiled(data, minima.best, free, minima.covariance, here, family, values[k])
         return jax.tree.map(lambda every, one: every.at[k].set(one), found, row)
 
     # On the grid only around a new minimum.
@@ -186,8 +190,13 @@ def _profiles(
     return grid, _Profile(found, before.tried & ~minima.better)
 
 
-def _survey(minima: _Minima, family: Family, grid: jax.Array, profile: _Profile, a: int) -> _Survey:
-    """Profiles of parameter ``a`` of all components, lowest by the others of the same one."""
+def _survey(
+    minima: _Minima, family: Family, grid: jax.Array, profile: _Profile, a: int, highest: jax.Array
+) -> _Survey:
+    """Profiles of parameter ``a`` of all components, lowest by the others of the same one.
+
+    Minima that are at most so high are worth another minimisation.
+    """
     (norms, heights, bounds), old = profile.found, profile.tried[a]
     k, m, n = grid.shape
     nodes = np.moveaxis(np.arange(k**n).reshape((k,) * n), a, 0).reshape(k, -1)
@@ -198,11 +207,13 @@ def _survey(minima: _Minima, family: Family, grid: jax.Array, profile: _Profile,
     elsewhere = _other_minima(on_grid, own)
     improving = on_grid < -GAIN
     worth = jnp.where(improving, on_grid, elsewhere)
-    worth = jnp.where(old | (worth > HIGH), jnp.inf, worth)
+    worth = jnp.where(old | (worth > highest), jnp.inf, worth)
     at, every = jnp.argmin(worth, axis=0), np.arange(m)
     node = jnp.asarray(nodes)[at, low[at, every]]
-    # Where the lowest of several values does not improve, those around it do not either.
-    group = (jnp.arange(k)[:, None] == at[None]) | (improving & ~jnp.isfinite(elsewhere))
+    # Where the lowest of several values in a row does not improve, the others do not either.
+    row = jnp.cumsum(~improving, axis=0)
+    together = improving & improving[at, every][None] & (row == row[at, every][None])
+    group = (jnp.arange(k)[:, None] == at[None]) | together
     ridge = _ridge(values, on_grid, own, minima.other[place])
     return _Survey(
         jump=_Jumps(_at_nodes(grid)[node, every], norms[node, every], worth[at, every], group),
@@ -290,14 +301,17 @@ def lowest(
     free: jax.Array,
     barrier: Barrier,
     inside: jax.Array,
-    most: int | jax.Array = STEPS,
+    known: bool | jax.Array = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The lowest minimum of the statistic and penalty that is found.
 
     Parameters
     ----------
-    data, start, free, barrier, inside, most
+    data, start, free, barrier, inside
         As for `minimise`.
+    known : array of bool
+        Whether the start is a minimum that the lowest one has been followed to. Then it is left
+        only where profiles show that something is lower.
 
     Returns
     -------
@@ -310,22 +324,30 @@ def lowest(
     """
     none = jnp.full_like(start, jnp.nan)
     if is_linear(data):
-        return *minimise(data, start, free, barrier, inside, most), none
+        return *minimise(data, start, free, barrier, inside), none
     fluxes, data = data, with_counted_norms(data, free)
     # What is found has no derivatives, nor has where the search begins.
     start, inside = jax.tree.map(jax.lax.stop_gradient, (start, inside))
     start, inside = (to_counts(fluxes, data, z) for z in (start, inside))
     family = family_of(data)
     several = jnp.any(free & shapes(data))
-    begin, ends = _descended(data, start, free, several & (jnp.asarray(most) > 0))
+    known = jnp.asarray(known)
+    begin, ends = _descended(data, start, free, several & ~known)
 
     def body(state: _State) -> _State:
-        new = minimise(data, state.begin, free, barrier, inside, most)
-        best, converged, minima = _compared(data, state, *new, (free, barrier))
+        z, arrived = jax.lax.cond(
+            known & (state.number == 0),
+            lambda: (state.begin, known),
+            lambda: minimise(data, state.begin, free, barrier, inside),
+        )
+        best, converged, minima = _compared(data, state, z, arrived, (free, barrier))
         profile, surveys = state.profile, []
         if data.n_shape:
             grid, profile = _profiles(data, free, minima, family, profile)
-            surveys = [_survey(minima, family, grid, profile, a) for a in range(data.n_shape)]
+            worth = jnp.where(known, -GAIN, HIGH)
+            surveys = [
+                _survey(minima, family, grid, profile, a, worth) for a in range(data.n_shape)
+            ]
         near = _told(data, state, minima, profile, surveys)
         begin, onwards, tried = _next_start(best, family, surveys)
         end, more, without = _next_end(data, state.ends, minima)
@@ -333,7 +355,7 @@ def lowest(
         again = ~converged & (state.number == 0)
         begin = jnp.where(again, start, jnp.where(onwards, begin, end))
         ends = jax.tree.map(lambda a, b: jnp.where(onwards | again, a, b), state.ends, without)
-        done = ~several | ~(onwards | more | again) | (most == 0)
+        done = ~several | ~(onwards | (more & ~known) | again)
         number = state.number + 1
         profile = profile._replace(tried=tried)
         return _State(best, converged, begin, minima.other, *near, profile, number, ends, done)
@@ -344,7 +366,8 @@ def lowest(
     profile = _Profile((heights,) * 3, jnp.zeros((a, k, m), bool))
     height = jnp.asarray(jnp.inf, start.dtype)
     state = _State(start, no, begin, start, none, height, profile, jnp.asarray(0), ends, no)
-    state = jax.lax.while_loop(lambda s: ~s.done & (s.number < ROUNDS), body, state)
+    rounds = jnp.where(known, KNOWN_ROUNDS, ROUNDS)
+    state = jax.lax.while_loop(lambda s: ~s.done & (s.number < rounds), body, state)
     z = to_fluxes(fluxes, data, state.z)
     near = jnp.where(jnp.isnan(state.near), state.z, state.near)
     near = jnp.where(jnp.isnan(state.near), jnp.nan, to_fluxes(fluxes, data, near))

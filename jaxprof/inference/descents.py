@@ -23,6 +23,7 @@ from jaxprof.likelihood.joint_model import (
     bin_derivatives,
     predictions,
     projected,
+    slopes,
     squared,
     stat,
     summed_signals,
@@ -61,10 +62,14 @@ def _sequence(n: int, size: int) -> np.ndarray:
     return (0.5 + np.arange(1, n + 1)[:, None] * root ** -np.arange(1.0, size + 1)) % 1.0
 
 
+def is_large(data: JointData) -> bool:
+    """Whether descents from all over the ranges take longer than minimisations."""
+    return sum(block.templates.size for block in data.blocks) > LARGE
+
+
 def number_of_points(data: JointData) -> int:
     """How many descents a problem is worth."""
-    large = sum(block.templates.size for block in data.blocks) > LARGE
-    return (POINTS if data.n_nuisance else WITHOUT_TILTS)[large]
+    return (POINTS if data.n_nuisance else WITHOUT_TILTS)[is_large(data)]
 
 
 def spread(data: JointData, start: jax.Array, free: jax.Array) -> jax.Array:
@@ -131,7 +136,8 @@ def _expected(data: JointData, z: jax.Array) -> tuple[jax.Array, jax.Array]:
             curvature = jnp.where(block.mask & (npred > 0), 1.0 / npred, 0.0)
         scores.append(score)
         weights.append(curvature)
-    return projected(data, z, tuple(scores)), squared(data, z, tuple(weights))
+    model = slopes(data, z)
+    return projected(data, z, model, tuple(scores)), squared(data, model, tuple(weights))
 
 
 def _part(data: JointData, z: jax.Array, new: jax.Array) -> jax.Array:

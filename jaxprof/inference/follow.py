@@ -29,6 +29,7 @@ from jaxprof.inference.constraints import (
     targets,
     used,
 )
+from jaxprof.inference.interior import without_spectrum
 from jaxprof.inference.newton_step import (
     Point,
     Step,
@@ -207,7 +208,9 @@ def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
     done = done & (change <= problem.smallest) & (apart <= problem.apart)
     arriving, on_bound = arrivals(data, new, active, problem.unit, done)
     free = free & ~arriving
-    active = jnp.where(jnp.any(arriving), _constraints(data, on_bound, free, at), active)
+    active = jax.lax.cond(
+        jnp.any(arriving), lambda: _constraints(data, on_bound, free, at), lambda: active
+    )
     new = new._replace(z=on_bound, residuals=residuals_of(data, on_bound, slacks))
     # Bounds hold what would go on beyond them only.
     released = jnp.where(new.z <= data.lower, correction.slope < 0, correction.slope > 0)
@@ -242,6 +245,7 @@ def follow(
     found : array of bool, shape ()
         Whether all conditions are met; otherwise they mean nothing.
     """
+    free = without_spectrum(data, free, goal.parameter, goal.value)
     others = free & (start > data.lower) & (start < data.upper)
     others = others.at[goal.parameter].set(False)
     active = _constraints(data, start, others, goal.parameter)

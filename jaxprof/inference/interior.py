@@ -33,6 +33,18 @@ def usable(data: JointData) -> jax.Array:
     return free.at[: data.nuisance_start].set(free[: data.nuisance_start] & seen)
 
 
+def without_spectrum(
+    data: JointData, free: jax.Array, parameter: jax.Array, value: jax.Array
+) -> jax.Array:
+    """Free parameters, (Z,), but for the spectrum of a norm that is held at zero.
+
+    Nothing tells what that is, unless it has a penalty: it stays what it is.
+    """
+    own = jnp.arange(1, 1 + data.n_shape) + parameter
+    told = jnp.any(data.precision[own] != 0, axis=1) | (value != 0)
+    return free.at[own].set(free[own] & told)
+
+
 def interior(data: JointData) -> Interior:
     """Where minimisations start, and what keeps them inside the domain; without derivatives."""
     still = without_derivatives(data)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.differentiation import refuse_derivatives
 from jaxprof.inference.basins import lowest
+from jaxprof.inference.descents import is_large
 from jaxprof.inference.follow import FittedProblem, Goal, follow_all
 from jaxprof.inference.held_together import held_together, is_simple
 from jaxprof.inference.implicit import rooted
@@ -21,6 +22,7 @@ from jaxprof.inference.interior import (
     masked_as,
     usable,
     without_derivatives,
+    without_spectrum,
 )
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.inference.start import component_signal
@@ -212,8 +214,8 @@ def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple
     """Joint fit and the test statistic of each norm against zero, without derivatives.
 
     Equal to `fit_joint` followed by `joint_ts`, but that degenerate norms have one too. Where
-    predictions are linear in all parameters, the fits with a norm of zero are found by `follow`,
-    and searched for where that does not get there.
+    predictions are linear in all parameters, and in large problems with free spectra, the fits with
+    a norm of zero are found by `follow`, and searched for where that does not get there.
 
     Parameters
     ----------
@@ -240,7 +242,7 @@ def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple
     TypeError
         If it is differentiated.
     """
-    if is_traced((data, components, with_ts)) or not is_linear(data):
+    if is_traced((data, components, with_ts)) or not is_followed(data):
         return searched_ts(data, components, with_ts)
     components = np.asarray(components)
     wanted = np.broadcast_to(with_ts, components.shape)
@@ -252,6 +254,9 @@ def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple
         return fit, ts, points
     fitted = FittedProblem(own.problem, _best(data, fit), own.free, own.barrier)
     z, rises, found = _without(fitted, components, wanted)
+    if not is_linear(data):
+        lowest_ts = _ts_near(data, fit, components, wanted, (z, found))
+        return fit, *(np.asarray(part) for part in lowest_ts)
     status = np.asarray(fit.status)[components]
     known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
     ts = np.where(found & known, np.maximum(rises, 0.0), ts)
@@ -275,11 +280,51 @@ def _without(
         own = np.flatnonzero(wanted & np.asarray(fitted.free)[components])
         z[own], rises[own], found[own] = held_together(fitted, components[own])
     # One by one: whatever their number, they take the same compiled program.
-    zero = np.zeros((1, 1), best.dtype)
+    at, zero = components * (1 + fitted.problem.n_shape), np.zeros((1, 1), best.dtype)
     for number in np.flatnonzero(wanted & ~found):
-        goal = Goal(components[number].reshape(1, 1), zero, zero, zero)
+        goal = Goal(at[number].reshape(1, 1), zero, zero, zero)
         z[number], rises[number], found[number] = (part[0, 0] for part in follow_all(fitted, goal))
     return z, rises, found & np.isfinite(rises)
+
+
+def is_followed(data: JointData) -> bool:
+    """Whether fits with a norm held begin where the profile from the minimum leads.
+
+    A problem that is not linear may have lower minima elsewhere, which searches from all over the
+    ranges find. In large problems with free spectra, where these are not worth their time, the
+    minimum that the profile leads to is left where profiles of spectral parameters around it show a
+    lower one.
+    """
+    return is_linear(data) or (is_large(data) and not data.n_nuisance)
+
+
+@jit_by_size
+def _ts_near(
+    data: JointData,
+    fit: JointFit,
+    components: jax.Array,
+    wanted: jax.Array,
+    followed: tuple[jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    """Test statistics (M,) and fits (M, Z) with norms of zero, from where profiles have led."""
+    inside, best = interior(data), at_fit(data, fit)
+    status = fit.status[components]
+    known = wanted & ((status < Status.FULLY_MASKED) | (status == Status.DEGENERATE))
+
+    def one(own: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        component, known, *near = own
+
+        def found() -> tuple[jax.Array, jax.Array]:
+            zero, at = jnp.zeros_like(best[0]), component * (1 + data.n_shape)
+            z, converged, possible = fit_held(data, fit, inside, at, zero, (near[0], near[1]))
+            rise = difference(data, z, best)
+            ts = jnp.where(possible & jnp.isfinite(rise), jnp.maximum(rise, 0.0), jnp.nan)
+            return ts, jnp.where(converged, z, jnp.nan)
+
+        none = jnp.full_like(best[0], jnp.nan), jnp.full_like(best, jnp.nan)
+        return jax.lax.cond(known, found, lambda: none)
+
+    return jax.lax.map(one, (components, known, *followed))
 
 
 @jit_by_size
@@ -302,6 +347,7 @@ def searched_ts(
             parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
             free = usual & (first | (jnp.arange(usual.size) != parameter))
             held = start.at[parameter].set(jnp.where(first, start[parameter], 0.0))
+            free = without_spectrum(data, free, parameter, jnp.where(first, jnp.nan, 0.0))
             problem, point, possible = inside_of(data, free, held)
             begin = jnp.where(first, point, _at(data, free, best, parameter, point))
             z, converged, other = lowest(problem, begin, free, barrier, point)
@@ -387,7 +433,8 @@ def fit_held(
     value : array, shape ()
         Where it is held.
     known : tuple of array, optional
-        The minimiser (Z,), and whether it is known already.
+        The minimiser (Z,), and whether it is known already. Where predictions are not linear in all
+        parameters a lower minimum may be elsewhere, and profiles around it are evaluated.
 
     Returns
     -------
@@ -400,9 +447,9 @@ def fit_held(
     """
     start, barrier = inside
     best = jax.lax.stop_gradient(at_fit(data, fit))
-    free = usable(data).at[parameter].set(False)
     still = jax.lax.stop_gradient(value)
     constant = without_derivatives(data)
+    free = without_spectrum(constant, usable(data).at[parameter].set(False), parameter, still)
     problem, point, possible = inside_of(constant, free, start.at[parameter].set(still))
     begin = _at(constant, free, best, parameter, point)
 
@@ -411,9 +458,12 @@ def fit_held(
 
     if known is None:
         z, converged = searched()
-    else:
+    elif is_linear(data):
         z, converged = jax.lax.cond(known[1], lambda: known, searched)
         possible = possible | known[1]
+    else:
+        begin = jnp.where(known[1], known[0], begin)
+        z, converged, _ = lowest(problem, begin, free, barrier, point, known[1])
     target = data.start.at[parameter].set(value)
     z = rooted(masked_as(data, problem), z, free, barrier, target)
     return z, converged & possible, possible

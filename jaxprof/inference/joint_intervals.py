@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxprof.compilation import is_traced, jit_by_size
-from jaxprof.inference.follow import Goal, follow_all
+from jaxprof.inference.follow import Goal, follow, follow_all
 from jaxprof.inference.interior import Interior, interior
 from jaxprof.inference.joint_fit import (
     RUN_ONCE,
     at_fit,
     fit_held,
     fitted_problem,
+    is_followed,
     is_possible,
     rise,
 )
@@ -24,7 +25,7 @@ from jaxprof.inference.newton_step import is_linear
 from jaxprof.inference.start import component_signal
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointData, JointFit
-from jaxprof.likelihood.joint_model import difference
+from jaxprof.likelihood.joint_model import difference, gradient
 from jaxprof.solvers.solve import implicit_root, increasing_root, tolerance
 
 FAR = 1e4
@@ -37,6 +38,8 @@ its square."""
 
 RISE = 1e-5
 """How far the rise at a limit may be from what it is to be, relative to that."""
+AGAIN = 4
+"""How often a profile is followed at most from lower minima that are found on the way."""
 NEAR_BOUND = 3.0
 """In units of that length, how near the bound of a norm is tried first."""
 
@@ -209,7 +212,7 @@ def _followed_limits(
     distances, found = _checked(data, fit, goals, z, found)
     if not is_linear(data):
         # A lower minimum of the others may be elsewhere.
-        found = _confirmed(data, fit, goals, distances, found)
+        distances, found = _confirmed(data, fit, goals, (z, distances, found))
     return distances, found
 
 
@@ -234,28 +237,70 @@ def _checked(
     return distances.T, found.T
 
 
+class _Trial(NamedTuple):
+    """Where a profile has led, or where it may be found again."""
+
+    z: jax.Array
+    led: jax.Array  # whether it has
+    going: jax.Array
+    sure: jax.Array  # whether the statistic has risen as it is to, and nothing is lower
+    number: jax.Array
+
+
 @jit_by_size
 def _confirmed(
-    data: JointData, fit: JointFit, goals: Goal, distances: jax.Array, found: jax.Array
-) -> jax.Array:
-    """Whether nothing is lower at the distances (M, L) that were found."""
-    data, fit, goals = jax.tree.map(jax.lax.stop_gradient, (data, fit, goals))
+    data: JointData,
+    fit: JointFit,
+    goals: Goal,
+    followed: tuple[jax.Array, jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    """Distances (M, L) where nothing is lower than where profiles have led, and which are known.
+
+    In large problems a profile is followed again from a minimum that is lower, or from one about as
+    far as the limit where it was lost.
+    """
+    data, fit, goals, followed = jax.tree.map(jax.lax.stop_gradient, (data, fit, goals, followed))
     best, inside = at_fit(data, fit), interior(data)
+    fitted = fitted_problem(data, fit)
 
-    def one(pair: tuple[Goal, jax.Array, jax.Array]) -> jax.Array:
-        (at, _, side, target), distance, found = pair
-        unit = unit_of(data, fit, at, target)
+    def again(goal: Goal, trial: _Trial) -> _Trial:
+        at, _, side, target = goal
+        near = (trial.z, trial.led) if is_followed(data) else None
+        z, _, possible = fit_held(data, fit, inside, at, trial.z[at], near)
+        value, slope = difference(data, z, best), 2.0 * gradient(data, z, inside[1])[at]
+        unit = side * unit_of(data, fit, at, target)
+        above, slope = root_against(target, value, unit * slope, possible)
+        sure = jnp.abs(above) <= last_step(best) * slope
+        if not is_followed(data):
+            return trial._replace(going=~trial.going, sure=sure)
+        rest = Goal(at, jnp.nan * value, side, target - value)
+        new, found = jax.lax.cond(
+            sure,
+            lambda: (trial.z, sure),
+            lambda: follow(fitted.problem, z, fitted.free, fitted.barrier, rest),
+        )
+        found = found & (new[at] >= data.lower[at]) & (new[at] <= data.upper[at])
+        return _Trial(new, found, found & ~sure, sure, trial.number + 1)
 
-        def confirmed() -> jax.Array:
-            value, slope = rise(data, fit, inside, at, best[at] + side * distance)
-            above, slope = root_against(target, value, side * unit * slope, jnp.isfinite(value))
-            return jnp.abs(above) <= last_step(best) * slope
+    def one(pair: tuple) -> tuple[jax.Array, jax.Array]:
+        goal, z, distance, found = pair
+        at, no, lost = goal.parameter, jnp.asarray(False), ~found & is_followed(data)
+        guess = best[at] + goal.side * unit_of(data, fit, at, goal.rise)
+        guess = best.at[at].set(jnp.clip(guess, data.lower[at], data.upper[at]))
+        wanted = (found & jnp.isfinite(distance)) | lost
+        trial = jax.lax.while_loop(
+            lambda trial: trial.going & (trial.number < AGAIN),
+            lambda trial: again(goal, trial),
+            _Trial(jnp.where(lost, guess, z), found, wanted, no, jnp.asarray(0)),
+        )
+        new = goal.side * (trial.z[at] - best[at])
+        return jnp.where(wanted, new, distance), jnp.where(wanted, trial.sure, found)
 
-        wanted = found & jnp.isfinite(distance)
-        return jax.lax.cond(wanted, confirmed, lambda: found)
-
-    flat = jax.tree.map(jnp.ravel, (goals, distances.T, found.T))
-    return jax.lax.map(one, flat).reshape(goals.rise.shape).T
+    z, distances, found = followed
+    flat = (goals, z, distances.T, found.T)
+    flat = jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), flat)
+    distances, found = jax.lax.map(one, flat)
+    return distances.reshape(goals.rise.shape).T, found.reshape(goals.rise.shape).T
 
 
 @jit_by_size

@@ -22,7 +22,15 @@ from jaxprof.inference.constraints import (
     used,
 )
 from jaxprof.likelihood.joint_data import JointData, JointOnOffBlock
-from jaxprof.likelihood.joint_model import PerBin, model_curvature, predictions, projected, squared
+from jaxprof.likelihood.joint_model import (
+    Slopes,
+    changes,
+    model_curvature,
+    predictions,
+    projected,
+    slopes,
+    squared,
+)
 from jaxprof.solvers.linear import factor_solve, scaled_factor
 
 REACH = 1.0
@@ -44,6 +52,7 @@ class System(NamedTuple):
     """Newton's equations at a point, without slacks and dual variables."""
 
     point: Point
+    model: tuple[Slopes, ...]  # derivatives of the predictions
     free: jax.Array  # parameters that vary
     active: jax.Array  # constraints in the way of these
     ratios: jax.Array  # dual variables over slacks
@@ -85,15 +94,10 @@ def is_linear(data: JointData) -> bool:
     return data.spectra is None and not data.n_nuisance
 
 
-def _changes(data: JointData, z: jax.Array, step: jax.Array) -> PerBin:
-    """Change of the predictions to first order."""
-    return jax.jvp(lambda z: predictions(data, z), (z,), (step,))[1]
-
-
 def constraints_of(data: JointData, z: jax.Array, free: jax.Array) -> jax.Array:
     """Constraints in the way of free parameters: no predictions that no free norm reaches."""
     every = used(data, free)
-    reached = _changes(data, z, (free & ~shapes(data)).astype(z.dtype))
+    reached = changes(slopes(data, z), (free & ~shapes(data)).astype(z.dtype))
     triples = zip(data.blocks, every.on, reached, strict=True)
     on = tuple(u & ((r > 0) | isinstance(b, JointOnOffBlock)) for b, u, r in triples)
     return joined(every._replace(on=on))
@@ -106,11 +110,17 @@ def put_onto_bounds(
 
     What norms on a bound of zero predicted alone stays exactly zero, and is no constraint any more.
     """
-    shift = of_bins(data, _changes(data, point.z, on_bound - point.z))
+    shift = of_bins(data, changes(slopes(data, point.z), on_bound - point.z))
     return point.residuals + shift, constraints_of(data, point.z, free)
 
 
-def curvature_of(data: JointData, point: Point, ratios: jax.Array, free: jax.Array) -> jax.Array:
+def _curvature_of(
+    data: JointData,
+    point: Point,
+    model: tuple[Slopes, ...],
+    ratios: jax.Array,
+    free: jax.Array,
+) -> jax.Array:
     """The curvature (Z, Z) that a Newton step takes."""
     own, duals = parts(data, ratios), parts(data, point.duals)
     weights = []
@@ -118,15 +128,15 @@ def curvature_of(data: JointData, point: Point, ratios: jax.Array, free: jax.Arr
         if isinstance(block, JointOnOffBlock):
             on = on * off / _rate_curvature(block, on, off)
         weights.append(jnp.where(block.mask, on, 0.0))
-    matrix = squared(data, point.z, tuple(weights)) + jnp.diag(own.low + own.high)
+    matrix = squared(data, model, tuple(weights)) + jnp.diag(own.low + own.high)
     if not is_linear(data):
         pairs = zip(data.blocks, duals.on, strict=True)
         pulls = tuple(jnp.where(block.mask, 1.0 - dual, 0.0) for block, dual in pairs)
-        slope = projected(data, point.z, pulls) + duals.high - duals.low
+        slope = projected(data, point.z, model, pulls) + duals.high - duals.low
         # Parameters of shapes go one reach a step at most; close to the minimum, where the
         # slope vanishes, this does not hinder.
         matrix = matrix + jnp.diag(jnp.where(shapes(data), jnp.abs(slope) / REACH, 0.0))
-        full = matrix + model_curvature(data, point.z, pulls)
+        full = matrix + model_curvature(data, model, pulls)
         # Away from the minimum the curvature of a model that is not linear may be negative.
         good = jnp.all(jnp.isfinite(scaled_factor(full, free)[0]))
         matrix = jnp.where(good, full, matrix)
@@ -143,8 +153,9 @@ def system_at(
 ) -> System:
     """Newton's equations at a point; ``factored`` of a matrix and what is free gives a factor."""
     ratios = jnp.where(active, point.duals / point.slacks, 0.0)
-    matrix = curvature_of(data, point, ratios, free)
-    return System(point, free, active, ratios, matrix, factored(matrix, free))
+    model = slopes(data, point.z, second=not is_linear(data))
+    matrix = _curvature_of(data, point, model, ratios, free)
+    return System(point, model, free, active, ratios, matrix, factored(matrix, free))
 
 
 def direction(data: JointData, system: System, target: jax.Array) -> Step:
@@ -166,7 +177,7 @@ def direction(data: JointData, system: System, target: jax.Array) -> Step:
         scores.append(jnp.where(block.mask, on, 0.0))
         ons.append(residual)
         offs.append(off)
-    slope = projected(data, point.z, tuple(scores)) + own.low - own.high
+    slope = projected(data, point.z, system.model, tuple(scores)) + own.low - own.high
     down = jnp.where(system.free, -slope, 0.0)
     step = jnp.where(system.free, factor_solve(system.factor, down), 0.0)
     alone = joined(PerConstraint(tuple(ons), tuple(offs), missed.low, missed.high))
@@ -180,7 +191,7 @@ def of_parameters(data: JointData, system: System, step: jax.Array) -> jax.Array
     curvature = parts(data, system.ratios)
     ons, offs = [], []
     for number, (block, change) in enumerate(
-        zip(data.blocks, _changes(data, system.point.z, step), strict=True)
+        zip(data.blocks, changes(system.model, step), strict=True)
     ):
         off = None
         if isinstance(block, JointOnOffBlock):

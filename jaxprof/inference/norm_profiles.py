@@ -15,6 +15,7 @@ import numpy as np
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointOnOffBlock
 from jaxprof.likelihood.joint_model import (
     Barrier,
+    Slopes,
     axis_of,
     bin_derivatives,
     bin_differences,
@@ -33,8 +34,12 @@ FAR = 20.0
 """How high the curvature at the minimum tells what other parameters do."""
 NEAR = 1.0
 """How high another minimum is at most to be told."""
-ITERATIONS = 12
-"""Of the search for a norm."""
+ITERATIONS = 8
+"""Most of the search for a norm."""
+LOW = 1e-3
+"""Where a bracket is entered that a step has left."""
+CHANGE = 1e-10
+"""Change of the statistic in its last step: the next one would be about the square of it."""
 
 
 Block = JointBlock | JointOnOffBlock
@@ -76,18 +81,6 @@ def grid_of(data: JointData, family: Family, z: jax.Array) -> jax.Array:
     return jnp.sort(jnp.concatenate([start[None] - low, values, start[None] + high]), axis=0)
 
 
-def _rows(
-    data: JointData, z: jax.Array, family: Family, values: jax.Array
-) -> list[tuple[jax.Array, jax.Array]]:
-    """Predictions (N, L, S) for norms of one, and to which components (N, L) they belong."""
-    found = []
-    unit = z.at[family.norm].set(1.0).at[family.shape].set(values)
-    for block in data.blocks:
-        phi = coefficients(data, unit, axis_of(data, block))[block.components]
-        found.append((jnp.einsum("nkq,nkqs->nks", phi, block.templates), block.components))
-    return found
-
-
 def covariance_at(data: JointData, z: jax.Array, free: jax.Array, barrier: Barrier) -> jax.Array:
     """Inverse of the curvature (Z, Z) of half the statistic; zero where there is none."""
     bounded = (z <= data.lower) | (z >= data.upper)
@@ -106,14 +99,38 @@ def _gained(covariance: jax.Array, slope: jax.Array, own: np.ndarray) -> jax.Arr
     return jnp.maximum(slope @ step - step[own] @ jnp.linalg.solve(held, step[own]), 0.0)
 
 
-class _Part(NamedTuple):
-    """A block with its predictions (N, S), those without a component and of its norm one (N, L, S).
+class Around(NamedTuple):
+    """A block at the point that profiles are around.
 
-    And to which components (N, L) these belong.
+    With its predictions (N, S) there, the first derivatives (N, S) of half the statistic by these,
+    the predictions without each component (N, L, S), and the derivatives of predictions.
+    """
+
+    npred: jax.Array
+    first: jax.Array
+    base: jax.Array
+    model: Slopes
+
+
+def around(data: JointData, z: jax.Array, family: Family) -> list[Around]:
+    """What all profiles around a point have in common."""
+    found = []
+    for block, npred, model in zip(data.blocks, predictions(data, z), slopes(data, z), strict=True):
+        first = bin_derivatives(block, npred, jnp.zeros_like(npred))[0]
+        at = block.components
+        of_norms = model.rows[:, : at.shape[1] * (1 + data.n_shape) : 1 + data.n_shape]
+        base = npred[:, None] - z[family.norm][at][..., None] * of_norms
+        found.append(Around(npred, first, base, model))
+    return found
+
+
+class _Part(NamedTuple):
+    """A block with predictions of its components at norms of one (N, L, S).
+
+    And the predictions (N, L, S) without each of these components (N, L).
     """
 
     block: Block
-    npred: jax.Array
     base: jax.Array
     row: jax.Array
     at: jax.Array
@@ -132,15 +149,16 @@ class _Part(NamedTuple):
         return self.base + norms[self.at][..., None] * self.row
 
 
-def _parts(data: JointData, z: jax.Array, family: Family, values: jax.Array) -> list[_Part]:
-    old, new = _rows(data, z, family, z[family.shape]), _rows(data, z, family, values)
-    norms = z[family.norm]
-    return [
-        _Part(block, npred, npred[:, None] - norms[at][..., None] * row0, row, at)
-        for block, npred, (row0, at), (row, _) in zip(
-            data.blocks, predictions(data, z), old, new, strict=True
-        )
-    ]
+def _parts(
+    data: JointData, z: jax.Array, here: list[Around], family: Family, values: jax.Array
+) -> list[_Part]:
+    unit = z.at[family.norm].set(1.0).at[family.shape].set(values)
+    found = []
+    for block, own in zip(data.blocks, here, strict=True):
+        phi = coefficients(data, unit, axis_of(data, block))[block.components]
+        row = jnp.einsum("nkq,nkqs->nks", phi, block.templates)
+        found.append(_Part(block, own.base, row, block.components))
+    return found
 
 
 def _bracket(
@@ -150,7 +168,7 @@ def _bracket(
     low, high = data.lower[norm], data.upper[norm]
     least, most = jnp.full(norm.shape, jnp.inf), jnp.full(norm.shape, -jnp.inf)
     signal, total = jnp.zeros(norm.shape), jnp.zeros(norm.shape)
-    for block, _, base, row, at in parts:
+    for block, base, row, at in parts:
         reached = block.mask[:, None] & (row > 0)
         safe = jnp.where(reached, row, 1.0)
         if isinstance(block, JointOnOffBlock):
@@ -179,8 +197,8 @@ def _best_norm(
     pulled = pull[n] + jnp.sum(data.precision[n[:, None], s] * step, axis=1)
     signal, guess, low, high = _bracket(data, n, parts)
 
-    def nearer(_: int, carry: tuple) -> tuple:
-        x, low, high = carry
+    def nearer(carry: tuple) -> tuple:
+        x, low, high, number, _ = carry
         score, curvature = jnp.zeros_like(x), jnp.zeros_like(x)
         for part in parts:
             one, two = part.derivatives_at(x)
@@ -194,9 +212,12 @@ def _best_norm(
         low, high = jnp.where(score < 0, x, low), jnp.where(score < 0, high, x)
         new = x - length * score / jnp.where(curvature > 0, curvature, 1.0)
         inside = (curvature > 0) & (new > low) & (new < high)
-        return jnp.where(inside, new, 0.5 * (low + high)), low, high
+        more = jnp.any(~inside | (curvature * (new - x) ** 2 > CHANGE))
+        # Where a row is next to nothing the bracket is wide; from below, steps stay inside.
+        return jnp.where(inside, new, low + LOW * (high - low)), low, high, number + 1, more
 
-    return jax.lax.fori_loop(0, ITERATIONS, nearer, (guess, low, high))[0]
+    start = guess, low, high, jnp.asarray(0), jnp.asarray(True)
+    return jax.lax.while_loop(lambda c: c[-1] & (c[-2] < ITERATIONS), nearer, start)[0]
 
 
 def profiled(
@@ -204,6 +225,7 @@ def profiled(
     z: jax.Array,
     free: jax.Array,
     covariance: jax.Array,
+    here: list[Around],
     family: Family,
     values: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -222,6 +244,8 @@ def profiled(
         Parameters that vary.
     covariance : array, shape (Z, Z)
         What `covariance_at` gives there.
+    here : list of Around
+        What `around` gives there.
     family : Family
         The parameters of M components.
     values : array, shape (M, A)
@@ -237,21 +261,20 @@ def profiled(
         The same with everything else held: no minimum is higher.
     """
     n, s = family.norm, family.shape
-    parts = _parts(data, z, family, values)
+    parts = _parts(data, z, here, family, values)
     x = _best_norm(data, z, family, values, parts)
     x = jnp.where(free[n] & jnp.isfinite(x), x, z[n])
     step = jnp.concatenate([(x - z[n])[:, None], values - z[s]], axis=1)
     pulled = jnp.einsum("mo,moz->mz", step, data.precision[family.own])
     pull = 2 * (data.precision @ (z - data.penalty_start))[None] + pulled
     height = jnp.sum(jnp.take_along_axis(pull, family.own, axis=1) * step, axis=1)
-    for part, (rows, where) in zip(parts, slopes(data, z), strict=True):
-        block, mu, at = part.block, part.npred, part.at
-        differences = jax.vmap(lambda own, b=block, m=mu: bin_differences(b, own, m), 1, 1)
+    for part, own in zip(parts, here, strict=True):
+        block, mu, at = part.block, own.npred, part.at
+        differences = jax.vmap(lambda npred, b=block, m=mu: bin_differences(b, npred, m), 1, 1)
         height = height.at[at].add(jnp.sum(differences(part.with_norms(x)), axis=-1))
-        here = bin_derivatives(block, mu, jnp.zeros_like(mu))[0]
-        scores = part.derivatives_at(x)[0] - here[:, None]
-        local = jnp.einsum("nls,nms->nlm", scores, rows)
-        pulled = pulled.at[at[:, :, None], where[:, None, :]].add(local)
+        scores = part.derivatives_at(x)[0] - own.first[:, None]
+        local = jnp.einsum("nls,nms->nlm", scores, own.model.rows)
+        pulled = pulled.at[at[:, :, None], own.model.at[:, None, :]].add(local)
     gained = jax.vmap(lambda slope, own: _gained(covariance, slope, own))(pulled, family.own)
     # Far from the minimum its curvature tells nothing.
     gained = jnp.where(height < FAR, jnp.minimum(gained, height + NEAR), 0.0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprof.likelihood import statistics
 from jaxprof.likelihood.joint_data import FreeSpectra, JointBlock, JointData, JointOnOffBlock
@@ -212,19 +212,20 @@ class Curvature(NamedTuple):
 def gradient(data: JointData, z: jax.Array, barrier: Barrier) -> jax.Array:
     """Gradient of half the statistic and penalty behind a barrier, shape (Z,)."""
     scores = tuple(score for score, _, _ in _all_bin_derivatives(data, z, barrier))
-    return projected(data, z, scores)
+    return projected(data, z, slopes(data, z), scores)
 
 
 def derivatives(data: JointData, z: jax.Array, barrier: Barrier) -> tuple[jax.Array, Curvature]:
     """Gradient (Z,) and second derivatives (Z, Z) of half the statistic behind a barrier."""
-    terms = _all_bin_derivatives(data, z, barrier)
+    terms, model = _all_bin_derivatives(data, z, barrier), slopes(data, z, second=True)
     scores = tuple(score for score, _, _ in terms)
-    gauss = squared(data, z, tuple(curvature for _, curvature, _ in terms))
-    expected = squared(data, z, tuple(curvature - constraint for _, curvature, constraint in terms))
-    second = model_curvature(data, z, scores)
+    gauss = squared(data, model, tuple(curvature for _, curvature, _ in terms))
+    bare = tuple(curvature - constraint for _, curvature, constraint in terms)
+    expected = squared(data, model, bare)
+    second = model_curvature(data, model, scores)
     of_constraints = jnp.diagonal(gauss - expected)
     curvature = Curvature(gauss + second, gauss, expected + second, expected, of_constraints)
-    return projected(data, z, scores), curvature
+    return projected(data, z, model, scores), curvature
 
 
 def _all_bin_derivatives(data: JointData, z: jax.Array, barrier: Barrier) -> list[tuple]:
@@ -236,101 +237,112 @@ PerBin = tuple[jax.Array, ...]
 """A value for each counts bin, (N, S) for each block; zero for those not in use."""
 
 
-def _own_derivatives(data: JointData, z: jax.Array, derivative: Callable) -> dict[int, jax.Array]:
-    """Derivatives of the coefficients of each component by its own parameters, (C, Q, ...)."""
-    values, indices = _component_values(data, z), jnp.arange(data.n_components)
+class Slopes(NamedTuple):
+    """Derivatives of the predictions of a block.
 
-    def of_axis(axis: int) -> jax.Array:
-        function = derivative(lambda p, c: _component(data, p, c, axis))
-        return jax.vmap(function)(values, indices)
+    The first ones ``rows`` (N, M, S) with respect to parameters ``at`` (N, M), and the ``second``
+    ones (N, P, S) with respect to ``pairs`` (N, P, 2) of parameters, without those that are zero.
+    """
 
-    return {axis: of_axis(axis) for axis in _axes(data)}
-
-
-def _slopes(data: JointData, z: jax.Array) -> dict[int, jax.Array]:
-    if data.spectra is None:
-        return {0: jnp.ones((data.n_components, 1, 1), z.dtype)}
-    return _own_derivatives(data, z, jax.jacfwd)
+    rows: jax.Array
+    at: jax.Array
+    second: Any
+    pairs: Any
 
 
-def _on_coefficients(data: JointData, values: PerBin) -> dict[int, jax.Array]:
-    """Sums over the counts bins of a value times the templates, (C, Q) for each data set."""
-    total: dict[int, jax.Array] = {}
-    for block, value in zip(data.blocks, values, strict=True):
+def slopes(data: JointData, z: jax.Array, second: bool = False) -> tuple[Slopes, ...]:
+    """Derivatives of the predictions of each block; the second ones are None if not asked for."""
+    found, units = [], {}
+    for block in data.blocks:
         axis = axis_of(data, block)
-        # The templates first: the other order takes nine times as long.
-        on_batch = jnp.einsum("nkqs,ns->nkq", block.templates, value)
-        shape = (data.n_components, on_batch.shape[-1])
-        before = total.get(axis, jnp.zeros(shape, on_batch.dtype))
-        total[axis] = before.at[block.components].add(on_batch)
-    return total
+        if axis not in units and data.spectra is not None:
+            units[axis] = _unit_derivatives(data, z, axis, second)
+        parts = [_of_components(data, z, block, units.get(axis))]
+        if data.n_nuisance and isinstance(block, JointBlock):
+            parts.append(_of_background(data, z, block))
+        own = Slopes(*(jnp.concatenate(each, axis=1) for each in zip(*parts, strict=True)))
+        found.append(own if second else own._replace(second=None, pairs=None))
+    return tuple(found)
 
 
-def _nuisance_rows(data: JointData, z: jax.Array, block: JointBlock) -> tuple[jax.Array, jax.Array]:
-    """Derivatives of the background of a block by its norm and its tilt, (N, S) each."""
+def _unit_derivatives(data: JointData, z: jax.Array, axis: int, second: bool) -> jax.Array:
+    """Coefficients (C, F, Q) at norms of one and their derivatives by the spectral parameters."""
+
+    def of_one(shape: jax.Array, number: jax.Array) -> jax.Array:
+        def unit(shape: jax.Array) -> jax.Array:
+            values = jnp.concatenate([jnp.ones_like(z[:1]), shape])
+            return _component(data, values, number, axis)
+
+        found = [unit(shape)[:, None], jax.jacfwd(unit)(shape)]
+        if second:
+            one, two = np.triu_indices(shape.size)
+            found.append(jax.hessian(unit)(shape)[:, one, two])
+        return jnp.concatenate(found, axis=1).T
+
+    shape = _component_values(data, z)[:, 1:]
+    return jax.vmap(of_one)(shape, jnp.arange(data.n_components))
+
+
+def _of_components(
+    data: JointData, z: jax.Array, block: JointBlock | JointOnOffBlock, units: Any
+) -> Slopes:
+    """Derivatives of the signal, which is linear in the norms, from those of its coefficients."""
+    (n, n_bins), n_own = block.mask.shape, 1 + data.n_shape
+    own = block.components[:, :, None] * n_own
+    both = np.stack(np.triu_indices(n_own), axis=1)[1:]
+    pairs = (own[..., None] + both[None, None]).reshape(n, -1, 2)
+    if units is None:
+        none = jnp.zeros((n, 0, n_bins), z.dtype)
+        return Slopes(block.templates[:, :, 0], block.components, none, pairs)
+    # All of them at once: reading the templates takes most of the time.
+    unit = jnp.einsum("nkfq,nkqs->nkfs", units[block.components], block.templates)
+    norm, first = z[own][..., None], unit[:, :, 1:n_own]
+    rows = jnp.concatenate([unit[:, :, :1], norm * first], axis=2)
+    second = jnp.concatenate([first, norm * unit[:, :, n_own:]], axis=2)
+    at = (own + np.arange(n_own)[None, None]).reshape(n, -1)
+    return Slopes(rows.reshape(n, -1, n_bins), at, second.reshape(n, -1, n_bins), pairs)
+
+
+def _of_background(data: JointData, z: jax.Array, block: JointBlock) -> Slopes:
+    """Derivatives of the background by its norm and its tilt."""
     norm, tilt = _nuisance(data, z, block.dataset)
     per_norm = jnp.exp(-tilt * block.log_energy) * block.background
-    return per_norm, -norm * block.log_energy * per_norm
+    rows = jnp.stack([per_norm, -norm * block.log_energy * per_norm], axis=1)
+    at = data.nuisance_start + 2 * block.dataset + jnp.arange(2)
+    at = jnp.broadcast_to(at[None], (len(rows), 2))
+    pairs = jnp.stack([at, jnp.broadcast_to(at[:, 1:], at.shape)], axis=2)
+    return Slopes(rows, at, -block.log_energy[:, None] * rows, pairs)
 
 
-def _has_nuisance(data: JointData, block: Term) -> bool:
-    return data.n_nuisance > 0 and isinstance(block, JointBlock)
-
-
-def projected(data: JointData, z: jax.Array, values: PerBin) -> jax.Array:
+def projected(
+    data: JointData, z: jax.Array, model: tuple[Slopes, ...], values: PerBin
+) -> jax.Array:
     """Sum over counts bins of a value times the derivatives of the prediction, and the penalty's.
 
     Shape (Z,).
     """
     total = data.precision @ (z - data.penalty_start)
-    sums = _on_coefficients(data, values)
-    for axis, own in _slopes(data, z).items():
-        per_parameter = jnp.einsum("cqa,cq->ca", own, sums[axis]).reshape(-1)
-        total = total.at[: data.nuisance_start].add(per_parameter)
-    for block, value in zip(data.blocks, values, strict=True):
-        if _has_nuisance(data, block):
-            at = data.nuisance_start + 2 * block.dataset
-            per_norm, per_tilt = _nuisance_rows(data, z, block)
-            total = total.at[at].add(jnp.sum(value * per_norm))
-            total = total.at[at + 1].add(jnp.sum(value * per_tilt))
+    for own, value in zip(model, values, strict=True):
+        total = total.at[own.at].add(jnp.einsum("nms,ns->nm", own.rows, value))
     return total
 
 
-def slopes(data: JointData, z: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
-    """Derivatives (N, M, S) of the predictions of each block by parameters (N, M)."""
-    n_own = 1 + data.n_shape
-    of_components = _slopes(data, z)
-    found = []
-    for block in data.blocks:
-        where = block.components[:, :, None] * n_own + jnp.arange(n_own)[None, None]
-        where = where.reshape(len(block.components), -1)
-        if data.spectra is None:
-            rows = block.templates[:, :, 0]
-        else:
-            own = of_components[axis_of(data, block)][block.components]
-            rows = jnp.einsum("nkqa,nkqs->nkas", own, block.templates)
-            rows = rows.reshape(rows.shape[0], -1, rows.shape[-1])
-        if _has_nuisance(data, block):
-            at = data.nuisance_start + 2 * block.dataset
-            per_norm, per_tilt = _nuisance_rows(data, z, block)
-            rows = jnp.concatenate([rows, per_norm[:, None], per_tilt[:, None]], axis=1)
-            both = jnp.broadcast_to(at + jnp.arange(2), (len(where), 2))
-            where = jnp.concatenate([where, both], axis=1)
-        found.append((rows, where))
-    return found
+def changes(model: tuple[Slopes, ...], step: jax.Array) -> PerBin:
+    """Changes of the predictions to first order."""
+    return tuple(jnp.einsum("nms,nm->ns", own.rows, step[own.at]) for own in model)
 
 
-def squared(data: JointData, z: jax.Array, values: PerBin) -> jax.Array:
+def squared(data: JointData, model: tuple[Slopes, ...], values: PerBin) -> jax.Array:
     """Sum over the counts bins of a value times the square of the derivatives, and the penalty's.
 
     Shape (Z, Z).
     """
     size = len(data.precision)
     total = data.precision.ravel()
-    for (rows, where), value in zip(slopes(data, z), values, strict=True):
+    for own, value in zip(model, values, strict=True):
         # One index for each pair: sums at two indices take longer to compile and to run.
-        at = where[:, :, None] * size + where[:, None, :]
-        total = total.at[at.ravel()].add(_products(rows, value).ravel())
+        at = own.at[:, :, None] * size + own.at[:, None, :]
+        total = total.at[at.ravel()].add(_products(own.rows, value).ravel())
     return total.reshape(size, size)
 
 
@@ -345,26 +357,13 @@ def _products(rows: jax.Array, value: jax.Array) -> jax.Array:
     return jax.lax.map(one, (rows, value), batch_size=AT_ONCE)
 
 
-def model_curvature(data: JointData, z: jax.Array, values: PerBin) -> jax.Array:
+def model_curvature(data: JointData, model: tuple[Slopes, ...], values: PerBin) -> jax.Array:
     """Sum over counts bins of a value times the second derivatives of the prediction, (Z, Z)."""
     total = jnp.zeros_like(data.precision)
-    for block, value in zip(data.blocks, values, strict=True):
-        if _has_nuisance(data, block):
-            at = data.nuisance_start + 2 * block.dataset
-            per_norm, per_tilt = _nuisance_rows(data, z, block)
-            cross = jnp.sum(value * -block.log_energy * per_norm)
-            total = total.at[at, at + 1].add(cross).at[at + 1, at].add(cross)
-            twice = jnp.sum(value * -block.log_energy * per_tilt)
-            total = total.at[at + 1, at + 1].add(twice)
-    if data.spectra is not None:
-        n_own = 1 + data.n_shape
-        own = jnp.arange(data.n_components)[:, None] * n_own + jnp.arange(n_own)[None]
-        where = own[:, :, None]
-        sums = _on_coefficients(data, values)
-        for axis, bends in _own_derivatives(data, z, jax.hessian).items():
-            second = jnp.einsum("cqab,cq->cab", bends, sums[axis])
-            total = total.at[where, where.swapaxes(1, 2)].add(second)
-    return total
+    for own, value in zip(model, values, strict=True):
+        one, two = own.pairs[..., 0], own.pairs[..., 1]
+        total = total.at[one, two].add(jnp.einsum("nps,ns->np", own.second, value))
+    return total + jnp.triu(total, 1).T
 
 
 def stat(data: JointData, z: jax.Array) -> jax.Array:

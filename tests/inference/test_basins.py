@@ -8,9 +8,11 @@ from joint_factory import Part, Problem, Spectra
 from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import erf
 
+from jaxprof.inference import descents
 from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
 from jaxprof.inference.descents import descend, spread
-from jaxprof.inference.joint_fit import at_fit, fit_joint_ts
+from jaxprof.inference.joint_fit import at_fit, fit_joint_ts, is_followed
+from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.likelihood.joint_model import predictions, summed_signals
 
@@ -194,6 +196,25 @@ def test_points_cover_the_ranges_of_tilts():
     # As even as numbers in order can be, but for a factor of two, in the logarithm of the tilt.
     gaps = np.diff(np.sort(np.concatenate([[-5, 5], points[:, 2]])))
     assert gaps.max() < 2.5 and np.sum(points[:, 2] > 0) == len(points) // 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 5])
+def test_profiles_of_large_problems_lead_to_the_lowest_minima(seed, monkeypatch):
+    monkeypatch.setattr(descents, "LARGE", 0)
+    own, rng = random_problem(seed, index=True, tilt=False), np.random.default_rng(seed)
+    # A shape of its own, so that nothing compiled for small problems is taken.
+    data, at = own.joint(1, 40), seed % C * own.step
+    assert is_followed(data)
+    fit, ts, points = fit_joint_ts(data, np.array([seed % C]))
+    up, target = np.array([1.0]), np.array([4.0])
+    distance = joint_limits(data, fit, np.array([seed % C]), up, target)[0, 0]
+    norm, best = fit.values[at], own.value(np.asarray(at_fit(data, fit)))
+    np.testing.assert_allclose(best, lowest(own, rng)[0], atol=ENOUGH)
+    np.testing.assert_allclose(best + ts[0], lowest(own, rng, at, 0.0)[0], atol=ENOUGH)
+    held = lowest(own, rng, at, norm + distance)[0]
+    np.testing.assert_allclose(best + target[0], held, atol=ENOUGH)
+    assert np.isfinite(points).all() and points[0, at] == 0
 
 
 @pytest.mark.slow
