@@ -173,7 +173,7 @@ class ShellRadialModel(RadialModel):
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""
-        return self.amplitude * functions.shell(jnp.deg2rad(separation), self.radius, self.width)
+        return self.amplitude * functions.shell(separation, self.radius, self.width)
 
     def _breaks(self) -> tuple[Any, ...]:
         return self.radius, self.radius + self.width

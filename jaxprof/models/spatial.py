@@ -238,7 +238,7 @@ class ShellSpatialModel(CentredSpatialModel):
     width: Any = parameter(0.2, unit="deg", kind="positive")
 
     def _brightness(self, lon: Array, lat: Array) -> Array:
-        return functions.shell(self._away(lon, lat), self.radius, self.width)
+        return functions.shell(jnp.rad2deg(self._away(lon, lat)), self.radius, self.width)
 
 
 @register_model

@@ -155,16 +155,17 @@ def _disk_solid_angle(around: Real, edge_width: Real, dtype: jnp.dtype) -> Array
 
 
 def shell(separation: Real, radius: Real, width: Real) -> Array:
-    r"""Projection of a uniformly emitting spherical shell; separation in rad, sizes in deg.
+    r"""Projection of a uniformly emitting spherical shell; separation and sizes in deg.
 
     :math:`N [\sqrt{R_o^2 - r^2} - \sqrt{R_i^2 - r^2}]`, each root zero outside its radius,
     with :math:`R_i` the ``radius`` and :math:`R_o = R_i +` ``width``. The norm is exact on the
-    sphere (gammapy takes that of the flat sky, smaller by about R_o^2 / 15).
+    sphere (gammapy takes that of the flat sky, smaller by about R_o^2 / 15). Roots are taken in
+    degrees, so that they vanish where a separation is a radius to the last digit.
     """
-    inner = jnp.deg2rad(radius)
-    outer = inner + jnp.deg2rad(width)
-    depth = half_chord(outer, separation) - half_chord(inner, separation)
-    return depth / (2 * jnp.pi * (_chord_integral(outer) - _chord_integral(inner)))
+    outer = radius + width
+    depth = jnp.deg2rad(half_chord(outer, separation) - half_chord(radius, separation))
+    norm = _chord_integral(jnp.deg2rad(outer)) - _chord_integral(jnp.deg2rad(radius))
+    return depth / (2 * jnp.pi * norm)
 
 
 def half_chord(radius: Real, impact: Real) -> Array:

@@ -307,7 +307,7 @@ def test_ranges_energies_and_limits_of_paper_tables():
     p.is_ul = np.ones((4, 2), bool)
     ranges = [("-0.4", "-0.2"), ("-0.2", "0.0"), ("0.0", "0.2"), ("0.2", "0.4")]
     for latex, pair in ((False, "{} to {}"), (True, "${}$ to ${}$")):
-        table = paper_table(p, "likelihood", latex=latex)
+        table = paper_table([p], "likelihood", latex=latex)
         assert table[table.colnames[0]][::2].tolist() == [pair.format(*ends) for ends in ranges]
         dash = "--" if latex else " - "
         assert table["Energy [GeV]"][:2].tolist() == [f"10{dash}100", f"100{dash}900"]
@@ -315,7 +315,7 @@ def test_ranges_energies_and_limits_of_paper_tables():
         assert is_limit == [True] * 2 + [False] * 4 + [True] * 2
         assert all("1.0" in cell for cell in table["Norm"][2:6])
     tev = make_profile(scan=False, edges=np.array([[0.1, 1.0], [1.0, 2000.0]]))
-    assert paper_table(tev, "likelihood")["Energy [TeV]"][1] == "1 - 2000"
+    assert paper_table([tev], "likelihood")["Energy [TeV]"][1] == "1 - 2000"
 
 
 def test_a_value_with_one_error():
