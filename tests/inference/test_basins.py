@@ -199,7 +199,7 @@ def test_points_cover_the_ranges_of_tilts():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 5])
+@pytest.mark.parametrize("seed", [5])
 def test_profiles_of_large_problems_lead_to_the_lowest_minima(seed, monkeypatch):
     monkeypatch.setattr(descents, "LARGE", 0)
     own, rng = random_problem(seed, index=True, tilt=False), np.random.default_rng(seed)
