@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxprof.compilation import is_traced, jit_by_size
-from jaxprof.differentiation import refuse_derivatives
+from jaxprof.compilation import jit_by_size
 from jaxprof.inference.basins import lowest
 from jaxprof.inference.descents import is_large
-from jaxprof.inference.follow import FittedProblem, Goal, follow_all
-from jaxprof.inference.held_together import held_together, is_simple
+from jaxprof.inference.follow import FittedProblem
 from jaxprof.inference.implicit import rooted
 from jaxprof.inference.interior import (
     Interior,
@@ -76,7 +73,7 @@ def _counts_alone(
     return *jax.tree.map(lambda a, b: jnp.where(good, a, b), observed, expected), ~good
 
 
-def _described(
+def described(
     data: JointData,
     z: jax.Array,
     converged: jax.Array,
@@ -125,7 +122,7 @@ def _described(
     )
 
 
-def _is_valid(data: JointData) -> jax.Array:
+def is_valid(data: JointData) -> jax.Array:
     """Whether data can be fitted at all: nobody else looks at what is traced."""
 
     def all_of(good: jax.Array) -> jax.Array:
@@ -162,7 +159,7 @@ def ready(data: JointData) -> Ready:
     start, barrier = interior(data)
     free = usable(data)
     problem, point, possible = inside_of(still, free, start)
-    return Ready(problem, free, barrier, point, possible, _is_valid(still))
+    return Ready(problem, free, barrier, point, possible, is_valid(still))
 
 
 def _minimum(own: Ready) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -175,14 +172,14 @@ def _fit(data: JointData) -> JointFit:
     own = ready(data)
     z, converged, other = _minimum(own)
     z = rooted(masked_as(data, own.problem), z, own.free, own.barrier, data.start)
-    return _described(data, z, converged, own.free, own.barrier, other)
+    return described(data, z, converged, own.free, own.barrier, other)
 
 
 @jit_by_size(small=RUN_ONCE)
-def _fit_ready(data: JointData, own: Ready) -> JointFit:
+def fit_ready(data: JointData, own: Ready) -> JointFit:
     """The fit, without derivatives."""
     z, converged, other = _minimum(own)
-    return _described(data, z, converged, own.free, own.barrier, other)
+    return described(data, z, converged, own.free, own.barrier, other)
 
 
 @jit_by_size
@@ -210,83 +207,6 @@ def fit_joint(data: JointData) -> JointFit:
     return _fit(data)
 
 
-def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple[Any, Any, Any]:
-    """Joint fit and the test statistic of each norm against zero, without derivatives.
-
-    Equal to `fit_joint` followed by `joint_ts`, but that degenerate norms have one too. Where
-    predictions are linear in all parameters, and in large problems with free spectra, the fits with
-    a norm of zero are found by `follow`, and searched for where that does not get there.
-
-    Parameters
-    ----------
-    data : JointData
-        The problem.
-    components : array of int, shape (M,)
-        Which components.
-    with_ts : bool or array of bool, shape (M,)
-        Which test statistics are wanted.
-
-    Returns
-    -------
-    fit : JointFit
-        The fit.
-    ts : array, shape (M,)
-        Rise of the statistic from the minimum to the best fit with the norm held at zero. Where
-        that fit did not reach its tolerance, the rise at its last point, an upper bound; NaN where
-        none was possible or wanted.
-    points : array, shape (M, Z)
-        These fits; NaN where none was found to the tolerance.
-
-    Raises
-    ------
-    TypeError
-        If it is differentiated.
-    """
-    if is_traced((data, components, with_ts)) or not is_followed(data):
-        return searched_ts(data, components, with_ts)
-    components = np.asarray(components)
-    wanted = np.broadcast_to(with_ts, components.shape)
-    own = ready(data)
-    fit = _fit_ready(data, own)
-    ts = np.full(components.shape, np.nan, fit.values.dtype)
-    points = np.full((len(components), len(fit.values)), np.nan, fit.values.dtype)
-    if not (wanted.any() and fit.converged):
-        return fit, ts, points
-    fitted = FittedProblem(own.problem, _best(data, fit), own.free, own.barrier)
-    z, rises, found = _without(fitted, components, wanted)
-    if not is_linear(data):
-        lowest_ts = _ts_near(data, fit, components, wanted, (z, found))
-        return fit, *(np.asarray(part) for part in lowest_ts)
-    status = np.asarray(fit.status)[components]
-    known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
-    ts = np.where(found & known, np.maximum(rises, 0.0), ts)
-    points = np.where(found[:, np.newaxis], z, points)
-    rest = wanted & ~found
-    if rest.any():
-        _, others, their_points = searched_ts(data, components, rest)
-        ts = np.where(rest, others, ts)
-        points = np.where(rest[:, np.newaxis], their_points, points)
-    return fit, ts, points
-
-
-def _without(
-    fitted: FittedProblem, components: np.ndarray, wanted: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fits with a norm of zero (M, Z), rises of the statistic and whether they were found, (M,)."""
-    best = np.asarray(fitted.best)
-    z, rises = np.full((len(components), len(best)), np.nan), np.full(len(components), np.nan)
-    found = np.zeros(len(components), bool)
-    if is_simple(fitted.problem):
-        own = np.flatnonzero(wanted & np.asarray(fitted.free)[components])
-        z[own], rises[own], found[own] = held_together(fitted, components[own])
-    # One by one: whatever their number, they take the same compiled program.
-    at, zero = components * (1 + fitted.problem.n_shape), np.zeros((1, 1), best.dtype)
-    for number in np.flatnonzero(wanted & ~found):
-        goal = Goal(at[number].reshape(1, 1), zero, zero, zero)
-        z[number], rises[number], found[number] = (part[0, 0] for part in follow_all(fitted, goal))
-    return z, rises, found & np.isfinite(rises)
-
-
 def is_followed(data: JointData) -> bool:
     """Whether fits with a norm held begin where the profile from the minimum leads.
 
@@ -296,83 +216,6 @@ def is_followed(data: JointData) -> bool:
     lower one.
     """
     return is_linear(data) or (is_large(data) and not data.n_nuisance)
-
-
-@jit_by_size
-def _ts_near(
-    data: JointData,
-    fit: JointFit,
-    components: jax.Array,
-    wanted: jax.Array,
-    followed: tuple[jax.Array, jax.Array],
-) -> tuple[jax.Array, jax.Array]:
-    """Test statistics (M,) and fits (M, Z) with norms of zero, from where profiles have led."""
-    inside, best = interior(data), at_fit(data, fit)
-    status = fit.status[components]
-    known = wanted & ((status < Status.FULLY_MASKED) | (status == Status.DEGENERATE))
-
-    def one(own: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        component, known, *near = own
-
-        def found() -> tuple[jax.Array, jax.Array]:
-            zero, at = jnp.zeros_like(best[0]), component * (1 + data.n_shape)
-            z, converged, possible = fit_held(data, fit, inside, at, zero, (near[0], near[1]))
-            rise = difference(data, z, best)
-            ts = jnp.where(possible & jnp.isfinite(rise), jnp.maximum(rise, 0.0), jnp.nan)
-            return ts, jnp.where(converged, z, jnp.nan)
-
-        none = jnp.full_like(best[0], jnp.nan), jnp.full_like(best, jnp.nan)
-        return jax.lax.cond(known, found, lambda: none)
-
-    return jax.lax.map(one, (components, known, *followed))
-
-
-@jit_by_size
-def searched_ts(
-    data: JointData, components: jax.Array, with_ts: bool | jax.Array = True
-) -> tuple[JointFit, jax.Array, jax.Array]:
-    """What `fit_joint_ts` gives, with a search for each of the fits."""
-    data = refuse_derivatives(
-        data, "fit_joint_ts has no derivatives: differentiate fit_joint and joint_ts instead"
-    )
-    start, barrier = interior(data)
-    usual = usable(data)
-
-    def one(best: jax.Array, which: tuple) -> tuple[jax.Array, tuple]:
-        component, wanted = which
-        # The first fit holds nothing; the next ones start from it.
-        first = component < 0
-
-        def found() -> tuple[jax.Array, ...]:
-            parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
-            free = usual & (first | (jnp.arange(usual.size) != parameter))
-            held = start.at[parameter].set(jnp.where(first, start[parameter], 0.0))
-            free = without_spectrum(data, free, parameter, jnp.where(first, jnp.nan, 0.0))
-            problem, point, possible = inside_of(data, free, held)
-            begin = jnp.where(first, point, _at(data, free, best, parameter, point))
-            z, converged, other = lowest(problem, begin, free, barrier, point)
-            return z, converged & possible, possible, other
-
-        no = jnp.asarray(False)
-        none = best, no, no, jnp.full_like(best, jnp.nan)
-        z, *rest = jax.lax.cond(wanted, found, lambda: none)
-        return jnp.where(first, z, best), (z, *rest)
-
-    wanted = jnp.broadcast_to(with_ts, components.shape)
-    everything = (
-        jnp.concatenate([jnp.array([-1]), components]),
-        jnp.concatenate([jnp.array([True]), wanted]),
-    )
-    _, (points, converged, possible, others) = jax.lax.scan(one, start, everything)
-    valid = _is_valid(data)
-    points, converged = jnp.where(valid, points, jnp.nan), converged & valid
-    fit = _described(data, points[0], converged[0], usual, barrier, others[0])
-    rises = jax.lax.map(lambda z: difference(data, z, points[0]), points[1:])
-    status = fit.status[components]
-    known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
-    found = wanted & converged[0] & known & possible[1:] & jnp.isfinite(rises)
-    held = jnp.where(converged[1:, None], points[1:], jnp.nan)
-    return fit, jnp.where(found, jnp.maximum(rises, 0.0), jnp.nan), held
 
 
 @jit_by_size
@@ -393,7 +236,7 @@ def describe(data: JointData, z: jax.Array, converged: jax.Array) -> JointFit:
     JointFit
     """
     none = jnp.full_like(z, jnp.nan)
-    return _described(data, z, converged, usable(data), interior(data)[1], none)
+    return described(data, z, converged, usable(data), interior(data)[1], none)
 
 
 def at_fit(data: JointData, fit: JointFit) -> jax.Array:
@@ -404,9 +247,9 @@ def at_fit(data: JointData, fit: JointFit) -> jax.Array:
 _best = jit_by_size(small=RUN_ONCE)(at_fit)
 
 
-def fitted_problem(data: JointData, fit: JointFit) -> FittedProblem:
-    """What the profiles of a fit are followed on."""
-    own = ready(data)
+def fitted_problem(data: JointData, fit: JointFit, own: Ready | None = None) -> FittedProblem:
+    """What the profiles of a fit are followed on; ``own`` is what `ready` gives for the data."""
+    own = ready(data) if own is None else own
     return FittedProblem(own.problem, _best(data, fit), own.free, own.barrier)
 
 
@@ -451,7 +294,7 @@ def fit_held(
     constant = without_derivatives(data)
     free = without_spectrum(constant, usable(data).at[parameter].set(False), parameter, still)
     problem, point, possible = inside_of(constant, free, start.at[parameter].set(still))
-    begin = _at(constant, free, best, parameter, point)
+    begin = held_start(constant, free, best, parameter, point)
 
     def searched() -> tuple[jax.Array, jax.Array]:
         return lowest(problem, begin, free, barrier, point)[:2]
@@ -478,7 +321,7 @@ def is_possible(
     return inside_of(constant, free, inside[0].at[parameter].set(value))[2]
 
 
-def _at(
+def held_start(
     data: JointData, free: jax.Array, best: jax.Array, parameter: jax.Array, inner: jax.Array
 ) -> jax.Array:
     """Where a fit with one parameter held starts: between the best fit and a point well inside."""

@@ -23,7 +23,7 @@ from jaxprof import (
 )
 from jaxprof.core import Status, fit_joint
 from jaxprof.inference import basins
-from jaxprof.inference.joint_fit import fit_joint_ts, searched_ts
+from jaxprof.inference.joint_ts import fit_joint_ts, searched_ts
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.sky import WcsNDMap
 

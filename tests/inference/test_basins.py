@@ -11,9 +11,10 @@ from scipy.special import erf
 from jaxprof.inference import descents
 from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
 from jaxprof.inference.descents import descend, spread
-from jaxprof.inference.joint_fit import at_fit, fit_joint_ts, is_followed
+from jaxprof.inference.joint_fit import at_fit, is_followed
 from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_scan import joint_scan
+from jaxprof.inference.joint_ts import fit_joint_ts
 from jaxprof.likelihood.joint_model import predictions, summed_signals
 
 C, STARTS = 3, 8

@@ -9,8 +9,9 @@ from test_limits import C, random_problem
 
 from jaxprof.inference.follow import Goal, follow
 from jaxprof.inference.interior import interior, reachable, usable
-from jaxprof.inference.joint_fit import at_fit, fit_joint, fit_joint_ts, rise
+from jaxprof.inference.joint_fit import at_fit, fit_joint, rise
 from jaxprof.inference.joint_intervals import joint_limits
+from jaxprof.inference.joint_ts import fit_joint_ts
 
 
 @pytest.mark.slow

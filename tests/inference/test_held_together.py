@@ -6,7 +6,8 @@ from joint_factory import Part, Problem
 from numpy.testing import assert_allclose
 
 from jaxprof.inference.held_together import held_together, is_simple
-from jaxprof.inference.joint_fit import fit_joint, fit_joint_ts, fitted_problem, searched_ts
+from jaxprof.inference.joint_fit import fit_joint, fitted_problem
+from jaxprof.inference.joint_ts import fit_joint_ts, searched_ts
 
 C, BATCHES, SIZE = 8, 4, 32
 

@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import brentq, minimize
 
 from jaxprof.core import OnOffData, ProfileData, fit_norms, limits, sensitivity, wstat
-from jaxprof.inference.joint_fit import fit_joint_ts
 from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_scan import joint_scan
+from jaxprof.inference.joint_ts import fit_joint_ts
 from jaxprof.likelihood.data import Status
 
 SIDES, TARGETS = np.array([-1.0, 1.0, 1.0]), np.array([1.0, 1.0, 4.0])
