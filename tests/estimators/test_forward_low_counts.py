@@ -23,6 +23,7 @@ from jaxprof import (
 )
 from jaxprof.core import Status, fit_joint
 from jaxprof.inference import basins
+from jaxprof.inference.interior_point import STEPS
 from jaxprof.inference.joint_ts import fit_joint_ts, searched_ts
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.sky import WcsNDMap
@@ -224,8 +225,8 @@ def test_a_ts_whose_fit_stalls_is_an_upper_bound(monkeypatch):
 
     @jax.jit
     def within(steps):
-        def stalling(problem, begin, free, barrier, point, most):
-            most = jnp.where(jnp.all(free), most, steps)
+        def stalling(problem, begin, free, barrier, point):
+            most = jnp.where(jnp.all(free), STEPS, steps)
             return minimise(problem, begin, free, barrier, point, most)
 
         monkeypatch.setattr(basins, "minimise", stalling)
@@ -245,7 +246,7 @@ def test_a_ts_whose_fit_stalls_is_an_upper_bound(monkeypatch):
     assert stalled > 0
 
     # Without the best fit there is nothing to rise from.
-    def one_step(problem, begin, free, barrier, point, most):
+    def one_step(problem, begin, free, barrier, point):
         return minimise(problem, begin, free, barrier, point, 1)
 
     monkeypatch.setattr(basins, "minimise", one_step)
