@@ -176,6 +176,7 @@ def test_drawn_counts_refuse_derivatives():
     assert jax.grad(also)(1.0) == total(jnp.asarray(1.0))
 
 
+@pytest.mark.slow
 def test_followed_limits_have_derivatives_outside_of_jit():
     """What `follow` finds has none, and needs the step of the search that gives them."""
     templates = np.array([[1.9, 0.3, 1.9, 0.6, 0.0, 0.8], [1.6, 0.05, 0.7, 1.6, 0.7, 0.4]])
