@@ -42,6 +42,8 @@ AT_BOUNDARY = 0.5
 
 RUN_ONCE = 1_000_000
 """Number of array elements below which what runs once takes less time than to compile it well."""
+MANY = 20
+"""Components with free spectra from which on profiles are followed to fits with a norm held."""
 INWARDS = 0.3
 """How far a fit with a norm held begins from the best one, on the way to a point well inside."""
 
@@ -207,15 +209,16 @@ def fit_joint(data: JointData) -> JointFit:
     return _fit(data)
 
 
-def is_followed(data: JointData) -> bool:
+def profiles_are_followed(data: JointData) -> bool:
     """Whether fits with a norm held begin where the profile from the minimum leads.
 
     A problem that is not linear may have lower minima elsewhere, which searches from all over the
-    ranges find. In large problems with free spectra, where these are not worth their time, the
+    ranges find. In large problems with many free spectra, where these are not worth their time, the
     minimum that the profile leads to is left where profiles of spectral parameters around it show a
-    lower one.
+    lower one. With few, to compile what follows takes longer than to search.
     """
-    return is_linear(data) or (is_large(data) and not data.n_nuisance)
+    many = is_large(data) and data.n_components >= MANY
+    return is_linear(data) or (many and not data.n_nuisance)
 
 
 @jit_by_size

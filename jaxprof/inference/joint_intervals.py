@@ -17,8 +17,8 @@ from jaxprof.inference.joint_fit import (
     at_fit,
     fit_held,
     fitted_problem,
-    is_followed,
     is_possible,
+    profiles_are_followed,
     rise,
 )
 from jaxprof.inference.newton_step import is_linear
@@ -265,13 +265,13 @@ def _confirmed(
 
     def again(goal: Goal, trial: _Trial) -> _Trial:
         at, _, side, target = goal
-        near = (trial.z, trial.led) if is_followed(data) else None
+        near = (trial.z, trial.led) if profiles_are_followed(data) else None
         z, _, possible = fit_held(data, fit, inside, at, trial.z[at], near)
         value, slope = difference(data, z, best), 2.0 * gradient(data, z, inside[1])[at]
         unit = side * unit_of(data, fit, at, target)
         above, slope = root_against(target, value, unit * slope, possible)
         sure = jnp.abs(above) <= last_step(best) * slope
-        if not is_followed(data):
+        if not profiles_are_followed(data):
             return trial._replace(going=~trial.going, sure=sure)
         rest = Goal(at, jnp.nan * value, side, target - value)
         new, found = jax.lax.cond(
@@ -284,7 +284,7 @@ def _confirmed(
 
     def one(pair: tuple) -> tuple[jax.Array, jax.Array]:
         goal, z, distance, found = pair
-        at, no, lost = goal.parameter, jnp.asarray(False), ~found & is_followed(data)
+        at, no, lost = goal.parameter, jnp.asarray(False), ~found & profiles_are_followed(data)
         guess = best[at] + goal.side * unit_of(data, fit, at, goal.rise)
         guess = best.at[at].set(jnp.clip(guess, data.lower[at], data.upper[at]))
         wanted = (found & jnp.isfinite(distance)) | lost

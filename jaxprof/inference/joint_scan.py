@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.follow import Goal, follow
 from jaxprof.inference.interior import interior
-from jaxprof.inference.joint_fit import at_fit, fitted_problem, is_followed, rise
+from jaxprof.inference.joint_fit import at_fit, fitted_problem, profiles_are_followed, rise
 from jaxprof.inference.joint_intervals import was_fitted
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.joint_model import difference, in_domain
@@ -103,7 +103,7 @@ def joint_scan(
     are NaN or infinite, their derivatives are zero.
     """
     values = jnp.broadcast_to(values, (len(components), values.shape[-1]))
-    if is_followed(data):
+    if profiles_are_followed(data):
         followed = _followed_scan(data, fit, components, values)
     else:
         # Other minima may be lower: each is searched for.

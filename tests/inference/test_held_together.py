@@ -5,6 +5,7 @@ import pytest
 from joint_factory import Part, Problem
 from numpy.testing import assert_allclose
 
+from jaxprof.inference import joint_ts
 from jaxprof.inference.held_together import held_together, is_simple
 from jaxprof.inference.joint_fit import fit_joint, fitted_problem
 from jaxprof.inference.joint_ts import fit_joint_ts, searched_ts
@@ -60,7 +61,7 @@ def test_norms_of_zero(name):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_with_few_counts(seed):
+def test_with_few_counts(seed, monkeypatch):
     """Empty counts bins whose prediction becomes zero, or no longer is."""
     data = problem(seed, counts=0.5, background=0.1).joint(BATCHES, SIZE)
     _, exact, _ = searched_ts(data, np.arange(C))
@@ -68,12 +69,14 @@ def test_with_few_counts(seed):
     z, rises, found = held_together(fitted, np.arange(C))
     assert found.sum() >= C // 2
     assert_allclose(rises[found], np.asarray(exact)[found], rtol=1e-7, atol=1e-8)
+    monkeypatch.setattr(joint_ts, "MANY", 0)
     _, ts, points = fit_joint_ts(data, np.arange(C))
     assert_allclose(ts, exact, rtol=1e-7, atol=1e-8)
     assert_allclose(points[found], z[found])
 
 
-def test_only_what_it_can():
+def test_only_what_it_can(monkeypatch):
+    monkeypatch.setattr(joint_ts, "MANY", 0)
     own = problem(0)
     bounded = Problem(own.parts, lower={1: 0.0}).joint(BATCHES, SIZE)
     assert is_simple(own.joint(BATCHES, SIZE))

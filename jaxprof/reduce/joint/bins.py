@@ -27,10 +27,6 @@ Array = NDArray[Any]
 
 BATCH = 128
 """Counts bins of a batch of pixels with counts."""
-SMALLEST = 16
-"""Smallest number of these where disjoint regions have few."""
-MORE = 1.25
-"""By how much more batches of half the size may be."""
 ROUND = 16
 """The number of batches is a multiple of this: data of similar size share compiled code."""
 
@@ -215,16 +211,6 @@ def n_batches(kept: Array, size: int = BATCH) -> int:
     """Number of batches that `batched_pixels` needs, rounded up."""
     batches = -(-kept.sum(axis=(0, 2)) // size)
     return int(-(-max(batches.sum(), 1) // ROUND) * ROUND)
-
-
-def batch_size(kept: Sequence[Array], size: int) -> int:
-    """Counts bins a batch, at most ``size``: as few as their number hardly grows by."""
-    while size > SMALLEST and size % 2 == 0:
-        whole, half = (max(n_batches(own, s) for own in kept) for s in (size, size // 2))
-        if half > MORE * whole:
-            break
-        size //= 2
-    return size
 
 
 def batched_pixels(kept: Array, size: int = BATCH, total: int | None = None) -> PixelBins:

@@ -17,7 +17,6 @@ from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.joint.bins import (
     BATCH,
     PixelBins,
-    batch_size,
     batched_pixels,
     n_batches,
     templates_at,
@@ -138,10 +137,9 @@ def counts_blocks(
         _cash_bins(problem, number, part, merge, pixels)
         for part, pixels in zip(parts, separate, strict=True)
     ]
-    # Groups of the same shape share compiled code. Few counts bins a batch where there are few.
-    per_pixel = problem.model.per_pixel
+    # Groups of the same shape share compiled code.
     kept = [each.kept for each in counts_bins]
-    size = batch_size(kept, BATCH if per_pixel else max(map(len, kept)))
+    size = BATCH if problem.model.per_pixel else max(map(len, kept))
     total = max(n_batches(own, size) for own in kept)
     return [
         _cash_block(each, dataset, own, batched_pixels(each.kept, size, total), number)
