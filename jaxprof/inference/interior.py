@@ -38,11 +38,11 @@ def without_spectrum(
 ) -> jax.Array:
     """Free parameters, (Z,), but for the spectrum of a norm that is held at zero.
 
-    Nothing tells what that is, unless it has a penalty: it stays what it is.
+    It is not identifiable then, unless it has a penalty, and keeps its value.
     """
     own = jnp.arange(1, 1 + data.n_shape) + parameter
-    told = jnp.any(data.precision[own] != 0, axis=1) | (value != 0)
-    return free.at[own].set(free[own] & told)
+    constrained = jnp.any(data.precision[own] != 0, axis=1) | (value != 0)
+    return free.at[own].set(free[own] & constrained)
 
 
 def interior(data: JointData) -> Interior:
@@ -90,11 +90,6 @@ def inside_of(
         lambda carry: ~carry[2] & (carry[0] <= RAISES), higher, begin
     )
     return problem, z, possible & in_domain(data, raised(HIGH))
-
-
-def reachable(data: JointData, free: jax.Array, start: jax.Array) -> JointData:
-    """The problem in the counts bins that its free norms or anything else predicts."""
-    return inside_of(data, free, start)[0]
 
 
 def masked_as(data: JointData, other: JointData) -> JointData:

@@ -215,7 +215,7 @@ def profiles_are_followed(data: JointData) -> bool:
     A problem that is not linear may have lower minima elsewhere, which searches from all over the
     ranges find. In large problems with many free spectra, where these are not worth their time, the
     minimum that the profile leads to is left where profiles of spectral parameters around it show a
-    lower one. With few, to compile what follows takes longer than to search.
+    lower one. With few, compiling those steps takes longer than the search.
     """
     many = is_large(data) and data.n_components >= MANY
     return is_linear(data) or (many and not data.n_nuisance)

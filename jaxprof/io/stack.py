@@ -24,7 +24,8 @@ from jaxprof.io.fluxprofile import profile_from_hdus, profile_hdus
 from jaxprof.io.integrity import write_fits
 from jaxprof.io.paths import atomic_write, expand_path, known_extension
 from jaxprof.io.texttable import TEXT, write_text_table
-from jaxprof.profile.stack import FluxProfileStack, has_gti
+from jaxprof.profile.stack import FluxProfileStack
+from jaxprof.profile.stack_axis import has_gti
 from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:

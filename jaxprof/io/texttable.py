@@ -14,7 +14,8 @@ from astropy.table import Table
 from jaxprof.io.paths import atomic_write, expand_path
 from jaxprof.profile.papertable import latex_unit
 from jaxprof.profile.printed import long_table, plain_columns
-from jaxprof.profile.stack import AXES, FluxProfileStack
+from jaxprof.profile.stack import FluxProfileStack
+from jaxprof.profile.stack_axis import AXES
 from jaxprof.profile.stack_table import stack_table
 from jaxprof.profile.table import chosen_columns, styled_table
 

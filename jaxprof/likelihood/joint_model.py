@@ -266,7 +266,7 @@ def slopes(data: JointData, z: jax.Array, second: bool = False) -> tuple[Slopes,
 
 
 def _unit_derivatives(data: JointData, z: jax.Array, axis: int, second: bool) -> jax.Array:
-    """Coefficients (C, F, Q) at norms of one and their derivatives by the spectral parameters."""
+    """Coefficients (C, F, Q) at norms of one, and their spectral derivatives."""
 
     def of_one(shape: jax.Array, number: jax.Array) -> jax.Array:
         def unit(shape: jax.Array) -> jax.Array:

@@ -313,5 +313,5 @@ class SuperExpCutoffPowerLaw4FGLDR3SpectralModel(SpectralModel):
         # Eq. 2 with phi_2(y) = (exp(y) - 1 - y) / y^2, whose series begins as that of eq. 3 for
         # small y does: no branch is needed.
         log_x = jnp.log(energy / self.reference)
-        bent = functions.stable_exponential(self.index_2 * log_x, 2)
-        return self.amplitude * jnp.exp(-self.index_1 * log_x - self.expfactor * log_x**2 * bent)
+        second = functions.stable_exponential(self.index_2 * log_x, 2)
+        return self.amplitude * jnp.exp(-self.index_1 * log_x - self.expfactor * log_x**2 * second)

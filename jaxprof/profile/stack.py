@@ -11,15 +11,13 @@ import numpy as np
 from astropy.table import Table
 from astropy.time import Time
 
-from jaxprof.datasets.gti import time_span
 from jaxprof.html import facts, titled
 from jaxprof.likelihood.data import Status
 from jaxprof.profile import quantities as quantities_
 from jaxprof.profile.checks import selected_indices
 from jaxprof.profile.fluxprofile import FluxProfile
 from jaxprof.profile.quantities import Array
-
-AXES = ("time", "set")
+from jaxprof.profile.stack_axis import profile_times, stack_axis
 
 
 class FluxProfileStack:
@@ -87,44 +85,17 @@ class FluxProfileStack:
                     f"{first.norm_unit!r}"
                 )
         self.shape = (len(self.profiles), max(p.shape[0] for p in self.profiles), first.shape[1])
-        self.axis = self._checked_axis(axis)
-
-    def _checked_axis(self, axis: str | None) -> str:
-        if axis is not None and axis not in AXES:
-            raise ValueError(f"axis is {axis!r}; valid are {', '.join(map(repr, AXES))}")
-        without = [n for n, p in zip(self.names, self.profiles, strict=True) if not has_gti(p)]
-        if axis == "time" and without:
-            raise ValueError(
-                f"axis='time' needs good time intervals, which {without[0]!r} does not have; give "
-                "its dataset a gti, or axis='set'"
-            )
-        if axis is not None:
-            return axis
-        if without or len(self.profiles) < 2:
-            return "set"
-        times = self._times().tt.mjd
-        return "time" if np.all(times[1:, 0] >= times[:-1, 1] - 1e-9) else "set"
-
-    def _times(self) -> Time:
-        spans = []
-        for name, own in zip(self.names, self.profiles, strict=True):
-            if own.gti is None or not len(own.gti):
-                raise ValueError(f"times are not known: {name!r} has no good time intervals")
-            spans.append(time_span(own.gti).tt)
-        parts = (np.array([getattr(span, part) for span in spans]) for part in ("jd1", "jd2"))
-        times = Time(*parts, format="jd", scale="tt")
-        times.format = "mjd"
-        return times
+        self.axis = stack_axis(self.profiles, self.names, axis)
 
     @property
     def time_min(self) -> Time:
         """Begin of the first good time interval of each profile, (T,); ValueError without any."""
-        return self._times()[:, 0]
+        return profile_times(self.profiles, self.names)[:, 0]
 
     @property
     def time_max(self) -> Time:
         """End of the last good time interval of each profile, (T,); ValueError without any."""
-        return self._times()[:, 1]
+        return profile_times(self.profiles, self.names)[:, 1]
 
     @property
     def energy_edges(self) -> Array:
@@ -420,11 +391,6 @@ class FluxProfileStack:
             "Energy groups": str(self.shape[2]),
         }
         return titled(type(self).__name__, facts(shown))
-
-
-def has_gti(profile: FluxProfile) -> bool:
-    """Whether a profile has good time intervals."""
-    return profile.gti is not None and len(profile.gti) > 0
 
 
 def bin_values(profile: FluxProfile, name: str) -> Array:

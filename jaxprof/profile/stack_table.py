@@ -24,7 +24,8 @@ from jaxprof.profile.fluxprofile import FluxProfile
 from jaxprof.profile.papertable import check_style, paper_table, ranges
 from jaxprof.profile.printed import with_formats
 from jaxprof.profile.quantities import MATRICES, check_sed_type
-from jaxprof.profile.stack import bin_values, has_gti
+from jaxprof.profile.stack import bin_values
+from jaxprof.profile.stack_axis import has_gti
 from jaxprof.profile.table import chosen_columns, convert_value, profile_to_table
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from test_limits import C, random_problem
 
 from jaxprof.inference.follow import Goal, follow
-from jaxprof.inference.interior import interior, reachable, usable
+from jaxprof.inference.interior import inside_of, interior, usable
 from jaxprof.inference.joint_fit import at_fit, fit_joint, rise
 from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_ts import fit_joint_ts
@@ -23,7 +23,7 @@ def test_followed_profiles_are_minima(lower):
         data = random_problem(seed, lower, np.inf, level).joint(1, 32)
         fit, _, _ = fit_joint_ts(data, np.arange(C))
         free, inside, best = usable(data), interior(data), at_fit(data, fit)
-        problem = reachable(data, free, inside[0])
+        problem = inside_of(data, free, inside[0])[0]
         for at in range(C):
             rises = Goal(jnp.array(at), jnp.array(jnp.nan), jnp.array(1.0), jnp.array(4.0))
             has_value = rises._replace(value=best[at] + 1.5)

@@ -125,8 +125,8 @@ def counts_blocks(
 
     With ``merge`` the pixels of a disjoint region without counts have one counts bin together, but
     for those that are to stand ``alone`` (E, N, P), or (1, N, P) if energies are summed; see
-    `jaxprof.reduce.joint.refine`. Without it every pixel has its own, which derivatives by single
-    counts need.
+    `jaxprof.reduce.joint.refine`. Without it every pixel has its own, which derivatives with
+    respect to single counts need.
     """
     dataset, own = problem.datasets[number], problem.response.datasets[number]
     parts = [group.bins[number] for group in problem.groups]
