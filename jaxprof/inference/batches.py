@@ -4,6 +4,8 @@ A block of bins fits into the cache of a CPU, and a bin that takes long holds ba
 only. Bins, and counts bins beyond some, are padded to few sizes: other profiles find the program of
 one before them.
 
+A GPU takes all bins as one block; where they are many, they are not padded either.
+
 Bins that are sharded over devices, here or of other processes, are fitted where they are: each
 device runs the program for one device on its own bins, without padding, and results are sharded as
 the bins.
@@ -30,6 +32,9 @@ PIECE = 131_072
 """Bins that are brought into blocks at a time: copies of all would take too much memory."""
 BLOCK_ELEMENTS = 16_384
 """Elements of each array of a block, at most."""
+FEW_ELEMENTS = 262_144
+"""Elements of all arrays below which bins on a GPU are padded on the host: copying takes less than
+a millisecond, compiling for another number of bins takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,9 @@ def _on_piece(function: Function, piece: Any, shared: Any, each: int) -> Any:
     data, others = piece
     n, n_counts_bins = data[0].npred_ref.shape
     rows = _bucket(each)
-    size = min(rows, _block_size(_counts_bins_bucket(n_counts_bins)))
+    size = rows
+    if jax.default_backend() == "cpu":
+        size = min(rows, _block_size(_counts_bins_bucket(n_counts_bins)))
     blocks = (
         jax.tree.map(lambda a: _in_blocks(a, rows, size, _counts_bins_bucket), data),
         jax.tree.map(lambda a: _in_blocks(a, rows, size), others),
@@ -247,11 +254,16 @@ def _in_blocks(
 
 
 def _on_host(tree: Any) -> bool:
-    """Whether all arrays can be read at no cost."""
-    if jax.default_backend() != "cpu":
-        return False
-    return not any(
+    """Whether all arrays can be read at little cost."""
+    leaves = jax.tree.leaves(tree)
+    if any(
         isinstance(leaf, jax.core.Tracer)
         or (isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1)
-        for leaf in jax.tree.leaves(tree)
-    )
+        for leaf in leaves
+    ):
+        return False
+    if jax.default_backend() == "cpu":
+        return True
+    # Results of bins that somebody put on another device belong there.
+    elsewhere = any(isinstance(leaf, jax.Array) and leaf.committed for leaf in leaves)
+    return not elsewhere and sum(np.size(leaf) for leaf in leaves) <= FEW_ELEMENTS

@@ -257,7 +257,7 @@ def _all_true(like: Any) -> Any:
     """A mask that masks nothing, sharded as an array of many devices is."""
     if isinstance(like, jax.Array) and not isinstance(like, jax.core.Tracer):
         if not _is_on_host(like):
-            return jnp.ones(like.shape, bool, device=like.sharding)
+            return jnp.ones(like.shape, bool, device=like.sharding if like.committed else None)
     return np.ones(like.shape, bool)
 
 

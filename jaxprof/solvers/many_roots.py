@@ -15,7 +15,10 @@ import jax.numpy as jnp
 from jaxprof.solvers.solve import MAX_ITERATIONS, tolerance
 
 APART = 128
-"""Hard ones that are finished together."""
+"""Hard ones that are finished together, at least."""
+SHARE = 16
+"""Of many problems one in so many is finished together with others: each time, the results of all
+are gone through."""
 FEW = 256
 """Number of problems that are all taken for hard: to compile quick steps takes longer than these
 save."""
@@ -84,7 +87,7 @@ def finish_apart(
     problems, results : pytree of array, shape (..., N)
         All problems, and the results of those that are not hard.
     size : int
-        How many are solved together.
+        How many are solved together, at least.
 
     Returns
     -------
@@ -92,7 +95,7 @@ def finish_apart(
         With those of the hard ones, without derivatives.
     """
     n = len(hard)
-    size = min(n, size)
+    size = min(n, max(size, n // SHARE))
     rank = jnp.cumsum(hard) - 1
     total = rank[-1] + 1
 

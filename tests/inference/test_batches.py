@@ -135,8 +135,10 @@ def traced(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [ProfileData, OnOffData])
-def test_other_numbers_of_bins_compile_nothing(traced, kind):
-    """50 bins after 51, in other groups, and with 19 after 20 counts bins."""
+@pytest.mark.parametrize("backend", [jax.default_backend(), "gpu"])
+def test_other_numbers_of_bins_compile_nothing(traced, monkeypatch, kind, backend):
+    """50 bins after 51, in other groups, and with 19 after 20 counts bins; on a GPU as well."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
