@@ -1,6 +1,7 @@
 """Settings and data that the tests share."""
 
 import os
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +21,24 @@ import pytest
 matplotlib.use("Agg")
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "warn")
+
+
+UNTIL = os.environ.get("JAXPROF_TESTS_UNTIL")
+"""When no further test begins, in seconds since 1970."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where there may be no time for all tests, begin with another file each time."""
+    if UNTIL:
+        files = list(dict.fromkeys(item.path for item in items))
+        place = {path: (i - int(UNTIL)) % len(files) for i, path in enumerate(files)}
+        items.sort(key=lambda item: place[item.path])
+
+
+def pytest_runtest_setup() -> None:
+    """Skip what there is no time for."""
+    if UNTIL and time.time() > int(UNTIL):
+        pytest.skip("no time is left, see $JAXPROF_TESTS_UNTIL")
 
 
 @pytest.fixture(scope="session")
