@@ -44,16 +44,17 @@ def test_the_profile_in_a_few_lines(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:fit_model. the law changes by")
 def test_a_law_in_a_few_lines(capsys):
     """What is printed is a fit that succeeded, of the law that the text names."""
     names = {}
-    head = README.read_text(encoding="utf-8").split("```python\n")[1].split("regions = ")[0]
-    exec(compile(head, "README.md, imports and dataset", "exec"), names)
+    head = README.read_text(encoding="utf-8").split("```python\n")[1].split("profile = ")[0]
+    exec(compile(head, "README.md, imports, dataset and options", "exec"), names)
     run_block(2, names)
     printed = capsys.readouterr().out
-    assert re.search(r"Fit: ok, stat \d+", printed)
-    for name in (r"law\.theta_0", r"law\.amplitude", r"background\[0, 0\]"):
-        assert re.search(rf"{name} +\S+ \+- \S+", printed)
+    assert re.search(r"ExponentialRadialModel, .* ok, stat \d+", printed)
+    for line in (r"theta_0: \S+ \+- \S+ deg\n", r"amplitude: ", r"background\[0, 1\]: "):
+        assert re.search(line, printed)
 
 
 def test_the_core_in_a_few_lines():

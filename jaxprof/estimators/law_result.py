@@ -349,7 +349,10 @@ class ModelFit:
         ]
         if self.is_poor:
             lines.append(POOR)
-        lines += [f"{row['name']}: {row['value']:.6g} +- {row['error']:.2g}" for row in _rows(self)]
+        lines += [
+            f"{row['name']}: {row['value']:.6g} +- {row['error']:.2g} {row['unit']}".rstrip()
+            for row in _rows(self)
+        ]
         if self.against is not None:
             lines.append(f"against {type(self.against.model).__name__}: {self.comparison}")
         return "\n".join(lines)
