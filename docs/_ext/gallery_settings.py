@@ -1,6 +1,7 @@
 """How sphinx-gallery runs the examples, and a note on pages whose libraries are missing."""
 
 import importlib.util
+import os
 import re
 import warnings
 from pathlib import Path
@@ -53,6 +54,7 @@ def settings(docs: Path) -> dict[str, Any]:
         "show_signature": False,
         "download_all_examples": True,
         "show_memory": False,
+        "parallel": min(os.cpu_count() or 1, 4),
     }
 
 

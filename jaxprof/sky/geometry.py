@@ -67,6 +67,13 @@ class WcsGeom:
         self.axes = axes
         self._solid_angle: u.Quantity | None = None
         self._kept: dict[str, Any] = {}
+        self._kept_for = wcs.deepcopy()
+
+    def _forget_another_wcs(self) -> None:
+        """Keep nothing of a WCS that has been changed in place."""
+        if not self._kept_for.wcs.compare(self.wcs.wcs):
+            self._solid_angle, self._kept = None, {}
+            self._kept_for = self.wcs.deepcopy()
 
     @classmethod
     def create(
@@ -378,6 +385,7 @@ class WcsGeom:
         object
             What `make` returned, now or earlier.
         """
+        self._forget_another_wcs()
         found = self._kept.get(name)
         if found is None:
             found = make()
@@ -387,6 +395,7 @@ class WcsGeom:
 
     def solid_angle(self) -> u.Quantity:
         """Solid angles of the pixels in sr, shape ``(ny, nx)``; see `pixel_solid_angle`."""
+        self._forget_another_wcs()
         if self._solid_angle is None:
             self._solid_angle = u.Quantity(map_solid_angles(self.wcs, self.npix_shape), "sr")
         return self._solid_angle.copy()

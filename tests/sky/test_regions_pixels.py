@@ -362,6 +362,19 @@ def test_large_polygons_and_the_smaller_side():
     assert pixels.solid_angle.sum() < 2 * np.pi
 
 
+def test_a_wcs_changed_in_place_has_other_pixels():
+    geom = WcsGeom.create((0, 0), binsz=0.1, width=4, frame="galactic")
+    circle = [CircleSkyRegion(gal(0.3, 1), 0.5 * DEG)]
+    region_pixels(circle, geom), geom.solid_angle()
+    geom.wcs.wcs.crval = [0.5, 0.0]
+    geom.wcs.wcs.cdelt = [-0.05, 0.05]
+    fresh = WcsGeom(geom.wcs, geom.npix_shape)
+    [moved], [exact] = region_pixels(circle, geom), region_pixels(circle, fresh)
+    assert_array_equal(moved.x, exact.x)
+    assert_array_equal(moved.solid_angle, exact.solid_angle)
+    assert_array_equal(geom.solid_angle(), fresh.solid_angle())
+
+
 def test_pixels_of_regions_are_kept_until_others_are_asked_for(monkeypatch):
     """Regions count as the same by what they are, to the last bit, not by which objects."""
     looked_for = []
