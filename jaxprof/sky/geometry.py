@@ -67,11 +67,13 @@ class WcsGeom:
         self.axes = axes
         self._solid_angle: u.Quantity | None = None
         self._kept: dict[str, Any] = {}
-        self._kept_for = wcs.deepcopy()
+        self._kept_for: WCS | None = None
 
     def _forget_another_wcs(self) -> None:
         """Keep nothing of a WCS that has been changed in place."""
-        if not self._kept_for.wcs.compare(self.wcs.wcs):
+        if self._kept_for is None:
+            self._kept_for = self.wcs.deepcopy()
+        elif not self._kept_for.wcs.compare(self.wcs.wcs):
             self._solid_angle, self._kept = None, {}
             self._kept_for = self.wcs.deepcopy()
 
