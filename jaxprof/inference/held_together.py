@@ -40,8 +40,8 @@ ROWS = 2_000_000
 """Elements of the templates in the counts bins that a batch sees."""
 FILLED = 1024
 """The number of counts bins is filled up to a multiple of this."""
-LARGEST = 32
-"""Terms of the curvature that change most, which a step knows."""
+LARGEST = 256, 48
+"""Terms of the curvature that change most, which a step knows: of a batch, and of each norm."""
 STEPS = 8, 30
 """Most steps: of all, then of those that need more."""
 AGAIN = 4
@@ -52,6 +52,12 @@ LEFT = 1e-9
 """How much a last step by all counts bins may change: what is left then is far less."""
 ROUNDING = 8.0
 """Of a prediction, in units of the precision."""
+WIDE = 1e-3
+"""First width of the barrier in the second round: constraints become active, others no longer."""
+NARROWER = 0.1
+"""Its factor from step to step, where these are not short."""
+ARRIVING = 0.5
+"""Shortest part of a step that is not short."""
 AWAY = 0.1
 """The part of a prediction that is left to begin with."""
 
@@ -85,6 +91,7 @@ class _Parabola(NamedTuple):
     precision: jax.Array  # (Z, Z) of the penalty
     penalty: jax.Array  # half its slope (Z,)
     width: jax.Array  # of the barrier
+    wide: Any  # its first width
     most: Any = STEPS[0]  # steps of a search
 
     def moved(self, held: jax.Array, down: jax.Array) -> jax.Array:
@@ -100,6 +107,7 @@ class _State(NamedTuple):
     change: jax.Array  # of the predictions (B, S)
     slacks: jax.Array
     duals: jax.Array
+    width: jax.Array  # of the barrier (B, 1)
     iteration: jax.Array
     done: jax.Array  # (B,)
 
@@ -143,32 +151,39 @@ def _in_use(data: JointData) -> _InUse:
 
 @jit_by_size
 def _parabola(fitted: FittedProblem, in_use: _InUse) -> _Parabola:
-    """The parabola at the minimum, with the barrier that holds active constraints."""
+    """The parabola at the minimum, with little of the barrier where that holds constraints."""
     data, best, free, barrier = fitted
     templates = jnp.where(free[None], in_use.templates(data), 0.0)
     counts = in_use.values(tuple(block.counts for block in data.blocks), 0.0)
     sizes = in_use.values(barrier.scales, 1.0)
     npred = in_use.values(predictions(data, best), 1.0)
     target = jnp.where(counts > 0, counts, barrier.width * sizes)
-    # Of constraints that are active, rounding may hide what is left of the prediction.
     rounding = ROUNDING * jnp.finfo(npred.dtype).eps * (jnp.abs(templates) @ jnp.abs(best))
-    hidden = (counts <= 0) & (npred < rounding)
-    duals = target / jnp.where(hidden, rounding, npred)
+    slacks = jnp.where(counts > 0, npred, jnp.maximum(npred, rounding))
+    duals = target / slacks
+    active = (counts <= 0) & (duals > slacks / sizes)
     weights = jnp.where(in_use.used, duals**2 / target, 0.0)
-    matrix = data.precision + (templates * weights[:, None]).T @ templates
-    both = free[:, None] & free[None, :]
-    factor = scaled_factor(matrix, free)
-    covariance = jax.vmap(lambda y: factor_solve(factor, y))(jnp.eye(best.size, dtype=best.dtype))
-    covariance = jnp.where(both, 0.5 * (covariance + covariance.T), 0.0)
     penalty = data.precision @ (best - data.penalty_start)
-    response = templates @ covariance
+    both = free[:, None] & free[None, :]
 
     def slope(duals: jax.Array) -> jax.Array:
         return jnp.where(free, penalty, 0.0) + jnp.where(in_use.used, 1.0 - duals, 0.0) @ templates
 
-    # The slope vanishes with the right ones.
-    known = jnp.maximum(duals + weights * (response @ slope(duals)), 1e-3 * duals)
-    duals = jnp.where(hidden, known, duals)
+    def curvature(weights: jax.Array) -> jax.Array:
+        return data.precision + (templates * weights[:, None]).T @ templates
+
+    # Of constraints that are active, rounding hides what is left of the prediction: the slope
+    # vanishes with the right dual variables.
+    step = factor_solve(scaled_factor(curvature(weights), free), slope(duals))
+    known = jnp.maximum(duals + weights * (templates @ step), 1e-3 * duals)
+    duals = jnp.where(active, known, duals)
+    # Digits are lost if more is taken away.
+    weights = jnp.where(counts <= 0, jnp.minimum(weights, 1.0 / sizes**2), weights)
+    matrix = curvature(weights)
+    factor = scaled_factor(matrix, free)
+    covariance = jax.vmap(lambda y: factor_solve(factor, y))(jnp.eye(best.size, dtype=best.dtype))
+    covariance = jnp.where(both, 0.5 * (covariance + covariance.T), 0.0)
+    response = templates @ covariance
     return _Parabola(
         rows=_Rows(
             *(templates, counts, npred, target / duals, duals, weights, sizes, response),
@@ -181,6 +196,7 @@ def _parabola(fitted: FittedProblem, in_use: _InUse) -> _Parabola:
         precision=data.precision,
         penalty=penalty,
         width=barrier.width,
+        wide=barrier.width,
     )
 
 
@@ -195,18 +211,31 @@ def _newton(
     own: _Parabola, rows: _Rows, held: jax.Array, weights: jax.Array, down: jax.Array
 ) -> jax.Array:
     """Newton steps (B, Z) down slopes, with the largest changes of weights (B, S) in some rows."""
+    score = jnp.max(jnp.abs(weights), axis=0) * rows.spread[0]
+    _, which = jax.lax.top_k(score, min(LARGEST[0], score.size))
+    templates, response, some = rows.templates[which], rows.response[which], weights[:, which]
+    products = response @ templates.T
+    score = jnp.abs(some) * jnp.diagonal(products)[None]
+    _, each = jax.lax.top_k(score, min(LARGEST[1], len(which)))
     column = own.covariance[held]
     variance = jnp.take_along_axis(column, held[:, None], 1)
-    spread = rows.spread - rows.response[:, held].T ** 2 / variance
-    _, which = jax.lax.top_k(jnp.abs(weights) * spread, min(LARGEST, spread.shape[1]))
-    some = jnp.take_along_axis(weights, which, 1)[:, :, None]
-    response = rows.response[which]
-    of_held = jnp.take_along_axis(response, held[:, None, None], 2)
-    response = response - of_held / variance[:, :, None] * column[:, None]
-    inner = some * jnp.einsum("bqz,brz->bqr", response, rows.templates[which])
-    right = some * jnp.einsum("bqz,bz->bq", response, down)[:, :, None]
-    taken = jnp.linalg.solve(jnp.eye(inner.shape[1], dtype=inner.dtype)[None] + inner, right)
-    return own.moved(held, down) - jnp.einsum("bqz,bq->bz", response, taken[:, :, 0])
+    some, of_held = (
+        jnp.take_along_axis(values, each, 1) for values in (some, response[:, held].T)
+    )
+    inner = products[each[:, :, None], each[:, None, :]]
+    inner = inner - of_held[:, :, None] * of_held[:, None, :] / variance[:, :, None]
+    # Those of constraints are far above the others.
+    unit = jnp.maximum(jnp.abs(some) * jnp.diagonal(inner, axis1=1, axis2=2), 1.0)
+    ones = jnp.eye(each.shape[1], dtype=inner.dtype)[None]
+    matrix = (some[:, :, None] * inner + ones) / unit[:, :, None]
+    step = own.moved(held, down)
+    right = some / unit * jnp.take_along_axis(step @ templates.T, each, 1)
+    taken = jnp.linalg.solve(matrix, right[:, :, None])[:, :, 0]
+    number = jnp.arange(len(held))
+    back = jnp.zeros((len(held), len(which))).at[number[:, None], each].set(taken) @ response
+    step = step - back + jnp.take_along_axis(back, held[:, None], 1) / variance * column
+    # Rounding of large terms must not move what is held.
+    return step.at[number, held].set(0.0)
 
 
 def _smallest(own: _Parabola) -> jax.Array:
@@ -221,31 +250,30 @@ def _begin(own: _Parabola, rows: _Rows, held: jax.Array) -> _State:
     length = own.best[held] / own.covariance[held, held]
     shift = -length[:, None] * own.covariance[held]
     change = shift @ rows.templates.T
+    width = jnp.full((len(held), 1), own.wide)
+    target = _targets(rows, width)
     moved = jnp.maximum(rows.npred + change, AWAY * rows.slacks)
-    slacks = jnp.where(rows.counts <= 0, rows.slacks, moved)
+    few = jnp.maximum(rows.slacks, target / rows.duals)
+    slacks = jnp.where(rows.counts <= 0, few, moved)
     none = jnp.zeros(held.shape, bool)
-    return _State(shift, change, slacks, _targets(own, rows) / slacks, jnp.asarray(0), none)
+    return _State(shift, change, slacks, target / slacks, width, jnp.asarray(0), none)
 
 
-def _active(rows: _Rows, slacks: jax.Array, duals: jax.Array) -> jax.Array:
-    """Which counts bins are empty with a prediction that is held at zero."""
-    return (rows.counts <= 0) & (duals > slacks / rows.sizes)
-
-
-def _targets(own: _Parabola, rows: _Rows) -> jax.Array:
-    """What slacks times dual variables (1, P) are to be."""
-    return jnp.where(rows.counts <= 0, own.width * rows.sizes, rows.counts)
+def _targets(rows: _Rows, width: jax.Array) -> jax.Array:
+    """What slacks times dual variables (B, P) are to be with barriers of some width (B, 1)."""
+    return jnp.where(rows.counts <= 0, width * rows.sizes, rows.counts)
 
 
 def _search(
     own: _Parabola, rows: _Rows, held: jax.Array, begin: _State, slope: jax.Array
 ) -> _State:
     """Displacements with all conditions met in some rows, from a state and for slopes (B, Z)."""
-    target, smallest = _targets(own, rows), _smallest(own)
+    smallest = _smallest(own)
     apart = 5 * own.width + 50 * jnp.finfo(slope.dtype).eps * jnp.sum(rows.counts)
 
     def step(state: _State) -> _State:
-        shift, change, slacks, duals = state[:4]
+        shift, change, slacks, duals, width = state[:5]
+        target = _targets(rows, width)
         weights, missed = duals / slacks, rows.npred + change - slacks
         pull = rows.duals - target / slacks + weights * missed - rows.weights * change
         down = -(slope + shift @ own.curvature + pull @ rows.templates)
@@ -258,12 +286,13 @@ def _search(
         duals = duals + _longest(duals, of_duals) * of_duals
         duals = jnp.clip(duals, target / slacks / APART, target / slacks * APART)
         off = jnp.where(rows.counts <= 0, jnp.abs(duals * slacks - target), 0.0)
-        done = (part[:, 0] >= 1.0) & (jnp.sum(off, axis=1) <= apart)
+        done = (width[:, 0] <= own.width) & (part[:, 0] >= 1.0) & (jnp.sum(off, axis=1) <= apart)
         done = done & (jnp.abs(jnp.sum(new * down, axis=1)) <= smallest)
-        moved = (shift + part * new, change + part * changes, slacks, duals)
+        narrower = jnp.where(part >= ARRIVING, jnp.maximum(NARROWER * width, own.width), width)
+        moved = (shift + part * new, change + part * changes, slacks, duals, narrower)
         stay = state.done[:, None]
-        kept = jax.tree.map(lambda a, b: jnp.where(stay, a, b), state[:4], moved)
-        return _State(kept[0], kept[1], kept[2], kept[3], state.iteration + 1, state.done | done)
+        kept = jax.tree.map(lambda a, b: jnp.where(stay, a, b), state[:5], moved)
+        return _State(*kept, state.iteration + 1, state.done | done)
 
     most = begin.iteration + jnp.where(begin.iteration > 0, AGAIN, own.most)
     return jax.lax.while_loop(
@@ -280,8 +309,10 @@ class _Check(NamedTuple):
     slope: jax.Array  # with what the other counts bins add (B, Z)
 
 
-def _checked(own: _Parabola, held: jax.Array, state: _State, at: jax.Array) -> _Check:
-    """What all counts bins say of displacements found in the rows ``at`` some positions."""
+def _checked(
+    own: _Parabola, some: _Rows, held: jax.Array, state: _State, at: jax.Array
+) -> _Check:
+    """What all counts bins say of displacements found in some rows, those ``at`` some positions."""
     rows, shift = own.rows.batched(), state.shift
     change = shift @ rows.templates.T
     npred, few, used = rows.npred + change, rows.counts <= 0, rows.spread > 0
@@ -289,9 +320,9 @@ def _checked(own: _Parabola, held: jax.Array, state: _State, at: jax.Array) -> _
     duals = jnp.where(few, linear, rows.counts / jnp.where(few, 1.0, npred))
     pull = jnp.where(used, linear - duals, 0.0)
     slope = own.slope[None] + pull.at[:, at].set(0.0) @ rows.templates
-    of_rows = (linear[:, at] - state.duals) @ rows.templates[at]
+    of_rows = (linear[:, at] - state.duals) @ some.templates
     down = -(slope + shift @ own.curvature + of_rows)
-    step = own.moved(held, down)
+    step = _newton(own, some, held, state.duals / state.slacks - some.weights, down)
     below = jnp.where(used, jnp.maximum(-npred, 0.0), 0.0)
     outside = jnp.where(few, rows.duals * below, jnp.where(below > 0, jnp.nan, 0.0))
     one, zero = jnp.ones_like(change), jnp.zeros_like(change)
@@ -304,9 +335,12 @@ def _checked(own: _Parabola, held: jax.Array, state: _State, at: jax.Array) -> _
 
 @jit_by_size
 def _largest(own: _Parabola, held: jax.Array) -> jax.Array:
-    """Largest relative change of each prediction (P,) along the parabola."""
-    length = own.best[held] / own.covariance[held, held]
-    return jnp.max(jnp.abs(own.rows.response[:, held] * length[None]), axis=1) / own.rows.slacks
+    """Largest relative change of each prediction (P,) along the parabola, infinite for active
+    constraints, of which a search must know."""
+    rows, length = own.rows, own.best[held] / own.covariance[held, held]
+    change = jnp.max(jnp.abs(rows.response[:, held] * length[None]), axis=1) / rows.slacks
+    active = (rows.spread > 0) & (rows.weights < 0.5 * rows.duals / rows.slacks)
+    return jnp.where(active, jnp.inf, change)
 
 
 @jit_by_size
@@ -325,7 +359,7 @@ def _batch(
         times, state, check = carry
         again = state._replace(done=jnp.zeros_like(state.done))
         state = _search(own, rows, held, again, check.slope)
-        return times + 1, state, _checked(own, held, state, at)
+        return times + 1, state, _checked(own, rows, held, state, at)
 
     def unfinished(carry: tuple) -> jax.Array:
         times, state, check = carry
@@ -336,12 +370,7 @@ def _batch(
     none = _Check(jnp.zeros_like(begin.shift), nothing, nothing, slopes)
     _, state, check = jax.lax.while_loop(unfinished, better, (0, begin, none))
     z = own.best[None] + state.shift + check.step
-    # With a constraint that is not what it was, the curvature at the minimum tells too little: to
-    # remove or add so large a term takes all digits.
-    same = jnp.all(
-        _active(rows, state.slacks, state.duals) == _active(rows, rows.slacks, rows.duals), axis=1
-    )
-    found = state.done & (check.left <= LEFT) & jnp.isfinite(check.rise) & same
+    found = state.done & (check.left <= LEFT) & jnp.isfinite(check.rise)
     return z.at[jnp.arange(len(held)), held].set(0.0), check.rise - check.left, found
 
 
@@ -371,13 +400,14 @@ def held_together(fitted: FittedProblem, parameters: Any) -> tuple[Any, Any, Any
     n_rows = min(len(own.rows.counts), max(ROWS // len(fitted.best), 1))
     z = np.zeros((len(parameters), len(fitted.best)), np.asarray(fitted.best).dtype)
     rises, found = np.zeros(len(z), z.dtype), np.zeros(len(z), bool)
-    for most in STEPS:
+    for most, wide in zip(STEPS, (own.width, WIDE), strict=True):
+        own = own._replace(most=np.asarray(most), wide=np.asarray(wide))
         left = np.flatnonzero(~found)
         for first in range(0, len(left), size):
             some = left[first : first + size]
             held = parameters[np.resize(some, size)]
             # Not in compiled code, where it takes longer.
             at = np.argpartition(-np.asarray(_largest(own, held)), n_rows - 1)[:n_rows]
-            new = _batch(own._replace(most=np.asarray(most)), held, at)
+            new = _batch(own, held, at)
             z[some], rises[some], found[some] = (np.asarray(part)[: len(some)] for part in new)
     return z, rises, found
