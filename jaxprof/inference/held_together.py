@@ -13,8 +13,11 @@ for all parameters but the held one, slacks and dual variables :math:`\lambda` b
 Newton step is :math:`H + \sum_s (w_s - w_s^0) t_s t_s^T`; it is inverted with the largest of these
 terms (Woodbury's formula), the rest being so small that the steps converge all the same. No matrix
 is assembled, and all products are of matrices for a batch of norms. In the end the condition is
-checked in all counts bins. Where empty counts bins are no longer at zero, or get there, this is not
-accurate: such fits are left to `follow`.
+checked in all counts bins.
+
+The weight of an active constraint is so large that all digits are lost when it is taken away
+again. So :math:`H` has little of it, and the steps have the rest: those terms are the largest.
+Where constraints become active, or no longer are, a second search begins with a wider barrier.
 """
 
 from __future__ import annotations
@@ -207,32 +210,52 @@ def _longest(values: jax.Array, steps: jax.Array) -> jax.Array:
     return jnp.minimum(jnp.min(part, axis=1, keepdims=True), 1.0)
 
 
-def _newton(
-    own: _Parabola, rows: _Rows, held: jax.Array, weights: jax.Array, down: jax.Array
-) -> jax.Array:
-    """Newton steps (B, Z) down slopes, with the largest changes of weights (B, S) in some rows."""
+class _Terms(NamedTuple):
+    """The terms of the curvature that change most: of a batch (U,), of each of its norms (B, E)."""
+
+    which: jax.Array  # rows (U,)
+    each: jax.Array  # of these (B, E)
+    weights: jax.Array  # their changes (B, E)
+    templates: jax.Array  # (U, Z)
+    response: jax.Array  # (U, Z)
+
+    def of_each(self, values: jax.Array) -> jax.Array:
+        """Values (B, E) from those (B, U)."""
+        return jnp.take_along_axis(values, self.each, 1)
+
+
+def _terms(rows: _Rows, weights: jax.Array) -> _Terms:
+    """The largest terms where the weights of some rows change so much, (B, S)."""
     score = jnp.max(jnp.abs(weights), axis=0) * rows.spread[0]
     _, which = jax.lax.top_k(score, min(LARGEST[0], score.size))
-    templates, response, some = rows.templates[which], rows.response[which], weights[:, which]
-    products = response @ templates.T
-    score = jnp.abs(some) * jnp.diagonal(products)[None]
-    _, each = jax.lax.top_k(score, min(LARGEST[1], len(which)))
+    some = weights[:, which]
+    _, each = jax.lax.top_k(jnp.abs(some) * rows.spread[:, which], min(LARGEST[1], len(which)))
+    own = jnp.take_along_axis(some, each, 1)
+    return _Terms(which, each, own, rows.templates[which], rows.response[which])
+
+
+def _newton(
+    own: _Parabola, terms: _Terms, held: jax.Array, down: jax.Array, missed: jax.Array
+) -> jax.Array:
+    """Newton steps (B, Z) down slopes, with the largest terms of the curvature.
+
+    These terms also pull by what they have ``missed`` (B, E), times the changes of the weights.
+    """
     column = own.covariance[held]
     variance = jnp.take_along_axis(column, held[:, None], 1)
-    some, of_held = (
-        jnp.take_along_axis(values, each, 1) for values in (some, response[:, held].T)
-    )
-    inner = products[each[:, :, None], each[:, None, :]]
+    of_held = terms.of_each(terms.response[:, held].T)
+    inner = (terms.response @ terms.templates.T)[terms.each[:, :, None], terms.each[:, None, :]]
     inner = inner - of_held[:, :, None] * of_held[:, None, :] / variance[:, :, None]
     # Those of constraints are far above the others.
-    unit = jnp.maximum(jnp.abs(some) * jnp.diagonal(inner, axis1=1, axis2=2), 1.0)
-    ones = jnp.eye(each.shape[1], dtype=inner.dtype)[None]
-    matrix = (some[:, :, None] * inner + ones) / unit[:, :, None]
+    unit = jnp.maximum(jnp.abs(terms.weights) * jnp.diagonal(inner, axis1=1, axis2=2), 1.0)
+    ones = jnp.eye(inner.shape[1], dtype=inner.dtype)[None]
+    matrix = (terms.weights[:, :, None] * inner + ones) / unit[:, :, None]
     step = own.moved(held, down)
-    right = some / unit * jnp.take_along_axis(step @ templates.T, each, 1)
+    right = terms.weights / unit * (terms.of_each(step @ terms.templates.T) + missed)
     taken = jnp.linalg.solve(matrix, right[:, :, None])[:, :, 0]
     number = jnp.arange(len(held))
-    back = jnp.zeros((len(held), len(which))).at[number[:, None], each].set(taken) @ response
+    none = jnp.zeros((len(held), len(terms.which)), down.dtype)
+    back = none.at[number[:, None], terms.each].set(taken) @ terms.response
     step = step - back + jnp.take_along_axis(back, held[:, None], 1) / variance * column
     # Rounding of large terms must not move what is held.
     return step.at[number, held].set(0.0)
@@ -275,9 +298,14 @@ def _search(
         shift, change, slacks, duals, width = state[:5]
         target = _targets(rows, width)
         weights, missed = duals / slacks, rows.npred + change - slacks
-        pull = rows.duals - target / slacks + weights * missed - rows.weights * change
+        terms = _terms(rows, weights - rows.weights)
+        # What constraints have missed, times their weights, would leave no digits of the others.
+        known = terms.which[terms.each]
+        excess = (weights - rows.weights) * missed
+        excess = excess.at[jnp.arange(len(held))[:, None], known].set(0.0)
+        pull = rows.duals - target / slacks + rows.weights * (missed - change) + excess
         down = -(slope + shift @ own.curvature + pull @ rows.templates)
-        new = _newton(own, rows, held, weights - rows.weights, down)
+        new = _newton(own, terms, held, down, jnp.take_along_axis(missed, known, 1))
         changes = new @ rows.templates.T
         of_slacks = changes + missed
         of_duals = target / slacks - duals - weights * of_slacks
@@ -309,9 +337,7 @@ class _Check(NamedTuple):
     slope: jax.Array  # with what the other counts bins add (B, Z)
 
 
-def _checked(
-    own: _Parabola, some: _Rows, held: jax.Array, state: _State, at: jax.Array
-) -> _Check:
+def _checked(own: _Parabola, some: _Rows, held: jax.Array, state: _State, at: jax.Array) -> _Check:
     """What all counts bins say of displacements found in some rows, those ``at`` some positions."""
     rows, shift = own.rows.batched(), state.shift
     change = shift @ rows.templates.T
@@ -322,7 +348,8 @@ def _checked(
     slope = own.slope[None] + pull.at[:, at].set(0.0) @ rows.templates
     of_rows = (linear[:, at] - state.duals) @ some.templates
     down = -(slope + shift @ own.curvature + of_rows)
-    step = _newton(own, some, held, state.duals / state.slacks - some.weights, down)
+    terms = _terms(some, state.duals / state.slacks - some.weights)
+    step = _newton(own, terms, held, down, jnp.zeros_like(terms.weights))
     below = jnp.where(used, jnp.maximum(-npred, 0.0), 0.0)
     outside = jnp.where(few, rows.duals * below, jnp.where(below > 0, jnp.nan, 0.0))
     one, zero = jnp.ones_like(change), jnp.zeros_like(change)
@@ -335,8 +362,10 @@ def _checked(
 
 @jit_by_size
 def _largest(own: _Parabola, held: jax.Array) -> jax.Array:
-    """Largest relative change of each prediction (P,) along the parabola, infinite for active
-    constraints, of which a search must know."""
+    """Largest relative change of each prediction (P,) along the parabola.
+
+    Infinite for active constraints, of which a search must know.
+    """
     rows, length = own.rows, own.best[held] / own.covariance[held, held]
     change = jnp.max(jnp.abs(rows.response[:, held] * length[None]), axis=1) / rows.slacks
     active = (rows.spread > 0) & (rows.weights < 0.5 * rows.duals / rows.slacks)
