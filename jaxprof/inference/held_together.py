@@ -15,8 +15,6 @@ terms (Woodbury's formula), the rest being so small that the steps converge all 
 is assembled, and all products are of matrices for a batch of norms. In the end the condition is
 checked in all counts bins.
 
-The weight of an active constraint is so large that all digits are lost when it is taken away
-again. So :math:`H` has little of it, and the steps have the rest: those terms are the largest.
 Where constraints become active, or no longer are, a second search begins with a wider barrier.
 """
 
@@ -32,17 +30,15 @@ from jaxprof.compilation import jit_by_size
 from jaxprof.inference.constraints import KEPT
 from jaxprof.inference.follow import CHANGE, FittedProblem
 from jaxprof.inference.newton_step import APART, is_linear
+from jaxprof.inference.parabola import Parabola, Rows, in_use, parabola_at
 from jaxprof.likelihood.joint_data import JointBlock, JointData
-from jaxprof.likelihood.joint_model import predictions
 from jaxprof.likelihood.statistics import cash_difference
-from jaxprof.solvers.linear import factor_solve, scaled_factor, settings
+from jaxprof.solvers.linear import settings
 
 TOGETHER = 16
 """Norms of a batch."""
 ROWS = 2_000_000
 """Elements of the templates in the counts bins that a batch sees."""
-FILLED = 1024
-"""The number of counts bins is filled up to a multiple of this."""
 LARGEST = 256, 48
 """Terms of the curvature that change most, which a step knows: of a batch, and of each norm."""
 STEPS = 8, 30
@@ -53,8 +49,6 @@ TIMES = 4
 """How often it is, at most."""
 LEFT = 1e-9
 """How much a last step by all counts bins may change: what is left then is far less."""
-ROUNDING = 8.0
-"""Of a prediction, in units of the precision."""
 WIDE = 1e-3
 """First width of the barrier in the second round: constraints become active, others no longer."""
 NARROWER = 0.1
@@ -63,46 +57,6 @@ ARRIVING = 0.5
 """Shortest part of a step that is not short."""
 AWAY = 0.1
 """The part of a prediction that is left to begin with."""
-
-
-class _Rows(NamedTuple):
-    """Counts bins of all blocks: templates (P, Z) and numbers (P,); none where not in use."""
-
-    templates: jax.Array
-    counts: jax.Array
-    npred: jax.Array  # at the minimum
-    slacks: jax.Array  # there
-    duals: jax.Array  # there
-    weights: jax.Array  # in the curvature
-    sizes: jax.Array  # of the barrier
-    response: jax.Array  # templates times covariance (P, Z)
-    spread: jax.Array  # variance of the prediction
-
-    def batched(self) -> _Rows:
-        """The same with numbers (1, P), for arithmetic with those of a batch."""
-        return jax.tree.map(lambda each: each[None] if each.ndim == 1 else each, self)
-
-
-class _Parabola(NamedTuple):
-    """Half the statistic around the minimum."""
-
-    rows: _Rows
-    best: jax.Array  # parameters (Z,)
-    slope: jax.Array  # (Z,)
-    curvature: jax.Array  # (Z, Z)
-    covariance: jax.Array  # (Z, Z), zero for parameters that do not vary
-    precision: jax.Array  # (Z, Z) of the penalty
-    penalty: jax.Array  # half its slope (Z,)
-    width: jax.Array  # of the barrier
-    wide: Any  # its first width
-    most: Any = STEPS[0]  # steps of a search
-
-    def moved(self, held: jax.Array, down: jax.Array) -> jax.Array:
-        """Displacements (B, Z) that lower the parabola most, with a parameter of each held."""
-        step = down @ self.covariance
-        column = self.covariance[held]
-        own = jnp.take_along_axis(step, held[:, None], 1)
-        return step - own / jnp.take_along_axis(column, held[:, None], 1) * column
 
 
 class _State(NamedTuple):
@@ -121,86 +75,6 @@ def is_simple(data: JointData) -> bool:
         return False
     bounded = np.isfinite(np.asarray(data.lower)) | np.isfinite(np.asarray(data.upper))
     return not np.any(bounded & np.asarray(data.free))
-
-
-class _InUse(NamedTuple):
-    """Counts bins in use, of all that the blocks have: positions (P,), some more to fill up."""
-
-    at: Any
-    used: Any  # False for these
-
-    def values(self, parts: tuple[jax.Array, ...], other: float) -> jax.Array:
-        """Values (P,) from those of each block."""
-        values = jnp.concatenate([part.ravel() for part in parts])[self.at]
-        return jnp.where(self.used, values, other)
-
-    def templates(self, data: JointData) -> jax.Array:
-        """Templates (P, Z)."""
-        found = []
-        for block in data.blocks:
-            n, _, _, s = block.templates.shape
-            own = jnp.zeros((n, data.n_components, s), block.templates.dtype)
-            own = own.at[jnp.arange(n)[:, None], block.components].add(block.templates[:, :, 0])
-            found.append(jnp.moveaxis(own, 1, 2).reshape(n * s, -1))
-        return jnp.where(self.used[:, None], jnp.concatenate(found)[self.at], 0.0)
-
-
-def _in_use(data: JointData) -> _InUse:
-    masks = np.concatenate([np.asarray(block.mask).ravel() for block in data.blocks])
-    at = np.flatnonzero(masks)
-    total = min(-(-max(len(at), 1) // FILLED) * FILLED, len(masks))
-    return _InUse(np.resize(at, total), np.arange(total) < len(at))
-
-
-@jit_by_size
-def _parabola(fitted: FittedProblem, in_use: _InUse) -> _Parabola:
-    """The parabola at the minimum, with little of the barrier where that holds constraints."""
-    data, best, free, barrier = fitted
-    templates = jnp.where(free[None], in_use.templates(data), 0.0)
-    counts = in_use.values(tuple(block.counts for block in data.blocks), 0.0)
-    sizes = in_use.values(barrier.scales, 1.0)
-    npred = in_use.values(predictions(data, best), 1.0)
-    target = jnp.where(counts > 0, counts, barrier.width * sizes)
-    rounding = ROUNDING * jnp.finfo(npred.dtype).eps * (jnp.abs(templates) @ jnp.abs(best))
-    slacks = jnp.where(counts > 0, npred, jnp.maximum(npred, rounding))
-    duals = target / slacks
-    active = (counts <= 0) & (duals > slacks / sizes)
-    weights = jnp.where(in_use.used, duals**2 / target, 0.0)
-    penalty = data.precision @ (best - data.penalty_start)
-    both = free[:, None] & free[None, :]
-
-    def slope(duals: jax.Array) -> jax.Array:
-        return jnp.where(free, penalty, 0.0) + jnp.where(in_use.used, 1.0 - duals, 0.0) @ templates
-
-    def curvature(weights: jax.Array) -> jax.Array:
-        return data.precision + (templates * weights[:, None]).T @ templates
-
-    # Of constraints that are active, rounding hides what is left of the prediction: the slope
-    # vanishes with the right dual variables.
-    step = factor_solve(scaled_factor(curvature(weights), free), slope(duals))
-    known = jnp.maximum(duals + weights * (templates @ step), 1e-3 * duals)
-    duals = jnp.where(active, known, duals)
-    # Digits are lost if more is taken away.
-    weights = jnp.where(counts <= 0, jnp.minimum(weights, 1.0 / sizes**2), weights)
-    matrix = curvature(weights)
-    factor = scaled_factor(matrix, free)
-    covariance = jax.vmap(lambda y: factor_solve(factor, y))(jnp.eye(best.size, dtype=best.dtype))
-    covariance = jnp.where(both, 0.5 * (covariance + covariance.T), 0.0)
-    response = templates @ covariance
-    return _Parabola(
-        rows=_Rows(
-            *(templates, counts, npred, target / duals, duals, weights, sizes, response),
-            spread=jnp.sum(response * templates, axis=1),
-        ),
-        best=best,
-        slope=slope(duals),
-        curvature=jnp.where(both, matrix, 0.0),
-        covariance=covariance,
-        precision=data.precision,
-        penalty=penalty,
-        width=barrier.width,
-        wide=barrier.width,
-    )
 
 
 def _longest(values: jax.Array, steps: jax.Array) -> jax.Array:
@@ -224,7 +98,7 @@ class _Terms(NamedTuple):
         return jnp.take_along_axis(values, self.each, 1)
 
 
-def _terms(rows: _Rows, weights: jax.Array) -> _Terms:
+def _terms(rows: Rows, weights: jax.Array) -> _Terms:
     """The largest terms where the weights of some rows change so much, (B, S)."""
     score = jnp.max(jnp.abs(weights), axis=0) * rows.spread[0]
     _, which = jax.lax.top_k(score, min(LARGEST[0], score.size))
@@ -235,7 +109,7 @@ def _terms(rows: _Rows, weights: jax.Array) -> _Terms:
 
 
 def _newton(
-    own: _Parabola, terms: _Terms, held: jax.Array, down: jax.Array, missed: jax.Array
+    own: Parabola, terms: _Terms, held: jax.Array, down: jax.Array, missed: jax.Array
 ) -> jax.Array:
     """Newton steps (B, Z) down slopes, with the largest terms of the curvature.
 
@@ -261,14 +135,14 @@ def _newton(
     return step.at[number, held].set(0.0)
 
 
-def _smallest(own: _Parabola) -> jax.Array:
+def _smallest(own: Parabola) -> jax.Array:
     """Change of the statistic that is none."""
     numbers = settings(own.best.dtype)
     eps = jnp.finfo(own.best.dtype).eps * jnp.sum(own.rows.counts)
     return jnp.maximum(numbers.tolerance * own.best.size, CHANGE) + 2 * eps
 
 
-def _begin(own: _Parabola, rows: _Rows, held: jax.Array) -> _State:
+def _begin(own: Parabola, rows: Rows, held: jax.Array) -> _State:
     """Where a search begins, on the parabola; empty counts bins with the slacks that they have."""
     length = own.best[held] / own.covariance[held, held]
     shift = -length[:, None] * own.covariance[held]
@@ -282,14 +156,12 @@ def _begin(own: _Parabola, rows: _Rows, held: jax.Array) -> _State:
     return _State(shift, change, slacks, target / slacks, width, jnp.asarray(0), none)
 
 
-def _targets(rows: _Rows, width: jax.Array) -> jax.Array:
+def _targets(rows: Rows, width: jax.Array) -> jax.Array:
     """What slacks times dual variables (B, P) are to be with barriers of some width (B, 1)."""
     return jnp.where(rows.counts <= 0, width * rows.sizes, rows.counts)
 
 
-def _search(
-    own: _Parabola, rows: _Rows, held: jax.Array, begin: _State, slope: jax.Array
-) -> _State:
+def _search(own: Parabola, rows: Rows, held: jax.Array, begin: _State, slope: jax.Array) -> _State:
     """Displacements with all conditions met in some rows, from a state and for slopes (B, Z)."""
     smallest = _smallest(own)
     apart = 5 * own.width + 50 * jnp.finfo(slope.dtype).eps * jnp.sum(rows.counts)
@@ -320,7 +192,9 @@ def _search(
         moved = (shift + part * new, change + part * changes, slacks, duals, narrower)
         stay = state.done[:, None]
         kept = jax.tree.map(lambda a, b: jnp.where(stay, a, b), state[:5], moved)
-        return _State(*kept, state.iteration + 1, state.done | done)
+        shift, change, slacks, duals, width = kept
+        number = state.iteration + 1
+        return _State(shift, change, slacks, duals, width, number, state.done | done)
 
     most = begin.iteration + jnp.where(begin.iteration > 0, AGAIN, own.most)
     return jax.lax.while_loop(
@@ -337,7 +211,7 @@ class _Check(NamedTuple):
     slope: jax.Array  # with what the other counts bins add (B, Z)
 
 
-def _checked(own: _Parabola, some: _Rows, held: jax.Array, state: _State, at: jax.Array) -> _Check:
+def _checked(own: Parabola, some: Rows, held: jax.Array, state: _State, at: jax.Array) -> _Check:
     """What all counts bins say of displacements found in some rows, those ``at`` some positions."""
     rows, shift = own.rows.batched(), state.shift
     change = shift @ rows.templates.T
@@ -353,15 +227,15 @@ def _checked(own: _Parabola, some: _Rows, held: jax.Array, state: _State, at: ja
     below = jnp.where(used, jnp.maximum(-npred, 0.0), 0.0)
     outside = jnp.where(few, rows.duals * below, jnp.where(below > 0, jnp.nan, 0.0))
     one, zero = jnp.ones_like(change), jnp.zeros_like(change)
-    terms = cash_difference(rows.counts, rows.npred, change, one, zero)
-    rise = jnp.sum(jnp.where(used, terms, 0.0), axis=1)
+    differences = cash_difference(rows.counts, rows.npred, change, one, zero)
+    rise = jnp.sum(jnp.where(used, differences, 0.0), axis=1)
     rise += jnp.sum(shift * (shift @ own.precision + 2.0 * own.penalty[None]), axis=1)
     left = jnp.abs(jnp.sum(step * down, axis=1)) + jnp.sum(outside, axis=1)
     return _Check(step, rise, left, slope)
 
 
 @jit_by_size
-def _largest(own: _Parabola, held: jax.Array) -> jax.Array:
+def _largest(own: Parabola, held: jax.Array) -> jax.Array:
     """Largest relative change of each prediction (P,) along the parabola.
 
     Infinite for active constraints, of which a search must know.
@@ -373,9 +247,7 @@ def _largest(own: _Parabola, held: jax.Array) -> jax.Array:
 
 
 @jit_by_size
-def _batch(
-    own: _Parabola, held: jax.Array, at: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _batch(own: Parabola, held: jax.Array, at: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Parameters (B, Z) with one of each held at zero, rises of the statistic, whether all is met.
 
     The search looks at the counts bins ``at`` some positions; what the others add to the slope is
@@ -424,7 +296,7 @@ def held_together(fitted: FittedProblem, parameters: Any) -> tuple[Any, Any, Any
     """
     if not len(parameters):
         return np.zeros((0, len(fitted.best))), np.zeros(0), np.zeros(0, bool)
-    own = _parabola(fitted, _in_use(fitted.problem))
+    own = parabola_at(fitted, in_use(fitted.problem))
     size = min(TOGETHER, len(parameters))
     n_rows = min(len(own.rows.counts), max(ROWS // len(fitted.best), 1))
     z = np.zeros((len(parameters), len(fitted.best)), np.asarray(fitted.best).dtype)
