@@ -28,11 +28,10 @@ import numpy as np
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.constraints import KEPT
-from jaxprof.inference.follow import CHANGE, FittedProblem
+from jaxprof.inference.follow import FittedProblem
 from jaxprof.inference.newton_step import APART, is_linear
 from jaxprof.inference.parabola import Parabola, Rows, in_use, parabola_at
 from jaxprof.likelihood.joint_data import JointBlock, JointData
-from jaxprof.likelihood.statistics import cash_difference
 from jaxprof.solvers.linear import settings
 
 TOGETHER = 16
@@ -49,6 +48,8 @@ TIMES = 4
 """How often it is, at most."""
 LEFT = 1e-9
 """How much a last step by all counts bins may change: what is left then is far less."""
+SMALLEST = 1e-10
+"""Change of the statistic by a step that ends a search: the last one follows."""
 WIDE = 1e-3
 """First width of the barrier in the second round: constraints become active, others no longer."""
 NARROWER = 0.1
@@ -135,13 +136,6 @@ def _newton(
     return step.at[number, held].set(0.0)
 
 
-def _smallest(own: Parabola) -> jax.Array:
-    """Change of the statistic that is none."""
-    numbers = settings(own.best.dtype)
-    eps = jnp.finfo(own.best.dtype).eps * jnp.sum(own.rows.counts)
-    return jnp.maximum(numbers.tolerance * own.best.size, CHANGE) + 2 * eps
-
-
 def _begin(own: Parabola, rows: Rows, held: jax.Array) -> _State:
     """Where a search begins, on the parabola; empty counts bins with the slacks that they have."""
     length = own.best[held] / own.covariance[held, held]
@@ -163,8 +157,10 @@ def _targets(rows: Rows, width: jax.Array) -> jax.Array:
 
 def _search(own: Parabola, rows: Rows, held: jax.Array, begin: _State, slope: jax.Array) -> _State:
     """Displacements with all conditions met in some rows, from a state and for slopes (B, Z)."""
-    smallest = _smallest(own)
-    apart = 5 * own.width + 50 * jnp.finfo(slope.dtype).eps * jnp.sum(rows.counts)
+    numbers = settings(slope.dtype)
+    rounding = jnp.finfo(slope.dtype).eps * jnp.sum(own.rows.counts)
+    smallest = jnp.maximum(numbers.tolerance * own.best.size, SMALLEST) + 2 * rounding
+    apart = 5 * own.width + 50 * rounding
 
     def step(state: _State) -> _State:
         shift, change, slacks, duals, width = state[:5]
@@ -226,8 +222,8 @@ def _checked(own: Parabola, some: Rows, held: jax.Array, state: _State, at: jax.
     step = _newton(own, terms, held, down, jnp.zeros_like(terms.weights))
     below = jnp.where(used, jnp.maximum(-npred, 0.0), 0.0)
     outside = jnp.where(few, rows.duals * below, jnp.where(below > 0, jnp.nan, 0.0))
-    one, zero = jnp.ones_like(change), jnp.zeros_like(change)
-    differences = cash_difference(rows.counts, rows.npred, change, one, zero)
+    relative = jnp.where(few, 0.0, change / rows.npred)
+    differences = 2.0 * (change - rows.counts * jnp.log1p(relative))
     rise = jnp.sum(jnp.where(used, differences, 0.0), axis=1)
     rise += jnp.sum(shift * (shift @ own.precision + 2.0 * own.penalty[None]), axis=1)
     left = jnp.abs(jnp.sum(step * down, axis=1)) + jnp.sum(outside, axis=1)
