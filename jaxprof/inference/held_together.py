@@ -298,7 +298,7 @@ def held_together(fitted: FittedProblem, parameters: Any) -> tuple[Any, Any, Any
     z = np.zeros((len(parameters), len(fitted.best)), np.asarray(fitted.best).dtype)
     rises, found = np.zeros(len(z), z.dtype), np.zeros(len(z), bool)
     for most, wide in zip(STEPS, (own.width, WIDE), strict=True):
-        own = own._replace(most=np.asarray(most), wide=np.asarray(wide))
+        own = own._replace(most=np.asarray(most), wide=np.asarray(wide, own.best.dtype))
         left = np.flatnonzero(~found)
         for first in range(0, len(left), size):
             some = left[first : first + size]
