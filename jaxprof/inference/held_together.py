@@ -13,8 +13,9 @@ for all parameters but the held one, slacks and dual variables :math:`\lambda` b
 Newton step is :math:`H + \sum_s (w_s - w_s^0) t_s t_s^T`; it is inverted with the largest of these
 terms (Woodbury's formula), the rest being so small that the steps converge all the same. No matrix
 is assembled, and all products are of matrices for a batch of norms. In the end the condition is
-checked in all counts bins. Where empty counts bins are no longer at zero, or get there, this is not
-accurate: such fits are left to `follow`.
+checked in all counts bins.
+
+Where constraints become active, or no longer are, a second search begins with a wider barrier.
 """
 
 from __future__ import annotations
@@ -27,21 +28,18 @@ import numpy as np
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.constraints import KEPT
-from jaxprof.inference.follow import CHANGE, FittedProblem
+from jaxprof.inference.follow import FittedProblem
 from jaxprof.inference.newton_step import APART, is_linear
+from jaxprof.inference.parabola import Parabola, Rows, in_use, parabola_at
 from jaxprof.likelihood.joint_data import JointBlock, JointData
-from jaxprof.likelihood.joint_model import predictions
-from jaxprof.likelihood.statistics import cash_difference
-from jaxprof.solvers.linear import factor_solve, scaled_factor, settings
+from jaxprof.solvers.linear import settings
 
 TOGETHER = 16
 """Norms of a batch."""
 ROWS = 2_000_000
 """Elements of the templates in the counts bins that a batch sees."""
-FILLED = 1024
-"""The number of counts bins is filled up to a multiple of this."""
-LARGEST = 32
-"""Terms of the curvature that change most, which a step knows."""
+LARGEST = 256, 48
+"""Terms of the curvature that change most, which a step knows: of a batch, and of each norm."""
 STEPS = 8, 30
 """Most steps: of all, then of those that need more."""
 AGAIN = 4
@@ -50,49 +48,16 @@ TIMES = 4
 """How often it is, at most."""
 LEFT = 1e-9
 """How much a last step by all counts bins may change: what is left then is far less."""
-ROUNDING = 8.0
-"""Of a prediction, in units of the precision."""
+SMALLEST = 1e-10
+"""Change of the statistic by a step that ends a search: the last one follows."""
+WIDE = 1e-3
+"""First width of the barrier in the second round: constraints become active, others no longer."""
+NARROWER = 0.1
+"""Its factor from step to step, where these are not short."""
+ARRIVING = 0.5
+"""Shortest part of a step that is not short."""
 AWAY = 0.1
 """The part of a prediction that is left to begin with."""
-
-
-class _Rows(NamedTuple):
-    """Counts bins of all blocks: templates (P, Z) and numbers (P,); none where not in use."""
-
-    templates: jax.Array
-    counts: jax.Array
-    npred: jax.Array  # at the minimum
-    slacks: jax.Array  # there
-    duals: jax.Array  # there
-    weights: jax.Array  # in the curvature
-    sizes: jax.Array  # of the barrier
-    response: jax.Array  # templates times covariance (P, Z)
-    spread: jax.Array  # variance of the prediction
-
-    def batched(self) -> _Rows:
-        """The same with numbers (1, P), for arithmetic with those of a batch."""
-        return jax.tree.map(lambda each: each[None] if each.ndim == 1 else each, self)
-
-
-class _Parabola(NamedTuple):
-    """Half the statistic around the minimum."""
-
-    rows: _Rows
-    best: jax.Array  # parameters (Z,)
-    slope: jax.Array  # (Z,)
-    curvature: jax.Array  # (Z, Z)
-    covariance: jax.Array  # (Z, Z), zero for parameters that do not vary
-    precision: jax.Array  # (Z, Z) of the penalty
-    penalty: jax.Array  # half its slope (Z,)
-    width: jax.Array  # of the barrier
-    most: Any = STEPS[0]  # steps of a search
-
-    def moved(self, held: jax.Array, down: jax.Array) -> jax.Array:
-        """Displacements (B, Z) that lower the parabola most, with a parameter of each held."""
-        step = down @ self.covariance
-        column = self.covariance[held]
-        own = jnp.take_along_axis(step, held[:, None], 1)
-        return step - own / jnp.take_along_axis(column, held[:, None], 1) * column
 
 
 class _State(NamedTuple):
@@ -100,6 +65,7 @@ class _State(NamedTuple):
     change: jax.Array  # of the predictions (B, S)
     slacks: jax.Array
     duals: jax.Array
+    width: jax.Array  # of the barrier (B, 1)
     iteration: jax.Array
     done: jax.Array  # (B,)
 
@@ -112,78 +78,6 @@ def is_simple(data: JointData) -> bool:
     return not np.any(bounded & np.asarray(data.free))
 
 
-class _InUse(NamedTuple):
-    """Counts bins in use, of all that the blocks have: positions (P,), some more to fill up."""
-
-    at: Any
-    used: Any  # False for these
-
-    def values(self, parts: tuple[jax.Array, ...], other: float) -> jax.Array:
-        """Values (P,) from those of each block."""
-        values = jnp.concatenate([part.ravel() for part in parts])[self.at]
-        return jnp.where(self.used, values, other)
-
-    def templates(self, data: JointData) -> jax.Array:
-        """Templates (P, Z)."""
-        found = []
-        for block in data.blocks:
-            n, _, _, s = block.templates.shape
-            own = jnp.zeros((n, data.n_components, s), block.templates.dtype)
-            own = own.at[jnp.arange(n)[:, None], block.components].add(block.templates[:, :, 0])
-            found.append(jnp.moveaxis(own, 1, 2).reshape(n * s, -1))
-        return jnp.where(self.used[:, None], jnp.concatenate(found)[self.at], 0.0)
-
-
-def _in_use(data: JointData) -> _InUse:
-    masks = np.concatenate([np.asarray(block.mask).ravel() for block in data.blocks])
-    at = np.flatnonzero(masks)
-    total = min(-(-max(len(at), 1) // FILLED) * FILLED, len(masks))
-    return _InUse(np.resize(at, total), np.arange(total) < len(at))
-
-
-@jit_by_size
-def _parabola(fitted: FittedProblem, in_use: _InUse) -> _Parabola:
-    """The parabola at the minimum, with the barrier that holds active constraints."""
-    data, best, free, barrier = fitted
-    templates = jnp.where(free[None], in_use.templates(data), 0.0)
-    counts = in_use.values(tuple(block.counts for block in data.blocks), 0.0)
-    sizes = in_use.values(barrier.scales, 1.0)
-    npred = in_use.values(predictions(data, best), 1.0)
-    target = jnp.where(counts > 0, counts, barrier.width * sizes)
-    # Of constraints that are active, rounding may hide what is left of the prediction.
-    rounding = ROUNDING * jnp.finfo(npred.dtype).eps * (jnp.abs(templates) @ jnp.abs(best))
-    hidden = (counts <= 0) & (npred < rounding)
-    duals = target / jnp.where(hidden, rounding, npred)
-    weights = jnp.where(in_use.used, duals**2 / target, 0.0)
-    matrix = data.precision + (templates * weights[:, None]).T @ templates
-    both = free[:, None] & free[None, :]
-    factor = scaled_factor(matrix, free)
-    covariance = jax.vmap(lambda y: factor_solve(factor, y))(jnp.eye(best.size, dtype=best.dtype))
-    covariance = jnp.where(both, 0.5 * (covariance + covariance.T), 0.0)
-    penalty = data.precision @ (best - data.penalty_start)
-    response = templates @ covariance
-
-    def slope(duals: jax.Array) -> jax.Array:
-        return jnp.where(free, penalty, 0.0) + jnp.where(in_use.used, 1.0 - duals, 0.0) @ templates
-
-    # The slope vanishes with the right ones.
-    known = jnp.maximum(duals + weights * (response @ slope(duals)), 1e-3 * duals)
-    duals = jnp.where(hidden, known, duals)
-    return _Parabola(
-        rows=_Rows(
-            *(templates, counts, npred, target / duals, duals, weights, sizes, response),
-            spread=jnp.sum(response * templates, axis=1),
-        ),
-        best=best,
-        slope=slope(duals),
-        curvature=jnp.where(both, matrix, 0.0),
-        covariance=covariance,
-        precision=data.precision,
-        penalty=penalty,
-        width=barrier.width,
-    )
-
-
 def _longest(values: jax.Array, steps: jax.Array) -> jax.Array:
     """The part (B, 1) of each step, at most one, that leaves all values positive."""
     down = steps < 0
@@ -191,65 +85,95 @@ def _longest(values: jax.Array, steps: jax.Array) -> jax.Array:
     return jnp.minimum(jnp.min(part, axis=1, keepdims=True), 1.0)
 
 
+class _Terms(NamedTuple):
+    """The terms of the curvature that change most: of a batch (U,), of each of its norms (B, E)."""
+
+    which: jax.Array  # rows (U,)
+    each: jax.Array  # of these (B, E)
+    weights: jax.Array  # their changes (B, E)
+    templates: jax.Array  # (U, Z)
+    response: jax.Array  # (U, Z)
+
+    def of_each(self, values: jax.Array) -> jax.Array:
+        """Values (B, E) from those (B, U)."""
+        return jnp.take_along_axis(values, self.each, 1)
+
+
+def _terms(rows: Rows, weights: jax.Array) -> _Terms:
+    """The largest terms where the weights of some rows change so much, (B, S)."""
+    score = jnp.max(jnp.abs(weights), axis=0) * rows.spread[0]
+    _, which = jax.lax.top_k(score, min(LARGEST[0], score.size))
+    some = weights[:, which]
+    _, each = jax.lax.top_k(jnp.abs(some) * rows.spread[:, which], min(LARGEST[1], len(which)))
+    own = jnp.take_along_axis(some, each, 1)
+    return _Terms(which, each, own, rows.templates[which], rows.response[which])
+
+
 def _newton(
-    own: _Parabola, rows: _Rows, held: jax.Array, weights: jax.Array, down: jax.Array
+    own: Parabola, terms: _Terms, held: jax.Array, down: jax.Array, missed: jax.Array
 ) -> jax.Array:
-    """Newton steps (B, Z) down slopes, with the largest changes of weights (B, S) in some rows."""
+    """Newton steps (B, Z) down slopes, with the largest terms of the curvature.
+
+    These terms also pull by what they have ``missed`` (B, E), times the changes of the weights.
+    """
     column = own.covariance[held]
     variance = jnp.take_along_axis(column, held[:, None], 1)
-    spread = rows.spread - rows.response[:, held].T ** 2 / variance
-    _, which = jax.lax.top_k(jnp.abs(weights) * spread, min(LARGEST, spread.shape[1]))
-    some = jnp.take_along_axis(weights, which, 1)[:, :, None]
-    response = rows.response[which]
-    of_held = jnp.take_along_axis(response, held[:, None, None], 2)
-    response = response - of_held / variance[:, :, None] * column[:, None]
-    inner = some * jnp.einsum("bqz,brz->bqr", response, rows.templates[which])
-    right = some * jnp.einsum("bqz,bz->bq", response, down)[:, :, None]
-    taken = jnp.linalg.solve(jnp.eye(inner.shape[1], dtype=inner.dtype)[None] + inner, right)
-    return own.moved(held, down) - jnp.einsum("bqz,bq->bz", response, taken[:, :, 0])
+    of_held = terms.of_each(terms.response[:, held].T)
+    inner = (terms.response @ terms.templates.T)[terms.each[:, :, None], terms.each[:, None, :]]
+    inner = inner - of_held[:, :, None] * of_held[:, None, :] / variance[:, :, None]
+    # Those of constraints are far above the others.
+    unit = jnp.maximum(jnp.abs(terms.weights) * jnp.diagonal(inner, axis1=1, axis2=2), 1.0)
+    ones = jnp.eye(inner.shape[1], dtype=inner.dtype)[None]
+    matrix = (terms.weights[:, :, None] * inner + ones) / unit[:, :, None]
+    step = own.moved(held, down)
+    right = terms.weights / unit * (terms.of_each(step @ terms.templates.T) + missed)
+    taken = jnp.linalg.solve(matrix, right[:, :, None])[:, :, 0]
+    number = jnp.arange(len(held))
+    none = jnp.zeros((len(held), len(terms.which)), down.dtype)
+    back = none.at[number[:, None], terms.each].set(taken) @ terms.response
+    step = step - back + jnp.take_along_axis(back, held[:, None], 1) / variance * column
+    # Rounding of large terms must not move what is held.
+    return step.at[number, held].set(0.0)
 
 
-def _smallest(own: _Parabola) -> jax.Array:
-    """Change of the statistic that is none."""
-    numbers = settings(own.best.dtype)
-    eps = jnp.finfo(own.best.dtype).eps * jnp.sum(own.rows.counts)
-    return jnp.maximum(numbers.tolerance * own.best.size, CHANGE) + 2 * eps
-
-
-def _begin(own: _Parabola, rows: _Rows, held: jax.Array) -> _State:
+def _begin(own: Parabola, rows: Rows, held: jax.Array) -> _State:
     """Where a search begins, on the parabola; empty counts bins with the slacks that they have."""
     length = own.best[held] / own.covariance[held, held]
     shift = -length[:, None] * own.covariance[held]
     change = shift @ rows.templates.T
+    width = jnp.full((len(held), 1), own.wide)
+    target = _targets(rows, width)
     moved = jnp.maximum(rows.npred + change, AWAY * rows.slacks)
-    slacks = jnp.where(rows.counts <= 0, rows.slacks, moved)
+    few = jnp.maximum(rows.slacks, target / rows.duals)
+    slacks = jnp.where(rows.counts <= 0, few, moved)
     none = jnp.zeros(held.shape, bool)
-    return _State(shift, change, slacks, _targets(own, rows) / slacks, jnp.asarray(0), none)
+    return _State(shift, change, slacks, target / slacks, width, jnp.asarray(0), none)
 
 
-def _active(rows: _Rows, slacks: jax.Array, duals: jax.Array) -> jax.Array:
-    """Which counts bins are empty with a prediction that is held at zero."""
-    return (rows.counts <= 0) & (duals > slacks / rows.sizes)
+def _targets(rows: Rows, width: jax.Array) -> jax.Array:
+    """What slacks times dual variables (B, P) are to be with barriers of some width (B, 1)."""
+    return jnp.where(rows.counts <= 0, width * rows.sizes, rows.counts)
 
 
-def _targets(own: _Parabola, rows: _Rows) -> jax.Array:
-    """What slacks times dual variables (1, P) are to be."""
-    return jnp.where(rows.counts <= 0, own.width * rows.sizes, rows.counts)
-
-
-def _search(
-    own: _Parabola, rows: _Rows, held: jax.Array, begin: _State, slope: jax.Array
-) -> _State:
+def _search(own: Parabola, rows: Rows, held: jax.Array, begin: _State, slope: jax.Array) -> _State:
     """Displacements with all conditions met in some rows, from a state and for slopes (B, Z)."""
-    target, smallest = _targets(own, rows), _smallest(own)
-    apart = 5 * own.width + 50 * jnp.finfo(slope.dtype).eps * jnp.sum(rows.counts)
+    numbers = settings(slope.dtype)
+    rounding = jnp.finfo(slope.dtype).eps * jnp.sum(own.rows.counts)
+    smallest = jnp.maximum(numbers.tolerance * own.best.size, SMALLEST) + 2 * rounding
+    apart = 5 * own.width + 50 * rounding
 
     def step(state: _State) -> _State:
-        shift, change, slacks, duals = state[:4]
+        shift, change, slacks, duals, width = state[:5]
+        target = _targets(rows, width)
         weights, missed = duals / slacks, rows.npred + change - slacks
-        pull = rows.duals - target / slacks + weights * missed - rows.weights * change
+        terms = _terms(rows, weights - rows.weights)
+        # What constraints have missed, times their weights, would leave no digits of the others.
+        known = terms.which[terms.each]
+        excess = (weights - rows.weights) * missed
+        excess = excess.at[jnp.arange(len(held))[:, None], known].set(0.0)
+        pull = rows.duals - target / slacks + rows.weights * (missed - change) + excess
         down = -(slope + shift @ own.curvature + pull @ rows.templates)
-        new = _newton(own, rows, held, weights - rows.weights, down)
+        new = _newton(own, terms, held, down, jnp.take_along_axis(missed, known, 1))
         changes = new @ rows.templates.T
         of_slacks = changes + missed
         of_duals = target / slacks - duals - weights * of_slacks
@@ -258,12 +182,15 @@ def _search(
         duals = duals + _longest(duals, of_duals) * of_duals
         duals = jnp.clip(duals, target / slacks / APART, target / slacks * APART)
         off = jnp.where(rows.counts <= 0, jnp.abs(duals * slacks - target), 0.0)
-        done = (part[:, 0] >= 1.0) & (jnp.sum(off, axis=1) <= apart)
+        done = (width[:, 0] <= own.width) & (part[:, 0] >= 1.0) & (jnp.sum(off, axis=1) <= apart)
         done = done & (jnp.abs(jnp.sum(new * down, axis=1)) <= smallest)
-        moved = (shift + part * new, change + part * changes, slacks, duals)
+        narrower = jnp.where(part >= ARRIVING, jnp.maximum(NARROWER * width, own.width), width)
+        moved = (shift + part * new, change + part * changes, slacks, duals, narrower)
         stay = state.done[:, None]
-        kept = jax.tree.map(lambda a, b: jnp.where(stay, a, b), state[:4], moved)
-        return _State(kept[0], kept[1], kept[2], kept[3], state.iteration + 1, state.done | done)
+        kept = jax.tree.map(lambda a, b: jnp.where(stay, a, b), state[:5], moved)
+        shift, change, slacks, duals, width = kept
+        number = state.iteration + 1
+        return _State(shift, change, slacks, duals, width, number, state.done | done)
 
     most = begin.iteration + jnp.where(begin.iteration > 0, AGAIN, own.most)
     return jax.lax.while_loop(
@@ -280,8 +207,8 @@ class _Check(NamedTuple):
     slope: jax.Array  # with what the other counts bins add (B, Z)
 
 
-def _checked(own: _Parabola, held: jax.Array, state: _State, at: jax.Array) -> _Check:
-    """What all counts bins say of displacements found in the rows ``at`` some positions."""
+def _checked(own: Parabola, some: Rows, held: jax.Array, state: _State, at: jax.Array) -> _Check:
+    """What all counts bins say of displacements found in some rows, those ``at`` some positions."""
     rows, shift = own.rows.batched(), state.shift
     change = shift @ rows.templates.T
     npred, few, used = rows.npred + change, rows.counts <= 0, rows.spread > 0
@@ -289,30 +216,34 @@ def _checked(own: _Parabola, held: jax.Array, state: _State, at: jax.Array) -> _
     duals = jnp.where(few, linear, rows.counts / jnp.where(few, 1.0, npred))
     pull = jnp.where(used, linear - duals, 0.0)
     slope = own.slope[None] + pull.at[:, at].set(0.0) @ rows.templates
-    of_rows = (linear[:, at] - state.duals) @ rows.templates[at]
+    of_rows = (linear[:, at] - state.duals) @ some.templates
     down = -(slope + shift @ own.curvature + of_rows)
-    step = own.moved(held, down)
+    terms = _terms(some, state.duals / state.slacks - some.weights)
+    step = _newton(own, terms, held, down, jnp.zeros_like(terms.weights))
     below = jnp.where(used, jnp.maximum(-npred, 0.0), 0.0)
     outside = jnp.where(few, rows.duals * below, jnp.where(below > 0, jnp.nan, 0.0))
-    one, zero = jnp.ones_like(change), jnp.zeros_like(change)
-    terms = cash_difference(rows.counts, rows.npred, change, one, zero)
-    rise = jnp.sum(jnp.where(used, terms, 0.0), axis=1)
+    relative = jnp.where(few, 0.0, change / rows.npred)
+    differences = 2.0 * (change - rows.counts * jnp.log1p(relative))
+    rise = jnp.sum(jnp.where(used, differences, 0.0), axis=1)
     rise += jnp.sum(shift * (shift @ own.precision + 2.0 * own.penalty[None]), axis=1)
     left = jnp.abs(jnp.sum(step * down, axis=1)) + jnp.sum(outside, axis=1)
     return _Check(step, rise, left, slope)
 
 
 @jit_by_size
-def _largest(own: _Parabola, held: jax.Array) -> jax.Array:
-    """Largest relative change of each prediction (P,) along the parabola."""
-    length = own.best[held] / own.covariance[held, held]
-    return jnp.max(jnp.abs(own.rows.response[:, held] * length[None]), axis=1) / own.rows.slacks
+def _largest(own: Parabola, held: jax.Array) -> jax.Array:
+    """Largest relative change of each prediction (P,) along the parabola.
+
+    Infinite for active constraints, of which a search must know.
+    """
+    rows, length = own.rows, own.best[held] / own.covariance[held, held]
+    change = jnp.max(jnp.abs(rows.response[:, held] * length[None]), axis=1) / rows.slacks
+    active = (rows.spread > 0) & (rows.weights < 0.5 * rows.duals / rows.slacks)
+    return jnp.where(active, jnp.inf, change)
 
 
 @jit_by_size
-def _batch(
-    own: _Parabola, held: jax.Array, at: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _batch(own: Parabola, held: jax.Array, at: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Parameters (B, Z) with one of each held at zero, rises of the statistic, whether all is met.
 
     The search looks at the counts bins ``at`` some positions; what the others add to the slope is
@@ -325,7 +256,7 @@ def _batch(
         times, state, check = carry
         again = state._replace(done=jnp.zeros_like(state.done))
         state = _search(own, rows, held, again, check.slope)
-        return times + 1, state, _checked(own, held, state, at)
+        return times + 1, state, _checked(own, rows, held, state, at)
 
     def unfinished(carry: tuple) -> jax.Array:
         times, state, check = carry
@@ -336,12 +267,7 @@ def _batch(
     none = _Check(jnp.zeros_like(begin.shift), nothing, nothing, slopes)
     _, state, check = jax.lax.while_loop(unfinished, better, (0, begin, none))
     z = own.best[None] + state.shift + check.step
-    # With a constraint that is not what it was, the curvature at the minimum tells too little: to
-    # remove or add so large a term takes all digits.
-    same = jnp.all(
-        _active(rows, state.slacks, state.duals) == _active(rows, rows.slacks, rows.duals), axis=1
-    )
-    found = state.done & (check.left <= LEFT) & jnp.isfinite(check.rise) & same
+    found = state.done & (check.left <= LEFT) & jnp.isfinite(check.rise)
     return z.at[jnp.arange(len(held)), held].set(0.0), check.rise - check.left, found
 
 
@@ -366,18 +292,19 @@ def held_together(fitted: FittedProblem, parameters: Any) -> tuple[Any, Any, Any
     """
     if not len(parameters):
         return np.zeros((0, len(fitted.best))), np.zeros(0), np.zeros(0, bool)
-    own = _parabola(fitted, _in_use(fitted.problem))
+    own = parabola_at(fitted, in_use(fitted.problem))
     size = min(TOGETHER, len(parameters))
     n_rows = min(len(own.rows.counts), max(ROWS // len(fitted.best), 1))
     z = np.zeros((len(parameters), len(fitted.best)), np.asarray(fitted.best).dtype)
     rises, found = np.zeros(len(z), z.dtype), np.zeros(len(z), bool)
-    for most in STEPS:
+    for most, wide in zip(STEPS, (own.width, WIDE), strict=True):
+        own = own._replace(most=np.asarray(most), wide=np.asarray(wide, own.best.dtype))
         left = np.flatnonzero(~found)
         for first in range(0, len(left), size):
             some = left[first : first + size]
             held = parameters[np.resize(some, size)]
             # Not in compiled code, where it takes longer.
             at = np.argpartition(-np.asarray(_largest(own, held)), n_rows - 1)[:n_rows]
-            new = _batch(own._replace(most=np.asarray(most)), held, at)
+            new = _batch(own, held, at)
             z[some], rises[some], found[some] = (np.asarray(part)[: len(some)] for part in new)
     return z, rises, found
