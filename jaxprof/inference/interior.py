@@ -38,8 +38,8 @@ def without_spectrum(
 ) -> tuple[JointData, jax.Array]:
     """The problem with a norm held, and its free parameters, (Z,).
 
-    The spectrum of a norm of zero is not identifiable, unless it has a penalty. It is held where the
-    least one would have it, so that derivatives with respect to a precision of zero are those from
+    The spectrum of a norm of zero is not identifiable, unless it has a penalty. It is held where
+    the least one would have it: derivatives with respect to a precision of zero are those from
     above.
     """
     own = jnp.arange(1, 1 + data.n_shape) + parameter
