@@ -304,8 +304,8 @@ def wstat_difference(
     per_off, per_on = jax.vmap(lambda s: _per_count(n_on, n_off, alpha, s))(signals)
     ratio, ratio0 = jnp.stack([per_on, per_off], axis=1)
     vanish = (counts <= 0) & (rate <= TRUNCATION) & (rate0 <= TRUNCATION)
-    safe_rates = (jnp.where(vanish, own, other) for own, other in ((ratio, rate), (ratio0, rate0)))
-    plain = change - _log_ratio(counts, *safe_rates, jnp.where(vanish, ratio - ratio0, change))
+    own, own0 = jnp.where(vanish, ratio, rate), jnp.where(vanish, ratio0, rate0)
+    plain = change - _log_ratio(counts, own, own0, jnp.where(vanish, ratio - ratio0, change))
     regular = jnp.all((counts > 0) & (rate0 > TRUNCATION), axis=0, keepdims=True)
     safe = jnp.where(regular, rate0, 1.0)
     relative = jnp.where(regular, change, 0.0) / safe
