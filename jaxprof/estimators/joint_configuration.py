@@ -24,7 +24,7 @@ from jaxprof.estimators.joint_options import (
     not_negative,
     source_list,
 )
-from jaxprof.estimators.options import one_of
+from jaxprof.estimators.options import one_of, switch
 from jaxprof.estimators.precision import PRECISIONS
 from jaxprof.inference.named_intervals import KINDS
 from jaxprof.profile.quantities import SOLID_ANGLES
@@ -68,6 +68,7 @@ class JointProfileEstimator(ProfileEstimator):
     """
 
     spectral_models: list[Any] | None = None  # of the bins, where they differ
+    _free_names: tuple[str, ...] = ()
     _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         **COMMON_CHECKS,
         "mask_policy": partial(one_of, "mask_policy", valid=POLICIES),
@@ -118,9 +119,9 @@ class JointProfileEstimator(ProfileEstimator):
         self.guard_bins = guard_bins
         self.background = background
         self.sources = sources
-        self.free_spectral_parameters = free_names(
-            free_index, free_spectral_parameters, self._bin_models()
-        )
+        self.free_spectral_parameters = free_spectral_parameters
+        if switch("free_index", free_index):
+            self.free_index = True
         self.template = template
         self.template_norm = template_norm
         self.smoothness = smoothness
@@ -136,14 +137,24 @@ class JointProfileEstimator(ProfileEstimator):
         return (*self.source, *(source.name for source in self.sources))
 
     @property
+    def free_spectral_parameters(self) -> tuple[str, ...]:
+        """Names of the spectral parameters that are fitted in each bin."""
+        return self._free_names
+
+    @free_spectral_parameters.setter
+    def free_spectral_parameters(self, names: Sequence[str]) -> None:
+        self._free_names = free_names(names, self._bin_models())
+
+    @property
     def free_index(self) -> bool:
         """Whether the spectral index of each bin is fitted as well."""
         return "index" in self.free_spectral_parameters
 
     @free_index.setter
     def free_index(self, free: bool) -> None:
-        others = [name for name in self.free_spectral_parameters if name != "index"]
-        self.free_spectral_parameters = free_names(free, others, self._bin_models())
+        own = ("index",) if switch("free_index", free) else ()
+        others = (name for name in self.free_spectral_parameters if name != "index")
+        self.free_spectral_parameters = (*own, *others)
 
     def _bin_models(self) -> list[Any]:
         if self.spectral_models is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprof.estimators.options import checked_spectral_model, is_integer, is_number, switch
+from jaxprof.estimators.options import checked_spectral_model, is_integer, is_number
 from jaxprof.foreign import gammapy_class
 from jaxprof.models.spatial import PointSpatialModel
 from jaxprof.reduce.joint.backgrounds import background_option
@@ -87,14 +87,11 @@ def checked_oversampling(value: Any) -> int:
     return int(value)
 
 
-def free_names(free_index: bool, names: Sequence[str], models: list[Any]) -> tuple[str, ...]:
+def free_names(names: Sequence[str], models: list[Any]) -> tuple[str, ...]:
     """Names of the spectral parameters to fit, checked against the models."""
-    switch("free_index", free_index)
     if not isinstance(names, str | list | tuple) or not all(isinstance(n, str) for n in names):
         raise ValueError(f"free_spectral_parameters must be a list of names, got {names!r}")
     found = [names] if isinstance(names, str) else list(names)
-    if free_index and "index" not in found:
-        found.insert(0, "index")
     if found and len({type(model) for model in models}) > 1:
         raise ValueError(
             "spectral_model: free spectral parameters need models of one class in all bins"

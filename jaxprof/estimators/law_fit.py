@@ -15,6 +15,7 @@ from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.differentiation import refuse_derivatives
 from jaxprof.estimators.law_result import POOR, ModelFit
 from jaxprof.inference.double_precision import in_float64
+from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.law_fit import (
     law_bins,
     law_goodness,
@@ -22,10 +23,11 @@ from jaxprof.inference.law_fit import (
     law_parameters,
     law_start,
     likelihood_params,
+    search_law,
     with_parameters,
 )
-from jaxprof.inference.model_fit import fit
 from jaxprof.inference.profiled import ProfileLimits, limits
+from jaxprof.inference.undetermined import undetermined
 from jaxprof.likelihood import BinGeometry, Likelihood
 from jaxprof.likelihood.bin_geometry import CENTRED, with_centre
 from jaxprof.likelihood.data import Status
@@ -91,7 +93,8 @@ def fit_model(
     ValueError
         If the data have no geometry (compound regions; templates in other regions than rings),
         the law is not at the centre of the rings, a profile has neither scans nor covariance, or
-        names are none of parameters; if the fit goes where the likelihood is not a number.
+        names are none of parameters; if the fit goes where the likelihood is not a number, or does
+        not converge, because the data do not tell the parameters from each other.
 
     Warns
     -----
@@ -108,6 +111,10 @@ def fit_model(
     Separate fits (`FluxProfileEstimator`) know no PSF: the law is integrated over the bins, and
     takes what leaks between them for their own. Where masks cut a region they take the law to be
     even within it.
+
+    Scale radius, outer slopes and transitions of halos do much the same to a profile that ends
+    within the scale radius, and there may be no minimum at all: the slope of a generalised NFW halo
+    is fitted with ``fixed=("r_s", "alpha", "beta")``.
 
     Uniform bins that are wide beside the PSF bias a law: `ForwardFoldingProfileEstimator.reduce`
     tells how much, and has ``subdivide``, which prevents it.
@@ -214,20 +221,15 @@ def _fit_law(likelihood: Any, law: Any, options: tuple[Any, Any, Any], fitted_to
     nuisance = [name for name in start if name not in own]
     names = tuple(name for name in start if name in own)
     kept = [name for name in likelihood.fixed() if name.partition("[")[0] in nuisance]
-    found = fit(
-        law_log_prob,
+    found = search_law(
+        (likelihood, law),
         start,
-        args=(likelihood, law),
         bounds={**likelihood.bounds(nuisance), **(bounds or {})},
         fixed=(*kept, *(name for name in fixed if name not in held)),
         starts=_more_starts(start, starts, names),
     )
     if not is_traced(found) and not all(np.isfinite(found.params[name]) for name in names):
-        raise ValueError(
-            f"law: the fit of {type(law).__name__} from its own parameters left what can be "
-            "computed; start from other ones, such as a radius within the bins and a wider edge, "
-            "or give fixed= or bounds="
-        )
+        raise ValueError(_why_not(found, likelihood, law))
     n_free = len(found.fixed) - sum(found.fixed)
     goodness, bins, whole = _summary(n_free)(likelihood, found.params, law)
     order = (*names, *nuisance)
@@ -247,6 +249,23 @@ def _fit_law(likelihood: Any, law: Any, options: tuple[Any, Any, Any], fitted_to
         law_names=names,
         fixed=found.fixed,
         fitted_to=fitted_to,
+    )
+
+
+def _why_not(found: Fit, likelihood: Any, law: Any) -> str:
+    """Why a fit has no parameters, and what would do."""
+    names, what = undetermined(law_log_prob, found, (likelihood, law)), type(law).__name__
+    if not names:
+        return (
+            f"law: the fit of {what} from its own parameters left what can be computed; start from "
+            "other ones, such as a radius within the bins and a wider edge, or give fixed= or "
+            "bounds="
+        )
+    shapes = [name for name in names if name != "amplitude"] or names
+    return (
+        f"law: the fit of {what} did not converge, because the data hardly tell "
+        f"{', '.join(names)} from each other; give some of them, such as fixed={shapes[0]!r}, or "
+        "bounds="
     )
 
 

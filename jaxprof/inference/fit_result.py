@@ -43,6 +43,8 @@ class Fit:
         Bounds within which the fit was, infinite where there are none.
     norm_status : array of int, shape (B, G), or None
         `Status` of each norm, for a `Likelihood` that was fitted by itself.
+    last : array, shape (N,), or None
+        Where the search ended, converged or not; None for a `Likelihood` that was fitted by itself.
     names : tuple of str
         A name for each of the N parameters.
     fixed : tuple of bool
@@ -58,6 +60,7 @@ class Fit:
     lower: Any
     upper: Any
     norm_status: Any = None
+    last: Any = None
     names: tuple[str, ...] = field(metadata={"static": True})
     fixed: tuple[bool, ...] = field(metadata={"static": True})
 

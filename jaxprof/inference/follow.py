@@ -245,7 +245,7 @@ def follow(
     found : array of bool, shape ()
         Whether all conditions are met; otherwise they mean nothing.
     """
-    free = without_spectrum(data, free, goal.parameter, goal.value)
+    _, free = without_spectrum(data, free, goal.parameter, goal.value)
     others = free & (start > data.lower) & (start < data.upper)
     others = others.at[goal.parameter].set(False)
     active = _constraints(data, start, others, goal.parameter)

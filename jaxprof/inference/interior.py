@@ -35,14 +35,19 @@ def usable(data: JointData) -> jax.Array:
 
 def without_spectrum(
     data: JointData, free: jax.Array, parameter: jax.Array, value: jax.Array
-) -> jax.Array:
-    """Free parameters, (Z,), but for the spectrum of a norm that is held at zero.
+) -> tuple[JointData, jax.Array]:
+    """The problem with a norm held, and its free parameters, (Z,).
 
-    It is not identifiable then, unless it has a penalty, and keeps its value.
+    The spectrum of a norm of zero is not identifiable, unless it has a penalty. It is held where
+    the least one would have it: derivatives with respect to a precision of zero are those from
+    above.
     """
     own = jnp.arange(1, 1 + data.n_shape) + parameter
     constrained = jnp.any(data.precision[own] != 0, axis=1) | (value != 0)
-    return free.at[own].set(free[own] & constrained)
+    centre = jnp.clip(data.penalty_start[own], data.lower[own], data.upper[own])
+    start = jnp.where(free[own] & ~constrained, centre, data.start[own])
+    data = JointData(**{**vars(data), "start": data.start.at[own].set(start)})
+    return data, free.at[own].set(free[own] & constrained)
 
 
 def interior(data: JointData) -> Interior:

@@ -294,9 +294,11 @@ def fit_held(
     start, barrier = inside
     best = jax.lax.stop_gradient(at_fit(data, fit))
     still = jax.lax.stop_gradient(value)
-    constant = without_derivatives(data)
-    free = without_spectrum(constant, usable(data).at[parameter].set(False), parameter, still)
-    problem, point, possible = inside_of(constant, free, start.at[parameter].set(still))
+    free = usable(data).at[parameter].set(False)
+    data, free = without_spectrum(data, free, parameter, still)
+    target = data.start.at[parameter].set(value)
+    constant, fixed = jax.tree.map(jax.lax.stop_gradient, (data, target))
+    problem, point, possible = inside_of(constant, free, jnp.where(free, start, fixed))
     begin = held_start(constant, free, best, parameter, point)
 
     def searched() -> tuple[jax.Array, jax.Array]:
@@ -308,9 +310,8 @@ def fit_held(
         z, converged = jax.lax.cond(known[1], lambda: known, searched)
         possible = possible | known[1]
     else:
-        begin = jnp.where(known[1], known[0], begin)
+        begin = jnp.where(known[1] & free, known[0], begin)
         z, converged, _ = lowest(problem, begin, free, barrier, point, known[1])
-    target = data.start.at[parameter].set(value)
     z = rooted(masked_as(data, problem), z, free, barrier, target)
     return z, converged & possible, possible
 

@@ -163,7 +163,7 @@ def searched_ts(
             parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
             free = usual & (first | (jnp.arange(usual.size) != parameter))
             held = start.at[parameter].set(jnp.where(first, start[parameter], 0.0))
-            free = without_spectrum(data, free, parameter, jnp.where(first, jnp.nan, 0.0))
+            _, free = without_spectrum(data, free, parameter, jnp.where(first, jnp.nan, 0.0))
             problem, point, possible = inside_of(data, free, held)
             begin = jnp.where(first, point, held_start(data, free, best, parameter, point))
             z, converged, other = lowest(problem, begin, free, barrier, point)

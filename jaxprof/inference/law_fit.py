@@ -13,8 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erfc
 
+from jaxprof.compilation import is_traced
+from jaxprof.inference.fit_result import Fit
+from jaxprof.inference.model_fit import fit
 from jaxprof.likelihood import Likelihood, OnOff
 from jaxprof.likelihood.bin_geometry import with_centre
+from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.goodness import cash_expectation, deviance, wstat_expectation
 from jaxprof.models.units import is_concrete
 
@@ -82,6 +86,27 @@ def law_log_prob(params: Mapping[str, Any], likelihood: Any, law: Any) -> Any:
     return likelihood.log_prob(likelihood_params(params, likelihood, law))
 
 
+def flux_log_prob(params: Mapping[str, Any], likelihood: Any, law: Any) -> Any:
+    """`law_log_prob` where ``amplitude`` is the sum of the norms, the flux of the law.
+
+    The shape of a law may change its flux by orders of magnitude, those of halos do. The valley
+    that fits follow is narrow and curved then, but hardly at a constant flux.
+    """
+    whole = _at_amplitude_one(params, likelihood, law)
+    norm = whole["norm"] * (params["amplitude"] / jnp.sum(whole["norm"]))
+    return likelihood.log_prob({**whole, "norm": norm})
+
+
+def flux_per_amplitude(params: Mapping[str, Any], likelihood: Any, law: Any) -> Any:
+    """Sum of the norms at an amplitude of one."""
+    return jnp.sum(_at_amplitude_one(params, likelihood, law)["norm"])
+
+
+def _at_amplitude_one(params: Mapping[str, Any], likelihood: Any, law: Any) -> dict[str, Any]:
+    one = jnp.ones_like(params["amplitude"])
+    return likelihood_params({**params, "amplitude": one}, likelihood, law)
+
+
 def law_start(likelihood: Any, law: Any, fixed: tuple[str, ...]) -> dict[str, Any]:
     """Parameters from which a fit starts.
 
@@ -100,6 +125,23 @@ def law_start(likelihood: Any, law: Any, fixed: tuple[str, ...]) -> dict[str, An
         factor = _excess_ratio(likelihood, likelihood_params({**own, **rest}, likelihood, law))
         own |= {name: own[name] * factor for name in amplitudes}
     return {**own, **rest}
+
+
+def search_law(args: tuple[Any, Any], start: dict[str, Any], **options: Any) -> Fit:
+    """The fit; one that does not converge begins again where that with the law's flux ends."""
+    found = fit(law_log_prob, start, args=args, **options)
+    if is_traced(found) or found.status != Status.NOT_CONVERGED:
+        return found
+    if "amplitude" not in start or "amplitude" in options["bounds"]:
+        return found
+    options["starts"] = None
+    flux = start["amplitude"] * flux_per_amplitude(start, *args)
+    by_flux = fit(flux_log_prob, start | {"amplitude": flux}, args=args, **options)
+    if by_flux.status == Status.NOT_CONVERGED:
+        return found
+    best = by_flux.params
+    amplitude = best["amplitude"] / flux_per_amplitude(best, *args)
+    return fit(law_log_prob, best | {"amplitude": amplitude}, args=args, **options)
 
 
 def _excess_ratio(likelihood: Any, params: Mapping[str, Any]) -> Any:

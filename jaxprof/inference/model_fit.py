@@ -89,6 +89,7 @@ class _Problem:
             other_minimum=filled(other, jnp.where(jnp.isnan(other[0]), jnp.nan, whole)),
             lower=lower,
             upper=upper,
+            last=whole.at[free].set(jax.lax.stop_gradient(found.x)),
             names=self.layout.names,
             fixed=self.fixed,
         )

@@ -19,12 +19,8 @@ TRUNCATION = 1e-25
 
 
 def _log_term(counts: jax.Array, rate: jax.Array) -> jax.Array:
-    """``counts * log(rate)``, zero where there are neither counts nor a rate.
-
-    Without counts it is zero too, but its derivative with respect to the counts is ``log(rate)``.
-    """
-    used = (counts > 0) | (rate > TRUNCATION)
-    return counts * jnp.log(jnp.where(used, jnp.maximum(rate, TRUNCATION), 1.0))
+    """``counts * log(rate)`` with the floor; its derivative with respect to counts is the log."""
+    return counts * jnp.log(jnp.maximum(rate, TRUNCATION))
 
 
 def _log_ratio(
@@ -37,21 +33,22 @@ def _log_ratio(
     use_close = regular & (relative > -0.5)
     close = jnp.log1p(jnp.where(use_close, relative, 0.0))
     far = jnp.log(jnp.maximum(rate, TRUNCATION)) - jnp.log(jnp.maximum(rate0, TRUNCATION))
-    used = (counts > 0) | regular
-    return counts * jnp.where(used, jnp.where(use_close, close, far), 0.0)
+    return counts * jnp.where(use_close, close, far)
 
 
-def _deviance(counts: jax.Array, rate: jax.Array) -> jax.Array:
+def _deviance(counts: jax.Array, rate: jax.Array, per_count: jax.Array) -> jax.Array:
     """``rate - counts - counts * log(rate / counts)``, accurate for rates close to the counts.
 
     There it is a small difference of large terms, of the second order in ``rate - counts``: the
-    logarithm is that of one plus the relative change. Without counts it is the rate.
+    logarithm is that of one plus the relative change. Without counts it is the rate, and its
+    derivative with respect to these is that of a first fraction of a count, for which see
+    `_per_count`.
     """
     found = counts > 0
     change = rate - counts
     log = _log_ratio(counts, rate, jnp.where(found, counts, 1.0), change)
-    # Not plain zero without counts, for the sake of the derivatives.
-    return change - jnp.where(found, log, _log_term(counts, rate))
+    first = _log_term(counts, jnp.where(rate > TRUNCATION, rate, per_count))
+    return change - jnp.where(found, log, first)
 
 
 def log_factorial(n: jax.Array) -> jax.Array:
@@ -208,6 +205,20 @@ def wstat_rates(
     return off, on, root
 
 
+def _per_count(
+    n_on: jax.Array, n_off: jax.Array, alpha: jax.Array, signal: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """OFF and ON rates over their counts where rates vanish with these; elsewhere one.
+
+    The logarithm of this ratio is what a first fraction of a count costs there.
+    """
+    _, _, root = wstat_rates(n_on, n_off, alpha, signal)
+    total = alpha * (n_on + n_off)
+    c, p = total - (1 + alpha) * signal, total + (1 + alpha) * signal
+    off, on = 2 * signal / jnp.where(c < 0, root - c, 1.0), -2 * alpha * signal
+    return jnp.where(c < 0, off, 1.0), jnp.where(p < 0, on / jnp.where(p < 0, root - p, 1.0), 1.0)
+
+
 def wstat(
     n_on: ArrayLike, n_off: ArrayLike, alpha: ArrayLike, npred_signal: ArrayLike
 ) -> jax.Array:
@@ -239,6 +250,12 @@ def wstat(
     stat : jax.Array
         The statistic, element by element, of the broadcast shape.
 
+    Notes
+    -----
+    The derivative with respect to a count of zero is that from above where the rate vanishes with
+    the count, as that of OFF counts where the signal is more than all ON counts would be. Elsewhere
+    it is infinite, that of ``n ln n``, which is left out: no other derivative is lost by it.
+
     References
     ----------
     XSPEC manual, appendix B (Poisson data with Poisson background); Li & Ma (1983), ApJ 272, 317
@@ -249,7 +266,8 @@ def wstat(
     dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
     n_on, n_off, alpha, signal = (array.astype(dtype) for array in arrays)
     off, on, _ = wstat_rates(n_on, n_off, alpha, signal)
-    return 2.0 * (_deviance(n_on, on) + _deviance(n_off, off))
+    per_off, per_on = _per_count(n_on, n_off, alpha, signal)
+    return 2.0 * (_deviance(n_on, on, per_on) + _deviance(n_off, off, per_off))
 
 
 def wstat_difference(
@@ -268,6 +286,10 @@ def wstat_difference(
     counts, the slopes by the two rates are ``e0 = 1 - n_on / on0`` and ``-alpha e0``: what is of
     the first order adds up to ``e0 step``, and what is left is positive,
     ``n (r - ln(1 + r))`` with the relative change ``r`` of each rate. Nothing cancels then.
+
+    Its derivative with respect to a count of zero is that from above, also where both rates vanish
+    with the count. Where only one of them does it is infinite; that of a floor ``TRUNCATION`` of
+    the rate in the logarithm is given.
     """
     # ON and OFF, here and there, stand in one array: a program of half the size to compile.
     signals = jnp.stack(jnp.broadcast_arrays(norm * npred_ref, norm0 * npred_ref))
@@ -279,7 +301,11 @@ def wstat_difference(
     change = jnp.stack([on_change, factor * (2 * n_off - (1 + alpha) * off)])
     counts = jnp.stack(jnp.broadcast_arrays(n_on, n_off))
     rate, rate0 = jnp.stack([both_on, both_off], axis=1)
-    plain = change - _log_ratio(counts, rate, rate0, change)
+    per_off, per_on = jax.vmap(lambda s: _per_count(n_on, n_off, alpha, s))(signals)
+    ratio, ratio0 = jnp.stack([per_on, per_off], axis=1)
+    vanish = (counts <= 0) & (rate <= TRUNCATION) & (rate0 <= TRUNCATION)
+    own, own0 = jnp.where(vanish, ratio, rate), jnp.where(vanish, ratio0, rate0)
+    plain = change - _log_ratio(counts, own, own0, jnp.where(vanish, ratio - ratio0, change))
     regular = jnp.all((counts > 0) & (rate0 > TRUNCATION), axis=0, keepdims=True)
     safe = jnp.where(regular, rate0, 1.0)
     relative = jnp.where(regular, change, 0.0) / safe

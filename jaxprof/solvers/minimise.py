@@ -34,6 +34,8 @@ ROUNDING = 16
 """Rounding of the function in units of the last digit."""
 SUFFICIENT = 0.1
 """Part of the predicted gain that a step must bring."""
+NEARBY = 1e-6
+"""Squared decrement from which on steps are those of a quadratic convergence."""
 DISTINCT = 0.01
 """Distance of another minimum, in standard deviations."""
 NEAR = 0.5
@@ -46,6 +48,7 @@ class Tolerances(NamedTuple):
     """Squared decrements, in standard deviations squared, that depend on the precision."""
 
     arrived: float  # the next point is the minimum to rounding
+    following: float  # the same for the decrement that is expected there
     stuck: float  # good enough where rounding allows no further decrease
     noise: float  # gains that may be lost in rounding: a small function may be of large terms
 
@@ -53,8 +56,8 @@ class Tolerances(NamedTuple):
 def tolerances(dtype: jnp.dtype) -> Tolerances:
     """The tolerances for a dtype."""
     if jnp.finfo(dtype).bits == 64:
-        return Tolerances(arrived=1e-14, stuck=1e-6, noise=1e-8)
-    return Tolerances(arrived=1e-7, stuck=1e-3, noise=1e-3)
+        return Tolerances(arrived=1e-14, following=1e-22, stuck=1e-6, noise=1e-8)
+    return Tolerances(arrived=1e-7, following=0.0, stuck=1e-3, noise=1e-3)
 
 
 class Minimum(NamedTuple):
@@ -181,7 +184,13 @@ def _improved(function: Function, state: _State, bounds: _Bounds) -> _State:
     noise = jnp.maximum(ROUNDING * eps * jnp.maximum(jnp.abs(value), 1.0), limits.noise)
     # Once the gain is lost in rounding, Newton's steps go on while the gradient shrinks.
     stagnant = (decrement <= noise) & (decrement >= 0.1 * state.decrement)
-    arrived = convex & ((decrement <= limits.arrived) | stagnant)
+    # Near the minimum each distance is about as many times the square of the one before.
+    known_rate = jnp.isfinite(state.decrement) & (state.decrement > 0)
+    following = decrement * (decrement / jnp.where(known_rate, state.decrement, 1.0)) ** 2
+    close = (decrement <= limits.arrived) | (
+        known_rate & (decrement <= NEARBY) & (following <= limits.following)
+    )
+    arrived = convex & (close | stagnant)
     trial = jax.lax.while_loop(
         lambda trial: ~trial.good & (trial.number < TRIALS),
         _attempt(function, _Point(x, value, gradient, hessian, noise), model, bounds),

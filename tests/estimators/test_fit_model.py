@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import astropy.units as u
 import halo_factory
@@ -16,7 +17,8 @@ from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import gammaln
 
 import jaxprof
-from jaxprof.inference.law_fit import law_goodness
+from jaxprof.inference import law_fit
+from jaxprof.inference.law_fit import law_goodness, law_start
 from jaxprof.likelihood.data import Status
 from jaxprof.models.radial_base import radial_model_from_dict
 from jaxprof.reduce.bin_geometry import bin_geometry, in_frame
@@ -323,6 +325,29 @@ def test_mistakes_are_said(separate):
     ):
         with pytest.raises(ValueError, match=message):
             jaxprof.fit_model(data, own, **options)
+
+
+def test_a_law_begins_again_by_its_flux(separate, monkeypatch):
+    """Where its own fit does not converge; the same law, and the same likelihood."""
+    likelihood, law = separate[0].reduce(separate[1]), jaxprof.EinastoRadialModel(frame="galactic")
+    start, calls = law_start(likelihood, law, ()), []
+
+    def fit(function, start, *, args, bounds, fixed, starts):
+        calls.append((float(function(start, *args)), start, starts))
+        status = Status.OK if len(calls) > 1 else Status.NOT_CONVERGED
+        return SimpleNamespace(status=status, params=start)
+
+    monkeypatch.setattr(law_fit, "fit", fit)
+    options = {"bounds": {}, "fixed": (), "starts": {"alpha": [0.2]}}
+    law_fit.search_law((likelihood, law), start, **options)
+    (first, _, _), (second, by_flux, _), (third, again, more) = calls
+    assert_allclose([second, third], first, rtol=1e-12)
+    assert by_flux["amplitude"] > 1e3 * start["amplitude"] and more is None
+    assert_allclose(again["amplitude"], start["amplitude"], rtol=1e-12)
+    # Not with a bound of the amplitude, which is none of the flux.
+    calls.clear()
+    law_fit.search_law((likelihood, law), start, **options | {"bounds": {"amplitude": (0, None)}})
+    assert len(calls) == 1
 
 
 @pytest.mark.slow

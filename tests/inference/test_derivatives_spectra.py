@@ -15,10 +15,14 @@ from test_joint_fit import quickly, stencil
 
 import jaxprof
 from jaxprof import MapAxis, MapDatasetOnOff, WcsNDMap
+from jaxprof.inference import joint_fit
+from jaxprof.inference.interior import interior
 from jaxprof.inference.joint_fit import fit_joint
 from jaxprof.inference.joint_intervals import joint_limits, joint_ts
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
+from jaxprof.likelihood.joint_data import JointFit
+from jaxprof.likelihood.joint_model import difference
 
 NAMES = (
     "counts",
@@ -251,3 +255,28 @@ def test_derivatives_of_separate_fits_with_a_free_spectrum(separate, which, name
         atol = 1e-6 * size + 1e-9
         assert_allclose(slopes[..., number], expected, rtol=1e-5, atol=atol, err_msg=name)
         assert (size < 1e-8) == (name == "sigma" and which == "fit"), name
+
+
+def test_derivatives_with_respect_to_a_precision_of_zero(monkeypatch):
+    """A norm of zero leaves its index where the least penalty would have it, wherever it starts."""
+    data = problem(on_off=False, constrained=False)
+    data = replace(data, start=data.start.at[1].add(0.5))
+    best = jnp.array([1.0, 2.3, 1.0, 0.0])
+    fit = JointFit(
+        values=best,
+        covariance=jnp.eye(4),
+        stat=jnp.zeros(()),
+        status=jnp.zeros(2, int),
+        converged=jnp.asarray(True),
+        other_minimum=best,
+    )
+    # Of the fit the values of what is not free matter only.
+    monkeypatch.setattr(joint_fit, "lowest", lambda _, z, *rest: (z, jnp.asarray(True), z))
+    at = (jnp.asarray(0), jnp.zeros(()))
+    z, _, _ = quickly(lambda inside: joint_fit.fit_held(data, fit, inside, *at))(interior(data))
+
+    def rise(precision):
+        return difference(replace(data, precision=data.precision.at[1, 1].set(precision)), z, best)
+
+    # At zero the centre costs nothing, at the best fit its distance does: the norm takes no part.
+    assert_allclose(quickly(jax.grad(rise))(0.0), -((2.3 - 2.0) ** 2), rtol=1e-12)

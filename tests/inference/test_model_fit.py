@@ -1,6 +1,7 @@
 """`jaxprof.fit`: any parameters of any function, its derivatives, and what it says of failures."""
 
 import warnings
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 
 from jaxprof import PowerLawSpectralModel, fit, random_starts, whiten
+from jaxprof.inference.undetermined import undetermined
 from jaxprof.likelihood.data import Status
 
 EDGES = np.geomspace(0.1, 10.0, 7)
@@ -440,3 +442,15 @@ def test_bad_functions():
         fit(1.0, 1.0)
     with pytest.raises(TypeError, match="args must be a tuple, got list"):
         fit(lambda q: -(q**2), 1.0, args=[1.0])
+
+
+def test_parameters_that_are_not_determined():
+    """Those of the flattest direction where a search ended; none where nothing is finite."""
+
+    def log_prob(params):
+        p, q, r = params["p"], params["q"], params["r"]
+        return -((p + 100 * q - 1) ** 2) - 1e-6 * p**2 - (r - 2) ** 2
+
+    found = fit(log_prob, {"p": 1.0, "q": 1.0, "r": 1.0})
+    assert undetermined(log_prob, found, ()) in (("p", "q"), ("q", "p"))
+    assert undetermined(log_prob, replace(found, last=jnp.full(3, jnp.nan)), ()) == ()

@@ -11,6 +11,7 @@ from scipy.optimize import minimize_scalar
 
 from jaxprof.core import cash, wstat
 from jaxprof.likelihood.statistics import (
+    TRUNCATION,
     cash_difference,
     cash_score,
     log_factorial,
@@ -202,3 +203,41 @@ def test_logarithm_of_the_factorial():
     single = log_factorial(jnp.asarray(n, jnp.float32))
     assert single.dtype == jnp.float32
     assert_allclose(single, special.gammaln(n + 1), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("first", ["on", "off"])
+def test_derivatives_by_a_first_count(first):
+    """One-sided ones: rates that vanish with their count leave ``n ln n`` in no difference."""
+    sign, other = (-1.0, 5.0) if first == "on" else (1.0, 3.0)
+    alpha, one = jnp.asarray(0.4), jnp.asarray(1.0)
+
+    def counts(n):
+        return (n, jnp.asarray(other)) if first == "on" else (jnp.asarray(other), n)
+
+    # Beyond these signals the rate of the first count is zero without it.
+    vanishing = sign * jnp.array([3.4, 6.0])
+
+    def rises(n):
+        between = wstat_difference(*counts(n), alpha, one, *vanishing)
+        return jnp.stack([between, wstat(*counts(n), alpha, vanishing[0])])
+
+    def others(n):
+        usual = wstat_difference(*counts(n), alpha, one, jnp.asarray(0.5), jnp.asarray(0.2))
+        return jnp.stack([usual, wstat_score(*counts(n), alpha, one, vanishing[1])])
+
+    for function in map(jax.jit, (rises, others)):
+        n = 1e-5 * np.arange(5)
+        values = np.array([function(value) for value in n])
+        expected = np.array([-25.0, 48.0, -36.0, 16.0, -3.0]) @ values / (12 * n[1])
+        slopes = jax.jvp(function, (0.0,), (1.0,))[1]
+        assert_allclose(slopes, expected, rtol=1e-5)
+        assert np.all(np.abs(expected) > 1e-3)
+
+    # A floor of the rate stands for what is infinite: no rate here, one there.
+    def mixed(n):
+        return wstat_difference(*counts(n), alpha, one, vanishing[0], jnp.asarray(0.1))
+
+    assert np.abs(jax.jit(jax.grad(mixed))(0.0)) > 50
+    # The same of cash, whose floor is part of its definition.
+    slope = jax.grad(lambda n: cash_difference(n, *map(jnp.asarray, (0.0, 1.0, 2.0, 0.0))))(0.0)
+    assert_allclose(slope, -2 * np.log(2.0 / TRUNCATION), rtol=1e-12)

@@ -237,6 +237,7 @@ def test_reduced_data_fit_in_either_precision():
         ({"guard_bins": True}, "guard_bins must be the number"),
         ({"free_spectral_parameters": 5}, "free_spectral_parameters must be a list of names"),
         ({"free_spectral_parameters": [5]}, "free_spectral_parameters must be a list of names"),
+        ({"free_spectral_parameters": "beta"}, "has no parameter 'beta' to fit"),
         ({"subpixels": 2.0}, "subpixels must be 1, 2, 3 or 4"),
         ({"subpixels": True}, "subpixels must be 1, 2, 3 or 4"),
         ({"sum_over_energy_groups": "yes"}, "sum_over_energy_groups must be True or False"),
@@ -251,6 +252,10 @@ def test_reduced_data_fit_in_either_precision():
 def test_options_that_make_no_sense(options, match):
     with pytest.raises(ValueError, match=match):
         estimator(**options)
+    ((name, value),) = options.items()
+    if name != "guard_bins":  # which needs the regions that are set with it
+        with pytest.raises(ValueError, match=match):
+            setattr(estimator(), name, value)
 
 
 def test_backgrounds_that_cannot_be_fitted():
