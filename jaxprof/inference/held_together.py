@@ -13,7 +13,7 @@ for all parameters but the held one, slacks and dual variables :math:`\lambda` b
 Newton step is :math:`H + \sum_s (w_s - w_s^0) t_s t_s^T`; it is inverted with the largest of these
 terms (Woodbury's formula), the rest being so small that the steps converge all the same. No matrix
 is assembled, and all products are of matrices for a batch of norms. In the end the condition is
-checked in all counts bins.
+checked in all counts bins, and duality proves the minimum (`duality_gap`).
 
 Where constraints become active, or no longer are, a second search begins with a wider barrier.
 """
@@ -28,6 +28,7 @@ import numpy as np
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.constraints import KEPT
+from jaxprof.inference.duality_gap import duality_gaps
 from jaxprof.inference.follow import FittedProblem
 from jaxprof.inference.newton_step import APART, is_linear
 from jaxprof.inference.parabola import Parabola, Rows, in_use, parabola_at
@@ -50,6 +51,8 @@ LEFT = 1e-9
 """How much a last step by all counts bins may change: what is left then is far less."""
 SMALLEST = 1e-10
 """Change of the statistic by a step that ends a search: the last one follows."""
+GAP = 1e-8
+"""How far half the statistic may be above its minimum at most."""
 WIDE = 1e-3
 """First width of the barrier in the second round: constraints become active, others no longer."""
 NARROWER = 0.1
@@ -297,6 +300,7 @@ def held_together(fitted: FittedProblem, parameters: Any) -> tuple[Any, Any, Any
     n_rows = min(len(own.rows.counts), max(ROWS // len(fitted.best), 1))
     z = np.zeros((len(parameters), len(fitted.best)), np.asarray(fitted.best).dtype)
     rises, found = np.zeros(len(z), z.dtype), np.zeros(len(z), bool)
+    gap = GAP + 50 * np.finfo(z.dtype).eps * np.sum(np.asarray(own.rows.counts))
     for most, wide in zip(STEPS, (own.width, WIDE), strict=True):
         own = own._replace(most=np.asarray(most), wide=np.asarray(wide, own.best.dtype))
         left = np.flatnonzero(~found)
@@ -307,4 +311,6 @@ def held_together(fitted: FittedProblem, parameters: Any) -> tuple[Any, Any, Any
             at = np.argpartition(-np.asarray(_largest(own, held)), n_rows - 1)[:n_rows]
             new = _batch(own, held, at)
             z[some], rises[some], found[some] = (np.asarray(part)[: len(some)] for part in new)
+            sure = some[found[some]]
+            found[sure] = duality_gaps(own, fitted.free, z[sure], parameters[sure]) <= gap
     return z, rises, found
