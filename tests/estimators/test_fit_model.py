@@ -238,6 +238,7 @@ def test_on_off_data(separate):
     assert_allclose(slope, (alpha(0.1) - alpha(-0.1)) / 0.2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_limits_have_no_derivative_by_the_centre_of_rings(separate, fitted):
     """As the fit has none: a zero would look like one."""
     likelihood = separate[0].reduce(separate[1])

@@ -122,6 +122,7 @@ def test_an_index_at_the_end_of_its_range_is_flagged():
     assert np.isfinite(profile.norm_err[0, 0])
 
 
+@pytest.mark.slow
 def test_a_bin_without_a_pixel_in_use():
     """What leaks out of it tells its norm only as far as the brightness within it is known."""
     dataset = few(1, n_photons=3000.0, background=0.5)
@@ -138,6 +139,7 @@ def test_a_bin_without_a_pixel_in_use():
     assert list(np.isnan(profile.ts[:, 0])) == [False, True, False]
 
 
+@pytest.mark.slow
 def test_a_bin_between_the_centres_of_pixels():
     """Photons of a bin narrower than a pixel are seen: it is masked only if its pixels are."""
     dataset = few(1, n_photons=3000.0, background=0.5)
@@ -272,6 +274,7 @@ def test_a_ts_that_is_an_upper_bound_says_so(monkeypatch):
     assert np.all(np.isfinite(profile.ts))
 
 
+@pytest.mark.slow
 def test_the_unit_of_a_norm_does_not_matter():
     """A source with a reference flux that is far off has the same fit."""
     dataset = few(4)

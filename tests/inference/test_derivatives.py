@@ -186,6 +186,7 @@ def test_limit_without_counts(background):
     assert_allclose(jax.grad(ts)(arrays)["background"][0, 0], [2.0, 2.0], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_limit_without_counts_of_uneven_bins():
     """The same where one counts bin has hardly any signal and the norm is at -1e13."""
     arrays = arrays_of({"counts": [0.0, 0.0], "background": [0.1, 0.1], "npred_ref": [1.0, 1e-14]})

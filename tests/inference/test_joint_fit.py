@@ -704,6 +704,7 @@ def test_derivatives_at_a_constraint_by_hand():
     assert_allclose(found, (on_constraint(1.01) - on_constraint(0.99)) / 0.02, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_derivatives_by_a_bound():
     """A norm on its bound moves with it, and the others make up for it."""
 

@@ -242,7 +242,7 @@ def test_on_off_data_of_many_counts_in_single_precision(alpha, excess):
     assert_allclose(single, results(np.float64), rtol=1e-3)
 
 
-@pytest.mark.parametrize("copies", [1, 400])
+@pytest.mark.parametrize("copies", [1, pytest.param(400, marks=pytest.mark.slow)])
 def test_kinks_of_several_empty_counts_bins_at_the_minimum(copies):
     """Counts bins with neither counts nor background: their kinks are at zero but for rounding."""
     rng = np.random.default_rng(5)
@@ -333,6 +333,7 @@ def test_no_counts_bins():
         fit_norms(ProfileData(counts=none, background=none, npred_ref=none))
 
 
+@pytest.mark.slow
 def test_no_limit_beyond_an_empty_counts_bin_that_nothing_else_reaches():
     """By hand: the domain ends at a norm of -1/2, where the statistic has risen by 1.108."""
     part = Part(

@@ -60,6 +60,7 @@ def test_limits_of_a_law_are_those_of_scipy(fitted):
     assert set(vars(found)) == {"errn", "errp", "ul"}
 
 
+@pytest.mark.slow
 def test_limits_of_a_parabola_are_its_errors():
     def parabola(params):
         return -0.5 * jnp.sum(((params["x"] - 3.0) / jnp.array([0.1, 20.0])) ** 2)

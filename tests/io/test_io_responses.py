@@ -367,6 +367,7 @@ def kernel_hdus(kernel, binsz=0.1, axis=TRUE):
     return map_to_hdus(WcsNDMap(geom, kernel), "PSF_KERNEL")
 
 
+@pytest.mark.slow
 def test_kernels_fold_as_the_psf_that_they_are_of(tmp_path):
     image = sky_image(lambda x, y: np.exp(-0.5 * (x**2 + y**2) / 0.3**2), 0.1)
     dataset = dataset_of(image, 0.1, sigma=0.12, blur=True, n_photons=1e5)

@@ -719,6 +719,7 @@ def test_tables_are_no_free_spectra(counted):
         estimator(spectral_model=table).reduce(counted, spectrum="free")
 
 
+@pytest.mark.slow
 def test_width_of_the_psf_is_that_of_a_new_response(counted):
     own = estimator(guard_bins=1)
     response = own.response(counted)

@@ -192,6 +192,7 @@ def test_estimators_take_cubes():
         estimator.run(data, response)
 
 
+@pytest.mark.slow
 def test_templates_of_bins():
     """Bins with the flux of their spectrum, and a morphology that changes with the energy."""
     center = {"lat": 0.1, "far": 0.6}
