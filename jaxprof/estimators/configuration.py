@@ -66,6 +66,7 @@ COMMON_CHECKS: dict[str, Callable[[Any], Any]] = {
 
 
 REPLACED = {
+    "fit": "norms are minimised to rounding, without a minimiser to choose",
     "n_jobs": "all bins are fitted at once, on all cores",
     "parallel_backend": "all bins are fitted at once, on all cores or on a GPU",
     "reoptimize": (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from jaxprof.likelihood.data import Data, OnOffData, blocks
@@ -15,6 +17,8 @@ Array = NDArray[Any]
 
 _MOST_BINS = 10
 _MOST_GROUPS = 5
+_PULLED = 3.0
+"""Widths of its constraint that a background may be off without a word."""
 
 
 def named_bins(which: Array, energy_edges: Array) -> str:
@@ -77,6 +81,26 @@ def warn_misfit(which: Array | None, energy_edges: Array) -> None:
             "for instance, and norms around it may alternate in sign. Give template=[...] with a "
             "PointSpatialModel or a map for such bins, or the point as "
             'sources=[SkyModel(..., free=True)]; norm={"min": 0} keeps norms from being negative'
+        )
+
+
+def warn_pulled_backgrounds(nuisance: Table | None, widths: Mapping[str, float]) -> None:
+    """Warn of background norms far from one, in units of the widths of their constraints.
+
+    Widths are by name of the dataset; `nuisance` is the profile's table.
+    """
+    pulled = []
+    for row in [] if nuisance is None else nuisance:
+        if row["parameter"] == "background norm" and row["dataset"] in widths:
+            pull = abs(row["value"] - 1.0) / widths[row["dataset"]]
+            if pull > _PULLED:
+                pulled.append(f"{row['value']:.3g} for {row['dataset']!r}, {pull:.2g} widths off")
+    if pulled:
+        warn_user(
+            f"background norm: {'; '.join(pulled[:_MOST_GROUPS])}. The counts disagree with the "
+            "constraint around 1, and norms of bins make up for it: is emission outside of the "
+            "bins missing (sources=[...], guard_bins), or is the constraint too narrow? All "
+            "backgrounds are in profile.nuisance"
         )
 
 

@@ -13,7 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
-from jaxprof.estimators.fit_warnings import warn_misfit, warn_negative_limits
+from jaxprof.estimators.fit_warnings import (
+    warn_misfit,
+    warn_negative_limits,
+    warn_pulled_backgrounds,
+)
 from jaxprof.estimators.fitting import fit_groups
 from jaxprof.estimators.joint_configuration import JointProfileEstimator
 from jaxprof.estimators.options import one_of
@@ -417,8 +421,9 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         UserWarning
             For regions off the map of a dataset or with another solid angle there, for energy edges
             that are moved by more than a third of a bin or cut, for upper limits below zero, for
-            counts where nothing else is expected, for bins that the fit does not describe, and for
-            fits that fail.
+            background norms more than three widths of their constraint from one, for counts where
+            nothing else is expected, for bins that the fit does not describe, and for fits that
+            fail.
         """
         datasets = self._with_models(datasets)
         with jax.enable_x64(True):
@@ -436,6 +441,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         edges = np.array([result.group.edges for result in results])
         warn_negative_limits(quantities.get("norm_ul"), edges)
         warn_misfit(quantities["misfit"], edges)
+        warn_pulled_backgrounds(tables["nuisance"], problem.background_widths())
         meta = {"estimator": type(self).__name__, "likelihood": self.likelihood, **selection.meta}
         models = self.spectral_models
         if self.template_norm == "ratio":

@@ -368,9 +368,9 @@ def _warn(found: ModelFit) -> None:
         )
         warn_user(
             f"fit_model: the law changes by {100 * np.expm1(mean):.0f} % across a bin, on average, "
-            "but emission is folded as if it came evenly from all of a bin, which moves the "
-            "parameters: an index of 1 to 1.02, one of 1.5 to 1.53, a scale that is smaller than a "
-            f"bin by tens of percent; {what}"
+            "but emission is folded as if it came evenly from all of a bin, which moves its "
+            "parameters: the index of a power law by 2 %, a scale that is smaller than a bin by "
+            f"tens of percent; {what}"
         )
 
 

@@ -246,6 +246,11 @@ _KINDS: tuple[tuple[Any, str], ...] = (
         f"it is a cube of ctools: give it to {_CTOOLS}",
     ),
     (
+        lambda n, c, k, h: {"COUNTS", "EXPOSURE"} <= n,
+        "it is a dataset: read it with MapDataset.read, or MapDatasetOnOff.read if it has OFF "
+        "counts",
+    ),
+    (
         lambda n, c, k, h: _is_image(h),
         "it is an image or cube: read it with WcsNDMap.read, and make a MapDataset(counts=..., "
         "exposure=...) of maps",

@@ -107,6 +107,15 @@ class Likelihood:
     free: FreeParameters = field(default=FreeParameters(), metadata={"static": True})
     merged: bool = field(default=False, metadata={"static": True})
 
+    def __repr__(self) -> str:
+        shape = np.shape(self.nominal["norm"])
+        terms = ", ".join(
+            f"{type(term).__name__} {np.shape(jax.tree.leaves(term.observed)[0])}"
+            for term in self.terms
+        )
+        names = ", ".join(self.free.names)
+        return f"<Likelihood: norms {shape}, counts of {terms}; fitted: {names}>"
+
     @property
     def n_bins(self) -> int:
         """Number of bins of the profile."""

@@ -11,6 +11,17 @@ from jaxprof.likelihood.data import Data, Status, blocks
 from jaxprof.profile import quantities as quantities_
 from jaxprof.profile.quantities import Array
 
+_ASKED_FOR = {
+    "errn": "errn-errp",
+    "errp": "errn-errp",
+    "ul": "ul",
+    "sensitivity": "sensitivity",
+    "scan": "scan",
+}
+"""What gives quantities with these endings."""
+_NUISANCE_ROWS = 4
+"""Most nuisance parameters that a summary shows."""
+
 
 class StatusArray(np.ndarray):
     """Statuses of fits as integers, which are printed as words.
@@ -129,6 +140,9 @@ class QuantityAccess:
         if data is None:
             needed = quantities_.NEEDED.get(name)
             hint = f" without {needed!r}, which joint fits give" if needed else ""
+            start, _, end = name.rpartition("_")
+            option = _ASKED_FOR.get(end) if start != "is" else None
+            hint = f"; ask for selection_optional=[{option!r}]" if option else hint
             raise AttributeError(
                 f"FluxProfile has no {name!r}{hint}; available: "
                 f"{', '.join(self.available_quantities)}"
@@ -270,6 +284,15 @@ def describe(profile: Any) -> str:
         "sed type init": profile.sed_type_init,
         "status": status,
     }
+    table = [] if profile.nuisance is None else profile.nuisance
+    fitted = [row for row in table if not row["fixed"]]
+    if fitted:
+        shown = [
+            f"{row['parameter']} {row['value']:.4g} +- {row['error']:.2g}"
+            for row in fitted[:_NUISANCE_ROWS]
+        ]
+        more = len(fitted) - len(shown)
+        rows["nuisance"] = "; ".join(shown) + (f"; {more} more in profile.nuisance" if more else "")
     if "misfit" in profile.quantities and profile.quantities["misfit"].any():
         bins = np.flatnonzero(profile.quantities["misfit"].any(axis=1))
         rows["misfit"] = f"bin {', '.join(map(str, bins))}: not described by the model"

@@ -8,6 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy.table import Table
 from forward_factory import MODEL, dataset_of, rings, sky_image
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import RectangleSkyRegion
@@ -20,7 +21,7 @@ from jaxprof import (
     PowerLawSpectralModel,
     TemplateSpectralModel,
 )
-from jaxprof.estimators.fit_warnings import named_bins
+from jaxprof.estimators.fit_warnings import named_bins, warn_pulled_backgrounds
 
 ESTIMATORS = [FluxProfileEstimator, ForwardFoldingProfileEstimator]
 
@@ -285,3 +286,19 @@ def test_joint_limits_of_a_kind_that_a_bin_does_not_have():
     assert any("no limits of this kind of bin 1: " in text for text in texts), texts
     assert found.norm[0, 0] < 0 and np.isnan(found.norm_ul[1, 0])
     assert np.isfinite(found.norm).all() and found.success.all()
+
+
+def test_backgrounds_far_from_their_constraints_are_said():
+    """A constraint of 3 % around one: 1.145 is 4.8 widths off, 1.05 is within three."""
+    rows = [
+        (0, "gc", "background norm", 1.145),
+        (0, "east", "background norm", 1.05),
+        (0, "free", "background norm", 2.0),
+        (0, "gc", "background tilt", 4.0),
+    ]
+    table = Table(rows=rows, names=("group", "dataset", "parameter", "value"))
+    widths = {"gc": 0.03, "east": 0.03}
+    with pytest.warns(UserWarning, match=r"1\.1[45] for 'gc', 4\.8 widths off\. .*nuisance"):
+        warn_pulled_backgrounds(table, widths)
+    warn_pulled_backgrounds(table[1:], widths)
+    warn_pulled_backgrounds(None, widths)

@@ -52,6 +52,7 @@ def test_a_bright_point_in_a_ring_is_seen():
         p = estimate(dataset)
     assert p.misfit[2, 0] and p.residual_peak[2, 0] > 5
     assert "not described by the model" in str(p)
+    assert "nuisance" not in str(p)
     ax = p.plot(sed_type="flux")
     (marks,) = (line for line in ax.lines if line.get_gid() == "misfit")
     assert p.axis.ref[2] in marks.get_xdata()

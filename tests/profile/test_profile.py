@@ -129,11 +129,15 @@ def test_what_is_not_there_is_an_error_that_lists_what_is():
     p = one_bin(norm=1.0)
     assert "flux_ul" not in p.available_quantities
     for name in ("flux_ul", "is_ul", "npred", "nonsense"):
-        with pytest.raises(AttributeError, match=f"no '{name}'; available: .*norm.*dnde_ref"):
+        with pytest.raises(AttributeError, match=f"no '{name}'.*; available: .*norm.*dnde_ref"):
             getattr(p, name)
         with pytest.raises(KeyError, match="available: .*norm"):
             p[name]
     assert not hasattr(p, "__array__")
+    with pytest.raises(AttributeError, match=r"ask for selection_optional=\['errn-errp'\]"):
+        p.norm_errn
+    with pytest.raises(AttributeError, match="no 'is_ul'; available"):
+        p.is_ul
 
 
 def test_ts_scan_is_never_negative(profile):

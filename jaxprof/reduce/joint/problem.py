@@ -86,6 +86,11 @@ class JointProblem:
         """Number of bins of the profile."""
         return self.response.components.n_bins
 
+    def background_widths(self) -> dict[str, float]:
+        """Widths of the constraints of background norms, of the datasets that have one."""
+        options = zip(self.datasets, self.model.backgrounds, strict=True)
+        return {data.name: own.norm for data, own in options if not isinstance(own.norm, str)}
+
     def pairs(self) -> Iterator[tuple[MapDataset, DatasetResponse]]:
         """Each dataset with its response."""
         return zip(self.datasets, self.response.datasets, strict=True)
