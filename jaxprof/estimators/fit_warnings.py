@@ -94,7 +94,7 @@ def warn_pulled_backgrounds(nuisance: Table | None, widths: Mapping[str, float])
         if row["parameter"] == "background norm" and row["dataset"] in widths:
             pull = abs(row["value"] - 1.0) / widths[row["dataset"]]
             if pull > _PULLED:
-                pulled.append(f"{row['value']:.3g} for {row['dataset']!r}, {pull:.2g} widths off")
+                pulled.append(f"{row['value']:.3g} for {row['dataset']}, {pull:.2g} widths off")
     if pulled:
         warn_user(
             f"background norm: {'; '.join(pulled[:_MOST_GROUPS])}. The counts disagree with the "

@@ -298,7 +298,7 @@ def test_backgrounds_far_from_their_constraints_are_said():
     ]
     table = Table(rows=rows, names=("group", "dataset", "parameter", "value"))
     widths = {"gc": 0.03, "east": 0.03}
-    with pytest.warns(UserWarning, match=r"1\.1[45] for 'gc', 4\.8 widths off\. .*nuisance"):
+    with pytest.warns(UserWarning, match=r"1\.1[45] for gc, 4\.8 widths off\. .*nuisance"):
         warn_pulled_backgrounds(table, widths)
     warn_pulled_backgrounds(table[1:], widths)
     warn_pulled_backgrounds(None, widths)
