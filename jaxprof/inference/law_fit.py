@@ -20,6 +20,7 @@ from jaxprof.likelihood import Likelihood, OnOff
 from jaxprof.likelihood.bin_geometry import with_centre
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.goodness import cash_expectation, deviance, wstat_expectation
+from jaxprof.models.radial_power_laws import ConstantRadialModel
 from jaxprof.models.units import is_concrete
 
 DETERMINED = frozenset({"lon_0", "lat_0", "reference", "distance", "rho_s", "edge_width"})
@@ -51,13 +52,18 @@ def with_parameters(law: Any, params: Mapping[str, Any]) -> Any:
     return law.replace(**own) if own else law
 
 
+def _rest(params: Mapping[str, Any], law: Any) -> dict[str, Any]:
+    """Those of the parameters that are not a law's."""
+    names = law_parameters(law)
+    return {name: value for name, value in params.items() if name not in names}
+
+
 def likelihood_params(params: Mapping[str, Any], likelihood: Any, law: Any) -> dict[str, Any]:
     """Parameters of a likelihood under a law: ``norm`` (B, 1), the same in all groups, and others.
 
     ``params`` are parameters of the law and nuisance parameters, by name; the law has the others.
     """
-    names = law_parameters(law)
-    rest = {name: value for name, value in params.items() if name not in names}
+    rest = _rest(params, law)
     reference = _reference_flux(likelihood, rest)
     law = with_parameters(law, params)
     if likelihood.geometry.rings is not None:
@@ -204,8 +210,11 @@ def law_bins(likelihood: Any, params: Mapping[str, Any], law: Any) -> dict[str, 
     -------
     dict of array, shape (B, 1) or (B, G)
         ``law``, the mean brightness of the law in the bin; ``value`` and ``error``, what was
-        observed, in this unit; ``residual``, in standard deviations of what was observed, and
-        ``variance``, of the counts (infinite where a normal distribution is taken).
+        observed, in this unit: the law and the counts that it leaves, over those that an even
+        brightness of one everywhere leads to in the bin. Behind a PSF that is not what the bin
+        emits: where a law is steep most counts come from other bins. ``residual``, in standard
+        deviations of what was observed, and ``variance``, of the counts (infinite where a normal
+        distribution is taken).
     """
     geometry = likelihood.geometry
     flux = geometry.flux(with_parameters(law, params))
@@ -217,13 +226,18 @@ def law_bins(likelihood: Any, params: Mapping[str, Any], law: Any) -> dict[str, 
         found = {"law": mean, "value": value * scale, "error": error * scale}
         return found | {"residual": residual, "variance": jnp.full_like(residual, jnp.inf)}
     counts = {name: value[:, None] for name, value in counts_of_bins(likelihood, whole).items()}
-    signal = jnp.where(counts["signal"] == 0, jnp.nan, counts["signal"])
+    even = ConstantRadialModel(amplitude=1.0, frame=geometry.frame)
+    norm = geometry.norms(even, _reference_flux(likelihood, _rest(params, law)))
+    flat = {**whole, "norm": jnp.broadcast_to(norm, jnp.shape(whole["norm"]))}
+    per_brightness = counts_of_bins(likelihood, flat)["signal"][:, None]
+    per_brightness = jnp.where(per_brightness == 0, jnp.nan, per_brightness)
+    left = counts["excess"] - counts["signal"]
     spread = jnp.sqrt(jnp.where(counts["variance"] > 0, counts["variance"], jnp.nan))
     return {
         "law": mean,
-        "value": mean * counts["excess"] / signal,
-        "error": jnp.abs(mean / signal) * spread,
-        "residual": (counts["excess"] - counts["signal"]) / spread,
+        "value": mean + left / per_brightness,
+        "error": spread / per_brightness,
+        "residual": left / spread,
         "variance": counts["variance"],
     }
 

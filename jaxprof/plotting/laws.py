@@ -91,6 +91,10 @@ def plot_law(
         law = scale * np.asarray(result.bins["law"])[:, 0]
         upper.stairs(law, np.append(x[1], x[2][-1]), color="C0", label=_name(result), lw=1.8)
     choose_yscale(upper)
+    small = float(np.nanmedian(error))
+    if upper.get_yscale() == "linear" and upper.dataLim.y1 > 100 * small > 0:
+        # Steep laws, and points on both sides of zero.
+        upper.set_yscale("symlog", linthresh=10 ** np.ceil(np.log10(small)))
     words = "Brightness over template" if templated else "Brightness"
     set_ylabel(upper, f"{words} [{unit_label(y_unit)}]")
     keep_unit(upper.yaxis, y_unit)
@@ -176,14 +180,15 @@ def _name(result: Any) -> str:
     """The law with the parameters that were fitted, but for its amplitude."""
     name = type(result.model).__name__.removesuffix("RadialModel")
     words = re.sub("(?<=[a-z])(?=[A-Z])", " ", name).capitalize() if name != "NFW" else name
-    shown = []
+    shown, table = [], result.to_table()
+    units = dict(zip(table["name"], table["unit"], strict=True))
     for name in result.law_names:
         if name.rpartition(".")[2] == "amplitude":
             continue
         value, error = float(result.params[name]), float(result.errors[name])
         digits = 3 if not error > 0 else max(0, 1 - int(np.floor(np.log10(error))))
         text = f"{value:.{digits}f} ± {error:.{digits}f}" if digits < 7 else f"{value:.3g}"
-        shown.append(f"{_symbol(name)} = {text}")
+        shown.append(f"{_symbol(name)} = {text} {units[name]}".rstrip())
     return f"{words}: {', '.join(shown)}" if shown else words
 
 
