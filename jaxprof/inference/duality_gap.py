@@ -25,6 +25,8 @@ NEAR = 1e-3
 """Predictions, in units of their sizes, that dual variables are sought for."""
 BELOW = 1e-6
 """How far below zero they may be: what that lowers the statistic by is counted."""
+TOGETHER = 64
+"""Points whose predictions are held in memory."""
 EVEN = 1e-11
 """Curvature of parameters that no counts tell, in units of how far they can move; that lowers the
 statistic by half of this for each of them at most."""
@@ -76,22 +78,25 @@ def duality_gaps(own: Parabola, free: Any, z: np.ndarray, held: np.ndarray) -> n
         axis = found[:, 0] / np.linalg.norm(found[:, 0])
         return found[:, 1:] - np.outer(axis, axis @ found[:, 1:])
 
-    step = (np.asarray(z, float) - np.asarray(own.best, float))[:, vary]
-    npred = before + step @ templates.T
-    inside = np.where(few, npred >= -BELOW * sizes, npred > 0).all(axis=1)
-    ratio = np.where(few, 0.0, counts / np.where(npred > 0, npred, 1.0))
-    slopes = step @ precision + np.asarray(own.penalty, float)[vary] + (1.0 - ratio) @ templates
-    # Where predictions have grown there is less curvature.
-    least = np.min(np.where(few, 1.0, before / np.where(npred > 0, npred, 1.0)), axis=1)
     gaps = np.full(len(z), np.inf)
-    for i in np.flatnonzero(inside):
-        near = few & (npred[i] < NEAR * sizes)
-        white = whitened(np.vstack([slopes[i], templates[near]]), np.searchsorted(vary, held[i]))
-        slope, normals = white[:, 0], white[:, 1:]
-        duals = np.zeros(normals.shape[1])
-        if len(duals):
-            with suppress(RuntimeError):  # too many steps
-                duals, _ = nnls(normals, slope)
-        left = np.sum((slope - normals @ duals) ** 2) / min(least[i], 1.0) ** 2
-        gaps[i] = 0.5 * left + duals @ np.abs(npred[i][near])
+    for some in np.array_split(np.arange(len(z)), -(-len(z) // TOGETHER)):
+        step = (np.asarray(z[some], float) - np.asarray(own.best, float))[:, vary]
+        npred = before + step @ templates.T
+        inside = np.where(few, npred >= -BELOW * sizes, npred > 0).all(axis=1)
+        positive = np.where(npred > 0, npred, 1.0)
+        ratio = np.where(few, 0.0, counts / positive)
+        slopes = step @ precision + np.asarray(own.penalty, float)[vary] + (1.0 - ratio) @ templates
+        # Where predictions have grown there is less curvature.
+        least = np.min(np.where(few, 1.0, before / positive), axis=1)
+        for k in np.flatnonzero(inside):
+            near = few & (npred[k] < NEAR * sizes)
+            at = np.searchsorted(vary, held[some[k]])
+            white = whitened(np.vstack([slopes[k], templates[near]]), at)
+            slope, normals = white[:, 0], white[:, 1:]
+            duals = np.zeros(normals.shape[1])
+            if len(duals):
+                with suppress(RuntimeError):  # too many steps
+                    duals, _ = nnls(normals, slope)
+            left = np.sum((slope - normals @ duals) ** 2) / min(least[k], 1.0) ** 2
+            gaps[some[k]] = 0.5 * left + duals @ np.abs(npred[k][near])
     return gaps

@@ -51,7 +51,7 @@ LEFT = 1e-9
 """How much a last step by all counts bins may change: what is left then is far less."""
 SMALLEST = 1e-10
 """Change of the statistic by a step that ends a search: the last one follows."""
-GAP = 1e-8
+GAP = 5e-7
 """How far half the statistic may be above its minimum at most."""
 WIDE = 1e-3
 """First width of the barrier in the second round: constraints become active, others no longer."""
@@ -311,6 +311,6 @@ def held_together(fitted: FittedProblem, parameters: Any) -> tuple[Any, Any, Any
             at = np.argpartition(-np.asarray(_largest(own, held)), n_rows - 1)[:n_rows]
             new = _batch(own, held, at)
             z[some], rises[some], found[some] = (np.asarray(part)[: len(some)] for part in new)
-            sure = some[found[some]]
-            found[sure] = duality_gaps(own, fitted.free, z[sure], parameters[sure]) <= gap
+        sure = left[found[left]]
+        found[sure] = duality_gaps(own, fitted.free, z[sure], parameters[sure]) <= gap
     return z, rises, found
