@@ -94,7 +94,7 @@ def fit_model(
         If the data have no geometry (compound regions; templates in other regions than rings),
         the law is not at the centre of the rings, a profile has neither scans nor covariance, or
         names are none of parameters; if the fit goes where the likelihood is not a number, or does
-        not converge, because the data do not tell the parameters from each other.
+        not converge, because parameters are not identifiable together.
 
     Warns
     -----
@@ -261,11 +261,12 @@ def _why_not(found: Fit, likelihood: Any, law: Any) -> str:
             "other ones, such as a radius within the bins and a wider edge, or give fixed= or "
             "bounds="
         )
+    many = len(names) > 1
+    listed = f"{', '.join(names)} {'are' if many else 'is'} hardly identifiable{' together' * many}"
     shapes = [name for name in names if name != "amplitude"] or names
     return (
-        f"law: the fit of {what} did not converge, because the data hardly tell "
-        f"{', '.join(names)} from each other; give some of them, such as fixed={shapes[0]!r}, or "
-        "bounds="
+        f"law: the fit of {what} did not converge: {listed}; hold some, such as "
+        f"fixed={shapes[0]!r}, or give bounds="
     )
 
 

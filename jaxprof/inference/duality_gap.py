@@ -28,8 +28,8 @@ BELOW = 1e-6
 TOGETHER = 64
 """Points whose predictions are held in memory."""
 EVEN = 1e-11
-"""Curvature of parameters that no counts tell, in units of how far they can move; that lowers the
-statistic by half of this for each of them at most."""
+"""Curvature that is added for each parameter, in units of how far it can move: counts alone may not
+identify it. That lowers half the statistic by half of this at most, which is counted."""
 
 
 def duality_gaps(own: Parabola, free: Any, z: np.ndarray, held: np.ndarray) -> np.ndarray:
@@ -98,5 +98,5 @@ def duality_gaps(own: Parabola, free: Any, z: np.ndarray, held: np.ndarray) -> n
                 with suppress(RuntimeError):  # too many steps
                     duals, _ = nnls(normals, slope)
             left = np.sum((slope - normals @ duals) ** 2) / min(least[k], 1.0) ** 2
-            gaps[some[k]] = 0.5 * left + duals @ np.abs(npred[k][near])
+            gaps[some[k]] = 0.5 * (left + EVEN * len(vary)) + duals @ np.abs(npred[k][near])
     return gaps

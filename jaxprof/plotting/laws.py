@@ -91,8 +91,9 @@ def plot_law(
         law = scale * np.asarray(result.bins["law"])[:, 0]
         upper.stairs(law, np.append(x[1], x[2][-1]), color="C0", label=_name(result), lw=1.8)
     choose_yscale(upper)
-    small = float(np.nanmedian(error))
-    if upper.get_yscale() == "linear" and upper.dataLim.y1 > 100 * small > 0:
+    known = error[error > 0]  # none of them NaN
+    small = float(np.median(known)) if known.size else np.inf
+    if upper.get_yscale() == "linear" and upper.dataLim.y1 > 100 * small:
         # Steep laws, and points on both sides of zero.
         upper.set_yscale("symlog", linthresh=10 ** np.ceil(np.log10(small)))
     words = "Brightness over template" if templated else "Brightness"
