@@ -12,6 +12,15 @@ from numpy.typing import NDArray
 
 from jaxprof.sky.arithmetic import MapArithmetic
 from jaxprof.sky.geometry import WcsGeom
+from jaxprof.sky.resampling import (
+    blocks_of,
+    interpolated,
+    merged_pixels,
+    smoothed,
+    smoothing_weights,
+    split_pixels,
+    whole_factor,
+)
 
 
 class WcsNDMap(MapArithmetic):
@@ -197,26 +206,8 @@ class WcsNDMap(MapArithmetic):
         smoothed : WcsNDMap
             In float64; the sum is kept (reflecting borders).
         """
-        from scipy import ndimage
-
-        if kernel not in ("gauss", "disk", "box"):
-            raise ValueError(f"kernel must be 'gauss', 'disk' or 'box', got {kernel!r}")
-        if isinstance(width, u.Quantity | str):
-            # Per direction, so that the smoothing is round on the sky whatever the pixels.
-            try:
-                pixels = (u.Quantity(width) / self.geom.pixel_scales[::-1]).to_value("")
-            except (u.UnitsError, TypeError) as error:
-                raise ValueError(f"width is {width!r}; give an angle or pixels") from error
-        else:
-            pixels = np.array([width, width], dtype=np.float64)
-        if not np.all(pixels >= 0):
-            raise ValueError(f"width must not be negative, got {width}")
-        if kernel != "gauss":
-            weights = _kernel(kernel, pixels if kernel == "disk" else pixels / 2)
-            weights = weights.reshape((1,) * len(self.geom.axes) + weights.shape)
-            return self.copy(data=ndimage.convolve(self.data.astype(np.float64), weights))
-        sigma = (0.0,) * len(self.geom.axes) + tuple(float(p) for p in pixels)
-        return self.copy(data=ndimage.gaussian_filter(self.data.astype(np.float64), sigma))
+        weights = smoothing_weights(width, kernel, self.geom.pixel_scales[::-1])
+        return self.copy(data=smoothed(self.data, weights))
 
     def cutout(self, position: SkyCoord, width: Any) -> WcsNDMap:
         """Part of the map around a position; see `WcsGeom.cutout_slices`."""
@@ -252,24 +243,17 @@ class WcsNDMap(MapArithmetic):
             If the factor is no whole number, does not divide the numbers of pixels, or the weights
             are on other pixels.
         """
-        n = _factor(factor)
+        n = whole_factor(factor)
         if any(size % n for size in self.geom.npix_shape):
             raise ValueError(
                 f"factor {n} does not divide the {self.geom.npix_shape[1]} x "
                 f"{self.geom.npix_shape[0]} pixels of the map; cut it with cutout(...) first"
             )
         geom = self.geom.downsample(n).to_cube(self.geom.axes)
-        ny, nx = geom.npix_shape
         data = self.data if weights is None else (self * weights).data
-        blocks = data.reshape(*data.shape[:-2], ny, n, nx, n)
         if self.is_mask:
-            return WcsNDMap(geom, blocks.astype(bool).all(axis=(-3, -1)))
-        known = np.isfinite(blocks)
-        total = np.where(known, blocks, 0).sum(axis=(-3, -1))
-        if not preserve_counts:
-            number = known.sum(axis=(-3, -1))
-            total = np.where(number > 0, total / np.maximum(number, 1), np.nan)
-        return WcsNDMap(geom, total, self.unit)
+            return WcsNDMap(geom, blocks_of(data, n).astype(bool).all(axis=(-3, -1)))
+        return WcsNDMap(geom, merged_pixels(data, n, mean=not preserve_counts), self.unit)
 
     def upsample(self, factor: int, order: int = 0, preserve_counts: bool = True) -> WcsNDMap:
         """Map on pixels that are smaller by a whole number, as gammapy's.
@@ -293,20 +277,11 @@ class WcsNDMap(MapArithmetic):
         ValueError
             If the factor or the order is no whole number, or the order is above 5.
         """
-        from scipy import ndimage
-
-        n = _factor(factor)
+        n = whole_factor(factor)
         geom = self.geom.upsample(n).to_cube(self.geom.axes)
         if isinstance(order, bool) or order not in range(6):
             raise ValueError(f"order is {order!r}; it must be a whole number from 0 to 5")
-        if order == 0 or self.is_mask:
-            data = self.data.repeat(n, axis=-2).repeat(n, axis=-1)
-        else:
-            steps = [(np.arange(n * size) + 0.5) / n - 0.5 for size in self.geom.npix_shape]
-            at = np.meshgrid(*steps, indexing="ij")
-            images = self.data.astype(np.float64).reshape(-1, *self.geom.npix_shape)
-            between = [ndimage.map_coordinates(i, at, order=order, mode="nearest") for i in images]
-            data = np.reshape(between, geom.data_shape)
+        data = split_pixels(self.data, n, 0 if self.is_mask else order)
         if self.is_mask:
             return WcsNDMap(geom, data)
         return WcsNDMap(geom, data / n**2 if preserve_counts else data * 1.0, self.unit)
@@ -349,16 +324,8 @@ class WcsNDMap(MapArithmetic):
             line goes on. NaN where one of these pixels is (gammapy takes zero for it).
         """
         x, y = self.geom.pixel_coordinates(geom.get_coord())
-        ny, nx = self.geom.npix_shape
         inside = self.geom.holds(x, y)
-        rows = _two_nearest(np.where(inside, y, 0.0), ny)
-        columns = _two_nearest(np.where(inside, x, 0.0), nx)
-        data = np.zeros((*self.data.shape[:-2], *geom.npix_shape))
-        for row, up in rows:
-            for column, across in columns:
-                weight = up * across
-                # A pixel without weight may be NaN.
-                data += np.where(weight != 0, self.data[..., row, column] * weight, 0.0)
+        data = interpolated(self.data, np.where(inside, y, 0.0), np.where(inside, x, 0.0))
         return WcsNDMap(geom.to_cube(self.geom.axes), np.where(inside, data, fill_value), self.unit)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
@@ -377,37 +344,3 @@ class WcsNDMap(MapArithmetic):
             f"  unit  : {self.unit.to_string()}\n"
             f"  dtype : {self.data.dtype}"
         )
-
-
-def _factor(factor: Any) -> int:
-    """A factor between sizes of pixels, checked."""
-    whole = isinstance(factor, int | np.integer) or (isinstance(factor, float) and factor % 1 == 0)
-    if isinstance(factor, bool) or not whole or factor < 1:
-        raise ValueError(f"factor is {factor!r}; it must be a whole number, one or more")
-    return int(factor)
-
-
-def _kernel(shape: str, half: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights of a disk or box of half axes (y, x) in pixels, by parts of pixels; they sum to 1."""
-    fine = 11  # sub-pixels along a side
-    offsets = []
-    for size in half:
-        reach = int(np.floor(size + 0.5))
-        edges = np.arange(-reach, reach + 1)[:, np.newaxis]
-        offsets.append((edges + (np.arange(fine) - fine // 2) / fine).ravel())
-    y, x = (own / max(size, 1e-9) for own, size in zip(offsets, half, strict=True))
-    y = y[:, np.newaxis]
-    inside = np.hypot(y, x) <= 1 if shape == "disk" else (abs(y) <= 1) & (abs(x) <= 1)
-    parts = inside.reshape(inside.shape[0] // fine, fine, inside.shape[1] // fine, fine)
-    weights = parts.sum(axis=(1, 3)).astype(float)
-    if not weights.any():
-        weights[weights.shape[0] // 2, weights.shape[1] // 2] = 1.0
-    return np.asarray(weights / weights.sum())
-
-
-def _two_nearest(position: NDArray[np.float64], n: int) -> list[tuple[NDArray[np.int64], Any]]:
-    """Indices of two neighbours on an axis of ``n`` pixels, each with its weight at a position."""
-    low = np.clip(np.floor(position).astype(np.int64), 0, max(n - 2, 0))
-    if n == 1:
-        return [(low, 1.0)]
-    return [(low, 1.0 - (position - low)), (low + 1, position - low)]
