@@ -16,7 +16,7 @@ from jaxprof.attributes import KnownAttributes
 from jaxprof.datasets.stacking import stacked_parts
 from jaxprof.irf import EDispKernelMap
 from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
-from jaxprof.sky.geometry import degrees_pair
+from jaxprof.sky.grids import degrees_pair
 from jaxprof.sky.models import SkyModel
 
 

@@ -10,33 +10,26 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord
 from astropy.wcs import WCS
-from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales, wcs_to_celestial_frame
+from astropy.wcs.utils import pixel_to_skycoord, wcs_to_celestial_frame
 from numpy.typing import ArrayLike, NDArray
 
 from jaxprof.sky.axes import MapAxes, MapAxis
 from jaxprof.sky.closed import closed_wcs, healpix_wcs, whole_turn
+from jaxprof.sky.grids import (
+    EQUAL_PIXEL,
+    SAME_PIXEL,
+    KeptArrays,
+    centred_wcs,
+    degrees_pair,
+    pixel_degrees,
+    same_positions,
+    scaled_wcs,
+    slices_around,
+)
 from jaxprof.sky.pixel_solid_angles import map_solid_angles, pixel_solid_angles
 
-SAME_PIXEL = 1e-3
-"""Distance in pixels up to which two positions are one: headers are rounded."""
 KEEP_BELOW = 1_000_000
 """Pixels of a map whose derived arrays, some tens of bytes a pixel, are kept."""
-EQUAL_PIXEL = 1e-6
-"""The same for geometries that are equal."""
-
-
-def degrees_pair(value: Any, what: str) -> NDArray[np.float64]:
-    """(lon, lat) in degrees from a number, string, Quantity or pair of them."""
-    try:
-        if isinstance(value, tuple | list):
-            pair = [float(Angle(item, unit="deg").deg) for item in value]
-        else:
-            pair = list(np.atleast_1d(Angle(value, unit="deg").deg))
-    except (ValueError, TypeError, u.UnitsError) as error:
-        raise ValueError(f"{what} is {value!r}, which is no angle: {error}") from error
-    if len(pair) not in (1, 2) or not all(item > 0 for item in pair):
-        raise ValueError(f"{what} must be one or two positive angles (lon, lat), got {value!r}")
-    return np.array(pair * (3 - len(pair)), dtype=float)
 
 
 class WcsGeom:
@@ -65,17 +58,7 @@ class WcsGeom:
         self.wcs = wcs
         self.npix_shape = (int(shape[0]), int(shape[1]))
         self.axes = axes
-        self._solid_angle: u.Quantity | None = None
-        self._kept: dict[str, Any] = {}
-        self._kept_for: WCS | None = None
-
-    def _forget_another_wcs(self) -> None:
-        """Keep nothing of a WCS that has been changed in place."""
-        if self._kept_for is None:
-            self._kept_for = self.wcs.deepcopy()
-        elif not self._kept_for.wcs.compare(self.wcs.wcs):
-            self._solid_angle, self._kept = None, {}
-            self._kept_for = self.wcs.deepcopy()
+        self._kept = KeptArrays()
 
     @classmethod
     def create(
@@ -128,17 +111,7 @@ class WcsGeom:
         else:
             lon, lat = (Angle(item, unit="deg") for item in skydir)
             center = SkyCoord(lon, lat, frame=frame)
-        names = ("GLON", "GLAT") if frame == "galactic" else ("RA", "DEC")
-        wcs = WCS(naxis=2)
-        wcs.wcs.ctype = [f"{name:-<5}{proj.upper()}" for name in names]
-        wcs.wcs.cunit = ["deg", "deg"]
-        wcs.wcs.crval = [center.spherical.lon.deg, center.spherical.lat.deg]
-        wcs.wcs.crpix = [(nx + 1) / 2, (ny + 1) / 2]
-        wcs.wcs.cdelt = [-size[0], size[1]]
-        if frame == "icrs":
-            wcs.wcs.radesys = "ICRS"
-        wcs.wcs.set()
-        return cls(wcs, (ny, nx), axes)
+        return cls(centred_wcs(center, size, (ny, nx), proj), (ny, nx), axes)
 
     @property
     def axes(self) -> MapAxes:
@@ -178,7 +151,7 @@ class WcsGeom:
     @property
     def pixel_scales(self) -> u.Quantity:
         """Angular size of a pixel (lon, lat) at the reference point."""
-        return u.Quantity(proj_plane_pixel_scales(self.wcs), self.wcs.wcs.cunit[0]).to("deg")
+        return u.Quantity(pixel_degrees(self.wcs), "deg")
 
     @property
     def width(self) -> u.Quantity:
@@ -211,29 +184,18 @@ class WcsGeom:
 
     def upsample(self, factor: int) -> WcsGeom:
         """The same sky with each pixel cut into ``factor`` x ``factor``; no other axes."""
-        wcs = self._scaled_wcs(factor)
         ny, nx = self.npix_shape
-        fine = WcsGeom(wcs, (ny * factor, nx * factor))
+        fine = WcsGeom(scaled_wcs(self.wcs, factor), (ny * factor, nx * factor))
         # Solid angles change slowly: those of the parts of a pixel are the same.
-        each = self.solid_angle() / factor**2
-        fine._solid_angle = np.repeat(np.repeat(each, factor, axis=0), factor, axis=1)
+        each = self.solid_angle().value / factor**2
+        own = np.repeat(np.repeat(each, factor, axis=0), factor, axis=1)
+        fine._kept.get(fine.wcs, "solid_angle", lambda: own)
         return fine
 
     def downsample(self, factor: int) -> WcsGeom:
         """The same sky with ``factor`` x ``factor`` pixels in one, also beyond; no other axes."""
         ny, nx = (-(-n // factor) for n in self.npix_shape)
-        return WcsGeom(self._scaled_wcs(1 / factor), (ny, nx))
-
-    def _scaled_wcs(self, factor: float) -> WCS:
-        """WCS with as many times more pixels along each side."""
-        wcs = self.wcs.deepcopy()
-        wcs.wcs.crpix = (np.asarray(wcs.wcs.crpix) - 0.5) * factor + 0.5
-        if wcs.wcs.has_cd():
-            wcs.wcs.cd = wcs.wcs.cd / factor
-        else:
-            wcs.wcs.cdelt = np.asarray(wcs.wcs.cdelt) / factor
-        wcs.wcs.set()
-        return wcs
+        return WcsGeom(scaled_wcs(self.wcs, 1 / factor), (ny, nx))
 
     def is_allclose_image(self, other: WcsGeom) -> bool:
         """Whether another geometry has the same pixels on the sky.
@@ -244,23 +206,9 @@ class WcsGeom:
 
     def _same_pixels(self, other: WcsGeom, tolerance: float) -> bool:
         """Whether pixels are at the same positions, to a part of a pixel."""
-        if self.npix_shape != other.npix_shape:
-            return False
-        if self.wcs is other.wcs:
-            return True
-        # Two points in each of some pixels, away from the edges of the projection: a single pixel
-        # may be turned.
-        at = [np.unique(np.linspace(0, n - 1, 24).round()) for n in self.npix_shape]
-        y, x = np.meshgrid(*(np.concatenate([i - 0.25, i + 0.25]) for i in at), indexing="ij")
-        here, there = (pixel_to_skycoord(x, y, geom.wcs) for geom in (self, other))
-        if not here.frame.is_equivalent_frame(there.frame):
-            there = there.transform_to(here.frame)
-        a, b = (position.cartesian.xyz.value for position in (here, there))
-        distance = np.rad2deg(np.linalg.norm(a - b, axis=0))
-        known = np.isfinite(distance)
-        size = float(self.pixel_scales.to_value("deg").min())
-        same = np.isfinite(a).all(axis=0) == np.isfinite(b).all(axis=0)
-        return bool(np.all(same) and np.all(distance[known] < tolerance * size))
+        return self.npix_shape == other.npix_shape and same_positions(
+            self.wcs, other.wcs, self.npix_shape, tolerance
+        )
 
     def is_allclose(self, other: WcsGeom) -> bool:
         """Whether another geometry has the same pixels and the same axes."""
@@ -387,20 +335,15 @@ class WcsGeom:
         object
             What `make` returned, now or earlier.
         """
-        self._forget_another_wcs()
-        found = self._kept.get(name)
-        if found is None:
-            found = make()
-            if math.prod(self.npix_shape) < KEEP_BELOW:
-                self._kept[name] = found
-        return found
+        keep = math.prod(self.npix_shape) < KEEP_BELOW
+        return self._kept.get(self.wcs, name, make, keep=keep)
 
     def solid_angle(self) -> u.Quantity:
         """Solid angles of the pixels in sr, shape ``(ny, nx)``; see `pixel_solid_angle`."""
-        self._forget_another_wcs()
-        if self._solid_angle is None:
-            self._solid_angle = u.Quantity(map_solid_angles(self.wcs, self.npix_shape), "sr")
-        return self._solid_angle.copy()
+        found = self._kept.get(
+            self.wcs, "solid_angle", lambda: map_solid_angles(self.wcs, self.npix_shape)
+        )
+        return u.Quantity(found, "sr", copy=True)
 
     def pixel_solid_angle(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
         """Solid angles of any pixels, on the map or off it; see `pixel_solid_angles`.
@@ -433,22 +376,7 @@ class WcsGeom:
         ValueError
             If nothing of the part is on the map, the position is none or the width no angle.
         """
-        from astropy.nddata.utils import NoOverlapError, overlap_slices
-
-        if not isinstance(position, SkyCoord) or not position.isscalar:
-            raise ValueError(f"position is {position!r}; give one astropy SkyCoord")
-        size = np.round(degrees_pair(width, "width") / self.pixel_scales.to_value("deg"))
-        nx, ny = (max(int(n), 1) for n in size)
-        x, y = (float(p) for p in position.to_pixel(self.wcs, mode="wcs"))
-        try:
-            if not np.isfinite(x + y):
-                raise NoOverlapError
-            (rows, columns), _ = overlap_slices(self.npix_shape, (ny, nx), (y, x), mode="trim")
-        except NoOverlapError:
-            raise ValueError(
-                f"the cutout at {position.to_string()} of width {width} is off the map"
-            ) from None
-        return rows, columns
+        return slices_around(self.wcs, self.npix_shape, position, width)
 
     def __eq__(self, other: object) -> bool:
         """Whether another geometry has equal axes, and the same pixels to 1e-6 of one."""

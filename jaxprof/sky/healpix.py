@@ -22,7 +22,8 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from jaxprof.sky.axes import MapAxis
-from jaxprof.sky.geometry import SAME_PIXEL, WcsGeom
+from jaxprof.sky.geometry import WcsGeom
+from jaxprof.sky.grids import SAME_PIXEL
 from jaxprof.sky.wcsmap import WcsNDMap
 
 NAMES = {"galactic": ("GLON-HPX", "GLAT-HPX"), "icrs": ("RA---HPX", "DEC--HPX")}

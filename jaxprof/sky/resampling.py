@@ -91,10 +91,10 @@ def merged_pixels(data: Array, n: int, *, mean: bool) -> Array:
 
 def split_pixels(data: Array, n: int, order: int) -> Array:
     """Values at the centres of the ``n`` x ``n`` parts of pixels, by splines of some order."""
-    from scipy import ndimage
-
     if order == 0:
         return data.repeat(n, axis=-2).repeat(n, axis=-1)
+    from scipy import ndimage
+
     *front, ny, nx = data.shape
     steps = [(np.arange(n * size) + 0.5) / n - 0.5 for size in (ny, nx)]
     at = np.meshgrid(*steps, indexing="ij")
