@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from astropy import units as u
 
-from jaxprof.sky import WcsGeom
+from jaxprof.irf import EDispKernelMap, EDispMap
+from jaxprof.sky import MapAxis, WcsGeom
 
 #: Units of plain numbers: counts may say what they count.
 COUNT_UNITS = (u.dimensionless_unscaled, u.ct, u.ph)
@@ -55,6 +56,23 @@ def check_exposure_pixels(geom: WcsGeom, reference: str, expected: WcsGeom) -> N
     if ratio.min() < 1 - COARSER or ratio.max() < 1 + COARSER:
         message = geom_message("exposure", geom, reference, expected)
         raise ValueError(f"{message}; only an exposure on coarser pixels is interpolated")
+
+
+def check_edisp_axes(
+    edisp: EDispKernelMap | EDispMap, true: MapAxis | None, reconstructed: MapAxis | None
+) -> None:
+    """Raise unless an energy dispersion has the axes of exposure and counts, where there are any."""
+    if true is not None and not edisp.energy_axis_true.is_allclose(true):
+        raise ValueError(
+            f"edisp has the true axis {edisp.energy_axis_true!r}, but exposure {true!r}"
+        )
+    # Another kind than kernels is integrated over any reconstructed energies.
+    if reconstructed is None or not isinstance(edisp, EDispKernelMap):
+        return
+    if not edisp.energy_axis.is_allclose(reconstructed):
+        raise ValueError(
+            f"edisp has the reconstructed axis {edisp.energy_axis!r}, but counts {reconstructed!r}"
+        )
 
 
 def geom_message(part: str, geom: WcsGeom, reference: str, expected: WcsGeom) -> str:

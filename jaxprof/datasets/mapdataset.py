@@ -14,6 +14,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from jaxprof.datasets.checks import (
+    check_edisp_axes,
     check_exposure_pixels,
     check_plain_numbers,
     check_same_geom,
@@ -242,19 +243,11 @@ class MapDataset(FromOtherFiles, DatasetOperations):
                     "convert to cm2 s (area times time)"
                 )
         if self.edisp is not None:
-            self._check_edisp(self.edisp, has_counts=bool(parts))
-
-    def _check_edisp(self, edisp: EDispKernelMap | EDispMap, *, has_counts: bool) -> None:
-        if self.exposure is not None:
-            true, expected = edisp.energy_axis_true, self.energy_axis_true
-            if not true.is_allclose(expected):
-                raise ValueError(f"edisp has the true axis {true!r}, but exposure {expected!r}")
-        if has_counts and isinstance(edisp, EDispKernelMap):
-            reco = edisp.energy_axis
-            if not reco.is_allclose(self.energy_axis):
-                raise ValueError(
-                    f"edisp has the reconstructed axis {reco!r}, but counts {self.energy_axis!r}"
-                )
+            check_edisp_axes(
+                self.edisp,
+                None if self.exposure is None else self.energy_axis_true,
+                self.energy_axis if parts else None,
+            )
 
     def check(self) -> None:
         """Make sure that a profile can be computed.
