@@ -61,11 +61,10 @@ def check_exposure_pixels(geom: WcsGeom, reference: str, expected: WcsGeom) -> N
 def check_edisp_axes(
     edisp: EDispKernelMap | EDispMap, true: MapAxis | None, reconstructed: MapAxis | None
 ) -> None:
-    """Raise unless an energy dispersion has the axes of exposure and counts, where there are any."""
+    """Raise unless an energy dispersion has the axes of exposure and counts that are given."""
     if true is not None and not edisp.energy_axis_true.is_allclose(true):
-        raise ValueError(
-            f"edisp has the true axis {edisp.energy_axis_true!r}, but exposure {true!r}"
-        )
+        own = edisp.energy_axis_true
+        raise ValueError(f"edisp has the true axis {own!r}, but exposure {true!r}")
     # Another kind than kernels is integrated over any reconstructed energies.
     if reconstructed is None or not isinstance(edisp, EDispKernelMap):
         return
