@@ -100,7 +100,7 @@ def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]
         made = group_data(problem, merge=not whole, alone=None if whole else alone)
         for number in pending:
             # First the norms alone: about where the rest goes, their covariance tells.
-            with_ts = problem.in_use[:, number] & (step > 0 or whole)
+            with_ts = problem.in_use[:n_bins, number] & (step > 0 or whole)
             started[number] = _start(made[number], n_bins, with_ts)
         if whole:
             break

@@ -69,7 +69,9 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         Whether each pixel is a Poisson term, or each region's sum. On-Off data need "region".
     guard_bins : int or list of SkyRegion
         Emission just outside the first and last bin leaks in. So many bins beyond each end,
-        or these regions, are fitted as well and left out of the result.
+        or these regions, are fitted as well and left out of the result but for ``nuisance``. There
+        the status of those that no pixel in use lies in is "fully masked": their norms make up for
+        whatever leaks in and tell nothing about the sky; fewer guard bins do.
     background : str, float, dict or list
         The norm of each dataset's background in each group: "fixed" (the default), "free", or the
         width of a Gaussian constraint around one. A dict with "norm" and "tilt" says so

@@ -287,10 +287,7 @@ def describe(profile: Any) -> str:
     table = [] if profile.nuisance is None else profile.nuisance
     fitted = [row for row in table if not row["fixed"]]
     if fitted:
-        shown = [
-            f"{row['parameter']} {row['value']:.4g} +- {row['error']:.2g}"
-            for row in fitted[:_NUISANCE_ROWS]
-        ]
+        shown = [_nuisance_text(row) for row in fitted[:_NUISANCE_ROWS]]
         more = len(fitted) - len(shown)
         rows["nuisance"] = "; ".join(shown) + (f"; {more} more in profile.nuisance" if more else "")
     if "misfit" in profile.quantities and profile.quantities["misfit"].any():
@@ -299,3 +296,10 @@ def describe(profile: Any) -> str:
     title = type(profile).__name__
     lines = "".join(f"  {name:<22} : {text}\n" for name, text in rows.items())
     return f"{title}\n{'-' * len(title)}\n\n{lines}"
+
+
+def _nuisance_text(row: Any) -> str:
+    """A nuisance parameter as a summary has it, with its status if it is no plain estimate."""
+    text = f"{row['parameter']} {row['value']:.4g} +- {row['error']:.2g}"
+    status = row["status"] if "status" in row.colnames else Status.OK.label
+    return text if status == Status.OK.label else f"{text} ({status})"
