@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from jaxprof.likelihood.data import Data, OnOffData, blocks
+from jaxprof.likelihood.data import Data, OnOffData, Status, blocks
 from jaxprof.likelihood.statistics import TRUNCATION
 from jaxprof.user_warning import warn_user
 
@@ -56,6 +56,22 @@ def without_background(data: Data, *, counted: bool = False) -> Array:
             empty = used & (np.asarray(block.background) <= TRUNCATION)
             found |= np.any(empty & (np.asarray(block.counts) > 0) if counted else empty, axis=2)
     return found
+
+
+def warn_nothing_known(status: Array) -> None:
+    """Warn if no bin of any group (B, G) has data, and say why."""
+    masked, dark = status == Status.FULLY_MASKED, status == Status.NO_EXPOSURE
+    if not (masked | dark).all():
+        return
+    causes = []
+    if masked.any():
+        causes.append(
+            "all pixels of the bins are masked at these energies (look at mask_safe and mask_fit "
+            "of the datasets)"
+        )
+    if dark.any():
+        causes.append("no signal is expected in the bins (look at the exposure of the datasets)")
+    warn_user(f"all norms are NaN: {', or '.join(causes)}")
 
 
 def warn_negative_limits(norm_ul: Array | None, energy_edges: Array) -> None:

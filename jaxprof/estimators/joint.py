@@ -16,6 +16,7 @@ from jaxprof.datasets import MapDataset
 from jaxprof.estimators.fit_warnings import (
     warn_misfit,
     warn_negative_limits,
+    warn_nothing_known,
     warn_pulled_backgrounds,
 )
 from jaxprof.estimators.fitting import fit_groups
@@ -416,12 +417,13 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         ValueError
             If a dataset has no PSF, counts or exposure, has invalid values inside its mask, a PSF
             or energy dispersion that is none at energies in use, or energies that do not fit the
-            edges.
+            edges; if no region lies on the map of one.
 
         Warns
         -----
         UserWarning
-            For regions off the map of a dataset or with another solid angle there, for energy edges
+            For regions off the map of a dataset or with another solid angle there, for data that
+            know nothing of any region, as all are masked or have no exposure, for energy edges
             that are moved by more than a third of a bin or cut, for upper limits below zero, for
             background norms more than three widths of their constraint from one, for counts where
             nothing else is expected, for bins that the fit does not describe, and for fits that
@@ -441,6 +443,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             if selection.meta:
                 quantities |= self._named_limits(joint_likelihood(problem, merge=False))
         edges = np.array([result.group.edges for result in results])
+        warn_nothing_known(quantities["status"])
         warn_negative_limits(quantities.get("norm_ul"), edges)
         warn_misfit(quantities["misfit"], edges)
         warn_pulled_backgrounds(tables["nuisance"], problem.background_widths())

@@ -98,6 +98,8 @@ def _quantities(
     quantities |= _misfits(predictions, significance, covariance)
     quantities["success"] = status <= Status.BOUNDARY
     quantities["status"] = status
+    # Where no signal is expected there is no template to blame.
+    quantities["misfit"] &= status != Status.NO_EXPOSURE
     quantities["coverage"] = problem.coverage
     sizes = emission_sizes(response.components, response.datasets)
     quantities["solid_angle"] = solid_angle_of_pixels(sizes)

@@ -16,6 +16,7 @@ from jaxprof.estimators.fit_warnings import (
     warn_infinite_significance,
     warn_negative_limits,
     warn_no_sensitivity,
+    warn_nothing_known,
     without_background,
 )
 from jaxprof.estimators.options import one_of
@@ -283,12 +284,14 @@ class FluxProfileEstimator(ProfileEstimator):
             For anything but datasets.
         ValueError
             If a dataset has no counts or exposure, has invalid values inside its mask, an energy
-            dispersion that is none at energies in use, or energies that do not fit the edges.
+            dispersion that is none at energies in use, or energies that do not fit the edges; if no
+            region lies on the map of any dataset.
 
         Warns
         -----
         UserWarning
             For regions that a dataset does not see (those that none sees have ``success`` False),
+            for data that know nothing of any region, as all are masked or have no exposure,
             for regions whose solid angle differs by more than 20 % from that of their pixels, for
             energy edges that are moved by more than a third of a bin or cut, for upper limits below
             zero, for counts where no background is expected, and for sensitivities there.
@@ -336,6 +339,7 @@ class FluxProfileEstimator(ProfileEstimator):
             likelihood = separate_likelihood(datasets, reduction, self.norm.bounds())
             quantities |= self._named_limits(likelihood)
         edges = reduction.energy_edges
+        warn_nothing_known(quantities["status"])
         warn_infinite_significance(without_background(reduction.data, counted=True), edges)
         warn_negative_limits(quantities.get("norm_ul"), edges)
         if "norm_sensitivity" in quantities:

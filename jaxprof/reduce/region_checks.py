@@ -114,8 +114,26 @@ def listed(indices: Array, total: int) -> str:
     return f"regions {shown}{more} of {total} (counted from 0)"
 
 
+def refuse_off_map(total: int, names: Sequence[str]) -> None:
+    """Raise the ValueError for regions that all lie off the maps of these datasets."""
+    maps = f"the map{'s' * (len(names) > 1)} of dataset{'s' * (len(names) > 1)}"
+    raise ValueError(
+        f"regions: none of the {total} lies on {maps} {', '.join(map(repr, names))}: look at the "
+        "frame, the order and the unit of their positions (plot_regions draws them on a map), and "
+        "leave out datasets of other parts of the sky"
+    )
+
+
 def warn_unseen(datasets: Sequence[Visibility]) -> None:
-    """Warn of regions that no dataset sees, and of those that only some of them see."""
+    """Warn of regions that no dataset sees, and of those that only some of them see.
+
+    Raises
+    ------
+    ValueError
+        If all regions are off the maps of all datasets.
+    """
+    if all(one.off_map.all() for one in datasets):
+        refuse_off_map(len(datasets[0].off_map), [one.name for one in datasets])
     nowhere = np.all([one.unseen for one in datasets], axis=0)
     centreless = nowhere & np.any([one.centreless for one in datasets], axis=0)
     total, names = len(nowhere), ", ".join(repr(one.name) for one in datasets)

@@ -21,6 +21,7 @@ from jaxprof import (
     MapDataset,
     MapDatasetOnOff,
     PowerLawSpectralModel,
+    PSFMap,
     WcsGeom,
     WcsNDMap,
     make_concentric_annulus_sky_regions,
@@ -185,7 +186,9 @@ def test_energy_dependent_mask():
     strict = estimator(mask_policy="strict").run(dataset)
     assert_allclose(strict.norm, profile.norm, rtol=1e-5)
     dataset.mask_fit = WcsNDMap(dataset.geom, ~mask)
-    dead = estimator(selection_optional="all").run(dataset)
+    with pytest.warns(UserWarning, match="^all norms are NaN: all pixels .* mask_fit") as record:
+        dead = estimator(selection_optional="all").run(dataset)
+    assert len(record) == 1
     assert_array_equal(dead.status, Status.FULLY_MASKED)
     assert np.all(np.isnan(dead.norm_ul))
     assert np.all(np.isnan(dead.stat_scan))
@@ -218,9 +221,21 @@ def test_regions_wholly_off_the_map():
 def test_all_regions_off_the_map():
     far = SkyCoord(90, 0, unit="deg", frame="galactic")
     regions = [CircleSkyRegion(far, radius * u.deg) for radius in (0.5, 1)]
-    with pytest.warns(UserWarning, match="regions 0, 1 of 2 .*: off the map"):
-        profile = estimator(regions).run(small_dataset())
-    assert not profile.success.any()
+    dataset = small_dataset()
+    dataset.psf = PSFMap.from_gauss(dataset.energy_axis_true, 0.05 * u.deg)
+    message = "^regions: none of the 2 lies on the map of dataset 'small': look at the frame"
+    for own in (estimator(regions), ForwardFoldingProfileEstimator(regions, energy_edges=EDGES)):
+        with pytest.raises(ValueError, match=message):
+            own.run(dataset)
+
+
+def test_no_exposure_anywhere():
+    dataset = small_dataset()
+    dataset.exposure.data[:] = 0
+    with pytest.warns(UserWarning, match="^all norms are NaN: .* exposure") as record:
+        profile = estimator().run(dataset)
+    assert len(record) == 1
+    assert_array_equal(profile.status, Status.NO_EXPOSURE)
 
 
 def test_options_changed_later():

@@ -17,7 +17,7 @@ from jaxprof.reduce.joint.curvature import STEEP
 from jaxprof.reduce.joint.degrees import moment_degree
 from jaxprof.reduce.joint.emission import Emission, region_emissions, source_emission
 from jaxprof.reduce.joint.kernels import psf_margin
-from jaxprof.reduce.region_checks import listed
+from jaxprof.reduce.region_checks import listed, refuse_off_map
 from jaxprof.reduce.signal import reference_flux
 from jaxprof.sky.models import SkyModel
 from jaxprof.user_warning import warn_user
@@ -131,7 +131,7 @@ def source_emissions(
 
 
 def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> None:
-    """Warn of bins that lie wholly off the map."""
+    """Warn of bins that lie wholly off the map; ValueError if all do."""
     ny, nx = dataset.geom.npix_shape
     lost = []
     for index, emission in enumerate(emissions):
@@ -139,6 +139,8 @@ def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> Non
         on_map = emission.y0 < ny and emission.x0 < nx and emission.y0 > -h and emission.x0 > -w
         if not on_map or not emission.weights.any():
             lost.append(index)
+    if len(lost) == len(emissions):
+        refuse_off_map(len(lost), [dataset.name])
     if lost:
         warn_user(
             f"{listed(np.array(lost), len(emissions))}: off the map of dataset {dataset.name!r}, "
