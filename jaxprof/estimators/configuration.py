@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from jaxprof.attributes import KnownAttributes
 from jaxprof.datasets import MapDataset
 from jaxprof.datasets.gti import joined_gti
+from jaxprof.estimators.fit_warnings import Bins
 from jaxprof.estimators.options import (
     Selection,
     check_source_names,
@@ -244,6 +245,10 @@ class ProfileEstimator(KnownAttributes):
             scan_values=self.norm.values(),
         )
 
+    def _bins(self, energy_edges: Array) -> Bins:
+        """What messages name bins by, in energy groups with these edges [TeV], (G, 2)."""
+        return Bins(self.regions, energy_edges, self.energy_edges.unit.to_string())
+
     def _toys(self, likelihood: Likelihood, n_toys: int, options: dict[str, Any]) -> Any:
         """Toys of what is fitted, with the estimator's levels unless told otherwise."""
         return toys(likelihood, n_toys, **{"n_sigma": self.n_sigma, "cl": self.cl, **options})
@@ -280,5 +285,6 @@ class ProfileEstimator(KnownAttributes):
             "n_sigma": self.n_sigma,
             "n_sigma_ul": self.n_sigma_ul,
             "n_sigma_sensitivity": self.n_sigma_sensitivity,
+            "energy_unit": self.energy_edges.unit,
             "gti": joined_gti([dataset.gti for dataset in datasets]),
         }

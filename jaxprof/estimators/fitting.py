@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDatasetOnOff
 from jaxprof.estimators.fit_warnings import (
-    named_bins,
+    Bins,
     warn_infinite_significance,
     warn_other_minima,
 )
@@ -88,8 +88,8 @@ class _Started:
     units: Units
 
 
-def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]:
-    """Fit all energy groups, and find what is asked for of each bin."""
+def fit_groups(problem: JointProblem, selection: Selection, bins: Bins) -> list[GroupResult]:
+    """Fit all energy groups, and find what is asked for of each bin, which messages name."""
     groups, n_bins = problem.groups, problem.n_bins
     alone: list[list[Array | None]] = [[None] * len(problem.datasets) for _ in groups]
     started: dict[int, _Started] = {}
@@ -112,7 +112,7 @@ def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]
         pending = found if step > 0 else pending
         if not pending:
             break
-    _warn(problem, started)
+    _warn(problem, started, bins)
     # The sensitivity must not depend on where the observed counts happen to be.
     even = group_data(problem, merge=False) if "sensitivity" in selection else [None] * len(groups)
     results = [
@@ -120,26 +120,27 @@ def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]
         for number, group in enumerate(groups)
     ]
     if "sensitivity" in selection:
-        _warn_sensitivity(results, n_bins)
+        _warn_sensitivity(results, bins)
     return results
 
 
-def _warn_sensitivity(results: Sequence[GroupResult], n_bins: int) -> None:
+def _warn_sensitivity(results: Sequence[GroupResult], bins: Bins) -> None:
     """Name the fitted bins that have no sensitivity."""
+    lost = []
     for result in results:
-        norms = result.fit.values[norm_positions(result.data)][:n_bins]
-        lost = np.isfinite(norms) & np.isnan(result.values["norm_sensitivity"])
-        if lost.any():
-            low, high = result.group.edges
-            bins = named_bins(lost[:, np.newaxis], np.array([[low, high]]))
-            warn_user(
-                f"the joint fit from {low:.4g} to {high:.4g} TeV: norm_sensitivity of {bins} is "
-                "NaN: other norms make up for a signal there, or nothing is expected without it, "
-                "so that a single count is infinitely significant",
-            )
+        sensitivity = result.values["norm_sensitivity"]
+        norms = result.fit.values[norm_positions(result.data)][: len(sensitivity)]
+        lost.append(np.isfinite(norms) & np.isnan(sensitivity))
+    which = np.stack(lost, axis=1)
+    if which.any():
+        warn_user(
+            f"the joint fit: norm_sensitivity of {bins.named(which)} is NaN: other norms make up "
+            "for a signal there, or nothing is expected without it, so that a single count is "
+            "infinitely significant",
+        )
 
 
-def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
+def _warn(problem: JointProblem, started: dict[int, _Started], bins: Bins) -> None:
     """Say what the numbers do not."""
     components = problem.response.components
     status = np.stack([np.asarray(start.fit.status) for start in started.values()])
@@ -150,10 +151,9 @@ def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
             f"sources: no photons of {', '.join(map(repr, lost))} reach the pixels of the fit, "
             "so that the norm is NaN",
         )
-    for number, group in enumerate(problem.groups):
+    for number in range(len(problem.groups)):
         start = started[number]
-        low, high = group.edges
-        name = f"the joint fit from {low:.4g} to {high:.4g} TeV"
+        name = f"the joint fit from {bins.energies(number)}"
         lost = np.isfinite(start.ts) & ~np.all(np.isfinite(start.points), axis=1)
         if not start.fit.converged:
             advice = (
@@ -168,23 +168,23 @@ def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
                 )
             warn_user(f"{name} did not converge, and its profile is NaN: {advice}")
         elif lost.any():
-            bins = named_bins(np.asarray(lost)[:, np.newaxis], np.zeros((1, 2)))
+            which = np.zeros((problem.n_bins, len(problem.groups)), bool)
+            which[:, number] = lost
             warn_user(
-                f"{name}: the fits without the flux of {bins} did not reach their tolerance; "
-                "ts is an upper bound there",
+                f"{name}: the fits without the flux of {bins.named(which)} did not reach "
+                "their tolerance; ts is an upper bound there",
             )
     lone = [
         alone_somewhere(start.plain, counted=True)
         & (np.asarray(start.fit.status) <= Status.BOUNDARY)
         for start in started.values()
     ]
-    edges = np.array([problem.groups[number].edges for number in started])
-    warn_infinite_significance(np.stack(lone, axis=1)[: components.n_bins], edges)
+    warn_infinite_significance(np.stack(lone, axis=1)[: components.n_bins], bins)
     others = np.stack([np.isfinite(start.fit.other_minimum) for start in started.values()], axis=1)
     first = next(iter(started.values())).data
     warn_other_minima(
         others[norm_positions(first)][: components.n_bins],
-        edges,
+        bins,
         backgrounds=bool(others[first.nuisance_start :].any()),
     )
 

@@ -438,14 +438,15 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
                     "those of the estimator's; make an estimator with that spectral_model"
                 )
             problem, selection = self.problem(datasets, response), self._selection()
-            results = fit_groups(problem, selection)
+            edges = np.array([group.edges for group in problem.groups])
+            bins = self._bins(edges)
+            results = fit_groups(problem, selection, bins)
             quantities, reference, tables = joint_quantities(problem, results, selection)
             if selection.meta:
                 quantities |= self._named_limits(joint_likelihood(problem, merge=False))
-        edges = np.array([result.group.edges for result in results])
         warn_nothing_known(quantities["status"])
-        warn_negative_limits(quantities.get("norm_ul"), edges)
-        warn_misfit(quantities["misfit"], edges)
+        warn_negative_limits(quantities.get("norm_ul"), bins)
+        warn_misfit(quantities["misfit"], bins)
         warn_pulled_backgrounds(tables["nuisance"], problem.background_widths())
         meta = {"estimator": type(self).__name__, "likelihood": self.likelihood, **selection.meta}
         models = self.spectral_models

@@ -339,11 +339,13 @@ class FluxProfileEstimator(ProfileEstimator):
             likelihood = separate_likelihood(datasets, reduction, self.norm.bounds())
             quantities |= self._named_limits(likelihood)
         edges = reduction.energy_edges
-        warn_nothing_known(quantities["status"])
-        warn_infinite_significance(without_background(reduction.data, counted=True), edges)
-        warn_negative_limits(quantities.get("norm_ul"), edges)
+        bins = self._bins(edges)
+        if not reduction.unseen.all():  # which has warnings of its own
+            warn_nothing_known(quantities["status"])
+        warn_infinite_significance(without_background(reduction.data, counted=True), bins)
+        warn_negative_limits(quantities.get("norm_ul"), bins)
         if "norm_sensitivity" in quantities:
-            warn_no_sensitivity(without_background(reduction.data), edges)
+            warn_no_sensitivity(without_background(reduction.data), bins)
         return FluxProfile(
             quantities,
             energy_edges=edges,

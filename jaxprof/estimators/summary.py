@@ -24,9 +24,10 @@ def nuisance_table(problem: JointProblem, results: Sequence[GroupResult]) -> Tab
     -------
     Table or None
         Columns ``group``, ``dataset``, ``parameter``, ``value``, ``error`` (one standard
-        deviation, NaN if fixed), ``fixed`` and ``status``, in words as that of bins; with free sources ``flux`` and ``flux_err`` between
-        the edges of the group, ``ts``, and the upper limits ``ul`` of the norm and ``flux_ul``, if
-        limits are asked for, NaN for other parameters. None if there is nothing to tell.
+        deviation, NaN if fixed), ``fixed`` and ``status``, in words as that of bins; with free
+        sources ``flux`` and ``flux_err`` between the edges of the group, ``ts``, and the upper
+        limits ``ul`` of the norm and ``flux_ul``, if limits are asked for, NaN for other
+        parameters. None if there is nothing to tell.
     """
     components, backgrounds = problem.response.components, problem.model.backgrounds
     rows: list[tuple[Any, ...]] = []

@@ -31,7 +31,7 @@ from jaxprof.plotting.style import (
     add_zero_line,
     at_energy,
     choose_yscale,
-    energy_label,
+    group_label,
     quantity_label,
     set_margins,
     set_ylabel,
@@ -133,7 +133,7 @@ def plot_comparison(
     for position, k in enumerate(groups):
         styles = _styles(kwargs, k, n_series - 1)
         colors[k] = styles[0]["color"]
-        suffix = f", {energy_label(*edges[k])}" if n_groups > 1 else ""
+        suffix = f", {group_label(profile, k)}" if n_groups > 1 else ""
         drawn = [one.group(k) for one in compared]
         positions = [
             shifted(axis, position * n_series + series, n_groups * n_series, n_groups)
@@ -154,13 +154,13 @@ def plot_comparison(
         for x, residual, limits, style in _residuals(drawn, positions, styles):
             _draw_residuals(ax_residual, x, residual, limits, style)
     mark_misfit(ax, axis, profile, colors)
-    at_text = at_energy(sed_type, edges[groups[0]]) if n_groups == 1 else ""
+    at_text = at_energy(sed_type, profile, groups[0]) if n_groups == 1 else ""
     _finish_points(ax, quantity_label(sed_type, y_unit, at_text))
     keep_unit(ax.yaxis, y_unit)
     _finish_residuals(ax_residual, "Difference" if curve is None else "Residual")
     _finish_x(ax, ax_residual, axis, own_names)
     if n_groups == 1 and not ax.get_title():
-        ax.set_title(energy_label(*edges[groups[0]]), fontsize="medium")
+        ax.set_title(group_label(profile, groups[0]), fontsize="medium")
         update_legend(ax)
     lay_out(ax)
     for own in (ax, ax_residual):  # now that their heights are known

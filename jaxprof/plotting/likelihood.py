@@ -116,7 +116,7 @@ def plot_ts_profiles(
     choose_yscale(ax)
     add_zero_line(ax)
     finish_xaxis(ax, axis, names)
-    set_ylabel(ax, quantity_label(sed_type, y_unit, at_energy(sed_type, profile.energy_edges[0])))
+    set_ylabel(ax, quantity_label(sed_type, y_unit, at_energy(sed_type, profile, 0)))
     keep_unit(ax.yaxis, y_unit)
     if add_cbar:
         mappable = ScalarMappable(norm, cmap)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxprof.datasets.summary import energy_text
 from jaxprof.html import facts, number, table, titled
 from jaxprof.likelihood.data import Status
+from jaxprof.profile.quantities import energy_span
 
 if TYPE_CHECKING:
     from jaxprof.profile.fluxprofile import FluxProfile
@@ -47,7 +48,9 @@ _DIGITS = {"sqrt_ts": ".2f", "counts": ".6g", "npred": ".1f"}
 def energy_ranges(profile: FluxProfile) -> list[str]:
     """The energy groups in words, as "10 GeV to 85 GeV"."""
     pairs = zip(profile.energy_min, profile.energy_max, strict=True)
-    return [f"{energy_text(low)} to {energy_text(high)}" for low, high in pairs]
+    if profile.energy_unit is None:
+        return [f"{energy_text(low)} to {energy_text(high)}" for low, high in pairs]
+    return [energy_span(edges, profile.energy_unit) for edges in profile.energy_edges]
 
 
 def status_counts(profile: FluxProfile) -> dict[Status, int]:

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.table import Table
 
 from jaxprof.likelihood.data import Status
-from jaxprof.profile.quantities import PER_DATASET, UNITS, Array, energy_unit
+from jaxprof.profile.quantities import PER_DATASET, UNITS, Array, shown_energy_unit
 
 STYLES = ("full", "paper")
 DIFFERENTIAL = ("dnde", "e2dnde")
@@ -57,10 +57,10 @@ def paper_table(
     Returns
     -------
     `~astropy.table.Table`
-        Text: energies are in GeV if all are below 1 TeV; values have their errors (or the upper
-        limit where ``is_ul`` says so and the limit is positive: others are none on a flux). The
-        power of ten that all values share is in the name of the column. Counts of several
-        datasets are summed.
+        Text: energies are in ``energy_unit``, or GeV if all are below 1 TeV; values have their
+        errors (or the upper limit where ``is_ul`` says so and the limit is positive: others
+        are none on a flux). The power of ten that all values share is in the name of the
+        column. Counts of several datasets are summed.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def _energy_column(
 ) -> tuple[str, list[str]]:
     """The ranges of the energy groups, with the energies that differential fluxes are given at."""
     edges = np.asarray(profiles[0].energy_edges, float)
-    energy = energy_unit(edges)
+    energy = shown_energy_unit(profiles[0])
     edges = u.TeV.to(energy) * edges
     dash = "--" if latex else " - "
     ranges = [dash.join(_three_digits(edge) for edge in pair) for pair in edges]
@@ -189,7 +189,7 @@ def _value_column(
     ]
     at = ""
     if name in DIFFERENTIAL and first.shape[1] == 1:
-        energy = energy_unit(first.energy_edges)
+        energy = shown_energy_unit(first)
         middle = np.sqrt(np.prod(first.energy_edges)) * u.TeV.to(energy)
         at = f" at {_three_digits(middle)} {energy}"
     return _titled(name, shown, power, latex, at), cells

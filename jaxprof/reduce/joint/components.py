@@ -130,7 +130,9 @@ def source_emissions(
     return resolved(found, cubes, geom)
 
 
-def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> None:
+def warn_bins_off_map(
+    regions: Sequence[Any], emissions: Sequence[Emission], dataset: MapDataset
+) -> None:
     """Warn of bins that lie wholly off the map; ValueError if all do."""
     ny, nx = dataset.geom.npix_shape
     lost = []
@@ -143,7 +145,7 @@ def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> Non
         refuse_off_map(len(lost), [dataset.name])
     if lost:
         warn_user(
-            f"{listed(np.array(lost), len(emissions))}: off the map of dataset {dataset.name!r}, "
+            f"{listed(np.array(lost), regions)}: off the map of dataset {dataset.name!r}, "
             "where all that is known of them is what leaks into the map"
         )
 
@@ -163,7 +165,7 @@ def warn_steep(gradients: Array, components: Components, name: str) -> None:
     n = components.n_bins
 
     def named(chosen: NDArray[np.bool_]) -> str:
-        said = [listed(np.flatnonzero(chosen[:n]), n)] if chosen[:n].any() else []
+        said = [listed(np.flatnonzero(chosen[:n]), components.regions)] if chosen[:n].any() else []
         for source, found in zip(components.sources, chosen[components.n_regions :], strict=True):
             if found and isinstance(source.spatial_model, PointSpatialModel):
                 said.append(f"source {source.name!r}")
