@@ -93,7 +93,7 @@ class ProfileEstimator(KnownAttributes):
         spectral_model: Any = None,
         energy_edges: u.Quantity = (1.0, 10.0) * u.TeV,
         n_sigma: float = 1,
-        n_sigma_ul: float = 2,
+        n_sigma_ul: float | None = None,
         n_sigma_sensitivity: float = 5,
         interval: str = "profile",
         cl: float | None = None,
@@ -118,13 +118,13 @@ class ProfileEstimator(KnownAttributes):
             )
         if spectral_model is not None and spectrum is not None:
             raise ValueError("give spectral_model or spectrum (its older name), not both")
-        if cl is not None and n_sigma_ul != 2:
+        if cl is not None and n_sigma_ul is not None:
             raise ValueError(f"give cl or n_sigma_ul, not both: got {cl} and {n_sigma_ul}")
         self.regions = regions
         self.spectral_model = spectral_model if spectral_model is not None else spectrum
         self.energy_edges = energy_edges
         self.n_sigma = n_sigma
-        self.n_sigma_ul = n_sigma_ul
+        self.n_sigma_ul = 2 if n_sigma_ul is None else n_sigma_ul
         self.n_sigma_sensitivity = n_sigma_sensitivity
         self.interval = interval
         self.selection_optional = selection_optional

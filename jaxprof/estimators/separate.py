@@ -57,11 +57,12 @@ class FluxProfileEstimator(ProfileEstimator):
         the data. By default 1 to 10 TeV.
     n_sigma : float
         Number of standard deviations of ``norm_err``, ``norm_errn`` and ``norm_errp``.
-    n_sigma_ul : float
-        Number of standard deviations of the upper limits (2: 95.45 %, two-sided).
+    n_sigma_ul : float, optional
+        Number of standard deviations of the upper limits, by default 2 (95.45 %, two-sided).
     cl : float, optional
-        The same as a probability, such as 0.95; whatever `interval`, an interval has the
-        probability ``cl`` of its kind, that of ``n_sigma_ul`` standard deviations.
+        The same as a probability, such as 0.95, in the place of `n_sigma_ul`; whatever
+        `interval`, an interval has the probability ``cl`` of its kind, that of ``n_sigma_ul``
+        standard deviations.
     interval : {"profile", "one-sided", "bounded", "feldman-cousins", "cls", "bayesian"}
         Kind of the upper limits, see `jaxprof.intervals`. Norms of the default may be negative, and
         so may be their limits; "bounded", "feldman-cousins", "cls" and "bayesian" are those of

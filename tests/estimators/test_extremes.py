@@ -230,6 +230,15 @@ def test_negative_upper_limits_are_said(cls):
     assert np.all(bounded.norm_ul > 0)
 
 
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_confidence_levels_that_conflict(cls):
+    for level in (2, 1.96):  # 2 is the default, and another level all the same
+        with pytest.raises(ValueError, match=f"cl or n_sigma_ul, not both: got 0.95 and {level}"):
+            cls(boxes_apart(), cl=0.95, n_sigma_ul=level)
+    assert cls(boxes_apart()).n_sigma_ul == 2
+    assert_allclose(cls(boxes_apart(), cl=0.95).n_sigma_ul, 1.959964, rtol=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("cls", ESTIMATORS)
 def test_named_limits_of_estimators(cls, tmp_path):
