@@ -243,6 +243,7 @@ class ProfileEstimator(KnownAttributes):
             n_sigma_sensitivity=self.n_sigma_sensitivity,
             interval=self.interval,
             scan_values=self.norm.values(),
+            scan_n_values=self.norm.scan_n_values,
         )
 
     def _bins(self, energy_edges: Array) -> Bins:

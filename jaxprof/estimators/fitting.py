@@ -17,6 +17,7 @@ from jaxprof.estimators.fit_warnings import (
     warn_other_minima,
 )
 from jaxprof.estimators.options import Selection
+from jaxprof.estimators.scan_grid import N_SIGMA, scan_grid
 from jaxprof.inference.joint_intervals import joint_limits, joint_ts
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
@@ -61,7 +62,8 @@ class GroupResult:
     values : dict of ndarray
         ``ts``, and what else was asked for: ``norm_errn``, ``norm_errp``, ``norm_ul``,
         ``norm_sensitivity`` (B,); ``scan`` and ``scan_conditional`` (B, V), rises above the
-        minimum. Of the free sources ``source_ts``, and ``source_ul`` if limits are asked for.
+        minimum at the norms ``scan_norms``. Of the free sources ``source_ts``, and ``source_ul`` if
+        limits are asked for.
     """
 
     group: Group
@@ -235,7 +237,10 @@ def _negative_pixels(
         shifts.append(selection.n_sigma_ul * error)
     if "scan" in selection:
         values = selection.scan_values
-        shifts += [values.min() / unit - norms, values.max() / unit - norms]
+        if values is None:
+            shifts += [-N_SIGMA * error, N_SIGMA * error]
+        else:
+            shifts += [values.min() / unit - norms, values.max() / unit - norms]
     points = [
         _best(start.data, fit)[np.newaxis],
         start.points[np.all(np.isfinite(start.points), axis=1)],
@@ -303,7 +308,11 @@ def _limits(
 
 
 def _of_bins(
-    start: _Started, n_bins: int, even: JointData | None, selection: Selection
+    start: _Started,
+    n_bins: int,
+    even: JointData | None,
+    bounds: tuple[float | None, float | None],
+    selection: Selection,
 ) -> dict[str, Any]:
     """Test statistics of the bins, and what else is asked for."""
     data, fit, bins = start.data, start.fit, np.arange(n_bins)
@@ -316,7 +325,8 @@ def _of_bins(
         wanted["norm_ul"] = (1.0, selection.n_sigma_ul**2, True)
     values: dict[str, Any] = {"ts": start.ts, **_limits(start, bins, wanted)}
     if "scan" in selection:
-        norms = selection.scan_values / units[:, np.newaxis]
+        values["scan_norms"] = _scanned(start, bins, bounds, selection)
+        norms = values["scan_norms"] / units[:, np.newaxis]
         values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
     if even is not None:
         n_sigma = np.asarray(float(selection.n_sigma_sensitivity))
@@ -325,6 +335,23 @@ def _of_bins(
         lost = alone_somewhere(even)[bins]
         values["norm_sensitivity"] = np.where(lost, np.nan, units * np.asarray(found))
     return values
+
+
+def _scanned(
+    start: _Started, bins: Array, bounds: tuple[float | None, float | None], selection: Selection
+) -> Array:
+    """Norms that the likelihood of each bin is scanned at, (B, V)."""
+    if selection.scan_values is not None:
+        return np.broadcast_to(selection.scan_values, (len(bins), len(selection.scan_values)))
+    at = norm_positions(start.data)[bins]
+    units = start.units.values[at]
+    rise = N_SIGMA**2
+    sides = {"below": (-1.0, rise, False), "above": (1.0, rise, False)}
+    far = _limits(start, bins, sides)
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt(np.diagonal(np.asarray(start.fit.covariance))[at]) * units
+    norm = np.asarray(start.fit.values)[at] * units
+    return scan_grid(norm, (far["below"], far["above"], error), bounds, selection.scan_n_values)
 
 
 def _finish(
@@ -336,7 +363,7 @@ def _finish(
 ) -> GroupResult:
     """Find the optional quantities of one group."""
     own = jax.tree.map(np.asarray, start.fit)
-    values = _of_bins(start, problem.n_bins, even, selection)
+    values = _of_bins(start, problem.n_bins, even, problem.model.norm_bounds, selection)
     values |= _of_sources(problem, start, selection)
     best = _best(start.data, own) * start.units.values
     at_one = best.copy()

@@ -81,12 +81,10 @@ def _quantities(
         if name in results[0].values:
             quantities[name] = per_group([r.values[name] for r in results])
     if "scan" in selection:
-        values = selection.scan_values
         for name, suffix in (("scan", ""), ("scan_conditional", "_conditional")):
             rise = per_group([r.values[name] for r in results])
             quantities[f"stat_scan{suffix}"] = stat[..., np.newaxis] + rise
-        shape = quantities["stat_scan"].shape
-        quantities["norm_scan"] = np.broadcast_to(values, shape).copy()
+        quantities["norm_scan"] = per_group([r.values["scan_norms"] for r in results])
     for position, name in enumerate(names, start=1):
         own = per_group([r.fit.values[norms + position] for r in results])
         quantities[name] = np.where(np.isfinite(norm), own, np.nan)

@@ -2,7 +2,6 @@
 
 import astropy.units as u
 import matplotlib.pyplot as plt
-import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from profile_factory import EDGES, make_profile
