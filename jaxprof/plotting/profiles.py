@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 from jaxprof.plotting.legend import ARROW_POINTS, NARROW, update_legend
 from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit
 from jaxprof.plotting.overlap import clear_offset
-from jaxprof.plotting.points import draw_points, flux_unit, fluxes, mark_misfit, name_limits
+from jaxprof.plotting.points import (
+    draw_points,
+    flux_unit,
+    fluxes,
+    mark_misfit,
+    mark_partly_seen,
+    name_limits,
+)
 from jaxprof.plotting.style import (
     add_zero_line,
     at_energy,
@@ -63,7 +70,9 @@ def plot_profile(
     Points have vertical error bars (asymmetric ones where the profile has them) and
     horizontal bars as wide as their bins. Where ``profile.is_ul`` an arrow that hangs from
     the upper limit takes the place of the point; limits on a flux that are not positive are open
-    triangles at the lower edge. Failed bins are left out. The y axis is
+    triangles at the lower edge. Failed bins are left out. Marks at the upper edge tell bins of
+    which masks or the map's edge cut off more than a tenth (half-filled circles), and those that
+    the model of a joint fit does not describe (crosses). The y axis is
     linear if anything shown is zero or negative or all is within two decades, logarithmic
     otherwise. Series have colours and markers that are told apart in grey, too.
 
@@ -166,6 +175,7 @@ def _draw_along(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
     set_margins(ax, ARROW_POINTS + 6)
     finish_xaxis(ax, axis, names)
     mark_misfit(ax, axis, profile, dict(enumerate(colors)))
+    mark_partly_seen(ax, axis, profile, dict(enumerate(colors)))
     _finish_yaxis(
         ax, quantity_label(asked.sed_type, y_unit, "" if several else at[0], asked.energy_power)
     )

@@ -295,14 +295,23 @@ def describe(profile: Any) -> str:
         shown = [_nuisance_text(row) for row in fitted[:_NUISANCE_ROWS]]
         more = len(fitted) - len(shown)
         rows["nuisance"] = "; ".join(shown) + (f"; {more} more in profile.nuisance" if more else "")
+    cut = quantities_.partly_seen(profile).any(axis=1)
+    if cut.any():
+        bins = _bins_text(profile, np.flatnonzero(cut))
+        rows["seen in part"] = f"{bins}: coverage below {quantities_.PARTLY_SEEN:g}"
     if "misfit" in profile.quantities and profile.quantities["misfit"].any():
         bins = np.flatnonzero(profile.quantities["misfit"].any(axis=1))
-        where = positions_text(profile.axis, bins)
-        numbers = ", ".join(map(str, bins)) + (f" ({where})" if where else "")
-        rows["misfit"] = f"bin{'s' * (bins.size > 1)} {numbers}: not described by the model"
+        rows["misfit"] = f"{_bins_text(profile, bins)}: not described by the model"
     title = type(profile).__name__
     lines = "".join(f"  {name:<22} : {text}\n" for name, text in rows.items())
     return f"{title}\n{'-' * len(title)}\n\n{lines}"
+
+
+def _bins_text(profile: Any, bins: Array) -> str:
+    """Some bins by number and position."""
+    where = positions_text(profile.axis, bins)
+    numbers = ", ".join(map(str, bins)) + (f" ({where})" if where else "")
+    return f"bin{'s' * (bins.size > 1)} {numbers}"
 
 
 def _nuisance_text(row: Any) -> str:

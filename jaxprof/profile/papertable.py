@@ -11,7 +11,7 @@ import numpy as np
 from astropy.table import Table
 
 from jaxprof.likelihood.data import Status
-from jaxprof.profile.quantities import PER_DATASET, UNITS, Array, shown_energy_unit
+from jaxprof.profile.quantities import PER_DATASET, UNITS, Array, partly_seen, shown_energy_unit
 
 STYLES = ("full", "paper")
 DIFFERENTIAL = ("dnde", "e2dnde")
@@ -47,8 +47,8 @@ def paper_table(
         Which columns, in this order: "name", "axis" (the range of the bin), "energy", a value with
         its errors or limit ("norm", "dnde", "flux", ...), and other quantities of bins and energy
         groups, such as "sqrt_ts", "counts" or "status". By default `entries`, the name if bins
-        have any, the axis, the energy if there are several groups, what `sed_type` says and
-        "sqrt_ts".
+        have any, the axis, the energy if there are several groups, what `sed_type` says,
+        "sqrt_ts" and, if bins are seen in part, "coverage".
     unit : str or Unit, optional
         Unit of what `sed_type` says; by default that of the profile.
     latex : bool
@@ -81,6 +81,8 @@ def paper_table(
         columns = [*entries, *(["name"] if named else []), "axis"]
         columns += ["energy", name] if n_groups > 1 else [name]
         columns += ["sqrt_ts"] if "sqrt_ts" in available else []
+        cut = any(partly_seen(profile).any() for profile in profiles)
+        columns += ["coverage"] if cut and "coverage" in available else []
     columns = [columns] if isinstance(columns, str) else list(columns)
     values = [own for own in ("norm", *UNITS) if own in available]
     numbers = [own for own in available if _per_group(first, own)]

@@ -64,6 +64,19 @@ def shown_energy_unit(profile: Any) -> str:
     return own or ("TeV" if np.max(profile.energy_edges) >= 1 else "GeV")
 
 
+PARTLY_SEEN = 0.9
+"""Coverage below which figures, tables and summaries say that a bin is seen in part."""
+
+
+def partly_seen(profile: Any) -> Array:
+    """Bins and groups (B, G) with an estimate of which masks, or the map's edge, cut much off."""
+    stored = getattr(profile, "quantities", {})
+    if "coverage" not in stored:
+        return np.zeros((len(profile.axis.ref), len(profile.energy_edges)), bool)
+    found: Array = (stored["coverage"] < PARTLY_SEEN) & np.asarray(profile.success, bool)
+    return found
+
+
 def energy_span(edges: Any, unit: str) -> str:
     """A range of energies [TeV] in a unit, "10 to 36.84 GeV"."""
     low, high = (f"{float(f'{edge:.4g}'):g}" for edge in u.TeV.to(unit, np.asarray(edges)))
