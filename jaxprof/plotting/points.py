@@ -203,8 +203,8 @@ def mark_misfit(ax: Any, axis: Any, profile: Any, colors: dict[int, Any]) -> Non
 
 def mark_partly_seen(ax: Any, axis: Any, profile: Any, colors: dict[int, Any]) -> None:
     """Half-filled circles at the upper edge for bins that are seen in part, in any group shown."""
-    which = partly_seen(profile)[:, list(colors)].any(axis=1, keepdims=True)
-    _mark_bins(ax, axis, which, {0: "0.3"}, IN_PART)
+    which = np.atleast_1d(partly_seen(profile)[:, list(colors)].any(axis=1))
+    _mark_bins(ax, axis, which[:, np.newaxis], {0: "0.3"}, IN_PART)
 
 
 _MARKS = {

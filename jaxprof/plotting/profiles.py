@@ -227,13 +227,12 @@ def _draw_series(
     """Draw series (S, n) of values, errors and limits at their positions; return their colours."""
     values, errors, limits = parts
     signed = sed_type == "norm"
-    return [
-        draw_points(
-            ax, np.stack([position, x[1], x[2]]), values[k], errors[:, k], limits[k], labels[k],
-            dict(styles[k]), signed=signed,
-        )
-        for k, position in enumerate(positions)
-    ]  # fmt: skip
+    found = []
+    for k, position in enumerate(positions):
+        at = np.stack([position, x[1], x[2]])
+        part = values[k], errors[:, k], limits[k]
+        found.append(draw_points(ax, at, *part, labels[k], dict(styles[k]), signed=signed))
+    return found
 
 
 def _shifts(ax: Any, parts: list[Array], sed_type: str, offset: float | None) -> list[float]:

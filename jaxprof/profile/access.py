@@ -297,8 +297,8 @@ def describe(profile: Any) -> str:
         rows["nuisance"] = "; ".join(shown) + (f"; {more} more in profile.nuisance" if more else "")
     cut = quantities_.partly_seen(profile).any(axis=1)
     if cut.any():
-        bins = _bins_text(profile, np.flatnonzero(cut))
-        rows["seen in part"] = f"{bins}: coverage below {quantities_.PARTLY_SEEN:g}"
+        named = _bins_text(profile, np.flatnonzero(cut))
+        rows["seen in part"] = f"{named}: coverage below {quantities_.PARTLY_SEEN:g}"
     if "misfit" in profile.quantities and profile.quantities["misfit"].any():
         bins = np.flatnonzero(profile.quantities["misfit"].any(axis=1))
         rows["misfit"] = f"{_bins_text(profile, bins)}: not described by the model"
