@@ -140,7 +140,7 @@ class Estimator(Section):
     type: Literal["per-region", "forward-folded"] = "per-region"
     selection_optional: list[Literal["errn-errp", "ul", "scan", "sensitivity", "all"]] = ["ul"]
     n_sigma: StrictFloat = 1.0
-    n_sigma_ul: StrictFloat = 2.0
+    n_sigma_ul: StrictFloat | None = None
     cl: StrictFloat | None = None
     interval: Literal["profile", "one-sided", "bounded", "feldman-cousins", "cls", "bayesian"] = (
         "profile"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from jaxprof.attributes import KnownAttributes
 from jaxprof.datasets import MapDataset
 from jaxprof.datasets.gti import joined_gti
+from jaxprof.estimators.fit_warnings import Bins
 from jaxprof.estimators.options import (
     Selection,
     check_source_names,
@@ -92,7 +93,7 @@ class ProfileEstimator(KnownAttributes):
         spectral_model: Any = None,
         energy_edges: u.Quantity = (1.0, 10.0) * u.TeV,
         n_sigma: float = 1,
-        n_sigma_ul: float = 2,
+        n_sigma_ul: float | None = None,
         n_sigma_sensitivity: float = 5,
         interval: str = "profile",
         cl: float | None = None,
@@ -117,13 +118,13 @@ class ProfileEstimator(KnownAttributes):
             )
         if spectral_model is not None and spectrum is not None:
             raise ValueError("give spectral_model or spectrum (its older name), not both")
-        if cl is not None and n_sigma_ul != 2:
+        if cl is not None and n_sigma_ul is not None:
             raise ValueError(f"give cl or n_sigma_ul, not both: got {cl} and {n_sigma_ul}")
         self.regions = regions
         self.spectral_model = spectral_model if spectral_model is not None else spectrum
         self.energy_edges = energy_edges
         self.n_sigma = n_sigma
-        self.n_sigma_ul = n_sigma_ul
+        self.n_sigma_ul = 2 if n_sigma_ul is None else n_sigma_ul
         self.n_sigma_sensitivity = n_sigma_sensitivity
         self.interval = interval
         self.selection_optional = selection_optional
@@ -242,7 +243,12 @@ class ProfileEstimator(KnownAttributes):
             n_sigma_sensitivity=self.n_sigma_sensitivity,
             interval=self.interval,
             scan_values=self.norm.values(),
+            scan_n_values=self.norm.scan_n_values,
         )
+
+    def _bins(self, energy_edges: Array) -> Bins:
+        """What messages name bins by, in energy groups with these edges [TeV], (G, 2)."""
+        return Bins(self.regions, energy_edges, self.energy_edges.unit.to_string())
 
     def _toys(self, likelihood: Likelihood, n_toys: int, options: dict[str, Any]) -> Any:
         """Toys of what is fitted, with the estimator's levels unless told otherwise."""
@@ -280,5 +286,6 @@ class ProfileEstimator(KnownAttributes):
             "n_sigma": self.n_sigma,
             "n_sigma_ul": self.n_sigma_ul,
             "n_sigma_sensitivity": self.n_sigma_sensitivity,
+            "energy_unit": self.energy_edges.unit,
             "gti": joined_gti([dataset.gti for dataset in datasets]),
         }

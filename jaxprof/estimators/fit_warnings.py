@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from jaxprof.likelihood.data import Data, OnOffData, blocks
+from jaxprof.likelihood.data import Data, OnOffData, Status, blocks
 from jaxprof.likelihood.statistics import TRUNCATION
+from jaxprof.profile.quantities import energy_span
+from jaxprof.sky.regions.positions import region_positions
 from jaxprof.user_warning import warn_user
 
 Array = NDArray[Any]
@@ -21,26 +24,49 @@ _PULLED = 3.0
 """Widths of its constraint that a background may be off without a word."""
 
 
-def named_bins(which: Array, energy_edges: Array) -> str:
-    """Some bins by number, for a message; with their energies if there are several groups.
+@dataclass(frozen=True)
+class Bins:
+    """What messages name bins by.
 
-    "bin 2", "bins 0, 1 and 3" or "bin 2 (1 to 3 TeV); bins 0 and 4 (3 to 10 TeV)", of bins and
-    groups (B, G) and the edges of these [TeV], (G, 2).
+    Attributes
+    ----------
+    regions : sequence of SkyRegion
+        Regions of the bins.
+    energy_edges : ndarray, shape (G, 2)
+        Edges of the energy groups [TeV].
+    energy_unit : str
+        Unit that energies are given in.
     """
-    clauses = []
-    for column, (low, high) in enumerate(energy_edges):
-        found = np.flatnonzero(which[:, column])
-        if not found.size:
-            continue
-        names = [str(number) for number in found[:_MOST_BINS]]
-        if found.size > _MOST_BINS:
-            names.append(f"{found.size - _MOST_BINS} more")
-        text = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-        energies = f" ({low:.4g} to {high:.4g} TeV)" if len(energy_edges) > 1 else ""
-        clauses.append(f"bin{'s' if found.size > 1 else ''} {text}{energies}")
-    if len(clauses) > _MOST_GROUPS:
-        clauses[_MOST_GROUPS:] = [f"{len(clauses) - _MOST_GROUPS} more energy groups"]
-    return "; ".join(clauses)
+
+    regions: Sequence[Any]
+    energy_edges: Array
+    energy_unit: str = "TeV"
+
+    def energies(self, group: int) -> str:
+        """The range of an energy group, "10 to 36.84 GeV"."""
+        return energy_span(self.energy_edges[group], self.energy_unit)
+
+    def named(self, which: Array) -> str:
+        """Some bins (B, G) by number and position; with their energies if there are several groups.
+
+        "bin 2 (0.3 to 0.45 deg)", "bins 0, 1 and 3 (0 to 0.3, 0.45 to 0.6 deg)" or
+        "bin 2 (0.3 to 0.45 deg; 1 to 3 TeV); bins 0 and 4 (0 to 0.15, 0.6 to 0.75 deg; 3 to 10
+        TeV)".
+        """
+        clauses = []
+        for group in map(int, np.flatnonzero(which.any(axis=0))):
+            found = np.flatnonzero(which[:, group])
+            names = [str(number) for number in found[:_MOST_BINS]]
+            if found.size > _MOST_BINS:
+                names.append(f"{found.size - _MOST_BINS} more")
+            text = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+            energies = self.energies(group) if len(self.energy_edges) > 1 else ""
+            inside = "; ".join(filter(None, [region_positions(self.regions, found), energies]))
+            text = f"{text} ({inside})" if inside else text
+            clauses.append(f"bin{'s' if found.size > 1 else ''} {text}")
+        if len(clauses) > _MOST_GROUPS:
+            clauses[_MOST_GROUPS:] = [f"{len(clauses) - _MOST_GROUPS} more energy groups"]
+        return "; ".join(clauses)
 
 
 def without_background(data: Data, *, counted: bool = False) -> Array:
@@ -58,25 +84,41 @@ def without_background(data: Data, *, counted: bool = False) -> Array:
     return found
 
 
-def warn_negative_limits(norm_ul: Array | None, energy_edges: Array) -> None:
+def warn_nothing_known(status: Array) -> None:
+    """Warn if no bin of any group (B, G) has data, and say why."""
+    masked, dark = status == Status.FULLY_MASKED, status == Status.NO_EXPOSURE
+    if not (masked | dark).all():
+        return
+    causes = []
+    if masked.any():
+        causes.append(
+            "all pixels of the bins are masked at these energies (look at mask_safe and mask_fit "
+            "of the datasets)"
+        )
+    if dark.any():
+        causes.append("no signal is expected in the bins (look at the exposure of the datasets)")
+    warn_user(f"all norms are NaN: {', or '.join(causes)}")
+
+
+def warn_negative_limits(norm_ul: Array | None, bins: Bins) -> None:
     """Warn of upper limits below zero, (B, G), if they were asked for."""
     if norm_ul is None:
         return
     negative = norm_ul < 0  # not where it is NaN
     if negative.any():
         warn_user(
-            f"negative upper limits of {named_bins(negative, energy_edges)}: the counts are "
+            f"negative upper limits of {bins.named(negative)}: the counts are "
             "so far below what is expected without a signal that the whole interval around the "
             'norm is below zero. They are no limits on a flux; interval="bounded", "cls" or '
             '"bayesian" gives limits of norms that are not negative, as norm={"min": 0} does'
         )
 
 
-def warn_misfit(which: Array | None, energy_edges: Array) -> None:
+def warn_misfit(which: Array | None, bins: Bins) -> None:
     """Warn of bins that a joint fit does not describe, by the quantity ``misfit``."""
     if which is not None and which.any():
         warn_user(
-            f"the joint fit does not describe what is in {named_bins(which, energy_edges)} "
+            f"the joint fit does not describe what is in {bins.named(which)} "
             "(misfit): emission there is not spread as its template says, a point in a uniform bin "
             "for instance, and norms around it may alternate in sign. Give template=[...] with a "
             "PointSpatialModel or a map for such bins, or the point as "
@@ -104,31 +146,31 @@ def warn_pulled_backgrounds(nuisance: Table | None, widths: Mapping[str, float])
         )
 
 
-def warn_infinite_significance(which: Array, energy_edges: Array) -> None:
+def warn_infinite_significance(which: Array, bins: Bins) -> None:
     """Warn of test statistics that rest on the floor of the predicted counts, (B, G)."""
     if which.any():
         warn_user(
-            f"counts of {named_bins(which, energy_edges)} lie where nothing is expected without a "
+            f"counts of {bins.named(which)} lie where nothing is expected without a "
             f"signal, which makes them infinitely significant: ts and sqrt_ts compare with a floor "
             f"of {TRUNCATION:g} expected counts there, and are no significance"
         )
 
 
-def warn_no_sensitivity(which: Array, energy_edges: Array) -> None:
+def warn_no_sensitivity(which: Array, bins: Bins) -> None:
     """Warn of sensitivities that would be nothing but the floor of the predicted counts, (B, G)."""
     if which.any():
         warn_user(
-            f"norm_sensitivity of {named_bins(which, energy_edges)} is NaN: the background is zero "
+            f"norm_sensitivity of {bins.named(which)} is NaN: the background is zero "
             "at some energies or pixels there, where a single count is infinitely significant"
         )
 
 
-def warn_other_minima(which: Array, energy_edges: Array, *, backgrounds: bool) -> None:
+def warn_other_minima(which: Array, bins: Bins, *, backgrounds: bool) -> None:
     """Warn of joint fits with another minimum that is almost as low.
 
     In bins and groups (B, G) norm and spectrum are others there, in some groups backgrounds.
     """
-    named = [named_bins(which, energy_edges)] if which.any() else []
+    named = [bins.named(which)] if which.any() else []
     names = " and ".join(named + ["a background"] * backgrounds)
     if names:
         warn_user(

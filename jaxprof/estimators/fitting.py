@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDatasetOnOff
 from jaxprof.estimators.fit_warnings import (
-    named_bins,
+    Bins,
     warn_infinite_significance,
     warn_other_minima,
 )
 from jaxprof.estimators.options import Selection
+from jaxprof.estimators.scan_grid import N_SIGMA, scan_grid
 from jaxprof.inference.joint_intervals import joint_limits, joint_ts
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
@@ -61,7 +62,8 @@ class GroupResult:
     values : dict of ndarray
         ``ts``, and what else was asked for: ``norm_errn``, ``norm_errp``, ``norm_ul``,
         ``norm_sensitivity`` (B,); ``scan`` and ``scan_conditional`` (B, V), rises above the
-        minimum. Of the free sources ``source_ts``, and ``source_ul`` if limits are asked for.
+        minimum at the norms ``scan_norms``. Of the free sources ``source_ts``, and ``source_ul`` if
+        limits are asked for.
     """
 
     group: Group
@@ -88,8 +90,8 @@ class _Started:
     units: Units
 
 
-def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]:
-    """Fit all energy groups, and find what is asked for of each bin."""
+def fit_groups(problem: JointProblem, selection: Selection, bins: Bins) -> list[GroupResult]:
+    """Fit all energy groups, and find what is asked for of each bin, which messages name."""
     groups, n_bins = problem.groups, problem.n_bins
     alone: list[list[Array | None]] = [[None] * len(problem.datasets) for _ in groups]
     started: dict[int, _Started] = {}
@@ -100,7 +102,7 @@ def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]
         made = group_data(problem, merge=not whole, alone=None if whole else alone)
         for number in pending:
             # First the norms alone: about where the rest goes, their covariance tells.
-            with_ts = problem.in_use[:, number] & (step > 0 or whole)
+            with_ts = problem.in_use[:n_bins, number] & (step > 0 or whole)
             started[number] = _start(made[number], n_bins, with_ts)
         if whole:
             break
@@ -112,7 +114,7 @@ def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]
         pending = found if step > 0 else pending
         if not pending:
             break
-    _warn(problem, started)
+    _warn(problem, started, bins)
     # The sensitivity must not depend on where the observed counts happen to be.
     even = group_data(problem, merge=False) if "sensitivity" in selection else [None] * len(groups)
     results = [
@@ -120,26 +122,27 @@ def fit_groups(problem: JointProblem, selection: Selection) -> list[GroupResult]
         for number, group in enumerate(groups)
     ]
     if "sensitivity" in selection:
-        _warn_sensitivity(results, n_bins)
+        _warn_sensitivity(results, bins)
     return results
 
 
-def _warn_sensitivity(results: Sequence[GroupResult], n_bins: int) -> None:
+def _warn_sensitivity(results: Sequence[GroupResult], bins: Bins) -> None:
     """Name the fitted bins that have no sensitivity."""
+    lost = []
     for result in results:
-        norms = result.fit.values[norm_positions(result.data)][:n_bins]
-        lost = np.isfinite(norms) & np.isnan(result.values["norm_sensitivity"])
-        if lost.any():
-            low, high = result.group.edges
-            bins = named_bins(lost[:, np.newaxis], np.array([[low, high]]))
-            warn_user(
-                f"the joint fit from {low:.4g} to {high:.4g} TeV: norm_sensitivity of {bins} is "
-                "NaN: other norms make up for a signal there, or nothing is expected without it, "
-                "so that a single count is infinitely significant",
-            )
+        sensitivity = result.values["norm_sensitivity"]
+        norms = result.fit.values[norm_positions(result.data)][: len(sensitivity)]
+        lost.append(np.isfinite(norms) & np.isnan(sensitivity))
+    which = np.stack(lost, axis=1)
+    if which.any():
+        warn_user(
+            f"the joint fit: norm_sensitivity of {bins.named(which)} is NaN: other norms make up "
+            "for a signal there, or nothing is expected without it, so that a single count is "
+            "infinitely significant",
+        )
 
 
-def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
+def _warn(problem: JointProblem, started: dict[int, _Started], bins: Bins) -> None:
     """Say what the numbers do not."""
     components = problem.response.components
     status = np.stack([np.asarray(start.fit.status) for start in started.values()])
@@ -150,10 +153,9 @@ def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
             f"sources: no photons of {', '.join(map(repr, lost))} reach the pixels of the fit, "
             "so that the norm is NaN",
         )
-    for number, group in enumerate(problem.groups):
+    for number in range(len(problem.groups)):
         start = started[number]
-        low, high = group.edges
-        name = f"the joint fit from {low:.4g} to {high:.4g} TeV"
+        name = f"the joint fit from {bins.energies(number)}"
         lost = np.isfinite(start.ts) & ~np.all(np.isfinite(start.points), axis=1)
         if not start.fit.converged:
             advice = (
@@ -168,23 +170,23 @@ def _warn(problem: JointProblem, started: dict[int, _Started]) -> None:
                 )
             warn_user(f"{name} did not converge, and its profile is NaN: {advice}")
         elif lost.any():
-            bins = named_bins(np.asarray(lost)[:, np.newaxis], np.zeros((1, 2)))
+            which = np.zeros((problem.n_bins, len(problem.groups)), bool)
+            which[:, number] = lost
             warn_user(
-                f"{name}: the fits without the flux of {bins} did not reach their tolerance; "
-                "ts is an upper bound there",
+                f"{name}: the fits without the flux of {bins.named(which)} did not reach "
+                "their tolerance; ts is an upper bound there",
             )
     lone = [
         alone_somewhere(start.plain, counted=True)
         & (np.asarray(start.fit.status) <= Status.BOUNDARY)
         for start in started.values()
     ]
-    edges = np.array([problem.groups[number].edges for number in started])
-    warn_infinite_significance(np.stack(lone, axis=1)[: components.n_bins], edges)
+    warn_infinite_significance(np.stack(lone, axis=1)[: components.n_bins], bins)
     others = np.stack([np.isfinite(start.fit.other_minimum) for start in started.values()], axis=1)
     first = next(iter(started.values())).data
     warn_other_minima(
         others[norm_positions(first)][: components.n_bins],
-        edges,
+        bins,
         backgrounds=bool(others[first.nuisance_start :].any()),
     )
 
@@ -235,7 +237,10 @@ def _negative_pixels(
         shifts.append(selection.n_sigma_ul * error)
     if "scan" in selection:
         values = selection.scan_values
-        shifts += [values.min() / unit - norms, values.max() / unit - norms]
+        if values is None:
+            shifts += [-N_SIGMA * error, N_SIGMA * error]
+        else:
+            shifts += [values.min() / unit - norms, values.max() / unit - norms]
     points = [
         _best(start.data, fit)[np.newaxis],
         start.points[np.all(np.isfinite(start.points), axis=1)],
@@ -303,7 +308,11 @@ def _limits(
 
 
 def _of_bins(
-    start: _Started, n_bins: int, even: JointData | None, selection: Selection
+    start: _Started,
+    n_bins: int,
+    even: JointData | None,
+    bounds: tuple[float | None, float | None],
+    selection: Selection,
 ) -> dict[str, Any]:
     """Test statistics of the bins, and what else is asked for."""
     data, fit, bins = start.data, start.fit, np.arange(n_bins)
@@ -316,7 +325,8 @@ def _of_bins(
         wanted["norm_ul"] = (1.0, selection.n_sigma_ul**2, True)
     values: dict[str, Any] = {"ts": start.ts, **_limits(start, bins, wanted)}
     if "scan" in selection:
-        norms = selection.scan_values / units[:, np.newaxis]
+        values["scan_norms"] = _scanned(start, bins, bounds, selection)
+        norms = values["scan_norms"] / units[:, np.newaxis]
         values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
     if even is not None:
         n_sigma = np.asarray(float(selection.n_sigma_sensitivity))
@@ -325,6 +335,23 @@ def _of_bins(
         lost = alone_somewhere(even)[bins]
         values["norm_sensitivity"] = np.where(lost, np.nan, units * np.asarray(found))
     return values
+
+
+def _scanned(
+    start: _Started, bins: Array, bounds: tuple[float | None, float | None], selection: Selection
+) -> Array:
+    """Norms that the likelihood of each bin is scanned at, (B, V)."""
+    if selection.scan_values is not None:
+        return np.broadcast_to(selection.scan_values, (len(bins), len(selection.scan_values)))
+    at = norm_positions(start.data)[bins]
+    units = start.units.values[at]
+    rise = N_SIGMA**2
+    sides = {"below": (-1.0, rise, False), "above": (1.0, rise, False)}
+    far = _limits(start, bins, sides)
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt(np.diagonal(np.asarray(start.fit.covariance))[at]) * units
+    norm = np.asarray(start.fit.values)[at] * units
+    return scan_grid(norm, (far["below"], far["above"], error), bounds, selection.scan_n_values)
 
 
 def _finish(
@@ -336,7 +363,7 @@ def _finish(
 ) -> GroupResult:
     """Find the optional quantities of one group."""
     own = jax.tree.map(np.asarray, start.fit)
-    values = _of_bins(start, problem.n_bins, even, selection)
+    values = _of_bins(start, problem.n_bins, even, problem.model.norm_bounds, selection)
     values |= _of_sources(problem, start, selection)
     best = _best(start.data, own) * start.units.values
     at_one = best.copy()

@@ -16,6 +16,7 @@ from jaxprof.datasets import MapDataset
 from jaxprof.estimators.fit_warnings import (
     warn_misfit,
     warn_negative_limits,
+    warn_nothing_known,
     warn_pulled_backgrounds,
 )
 from jaxprof.estimators.fitting import fit_groups
@@ -69,7 +70,9 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         Whether each pixel is a Poisson term, or each region's sum. On-Off data need "region".
     guard_bins : int or list of SkyRegion
         Emission just outside the first and last bin leaks in. So many bins beyond each end,
-        or these regions, are fitted as well and left out of the result.
+        or these regions, are fitted as well and left out of the result but for ``nuisance``. There
+        the status of those that no pixel in use lies in is "fully masked": their norms make up for
+        whatever leaks in and tell nothing about the sky; fewer guard bins do.
     background : str, float, dict or list
         The norm of each dataset's background in each group: "fixed" (the default), "free", or the
         width of a Gaussian constraint around one. A dict with "norm" and "tilt" says so
@@ -414,12 +417,13 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         ValueError
             If a dataset has no PSF, counts or exposure, has invalid values inside its mask, a PSF
             or energy dispersion that is none at energies in use, or energies that do not fit the
-            edges.
+            edges; if no region lies on the map of one.
 
         Warns
         -----
         UserWarning
-            For regions off the map of a dataset or with another solid angle there, for energy edges
+            For regions off the map of a dataset or with another solid angle there, for data that
+            know nothing of any region, as all are masked or have no exposure, for energy edges
             that are moved by more than a third of a bin or cut, for upper limits below zero, for
             background norms more than three widths of their constraint from one, for counts where
             nothing else is expected, for bins that the fit does not describe, and for fits that
@@ -434,13 +438,15 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
                     "those of the estimator's; make an estimator with that spectral_model"
                 )
             problem, selection = self.problem(datasets, response), self._selection()
-            results = fit_groups(problem, selection)
+            edges = np.array([group.edges for group in problem.groups])
+            bins = self._bins(edges)
+            results = fit_groups(problem, selection, bins)
             quantities, reference, tables = joint_quantities(problem, results, selection)
             if selection.meta:
                 quantities |= self._named_limits(joint_likelihood(problem, merge=False))
-        edges = np.array([result.group.edges for result in results])
-        warn_negative_limits(quantities.get("norm_ul"), edges)
-        warn_misfit(quantities["misfit"], edges)
+        warn_nothing_known(quantities["status"])
+        warn_negative_limits(quantities.get("norm_ul"), bins)
+        warn_misfit(quantities["misfit"], bins)
         warn_pulled_backgrounds(tables["nuisance"], problem.background_widths())
         meta = {"estimator": type(self).__name__, "likelihood": self.likelihood, **selection.meta}
         models = self.spectral_models

@@ -13,7 +13,7 @@ from jaxprof.estimators.bin_residuals import oversubtracted, peaked, signed_sign
 from jaxprof.estimators.fitting import GroupResult
 from jaxprof.estimators.options import Selection
 from jaxprof.estimators.prediction import Prediction, predict
-from jaxprof.estimators.summary import goodness_table, nuisance_table
+from jaxprof.estimators.summary import goodness_table, nuisance_table, seen_status
 from jaxprof.likelihood.data import Status
 from jaxprof.profile.joint import correlation_of
 from jaxprof.profile.quantities import reference_fluxes
@@ -68,7 +68,7 @@ def _quantities(
     stat = per_group([np.full(n_bins, r.fit.stat) for r in results])
     ts = per_group([r.values["ts"] for r in results])
     status = per_group([r.fit.status[:n_bins] for r in results])
-    status = _refined(status, predictions, problem.in_use)
+    status = _refined(status, predictions, problem.in_use[:n_bins])
     quantities: dict[str, Array] = {
         "norm": norm,
         "norm_err": per_group([r.errors[norms] for r in results]) * selection.n_sigma,
@@ -81,12 +81,10 @@ def _quantities(
         if name in results[0].values:
             quantities[name] = per_group([r.values[name] for r in results])
     if "scan" in selection:
-        values = selection.scan_values
         for name, suffix in (("scan", ""), ("scan_conditional", "_conditional")):
             rise = per_group([r.values[name] for r in results])
             quantities[f"stat_scan{suffix}"] = stat[..., np.newaxis] + rise
-        shape = quantities["stat_scan"].shape
-        quantities["norm_scan"] = np.broadcast_to(values, shape).copy()
+        quantities["norm_scan"] = per_group([r.values["scan_norms"] for r in results])
     for position, name in enumerate(names, start=1):
         own = per_group([r.fit.values[norms + position] for r in results])
         quantities[name] = np.where(np.isfinite(norm), own, np.nan)
@@ -98,6 +96,8 @@ def _quantities(
     quantities |= _misfits(predictions, significance, covariance)
     quantities["success"] = status <= Status.BOUNDARY
     quantities["status"] = status
+    # Where no signal is expected there is no template to blame.
+    quantities["misfit"] &= status != Status.NO_EXPOSURE
     quantities["coverage"] = problem.coverage
     sizes = emission_sizes(response.components, response.datasets)
     quantities["solid_angle"] = solid_angle_of_pixels(sizes)
@@ -132,10 +132,7 @@ def _refined(status: Array, predictions: list[Prediction], in_use: Array) -> Arr
     pixels = np.stack([p.bin_goodness["n_counts_bins"] for p in predictions], axis=1)
     empty = (status == Status.BOUNDARY) & (counts == 0) & (pixels > 0)
     status = np.where(empty, Status.ZERO_COUNTS, status)
-    # What leaks out of a bin without a pixel in use may still tell its norm, but not without the
-    # assumption of where in the bin it started.
-    lost = ~in_use & (status != Status.NOT_CONVERGED)
-    return np.where(lost, Status.FULLY_MASKED, status)
+    return seen_status(status, in_use)
 
 
 def _counts(predictions: list[Prediction], n_datasets: int) -> dict[str, Array]:

@@ -16,6 +16,7 @@ from jaxprof.estimators.fit_warnings import (
     warn_infinite_significance,
     warn_negative_limits,
     warn_no_sensitivity,
+    warn_nothing_known,
     without_background,
 )
 from jaxprof.estimators.options import one_of
@@ -56,11 +57,12 @@ class FluxProfileEstimator(ProfileEstimator):
         the data. By default 1 to 10 TeV.
     n_sigma : float
         Number of standard deviations of ``norm_err``, ``norm_errn`` and ``norm_errp``.
-    n_sigma_ul : float
-        Number of standard deviations of the upper limits (2: 95.45 %, two-sided).
+    n_sigma_ul : float, optional
+        Number of standard deviations of the upper limits, by default 2 (95.45 %, two-sided).
     cl : float, optional
-        The same as a probability, such as 0.95; whatever `interval`, an interval has the
-        probability ``cl`` of its kind, that of ``n_sigma_ul`` standard deviations.
+        The same as a probability, such as 0.95, in the place of `n_sigma_ul`; whatever
+        `interval`, an interval has the probability ``cl`` of its kind, that of ``n_sigma_ul``
+        standard deviations.
     interval : {"profile", "one-sided", "bounded", "feldman-cousins", "cls", "bayesian"}
         Kind of the upper limits, see `jaxprof.intervals`. Norms of the default may be negative, and
         so may be their limits; "bounded", "feldman-cousins", "cls" and "bayesian" are those of
@@ -69,13 +71,14 @@ class FluxProfileEstimator(ProfileEstimator):
     n_sigma_sensitivity : float
         Significance of the sensitivity.
     selection_optional : list of str or "all", optional
-        Quantities beyond ``norm`` and ``norm_err``: any of ``"errn-errp"``, ``"ul"``, ``"scan"``,
-        ``"sensitivity"``.
+        Quantities beyond ``norm`` and ``norm_err``: any of ``"errn-errp"``, ``"ul"``, ``"scan"``
+        (at 11 norms within three standard deviations of each bin, see `norm`), ``"sensitivity"``.
     sum_over_energy_groups : bool
         Whether the energies of a group are summed before the fit. By default each
         reconstructed energy is a term of the likelihood.
     norm : NormParameter or dict, optional
-        Bounds and scan values of the norm.
+        Bounds and scan values of the norm: ``norm={"scan_values": np.linspace(-1, 5, 61)}`` for all
+        bins, or ``{"scan_min": 0.2, "scan_max": 5}``, gammapy's default.
     mask_policy : {"coverage", "mean-exposure", "strict"}
         What happens where a mask or the map's edge cuts a region. ``"coverage"`` (the default)
         takes the exposure that the unmasked part saw, so that the norm is that of the whole
@@ -283,12 +286,14 @@ class FluxProfileEstimator(ProfileEstimator):
             For anything but datasets.
         ValueError
             If a dataset has no counts or exposure, has invalid values inside its mask, an energy
-            dispersion that is none at energies in use, or energies that do not fit the edges.
+            dispersion that is none at energies in use, or energies that do not fit the edges; if no
+            region lies on the map of any dataset.
 
         Warns
         -----
         UserWarning
             For regions that a dataset does not see (those that none sees have ``success`` False),
+            for data that know nothing of any region, as all are masked or have no exposure,
             for regions whose solid angle differs by more than 20 % from that of their pixels, for
             energy edges that are moved by more than a third of a bin or cut, for upper limits below
             zero, for counts where no background is expected, and for sensitivities there.
@@ -336,10 +341,13 @@ class FluxProfileEstimator(ProfileEstimator):
             likelihood = separate_likelihood(datasets, reduction, self.norm.bounds())
             quantities |= self._named_limits(likelihood)
         edges = reduction.energy_edges
-        warn_infinite_significance(without_background(reduction.data, counted=True), edges)
-        warn_negative_limits(quantities.get("norm_ul"), edges)
+        bins = self._bins(edges)
+        if not reduction.unseen.all():  # which has warnings of its own
+            warn_nothing_known(quantities["status"])
+        warn_infinite_significance(without_background(reduction.data, counted=True), bins)
+        warn_negative_limits(quantities.get("norm_ul"), bins)
         if "norm_sensitivity" in quantities:
-            warn_no_sensitivity(without_background(reduction.data), edges)
+            warn_no_sensitivity(without_background(reduction.data), bins)
         return FluxProfile(
             quantities,
             energy_edges=edges,

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Column, Table
+from numpy.typing import NDArray
 
 from jaxprof.estimators.fitting import GroupResult, free_sources
 from jaxprof.estimators.prediction import Prediction
+from jaxprof.likelihood.data import Status
 from jaxprof.reduce.joint.problem import JointProblem
+
+Array = NDArray[Any]
 
 
 def nuisance_table(problem: JointProblem, results: Sequence[GroupResult]) -> Table | None:
@@ -20,34 +24,49 @@ def nuisance_table(problem: JointProblem, results: Sequence[GroupResult]) -> Tab
     -------
     Table or None
         Columns ``group``, ``dataset``, ``parameter``, ``value``, ``error`` (one standard
-        deviation, NaN if fixed) and ``fixed``; with free sources ``flux`` and ``flux_err`` between
-        the edges of the group, ``ts``, and the upper limits ``ul`` of the norm and ``flux_ul``, if
-        limits are asked for, NaN for other parameters. None if there is nothing to tell.
+        deviation, NaN if fixed), ``fixed`` and ``status``, in words as that of bins; with free
+        sources ``flux`` and ``flux_err`` between the edges of the group, ``ts``, and the upper
+        limits ``ul`` of the norm and ``flux_ul``, if limits are asked for, NaN for other
+        parameters. None if there is nothing to tell.
     """
     components, backgrounds = problem.response.components, problem.model.backgrounds
     rows: list[tuple[Any, ...]] = []
     for group, result in enumerate(results):
         data = result.data
-        labels = []
+        labels: list[tuple[str, str, int, Status]] = []
+        status = result.fit.status.copy()
+        in_use = problem.in_use[:, group]
+        status[: len(in_use)] = seen_status(status[: len(in_use)], in_use)
+        whole = Status.OK if result.fit.converged else Status.NOT_CONVERGED
         for index in range(components.n_bins, len(components)):
             if index < components.n_regions:
                 label = f"norm of guard bin {index - components.n_bins}"
             else:
                 label = f"norm of {components.sources[index - components.n_regions].name}"
-            labels.append(("", label, index * (1 + data.n_shape)))
+            labels.append(("", label, index * (1 + data.n_shape), Status(status[index])))
         if data.n_nuisance:
             pairs = zip(problem.datasets, backgrounds, strict=True)
             for number, (dataset, option) in enumerate(pairs):
                 at = data.nuisance_start + 2 * number
-                labels.append((dataset.name, "background norm", at))
+                labels.append((dataset.name, "background norm", at, whole))
                 if option.tilt != "fixed":
-                    labels.append((dataset.name, "background tilt", at + 1))
-        rows += [(group, *label, *_fitted(result, at)) for *label, at in labels]
+                    labels.append((dataset.name, "background tilt", at + 1, whole))
+        rows += [(group, *own, *_fitted(result, at), code.label) for *own, at, code in labels]
     if not rows:
         return None
-    columns = ("group", "dataset", "parameter", "value", "error", "fixed")
+    columns = ("group", "dataset", "parameter", "value", "error", "fixed", "status")
     table = Table(rows=rows, names=columns)
     return _with_sources(table, problem, results) if free_sources(problem).size else table
+
+
+def seen_status(status: Array, in_use: Array) -> Array:
+    """The outcomes, "fully masked" where no pixel in use lies.
+
+    What leaks out may still tell a norm, but not without the assumption of where the emission
+    started.
+    """
+    lost = ~in_use & (status != Status.NOT_CONVERGED)
+    return np.where(lost, Status.FULLY_MASKED, status)
 
 
 def _with_sources(table: Table, problem: JointProblem, results: Sequence[GroupResult]) -> Table:

@@ -145,7 +145,7 @@ def _tables(
 ) -> tuple[Table, Data | None, dict[str, Table | None]]:
     """The tables of a profile: of its bins, of its likelihood, and others."""
     written, besides = _sed_types(profile, sed_type)
-    table = profile_to_table(profile, written, besides=besides)
+    table = profile_to_table(profile, written, besides=besides, energy_unit="TeV")
     if sed_type is None and written != profile.sed_type_init:
         table.meta["SED_INIT"] = profile.sed_type_init
     if "norm_scan" in table.colnames:

@@ -23,6 +23,7 @@ from jaxprof.plotting.points import (
     drawn_unit,
     flux_unit,
     mark_misfit,
+    mark_partly_seen,
     name_limits,
 )
 from jaxprof.plotting.robust import keep_limits, mark_hidden, ordinary_bins
@@ -31,13 +32,16 @@ from jaxprof.plotting.style import (
     add_zero_line,
     at_energy,
     choose_yscale,
-    energy_label,
+    group_label,
     quantity_label,
     set_margins,
     set_ylabel,
 )
 from jaxprof.plotting.units import keep_unit
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
+
+BEHIND_LIMITS = "Below: value of a bin with a limit"
+"""Legend entry of the open markers of residuals."""
 
 Array = NDArray[np.float64]
 
@@ -61,9 +65,9 @@ def plot_comparison(
     """Draw a profile over another one and a model curve, with a panel of residuals.
 
     The points of `other` are pale, open and a little to the right. The panel below shows the
-    distance of the points from the curve in units of their errors (the one on the side of the
+    distance of the points from the curve over their errors (the one on the side of the
     curve), also of those that are drawn as upper limits, with open markers; without a curve the
-    difference of the two profiles in errors of the first: both are of the same counts, so these do
+    profile minus the other, over the error of the profile: both are of the same counts, so these do
     not scatter by one. A band marks one standard deviation. Failed bins are left out. Bins with
     huge errors do not set the limits of the y axis; triangles at its ends stand for points beyond.
 
@@ -129,11 +133,11 @@ def plot_comparison(
     compared = [one.scaled(flux_unit(profile, sed_type).to(y_unit)) for one in compared]
     axis = shown_axis(ax, profile.axis)
     n_series, n_groups = len(compared), len(groups)
-    hidden, colors = [], {}
+    hidden, colors, behind = [], {}, False
     for position, k in enumerate(groups):
         styles = _styles(kwargs, k, n_series - 1)
         colors[k] = styles[0]["color"]
-        suffix = f", {energy_label(*edges[k])}" if n_groups > 1 else ""
+        suffix = f", {group_label(profile, k)}" if n_groups > 1 else ""
         drawn = [one.group(k) for one in compared]
         positions = [
             shifted(axis, position * n_series + series, n_groups * n_series, n_groups)
@@ -153,14 +157,18 @@ def plot_comparison(
             hidden.append(_draw_series(ax, x, one, suffix, style, signed=sed_type == "norm"))
         for x, residual, limits, style in _residuals(drawn, positions, styles):
             _draw_residuals(ax_residual, x, residual, limits, style)
+            behind |= bool(np.isfinite(residual[np.isfinite(limits)]).any())
+    if behind:
+        _name_open_markers(ax)
     mark_misfit(ax, axis, profile, colors)
-    at_text = at_energy(sed_type, edges[groups[0]]) if n_groups == 1 else ""
+    mark_partly_seen(ax, axis, profile, colors)
+    at_text = at_energy(sed_type, profile, groups[0]) if n_groups == 1 else ""
     _finish_points(ax, quantity_label(sed_type, y_unit, at_text))
     keep_unit(ax.yaxis, y_unit)
     _finish_residuals(ax_residual, "Difference" if curve is None else "Residual")
     _finish_x(ax, ax_residual, axis, own_names)
     if n_groups == 1 and not ax.get_title():
-        ax.set_title(energy_label(*edges[groups[0]]), fontsize="medium")
+        ax.set_title(group_label(profile, groups[0]), fontsize="medium")
         update_legend(ax)
     lay_out(ax)
     for own in (ax, ax_residual):  # now that their heights are known
@@ -258,6 +266,16 @@ def _draw_residuals(ax: Any, x: Array, residual: Array, limits: Array, style: di
         draw_points(ax, x, y, np.stack([nothing] * 2), nothing, "_nolegend_", own)
 
 
+def _name_open_markers(ax: Any) -> None:
+    """A legend entry for the open markers of the panel below."""
+    if all(line.get_label() != BEHIND_LIMITS for line in ax.lines):
+        style = {"marker": "o", "markersize": 4, "linestyle": "none", "color": "0.3"}
+        ax.plot(
+            [], [], **style, markerfacecolor="w", label=BEHIND_LIMITS, gid="open-entry",
+            scalex=False, scaley=False,
+        )  # fmt: skip
+
+
 def draw_steps(ax: Any, axis: Any, y: Array, color: Any, label: str, **style: Any) -> None:
     """A horizontal line across every bin, joined where bins touch each other."""
     low, high = np.asarray(axis.min, dtype=float), np.asarray(axis.max, dtype=float)
@@ -285,7 +303,7 @@ def _finish_residuals(ax: Any, name: str) -> None:
     reach = 1.15 * max(abs(low), abs(high), 2.0)
     ax.set_ylim(-reach, reach)
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, symmetric=True))
-    set_ylabel(ax, rf"{name} [$\sigma$]")
+    set_ylabel(ax, f"{name} / error")
 
 
 def _finish_x(ax: Any, ax_residual: Any, axis: Any, names: list[str] | None) -> None:

@@ -35,8 +35,10 @@ _PLACES: dict[Any, tuple[float, float]] = {
     "upper center": (0.5, 1),
     "lower center": (0.5, 0),
 }
+BIN_MARKS = ("misfit", "partly-seen")
+"""What marks bins at the upper edge."""
 _MARKS = 0.06
-"""Share of the height, at the top, that marks of bins take that the model does not describe."""
+"""Share of the height that these take."""
 _MOST = 0.45
 """Share of the height of the axes that a legend may make room for itself."""
 
@@ -107,8 +109,9 @@ def _place(ax: Axes, also: tuple[Axes, ...]) -> bool:
         handles, labels = handles + [h for h, _ in new], labels + [t for _, t in new]
     if not handles:
         return False
-    last = [2 * (text == AT_THE_EDGE) + text.startswith(LIMITS) for text in labels]
-    order = np.argsort(last, kind="stable")
+    order = np.argsort(
+        [_rank(handle, text) for handle, text in zip(handles, labels, strict=True)], kind="stable"
+    )
     handles, labels = [handles[k] for k in order], [labels[k] for k in order]
     n = len(labels)
     narrow = ax.get_window_extent().width / ax.figure.dpi < NARROW
@@ -126,7 +129,7 @@ def _place(ax: Axes, also: tuple[Axes, ...]) -> bool:
         ax.get_xlim()
         box, frame = legend.get_window_extent(), ax.get_window_extent()
         pad = frame.x1 - box.x1
-        marks = _MARKS * any(line.get_gid() == "misfit" for line in ax.lines)
+        marks = _MARKS * any(line.get_gid() in BIN_MARKS for line in ax.lines)
         height = (1 - marks) * frame.height
         points = _drawn(ax)
         for place, (right, top) in _PLACES.items():
@@ -146,12 +149,22 @@ def _place(ax: Axes, also: tuple[Axes, ...]) -> bool:
     return True
 
 
+def _rank(handle: Any, label: str) -> int:
+    """Place of an entry: what is drawn first, then limits, then marks."""
+    if label.startswith(LIMITS):
+        return 1
+    if label == AT_THE_EDGE:
+        return 2
+    gid = handle.get_gid() if hasattr(handle, "get_gid") else None
+    return 3 * str(gid or "").endswith("-entry")
+
+
 def _drawn(ax: Axes) -> NDArray[np.float64]:
     """Points on the screen that belong to data, (n, 2)."""
     found = [np.zeros((0, 2))]
     shaft = ARROW_POINTS * ax.figure.dpi / 72
     for line in ax.lines:
-        if line.get_gid() in ("zero-line", "one-sigma", "misfit") or not line.get_visible():
+        if line.get_gid() in ("zero-line", "one-sigma", *BIN_MARKS) or not line.get_visible():
             continue
         path = line.get_transform().transform_path(line.get_path())
         points = np.asarray(path.vertices, dtype=float)

@@ -49,7 +49,9 @@ def plot_ts_profiles(
     1 at one sigma from it, and transparent where it is larger than minus `vmin`. Between the
     values of the scan the signed root of the difference, a straight line for a parabola, is
     interpolated by a monotone cubic, which also passes through the best norm, its
-    asymmetric errors and its upper limit, where these are known.
+    asymmetric errors and its upper limit, where these are known. The density ends where the scan
+    does: estimators scan as far as three sigma of each bin unless told otherwise, but a grid that
+    all bins share, such as gammapy's from 0.2 to 5, may end before, or miss faint bins.
 
     Parameters
     ----------
@@ -116,7 +118,7 @@ def plot_ts_profiles(
     choose_yscale(ax)
     add_zero_line(ax)
     finish_xaxis(ax, axis, names)
-    set_ylabel(ax, quantity_label(sed_type, y_unit, at_energy(sed_type, profile.energy_edges[0])))
+    set_ylabel(ax, quantity_label(sed_type, y_unit, at_energy(sed_type, profile, 0)))
     keep_unit(ax.yaxis, y_unit)
     if add_cbar:
         mappable = ScalarMappable(norm, cmap)

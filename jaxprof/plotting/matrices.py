@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from jaxprof.plotting.maps import _add_colorbar
 from jaxprof.plotting.options import PCOLORMESH, check_options
 from jaxprof.plotting.points import get_quantity
-from jaxprof.plotting.style import axis_label, energy_label, get_axes, set_label
+from jaxprof.plotting.style import axis_label, get_axes, group_label, set_label
 
 Array = NDArray[np.floating[Any]]
 
@@ -252,7 +252,7 @@ def _finish(profile: Any, ax: Any, group: int, labels: tuple[str, str], bar: str
     set_label(ax.xaxis, labels[0])
     set_label(ax.yaxis, labels[1])
     edges = np.asarray(profile.energy_edges, dtype=float)
-    ax.set_title(energy_label(*edges[check_group(group, len(edges))]), fontsize="medium")
+    ax.set_title(group_label(profile, check_group(group, len(edges))), fontsize="medium")
     if bar is not None:
         _add_colorbar(ax, ax.collections[-1], bar)
     return ax

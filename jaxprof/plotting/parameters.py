@@ -15,8 +15,8 @@ from jaxprof.plotting.points import draw_points, get_quantity
 from jaxprof.plotting.robust import keep_limits, mark_hidden, ordinary_bins
 from jaxprof.plotting.style import (
     add_zero_line,
-    energy_label,
     get_axes,
+    group_label,
     set_margins,
     set_ylabel,
     unit_label,
@@ -102,7 +102,7 @@ def plot_parameter(
     nothing, hidden = np.full(len(data), np.nan), []
     for position, k in enumerate(groups):
         x = shifted(profile.axis, position, len(groups), len(groups))
-        words = energy_label(*edges[k])
+        words = group_label(profile, k)
         if label is not None:
             words = f"{label}, {words}" if len(groups) > 1 else label
         both = np.stack([errors[:, k]] * 2)

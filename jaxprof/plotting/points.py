@@ -13,13 +13,15 @@ from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
 from jaxprof.inference.levels import confidence_level
-from jaxprof.plotting.legend import ARROW_POINTS, AT_THE_EDGE, LIMITS
+from jaxprof.plotting.legend import ARROW_POINTS, AT_THE_EDGE, BIN_MARKS, LIMITS
 from jaxprof.plotting.options import chosen_unit, next_series
 from jaxprof.plotting.style import add_obstacles
+from jaxprof.profile.quantities import PARTLY_SEEN, partly_seen
 
 SED_TYPES = ("dnde", "flux", "eflux", "e2dnde", "surface_brightness", "norm")
-#: Legend entry of bins that a joint fit does not describe.
+#: Legend entries of bins that a joint fit does not describe, and of those that are seen in part.
 NOT_DESCRIBED = "Not described by the model"
+IN_PART = f"Seen in part (coverage below {PARTLY_SEEN:g})"
 #: Kinds of intervals, as the legend names them.
 _KINDS = {
     "one-sided": " one-sided",
@@ -195,20 +197,43 @@ def mark_misfit(ax: Any, axis: Any, profile: Any, colors: dict[int, Any]) -> Non
     their colours, the first on top; a single one has grey crosses.
     """
     misfit = get_quantity(profile, "misfit")
-    if misfit is None:
-        return
-    misfit = np.asarray(misfit, bool)[:, list(colors)]
+    if misfit is not None:
+        _mark_bins(ax, axis, np.asarray(misfit, bool), colors, NOT_DESCRIBED)
+
+
+def mark_partly_seen(ax: Any, axis: Any, profile: Any, colors: dict[int, Any]) -> None:
+    """Half-filled circles at the upper edge for bins that are seen in part, in any group shown."""
+    which = np.atleast_1d(partly_seen(profile)[:, list(colors)].any(axis=1))
+    _mark_bins(ax, axis, which[:, np.newaxis], {0: "0.3"}, IN_PART)
+
+
+_MARKS = {
+    NOT_DESCRIBED: {"gid": "misfit", "marker": "x", "markersize": 5},
+    IN_PART: {
+        "gid": "partly-seen", "marker": "o", "markersize": 5, "fillstyle": "left",
+        "markerfacecoloralt": "w", "markeredgewidth": 0.8,
+    },
+}  # fmt: skip
+"""How bins are marked, by the legend entry."""
+
+
+def _mark_bins(ax: Any, axis: Any, which: NDArray[Any], colors: dict[int, Any], label: str) -> None:
+    """Marks at the upper edge, in rows of the groups below those that are there; see `_MARKS`."""
+    which = which[:, list(colors)]
     transform = blended_transform_factory(ax.transData, ax.transAxes)
-    style = {"linestyle": "none", "marker": "x", "markersize": 5, "scalex": False, "scaley": False}
+    mark = dict(_MARKS[label])
+    gid = mark.pop("gid")
+    style = {**mark, "linestyle": "none", "scalex": False, "scaley": False}
     own = list(colors.values()) if len(colors) > 1 else ["0.3"]
-    for row, group in enumerate(np.flatnonzero(misfit.any(axis=0))):
-        at = np.asarray(axis.ref, dtype=float)[misfit[:, group]]
+    rows = sum(line.get_gid() in BIN_MARKS and line.get_gid() != gid for line in ax.lines)
+    for row, group in enumerate(np.flatnonzero(which.any(axis=0)), start=rows):
+        at = np.asarray(axis.ref, dtype=float)[which[:, group]]
         ax.plot(
             at, np.full(at.size, 0.97 - 0.035 * row), **style, color=own[group], zorder=4,
-            transform=transform, gid="misfit", label="_nolegend_",
+            transform=transform, gid=gid, label="_nolegend_",
         )  # fmt: skip
-    if misfit.any() and all(line.get_label() != NOT_DESCRIBED for line in ax.lines):
-        ax.plot([], [], **style, color="0.3", gid="misfit-entry", label=NOT_DESCRIBED)
+    if which.any() and all(line.get_label() != label for line in ax.lines):
+        ax.plot([], [], **style, color="0.3", gid=f"{gid}-entry", label=label)
 
 
 def fluxes(

@@ -22,22 +22,29 @@ from numpy.typing import NDArray
 from jaxprof.plotting.legend import ARROW_POINTS, NARROW, update_legend
 from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit
 from jaxprof.plotting.overlap import clear_offset
-from jaxprof.plotting.points import draw_points, flux_unit, fluxes, mark_misfit, name_limits
+from jaxprof.plotting.points import (
+    draw_points,
+    flux_unit,
+    fluxes,
+    mark_misfit,
+    mark_partly_seen,
+    name_limits,
+)
 from jaxprof.plotting.style import (
     add_zero_line,
     at_energy,
     axis_label,
     bin_label,
     choose_yscale,
-    energy_label,
     get_axes,
+    group_label,
     quantity_label,
     set_label,
     set_margins,
 )
 from jaxprof.plotting.units import keep_unit
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
-from jaxprof.profile.quantities import energy_unit
+from jaxprof.profile.quantities import shown_energy_unit
 from jaxprof.sky.regions import AXES
 
 _MAX_BINS_IN_LEGEND = 10
@@ -63,7 +70,9 @@ def plot_profile(
     Points have vertical error bars (asymmetric ones where the profile has them) and
     horizontal bars as wide as their bins. Where ``profile.is_ul`` an arrow that hangs from
     the upper limit takes the place of the point; limits on a flux that are not positive are open
-    triangles at the lower edge. Failed bins are left out. The y axis is
+    triangles at the lower edge. Failed bins are left out. Marks at the upper edge tell bins of
+    which masks or the map's edge cut off more than a tenth (half-filled circles), and those that
+    the model of a joint fit does not describe (crosses). The y axis is
     linear if anything shown is zero or negative or all is within two decades, logarithmic
     otherwise. Series have colours and markers that are told apart in grey, too.
 
@@ -149,8 +158,8 @@ def _draw_along(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
     edges = np.asarray(profile.energy_edges, dtype=float)
     axis = shown_axis(ax, profile.axis)
     x = np.stack([np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max)])
-    ranges = [energy_label(*pair) for pair in edges]
-    at = [at_energy(asked.sed_type, pair) for pair in edges]
+    ranges = [group_label(profile, k) for k in range(len(edges))]
+    at = [at_energy(asked.sed_type, profile, k) for k in range(len(edges))]
     several = len(edges) > 1  # otherwise the label of the axis has it
     if several:
         ranges = [f"{t}, at {e}" if e else t for t, e in zip(ranges, at, strict=True)]
@@ -166,6 +175,7 @@ def _draw_along(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
     set_margins(ax, ARROW_POINTS + 6)
     finish_xaxis(ax, axis, names)
     mark_misfit(ax, axis, profile, dict(enumerate(colors)))
+    mark_partly_seen(ax, axis, profile, dict(enumerate(colors)))
     _finish_yaxis(
         ax, quantity_label(asked.sed_type, y_unit, "" if several else at[0], asked.energy_power)
     )
@@ -178,7 +188,7 @@ def _draw_spectra(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
     names = bin_names(profile, asked.show_names)
     ax = get_axes(ax)
     y_unit, drawn = _drawn(profile, ax, asked)
-    x, x_unit = _energies(ax, np.asarray(profile.energy_edges, dtype=float))
+    x, x_unit = _energies(ax, profile)
     axis, n = profile.axis, len(profile.axis.ref)
     # A legend of fifty bins would leave no room for the points: a colour bar instead.
     narrow = ax.get_window_extent().width / ax.figure.dpi < NARROW
@@ -217,13 +227,12 @@ def _draw_series(
     """Draw series (S, n) of values, errors and limits at their positions; return their colours."""
     values, errors, limits = parts
     signed = sed_type == "norm"
-    return [
-        draw_points(
-            ax, np.stack([position, x[1], x[2]]), values[k], errors[:, k], limits[k], labels[k],
-            dict(styles[k]), signed=signed,
-        )
-        for k, position in enumerate(positions)
-    ]  # fmt: skip
+    found = []
+    for k, position in enumerate(positions):
+        at = np.stack([position, x[1], x[2]])
+        part = values[k], errors[:, k], limits[k]
+        found.append(draw_points(ax, at, *part, labels[k], dict(styles[k]), signed=signed))
+    return found
 
 
 def _shifts(ax: Any, parts: list[Array], sed_type: str, offset: float | None) -> list[float]:
@@ -266,12 +275,12 @@ def _drawn(profile: Any, ax: Any, asked: _Asked) -> tuple[u.UnitBase, list[Array
     return found, [scale * part for part in fluxes(profile, sed_type)]
 
 
-def _energies(ax: Any, edges: Array) -> tuple[Array, str]:
+def _energies(ax: Any, profile: Any) -> tuple[Array, str]:
     """Middle, lower and upper ends (3, G) of the groups in the unit of the axis, and that unit."""
-    own = energy_unit(edges)
+    own = shown_energy_unit(profile)
     given = ax.xaxis.get_units()
     unit = own if given is None else chosen_unit(ax.xaxis, None, "TeV", "energy").to_string()
-    low, high = u.TeV.to(unit) * edges.T
+    low, high = u.TeV.to(unit) * np.asarray(profile.energy_edges, dtype=float).T
     return np.stack([np.sqrt(low * high), low, high]), unit
 
 
@@ -290,7 +299,7 @@ def _panels(profile: Any, axes: Any, label: Any, asked: _Asked) -> Any:
         part = profile.slice_by_idx({"energy": [k]})
         _draw_along(part, own, labels[k] or "_nolegend_", asked)
         # On the left the power of ten of the y axis would lift it.
-        own.set_title(energy_label(*edges[k]), fontsize="medium", loc="right")
+        own.set_title(group_label(profile, k), fontsize="medium", loc="right")
         if k < n - 1 and own.get_shared_x_axes().joined(own, axes[-1]):
             own.set_xlabel("")
     update_legend(axes[0], also=axes[1:])

@@ -17,8 +17,8 @@ from jaxprof.plotting.profiles import series_labels
 from jaxprof.plotting.style import (
     QUANTITY_NAMES,
     add_zero_line,
-    energy_label,
     get_axes,
+    group_label,
     quantity_label,
     set_margins,
     set_ylabel,
@@ -145,7 +145,7 @@ def _in_lines(profile: Any, value: Any, per_dataset: bool) -> tuple[Array, list[
     words = [""]
     # Some quantities are the same for all energies.
     if len(edges) == data.shape[1] > 1:
-        words = [energy_label(*pair) for pair in edges]
+        words = [group_label(profile, k) for k in range(len(edges))]
     if data.ndim == 3 and not per_dataset:
         data = data.sum(axis=2)
     elif data.ndim == 3:

@@ -21,8 +21,8 @@ from jaxprof.plotting.style import (
     axis_label,
     bin_label,
     choose_yscale,
-    energy_label,
     get_axes,
+    group_label,
     quantity_label,
     set_label,
     set_margins,
@@ -108,10 +108,10 @@ def plot_light_curve(
     _finish_axis(ax.xaxis, stack)
     choose_yscale(ax)
     add_zero_line(ax)
-    at = at_energy(sed_type, stack.energy_edges[group])
+    at = at_energy(sed_type, stack.profiles[0], group)
     set_ylabel(ax, quantity_label(sed_type, y_unit, at))
     keep_unit(ax.yaxis, y_unit)
-    ax.set_title(energy_label(*stack.energy_edges[group]), fontsize="medium")
+    ax.set_title(group_label(stack.profiles[0], group), fontsize="medium")
     update_legend(ax)
     return ax
 
@@ -204,10 +204,10 @@ def plot_stack_map(
     ax.set_xlim(first.min(), last.max())
     ax.set_ylim(ends[0].min(), ends[1].max())
     set_ylabel(ax, "Bin" if mixed else axis_label(axis))
-    ax.set_title(energy_label(*stack.energy_edges[group]), fontsize="medium")
+    ax.set_title(group_label(stack.profiles[0], group), fontsize="medium")
     if add_cbar:
         bar = ax.figure.colorbar(mesh, ax=ax)
-        at = at_energy(name, stack.energy_edges[group])
+        at = at_energy(name, stack.profiles[0], group)
         set_label(bar.ax.yaxis, quantity_label(name, shown_unit, at))
     return ax
 

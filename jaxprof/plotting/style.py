@@ -119,34 +119,48 @@ def axis_label(axis: Any) -> str:
     return f"{words} [{axis.unit}]" if axis.unit else words
 
 
-def at_energy(name: str, edges: Any) -> str:
+def at_energy(name: str, profile: Any, group: int) -> str:
     """Energy that a differential flux of a group is given at, "29.1 GeV"; "" for other fluxes."""
     if name not in ("dnde", "e2dnde"):
         return ""
-    return " ".join(_energy_text(float(np.sqrt(edges[0] * edges[1]))))
+    low, high = profile.energy_edges[group]
+    own = getattr(profile, "energy_unit", None)
+    return " ".join(_energy_text(float(np.sqrt(low * high)), own))
 
 
-def _energy_text(energy: float) -> tuple[str, str]:
-    """Number and unit of an energy [TeV], three digits."""
+def group_label(profile: Any, group: int) -> str:
+    """Range of an energy group, in the profile's unit of energies or a readable one."""
+    low, high = profile.energy_edges[group]
+    return energy_label(low, high, getattr(profile, "energy_unit", None))
+
+
+def _energy_text(energy: float, unit: str | None = None) -> tuple[str, str]:
+    """Number, with three digits, and unit of an energy [TeV]."""
+    if unit is not None:
+        return f"{float(f'{u.TeV.to(unit, energy):.3g}'):g}", unit
     rounded = float(f"{energy:.3g}")  # first, or 0.9999 TeV would become "1e+03 GeV"
     scale, unit = next(pair for pair in _ENERGY_UNITS if rounded >= pair[0])
     return f"{rounded / (scale or 1e-9):.3g}", unit
 
 
-def energy_label(energy_min: float, energy_max: float) -> str:
-    """Energy range in readable units.
+def energy_label(energy_min: float, energy_max: float, unit: str | None = None) -> str:
+    """Energy range in a unit, by default readable ones.
 
     Parameters
     ----------
     energy_min, energy_max : float
         Edges in TeV.
+    unit : str, optional
+        Unit of the label.
 
     Returns
     -------
     label : str
         "10 - 84.5 GeV", "500 GeV - 2 TeV", "1 - 10 TeV".
     """
-    (low, unit_low), (high, unit_high) = _energy_text(energy_min), _energy_text(energy_max)
+    (low, unit_low), (high, unit_high) = (
+        _energy_text(edge, unit) for edge in (energy_min, energy_max)
+    )
     return (
         f"{low} - {high} {unit_high}"
         if unit_low == unit_high

@@ -10,6 +10,7 @@ import numpy as np
 from jaxprof.likelihood.data import Data, Status, blocks
 from jaxprof.profile import quantities as quantities_
 from jaxprof.profile.quantities import Array
+from jaxprof.sky.regions.positions import positions_text
 
 _ASKED_FOR = {
     "errn": "errn-errp",
@@ -105,6 +106,7 @@ class QuantityAccess:
     """Gives every quantity, stored or derived, as an attribute and as an item."""
 
     energy_edges: Array
+    energy_unit: str | None
     quantities: dict[str, Array]
     reference: dict[str, Array]
     sqrt_ts_threshold_ul: float
@@ -195,18 +197,21 @@ class QuantityAccess:
 
     @property
     def energy_min(self) -> u.Quantity:
-        """Lower edges of the energy groups, shape (G,)."""
-        return self.energy_edges[:, 0] * u.TeV
+        """Lower edges of the energy groups in ``energy_unit``, shape (G,)."""
+        return self._energy(self.energy_edges[:, 0])
 
     @property
     def energy_max(self) -> u.Quantity:
-        """Upper edges of the energy groups, shape (G,)."""
-        return self.energy_edges[:, 1] * u.TeV
+        """Upper edges of the energy groups in ``energy_unit``, shape (G,)."""
+        return self._energy(self.energy_edges[:, 1])
 
     @property
     def energy_ref(self) -> u.Quantity:
-        """Geometric means of the edges of the energy groups, shape (G,)."""
-        return np.sqrt(self.energy_edges[:, 0] * self.energy_edges[:, 1]) * u.TeV
+        """Geometric means of the edges of the groups in ``energy_unit``, shape (G,)."""
+        return self._energy(np.sqrt(self.energy_edges[:, 0] * self.energy_edges[:, 1]))
+
+    def _energy(self, tev: Array) -> u.Quantity:
+        return u.Quantity(tev, u.TeV).to(self.energy_unit or u.TeV)
 
     @property
     def has_ul(self) -> bool:
@@ -287,15 +292,30 @@ def describe(profile: Any) -> str:
     table = [] if profile.nuisance is None else profile.nuisance
     fitted = [row for row in table if not row["fixed"]]
     if fitted:
-        shown = [
-            f"{row['parameter']} {row['value']:.4g} +- {row['error']:.2g}"
-            for row in fitted[:_NUISANCE_ROWS]
-        ]
+        shown = [_nuisance_text(row) for row in fitted[:_NUISANCE_ROWS]]
         more = len(fitted) - len(shown)
         rows["nuisance"] = "; ".join(shown) + (f"; {more} more in profile.nuisance" if more else "")
+    cut = quantities_.partly_seen(profile).any(axis=1)
+    if cut.any():
+        named = _bins_text(profile, np.flatnonzero(cut))
+        rows["seen in part"] = f"{named}: coverage below {quantities_.PARTLY_SEEN:g}"
     if "misfit" in profile.quantities and profile.quantities["misfit"].any():
         bins = np.flatnonzero(profile.quantities["misfit"].any(axis=1))
-        rows["misfit"] = f"bin {', '.join(map(str, bins))}: not described by the model"
+        rows["misfit"] = f"{_bins_text(profile, bins)}: not described by the model"
     title = type(profile).__name__
     lines = "".join(f"  {name:<22} : {text}\n" for name, text in rows.items())
     return f"{title}\n{'-' * len(title)}\n\n{lines}"
+
+
+def _bins_text(profile: Any, bins: Array) -> str:
+    """Some bins by number and position."""
+    where = positions_text(profile.axis, bins)
+    numbers = ", ".join(map(str, bins)) + (f" ({where})" if where else "")
+    return f"bin{'s' * (bins.size > 1)} {numbers}"
+
+
+def _nuisance_text(row: Any) -> str:
+    """A nuisance parameter as a summary has it, with its status if it is no plain estimate."""
+    text = f"{row['parameter']} {row['value']:.4g} +- {row['error']:.2g}"
+    status = row["status"] if "status" in row.colnames else Status.OK.label
+    return text if status == Status.OK.label else f"{text} ({status})"

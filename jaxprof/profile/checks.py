@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
@@ -86,7 +87,12 @@ def check_threshold(value: Any) -> float:
 
 
 def check_edges(energy_edges: Any) -> Array:
-    """Edges of the groups as float64, positive and increasing."""
+    """Edges of the groups [TeV] as float64, positive and increasing; quantities are converted."""
+    if isinstance(energy_edges, u.Quantity):
+        try:
+            energy_edges = energy_edges.to_value("TeV")
+        except u.UnitConversionError as error:
+            raise ValueError(f"energy_edges must be energies: {error}") from None
     edges = np.asarray(energy_edges, dtype=float)
     if edges.ndim != 2 or edges.shape[1] != 2 or not len(edges):
         raise ValueError(
@@ -97,6 +103,20 @@ def check_edges(energy_edges: Any) -> Array:
     if not (np.isfinite(flat).all() and (flat > 0).all() and (edges[:, 0] < edges[:, 1]).all()):
         raise ValueError(f"energy_edges must be positive, lower before upper, got {edges.tolist()}")
     return edges
+
+
+def check_energy_unit(unit: Any) -> str | None:
+    """A unit of energies by its name, or None."""
+    if unit is None:
+        return None
+    try:
+        found = u.Unit(unit)
+        found.to("TeV")
+    except (ValueError, TypeError, u.UnitConversionError):
+        raise ValueError(
+            f"energy_unit must be one of energies, such as 'GeV', got {unit!r}"
+        ) from None
+    return str(found.to_string())
 
 
 def check_data(data: Data | None, shape: tuple[int, int]) -> Data | None:

@@ -17,6 +17,7 @@ from jaxprof.profile.checks import (
     FIXED,
     check_data,
     check_edges,
+    check_energy_unit,
     check_format,
     check_goodness,
     check_models,
@@ -81,8 +82,8 @@ class FluxProfile(
         kept as they are, such as fitted spectral parameters.
     axis : ProfileAxis
         Axis of the bins.
-    energy_edges : array, shape (G, 2)
-        Edges of the energy groups in TeV; there may be gaps between them.
+    energy_edges : array or Quantity, shape (G, 2)
+        Edges of the energy groups, in TeV if plain; there may be gaps between them.
     reference_model : SpectralModel or None
         Spectral model at norm one; with `reference_models` the first of them, or None.
     regions : sequence of SkyRegion, optional
@@ -100,6 +101,10 @@ class FluxProfile(
         What tables, files and figures show if not told otherwise.
     likelihood_data : ProfileData, OnOffData or a tuple of these, optional
         What was fitted, arrays (B, G, E); lets `recompute_ul` work exactly.
+    energy_unit : str or Unit, optional
+        Unit that energies are shown in: ``energy_min`` and the like, tables and figures; that of
+        the estimator's ``energy_edges``, or of `energy_edges` with one. Otherwise TeV, but figures
+        and tables for papers choose a readable one. Files are in TeV.
     meta : mapping, optional
         Anything else to keep.
     reference : mapping of str to array, shape (G,) or (B, G), optional
@@ -130,12 +135,13 @@ class FluxProfile(
 
     Notes
     -----
-    ``sqrt_ts_threshold_ul``, ``is_ul``, ``gti``, ``meta``, ``sed_type_init`` and names may be set
-    later, and tables, files, figures and slices follow.
+    ``sqrt_ts_threshold_ul``, ``is_ul``, ``gti``, ``meta``, ``sed_type_init``, ``energy_unit`` and
+    names may be set later, and tables, files, figures and slices follow.
     """
 
     axis: ProfileAxis
     energy_edges: Array
+    energy_unit: str | None
     shape: tuple[int, int]
     quantities: dict[str, Array]
     reference_model: Any
@@ -155,6 +161,7 @@ class FluxProfile(
     reference: dict[str, Array]
     _checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         "gti": gti_table,
+        "energy_unit": check_energy_unit,
         "sed_type_init": check_sed_type,
         "sqrt_ts_threshold_ul": check_threshold,
         "dataset_names": tuple,
@@ -183,9 +190,11 @@ class FluxProfile(
         nuisance: Table | None = None,
         goodness: Table | None = None,
         reference_solid_angle: str = "pixels",
+        energy_unit: Any = None,
     ) -> None:
         self.axis = axis
         self.energy_edges = check_edges(energy_edges)
+        self.energy_unit = energy_unit or getattr(energy_edges, "unit", None)
         self.shape = (len(axis), len(self.energy_edges))
         reference_model = as_spectral_model(reference_model)
         self.reference_model = reference_model

@@ -9,6 +9,7 @@ import numpy as np
 from jaxprof.datasets.summary import energy_text
 from jaxprof.html import facts, number, table, titled
 from jaxprof.likelihood.data import Status
+from jaxprof.profile.quantities import energy_span, partly_seen
 
 if TYPE_CHECKING:
     from jaxprof.profile.fluxprofile import FluxProfile
@@ -41,13 +42,15 @@ STATUS_MEANING: dict[Status, str] = {
 """What the outcome of a fit means for the reader of its numbers."""
 
 _HEADS = {"": "{sed}", "_err": "error", "_errn": "errn", "_errp": "errp", "_ul": "upper limit"}
-_DIGITS = {"sqrt_ts": ".2f", "counts": ".6g", "npred": ".1f"}
+_DIGITS = {"sqrt_ts": ".2f", "counts": ".6g", "npred": ".1f", "coverage": ".3g"}
 
 
 def energy_ranges(profile: FluxProfile) -> list[str]:
     """The energy groups in words, as "10 GeV to 85 GeV"."""
     pairs = zip(profile.energy_min, profile.energy_max, strict=True)
-    return [f"{energy_text(low)} to {energy_text(high)}" for low, high in pairs]
+    if profile.energy_unit is None:
+        return [f"{energy_text(low)} to {energy_text(high)}" for low, high in pairs]
+    return [energy_span(edges, profile.energy_unit) for edges in profile.energy_edges]
 
 
 def status_counts(profile: FluxProfile) -> dict[Status, int]:
@@ -99,6 +102,8 @@ def profile_rows(profile: FluxProfile, sed_type: str) -> tuple[list[str], list[l
         *(_HEADS[s].format(sed=sed_type) + f" [{unit}]" * (not s) for s in suffixes),
     ]
     extra = [name for name in _DIGITS if name in profile.available_quantities]
+    if not partly_seen(profile).any():
+        extra = [name for name in extra if name != "coverage"]
     heads += extra
     fluxes = [np.asarray(profile[f"{sed_type}{s}"].data) for s in suffixes]
     others = [np.asarray(profile[name].data) for name in extra]

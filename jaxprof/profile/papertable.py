@@ -11,7 +11,7 @@ import numpy as np
 from astropy.table import Table
 
 from jaxprof.likelihood.data import Status
-from jaxprof.profile.quantities import PER_DATASET, UNITS, Array, energy_unit
+from jaxprof.profile.quantities import PER_DATASET, UNITS, Array, partly_seen, shown_energy_unit
 
 STYLES = ("full", "paper")
 DIFFERENTIAL = ("dnde", "e2dnde")
@@ -47,8 +47,8 @@ def paper_table(
         Which columns, in this order: "name", "axis" (the range of the bin), "energy", a value with
         its errors or limit ("norm", "dnde", "flux", ...), and other quantities of bins and energy
         groups, such as "sqrt_ts", "counts" or "status". By default `entries`, the name if bins
-        have any, the axis, the energy if there are several groups, what `sed_type` says and
-        "sqrt_ts".
+        have any, the axis, the energy if there are several groups, what `sed_type` says,
+        "sqrt_ts" and, if bins are seen in part, "coverage".
     unit : str or Unit, optional
         Unit of what `sed_type` says; by default that of the profile.
     latex : bool
@@ -57,10 +57,10 @@ def paper_table(
     Returns
     -------
     `~astropy.table.Table`
-        Text: energies are in GeV if all are below 1 TeV; values have their errors (or the upper
-        limit where ``is_ul`` says so and the limit is positive: others are none on a flux). The
-        power of ten that all values share is in the name of the column. Counts of several
-        datasets are summed.
+        Text: energies are in ``energy_unit``, or GeV if all are below 1 TeV; values have their
+        errors (or the upper limit where ``is_ul`` says so and the limit is positive: others
+        are none on a flux). The power of ten that all values share is in the name of the
+        column. Counts of several datasets are summed.
 
     Raises
     ------
@@ -81,6 +81,8 @@ def paper_table(
         columns = [*entries, *(["name"] if named else []), "axis"]
         columns += ["energy", name] if n_groups > 1 else [name]
         columns += ["sqrt_ts"] if "sqrt_ts" in available else []
+        cut = any(partly_seen(profile).any() for profile in profiles)
+        columns += ["coverage"] if cut and "coverage" in available else []
     columns = [columns] if isinstance(columns, str) else list(columns)
     values = [own for own in ("norm", *UNITS) if own in available]
     numbers = [own for own in available if _per_group(first, own)]
@@ -122,7 +124,7 @@ def _energy_column(
 ) -> tuple[str, list[str]]:
     """The ranges of the energy groups, with the energies that differential fluxes are given at."""
     edges = np.asarray(profiles[0].energy_edges, float)
-    energy = energy_unit(edges)
+    energy = shown_energy_unit(profiles[0])
     edges = u.TeV.to(energy) * edges
     dash = "--" if latex else " - "
     ranges = [dash.join(_three_digits(edge) for edge in pair) for pair in edges]
@@ -189,7 +191,7 @@ def _value_column(
     ]
     at = ""
     if name in DIFFERENTIAL and first.shape[1] == 1:
-        energy = energy_unit(first.energy_edges)
+        energy = shown_energy_unit(first)
         middle = np.sqrt(np.prod(first.energy_edges)) * u.TeV.to(energy)
         at = f" at {_three_digits(middle)} {energy}"
     return _titled(name, shown, power, latex, at), cells

@@ -132,6 +132,7 @@ def profile_from_table(
         nuisance=nuisance,
         goodness=goodness,
         reference_solid_angle=str(meta.get("SOLIDREF", "pixels")),
+        energy_unit=_energy_unit(table),
     )
 
 
@@ -140,6 +141,12 @@ def _names(meta: dict[str, Any]) -> list[str]:
     if not all(isinstance(name, str) for name in names):
         raise ValueError("DSNAMES in the header must be a list of text")
     return names
+
+
+def _energy_unit(table: Table) -> str | None:
+    """Unit that energies are shown in: what the table says, or has itself if it is not TeV."""
+    own = str(table["e_min"].unit)
+    return str(table.meta.get("ENERUNIT", "")) or (None if own == "TeV" else own)
 
 
 def _n_sigma_ul(meta: dict[str, Any], given: float | None) -> float:

@@ -16,7 +16,7 @@ from astropy.io.registry import UnifiedReadWriteMethod
 from astropy.table import Column, Table
 from astropy.table.connect import TableWrite
 
-from jaxprof.profile.quantities import MATRICES, SCANS, SUFFIXES, UNITS
+from jaxprof.profile.quantities import MATRICES, PARTLY_SEEN, SCANS, SUFFIXES, UNITS
 
 WIDTH = 80
 _FIRST = ("set", "time", "name", "x_min", "x_max")
@@ -69,6 +69,12 @@ class ProfileTable(Table):
         wanted = [*first, value, *measured[1:], *_LAST, *rest]
         # In the order in which they give way to others.
         order = [*first, value, measured[1], measured[4], *_LAST, *measured[2:4], measured[5]]
+        if "coverage" in self.colnames and (self["coverage"] < PARTLY_SEEN).any():
+            wanted.append("coverage")
+            order = [name for name in order if name != "is_ul"]
+            at = order.index("sqrt_ts") + 1
+            order[at:at] = ["coverage", "status", "is_ul"]
+            order = list(dict.fromkeys(order))
         known = [name for name in (*order, *rest) if name in self.colnames]
         shown: list[str] = []
         for name in known:

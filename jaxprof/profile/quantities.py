@@ -58,9 +58,29 @@ def check_sed_type(sed_type: str) -> str:
     return sed_type
 
 
-def energy_unit(energy_edges: Array) -> str:
-    """Unit that energies [TeV] are shown in: GeV if all are below 1 TeV."""
-    return "TeV" if np.max(energy_edges) >= 1 else "GeV"
+def shown_energy_unit(profile: Any) -> str:
+    """Unit of energies in figures and papers: the profile's, or GeV if all are below 1 TeV."""
+    own = getattr(profile, "energy_unit", None)
+    return own or ("TeV" if np.max(profile.energy_edges) >= 1 else "GeV")
+
+
+PARTLY_SEEN = 0.9
+"""Coverage below which figures, tables and summaries say that a bin is seen in part."""
+
+
+def partly_seen(profile: Any) -> Array:
+    """Bins and groups (B, G) with an estimate of which masks, or the map's edge, cut much off."""
+    stored = getattr(profile, "quantities", {})
+    if "coverage" not in stored:
+        return np.zeros((len(profile.axis.ref), len(profile.energy_edges)), bool)
+    found: Array = (stored["coverage"] < PARTLY_SEEN) & np.asarray(profile.success, bool)
+    return found
+
+
+def energy_span(edges: Any, unit: str) -> str:
+    """A range of energies [TeV] in a unit, "10 to 36.84 GeV"."""
+    low, high = (f"{float(f'{edge:.4g}'):g}" for edge in u.TeV.to(unit, np.asarray(edges)))
+    return f"{low} to {high} {unit}"
 
 
 def reference_fluxes(model: Any, energy_edges: Array) -> dict[str, Array]:

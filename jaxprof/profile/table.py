@@ -5,9 +5,9 @@ A row is a bin. Columns, in their order (those of quantities the profile lacks a
 - ``name`` of the bins, if any has one;
 - ``x_min``, ``x_max``, ``x_ref`` in the unit of the axis, deg as a rule, none where it counts
   regions;
-- ``e_ref``, ``e_min``, ``e_max`` in TeV, ``ref_dnde``, ``ref_flux``, ``ref_eflux``: the same
-  vectors over the G energy groups in every row, reference fluxes with a row's own values
-  if its spectrum is its own;
+- ``e_ref``, ``e_min``, ``e_max`` in the unit of the energies (files: TeV), ``ref_dnde``,
+  ``ref_flux``, ``ref_eflux``: the same vectors over the G energy groups in every row,
+  reference fluxes with a row's own values if its spectrum is its own;
 - the value with ``_err``, ``_errn``, ``_errp``, ``_ul`` and ``_sensitivity`` of the sed type:
   ``norm`` for "likelihood", otherwise ``dnde``, ``e2dnde``, ``flux`` or ``eflux``; (G,);
 - ``ts``, ``sqrt_ts``, ``stat``, ``stat_null``, ``is_ul``, ``success``, (G,);
@@ -23,7 +23,8 @@ another format of text, they become numbered columns, see `~jaxprof.profile.prin
 ``table.meta`` has SED_TYPE; UL_CONF (two-sided confidence of the upper limits); N_SIGMA,
 NSIGMAUL, NSIGMASE (of errors, limits, sensitivities); SQRTTSUL (threshold of ``is_ul``); SOLIDREF
 (which solid angle the fluxes refer to, "pixels" or "region"); AXISNAME; AXISINTE, "log" for a
-logarithmic axis; NBINS; REFBINS, true if the bins have reference fluxes of their own; as JSON:
+logarithmic axis; NBINS; ENERUNIT, the unit that energies are shown in; REFBINS, true if the bins
+have reference fluxes of their own; as JSON:
 DSNAMES (data sets), REFMODEL (reference model), REFMODELS (a list, one for each bin, if they
 differ) and PROFMETA (``profile.meta``); and REGIONS, a list of DS9 regions.
 """
@@ -130,6 +131,7 @@ def profile_to_table(
     format: str = "profile",
     formatted: bool = False,
     besides: Sequence[str] = (),
+    energy_unit: str | None = None,
 ) -> Table:
     """Table of a profile, as the module describes it.
 
@@ -146,6 +148,8 @@ def profile_to_table(
     besides : sequence of str
         Sed types whose columns are added to those of `sed_type`. Files have the norms, so that
         they come back to the last bit.
+    energy_unit : str, optional
+        Unit of the energies; by default that of the profile.
 
     Returns
     -------
@@ -161,15 +165,18 @@ def profile_to_table(
     if sed_type not in ("likelihood", *profile.reference):
         needed = SOLID_ANGLES[profile.reference_solid_angle]
         raise ValueError(f"sed_type {sed_type!r} needs {needed!r}, which this profile lacks")
+    energy_unit = energy_unit or profile.energy_unit or "TeV"
     table = ProfileTable()
     if "name" in profile.quantities:
         table["name"] = profile.quantities["name"]
     for name in ("min", "max", "ref"):
         table[f"x_{name}"] = Column(getattr(profile.axis, name), unit=profile.axis.unit or None)
     n_bins = len(profile.axis)
-    for name in ("ref", "min", "max"):
-        energy = getattr(profile, f"energy_{name}").value
-        table[f"e_{name}"] = Column(np.tile(energy, (n_bins, 1)), unit="TeV")
+    low, high = profile.energy_edges.T
+    for name, tev in {"ref": np.sqrt(low * high), "min": low, "max": high}.items():
+        # Not by way of another unit: files keep the last bit.
+        energy = u.Quantity(tev, "TeV").to(energy_unit)
+        table[f"e_{name}"] = Column(np.tile(energy.value, (n_bins, 1)), unit=energy.unit)
     for name in ("dnde", "flux", "eflux"):
         flux = np.broadcast_to(profile.reference[name], profile.shape).copy()
         table[f"ref_{name}"] = Column(flux, unit=unit(name))
@@ -232,6 +239,8 @@ def _meta(profile: FluxProfile, sed_type: str) -> dict[str, Any]:
         "NBINS": len(profile.axis),
         "DSNAMES": json.dumps(list(profile.dataset_names)),
     }
+    if profile.energy_unit is not None:
+        meta["ENERUNIT"] = profile.energy_unit
     if profile.axis.interp != "lin":
         meta["AXISINTE"] = profile.axis.interp
     if profile.reference["dnde"].ndim == 2:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from jaxprof.sky import WcsGeom
 from jaxprof.sky.pixel_sums import MemberPixels
 from jaxprof.sky.regions.outlines import outline_arcs
+from jaxprof.sky.regions.positions import region_positions
 from jaxprof.sky.regions.shapes import SkyShapes, sky_shapes
 from jaxprof.sky.regions.sphere import lonlat, separation, unit_vectors
 from jaxprof.user_warning import warn_user
@@ -105,44 +106,66 @@ def _near_map(shapes: SkyShapes, geom: WcsGeom) -> Array:
     return separation(shapes.axes[:, 2], center) <= radius + shapes.cap
 
 
-def listed(indices: Array, total: int) -> str:
-    """Which of some regions, for a message: the first ten by number."""
+def listed(indices: Array, regions: Sequence[Any]) -> str:
+    """Which of some regions, for a message: the first ten by number, and where they are."""
+    total, where = len(regions), region_positions(regions, indices)
+    where = f"counted from 0; {where}" if where else "counted from 0"
     if len(indices) == 1:
-        return f"region {indices[0]} of {total} (counted from 0)"
+        return f"region {indices[0]} of {total} ({where})"
     shown = ", ".join(map(str, indices[:_MAX_LISTED]))
     more = f" and {len(indices) - _MAX_LISTED} more" if len(indices) > _MAX_LISTED else ""
-    return f"regions {shown}{more} of {total} (counted from 0)"
+    return f"regions {shown}{more} of {total} ({where})"
 
 
-def warn_unseen(datasets: Sequence[Visibility]) -> None:
-    """Warn of regions that no dataset sees, and of those that only some of them see."""
+def refuse_off_map(total: int, names: Sequence[str]) -> None:
+    """Raise the ValueError for regions that all lie off the maps of these datasets."""
+    maps = f"the map{'s' * (len(names) > 1)} of dataset{'s' * (len(names) > 1)}"
+    raise ValueError(
+        f"regions: none of the {total} lies on {maps} {', '.join(map(repr, names))}: look at the "
+        "frame, the order and the unit of their positions (plot_regions draws them on a map), and "
+        "leave out datasets of other parts of the sky"
+    )
+
+
+def warn_unseen(datasets: Sequence[Visibility], regions: Sequence[Any]) -> None:
+    """Warn of regions that no dataset sees, and of those that only some of them see.
+
+    Raises
+    ------
+    ValueError
+        If all regions are off the maps of all datasets.
+    """
+    if all(one.off_map.all() for one in datasets):
+        refuse_off_map(len(regions), [one.name for one in datasets])
     nowhere = np.all([one.unseen for one in datasets], axis=0)
     centreless = nowhere & np.any([one.centreless for one in datasets], axis=0)
-    total, names = len(nowhere), ", ".join(repr(one.name) for one in datasets)
+    names = ", ".join(repr(one.name) for one in datasets)
     maps = f"the map{'s' * (len(datasets) > 1)} of dataset{'s' * (len(datasets) > 1)} {names}"
     lost = np.flatnonzero(nowhere & ~centreless)
     if len(lost):
-        warn_user(f"{listed(lost, total)}: off {maps}; norms there are NaN and success is False")
+        warn_user(f"{listed(lost, regions)}: off {maps}; norms there are NaN and success is False")
     lost = np.flatnonzero(centreless)
     if len(lost):
         warn_user(
-            f"{listed(lost, total)}: holding no pixel's centre on {maps}; norms there are NaN and "
-            "success is False. ForwardFoldingProfileEstimator, which shares pixels among bins, can "
-            "estimate them if the regions around them are bins too"
+            f"{listed(lost, regions)}: holding no pixel's centre on {maps}; norms there are NaN "
+            "and success is False. ForwardFoldingProfileEstimator, which shares pixels among bins, "
+            "can estimate them if the regions around them are bins too"
         )
     clauses = []
     for one in datasets:
         off = np.flatnonzero(one.off_map & ~nowhere)
         without = np.flatnonzero(one.centreless & ~nowhere)
-        reasons = [f"{listed(off, total)}, off its map"] * bool(len(off))
-        reasons += [f"{listed(without, total)}, without a pixel's centre"] * bool(len(without))
+        reasons = [f"{listed(off, regions)}, off its map"] * bool(len(off))
+        reasons += [f"{listed(without, regions)}, without a pixel's centre"] * bool(len(without))
         if reasons:
             clauses.append(f"dataset {one.name!r} does not see {' and '.join(reasons)}")
     if clauses:
         warn_user(f"{'; '.join(clauses)}: norms there come from the other datasets alone")
 
 
-def warn_solid_angles(datasets: Sequence[Visibility], exact: Array, remedy: str) -> None:
+def warn_solid_angles(
+    datasets: Sequence[Visibility], exact: Array, regions: Sequence[Any], remedy: str
+) -> None:
     """Warn of regions whose solid angle differs much from the ``exact`` one (B,) [sr].
 
     Regions without a pixel have a message of their own. The ``remedy`` ends the message.
@@ -156,7 +179,7 @@ def warn_solid_angles(datasets: Sequence[Visibility], exact: Array, remedy: str)
             low, high = (f"{end:.2g}" for end in (ratio[found].min(), ratio[found].max()))
             factor = low if low == high else f"{low} to {high}"
             clauses.append(
-                f"{listed(found, len(ratio))}: the solid angle of the pixels on the map of dataset "
+                f"{listed(found, regions)}: the solid angle of the pixels on the map of dataset "
                 f"{one.name!r} is {factor} times that of the region"
             )
     if clauses:

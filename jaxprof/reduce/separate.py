@@ -109,6 +109,8 @@ class Reduction:
         has any.
     region_solid_angle : ndarray, shape (B,)
         Solid angle of the regions themselves [sr].
+    unseen : ndarray of bool, shape (B,)
+        Regions without a pixel on any map.
     """
 
     parts: tuple[DatasetPart, ...]
@@ -116,6 +118,7 @@ class Reduction:
     energy_edges: Array
     solid_angle: Array
     region_solid_angle: Array
+    unseen: Array
 
     @cached_property
     def coverage(self) -> Array:
@@ -215,9 +218,9 @@ def reduce_datasets(
         view = RegionView(dataset, regions, pixels, slice(edges[0], edges[-1]))
         counts = region_counts(view, spectral_model, settings, reference)
         parts.append(_part(view, counts, edges - edges[0], settings))
-    warn_unseen(sights)
+    warn_unseen(sights, on_maps.regions)
     if reference is None:
-        warn_solid_angles(sights, exact, _FEW_PIXELS)
+        warn_solid_angles(sights, exact, on_maps.regions, _FEW_PIXELS)
     edges_tev = first_axis.edges_tev()[group_edges]
     return Reduction(
         parts=tuple(parts),
@@ -225,6 +228,7 @@ def reduce_datasets(
         energy_edges=np.column_stack([edges_tev[:-1], edges_tev[1:]]),
         solid_angle=solid_angle_of_pixels(sights),
         region_solid_angle=exact,
+        unseen=np.all([one.unseen for one in sights], axis=0),
     )
 
 

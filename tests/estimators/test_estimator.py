@@ -21,6 +21,7 @@ from jaxprof import (
     MapDataset,
     MapDatasetOnOff,
     PowerLawSpectralModel,
+    PSFMap,
     WcsGeom,
     WcsNDMap,
     make_concentric_annulus_sky_regions,
@@ -185,7 +186,9 @@ def test_energy_dependent_mask():
     strict = estimator(mask_policy="strict").run(dataset)
     assert_allclose(strict.norm, profile.norm, rtol=1e-5)
     dataset.mask_fit = WcsNDMap(dataset.geom, ~mask)
-    dead = estimator(selection_optional="all").run(dataset)
+    with pytest.warns(UserWarning, match="^all norms are NaN: all pixels .* mask_fit") as record:
+        dead = estimator(selection_optional="all").run(dataset)
+    assert len(record) == 1
     assert_array_equal(dead.status, Status.FULLY_MASKED)
     assert np.all(np.isnan(dead.norm_ul))
     assert np.all(np.isnan(dead.stat_scan))
@@ -218,9 +221,21 @@ def test_regions_wholly_off_the_map():
 def test_all_regions_off_the_map():
     far = SkyCoord(90, 0, unit="deg", frame="galactic")
     regions = [CircleSkyRegion(far, radius * u.deg) for radius in (0.5, 1)]
-    with pytest.warns(UserWarning, match="regions 0, 1 of 2 .*: off the map"):
-        profile = estimator(regions).run(small_dataset())
-    assert not profile.success.any()
+    dataset = small_dataset()
+    dataset.psf = PSFMap.from_gauss(dataset.energy_axis_true, 0.05 * u.deg)
+    message = "^regions: none of the 2 lies on the map of dataset 'small': look at the frame"
+    for own in (estimator(regions), ForwardFoldingProfileEstimator(regions, energy_edges=EDGES)):
+        with pytest.raises(ValueError, match=message):
+            own.run(dataset)
+
+
+def test_no_exposure_anywhere():
+    dataset = small_dataset()
+    dataset.exposure.data[:] = 0
+    with pytest.warns(UserWarning, match="^all norms are NaN: .* exposure") as record:
+        profile = estimator().run(dataset)
+    assert len(record) == 1
+    assert_array_equal(profile.status, Status.NO_EXPOSURE)
 
 
 def test_options_changed_later():
@@ -235,7 +250,7 @@ def test_options_changed_later():
     one.norm.scan_values = [1, 2, 3]
     assert one.run(small_dataset()).stat_scan.shape == (4, 1, 3)
     one.norm = None
-    assert len(one.norm.values()) == 11
+    assert one.norm.values() is None
     one.spectrum = PowerLawSpectralModel(index=3)
     assert one.spectral_model.index == 3
     one.spectral_model = None
@@ -493,8 +508,26 @@ def test_norm_bounds_and_scan_values():
     scanned = estimator(selection_optional=["scan"], norm={"scan_values": [0, 1, 2]}).run(dataset)
     assert scanned.stat_scan.shape == (4, 2, 3)
     assert_allclose(scanned.stat_scan[..., 0], scanned.stat_null, rtol=1e-12)
-    default = estimator(selection_optional=["scan"]).run(dataset)
-    assert_allclose(default.norm_scan[0, 0], np.geomspace(0.2, 5, 11))
+    theirs = estimator(selection_optional=["scan"], norm={"scan_min": 0.2}).run(dataset)
+    assert_allclose(theirs.norm_scan[0, 0], np.geomspace(0.2, 5, 11))
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_scans_follow_the_errors_of_each_bin(counted):
+    """From three standard deviations below the norm to as many above, wherever it is."""
+    dataset = small_dataset()
+    dataset.counts.data[:, :, 15:] *= counted
+    profile = estimator(selection_optional=["scan"]).run(dataset)
+    rise = profile.stat_scan - profile.stat[..., np.newaxis]
+    assert profile.norm_scan.shape == (4, 2, 11)
+    assert_allclose(rise[..., -1], 9, rtol=1e-9)
+    empty = profile.status == Status.ZERO_COUNTS
+    assert empty.any() != counted
+    # Without counts there is nothing below to tell.
+    assert_allclose(rise[..., 0], np.where(empty, 0, 9), rtol=1e-9, atol=1e-9)
+    assert_allclose(np.diff(profile.norm_scan, 2), 0, atol=1e-12)
+    bounded = estimator(selection_optional=["scan"], norm={"min": 0, "max": 0.1}).run(dataset)
+    assert bounded.norm_scan.min() == 0 and bounded.norm_scan.max() == 0.1
 
 
 def test_selections():

@@ -21,7 +21,7 @@ from jaxprof import (
     PowerLawSpectralModel,
     TemplateSpectralModel,
 )
-from jaxprof.estimators.fit_warnings import named_bins, warn_pulled_backgrounds
+from jaxprof.estimators.fit_warnings import Bins, warn_pulled_backgrounds
 
 ESTIMATORS = [FluxProfileEstimator, ForwardFoldingProfileEstimator]
 
@@ -180,8 +180,8 @@ def test_no_background_is_said(cls):
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == 2
     for start, rest in (
-        ("counts of bin 1 lie where nothing is expected", "no significance"),
-        ("", "norm_sensitivity of bins 0, 1 and 2 is NaN: .* infinitely significant"),
+        ("counts of bin 1 (", "lie where nothing is expected .* no significance"),
+        ("", "norm_sensitivity of bins 0, 1 and 2 .* is NaN: .* infinitely significant"),
     ):
         assert sum(m.startswith(start) and bool(re.search(rest, m)) for m in messages) == 1
     assert np.isnan(found.norm_sensitivity).all()
@@ -195,13 +195,18 @@ def test_bins_are_named():
     which = np.zeros((30, 7), bool)
     which[[0, 3, 4], 0] = True
     which[2, 1] = True
-    assert named_bins(which[:, :1], np.array([[1.0, 10.0]])) == "bins 0, 3 and 4"
-    edges = np.array([[k, k + 1.0] for k in range(7)])
-    assert named_bins(which, edges) == "bins 0, 3 and 4 (0 to 1 TeV); bin 2 (1 to 2 TeV)"
+    regions = rings(30, 0.2)
+    one = Bins(regions, np.array([[1.0, 10.0]]))
+    assert one.named(which[:, :1]) == "bins 0, 3 and 4 (0 to 0.2, 0.6 to 1 deg)"
+    bins = Bins(regions, np.array([[k, k + 1.0] for k in range(7)]), "GeV")
+    assert bins.named(which) == (
+        "bins 0, 3 and 4 (0 to 0.2, 0.6 to 1 deg; 0 to 1000 GeV); "
+        "bin 2 (0.4 to 0.6 deg; 1000 to 2000 GeV)"
+    )
     which[:] = True
-    text = named_bins(which, edges)
-    assert text.startswith("bins 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 20 more (0 to 1 TeV); ")
-    assert text.endswith("(4 to 5 TeV); 2 more energy groups")
+    text = bins.named(which)
+    assert text.startswith("bins 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 20 more (0 to 6 deg; 0 to 1000 ")
+    assert text.endswith("4000 to 5000 GeV); 2 more energy groups")
 
 
 def deficit():
@@ -216,13 +221,22 @@ def deficit():
 def test_negative_upper_limits_are_said(cls):
     made = deficit()
     with pytest.warns(
-        UserWarning, match=r"negative upper limits of bin 0: .*\"bounded\".*\"min\": 0"
+        UserWarning, match=r"negative upper limits of bin 0 \(.* deg\): .*\"bounded\".*\"min\": 0"
     ) as caught:
         found = run(cls, made, selection_optional="ul")
     assert caught[0].filename == __file__ and len(caught) == 1
     assert_array_equal(found.norm_ul[:, 0] < 0, [True, False])
     bounded = run(cls, made, selection_optional="ul", norm={"min": 0})
     assert np.all(bounded.norm_ul > 0)
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_confidence_levels_that_conflict(cls):
+    for level in (2, 1.96):  # 2 is the default, and another level all the same
+        with pytest.raises(ValueError, match=f"cl or n_sigma_ul, not both: got 0.95 and {level}"):
+            cls(boxes_apart(), cl=0.95, n_sigma_ul=level)
+    assert cls(boxes_apart()).n_sigma_ul == 2
+    assert_allclose(cls(boxes_apart(), cl=0.95).n_sigma_ul, 1.959964, rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -713,7 +713,7 @@ def test_files_of_gammapy(reference_dir, case, file, with_model):
     assert (p.n_sigma, p.n_sigma_ul) == (1, 2)
     np.testing.assert_allclose(p.axis.ref, expected["x_ref"], rtol=1e-14, atol=1e-12)
     np.testing.assert_allclose(p.axis.min, expected["x_edges"][:-1], rtol=1e-14, atol=1e-12)
-    np.testing.assert_allclose(p.energy_ref.value, expected["e_ref"], rtol=1e-14)
+    np.testing.assert_allclose(p.energy_ref.to_value("TeV"), expected["e_ref"], rtol=1e-14)
     for name, values in expected.items():
         if name in OTHERS:
             continue

@@ -489,3 +489,39 @@ def test_bins_that_failed_are_no_points():
         assert np.nanmin(points[:, 1]) > 0
     cells = list(p.to_table("likelihood", style="paper", columns=["norm"]).columns[0])
     assert [cell == "-" for cell in cells] == [False, False, True, True, False, False, False, False]
+
+
+def test_bins_seen_in_part_are_marked():
+    """In the figure with a legend entry, and by their coverage in tables and summaries."""
+    coverage = np.array([[0.5, 0.5], [1, 1], [0.95, 1], [0, 0], [1, 0.8]])
+    success = coverage > 0
+    profile = profile_of(line_of_boxes(), coverage=coverage, success=success)
+    ax = plot_profile(profile)
+    (marks,) = (line for line in ax.lines if line.get_gid() == "partly-seen")
+    assert marks.get_xdata().tolist() == profile.axis.ref[[0, 4]].tolist()
+    entries = [text.get_text() for text in ax.get_legend().texts]
+    assert entries[-1] == "Seen in part (coverage below 0.9)"
+    plt.figure()
+    ax, _ = plot_comparison(profile, curve=profile.flux, group=0)
+    (marks,) = (line for line in ax.lines if line.get_gid() == "partly-seen")
+    assert marks.get_xdata().tolist() == profile.axis.ref[[0]].tolist()
+    paper = profile.to_table(style="paper")
+    assert paper["Coverage"][:2].tolist() == ["0.5", "0.5"]
+    assert "coverage" in str(profile.to_table()).split("\n")[0]
+    assert "seen in part           : bins 0, 4 (" in str(profile)
+    whole = profile_of(line_of_boxes(), coverage=np.ones((5, 2)))
+    assert not any(line.get_gid() == "partly-seen" for line in plot_profile(whole).lines)
+    assert "Coverage" not in whole.to_table(style="paper").colnames
+    assert "seen in part" not in str(whole)
+
+
+def test_open_markers_of_residuals_have_an_entry():
+    is_ul = np.array([[True, False]] * 5)
+    profile = profile_of(line_of_boxes(), is_ul=is_ul)
+    entry = "Below: value of a bin with a limit"
+    for group, expected in ((0, 1), (1, 0)):
+        plt.figure()
+        ax, residual = plot_comparison(profile, curve=profile.flux, group=group)
+        entries = [text.get_text() for text in ax.get_legend().texts]
+        assert entries.count(entry) == expected
+        assert residual.get_ylabel().replace("\n", " ") == "Residual / error"

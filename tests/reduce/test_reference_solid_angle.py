@@ -157,10 +157,11 @@ def test_warning_names_bins_and_line():
     with pytest.warns(UserWarning) as record:
         run(SHAPES, uniform_sky())
     few, none = sorted((str(w.message) for w in record), key=lambda text: "solid" not in text)
-    assert few.startswith("region 0 of 4 (counted from 0): the solid angle of the pixels")
+    assert few.startswith("region 0 of 4 (counted from 0") and "the solid angle of the" in few
     assert f"is {sizes[0]:.2g} times that of the region" in few
     assert "reference_solid_angle='region'" in few
-    assert none.startswith("region 3 of 4 (counted from 0): holding no pixel's centre")
+    assert none.startswith("region 3 of 4 (counted from 0")
+    assert "holding no pixel's centre" in none
     assert {w.filename for w in record} == {__file__}
 
 

@@ -65,8 +65,8 @@ def test_second_dataset_does_not_see_a_region():
     assert np.isfinite(profile.norm).all()
     (message,) = messages
     assert message == (
-        "dataset 'b' does not see region 0 of 4 (counted from 0), off its map: norms there come "
-        "from the other datasets alone"
+        "dataset 'b' does not see region 0 of 4 (counted from 0; -0.5 to 0.5 deg), off its map: "
+        "norms there come from the other datasets alone"
     )
 
 
@@ -80,6 +80,7 @@ def test_each_dataset_and_reason_is_told_apart():
     lost, nowhere_centred, partly = sorted(
         messages, key=lambda text: ("off the maps" not in text, "holding" not in text)
     )
+    # These bins are not along a line: figures show their numbers, too.
     assert lost.startswith("region 3 of 4 (counted from 0): off the maps of datasets 'a', 'fine'")
     assert nowhere_centred.startswith("region 2 of 4 (counted from 0): holding no pixel's centre")
     assert partly.startswith("dataset 'fine' does not see region 0 of 4 (counted from 0), off its")
@@ -87,7 +88,8 @@ def test_each_dataset_and_reason_is_told_apart():
     assert_array_equal(np.isfinite(profile.norm[:, 0]), [True, True, False, False])
     # Its pixels are smaller, so that one holds the circle's centre.
     profile, (message,) = said([*boxes(0.8, 1.5), with_centre], [dataset("a"), fine])
-    assert message.startswith("dataset 'a' does not see region 2 of 3 (counted from 0), without a")
+    assert message.startswith("dataset 'a' does not see region 2 of 3 (counted from 0; 0.7583 to ")
+    assert "without a pixel" in message
     assert np.isfinite(profile.norm).all()
 
 
@@ -96,14 +98,18 @@ def test_no_centre_is_not_off_the_map():
         [CircleSkyRegion(gal(x, 0), 0.02 * u.deg) for x in (0, 0.5)], dataset()
     )
     assert message.startswith(
-        "regions 0, 1 of 2 (counted from 0): holding no pixel's centre on the map of dataset 'a'; "
-        "norms there are NaN and success is False. ForwardFoldingProfileEstimator"
+        "regions 0, 1 of 2 (counted from 0; -0.02 to 0.02, 0.48 to 0.52 deg): holding no pixel's "
+        "centre on the map of dataset 'a'; norms there are NaN and success is False. "
+        "ForwardFoldingProfileEstimator"
     )
     assert "off" not in message
     assert not profile.success.any() and np.isnan(profile.norm).all()
-    profile, (message,) = said([CircleSkyRegion(gal(x, 0), 2 * u.deg) for x in (50, 90)], dataset())
-    assert message.startswith("regions 0, 1 of 2 (counted from 0): off the map of dataset 'a'")
-    assert "centre" not in message
+    far = [CircleSkyRegion(gal(x, 0), 2 * u.deg) for x in (50, 90)]
+    profile, (message,) = said([*boxes(0.5), *far], dataset())
+    assert message.startswith("regions 1, 2 of 3 (counted from 0; 47.5 to 51.5, 87.5 to 91.5 deg):")
+    assert "off the map of dataset 'a'" in message and "centre" not in message
+    with pytest.raises(ValueError, match="none of the 2 lies on the maps of datasets 'a', 'b': "):
+        said(far, [dataset("a"), dataset("b")])
 
 
 def test_what_the_message_promises():
@@ -117,7 +123,7 @@ def test_what_the_message_promises():
         ),
     ]
     _, (message,) = said(rings, dataset())
-    assert message.startswith("region 1 of 3 (counted from 0): holding no pixel's centre")
+    assert message.startswith("region 1 of 3 (counted from 0; 0.2 to 0.21 deg): holding ")
     joint = ForwardFoldingProfileEstimator(rings, energy_edges=EDGES).run(dataset())
     assert np.isfinite(joint.norm[1, 0]) and joint.success[1, 0]
 
@@ -129,7 +135,7 @@ def test_joint_fit_says_what_it_knows_of_a_region_off_a_map():
         estimator.response(both)
     (warning,) = record
     assert str(warning.message).startswith(
-        "region 0 of 4 (counted from 0): off the map of dataset 'b'"
+        "region 0 of 4 (counted from 0; -0.5 to 0.5 deg): off the map of dataset 'b'"
     )
     assert "NaN" not in str(warning.message) and warning.filename == __file__
 
@@ -165,8 +171,12 @@ def test_touching():
 
 
 def test_lists_in_messages():
-    assert listed(np.array([3]), 5) == "region 3 of 5 (counted from 0)"
-    assert listed(np.array([0, 4]), 5) == "regions 0, 4 of 5 (counted from 0)"
-    assert listed(np.arange(12), 20).startswith(
-        "regions 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more of"
-    )
+    five = boxes(*range(5))
+    assert listed(np.array([3]), five) == "region 3 of 5 (counted from 0; 2.5 to 3.5 deg)"
+    # Neighbours share a range.
+    found = listed(np.array([0, 1, 4]), five)
+    assert found == "regions 0, 1, 4 of 5 (counted from 0; -0.5 to 1.5, 3.5 to 4.5 deg)"
+    assert listed(np.array([0]), five[::2] + five[:1]) == "region 0 of 4 (counted from 0)"
+    text = listed(np.arange(0, 30, 2), boxes(*range(30)))
+    assert text.startswith("regions 0, 2, 4, 6, 8, 10, 12, 14, 16, 18 and 5 more of 30 (counted")
+    assert text.endswith("9.5 to 10.5, ... deg)")

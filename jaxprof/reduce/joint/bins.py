@@ -55,7 +55,10 @@ def disjoint_regions(pixels: MemberPixels, shape: tuple[int, int]) -> DisjointRe
     """Sort the pixels on the map, of the shape (ny, nx), by the regions they belong to."""
     union = np.ravel_multi_index((pixels.y, pixels.x), shape)
     if not len(union):
-        raise ValueError("regions: none of them holds the centre of a pixel on the map")
+        raise ValueError(
+            "regions: none of them holds the centre of a pixel on the map; give larger regions, "
+            "or a map with smaller pixels"
+        )
     belongs = np.zeros((len(union), pixels.n_regions), bool)
     belongs[pixels.member, pixels.region] = True
     packed = np.packbits(belongs, axis=1)

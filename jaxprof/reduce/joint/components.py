@@ -17,7 +17,7 @@ from jaxprof.reduce.joint.curvature import STEEP
 from jaxprof.reduce.joint.degrees import moment_degree
 from jaxprof.reduce.joint.emission import Emission, region_emissions, source_emission
 from jaxprof.reduce.joint.kernels import psf_margin
-from jaxprof.reduce.region_checks import listed
+from jaxprof.reduce.region_checks import listed, refuse_off_map
 from jaxprof.reduce.signal import reference_flux
 from jaxprof.sky.models import SkyModel
 from jaxprof.user_warning import warn_user
@@ -130,8 +130,10 @@ def source_emissions(
     return resolved(found, cubes, geom)
 
 
-def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> None:
-    """Warn of bins that lie wholly off the map."""
+def warn_bins_off_map(
+    regions: Sequence[Any], emissions: Sequence[Emission], dataset: MapDataset
+) -> None:
+    """Warn of bins that lie wholly off the map; ValueError if all do."""
     ny, nx = dataset.geom.npix_shape
     lost = []
     for index, emission in enumerate(emissions):
@@ -139,9 +141,11 @@ def warn_bins_off_map(emissions: Sequence[Emission], dataset: MapDataset) -> Non
         on_map = emission.y0 < ny and emission.x0 < nx and emission.y0 > -h and emission.x0 > -w
         if not on_map or not emission.weights.any():
             lost.append(index)
+    if len(lost) == len(emissions):
+        refuse_off_map(len(lost), [dataset.name])
     if lost:
         warn_user(
-            f"{listed(np.array(lost), len(emissions))}: off the map of dataset {dataset.name!r}, "
+            f"{listed(np.array(lost), regions)}: off the map of dataset {dataset.name!r}, "
             "where all that is known of them is what leaks into the map"
         )
 
@@ -161,7 +165,7 @@ def warn_steep(gradients: Array, components: Components, name: str) -> None:
     n = components.n_bins
 
     def named(chosen: NDArray[np.bool_]) -> str:
-        said = [listed(np.flatnonzero(chosen[:n]), n)] if chosen[:n].any() else []
+        said = [listed(np.flatnonzero(chosen[:n]), components.regions)] if chosen[:n].any() else []
         for source, found in zip(components.sources, chosen[components.n_regions :], strict=True):
             if found and isinstance(source.spatial_model, PointSpatialModel):
                 said.append(f"source {source.name!r}")

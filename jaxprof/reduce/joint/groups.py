@@ -54,14 +54,14 @@ def make_groups(edge_indices: Sequence[Array], edges_tev: Array) -> list[Group]:
 def flux_coverage(
     datasets: Sequence[MapDataset], response: ForwardResponse, groups: Sequence[Group]
 ) -> Array:
-    """Part of each bin's flux that starts in a pixel in use, (B, G)."""
-    n_bins = response.components.n_bins
+    """Part of the flux of each bin and guard bin that starts in a pixel in use, (R, G)."""
+    n_regions = response.components.n_regions
     parts = []
     for number, (dataset, own) in enumerate(zip(datasets, response.datasets, strict=True)):
         usable = usable_mask(dataset)
         n_e, ny, nx = usable.shape
-        share = np.zeros((n_bins, n_e))
-        for index, emission in enumerate(own.emissions[:n_bins]):
+        share = np.zeros((n_regions, n_e))
+        for index, emission in enumerate(own.emissions[:n_regions]):
             h, w = emission.weights.shape
             y0, y1 = max(emission.y0, 0), min(emission.y0 + h, ny)
             x = wrapped(emission.x0 + np.arange(w), dataset.geom.turn)
@@ -79,7 +79,7 @@ def flux_coverage(
 
 
 def bins_in_use(coverage: Array, response: ForwardResponse, groups: Sequence[Group]) -> Array:
-    """Bins that pixels in use lie in, (B, G): what leaks out of the others is no test of them.
+    """Bins and guard bins that pixels in use lie in, (R, G): others have nothing but leakage.
 
     The centre of a pixel tells; bins so narrow that they hold none are seen if most of their flux
     starts in pixels in use.

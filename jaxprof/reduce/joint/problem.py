@@ -70,8 +70,8 @@ class JointProblem:
         What is fitted.
     coverage : ndarray, shape (B, G)
         Part of each bin's flux that starts in a pixel in use.
-    in_use : ndarray of bool, shape (B, G)
-        Bins that pixels in use lie in.
+    in_use : ndarray of bool, shape (R, G)
+        Bins, and guard bins after them, that pixels in use lie in.
     """
 
     datasets: tuple[MapDataset, ...]
@@ -116,6 +116,6 @@ def joint_problem(
         response=response,
         groups=tuple(groups),
         model=model,
-        coverage=coverage,
+        coverage=coverage[: response.components.n_bins],
         in_use=bins_in_use(coverage, response, groups),
     )

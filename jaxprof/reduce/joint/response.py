@@ -245,6 +245,7 @@ def warn_rough_emissions(components: Components, responses: Sequence[DatasetResp
     warn_solid_angles(
         emission_sizes(components, responses),
         region_solid_angles(components.regions),
+        components.regions,
         "Emission is spread over these: use a larger oversampling or smaller pixels",
     )
 
@@ -286,6 +287,7 @@ def dataset_response(
     fingerprints = dataset_fingerprints(dataset)
     dataset = dataset_to_fold(dataset)
     emissions = component_emissions(components, dataset)
+    warn_bins_off_map(components.regions, emissions[: components.n_bins], dataset)
     folding = folding_of(dataset, emissions)
     true = dataset.energy_axis_true.edges_tev()
     flux = components.flux(true)
@@ -295,7 +297,6 @@ def dataset_response(
     regions = [*components.regions, *components.guards]
     shapes = sky_shapes(regions)
     members = member_pixels(region_members(shapes, dataset.geom), dataset.geom.npix_shape)
-    warn_bins_off_map(emissions[: components.n_bins], dataset)
     warn_steep(folding.gradients, components, dataset.name)
     usable = usable_mask(dataset)
     if mask_policy == "strict":
