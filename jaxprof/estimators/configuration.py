@@ -242,8 +242,7 @@ class ProfileEstimator(KnownAttributes):
             n_sigma_ul=self.n_sigma_ul,
             n_sigma_sensitivity=self.n_sigma_sensitivity,
             interval=self.interval,
-            scan_values=self.norm.values(),
-            scan_n_values=self.norm.scan_n_values,
+            scan=self.norm.scan(),
         )
 
     def _bins(self, energy_edges: Array) -> Bins:

@@ -17,7 +17,6 @@ from jaxprof.estimators.fit_warnings import (
     warn_other_minima,
 )
 from jaxprof.estimators.options import Selection
-from jaxprof.estimators.scan_grid import N_SIGMA, scan_grid
 from jaxprof.inference.joint_intervals import joint_limits, joint_ts
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
@@ -236,9 +235,9 @@ def _negative_pixels(
     if "ul" in selection:
         shifts.append(selection.n_sigma_ul * error)
     if "scan" in selection:
-        values = selection.scan_values
+        values = selection.scan.values
         if values is None:
-            shifts += [-N_SIGMA * error, N_SIGMA * error]
+            shifts += [-selection.scan.n_sigma * error, selection.scan.n_sigma * error]
         else:
             shifts += [values.min() / unit - norms, values.max() / unit - norms]
     points = [
@@ -341,17 +340,18 @@ def _scanned(
     start: _Started, bins: Array, bounds: tuple[float | None, float | None], selection: Selection
 ) -> Array:
     """Norms that the likelihood of each bin is scanned at, (B, V)."""
-    if selection.scan_values is not None:
-        return np.broadcast_to(selection.scan_values, (len(bins), len(selection.scan_values)))
+    scan = selection.scan
+    if scan.values is not None:
+        return np.broadcast_to(scan.values, (len(bins), len(scan.values)))
     at = norm_positions(start.data)[bins]
     units = start.units.values[at]
-    rise = N_SIGMA**2
+    rise = scan.n_sigma**2
     sides = {"below": (-1.0, rise, False), "above": (1.0, rise, False)}
     far = _limits(start, bins, sides)
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.diagonal(np.asarray(start.fit.covariance))[at]) * units
     norm = np.asarray(start.fit.values)[at] * units
-    return scan_grid(norm, (far["below"], far["above"], error), bounds, selection.scan_n_values)
+    return scan.around(norm, (far["below"], far["above"], error), bounds)
 
 
 def _finish(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.datasets.gammapy import as_datasets, attached_names
-from jaxprof.estimators.scan_grid import SHARED
+from jaxprof.estimators.scan_grid import Scan
 from jaxprof.foreign import gammapy_class
 from jaxprof.sky import MapAxis
 from jaxprof.sky.gammapy import as_axis
@@ -33,10 +33,11 @@ class NormParameter:
     ----------
     min, max : float
         Bounds; NaN (the default) leaves the norm free, so that it may be negative.
-    scan_min, scan_max : float, optional
-        Ends of the scan of all bins, such as gammapy's 0.2 and 5, which stand in for the one that
-        is not given. By default each bin has a scan of its own, evenly spaced over three standard
-        deviations by its likelihood on both sides of its norm.
+    scan_min, scan_max : float
+        Ends of the scan of all bins; the defaults are gammapy's.
+    scan_n_sigma : float, optional
+        Gives each bin a scan of its own instead, evenly spaced over so many standard deviations by
+        its likelihood on both sides of its norm.
     scan_n_values : int
         Number of values of the scan.
     scan_values : array, optional
@@ -47,39 +48,41 @@ class NormParameter:
 
     min: float = np.nan
     max: float = np.nan
-    scan_min: float | None = None
-    scan_max: float | None = None
+    scan_min: float = 0.2
+    scan_max: float = 5.0
+    scan_n_sigma: float | None = None
     scan_n_values: int = 11
     scan_values: Any = None
     interp: str = "log"
 
-    def values(self) -> Array | None:
-        """Values of the scan of all bins, shape (N,); None if each has its own."""
+    def scan(self) -> Scan:
+        """The norms of the scan, checked."""
         if self.scan_values is not None:
             values = np.asarray(self.scan_values, float)
             if values.ndim != 1 or not len(values) or not np.all(np.isfinite(values)):
                 raise ValueError(
                     f"norm.scan_values must be a list of finite numbers, got {self.scan_values!r}"
                 )
-            return values
+            return Scan(values)
         one_of("norm.interp", self.interp, ("log", "lin"))
         if not is_integer(self.scan_n_values) or self.scan_n_values < 1:
             raise ValueError(
                 f"norm.scan_n_values must be a positive integer, got {self.scan_n_values!r}"
             )
-        if self.scan_min is None and self.scan_max is None:
-            return None
-        low, high = (
-            own if given is None else given
-            for given, own in zip((self.scan_min, self.scan_max), SHARED, strict=True)
-        )
-        if not (0.0 if self.interp == "log" else -np.inf) < low < high < np.inf:
+        if self.scan_n_sigma is not None:
+            if not is_number(self.scan_n_sigma) or not 0 < self.scan_n_sigma < np.inf:
+                raise ValueError(
+                    f"norm.scan_n_sigma must be a positive number, got {self.scan_n_sigma!r}"
+                )
+            return Scan(n_values=self.scan_n_values, n_sigma=float(self.scan_n_sigma))
+        start = 0.0 if self.interp == "log" else -np.inf
+        if not start < self.scan_min < self.scan_max < np.inf:
             raise ValueError(
                 "norm.scan_min must be below norm.scan_max, and both positive with interp='log', "
-                f"got {low} and {high}"
+                f"got {self.scan_min} and {self.scan_max}"
             )
         space = np.geomspace if self.interp == "log" else np.linspace
-        return space(low, high, self.scan_n_values)
+        return Scan(space(self.scan_min, self.scan_max, self.scan_n_values))
 
     def bounds(self) -> tuple[float | None, float | None]:
         """Bounds as `jaxprof.core.fit_norms` takes them; None for no bound."""
@@ -106,10 +109,8 @@ class Selection:
         Numbers of standard deviations of errors, upper limits and sensitivities.
     interval : str
         Kind of the intervals that upper limits are the ends of.
-    scan_values : ndarray, shape (V,), or None
-        Norms of the scan; None if each bin has its own.
-    scan_n_values : int
-        Number of norms of the scans of bins.
+    scan : Scan
+        Norms that likelihoods are scanned at.
     """
 
     quantities: frozenset[str]
@@ -117,8 +118,7 @@ class Selection:
     n_sigma_ul: float
     n_sigma_sensitivity: float
     interval: str
-    scan_values: Array | None
-    scan_n_values: int
+    scan: Scan
 
     def __contains__(self, name: str) -> bool:
         return name in self.quantities
@@ -274,7 +274,7 @@ def norm_parameter(norm: Any) -> NormParameter:
             f"norm must be a NormParameter or a dict of {', '.join(names)}, got {norm!r}"
         )
     norm.bounds()
-    norm.values()
+    norm.scan()
     return norm
 
 

@@ -72,13 +72,13 @@ class FluxProfileEstimator(ProfileEstimator):
         Significance of the sensitivity.
     selection_optional : list of str or "all", optional
         Quantities beyond ``norm`` and ``norm_err``: any of ``"errn-errp"``, ``"ul"``, ``"scan"``
-        (at 11 norms within three standard deviations of each bin, see `norm`), ``"sensitivity"``.
+        (at 11 norms from 0.2 to 5 as gammapy's, see `norm`), ``"sensitivity"``.
     sum_over_energy_groups : bool
         Whether the energies of a group are summed before the fit. By default each
         reconstructed energy is a term of the likelihood.
     norm : NormParameter or dict, optional
-        Bounds and scan values of the norm: ``norm={"scan_values": np.linspace(-1, 5, 61)}`` for all
-        bins, or ``{"scan_min": 0.2, "scan_max": 5}``, gammapy's default.
+        Bounds of the norm, and where it is scanned: ``norm={"scan_n_sigma": 3}`` follows the errors
+        of each bin, ``{"scan_values": np.linspace(-1, 5, 61)}`` is the same for all.
     mask_policy : {"coverage", "mean-exposure", "strict"}
         What happens where a mask or the map's edge cuts a region. ``"coverage"`` (the default)
         takes the exposure that the unmasked part saw, so that the norm is that of the whole

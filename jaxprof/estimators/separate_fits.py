@@ -11,7 +11,6 @@ from jaxprof.compilation import jit_quickly
 from jaxprof.estimators.fit_warnings import without_background
 from jaxprof.estimators.options import Selection
 from jaxprof.estimators.precision import in_precision
-from jaxprof.estimators.scan_grid import N_SIGMA, scan_grid
 from jaxprof.inference.fit import fit_norms
 from jaxprof.inference.intervals import limits as norm_limits
 from jaxprof.inference.scan import scan as scan_norms
@@ -62,12 +61,14 @@ def separate_fits(
     arrays: dict[str, Array] = {name: np.array(value, np.float64) for name, value in found.items()}
     status = np.array(fit.status)
     if "scan" in selection:
-        values: Any = selection.scan_values
+        values: Any = selection.scan.values
         if values is None:
-            far = norm_limits(data, fit, n_sigma=N_SIGMA, norm_min=low, norm_max=high)
+            far = norm_limits(
+                data, fit, n_sigma=selection.scan.n_sigma, norm_min=low, norm_max=high
+            )
             parts = (fit.norm, far.norm_errn, far.norm_errp, fit.norm_err)
             best, below, above, error = (np.array(part, np.float64) for part in parts)
-            values = scan_grid(best, (below, above, error), bounds, selection.scan_n_values)
+            values = selection.scan.around(best, (below, above, error), bounds)
         scan = np.array(scan_norms(data, values), np.float64)
         scan[status == Status.FULLY_MASKED] = np.nan
         arrays["stat_scan"] = scan

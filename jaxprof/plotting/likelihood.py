@@ -50,8 +50,8 @@ def plot_ts_profiles(
     values of the scan the signed root of the difference, a straight line for a parabola, is
     interpolated by a monotone cubic, which also passes through the best norm, its
     asymmetric errors and its upper limit, where these are known. The density ends where the scan
-    does: estimators scan as far as three sigma of each bin unless told otherwise, but a grid that
-    all bins share, such as gammapy's from 0.2 to 5, may end before, or miss faint bins.
+    does: the default of estimators, gammapy's grid from 0.2 to 5, misses faint bins, and the colour
+    bar says how many; with ``norm={"scan_n_sigma": 3}`` they scan as far as three sigma of each.
 
     Parameters
     ----------
@@ -123,9 +123,17 @@ def plot_ts_profiles(
     if add_cbar:
         mappable = ScalarMappable(norm, cmap)
         bar = ax.figure.colorbar(mappable, ax=ax, pad=0.03)
-        set_label(bar.ax.yaxis, "Fit statistic above its minimum")
+        set_label(bar.ax.yaxis, _cbar_label(profile))
     update_legend(ax)
     return ax
+
+
+def _cbar_label(profile: Any) -> str:
+    """The label of the colour bar, which says in how many bins the scan misses the best norm."""
+    norm, scan = (np.asarray(own, dtype=float) for own in (profile.norm, profile.norm_scan))
+    missed = np.count_nonzero((norm < scan.min(axis=-1)) | (norm > scan.max(axis=-1)))
+    note = f"\n(scans miss the best norm in {missed} of {len(norm)} bins)" if missed else ""
+    return f"Fit statistic above its minimum{note}"
 
 
 def _check_scan(profile: Any, sed_type: str, vmin: float) -> None:

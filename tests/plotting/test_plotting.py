@@ -770,3 +770,13 @@ def test_equal_values_on_a_log_axis():
     ax.figure.savefig(io.BytesIO(), format="png")
     low, high = ax.get_ylim()
     assert low < 0.9e-9 and 1.1e-9 < high
+
+
+def test_the_colour_bar_says_which_scans_miss_the_best_norm():
+    profile, _ = poisson_profile([2, 4, 6])
+    for missed in (False, True):
+        if missed:
+            profile.quantities["norm"][1] = profile.quantities["norm_scan"].max() + 1
+        figure = plot_ts_profiles(profile).figure
+        label = figure.axes[-1].get_ylabel()
+        assert ("scans miss the best norm in 1 of 3 bins" in " ".join(label.split())) == missed
