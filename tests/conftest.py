@@ -14,6 +14,8 @@ os.environ.setdefault(
     + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."),
 )
 
+os.environ["COLUMNS"] = "80"  # of printed tables, whatever the terminal is
+
 import jax
 import matplotlib
 import pytest

@@ -46,7 +46,7 @@ def figures(
         )
     }
     if "npred" in profile.quantities:
-        made["counts"] = ("Predicted and observed counts.", _drawn(lambda ax: _counts(profile, ax)))
+        made["counts"] = ("Predicted and observed counts.", _counts(profile))
     if datasets:
         made["map"] = ("Counts of the first dataset, and the bins.", _map(profile, datasets[0]))
     if profile.has_stat_profiles:
@@ -80,11 +80,24 @@ def _drawn(draw: Callable[[Any], Any]) -> Any:
     return figure
 
 
-def _counts(profile: FluxProfile, ax: Any) -> None:
-    for name in ("npred", "counts"):
-        if name in profile.quantities:
-            profile[name].plot(ax=ax)
-    ax.set_ylabel("Counts per bin")
+def _counts(profile: FluxProfile) -> Any:
+    """A panel for each energy group, whose numbers differ by orders of magnitude."""
+    ranges = energy_ranges(profile)
+    n = len(ranges)
+    figure, axes = plt.subplots(
+        n, sharex=True, squeeze=False, figsize=(7.0, 1.6 + 2.8 * n), layout="constrained"
+    )
+    for group, (ax, energies) in enumerate(zip(axes[:, 0], ranges, strict=True)):
+        part = profile.slice_by_idx({"energy": [group]})
+        for name in ("npred", "counts"):
+            if name in part.quantities:
+                part[name].plot(ax=ax)
+        ax.set_ylabel("Counts per bin")
+        if n > 1:
+            ax.set_title(energies, fontsize="medium", loc="right")
+        if group < n - 1:
+            ax.set_xlabel("")
+    return figure
 
 
 def _of_groups(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import count
 from typing import Any, ClassVar
 
 import numpy as np
@@ -54,6 +54,10 @@ def models_or_none(models: Any) -> list[SkyModel]:
     return [] if models is None else model_list(models)
 
 
+_numbers = count()
+"""Of the datasets without a name."""
+
+
 class MapDataset(FromOtherFiles, DatasetOperations):
     """Counts cube with background model, exposure and instrument responses.
 
@@ -80,7 +84,7 @@ class MapDataset(FromOtherFiles, DatasetOperations):
     meta_table : `~astropy.table.Table`, optional
         A row per observation, kept for writing.
     name : str, optional
-        Default: eight random characters.
+        Default: "dataset-0" for the first of a process without one, then "dataset-1", ...
     npred_sources : WcsNDMap, optional
         Predicted counts of other sources, as `counts`; they join the background.
     models : SkyModel or iterable of SkyModel, optional
@@ -158,7 +162,7 @@ class MapDataset(FromOtherFiles, DatasetOperations):
         self.meta_table = meta_table
         self.npred_sources = npred_sources
         self.models = models
-        self._name = str(name) if name else uuid.uuid4().hex[:8]
+        self._name = str(name) if name else f"dataset-{next(_numbers)}"
         self._check_geometry()
 
     @property
@@ -338,7 +342,7 @@ class MapDataset(FromOtherFiles, DatasetOperations):
         path : str or path-like
             ``$VARIABLES`` and ``~`` are expanded; may be gzipped.
         name : str, optional
-            Name of the dataset; default the one in the file, or a random one.
+            Name of the dataset; by default the one in the file, or that of the file.
 
         Raises
         ------

@@ -55,7 +55,7 @@ class DatasetOperations(KnownAttributes):
         energy_axis_true : MapAxis, optional
             Axis "energy_true" of the exposure; by default that of the reconstructed energy.
         name : str, optional
-            Default: eight random characters.
+            Default: the next "dataset-0", "dataset-1", ..., as in `MapDataset`.
         meta_table : `~astropy.table.Table`, optional
             A row per observation.
 
@@ -80,7 +80,7 @@ class DatasetOperations(KnownAttributes):
         Parameters
         ----------
         name : str, optional
-            Name of the copy; by default eight random characters, as two datasets of one fit need
+            Name of the copy; by default the next "dataset-0", ..., as two datasets of one fit need
             different names.
 
         Returns

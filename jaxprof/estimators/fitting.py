@@ -24,6 +24,7 @@ from jaxprof.inference.joint_ts import fit_joint_ts
 from jaxprof.inference.scaling import Units, coefficients_at, norm_positions, units_of
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit
+from jaxprof.progress import progress_bar
 from jaxprof.reduce.joint.floor import alone_somewhere
 from jaxprof.reduce.joint.groups import Group
 from jaxprof.reduce.joint.likelihood import group_data
@@ -116,13 +117,20 @@ def fit_groups(problem: JointProblem, selection: Selection, bins: Bins) -> list[
     _warn(problem, started, bins)
     # The sensitivity must not depend on where the observed counts happen to be.
     even = group_data(problem, merge=False) if "sensitivity" in selection else [None] * len(groups)
-    results = [
-        _finish(problem, group, started[number], even[number], selection)
-        for number, group in enumerate(groups)
-    ]
+    bar = progress_bar(len(groups) * _n_steps(selection), "joint fits", " steps")
+    results = []
+    for number, group in enumerate(groups):
+        results.append(_finish(problem, group, started[number], even[number], selection, bar))
+    bar.close()
     if "sensitivity" in selection:
         _warn_sensitivity(results, bins)
     return results
+
+
+def _n_steps(selection: Selection) -> int:
+    """What takes long for a group: limits, scans and sensitivities."""
+    limited = "errn-errp" in selection or "ul" in selection
+    return limited + ("scan" in selection) + ("sensitivity" in selection)
 
 
 def _warn_sensitivity(results: Sequence[GroupResult], bins: Bins) -> None:
@@ -312,6 +320,7 @@ def _of_bins(
     even: JointData | None,
     bounds: tuple[float | None, float | None],
     selection: Selection,
+    bar: Any,
 ) -> dict[str, Any]:
     """Test statistics of the bins, and what else is asked for."""
     data, fit, bins = start.data, start.fit, np.arange(n_bins)
@@ -323,16 +332,19 @@ def _of_bins(
     if "ul" in selection:
         wanted["norm_ul"] = (1.0, selection.n_sigma_ul**2, True)
     values: dict[str, Any] = {"ts": start.ts, **_limits(start, bins, wanted)}
+    bar.update(bool(wanted))
     if "scan" in selection:
         values["scan_norms"] = _scanned(start, bins, bounds, selection)
         norms = values["scan_norms"] / units[:, np.newaxis]
         values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
+        bar.update()
     if even is not None:
         n_sigma = np.asarray(float(selection.n_sigma_sensitivity))
         found = joint_sensitivity(start.units.data(even), fit, bins, n_sigma)
         # It would be nothing but the floor of the predicted counts.
         lost = alone_somewhere(even)[bins]
         values["norm_sensitivity"] = np.where(lost, np.nan, units * np.asarray(found))
+        bar.update()
     return values
 
 
@@ -360,10 +372,11 @@ def _finish(
     start: _Started,
     even: JointData | None,
     selection: Selection,
+    bar: Any,
 ) -> GroupResult:
     """Find the optional quantities of one group."""
     own = jax.tree.map(np.asarray, start.fit)
-    values = _of_bins(start, problem.n_bins, even, problem.model.norm_bounds, selection)
+    values = _of_bins(start, problem.n_bins, even, problem.model.norm_bounds, selection, bar)
     values |= _of_sources(problem, start, selection)
     best = _best(start.data, own) * start.units.values
     at_one = best.copy()

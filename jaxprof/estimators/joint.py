@@ -56,7 +56,8 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
     energy_edges, n_sigma, n_sigma_ul, n_sigma_sensitivity, cl, interval, selection_optional
         As for `FluxProfileEstimator`. Errors, limits, ``ts`` and scans have all other parameters
         optimised again, which takes time: of 51 bins on 20 000 pixels and energies, with many
-        empty pixels, each takes 10 to 20 ms a bin, and much longer with free spectral parameters.
+        empty pixels, each takes 10 to 20 ms a bin, and much longer with free spectral parameters;
+        beyond some seconds a bar counts what is done, where there is a terminal and tqdm.
         The sensitivity of a bin takes the other parameters as fitted; it needs a counts bin for
         every pixel, and a tenth of a second a bin there.
     sum_over_energy_groups : bool

@@ -339,10 +339,12 @@ class ModelFit:
         )
         if np.isnan(good["expected"]):
             expected = "nothing known to compare with (merged pixels, or few On-Off counts)"
+        # Not by the name of the statistic above, which lacks what does not depend on the law.
+        measure = "deviance" if self.fitted_to == "counts" else "chi2"
         lines = [
             f"{type(self.model).__name__}, fitted to the {self.fitted_to}: "
             f"{Status(int(self.status)).label}, stat {float(self.stat):.6g}",
-            f"goodness: stat {float(good['stat']):.5g}, {expected}",
+            f"goodness: {measure} {float(good['stat']):.5g}, {expected}",
             "bins: chi2 {chi2:.4g} for {dof} degrees of freedom (p = {p_value:.2g})".format(
                 **self.bins_goodness
             ),

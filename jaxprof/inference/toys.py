@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from importlib import import_module
 from typing import Any
 
 import jax
@@ -31,6 +30,7 @@ from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import is_separable
 from jaxprof.likelihood.goodness import data_deviance, deviance
 from jaxprof.likelihood.poisson import SAMPLER
+from jaxprof.progress import progress_bar
 
 Array = NDArray[Any]
 
@@ -289,14 +289,8 @@ def _fingerprint(likelihood: Likelihood, params: Any, plan: _Plan, seed: int) ->
 
 
 def _bar(parts: list[Array], progress: bool | None) -> Iterator[Array]:
-    if progress is False or len(parts) < 2:
-        return iter(parts)
-    try:
-        tqdm = import_module("tqdm").tqdm
-    except ImportError:
-        if progress:
-            raise ImportError("progress: a bar needs the package tqdm; pip install tqdm") from None
-        return iter(parts)
-    # disable=None: only where there is a terminal.
-    quiet = {"disable": None, "delay": 3.0} if progress is None else {}
-    return iter(tqdm(parts, desc="toys", unit="chunk", **quiet))
+    bar = progress_bar(len(parts), "toys", " chunks", progress)
+    for part in parts:
+        yield part
+        bar.update()
+    bar.close()

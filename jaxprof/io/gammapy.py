@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxprof.foreign import gammapy_class
-from jaxprof.io.fluxprofile import read_profile, write_profile
+from jaxprof.io.fluxprofile import write_profile
+from jaxprof.io.readprofile import read_profile
 from jaxprof.models.gammapy import GammapySpectralModel, spectral_model_from_gammapy
 from jaxprof.profile import FluxProfile
 

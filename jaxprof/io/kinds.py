@@ -11,9 +11,9 @@ from regions import Regions
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.io.errors import naming
 from jaxprof.io.fitsfile import fits_file
-from jaxprof.io.fluxprofile import read_profile
 from jaxprof.io.otherfiles import what_it_is
 from jaxprof.io.paths import existing_file, known_extension
+from jaxprof.io.readprofile import read_profile
 from jaxprof.io.textfile import read_text
 from jaxprof.profile import FluxProfile
 

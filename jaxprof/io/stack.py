@@ -20,9 +20,10 @@ from jaxprof.io.asciitext import ascii_table, ascii_warning
 from jaxprof.io.blocks import MAX_HDUS
 from jaxprof.io.errors import naming
 from jaxprof.io.fitsfile import fits_file, read_table
-from jaxprof.io.fluxprofile import profile_from_hdus, profile_hdus
+from jaxprof.io.fluxprofile import profile_hdus
 from jaxprof.io.integrity import write_fits
 from jaxprof.io.paths import atomic_write, expand_path, known_extension
+from jaxprof.io.readprofile import profile_from_hdus
 from jaxprof.io.texttable import TEXT, write_text_table
 from jaxprof.profile.stack import FluxProfileStack
 from jaxprof.profile.stack_axis import has_gti

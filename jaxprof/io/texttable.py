@@ -31,6 +31,8 @@ def write_text_table(
     columns: Sequence[str] | None = None,
     style: str | None = None,
     unit: Any = None,
+    caption: str | None = None,
+    label: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a text table, a row for each bin and energy group; entirely or not at all.
@@ -50,18 +52,22 @@ def write_text_table(
         By default "paper" for ".tex" without `columns`.
     unit : str or Unit, optional
         Unit of what `sed_type` says, its errors and limits.
+    caption, label : str, optional
+        Caption of a LaTeX table, as LaTeX, and the label that a text refers to it by.
     overwrite : bool
         Whether an existing file may be replaced.
 
     Raises
     ------
     ValueError
-        For an unknown sed type, column, style or unit.
+        For an unknown sed type, column, style or unit, or a caption or label of no LaTeX table.
     OSError
         See `~jaxprof.io.paths.atomic_write`.
     """
     suffix = expand_path(path).suffix.lower()
     latex = suffix == ".tex"
+    if not latex and (caption is not None or label is not None):
+        raise ValueError(f"caption and label are those of LaTeX tables, .tex; got {path}")
     if style is None:
         style = "paper" if latex and columns is None else "full"
     stacked = isinstance(profile, FluxProfileStack)
@@ -77,8 +83,14 @@ def write_text_table(
         table = _in_columns(table if columns is None else chosen_columns(table, columns), latex)
     with atomic_write(path, overwrite=overwrite) as temporary:
         stream = io.StringIO()
-        table.write(stream, format=TEXT[suffix])
+        table.write(stream, format=TEXT[suffix], **_heading(caption, label))
         temporary.write_text(stream.getvalue(), encoding="utf-8")
+
+
+def _heading(caption: str | None, label: str | None) -> dict[str, Any]:
+    """Caption and label as astropy's writer of LaTeX takes them."""
+    parts = ["" if caption is None else caption, "" if label is None else rf"\label{{{label}}}"]
+    return {"caption": "".join(parts)} if any(parts) else {}
 
 
 def _rows(table: Table, n_bins: Sequence[int], n_groups: int) -> Table:

@@ -37,8 +37,8 @@ _PLACES: dict[Any, tuple[float, float]] = {
 }
 BIN_MARKS = ("misfit", "partly-seen")
 """What marks bins at the upper edge."""
-_MARKS = 0.06
-"""Share of the height that these take."""
+ROW = 0.035
+"""Share of the height that a row of these takes."""
 _MOST = 0.45
 """Share of the height of the axes that a legend may make room for itself."""
 
@@ -122,6 +122,7 @@ def _place(ax: Axes, also: tuple[Axes, ...]) -> bool:
     if rcParams["legend.loc"] != "best":
         ax.legend(handles, labels, **style)
         return False
+    _clear_marks(ax)
     for _ in range(4):
         legend = ax.legend(handles, labels, loc="upper right", **style)
         legend.set_gid("legend")
@@ -129,7 +130,8 @@ def _place(ax: Axes, also: tuple[Axes, ...]) -> bool:
         ax.get_xlim()
         box, frame = legend.get_window_extent(), ax.get_window_extent()
         pad = frame.x1 - box.x1
-        marks = _MARKS * any(line.get_gid() in BIN_MARKS for line in ax.lines)
+        rows = sum(line.get_gid() in BIN_MARKS for line in ax.lines)
+        marks = rows and 0.025 + ROW * rows
         height = (1 - marks) * frame.height
         points = _drawn(ax)
         for place, (right, top) in _PLACES.items():
@@ -147,6 +149,18 @@ def _place(ax: Axes, also: tuple[Axes, ...]) -> bool:
         _grow(ax, share)
     _above(ax, handles, labels, style)
     return True
+
+
+def _clear_marks(ax: Axes) -> None:
+    """Make room for the marks of bins at the upper edge, above what is drawn."""
+    rows = sum(line.get_gid() in BIN_MARKS for line in ax.lines)
+    for _ in range(3 * bool(rows)):
+        ax.get_ylim()  # carries out a pending autoscale
+        frame = ax.get_window_extent()
+        edge = frame.y0 + (0.975 - ROW * rows) * frame.height
+        if not ax.get_autoscaley_on() or not (_drawn(ax)[:, 1] > edge).any():
+            return
+        _grow(ax, ROW * (rows + 1))
 
 
 def _rank(handle: Any, label: str) -> int:

@@ -43,6 +43,7 @@ def plot_map(
     ax: Any = None,
     stretch: str = "linear",
     add_cbar: bool = False,
+    cbar_label: str | None = None,
     cmap: Any = "inferno",
     vmin: float | None = None,
     vmax: float | None = None,
@@ -61,6 +62,9 @@ def plot_map(
         How values become colours.
     add_cbar : bool
         Whether to add a colour bar.
+    cbar_label : str, optional
+        Its label. By default the unit; without one "Counts" for whole numbers, "Value per pixel"
+        for others, or "Inside" for a mask.
     cmap : str or `~matplotlib.colors.Colormap`
         Colour map.
     vmin, vmax : float, optional
@@ -119,11 +123,11 @@ def plot_map(
         artist = ax.pcolormesh(x, y, np.ma.array(image, mask=hidden), **kwargs)
     _label_sky(ax)
     if add_cbar:
+        # A map without a unit does not say what it is: whole numbers are taken for counts.
         whole = np.all(image[np.isfinite(image)] % 1 == 0)
-        # Whole numbers are counts; others were smoothed, or predicted.
-        plain = "Counts" if whole else "Counts per pixel"
+        plain = "Counts" if whole else "Value per pixel"
         label = "Inside" if is_mask else unit_label(map_.unit) or plain
-        _add_colorbar(ax, artist, label)
+        _add_colorbar(ax, artist, label if cbar_label is None else cbar_label)
     return ax
 
 

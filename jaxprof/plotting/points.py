@@ -13,7 +13,7 @@ from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
 from jaxprof.inference.levels import confidence_level
-from jaxprof.plotting.legend import ARROW_POINTS, AT_THE_EDGE, BIN_MARKS, LIMITS
+from jaxprof.plotting.legend import ARROW_POINTS, AT_THE_EDGE, BIN_MARKS, LIMITS, ROW
 from jaxprof.plotting.options import chosen_unit, next_series
 from jaxprof.plotting.style import add_obstacles
 from jaxprof.profile.quantities import PARTLY_SEEN, partly_seen
@@ -229,7 +229,7 @@ def _mark_bins(ax: Any, axis: Any, which: NDArray[Any], colors: dict[int, Any], 
     for row, group in enumerate(np.flatnonzero(which.any(axis=0)), start=rows):
         at = np.asarray(axis.ref, dtype=float)[which[:, group]]
         ax.plot(
-            at, np.full(at.size, 0.97 - 0.035 * row), **style, color=own[group], zorder=4,
+            at, np.full(at.size, 0.97 - ROW * row), **style, color=own[group], zorder=4,
             transform=transform, gid=gid, label="_nolegend_",
         )  # fmt: skip
     if which.any() and all(line.get_label() != label for line in ax.lines):

@@ -34,7 +34,7 @@ from jaxprof.profile.stack import FluxProfileStack
 
 Array = NDArray[Any]
 _MOST = 8
-"""Bins that are drawn if none are named."""
+"""Bins that are drawn if none are named: the most significant ones."""
 
 
 def plot_light_curve(
@@ -61,7 +61,9 @@ def plot_light_curve(
     sed_type : {"flux", "dnde", "eflux", "e2dnde", "surface_brightness", "norm"}
         Which flux.
     bins : sequence of int, optional
-        Bins to draw; by default all, up to eight.
+        Bins to draw. By default all, or of more than eight the eight with the largest ``ts`` in all
+        profiles together (the largest norms, without ``ts``), which the title says;
+        `plot_stack_map` shows all.
     group : int
         Energy group.
     unit : str or `~astropy.units.Unit`, optional
@@ -76,14 +78,13 @@ def plot_light_curve(
     Raises
     ------
     ValueError
-        For an unknown flux or unit, a bin or group that does not exist, or more than eight bins
-        that nobody chose.
+        For an unknown flux or unit, or a bin or group that does not exist.
     TypeError
         For an option that is not known.
     """
     check_options(kwargs, plot_light_curve, also=ERRORBAR)
     group = check_group(group, stack.shape[2])
-    chosen = _chosen_bins(stack, bins)
+    chosen = _chosen_bins(stack, bins, group)
     low, high = _edges(stack)
     longest = max((own.axis for own in stack.profiles), key=len)
     ax = get_axes(ax)
@@ -111,7 +112,10 @@ def plot_light_curve(
     at = at_energy(sed_type, stack.profiles[0], group)
     set_ylabel(ax, quantity_label(sed_type, y_unit, at))
     keep_unit(ax.yaxis, y_unit)
-    ax.set_title(group_label(stack.profiles[0], group), fontsize="medium")
+    title = group_label(stack.profiles[0], group)
+    if bins is None and len(chosen) < stack.shape[1]:
+        title += f"; the {len(chosen)} most significant of {stack.shape[1]} bins"
+    ax.set_title(title, fontsize="medium")
     update_legend(ax)
     return ax
 
@@ -220,12 +224,12 @@ def _runs(low: Array, high: Array) -> list[tuple[int, int]]:
     return list(zip(bounds[:-1], bounds[1:], strict=True))
 
 
-def _chosen_bins(stack: FluxProfileStack, bins: Sequence[int] | None) -> list[int]:
+def _chosen_bins(stack: FluxProfileStack, bins: Sequence[int] | None, group: int) -> list[int]:
     n = stack.shape[1]
     if bins is None:
-        if n > _MOST:
-            raise ValueError(f"bins: choose some of the {n} bins, such as bins=[0, 1]")
-        return list(range(n))
+        name = "ts" if "ts" in stack.available_quantities else "norm"
+        total = np.nansum(stack.quantity(name).value[:, :, group], axis=0)
+        return sorted(int(k) for k in np.argsort(-total, kind="stable")[:_MOST])
     chosen = np.atleast_1d(np.asarray(bins))
     if chosen.dtype.kind == "b" and chosen.shape == (n,):
         chosen = np.flatnonzero(chosen)

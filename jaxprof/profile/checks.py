@@ -10,6 +10,7 @@ from astropy.table import Table
 
 from jaxprof.likelihood.data import Data, OnOffData, ProfileData, blocks
 from jaxprof.profile.limits import map_data
+from jaxprof.profile.printed import WholeTable
 from jaxprof.profile.quantities import Array, is_quantity_of
 from jaxprof.sky.models import as_spectral_model
 
@@ -203,7 +204,7 @@ def _with_columns(name: str, table: Any, columns: dict[str, type]) -> Table | No
         raise ValueError(f"{name} must be an astropy Table, not {type(table).__name__}")
     if missing := [column for column in columns if column not in table.colnames]:
         raise ValueError(f"{name} has no column {', '.join(missing)}; it has {table.colnames}")
-    found = Table()
+    found = WholeTable()
     for column in [*columns, *(other for other in table.colnames if other not in columns)]:
         data = np.asarray(table[column])
         try:

@@ -254,8 +254,8 @@ class FluxProfile(
     ) -> Table:
         """Table of the profile, a row for each bin.
 
-        Printed, it shows the columns that matter in 80 characters, with a line for each energy
-        group of a bin; ``pprint_all()`` shows all.
+        Printed, it shows the columns that matter and fit into 80 characters, or into a wider
+        terminal, with a line for each energy group of a bin; ``pprint_all()`` shows all.
 
         Its columns are vectors over the energy groups, of which there may be one, as in gammapy. In
         text, ``table.write("t.csv")``, and in data frames, ``table.to_pandas()``, they are numbered
@@ -338,6 +338,8 @@ class FluxProfile(
         columns: Sequence[str] | None = None,
         style: str | None = None,
         unit: Any = None,
+        caption: str | None = None,
+        label: str | None = None,
     ) -> None:
         """Write the profile to a file that `read`, and gammapy, can read, or as a text table.
 
@@ -366,6 +368,8 @@ class FluxProfile(
             Of text tables, see `to_table`; by default "paper" for ".tex" without `columns`.
         unit : str or Unit, optional
             Of text tables, see `to_table`.
+        caption, label : str, optional
+            Of LaTeX tables: caption, as LaTeX, and the label that the text refers to it by.
 
         Raises
         ------
@@ -384,6 +388,8 @@ class FluxProfile(
             columns=columns,
             style=style,
             unit=unit,
+            caption=caption,
+            label=label,
         )
 
     def to_gammapy(self) -> Any:
@@ -441,7 +447,7 @@ class FluxProfile(
         ValueError, FileNotFoundError
             See `jaxprof.io.fluxprofile.read_profile`.
         """
-        from jaxprof.io.fluxprofile import read_profile
+        from jaxprof.io.readprofile import read_profile
 
         return read_profile(
             filename,

@@ -1,4 +1,4 @@
-"""Tables of profiles as they are printed: the columns that matter, in 80 characters.
+"""Tables of profiles as they are printed: the columns that matter, as many as the terminal holds.
 
 Vectors over several energy groups would be printed as their ends, "first .. last", three of which
 fill a line: a line for each bin and energy group has the numbers of all.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from astropy.table.connect import TableWrite
 from jaxprof.profile.quantities import MATRICES, PARTLY_SEEN, SCANS, SUFFIXES, UNITS
 
 WIDTH = 80
+"""Columns of text that printed tables take at least; as many as the terminal has, if more."""
 _FIRST = ("set", "time", "name", "x_min", "x_max")
 _LAST = ("sqrt_ts", "is_ul", "status")
 _ENERGIES = ("e_min", "e_max")
@@ -39,7 +41,7 @@ class _Write(TableWrite):
 
 
 class ProfileTable(Table):
-    """Table of a profile. Printed, it shows the columns that matter and fit into 80 characters.
+    """Table of a profile. Printed, it shows the columns that matter and fit into the terminal.
 
     A line is a bin, or an energy group of a bin if there are several; a row is a bin all the same.
 
@@ -76,10 +78,11 @@ class ProfileTable(Table):
             order[at:at] = ["coverage", "status", "is_ul"]
             order = list(dict.fromkeys(order))
         known = [name for name in (*order, *rest) if name in self.colnames]
+        width = max(WIDTH, get_terminal_size((WIDTH, 24)).columns)
         shown: list[str] = []
         for name in known:
             trial = [column for column in wanted if column in (*shown, name)]
-            if len(shown) < 2 or max(map(len, self._lines(trial, n_groups))) <= WIDTH:
+            if len(shown) < 2 or max(map(len, self._lines(trial, n_groups))) <= width:
                 shown = trial
         lines = self._lines(shown, n_groups)
         hidden = len(self.colnames) - len(shown)
@@ -90,6 +93,13 @@ class ProfileTable(Table):
     def _lines(self, names: list[str], n_groups: int) -> list[str]:
         part = with_formats(long_table(self, names, n_groups))
         return [line.rstrip() for line in part.pformat(max_width=-1, max_lines=len(part) + 5)]
+
+
+class WholeTable(Table):
+    """Table that is printed with all its rows and columns."""
+
+    def __str__(self) -> str:
+        return "\n".join(line.rstrip() for line in self.pformat(max_lines=-1, max_width=-1))
 
 
 def plain_columns(table: Table) -> Table:

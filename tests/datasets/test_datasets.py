@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.io import fits
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.irf import EDispKernelMap
@@ -55,9 +56,23 @@ def test_valid_dataset():
     assert repr(dataset) == "MapDataset('test', counts, background, mask_safe, exposure, edisp)"
 
 
-def test_names_are_random_when_not_given():
+def test_names_are_numbered_when_not_given():
+    """The same in every run of a script."""
     one, two = (MapDataset(**parts(name=None)) for _ in range(2))
-    assert len(one.name) == 8 and one.name != two.name
+    first, second = (int(each.name.removeprefix("dataset-")) for each in (one, two))
+    assert second == first + 1
+    assert one.copy().name == f"dataset-{second + 1}"
+
+
+def test_files_without_a_name_have_that_of_the_file(tmp_path):
+    """Those of gammapy, which writes none."""
+    path = tmp_path / "run 1.fits.gz"
+    MapDataset(**parts()).write(path)
+    assert MapDataset.read(path).name == "test" and MapDataset.read(path, name="a").name == "a"
+    with fits.open(path) as hdulist:
+        del hdulist[0].header["NAME"]
+        hdulist.writeto(tmp_path / "other.fits.gz", checksum=True)
+    assert MapDataset.read(tmp_path / "other.fits.gz").name == "other"
 
 
 def test_mask_is_that_of_both():

@@ -8,6 +8,7 @@ from astropy.table import Table
 from matplotlib.colors import Normalize
 from numpy.testing import assert_allclose, assert_array_equal
 from profile_factory import (
+    EDGES,
     assert_same_profile,
     make_data,
     make_joint_profile,
@@ -275,3 +276,28 @@ def test_figures_take_masks_and_scales():
     stack.plot_map("norm", ax=axes[2], norm=scale)
     shown = stack.norm[:, :, 0]
     assert (scale.vmin, scale.vmax) == (np.nanmin(shown), np.nanmax(shown))
+
+
+def test_many_bins_are_drawn_without_a_choice():
+    """The eight most significant ones, which the title says; heat maps have all."""
+    profiles = [make_profile() for _ in range(2)]
+    n = 12
+    axis = ProfileAxis("projected-distance", np.arange(n), np.arange(n) + 1.0, np.arange(n) + 0.5)
+    ts = np.random.default_rng(1).permutation(n).astype(float)[:, None]
+    wide = [
+        FluxProfile(
+            {"norm": np.ones((n, 1)), "ts": ts, "norm_err": np.ones((n, 1))},
+            axis=axis,
+            energy_edges=EDGES[:1],
+            reference_model=profiles[0].reference_model,
+        )
+        for _ in range(2)
+    ]
+    ax = FluxProfileStack(wide, ["a", "b"]).plot(ax=plt.figure().add_subplot())
+    assert "the 8 most significant of 12 bins" in ax.get_title()
+    entries = [text.get_text() for text in ax.get_legend().get_texts()]
+    expected = [f"{k} - {k + 1} deg" for k in np.flatnonzero(ts[:, 0] >= 4)]
+    assert [text for text in entries if text.endswith("deg")] == expected
+    few = FluxProfileStack(profiles, ["a", "b"]).plot(ax=plt.figure().add_subplot())
+    assert "most significant" not in few.get_title()
+    plt.close("all")

@@ -1,0 +1,56 @@
+"""What tables look like in terminals and papers."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from profile_factory import make_joint_profile, make_nuisance, make_profile
+
+from jaxprof.cli.figures import figures
+
+
+def test_wide_terminals_show_more_columns(monkeypatch):
+    table = make_profile().to_table(formatted=True)
+    found = {}
+    for width in ("60", "80", "400"):
+        monkeypatch.setenv("COLUMNS", width)
+        lines = str(table).split("\n")
+        found[width] = max(map(len, lines[:-1]))
+        assert "more columns" in lines[-1]
+    assert found["60"] == found["80"] <= 80 < found["400"]
+
+
+def test_nuisance_parameters_are_printed_whole(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    table = make_nuisance()
+    for number in range(9):
+        table[f"another_long_column_{number}"] = np.zeros(len(table))
+    found = make_profile(nuisance=table).nuisance
+    text = str(found)
+    assert all(name in text.split("\n")[0] for name in table.colnames)
+    assert len(text.split("\n")) == len(table) + 2
+    assert "..." not in text
+
+
+def test_latex_tables_have_captions_and_labels(tmp_path):
+    profile = make_profile()
+    profile.write(tmp_path / "a.tex", caption=r"Fluxes of \object{Sgr A}", label="tab:gc")
+    text = (tmp_path / "a.tex").read_text()
+    assert text.startswith("\\begin{table}\n\\caption{Fluxes of \\object{Sgr A}\\label{tab:gc}}\n")
+    profile.write(tmp_path / "b.tex")
+    assert "caption" not in (tmp_path / "b.tex").read_text()
+    for name, message in (("a.csv", "those of LaTeX tables"), ("a.fits", "those of text tables")):
+        with pytest.raises(ValueError, match=f"caption and label are {message}"):
+            profile.write(tmp_path / name, caption="c")
+
+
+def test_counts_of_the_command_line_have_a_panel_for_each_group():
+    profile = make_joint_profile()
+    made = figures(profile, [], "flux")
+    figure = made["counts"][1]
+    assert len(figure.axes) == profile.shape[1] == 2
+    for group, ax in enumerate(figure.axes):
+        points = ax.containers[0].lines[0].get_ydata()
+        expected = profile.npred[:, group]
+        np.testing.assert_allclose(np.sort(points), np.sort(expected[np.isfinite(expected)]))
+    assert figure.axes[0].get_xlabel() == "" != figure.axes[1].get_xlabel()
+    plt.close("all")
