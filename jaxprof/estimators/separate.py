@@ -286,8 +286,7 @@ class FluxProfileEstimator(ProfileEstimator):
             For anything but datasets.
         ValueError
             If a dataset has no counts or exposure, has invalid values inside its mask, an energy
-            dispersion that is none at energies in use, or energies that do not fit the edges; if no
-            region lies on the map of any dataset.
+            dispersion that is none at energies in use, or energies that do not fit the edges.
 
         Warns
         -----

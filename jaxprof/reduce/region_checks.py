@@ -22,6 +22,7 @@ Array = NDArray[Any]
 
 MAX_DIFFERENCE = 0.2
 """Relative difference of the solid angles of pixels and regions that is passed over."""
+OFF_MAP_HINT = "Look at the frame, the order and the unit of their positions (plot_regions draws them on a map)"
 _MAX_LISTED = 10
 _OUTLINE_POINTS = 256  # on each arc of a region's outline
 
@@ -117,33 +118,18 @@ def listed(indices: Array, regions: Sequence[Any]) -> str:
     return f"regions {shown}{more} of {total} ({where})"
 
 
-def refuse_off_map(total: int, names: Sequence[str]) -> None:
-    """Raise the ValueError for regions that all lie off the maps of these datasets."""
-    maps = f"the map{'s' * (len(names) > 1)} of dataset{'s' * (len(names) > 1)}"
-    raise ValueError(
-        f"regions: none of the {total} lies on {maps} {', '.join(map(repr, names))}: look at the "
-        "frame, the order and the unit of their positions (plot_regions draws them on a map), and "
-        "leave out datasets of other parts of the sky"
-    )
-
-
 def warn_unseen(datasets: Sequence[Visibility], regions: Sequence[Any]) -> None:
-    """Warn of regions that no dataset sees, and of those that only some of them see.
-
-    Raises
-    ------
-    ValueError
-        If all regions are off the maps of all datasets.
-    """
-    if all(one.off_map.all() for one in datasets):
-        refuse_off_map(len(regions), [one.name for one in datasets])
+    """Warn of regions that no dataset sees, and of those that only some of them see."""
     nowhere = np.all([one.unseen for one in datasets], axis=0)
     centreless = nowhere & np.any([one.centreless for one in datasets], axis=0)
     names = ", ".join(repr(one.name) for one in datasets)
     maps = f"the map{'s' * (len(datasets) > 1)} of dataset{'s' * (len(datasets) > 1)} {names}"
     lost = np.flatnonzero(nowhere & ~centreless)
     if len(lost):
-        warn_user(f"{listed(lost, regions)}: off {maps}; norms there are NaN and success is False")
+        hint = f". {OFF_MAP_HINT}" if len(lost) == len(regions) else ""
+        warn_user(
+            f"{listed(lost, regions)}: off {maps}; norms there are NaN and success is False{hint}"
+        )
     lost = np.flatnonzero(centreless)
     if len(lost):
         warn_user(

@@ -17,7 +17,7 @@ from jaxprof.reduce.joint.curvature import STEEP
 from jaxprof.reduce.joint.degrees import moment_degree
 from jaxprof.reduce.joint.emission import Emission, region_emissions, source_emission
 from jaxprof.reduce.joint.kernels import psf_margin
-from jaxprof.reduce.region_checks import listed, refuse_off_map
+from jaxprof.reduce.region_checks import OFF_MAP_HINT, listed
 from jaxprof.reduce.signal import reference_flux
 from jaxprof.sky.models import SkyModel
 from jaxprof.user_warning import warn_user
@@ -142,7 +142,10 @@ def warn_bins_off_map(
         if not on_map or not emission.weights.any():
             lost.append(index)
     if len(lost) == len(emissions):
-        refuse_off_map(len(lost), [dataset.name])
+        raise ValueError(
+            f"regions: none of the {len(lost)} lies on the map of dataset {dataset.name!r}. "
+            f"{OFF_MAP_HINT}, and leave out datasets of other parts of the sky"
+        )
     if lost:
         warn_user(
             f"{listed(np.array(lost), regions)}: off the map of dataset {dataset.name!r}, "
