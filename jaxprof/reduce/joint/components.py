@@ -144,7 +144,7 @@ def warn_bins_off_map(
     if len(lost) == len(emissions):
         raise ValueError(
             f"regions: none of the {len(lost)} lies on the map of dataset {dataset.name!r}. "
-            f"{OFF_MAP_HINT}, and leave out datasets of other parts of the sky"
+            f"{OFF_MAP_HINT}. Leave out datasets of other parts of the sky"
         )
     if lost:
         warn_user(
