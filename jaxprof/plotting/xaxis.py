@@ -15,6 +15,8 @@ from jaxprof.plotting.style import axis_label, set_label
 from jaxprof.plotting.units import keep_unit
 
 _SMALLEST = 3.5  # points; names that would have to be smaller are left out
+_READABLE = 6.0  # points; longer names are cut off rather than made smaller
+_ROOM = 0.33  # of the height of the figure, for names
 _LINE = 1.15  # height of a line of text over its size
 _SLANT = 45.0  # deg
 _LEFTWARDS = ("longitude", "right ascension")  # east is on the left of the sky
@@ -85,13 +87,28 @@ def _set_names(ax: Any, at: NDArray[np.float64], names: list[str]) -> None:
     labels = ax.get_xticklabels()
     spacing = float(np.diff(position).min()) if len(position) > 1 else width
     size = labels[0].get_fontsize() if labels else _SMALLEST
-    longest = max((label.get_window_extent().width for label in labels), default=0.0)
-    if longest * 72 / ax.figure.dpi < 0.9 * spacing:
+    in_points = 72 / ax.figure.dpi
+    widths = [label.get_window_extent().width * in_points for label in labels]
+    longest = max(widths, default=0.0)
+    if longest < 0.9 * spacing:
         return
     slanted = spacing * np.sin(np.deg2rad(_SLANT)) >= _LINE * size
-    style = {"rotation": _SLANT if slanted else 90.0, "rotation_mode": "anchor", "ha": "right"}
+    rotation = _SLANT if slanted else 90.0
+    # Long names must leave room for the points: they are smaller, and then cut off.
+    room = _ROOM * ax.figure.bbox.height * in_points / np.sin(np.deg2rad(rotation))
+    fitting = min(size, spacing / _LINE, size * room / max(longest, room))
+    fitting = max(fitting, min(_READABLE, spacing / _LINE))
+    style = {"rotation": rotation, "rotation_mode": "anchor", "ha": "right", "fontsize": fitting}
     for label in labels:
-        label.set(va="top" if slanted else "center", fontsize=min(size, spacing / _LINE), **style)
+        label.set(va="top" if slanted else "center", **style)
+    shares = [room / (width * fitting / size) if width else 1.0 for width in widths]
+    if min(shares) < 0.99:
+        ax.set_xticklabels([_cut(name, share) for name, share in zip(names, shares, strict=True)])
+
+
+def _cut(name: str, share: float) -> str:
+    """The share of a name that there is room for, with dots for the rest."""
+    return name if share >= 0.99 else f"{name[: max(int(share * len(name)) - 1, 1)].rstrip()}\u2026"
 
 
 def _spaced(position: NDArray[np.float64], least: float) -> list[int]:

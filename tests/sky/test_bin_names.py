@@ -217,3 +217,17 @@ def test_unnamed_bins_have_no_label():
     ax = profile.plot(show_names=True)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "c"]
     assert_array_equal(ax.get_xticks(), [0, 2])
+
+
+def test_long_names_leave_room_in_small_figures():
+    """They are smaller, then cut off; points keep half of the height or so."""
+    names = ["Sgr B2", "Sgr C", "A very long name of a molecular cloud near the Galactic centre"]
+    profile = make_profile([circle(k, name) for k, name in enumerate(names)])
+    figure = plt.figure(figsize=(3.4, 2.6), layout="constrained")
+    ax = profile.plot(ax=figure.add_subplot(), sed_type="flux", show_names=True)
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert labels[:2] == names[:2]
+    assert labels[2].endswith("\u2026") and names[2].startswith(labels[2][:-1])
+    assert ax.get_window_extent().height > 0.25 * figure.bbox.height
+    assert min(label.get_fontsize() for label in ax.get_xticklabels()) > 5.5
