@@ -342,7 +342,7 @@ class MapDataset(FromOtherFiles, DatasetOperations):
         path : str or path-like
             ``$VARIABLES`` and ``~`` are expanded; may be gzipped.
         name : str, optional
-            Name of the dataset; by default the one in the file, or that of the file.
+            Name of the dataset; by default the one in the file, if it has one.
 
         Raises
         ------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from jaxprof.io.fitsmaps import FitsArray, array_to_hdus, map_to_hdus, read_arra
 from jaxprof.io.fitsmaps import read_map as read_map
 from jaxprof.io.integrity import write_fits
 from jaxprof.io.otherfiles import what_it_is
-from jaxprof.io.paths import atomic_write, known_extension, stem
+from jaxprof.io.paths import atomic_write, known_extension
 from jaxprof.irf import EDispKernelMap, EDispMap, IRFMap, PSFMap, RecoPSFMap
 from jaxprof.user_warning import warn_user
 
@@ -63,10 +62,7 @@ def read_map_dataset(
         the message names file and HDU.
     """
     with fits_file(path) as hdulist:
-        parts = _parts(hdulist, on_off)
-        # gammapy writes no name, and makes up another one each time.
-        parts["name"] = parts["name"] or stem(Path(path).name)
-        return make(**parts)
+        return make(**_parts(hdulist, on_off))
 
 
 def _parts(hdulist: fits.HDUList, on_off: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 from astropy import units as u
 from astropy.io import fits
 
+from jaxprof import Datasets
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.irf import EDispKernelMap
 from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
@@ -64,15 +65,18 @@ def test_names_are_numbered_when_not_given():
     assert one.copy().name == f"dataset-{second + 1}"
 
 
-def test_files_without_a_name_have_that_of_the_file(tmp_path):
-    """Those of gammapy, which writes none."""
-    path = tmp_path / "run 1.fits.gz"
+def test_files_without_a_name_get_different_ones(tmp_path):
+    """gammapy's have none, and those of several folders may be called the same."""
+    path = tmp_path / "own.fits.gz"
     MapDataset(**parts()).write(path)
     assert MapDataset.read(path).name == "test" and MapDataset.read(path, name="a").name == "a"
     with fits.open(path) as hdulist:
         del hdulist[0].header["NAME"]
-        hdulist.writeto(tmp_path / "other.fits.gz", checksum=True)
-    assert MapDataset.read(tmp_path / "other.fits.gz").name == "other"
+        for folder in ("a", "b"):
+            (tmp_path / folder).mkdir()
+            hdulist.writeto(tmp_path / folder / "dataset.fits.gz", checksum=True)
+    read = [MapDataset.read(tmp_path / folder / "dataset.fits.gz") for folder in ("a", "b")]
+    assert len({own.name for own in Datasets(read)}) == 2
 
 
 def test_mask_is_that_of_both():
