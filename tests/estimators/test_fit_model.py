@@ -555,6 +555,7 @@ def test_density_of_cosmic_rays_over_gas(gas):
     with pytest.warns(UserWarning, match="the law does not describe the data.*of the bins"):
         steep = jaxprof.fit_model(gas, DENSITY.replace(alpha=2.0), fixed=("core", "alpha"))
     assert "the law does not describe" in str(steep)
+    assert str(steep).count("stat ") == 1 and "goodness: deviance " in str(steep)
     assert steep.goodness["p_value"] > 0.1 > 1e-3 > steep.bins_goodness["p_value"]
     excluded = found.compare(steep)
     assert excluded.nested and excluded.significance > 8
