@@ -8,10 +8,11 @@ from joint_factory import Part, Problem, Spectra
 from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import erf
 
-from jaxprof.inference import descents, joint_fit
+from jaxprof.inference import descents, held_fit, joint_fit
 from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
 from jaxprof.inference.descents import descend, spread
-from jaxprof.inference.joint_fit import at_fit, profiles_are_followed
+from jaxprof.inference.held_fit import at_fit
+from jaxprof.inference.joint_fit import profiles_are_followed
 from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_ts import fit_joint_ts
@@ -151,6 +152,23 @@ def test_background_takes_the_source_by_the_better_tilt(ratio):
     rises = np.array([found.fun for found in lowest]) - own.value(np.asarray(fit.values))
     np.testing.assert_allclose(ts[0], rises.min(), rtol=1e-7)
     np.testing.assert_allclose(points[0, 2], lowest[rises.argmin()].x, atol=1e-4)
+
+
+def test_scans_and_limits_compile_no_search_of_their_own(monkeypatch):
+    own, components = two_ends(0.9), jnp.array([0])
+    data = own.joint(1, 12)
+    fit, ts, _ = fit_joint_ts(data, components)
+    monkeypatch.setattr(held_fit, "lowest", None)
+    rises, fixed = joint_scan(data, fit, components, jnp.array([0.0, 0.8]))
+    np.testing.assert_allclose(rises[0, 0], ts[0], rtol=1e-9)
+    held = np.array(fit.values)
+    held[0] = 0.8
+    np.testing.assert_allclose(fixed[0, 1], own.value(held) - own.value(fit.values), rtol=1e-7)
+    (low, high), targets = (-1.0, 1.0), jnp.array([1.0, 4.0])
+    distances = joint_limits(data, fit, components, jnp.array([low, high]), targets)[0]
+    limits = fit.values[0] + jnp.array([low, high]) * distances
+    there = joint_scan(data, fit, components, limits)[0][0]
+    np.testing.assert_allclose(there, targets, rtol=1e-5)
 
 
 @pytest.mark.slow
