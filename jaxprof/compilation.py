@@ -66,6 +66,17 @@ def jit_quickly(*static_argnames: str) -> Callable:
     return lambda function: _choice(function, static_argnames, large=1, small=math.inf)
 
 
+@contextmanager
+def _pieces(wanted: bool) -> Iterator[None]:
+    """Compile nothing but functions of this module, or all."""
+    token = _in_pieces.set(wanted)
+    try:
+        with jax.disable_jit(wanted):
+            yield
+    finally:
+        _in_pieces.reset(token)
+
+
 def jit_in_pieces(where: Callable[[Any], bool]) -> Callable:
     """Like `jit_by_size`, but for some arguments the function itself is not compiled.
 
@@ -87,12 +98,8 @@ def jit_in_pieces(where: Callable[[Any], bool]) -> Callable:
             empty = not all(map(np.size, jax.tree.leaves(rest)))
             if is_traced((first, rest)) or empty or not where(first):
                 return whole(first, *rest)
-            token = _in_pieces.set(True)
-            try:
-                with jax.disable_jit():
-                    return function(first, *rest)
-            finally:
-                _in_pieces.reset(token)
+            with _pieces(True):
+                return function(first, *rest)
 
         return call
 
@@ -194,8 +201,8 @@ def _choice(
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _in_pieces.get() and jax.config.jax_disable_jit:
-            with jax.disable_jit(False):
+        if _in_pieces.get():
+            with _pieces(False):
                 return call(*args, **kwargs)
         leaves, structure = jax.tree.flatten((args, kwargs))
         signature = _signature(leaves, structure)
