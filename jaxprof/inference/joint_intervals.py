@@ -42,6 +42,7 @@ NEAR_BOUND = 3.0
 """In units of that length, how near the bound of a norm is tried first."""
 
 
+@jit_by_size(small=RUN_ONCE)
 def unit_of(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Array) -> jax.Array:
     """Length over which the statistic rises by about ``target``."""
     variance = fit.covariance[parameter, parameter]
@@ -61,6 +62,7 @@ def farthest(fit: JointFit, component: jax.Array) -> jax.Array:
     return jnp.where(fit.status[component] == Status.DEGENERATE, VERY_FAR, FAR)
 
 
+@jit_by_size
 def root_against(
     target: jax.Array, rise: jax.Array, slope: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
