@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxprof.compilation import is_traced, jit_by_size, jit_in_pieces
 from jaxprof.inference.basins import lowest
+from jaxprof.inference.descents import is_large
 from jaxprof.inference.implicit import rooted
 from jaxprof.inference.interior import (
     Interior,
@@ -34,6 +35,8 @@ RUN_ONCE = 1_000_000
 """Number of array elements below which what runs once takes less time than to compile it well."""
 INWARDS = 0.3
 """How far a fit with a norm held begins from the best one, on the way to a point well inside."""
+MANY = 20
+"""Components with free spectra from which on profiles are followed to fits with a norm held."""
 NOTHING = -1
 """The parameter where none is held."""
 
@@ -65,6 +68,18 @@ in_searches = jit_in_pieces(lambda data: not is_linear(data))
 def at_fit(data: JointData, fit: JointFit) -> jax.Array:
     """Fitted values, with those of components without signal set to zero again; (Z,)."""
     return jnp.where(jnp.isfinite(fit.values), fit.values, data.start)
+
+
+def profiles_are_followed(data: JointData) -> bool:
+    """Whether fits with a norm held begin where the profile from the minimum leads.
+
+    A problem that is not linear may have lower minima elsewhere, which searches from all over the
+    ranges find. In large problems with many free spectra, where these are not worth their time, the
+    minimum that the profile leads to is left where profiles of spectral parameters around it show a
+    lower one. With few, compiling those steps takes longer than the search.
+    """
+    many = is_large(data) and data.n_components >= MANY
+    return is_linear(data) or (many and not data.n_nuisance)
 
 
 known_interior = jit_by_size(small=RUN_ONCE)(interior)
@@ -135,7 +150,8 @@ def _fit_held(
         possible, other = possible | known[1], jnp.full_like(z, jnp.nan)
     else:
         begin = jnp.where(known[1] & free, known[0], begin)
-        z, converged, other = lowest(problem, begin, free, barrier, point, known[1])
+        since = best if profiles_are_followed(data) else None
+        z, converged, other = lowest(problem, begin, free, barrier, point, known[1], since)
     z = rooted(masked_as(held, problem), z, free, barrier, target)
     slope = 2.0 * jnp.sum(jnp.where(at, gradient(data, z, barrier), 0.0))
     rise = jnp.where(possible, difference(data, z, best), jnp.inf)

@@ -10,7 +10,6 @@ import numpy as np
 
 from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.inference.basins import lowest
-from jaxprof.inference.descents import is_large
 from jaxprof.inference.follow import FittedProblem
 from jaxprof.inference.held_fit import NOTHING, RUN_ONCE, at_fit, fit_held
 from jaxprof.inference.implicit import rooted
@@ -37,8 +36,6 @@ INFLATION = 1e6
 """Variance over that with all other parameters known, above which a norm is degenerate."""
 AT_BOUNDARY = 0.5
 """Share of a norm's curvature from the barrier above which it sits on the boundary."""
-MANY = 20
-"""Components with free spectra from which on profiles are followed to fits with a norm held."""
 
 
 def _of_component(data: JointData, flags: jax.Array) -> jax.Array:
@@ -212,18 +209,6 @@ def fit_joint(data: JointData) -> JointFit:
     """
     searched = not (is_linear(data) or is_traced(data))
     return fit_ready(data, ready(data)) if searched else _fit(data)
-
-
-def profiles_are_followed(data: JointData) -> bool:
-    """Whether fits with a norm held begin where the profile from the minimum leads.
-
-    A problem that is not linear may have lower minima elsewhere, which searches from all over the
-    ranges find. In large problems with many free spectra, where these are not worth their time, the
-    minimum that the profile leads to is left where profiles of spectral parameters around it show a
-    lower one. With few, compiling those steps takes longer than the search.
-    """
-    many = is_large(data) and data.n_components >= MANY
-    return is_linear(data) or (many and not data.n_nuisance)
 
 
 @jit_by_size

@@ -17,9 +17,10 @@ from jaxprof.inference.held_fit import (
     in_searches,
     is_possible,
     known_interior,
+    profiles_are_followed,
 )
 from jaxprof.inference.interior import Interior
-from jaxprof.inference.joint_fit import fitted_problem, profiles_are_followed
+from jaxprof.inference.joint_fit import fitted_problem
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.inference.start import component_signal
 from jaxprof.likelihood.data import Status

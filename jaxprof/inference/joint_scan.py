@@ -9,8 +9,14 @@ import jax.numpy as jnp
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.follow import Goal, follow
-from jaxprof.inference.held_fit import at_fit, fit_held, in_searches, known_interior
-from jaxprof.inference.joint_fit import fitted_problem, profiles_are_followed
+from jaxprof.inference.held_fit import (
+    at_fit,
+    fit_held,
+    in_searches,
+    known_interior,
+    profiles_are_followed,
+)
+from jaxprof.inference.joint_fit import fitted_problem
 from jaxprof.inference.joint_intervals import was_fitted
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.joint_model import difference, in_domain

@@ -19,6 +19,7 @@ from jaxprof.inference.held_fit import (
     fit_held,
     in_searches,
     known_interior,
+    profiles_are_followed,
 )
 from jaxprof.inference.held_together import held_together, is_simple
 from jaxprof.inference.interior import interior, usable
@@ -27,7 +28,6 @@ from jaxprof.inference.joint_fit import (
     fit_ready,
     fitted_problem,
     is_valid,
-    profiles_are_followed,
     ready,
 )
 from jaxprof.inference.newton_step import is_linear

@@ -8,11 +8,10 @@ from joint_factory import Part, Problem, Spectra
 from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import erf
 
-from jaxprof.inference import descents, held_fit, joint_fit
+from jaxprof.inference import descents, held_fit
 from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
 from jaxprof.inference.descents import descend, spread
-from jaxprof.inference.held_fit import at_fit
-from jaxprof.inference.joint_fit import profiles_are_followed
+from jaxprof.inference.held_fit import at_fit, profiles_are_followed
 from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_ts import fit_joint_ts
@@ -221,7 +220,7 @@ def test_points_cover_the_ranges_of_tilts():
 @pytest.mark.parametrize("seed", [5])
 def test_profiles_of_large_problems_lead_to_the_lowest_minima(seed, monkeypatch):
     monkeypatch.setattr(descents, "LARGE", 0)
-    monkeypatch.setattr(joint_fit, "MANY", 0)
+    monkeypatch.setattr(held_fit, "MANY", 0)
     own, rng = random_problem(seed, index=True, tilt=False), np.random.default_rng(seed)
     # A shape of its own, so that nothing compiled for small problems is taken.
     data, at = own.joint(1, 40), seed % C * own.step
