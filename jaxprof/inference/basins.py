@@ -180,22 +180,21 @@ def _profiles(
     minima: _Minima,
     family: Family,
     before: _Profile,
-    since: tuple[jax.Array, jax.Array] | None,
+    since: Any,
 ) -> tuple[jax.Array, _Profile]:
     """A grid (K, M, A) of all parameters, and profiles at its nodes and at the other minimum.
 
     If a minimum is known to have been followed from a fit, ``since``, those of the components that
     see most of how predictions have changed: of others they are known from there.
     """
-    grid = grid_of(data, family, minima.best)
+    best, covariance = minima.best, minima.covariance
+    grid = grid_of(data, family, best)
     values = jnp.concatenate([_at_nodes(grid), minima.other[family.shape][None]])
-    here = around(data, minima.best, family)
+    here = around(data, best, family)
 
     def found_of(data: JointData, here: list[Around], complete: Any) -> tuple[jax.Array, ...]:
         def at_value(k: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            x, *rises = profiled(
-                data, minima.best, free, minima.covariance, here, family, values[k]
-            )
+            x, *rises = profiled(data, best, free, covariance, here, family, values[k])
             row = (x, *(jnp.where(complete, rise, jnp.inf) for rise in rises))
             return jax.tree.map(lambda every, one: every.at[k].set(one), found, row)
 
@@ -203,14 +202,13 @@ def _profiles(
         first = jnp.where(minima.better, 0, len(values) - 1)
         return jax.lax.fori_loop(first, len(values), at_value, before.found)
 
-    if since is None:
-        found = found_of(data, here, True)
-    else:
-        found = jax.lax.cond(
-            since[0],
-            lambda: found_of(*where_changed(data, here, since[1])),
-            lambda: found_of(data, here, True),
-        )
+    def of_all() -> tuple[jax.Array, ...]:
+        return found_of(data, here, True)
+
+    def of_some() -> tuple[jax.Array, ...]:
+        return found_of(*where_changed(data, here, since[1]))
+
+    found = of_all() if since is None else jax.lax.cond(since[0], of_some, of_all)
     return grid, _Profile(found, before.tried & ~minima.better)
 
 
@@ -359,7 +357,7 @@ def lowest(
     family = family_of(data)
     several = jnp.any(free & shapes(data))
     known = jnp.asarray(known)
-    since = None if best is None else (known, to_counts(fluxes, data, jax.lax.stop_gradient(best)))
+    since = None if best is None else (known, to_counts(fluxes, data, best))
     begin, ends = _descended(data, start, free, several & ~known)
 
     def body(state: _State) -> _State:

@@ -150,7 +150,7 @@ def _fit_held(
         possible, other = possible | known[1], jnp.full_like(z, jnp.nan)
     else:
         begin = jnp.where(known[1] & free, known[0], begin)
-        since = best if profiles_are_followed(data) else None
+        since = jax.lax.stop_gradient(best) if profiles_are_followed(data) else None
         z, converged, other = lowest(problem, begin, free, barrier, point, known[1], since)
     z = rooted(masked_as(held, problem), z, free, barrier, target)
     slope = 2.0 * jnp.sum(jnp.where(at, gradient(data, z, barrier), 0.0))

@@ -8,13 +8,15 @@ from joint_factory import Part, Problem, Spectra
 from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import erf
 
-from jaxprof.inference import descents, held_fit
+from jaxprof.compilation import jit_by_size
+from jaxprof.inference import descents, held_fit, norm_profiles
 from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
 from jaxprof.inference.descents import descend, spread
 from jaxprof.inference.held_fit import at_fit, profiles_are_followed
 from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_ts import fit_joint_ts
+from jaxprof.inference.norm_profiles import around, family_of, profiled, where_changed
 from jaxprof.likelihood.joint_model import predictions, summed_signals
 
 C, STARTS = 3, 8
@@ -214,6 +216,30 @@ def test_points_cover_the_ranges_of_tilts():
     # As even as numbers in order can be, but for a factor of two, in the logarithm of the tilt.
     gaps = np.diff(np.sort(np.concatenate([[-5, 5], points[:, 2]])))
     assert gaps.max() < 2.5 and np.sum(points[:, 2] > 0) == len(points) // 2
+
+
+@pytest.mark.slow
+def test_profiles_where_predictions_have_changed(monkeypatch):
+    """As those with all templates, for all components that are complete: the one that moved is."""
+    monkeypatch.setattr(norm_profiles, "FEW", 0)
+    monkeypatch.setattr(norm_profiles, "PART", 2)
+    data = random_problem(3, index=True, tilt=False).joint(5, 8)
+    family, best = family_of(data), data.start.at[::2].set(30.0)
+    covariance = jnp.diag(jnp.linspace(0.1, 0.2, best.size))
+
+    @jit_by_size
+    def both(values, before):
+        here = around(data, best, family)
+        *some, complete = where_changed(data, here, before)
+        every = (best, data.free, covariance)
+        whole = profiled(data, *every, here, family, values)
+        return whole, profiled(some[0], *every, some[1], family, values), complete
+
+    for moved in range(C):
+        whole, some, complete = both(best[family.shape] + 0.7, best.at[2 * moved].add(5.0))
+        assert complete[moved] and not complete.all()
+        for one, other in zip(whole, some, strict=True):
+            np.testing.assert_allclose(other[complete], one[complete], rtol=1e-10)
 
 
 @pytest.mark.slow
