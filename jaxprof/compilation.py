@@ -17,6 +17,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, partial, wraps
 from threading import Lock
 from typing import Any
@@ -29,6 +30,8 @@ SMALL = 50_000
 KEPT = 128
 """Programs, one for each function and shape of its arguments, that are kept: those used last. A
 joint fit has about twelve, and each takes some ten megabytes."""
+
+_in_pieces = ContextVar("_in_pieces", default=False)
 
 
 def jit_by_size(
@@ -61,6 +64,46 @@ def jit_quickly(*static_argnames: str) -> Callable:
     compiled.
     """
     return lambda function: _choice(function, static_argnames, large=1, small=math.inf)
+
+
+@contextmanager
+def _pieces(wanted: bool) -> Iterator[None]:
+    """Compile nothing but functions of this module, or all."""
+    token = _in_pieces.set(wanted)
+    try:
+        with jax.disable_jit(wanted):
+            yield
+    finally:
+        _in_pieces.reset(token)
+
+
+def jit_in_pieces(where: Callable[[Any], bool]) -> Callable:
+    """Like `jit_by_size`, but for some arguments the function itself is not compiled.
+
+    What it calls is, if it is one of the functions of this module; the rest is Python: several
+    functions that call a dear one share its program.
+
+    Parameters
+    ----------
+    where : callable
+        Whether that is so for a first argument; never where anything is traced.
+    """
+
+    def decorated(function: Callable) -> Callable:
+        whole = jit_by_size(function)
+
+        @wraps(function)
+        def call(first: Any, *rest: Any) -> Any:
+            # Loops over nothing have to be traced.
+            empty = not all(map(np.size, jax.tree.leaves(rest)))
+            if is_traced((first, rest)) or empty or not where(first):
+                return whole(first, *rest)
+            with _pieces(True):
+                return function(first, *rest)
+
+        return call
+
+    return decorated
 
 
 def is_traced(values: Any) -> bool:
@@ -158,6 +201,9 @@ def _choice(
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if _in_pieces.get():
+            with _pieces(False):
+                return call(*args, **kwargs)
         leaves, structure = jax.tree.flatten((args, kwargs))
         signature = _signature(leaves, structure)
         if jax.default_backend() == "cpu" and not is_traced(leaves):

@@ -5,8 +5,8 @@ from jaxprof.inference.intervals import Limits as Limits
 from jaxprof.inference.intervals import limits as limits
 from jaxprof.inference.joint_fit import fit_joint as fit_joint
 from jaxprof.inference.joint_intervals import joint_limits as joint_limits
-from jaxprof.inference.joint_intervals import joint_ts as joint_ts
 from jaxprof.inference.joint_scan import joint_scan as joint_scan
+from jaxprof.inference.joint_ts import joint_ts as joint_ts
 from jaxprof.inference.scan import scan as scan
 from jaxprof.inference.sensitivity import sensitivity as sensitivity
 from jaxprof.likelihood.data import NormFit as NormFit

@@ -17,10 +17,10 @@ from jaxprof.estimators.fit_warnings import (
     warn_other_minima,
 )
 from jaxprof.estimators.options import Selection
-from jaxprof.inference.joint_intervals import joint_limits, joint_ts
+from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
-from jaxprof.inference.joint_ts import fit_joint_ts
+from jaxprof.inference.joint_ts import fit_joint_ts, joint_ts
 from jaxprof.inference.scaling import Units, coefficients_at, norm_positions, units_of
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit

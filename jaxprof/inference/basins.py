@@ -11,7 +11,7 @@ ones have converged. Norms multiply counts meanwhile, see `counted_norms`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +23,14 @@ from jaxprof.inference.interior_point import minimise
 from jaxprof.inference.newton_step import is_linear, shapes
 from jaxprof.inference.norm_profiles import (
     NEAR,
+    Around,
     Family,
     around,
     covariance_at,
     family_of,
     grid_of,
     profiled,
+    where_changed,
 )
 from jaxprof.likelihood.joint_data import JointData
 from jaxprof.likelihood.joint_model import Barrier, derivatives, difference
@@ -173,20 +175,40 @@ def _at_nodes(grid: jax.Array) -> jax.Array:
 
 
 def _profiles(
-    data: JointData, free: jax.Array, minima: _Minima, family: Family, before: _Profile
+    data: JointData,
+    free: jax.Array,
+    minima: _Minima,
+    family: Family,
+    before: _Profile,
+    since: Any,
 ) -> tuple[jax.Array, _Profile]:
-    """A grid (K, M, A) of all parameters, and profiles at its nodes and at the other minimum."""
-    grid = grid_of(data, family, minima.best)
+    """A grid (K, M, A) of all parameters, and profiles at its nodes and at the other minimum.
+
+    If a minimum is known to have been followed from a fit, ``since``, those of the components that
+    see most of how predictions have changed: of others they are known from there.
+    """
+    best, covariance = minima.best, minima.covariance
+    grid = grid_of(data, family, best)
     values = jnp.concatenate([_at_nodes(grid), minima.other[family.shape][None]])
-    here = around(data, minima.best, family)
+    here = around(data, best, family)
 
-    def at_value(k: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        row = profiled(data, minima.best, free, minima.covariance, here, family, values[k])
-        return jax.tree.map(lambda every, one: every.at[k].set(one), found, row)
+    def found_of(data: JointData, here: list[Around], complete: Any) -> tuple[jax.Array, ...]:
+        def at_value(k: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            x, *rises = profiled(data, best, free, covariance, here, family, values[k])
+            row = (x, *(jnp.where(complete, rise, jnp.inf) for rise in rises))
+            return jax.tree.map(lambda every, one: every.at[k].set(one), found, row)
 
-    # On the grid only around a new minimum.
-    first = jnp.where(minima.better, 0, len(values) - 1)
-    found = jax.lax.fori_loop(first, len(values), at_value, before.found)
+        # On the grid only around a new minimum.
+        first = jnp.where(minima.better, 0, len(values) - 1)
+        return jax.lax.fori_loop(first, len(values), at_value, before.found)
+
+    def of_all() -> tuple[jax.Array, ...]:
+        return found_of(data, here, True)
+
+    def of_some() -> tuple[jax.Array, ...]:
+        return found_of(*where_changed(data, here, since[1]))
+
+    found = of_all() if since is None else jax.lax.cond(since[0], of_some, of_all)
     return grid, _Profile(found, before.tried & ~minima.better)
 
 
@@ -302,6 +324,7 @@ def lowest(
     barrier: Barrier,
     inside: jax.Array,
     known: bool | jax.Array = False,
+    best: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The lowest minimum of the statistic and penalty that is found.
 
@@ -312,6 +335,8 @@ def lowest(
     known : array of bool
         Whether the start is a minimum that the lowest one has been followed to. Then it is left
         only where profiles show that something is lower.
+    best : array, shape (Z,), optional
+        Where that was followed from; only profiles that differ from those there are evaluated then.
 
     Returns
     -------
@@ -332,6 +357,7 @@ def lowest(
     family = family_of(data)
     several = jnp.any(free & shapes(data))
     known = jnp.asarray(known)
+    since = None if best is None else (known, to_counts(fluxes, data, best))
     begin, ends = _descended(data, start, free, several & ~known)
 
     def body(state: _State) -> _State:
@@ -343,7 +369,7 @@ def lowest(
         best, converged, minima = _compared(data, state, z, arrived, (free, barrier))
         profile, surveys = state.profile, []
         if data.n_shape:
-            grid, profile = _profiles(data, free, minima, family, profile)
+            grid, profile = _profiles(data, free, minima, family, profile, since)
             worth = jnp.where(known, -GAIN, HIGH)
             surveys = [
                 _survey(minima, family, grid, profile, a, worth) for a in range(data.n_shape)

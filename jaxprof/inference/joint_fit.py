@@ -1,4 +1,4 @@
-"""Joint fits of many norms, their covariance, and fits with one norm held."""
+"""Joint fits of many norms, and their covariance."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxprof.compilation import jit_by_size
+from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.inference.basins import lowest
-from jaxprof.inference.descents import is_large
 from jaxprof.inference.follow import FittedProblem
+from jaxprof.inference.held_fit import NOTHING, RUN_ONCE, at_fit, fit_held
 from jaxprof.inference.implicit import rooted
 from jaxprof.inference.interior import (
-    Interior,
     inside_of,
     interior,
     masked_as,
     usable,
     without_derivatives,
-    without_spectrum,
 )
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.inference.start import component_signal
@@ -29,8 +28,6 @@ from jaxprof.likelihood.joint_model import (
     Barrier,
     Curvature,
     derivatives,
-    difference,
-    gradient,
     stat,
 )
 from jaxprof.solvers.linear import factor_solve, scaled_factor
@@ -39,13 +36,6 @@ INFLATION = 1e6
 """Variance over that with all other parameters known, above which a norm is degenerate."""
 AT_BOUNDARY = 0.5
 """Share of a norm's curvature from the barrier above which it sits on the boundary."""
-
-RUN_ONCE = 1_000_000
-"""Number of array elements below which what runs once takes less time than to compile it well."""
-MANY = 20
-"""Components with free spectra from which on profiles are followed to fits with a norm held."""
-INWARDS = 0.3
-"""How far a fit with a norm held begins from the best one, on the way to a point well inside."""
 
 
 def _of_component(data: JointData, flags: jax.Array) -> jax.Array:
@@ -124,6 +114,9 @@ def described(
     )
 
 
+described_alone = jit_by_size(small=RUN_ONCE)(described)
+
+
 def is_valid(data: JointData) -> jax.Array:
     """Whether data can be fitted at all: nobody else looks at what is traced."""
 
@@ -170,6 +163,7 @@ def _minimum(own: Ready) -> tuple[jax.Array, jax.Array, jax.Array]:
     return jnp.where(own.valid, z, jnp.nan), converged & own.possible & own.valid, other
 
 
+@jit_by_size
 def _fit(data: JointData) -> JointFit:
     own = ready(data)
     z, converged, other = _minimum(own)
@@ -178,13 +172,20 @@ def _fit(data: JointData) -> JointFit:
 
 
 @jit_by_size(small=RUN_ONCE)
-def fit_ready(data: JointData, own: Ready) -> JointFit:
-    """The fit, without derivatives."""
+def _fit_ready(data: JointData, own: Ready) -> JointFit:
     z, converged, other = _minimum(own)
     return described(data, z, converged, own.free, own.barrier, other)
 
 
-@jit_by_size
+def fit_ready(data: JointData, own: Ready) -> JointFit:
+    """The fit, without derivatives."""
+    if is_linear(data) or is_traced((data, own)):
+        return _fit_ready(data, own)
+    found = fit_held(data, own.point, (own.point, own.barrier), NOTHING, np.nan)
+    z = jnp.where(own.valid, found.z, jnp.nan)
+    return described_alone(data, z, found.converged & own.valid, own.free, own.barrier, found.other)
+
+
 def fit_joint(data: JointData) -> JointFit:
     """Fit all norms and other free parameters of one energy group together.
 
@@ -206,19 +207,8 @@ def fit_joint(data: JointData) -> JointFit:
     The covariance is the inverse of half the second derivatives of statistic and penalty at the
     minimum (the observed Fisher information).
     """
-    return _fit(data)
-
-
-def profiles_are_followed(data: JointData) -> bool:
-    """Whether fits with a norm held begin where the profile from the minimum leads.
-
-    A problem that is not linear may have lower minima elsewhere, which searches from all over the
-    ranges find. In large problems with many free spectra, where these are not worth their time, the
-    minimum that the profile leads to is left where profiles of spectral parameters around it show a
-    lower one. With few, compiling those steps takes longer than the search.
-    """
-    many = is_large(data) and data.n_components >= MANY
-    return is_linear(data) or (many and not data.n_nuisance)
+    searched = not (is_linear(data) or is_traced(data))
+    return fit_ready(data, ready(data)) if searched else _fit(data)
 
 
 @jit_by_size
@@ -242,121 +232,7 @@ def describe(data: JointData, z: jax.Array, converged: jax.Array) -> JointFit:
     return described(data, z, converged, usable(data), interior(data)[1], none)
 
 
-def at_fit(data: JointData, fit: JointFit) -> jax.Array:
-    """Fitted values, with those of components without signal set to zero again; (Z,)."""
-    return jnp.where(jnp.isfinite(fit.values), fit.values, data.start)
-
-
-_best = jit_by_size(small=RUN_ONCE)(at_fit)
-
-
 def fitted_problem(data: JointData, fit: JointFit, own: Ready | None = None) -> FittedProblem:
     """What the profiles of a fit are followed on; ``own`` is what `ready` gives for the data."""
     own = ready(data) if own is None else own
-    return FittedProblem(own.problem, _best(data, fit), own.free, own.barrier)
-
-
-def fit_held(
-    data: JointData,
-    fit: JointFit,
-    inside: Interior,
-    parameter: jax.Array,
-    value: jax.Array,
-    known: tuple[jax.Array, jax.Array] | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Fit with one parameter held at a value and all others profiled.
-
-    Parameters
-    ----------
-    data : JointData
-        The problem.
-    fit : JointFit
-        Its fit.
-    inside : Interior
-        What `interior` gives for the data.
-    parameter : array of int, shape ()
-        Position of the parameter.
-    value : array, shape ()
-        Where it is held.
-    known : tuple of array, optional
-        The minimiser (Z,), and whether it is known already. Where predictions are not linear in all
-        parameters a lower minimum may be elsewhere, and profiles around it are evaluated.
-
-    Returns
-    -------
-    z : array, shape (Z,)
-        The minimiser.
-    converged : array of bool, shape ()
-        Whether it was found.
-    possible : array of bool, shape ()
-        False where no values of the others make all predictions positive.
-    """
-    start, barrier = inside
-    best = jax.lax.stop_gradient(at_fit(data, fit))
-    still = jax.lax.stop_gradient(value)
-    free = usable(data).at[parameter].set(False)
-    data, free = without_spectrum(data, free, parameter, still)
-    target = data.start.at[parameter].set(value)
-    constant, fixed = jax.tree.map(jax.lax.stop_gradient, (data, target))
-    problem, point, possible = inside_of(constant, free, jnp.where(free, start, fixed))
-    begin = held_start(constant, free, best, parameter, point)
-
-    def searched() -> tuple[jax.Array, jax.Array]:
-        return lowest(problem, begin, free, barrier, point)[:2]
-
-    if known is None:
-        z, converged = searched()
-    elif is_linear(data):
-        z, converged = jax.lax.cond(known[1], lambda: known, searched)
-        possible = possible | known[1]
-    else:
-        begin = jnp.where(known[1] & free, known[0], begin)
-        z, converged, _ = lowest(problem, begin, free, barrier, point, known[1])
-    z = rooted(masked_as(data, problem), z, free, barrier, target)
-    return z, converged & possible, possible
-
-
-def is_possible(
-    data: JointData, inside: Interior, parameter: jax.Array, value: jax.Array
-) -> jax.Array:
-    """Whether others can make all predictions positive where a parameter is held; shape ()."""
-    constant = without_derivatives(data)
-    free = usable(data).at[parameter].set(False)
-    return inside_of(constant, free, inside[0].at[parameter].set(value))[2]
-
-
-def held_start(
-    data: JointData, free: jax.Array, best: jax.Array, parameter: jax.Array, inner: jax.Array
-) -> jax.Array:
-    """Where a fit with one parameter held starts: between the best fit and a point well inside."""
-    elsewhere = jnp.where(free, best, data.start).at[parameter].set(inner[parameter])
-    return elsewhere + INWARDS * (inner - elsewhere)
-
-
-def rise(
-    data: JointData,
-    fit: JointFit,
-    inside: Interior,
-    parameter: jax.Array,
-    value: jax.Array,
-    known: tuple[jax.Array, jax.Array] | None = None,
-) -> tuple[jax.Array, jax.Array]:
-    """How far the profiled statistic rises above its minimum where one parameter is held.
-
-    Parameters
-    ----------
-    data, fit, inside, parameter, value, known
-        As for `fit_held`.
-
-    Returns
-    -------
-    rise : array, shape ()
-        Infinite where no values of the other parameters make all predictions positive. Where a
-        minimisation does not reach its tolerance, the rise at its last point.
-    slope : array, shape ()
-        Its derivative with respect to the value.
-    """
-    z, _, possible = fit_held(data, fit, inside, parameter, value, known)
-    slope = 2.0 * gradient(data, z, inside[1])[parameter]
-    found = difference(data, z, at_fit(data, fit))
-    return jnp.where(possible, found, jnp.inf), jnp.where(possible, slope, 0.0)
+    return FittedProblem(own.problem, at_fit(data, fit), own.free, own.barrier)

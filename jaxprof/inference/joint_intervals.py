@@ -1,8 +1,7 @@
-"""Test statistics, limits and scans of joint fits, with the other parameters profiled."""
+"""Limits of joint fits, with the other parameters profiled."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -11,21 +10,21 @@ import numpy as np
 
 from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.inference.follow import Goal, follow, follow_all
-from jaxprof.inference.interior import Interior, interior
-from jaxprof.inference.joint_fit import (
+from jaxprof.inference.held_fit import (
     RUN_ONCE,
     at_fit,
     fit_held,
-    fitted_problem,
+    in_searches,
     is_possible,
+    known_interior,
     profiles_are_followed,
-    rise,
 )
+from jaxprof.inference.interior import Interior
+from jaxprof.inference.joint_fit import fitted_problem
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.inference.start import component_signal
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointData, JointFit
-from jaxprof.likelihood.joint_model import difference, gradient
 from jaxprof.solvers.solve import implicit_root, increasing_root, tolerance
 
 FAR = 1e4
@@ -44,54 +43,7 @@ NEAR_BOUND = 3.0
 """In units of that length, how near the bound of a norm is tried first."""
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class JointTS:
-    """Test statistics of norms, shape (M,) each.
-
-    Attributes
-    ----------
-    ts : array
-        Rise of the statistic from the minimum to the best fit with the norm held at zero.
-    converged : array of bool
-        Whether that fit was found; ``ts`` is NaN otherwise.
-    """
-
-    ts: Any
-    converged: Any
-
-
-@jit_by_size
-def joint_ts(data: JointData, fit: JointFit, components: jax.Array) -> JointTS:
-    """Test statistic of each norm against zero, all other parameters profiled.
-
-    Parameters
-    ----------
-    data : JointData
-        The problem.
-    fit : JointFit
-        Its fit.
-    components : array of int, shape (M,)
-        Which components.
-
-    Returns
-    -------
-    JointTS
-    """
-    step = 1 + data.n_shape
-    inside = interior(data)
-
-    def one(component: jax.Array) -> tuple[jax.Array, jax.Array]:
-        zero = jnp.zeros_like(fit.values[0])
-        z, converged, _ = fit_held(data, fit, inside, component * step, zero)
-        converged = converged & (fit.status[component] < Status.FULLY_MASKED)
-        value = difference(data, z, at_fit(data, fit))
-        return jnp.where(converged, jnp.maximum(value, 0.0), jnp.nan), converged
-
-    ts, converged = jax.lax.map(one, components)
-    return JointTS(ts=ts, converged=converged)
-
-
+@jit_by_size(small=RUN_ONCE)
 def unit_of(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Array) -> jax.Array:
     """Length over which the statistic rises by about ``target``."""
     variance = fit.covariance[parameter, parameter]
@@ -111,13 +63,15 @@ def farthest(fit: JointFit, component: jax.Array) -> jax.Array:
     return jnp.where(fit.status[component] == Status.DEGENERATE, VERY_FAR, FAR)
 
 
+@jit_by_size
 def root_against(
-    target: jax.Array, rise: jax.Array, slope: jax.Array, possible: jax.Array
+    target: jax.Array, rise: jax.Array, slope: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """How far the root of a rise is above that of a target, and its slope.
 
     The root of a parabola is a straight line, on which one Newton step does.
     """
+    possible = jnp.isfinite(rise)
     usable = possible & (rise > 0)
     root = jnp.sqrt(jnp.where(usable, rise, 0.0))
     value = jnp.where(possible, root, 2.0 * jnp.sqrt(target)) - jnp.sqrt(target)
@@ -144,14 +98,15 @@ def _limit(
     """
     data, fit, target = jax.tree.map(jax.lax.stop_gradient, (data, fit, target))
     parameter = component * (1 + data.n_shape)
-    norm = at_fit(data, fit)[parameter]
+    best = at_fit(data, fit)
+    norm = best[parameter]
     unit = unit_of(data, fit, parameter, target)
     bound = jnp.where(side > 0, data.upper[parameter], data.lower[parameter])
     room = side * (bound - norm)
 
     def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value, slope = rise(data, fit, inside, parameter, norm + side * unit * y)
-        return root_against(target, value, side * unit * slope, jnp.isfinite(value))
+        held = fit_held(data, best, inside, parameter, norm + side * unit * y)
+        return root_against(target, held.rise, side * unit * held.slope)
 
     one = jnp.ones_like(norm)
     far = farthest(fit, component) * one
@@ -180,8 +135,9 @@ def _excess(
     target: jax.Array,
 ) -> jax.Array:
     """How far the statistic has risen above the target at a distance from the norm."""
-    at = at_fit(data, fit)[parameter] + side * distance
-    return rise(data, fit, inside, parameter, at)[0] - target
+    best = at_fit(data, fit)
+    held = fit_held(data, best, inside, parameter, best[parameter] + side * distance)
+    return held.rise - target
 
 
 def was_fitted(fit: JointFit, parameter: jax.Array) -> jax.Array:
@@ -198,8 +154,11 @@ def _followed_limits(
     data: JointData, fit: JointFit, components: Any, sides: Any, targets: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Distances (M, L) that Newton steps along the profiles find, and whether they are right."""
-    xp = jnp if is_traced((data, fit, components, sides, targets)) else np
-    shape = (len(sides), len(components))
+    traced = is_traced((data, fit, components, sides, targets))
+    shape, xp = (len(sides), len(components)), jnp if traced else np
+    if traced and not is_linear(data):
+        # A lower minimum of the others may be elsewhere: all are searched for.
+        return jnp.full(shape[::-1], jnp.nan, fit.values.dtype), jnp.zeros(shape[::-1], bool)
     at = xp.broadcast_to(components * (1 + data.n_shape), shape)
     sides, targets = (
         xp.broadcast_to(xp.asarray(each, fit.values.dtype)[:, None], shape)
@@ -247,7 +206,7 @@ class _Trial(NamedTuple):
     number: jax.Array
 
 
-@jit_by_size
+@in_searches
 def _confirmed(
     data: JointData,
     fit: JointFit,
@@ -260,16 +219,15 @@ def _confirmed(
     far as the limit where it was lost.
     """
     data, fit, goals, followed = jax.tree.map(jax.lax.stop_gradient, (data, fit, goals, followed))
-    best, inside = at_fit(data, fit), interior(data)
     fitted = fitted_problem(data, fit)
+    best, inside = fitted.best, known_interior(data)
 
     def again(goal: Goal, trial: _Trial) -> _Trial:
         at, _, side, target = goal
         near = (trial.z, trial.led) if profiles_are_followed(data) else None
-        z, _, possible = fit_held(data, fit, inside, at, trial.z[at], near)
-        value, slope = difference(data, z, best), 2.0 * gradient(data, z, inside[1])[at]
+        z, _, _, value, slope = fit_held(data, best, inside, at, trial.z[at], near)
         unit = side * unit_of(data, fit, at, target)
-        above, slope = root_against(target, value, unit * slope, possible)
+        above, slope = root_against(target, value, unit * slope)
         sure = jnp.abs(above) <= last_step(best) * slope
         if not profiles_are_followed(data):
             return trial._replace(going=~trial.going, sure=sure)
@@ -303,7 +261,7 @@ def _confirmed(
     return distances.reshape(goals.rise.shape).T, found.reshape(goals.rise.shape).T
 
 
-@jit_by_size
+@in_searches
 def _searched_limits(
     data: JointData,
     fit: JointFit,
@@ -315,7 +273,7 @@ def _searched_limits(
 
     The goals (L,) are sides, rises, and whether a bound will do.
     """
-    inside = interior(data)
+    inside = known_interior(data)
 
     def one(pair: tuple[jax.Array, ...]) -> jax.Array:
         component, number, distance, known = pair

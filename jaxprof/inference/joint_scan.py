@@ -9,8 +9,14 @@ import jax.numpy as jnp
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.follow import Goal, follow
-from jaxprof.inference.interior import interior
-from jaxprof.inference.joint_fit import at_fit, fitted_problem, profiles_are_followed, rise
+from jaxprof.inference.held_fit import (
+    at_fit,
+    fit_held,
+    in_searches,
+    known_interior,
+    profiles_are_followed,
+)
+from jaxprof.inference.joint_fit import fitted_problem
 from jaxprof.inference.joint_intervals import was_fitted
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.joint_model import difference, in_domain
@@ -47,6 +53,15 @@ def _followed_scan(
 
 
 @jit_by_size
+def _conditional(
+    data: JointData, best: jax.Array, parameter: jax.Array, value: jax.Array
+) -> jax.Array:
+    """Rise of the statistic with one parameter changed and all others held."""
+    held = best.at[parameter].set(value)
+    return jnp.where(in_domain(data, held), difference(data, held, best), jnp.inf)
+
+
+@in_searches
 def _rises(
     data: JointData,
     fit: JointFit,
@@ -56,14 +71,13 @@ def _rises(
 ) -> tuple[jax.Array, jax.Array]:
     """Rises (M, V), with minima that were not found searched for, and with derivatives."""
     best = at_fit(data, fit)
-    inside = interior(data)
+    inside = known_interior(data)
 
     def one(pair: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         component, value, z, found = pair
         parameter = component * (1 + data.n_shape)
-        profiled, _ = rise(data, fit, inside, parameter, value, (z, found))
-        held = best.at[parameter].set(value)
-        fixed = jnp.where(in_domain(data, held), difference(data, held, best), jnp.inf)
+        profiled = fit_held(data, best, inside, parameter, value, (z, found)).rise
+        fixed = _conditional(data, best, parameter, value)
         fitted = was_fitted(fit, parameter)
         return jnp.where(fitted, profiled, jnp.nan), jnp.where(fitted, fixed, jnp.nan)
 
@@ -102,6 +116,7 @@ def joint_scan(
     Both have derivatives, as those of `joint_limits`, also with respect to the values; where they
     are NaN or infinite, their derivatives are zero.
     """
+    components = jnp.asarray(components)
     values = jnp.broadcast_to(values, (len(components), values.shape[-1]))
     if profiles_are_followed(data):
         followed = _followed_scan(data, fit, components, values)

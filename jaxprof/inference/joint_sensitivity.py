@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.follow_asimov import follow_asimov
-from jaxprof.inference.interior import interior, usable
-from jaxprof.inference.joint_fit import at_fit, fit_held
+from jaxprof.inference.held_fit import at_fit, fit_held, in_searches, known_interior
+from jaxprof.inference.interior import usable
 from jaxprof.inference.joint_intervals import (
     FAR,
     farthest,
@@ -57,13 +57,12 @@ def _asimov_fit(
     best = at_fit(data, fit)
     truth = best.at[at].set(jnp.where(best[at] < 0, 0.0, best[at])).at[parameter].set(norm)
     asimov = _asimov(data, truth)
-    known = JointFit(**{**vars(fit), "values": truth})
     # Close to the minimum; norms of zero are raised, since predictions may vanish there.
     still, of = jax.tree.map(jax.lax.stop_gradient, (truth, asimov))
     raised = still.at[at].add(RAISED * jnp.maximum(positive[at] - still[at], 0.0))
     inside = raised, barrier_at(of, raised)
-    z, converged, _ = fit_held(asimov, known, inside, parameter, jnp.zeros_like(norm))
-    return truth, asimov, z, converged
+    held = fit_held(asimov, truth, inside, parameter, jnp.zeros_like(norm))
+    return truth, asimov, held.z, held.converged
 
 
 def _asimov_excess(
@@ -98,7 +97,7 @@ def _followed_sensitivity(
     return jax.lax.map(one, components)
 
 
-@jit_by_size
+@in_searches
 def _searched_sensitivity(
     data: JointData,
     fit: JointFit,
@@ -108,7 +107,7 @@ def _searched_sensitivity(
 ) -> jax.Array:
     """Norms (M,) with those searched for that were not found, and with derivatives."""
     target = n_sigma**2
-    positive = interior(data)[0]
+    positive = known_interior(data)[0]
     still = jax.tree.map(jax.lax.stop_gradient, (data, fit, target))
 
     def searched(component: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -125,7 +124,7 @@ def _searched_sensitivity(
                 return difference(_asimov(fixed, truth.at[parameter].set(unit * y)), z, truth)
 
             value, slope = jax.jvp(ts, (y,), (one_,))
-            return root_against(rise, value, slope, converged)
+            return root_against(rise, jnp.where(converged, value, jnp.inf), slope)
 
         far, last = farthest(known, component) * one_, last_step(unit)
         y, converged = increasing_root(excess, one_, jnp.zeros_like(unit), far, last)

@@ -1,7 +1,8 @@
-"""Joint fits with the test statistics of their norms against zero, without derivatives."""
+"""Test statistics of norms of joint fits against zero; with the fit, but without derivatives."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,29 +11,77 @@ import numpy as np
 
 from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.differentiation import refuse_derivatives
-from jaxprof.inference.basins import lowest
 from jaxprof.inference.follow import FittedProblem, Goal, follow_all
-from jaxprof.inference.held_together import held_together, is_simple
-from jaxprof.inference.interior import inside_of, interior, usable, without_spectrum
-from jaxprof.inference.joint_fit import (
+from jaxprof.inference.held_fit import (
+    NOTHING,
+    HeldFit,
     at_fit,
-    described,
     fit_held,
+    in_searches,
+    known_interior,
+    profiles_are_followed,
+)
+from jaxprof.inference.held_together import held_together, is_simple
+from jaxprof.inference.interior import interior, usable
+from jaxprof.inference.joint_fit import (
+    described,
     fit_ready,
     fitted_problem,
-    held_start,
     is_valid,
-    profiles_are_followed,
     ready,
 )
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointData, JointFit
-from jaxprof.likelihood.joint_model import difference
 
 MANY = 200
 """Norms from which on fits with one of them at zero are made together; to follow 51 of them takes
 less than half of that time."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class JointTS:
+    """Test statistics of norms, shape (M,) each.
+
+    Attributes
+    ----------
+    ts : array
+        Rise of the statistic from the minimum to the best fit with the norm held at zero.
+    converged : array of bool
+        Whether that fit was found; ``ts`` is NaN otherwise.
+    """
+
+    ts: Any
+    converged: Any
+
+
+@in_searches
+def joint_ts(data: JointData, fit: JointFit, components: jax.Array) -> JointTS:
+    """Test statistic of each norm against zero, all other parameters profiled.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    fit : JointFit
+        Its fit.
+    components : array of int, shape (M,)
+        Which components.
+
+    Returns
+    -------
+    JointTS
+    """
+    best, inside, zero = at_fit(data, fit), known_interior(data), jnp.zeros_like(fit.values[0])
+
+    def one(component: jax.Array) -> tuple[jax.Array, jax.Array]:
+        held = fit_held(data, best, inside, component * (1 + data.n_shape), zero)
+        converged = held.converged & (fit.status[component] < Status.FULLY_MASKED)
+        return jnp.where(converged, jnp.maximum(held.rise, 0.0), jnp.nan), converged
+
+    ts, converged = jax.lax.map(one, components)
+    return JointTS(ts=ts, converged=converged)
 
 
 def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple[Any, Any, Any]:
@@ -67,7 +116,7 @@ def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple
     TypeError
         If it is differentiated.
     """
-    if is_traced((data, components, with_ts)) or not profiles_are_followed(data):
+    if is_traced((data, components, with_ts)):
         return searched_ts(data, components, with_ts)
     components = np.asarray(components)
     wanted = np.broadcast_to(with_ts, components.shape)
@@ -77,13 +126,20 @@ def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple
     points = np.full((len(components), len(fit.values)), np.nan, fit.values.dtype)
     if not (wanted.any() and fit.converged):
         return fit, ts, points
-    fitted = fitted_problem(data, fit, own)
-    z, rises, found = _without(fitted, components, wanted)
-    if not is_linear(data):
-        lowest_ts = _ts_near(data, fit, components, wanted, (z, found))
-        return fit, *(np.asarray(part) for part in lowest_ts)
     status = np.asarray(fit.status)[components]
     known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
+    fitted = fitted_problem(data, fit, own)
+    z, rises, found = points, ts, np.zeros(components.shape, bool)
+    if profiles_are_followed(data):
+        z, rises, found = _without(fitted, components, wanted)
+    if not is_linear(data):
+        inside = own.point, own.barrier
+        for k in np.flatnonzero(wanted & known):
+            at = components[k] * (1 + data.n_shape)
+            held = fit_held(data, fitted.best, inside, at, 0.0, (z[k], found[k]))
+            ts[k] = np.maximum(held.rise, 0.0) if np.isfinite(held.rise) else np.nan
+            points[k] = held.z if held.converged else np.nan
+        return fit, ts, points
     ts = np.where(found & known, np.maximum(rises, 0.0), ts)
     points = np.where(found[:, np.newaxis], z, points)
     rest = wanted & ~found
@@ -115,35 +171,6 @@ def _without(
 
 
 @jit_by_size
-def _ts_near(
-    data: JointData,
-    fit: JointFit,
-    components: jax.Array,
-    wanted: jax.Array,
-    followed: tuple[jax.Array, jax.Array],
-) -> tuple[jax.Array, jax.Array]:
-    """Test statistics (M,) and fits (M, Z) with norms of zero, from where profiles have led."""
-    inside, best = interior(data), at_fit(data, fit)
-    status = fit.status[components]
-    known = wanted & ((status < Status.FULLY_MASKED) | (status == Status.DEGENERATE))
-
-    def one(own: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        component, known, *near = own
-
-        def found() -> tuple[jax.Array, jax.Array]:
-            zero, at = jnp.zeros_like(best[0]), component * (1 + data.n_shape)
-            z, converged, possible = fit_held(data, fit, inside, at, zero, (near[0], near[1]))
-            rise = difference(data, z, best)
-            ts = jnp.where(possible & jnp.isfinite(rise), jnp.maximum(rise, 0.0), jnp.nan)
-            return ts, jnp.where(converged, z, jnp.nan)
-
-        none = jnp.full_like(best[0], jnp.nan), jnp.full_like(best, jnp.nan)
-        return jax.lax.cond(known, found, lambda: none)
-
-    return jax.lax.map(one, (components, known, *followed))
-
-
-@jit_by_size
 def searched_ts(
     data: JointData, components: jax.Array, with_ts: bool | jax.Array = True
 ) -> tuple[JointFit, jax.Array, jax.Array]:
@@ -151,41 +178,27 @@ def searched_ts(
     data = refuse_derivatives(
         data, "fit_joint_ts has no derivatives: differentiate fit_joint and joint_ts instead"
     )
-    start, barrier = interior(data)
-    usual = usable(data)
+    inside, zero, no = interior(data), jnp.zeros((), data.start.dtype), jnp.asarray(False)
 
-    def one(best: jax.Array, which: tuple) -> tuple[jax.Array, tuple]:
-        component, wanted = which
+    def one(best: jax.Array, own: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, HeldFit]:
+        at, wanted = own
+        none = HeldFit(best, no, jnp.full_like(best, jnp.nan), zero, zero)
+        held = jax.lax.cond(
+            wanted,
+            lambda: fit_held(data, best, inside, at, jnp.where(at == NOTHING, jnp.nan, zero)),
+            lambda: none,
+        )
         # The first fit holds nothing; the next ones start from it.
-        first = component < 0
-
-        def found() -> tuple[jax.Array, ...]:
-            parameter = jnp.maximum(component, 0) * (1 + data.n_shape)
-            free = usual & (first | (jnp.arange(usual.size) != parameter))
-            held = start.at[parameter].set(jnp.where(first, start[parameter], 0.0))
-            _, free = without_spectrum(data, free, parameter, jnp.where(first, jnp.nan, 0.0))
-            problem, point, possible = inside_of(data, free, held)
-            begin = jnp.where(first, point, held_start(data, free, best, parameter, point))
-            z, converged, other = lowest(problem, begin, free, barrier, point)
-            return z, converged & possible, possible, other
-
-        no = jnp.asarray(False)
-        none = best, no, no, jnp.full_like(best, jnp.nan)
-        z, *rest = jax.lax.cond(wanted, found, lambda: none)
-        return jnp.where(first, z, best), (z, *rest)
+        return jnp.where(at == NOTHING, held.z, best), held
 
     wanted = jnp.broadcast_to(with_ts, components.shape)
-    everything = (
-        jnp.concatenate([jnp.array([-1]), components]),
-        jnp.concatenate([jnp.array([True]), wanted]),
-    )
-    _, (points, converged, possible, others) = jax.lax.scan(one, start, everything)
+    at = jnp.append(NOTHING, components * (1 + data.n_shape))
+    held = jax.lax.scan(one, inside[0], (at, jnp.append(True, wanted)))[1]
     valid = is_valid(data)
-    points, converged = jnp.where(valid, points, jnp.nan), converged & valid
-    fit = described(data, points[0], converged[0], usual, barrier, others[0])
-    rises = jax.lax.map(lambda z: difference(data, z, points[0]), points[1:])
+    points, converged = jnp.where(valid, held.z, jnp.nan), held.converged & valid
+    fit = described(data, points[0], converged[0], usable(data), inside[1], held.other[0])
     status = fit.status[components]
     known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
-    found = wanted & converged[0] & known & possible[1:] & jnp.isfinite(rises)
-    held = jnp.where(converged[1:, None], points[1:], jnp.nan)
-    return fit, jnp.where(found, jnp.maximum(rises, 0.0), jnp.nan), held
+    found = wanted & converged[0] & known & jnp.isfinite(held.rise[1:])
+    points = jnp.where(converged[1:, None], points[1:], jnp.nan)
+    return fit, jnp.where(found, jnp.maximum(held.rise[1:], 0.0), jnp.nan), points

@@ -36,6 +36,10 @@ NEAR = 1.0
 """How high another minimum is at most to be told."""
 ITERATIONS = 8
 """Most of the search for a norm."""
+PART = 4
+"""Of so many templates one is evaluated around minima that have been followed from the fit."""
+FEW = 64
+"""Templates that are all evaluated."""
 LOW = 1e-3
 """Where a bracket is entered that a step has left."""
 CHANGE = 1e-10
@@ -112,16 +116,71 @@ class Around(NamedTuple):
     model: Slopes
 
 
+def _of_norms(data: JointData, block: Block, model: Slopes) -> jax.Array:
+    """Predictions (N, L, S) of the components at norms of one."""
+    return model.rows[:, : block.components.shape[1] * (1 + data.n_shape) : 1 + data.n_shape]
+
+
 def around(data: JointData, z: jax.Array, family: Family) -> list[Around]:
     """What all profiles around a point have in common."""
     found = []
     for block, npred, model in zip(data.blocks, predictions(data, z), slopes(data, z), strict=True):
         first = bin_derivatives(block, npred, jnp.zeros_like(npred))[0]
         at = block.components
-        of_norms = model.rows[:, : at.shape[1] * (1 + data.n_shape) : 1 + data.n_shape]
-        base = npred[:, None] - z[family.norm][at][..., None] * of_norms
+        base = npred[:, None] - z[family.norm][at][..., None] * _of_norms(data, block, model)
         found.append(Around(npred, first, base, model))
     return found
+
+
+def where_changed(
+    data: JointData, here: list[Around], before: jax.Array
+) -> tuple[JointData, list[Around], jax.Array]:
+    """The components that see most of how predictions have changed.
+
+    Parameters
+    ----------
+    data : JointData
+        The problem.
+    here : list of Around
+        What `around` gives at a point.
+    before : array, shape (Z,)
+        Another point.
+
+    Returns
+    -------
+    data : JointData
+        With one template in each row of counts bins, as few as one in `PART` of all templates.
+    here : list of Around
+        The same, of these rows.
+    complete : array of bool, shape (C,)
+        Components all of whose templates are among them.
+    """
+    components = [block.components for block in data.blocks]
+    signals = [
+        jnp.where(block.mask[:, None], _of_norms(data, block, own.model), 0.0)
+        for block, own in zip(data.blocks, here, strict=True)
+    ]
+    change, total = jnp.zeros((2, data.n_components), before.dtype)
+    for own, at, old, row in zip(here, components, predictions(data, before), signals, strict=True):
+        size = jnp.abs(own.npred) + jnp.abs(old)
+        squared = (own.npred - old) ** 2 / jnp.where(size > 0, size, 1.0)
+        change = change.at[at].add(jnp.sum(row * squared[:, None], axis=-1))
+        total = total.at[at].add(jnp.sum(row, axis=-1))
+    rank = jnp.argsort(jnp.argsort(-change / jnp.where(total > 0, total, 1.0)))
+    blocks, around_, complete = [], [], jnp.ones(data.n_components, bool)
+    for block, own, at, row in zip(data.blocks, here, components, signals, strict=True):
+        of_each = jnp.where(jnp.any(row > 0, axis=-1), rank[at], data.n_components).ravel()
+        number = max(of_each.size // PART, min(FEW, of_each.size))
+        order = jnp.argsort(of_each)
+        n, k = order[:number] // at.shape[1], order[:number] % at.shape[1]
+        if number < of_each.size:
+            complete = complete & (rank < of_each[order[number]])
+        own_rows = {name: part[n] if np.ndim(part) else part for name, part in vars(block).items()}
+        one = {"templates": block.templates[n, k][:, None], "components": at[n, k][:, None]}
+        blocks.append(type(block)(**{**own_rows, **one}))
+        model = Slopes(own.model.rows[n], own.model.at[n], None, None)
+        around_.append(Around(own.npred[n], own.first[n], own.base[n, k][:, None], model))
+    return JointData(**{**vars(data), "blocks": tuple(blocks)}), around_, complete
 
 
 class _Part(NamedTuple):

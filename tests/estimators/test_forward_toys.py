@@ -12,8 +12,8 @@ from forward_factory import MODEL, dataset_of, gaussian_image, joint_data_of, ri
 import jaxprof
 from jaxprof import ForwardFoldingProfileEstimator
 from jaxprof.core import fit_joint
+from jaxprof.inference.held_fit import fit_held
 from jaxprof.inference.interior import interior
-from jaxprof.inference.joint_fit import rise
 from jaxprof.inference.joint_toys import fit_packed, packs_of
 from jaxprof.likelihood.data import Status
 
@@ -43,7 +43,7 @@ def toys():
         )
         fit = fit_joint(own)
         inside = interior(own)
-        rises = [rise(own, fit, inside, k, truth.values[k])[0] for k in range(N_BINS)]
+        rises = [fit_held(own, fit.values, inside, k, truth.values[k]).rise for k in range(N_BINS)]
         return fit.values, fit.covariance, jnp.stack(rises), fit.converged
 
     found = jax.jit(lambda all_toys: jax.lax.map(one, all_toys, batch_size=100))(

@@ -8,13 +8,15 @@ from joint_factory import Part, Problem, Spectra
 from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import erf
 
-from jaxprof.inference import descents, joint_fit
+from jaxprof.compilation import jit_by_size
+from jaxprof.inference import descents, held_fit, norm_profiles
 from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
 from jaxprof.inference.descents import descend, spread
-from jaxprof.inference.joint_fit import at_fit, profiles_are_followed
+from jaxprof.inference.held_fit import at_fit, profiles_are_followed
 from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_ts import fit_joint_ts
+from jaxprof.inference.norm_profiles import around, family_of, profiled, where_changed
 from jaxprof.likelihood.joint_model import predictions, summed_signals
 
 C, STARTS = 3, 8
@@ -153,6 +155,23 @@ def test_background_takes_the_source_by_the_better_tilt(ratio):
     np.testing.assert_allclose(points[0, 2], lowest[rises.argmin()].x, atol=1e-4)
 
 
+def test_scans_and_limits_compile_no_search_of_their_own(monkeypatch):
+    own, components = two_ends(0.9), jnp.array([0])
+    data = own.joint(1, 12)
+    fit, ts, _ = fit_joint_ts(data, components)
+    monkeypatch.setattr(held_fit, "lowest", None)
+    rises, fixed = joint_scan(data, fit, components, jnp.array([0.0, 0.8]))
+    np.testing.assert_allclose(rises[0, 0], ts[0], rtol=1e-9)
+    held = np.array(fit.values)
+    held[0] = 0.8
+    np.testing.assert_allclose(fixed[0, 1], own.value(held) - own.value(fit.values), rtol=1e-7)
+    (low, high), targets = (-1.0, 1.0), jnp.array([1.0, 4.0])
+    distances = joint_limits(data, fit, components, jnp.array([low, high]), targets)[0]
+    limits = fit.values[0] + jnp.array([low, high]) * distances
+    there = joint_scan(data, fit, components, limits)[0][0]
+    np.testing.assert_allclose(there, targets, rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_counted_norms_do_not_depend_on_the_shape():
     data = random_problem(3, index=True, tilt=False).joint(1, 32)
@@ -200,10 +219,34 @@ def test_points_cover_the_ranges_of_tilts():
 
 
 @pytest.mark.slow
+def test_profiles_where_predictions_have_changed(monkeypatch):
+    """As those with all templates, for all components that are complete: the one that moved is."""
+    monkeypatch.setattr(norm_profiles, "FEW", 0)
+    monkeypatch.setattr(norm_profiles, "PART", 2)
+    data = random_problem(3, index=True, tilt=False).joint(5, 8)
+    family, best = family_of(data), data.start.at[::2].set(30.0)
+    covariance = jnp.diag(jnp.linspace(0.1, 0.2, best.size))
+
+    @jit_by_size
+    def both(values, before):
+        here = around(data, best, family)
+        *some, complete = where_changed(data, here, before)
+        every = (best, data.free, covariance)
+        whole = profiled(data, *every, here, family, values)
+        return whole, profiled(some[0], *every, some[1], family, values), complete
+
+    for moved in range(C):
+        whole, some, complete = both(best[family.shape] + 0.7, best.at[2 * moved].add(5.0))
+        assert complete[moved] and not complete.all()
+        for one, other in zip(whole, some, strict=True):
+            np.testing.assert_allclose(other[complete], one[complete], rtol=1e-10)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [5])
 def test_profiles_of_large_problems_lead_to_the_lowest_minima(seed, monkeypatch):
     monkeypatch.setattr(descents, "LARGE", 0)
-    monkeypatch.setattr(joint_fit, "MANY", 0)
+    monkeypatch.setattr(held_fit, "MANY", 0)
     own, rng = random_problem(seed, index=True, tilt=False), np.random.default_rng(seed)
     # A shape of its own, so that nothing compiled for small problems is taken.
     data, at = own.joint(1, 40), seed % C * own.step

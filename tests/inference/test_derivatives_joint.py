@@ -12,10 +12,10 @@ from numpy.testing import assert_allclose
 from test_joint_fit import at_a_constraint, quickly, stencil
 
 from jaxprof.inference.joint_fit import fit_joint
-from jaxprof.inference.joint_intervals import joint_limits, joint_ts
+from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
-from jaxprof.inference.joint_ts import fit_joint_ts
+from jaxprof.inference.joint_ts import fit_joint_ts, joint_ts
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointOnOffBlock
 from jaxprof.likelihood.terms import Poisson
 

@@ -15,13 +15,14 @@ from test_joint_fit import quickly, stencil
 
 import jaxprof
 from jaxprof import MapAxis, MapDatasetOnOff, WcsNDMap
-from jaxprof.inference import joint_fit
+from jaxprof.inference import held_fit
+from jaxprof.inference.held_fit import fit_held
 from jaxprof.inference.interior import interior
 from jaxprof.inference.joint_fit import fit_joint
-from jaxprof.inference.joint_intervals import joint_limits, joint_ts
+from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
-from jaxprof.likelihood.joint_data import JointFit
+from jaxprof.inference.joint_ts import joint_ts
 from jaxprof.likelihood.joint_model import difference
 
 NAMES = (
@@ -262,18 +263,10 @@ def test_derivatives_with_respect_to_a_precision_of_zero(monkeypatch):
     data = problem(on_off=False, constrained=False)
     data = replace(data, start=data.start.at[1].add(0.5))
     best = jnp.array([1.0, 2.3, 1.0, 0.0])
-    fit = JointFit(
-        values=best,
-        covariance=jnp.eye(4),
-        stat=jnp.zeros(()),
-        status=jnp.zeros(2, int),
-        converged=jnp.asarray(True),
-        other_minimum=best,
-    )
     # Of the fit the values of what is not free matter only.
-    monkeypatch.setattr(joint_fit, "lowest", lambda _, z, *rest: (z, jnp.asarray(True), z))
+    monkeypatch.setattr(held_fit, "lowest", lambda _, z, *rest: (z, jnp.asarray(True), z))
     at = (jnp.asarray(0), jnp.zeros(()))
-    z, _, _ = quickly(lambda inside: joint_fit.fit_held(data, fit, inside, *at))(interior(data))
+    z = quickly(lambda inside: fit_held(data, best, inside, *at).z)(interior(data))
 
     def rise(precision):
         return difference(replace(data, precision=data.precision.at[1, 1].set(precision)), z, best)

@@ -8,8 +8,9 @@ from numpy.testing import assert_allclose
 from test_limits import C, random_problem
 
 from jaxprof.inference.follow import Goal, follow
+from jaxprof.inference.held_fit import at_fit, fit_held
 from jaxprof.inference.interior import inside_of, interior, usable
-from jaxprof.inference.joint_fit import at_fit, fit_joint, rise
+from jaxprof.inference.joint_fit import fit_joint
 from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_ts import fit_joint_ts
 
@@ -32,9 +33,9 @@ def test_followed_profiles_are_minima(lower):
                 if not found:
                     continue
                 n_found[kind] += 1
-                height, _ = rise(data, fit, inside, jnp.array(at), z[at])
-                known = (z, jnp.array(True))
-                own, _ = rise(data, fit, inside, jnp.array(at), z[at], known)
+                height = fit_held(data, best, inside, at, z[at]).rise
+                known = (z, True)
+                own = fit_held(data, best, inside, at, z[at], known).rise
                 assert_allclose(own, height, atol=1e-9)
                 if goal is rises:
                     assert_allclose(height, 4.0, atol=1e-9)

@@ -14,10 +14,10 @@ from scipy.optimize import brentq, linprog, nnls
 from jaxprof.core import OnOffData, ProfileData, Status, fit_norms, scan, wstat
 from jaxprof.core import limits as norm_limits
 from jaxprof.inference.joint_fit import fit_joint
-from jaxprof.inference.joint_intervals import joint_limits, joint_ts
+from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
-from jaxprof.inference.joint_ts import fit_joint_ts
+from jaxprof.inference.joint_ts import fit_joint_ts, joint_ts
 from jaxprof.likelihood.joint_data import JointBlock, JointData
 
 C, BATCHES, SIZE = 8, 3, 32
