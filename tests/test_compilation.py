@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 
 import jaxprof
 from jaxprof import compilation
-from jaxprof.compilation import jit_by_size, jit_quickly
+from jaxprof.compilation import is_traced, jit_by_size, jit_in_pieces, jit_quickly
 
 X = np.linspace(0.1, 2.0, 7)
 
@@ -180,3 +180,27 @@ def test_the_programs_used_last_are_kept(monkeypatch):
     jit_quickly()(lambda x: x * 2)(np.zeros(1))
     counted(np.zeros(1))
     assert traced == [1, 2, 3, 4, 2, 1]
+
+
+def test_in_pieces_what_is_called_is_compiled():
+    whole, pieces = [], []
+
+    @jit_by_size
+    def doubled(x):
+        pieces.append(is_traced(x))
+        return 2 * x
+
+    @jit_in_pieces(lambda x: x.size < 3)
+    def power(x, n):
+        whole.append(is_traced(x))
+        return jax.lax.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, doubled(c[1])), (0, x))[
+            1
+        ]
+
+    for _ in range(2):
+        assert_allclose(power(jnp.ones(2), 3), 8.0)
+    # Python runs the loop, each time; its piece is compiled once.
+    assert whole == [False, False] and pieces == [True]
+    assert_allclose(power(jnp.ones(4), 3), 8.0)
+    assert_allclose(jax.jit(power)(jnp.ones(2), 3), 8.0)
+    assert whole[2:] == [True] * 2
