@@ -18,6 +18,7 @@ from jaxprof.inference.interior import (
     interior,
     masked_as,
     usable,
+    with_centred_spectra,
     without_derivatives,
     without_spectrum,
 )
@@ -167,6 +168,7 @@ def ready(data: JointData) -> Ready:
 def _minimum(own: Ready) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The minimum, whether it was found, and another one."""
     z, converged, other = lowest(own.problem, own.point, own.free, own.barrier, own.point)
+    z = with_centred_spectra(own.problem, z, own.free)
     return jnp.where(own.valid, z, jnp.nan), converged & own.possible & own.valid, other
 
 
@@ -312,6 +314,7 @@ def fit_held(
     else:
         begin = jnp.where(known[1] & free, known[0], begin)
         z, converged, _ = lowest(problem, begin, free, barrier, point, known[1])
+    z = with_centred_spectra(constant, z, free)
     z = rooted(masked_as(data, problem), z, free, barrier, target)
     return z, converged & possible, possible
 

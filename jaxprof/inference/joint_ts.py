@@ -13,7 +13,13 @@ from jaxprof.differentiation import refuse_derivatives
 from jaxprof.inference.basins import lowest
 from jaxprof.inference.follow import FittedProblem, Goal, follow_all
 from jaxprof.inference.held_together import held_together, is_simple
-from jaxprof.inference.interior import inside_of, interior, usable, without_spectrum
+from jaxprof.inference.interior import (
+    inside_of,
+    interior,
+    usable,
+    with_centred_spectra,
+    without_spectrum,
+)
 from jaxprof.inference.joint_fit import (
     at_fit,
     described,
@@ -167,7 +173,7 @@ def searched_ts(
             problem, point, possible = inside_of(data, free, held)
             begin = jnp.where(first, point, held_start(data, free, best, parameter, point))
             z, converged, other = lowest(problem, begin, free, barrier, point)
-            return z, converged & possible, possible, other
+            return with_centred_spectra(data, z, free), converged & possible, possible, other
 
         no = jnp.asarray(False)
         none = best, no, no, jnp.full_like(best, jnp.nan)
