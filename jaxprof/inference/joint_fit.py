@@ -176,6 +176,8 @@ def _fit(data: JointData) -> JointFit:
     own = ready(data)
     z, converged, other = _minimum(own)
     z = rooted(masked_as(data, own.problem), z, own.free, own.barrier, data.start)
+    # Once more: they follow their constraints.
+    z = with_centred_spectra(data, z, own.free)
     return described(data, z, converged, own.free, own.barrier, other)
 
 
@@ -316,7 +318,7 @@ def fit_held(
         z, converged, _ = lowest(problem, begin, free, barrier, point, known[1])
     z = with_centred_spectra(constant, z, free)
     z = rooted(masked_as(data, problem), z, free, barrier, target)
-    return z, converged & possible, possible
+    return with_centred_spectra(data, z, free), converged & possible, possible
 
 
 def is_possible(
