@@ -24,6 +24,7 @@ from jaxprof.inference.interior import (
     interior,
     masked_as,
     usable,
+    with_centred_spectra,
     without_derivatives,
     without_spectrum,
 )
@@ -152,7 +153,9 @@ def _fit_held(
         begin = jnp.where(known[1] & free, known[0], begin)
         since = jax.lax.stop_gradient(best) if profiles_are_followed(data) else None
         z, converged, other = lowest(problem, begin, free, barrier, point, known[1], since)
+    z = with_centred_spectra(constant, z, free)
     z = rooted(masked_as(held, problem), z, free, barrier, target)
+    z = with_centred_spectra(held, z, free)
     slope = 2.0 * jnp.sum(jnp.where(at, gradient(data, z, barrier), 0.0))
     rise = jnp.where(possible, difference(data, z, best), jnp.inf)
     return HeldFit(z, converged & possible, other, rise, jnp.where(possible, slope, 0.0))

@@ -50,6 +50,17 @@ def without_spectrum(
     return data, free.at[own].set(free[own] & constrained)
 
 
+def with_centred_spectra(data: JointData, z: jax.Array, free: jax.Array) -> jax.Array:
+    """A minimum with spectra that nothing tells where `without_spectrum` has them; (Z,).
+
+    They are those of norms at zero. Held there, they cost the same for any penalty.
+    """
+    norms = jnp.repeat(z[data.norm_index], 1 + data.n_shape)
+    none = jnp.zeros(z.size, bool).at[: data.nuisance_start].set(norms == 0)
+    told = ~shapes(data) | ~free | jnp.any(data.precision != 0, axis=1)
+    return jnp.where(none & ~told, jnp.clip(data.penalty_start, data.lower, data.upper), z)
+
+
 def interior(data: JointData) -> Interior:
     """Where minimisations start, and what keeps them inside the domain; without derivatives."""
     still = without_derivatives(data)

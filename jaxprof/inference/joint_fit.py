@@ -18,6 +18,7 @@ from jaxprof.inference.interior import (
     interior,
     masked_as,
     usable,
+    with_centred_spectra,
     without_derivatives,
 )
 from jaxprof.inference.newton_step import is_linear
@@ -160,6 +161,7 @@ def ready(data: JointData) -> Ready:
 def _minimum(own: Ready) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The minimum, whether it was found, and another one."""
     z, converged, other = lowest(own.problem, own.point, own.free, own.barrier, own.point)
+    z = with_centred_spectra(own.problem, z, own.free)
     return jnp.where(own.valid, z, jnp.nan), converged & own.possible & own.valid, other
 
 
@@ -168,6 +170,8 @@ def _fit(data: JointData) -> JointFit:
     own = ready(data)
     z, converged, other = _minimum(own)
     z = rooted(masked_as(data, own.problem), z, own.free, own.barrier, data.start)
+    # Once more: they follow their constraints.
+    z = with_centred_spectra(data, z, own.free)
     return described(data, z, converged, own.free, own.barrier, other)
 
 

@@ -22,7 +22,7 @@ from jaxprof.inference.held_fit import (
 from jaxprof.inference.interior import Interior
 from jaxprof.inference.joint_fit import fitted_problem
 from jaxprof.inference.newton_step import is_linear
-from jaxprof.inference.start import component_signal
+from jaxprof.inference.start import units
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.solvers.solve import implicit_root, increasing_root, tolerance
@@ -48,13 +48,12 @@ def unit_of(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Ar
     """Length over which the statistic rises by about ``target``."""
     variance = fit.covariance[parameter, parameter]
     component = parameter // (1 + data.n_shape)
-    signal = component_signal(data)[component]
     # Where constraints hold a norm, its variance may tell nothing of how the statistic rises.
     known = jnp.isfinite(variance) & (variance > 0) & (fit.status[component] == Status.OK)
     return jnp.where(
         known,
         jnp.sqrt(target * jnp.where(known, variance, 1.0)),
-        target / jnp.where(signal > 0, signal, 1.0),
+        target * units(data)[parameter],
     )
 
 

@@ -217,7 +217,7 @@ def _of_groups(likelihood: Likelihood, fit: Fit, function: Callable[..., Any]) -
     bins, found = np.arange(likelihood.n_bins), []
     for group, (data, scale) in enumerate(groups_of(likelihood)):
         own = joint_fit_at(likelihood, fit, group, (data, scale))
-        found.append(function(data, own, bins, scale[data.norm_index[bins]], group))
+        found.append(function(data, own, bins, scale[bins * (1 + data.n_shape)], group))
     return jnp.stack(found, axis=1)
 
 

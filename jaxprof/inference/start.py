@@ -27,8 +27,8 @@ def component_signal(data: JointData) -> jax.Array:
 
 def units(data: JointData) -> jax.Array:
     """Changes of parameters that matter: one count for norms, one for other parameters; (Z,)."""
-    signal = component_signal(data)
     one = jnp.ones_like(data.start)
+    signal = summed_signals(data, data.start.at[data.norm_index].set(1.0))
     return one.at[data.norm_index].set(1.0 / jnp.where(signal > 0, signal, 1.0))
 
 

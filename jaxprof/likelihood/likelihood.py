@@ -222,7 +222,7 @@ class Likelihood:
         r"""Logarithm of the likelihood, :math:`\ln L`, with the factorials and the constraints.
 
         Constraints come without the constants of their Gaussians. ``-inf`` outside of the domain
-        and beyond bounds, NaN for invalid counts.
+        and beyond bounds; NaN, as are its derivatives, for data or parameters that are none.
 
         Parameters
         ----------
@@ -240,7 +240,8 @@ class Likelihood:
             total, violation = total + value, violation + below
         # Outside there is no plateau: the gradient leads back.
         outside = -jnp.inf + (violation - jax.lax.stop_gradient(violation))
-        return jnp.where(violation < 0, outside, total)
+        value = jnp.where(violation < 0, outside, total)
+        return jnp.where(jnp.isnan(total) | jnp.isnan(violation), total + violation, value)
 
     def stat(self, params: Mapping[str, Any]) -> Any:
         """Fit statistic as profiles report it, cash or wstat, summed over all counts bins.

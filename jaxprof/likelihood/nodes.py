@@ -39,7 +39,7 @@ def node_weights(name: str, nodes: Any, value: Any) -> Any:
     nodes = jnp.asarray(nodes)
     if name in LOGARITHMIC:
         # Below zero is beyond the bounds, where nothing but a finite gradient is asked for.
-        value, nodes = jnp.log(jnp.where(value > 0, value, nodes[0])), jnp.log(nodes)
+        value, nodes = jnp.log(jnp.where(value <= 0, nodes[0], value)), jnp.log(nodes)
     apart = ~jnp.eye(nodes.shape[0], dtype=bool)
     # Lagrange's products, not the barycentric quotients, which are 0 / 0 at the nodes.
     above = jnp.where(apart, value - nodes[None, :], 1.0)

@@ -21,7 +21,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import xlogy
 
 from jaxprof.differentiation import refuse_derivatives
 from jaxprof.likelihood import statistics
@@ -119,39 +118,30 @@ class Poisson:
         The violation is zero in the domain, and otherwise the sum of what is predicted below it.
         The logarithm is NaN for counts or predictions that are none.
         """
-        npred = self.npred(signal, norm, tilt)
+        npred, counts = self.npred(signal, norm, tilt), jnp.where(self.mask, self.counts, 0.0)
         inside = self._inside(npred, norm)
         # Also without counts, for the sake of the derivatives with respect to them.
         safe = jnp.where(npred > 0, npred, 1.0)
         if jnp.finfo(npred.dtype).bits < 64:
             # In single precision large terms of many counts would leave nothing of their sum.
-            value = self._rise(safe, npred)
+            value = _rise(counts, safe, npred)
         else:
-            factorial = statistics.log_factorial(self.counts)
-            value = self.counts * jnp.log(safe) - npred - factorial
-        invalid = jnp.isnan(npred) | ~(self.counts >= 0)
+            value = counts * jnp.log(safe) - npred - statistics.log_factorial(counts)
+        valid = self._valid(npred)
         # At a prediction of exactly zero there is no distance, but no probability of counts either.
-        below = jnp.where(inside | invalid, 0.0, npred - jnp.finfo(npred.dtype).tiny)
-        return _sum(jnp.where(invalid, jnp.nan, value), self.mask), _sum(below, self.mask)
+        below = jnp.where(inside | ~valid, 0.0, npred - jnp.finfo(npred.dtype).tiny)
+        value = _or_nan(valid, value, npred, self.counts, self.background)
+        return _sum(value, self.mask), _sum(below, self.mask)
+
+    def _valid(self, npred: Any) -> Any:
+        """Where counts, backgrounds and predictions are numbers, or nobody looks at them."""
+        counted = (self.counts >= 0) & (self.counts < jnp.inf) & (self.background >= 0)
+        return ~self.mask | (counted & jnp.isfinite(npred) & jnp.isfinite(self.log_energy))
 
     def _inside(self, npred: Any, norm: Any) -> Any:
         """Predictions in the domain: without counts they may be zero but for rounding."""
         level = ROUNDING * (norm[:, None, None] * self.background + self.offset)
         return jnp.where(self.counts > 0, npred > 0, npred >= -level)
-
-    def _rise(self, safe: Any, npred: Any) -> Any:
-        """Logarithms of probabilities as their differences from the largest, and this.
-
-        Where the counts themselves are the prediction. Both are small; as a reference the counts
-        are constants, so that derivatives with respect to them are the same.
-        """
-        still = jax.lax.stop_gradient(self.counts)
-        reference = jnp.where(still > 0, still, 1.0)
-        largest = self.counts * jnp.log(reference) - still - statistics.log_factorial(self.counts)
-        ratio = safe / reference
-        # That both are of the same ratio takes its rounding from the difference.
-        more = jnp.where((still > 0) & (npred > 0), still * (ratio - 1.0), npred - still)
-        return self.counts * jnp.log(ratio) - more + largest
 
     def stat(self, signal: Any, norm: Any, tilt: Any) -> Any:
         """Cash statistic, without the factorials: see `jaxprof.core.cash`.
@@ -159,10 +149,11 @@ class Poisson:
         Infinite outside of the domain of a joint fit; separate ones have gammapy's floor.
         """
         npred = self.npred(signal, norm, tilt)
-        value = statistics.cash(self.counts, npred)
+        value = statistics.cash(jnp.where(self.mask, self.counts, 0.0), npred)
         if not self.clipped:
-            value = jnp.where(self._inside(npred, norm) | jnp.isnan(npred), value, jnp.inf)
-        return _sum(jnp.where(self.counts >= 0, value, jnp.nan), self.mask)
+            value = jnp.where(self._inside(npred, norm), value, jnp.inf)
+        value = _or_nan(self._valid(npred), value, npred, self.counts, self.background)
+        return _sum(value, self.mask)
 
     def simulated(self, key: Any, signal: Any, norm: Any, tilt: Any) -> Poisson:
         """The same term with Poisson counts."""
@@ -225,25 +216,36 @@ class OnOff:
         return self._rates(signal)[0]
 
     def log_prob(self, signal: Any, norm: Any, tilt: Any) -> tuple[Any, Any]:
-        """Sum of the logarithms of the probabilities of ON and OFF counts, as of `Poisson`."""
-        observed = (self.n_on, self.n_off)
-        saturated = sum(xlogy(n, n) - n - statistics.log_factorial(n) for n in observed)
-        value = saturated - 0.5 * self._terms(signal)
-        return _sum(jnp.where(self._valid, value, jnp.nan), self.mask), jnp.zeros_like(
-            self.n_on[0, 0, 0]
-        )
+        """Sum of the logarithms of the probabilities of ON and OFF counts, as of `Poisson`.
 
-    @property
-    def _valid(self) -> Any:
-        return (self.n_on >= 0) & (self.n_off >= 0) & (self.alpha > 0)
+        Its derivative with respect to a count of zero whose rate vanishes with it is infinite: that
+        of a floor of the rate is given, see `statistics.wstat_difference`.
+        """
+        value = -0.5 * self._terms(signal)
+        for counts, rate in zip(self.observed, self._rates(signal), strict=True):
+            n, least = jnp.where(self.mask, counts, 0.0), statistics.TRUNCATION
+            # Elsewhere the infinite derivative at zero is left out of the statistic as well.
+            reference = jnp.where(n > 0, n, jnp.where(rate > least, 1.0, least))
+            saturated = n * jnp.log(reference)
+            value = value + (saturated - n - statistics.log_factorial(n))
+        value = self._or_nan(value, signal)
+        return _sum(value, self.mask), jnp.zeros_like(self.n_on[0, 0, 0])
+
+    def _or_nan(self, value: Any, signal: Any) -> Any:
+        """Values where counts, acceptances and predictions are numbers, or nobody looks at them."""
+        valid = (self.alpha > 0) & jnp.isfinite(self.alpha) & jnp.isfinite(self.offset + signal)
+        for counts in self.observed:
+            valid &= (counts >= 0) & (counts < jnp.inf)
+        return _or_nan(valid | ~self.mask, value, *self.observed, self.alpha, signal, self.offset)
 
     def _terms(self, signal: Any) -> Any:
+        on, off = (jnp.where(self.mask, n, 0.0) for n in self.observed)
         alpha = jnp.where(self.mask, self.alpha, 1.0)
-        return statistics.wstat(self.n_on, self.n_off, alpha, self.offset + signal)
+        return statistics.wstat(on, off, alpha, self.offset + signal)
 
     def stat(self, signal: Any, norm: Any, tilt: Any) -> Any:
         """On-Off statistic: see `jaxprof.core.wstat`."""
-        return _sum(jnp.where(self._valid, self._terms(signal), jnp.nan), self.mask)
+        return _sum(self._or_nan(self._terms(signal), signal), self.mask)
 
     def simulated(self, key: Any, signal: Any, norm: Any, tilt: Any) -> OnOff:
         """The same term with Poisson counts, ON and OFF."""
@@ -298,6 +300,27 @@ class CountsBins:
 
 def _sum(values: Any, mask: Any) -> Any:
     return jnp.sum(jnp.where(mask, values, 0.0))
+
+
+def _or_nan(valid: Any, values: Any, *inputs: Any) -> Any:
+    """Values where they are valid, else NaN whose derivatives by the inputs are NaN as well."""
+    nan = jnp.nan * sum(jnp.where(valid, 0.0, own) for own in inputs)
+    return jnp.where(valid, values, nan)
+
+
+def _rise(counts: Any, safe: Any, npred: Any) -> Any:
+    """Logarithms of probabilities as their differences from the largest, and this.
+
+    Where the counts themselves are the prediction. Both are small; as a reference the counts are
+    constants, so that derivatives with respect to them are the same.
+    """
+    still = jax.lax.stop_gradient(counts)
+    reference = jnp.where(still > 0, still, 1.0)
+    largest = counts * jnp.log(reference) - still - statistics.log_factorial(counts)
+    ratio = safe / reference
+    # That both are of the same ratio takes its rounding from the difference.
+    more = jnp.where((still > 0) & (npred > 0), still * (ratio - 1.0), npred - still)
+    return counts * jnp.log(ratio) - more + largest
 
 
 def _poisson(key: Any, rate: Any) -> Any:

@@ -210,6 +210,20 @@ def test_any_function_gives_what_a_likelihood_gives(counted, cls):
 
 
 @pytest.mark.slow
+def test_joint_limits_and_scans_can_be_traced(counted):
+    """Nothing of them needs to know values, as users find out who compile their loops."""
+
+    def everything(likelihood):
+        fit = jaxprof.fit(likelihood)
+        limits = jaxprof.limits(likelihood, fit)
+        return limits, jaxprof.scan(likelihood, fit, [0.0]), jaxprof.sensitivity(likelihood, fit)
+
+    own = estimator(rings(3, 0.3), selection_optional="all").reduce(counted)
+    limits, rises, norms = jax.eval_shape(everything, own)
+    assert limits.ul["norm"].shape == rises.shape[:2] == norms.shape == own.nominal["norm"].shape
+
+
+@pytest.mark.slow
 def test_a_minimum_where_predictions_vanish():
     """Without any background, in a map of few counts: the minimum is at the end of the domain."""
     few = dataset_of(sky_image(lambda x, y: 1.0 + 0 * x, 0.1), 0.1, sigma=0.1, background=0.01)

@@ -38,6 +38,7 @@ from jaxprof.likelihood.arrays import profile_data
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.layout import joint_data, layout_of
 from jaxprof.likelihood.merging import packed
+from jaxprof.likelihood.nodes import node_weights
 
 B, G, D = 3, 2, 2
 N, K, S = 4, 3, 5
@@ -354,17 +355,57 @@ def test_masked_bins_change_nothing():
     jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-13), found, expected)
 
 
-@pytest.mark.parametrize("value", [np.nan, -1.0])
-def test_invalid_counts_are_no_number(value):
-    made, p = likelihood(), params()
-    for number, name in ((0, "counts"), (1, "n_on"), (1, "n_off")):
-        term = made.terms[number]
-        bad = np.array(getattr(term, name))
-        bad[tuple(np.argwhere(term.mask)[0])] = value
-        terms = list(made.terms)
-        terms[number] = dataclasses.replace(term, **{name: bad})
-        broken = dataclasses.replace(made, terms=tuple(terms))
-        assert np.isnan(jax.jit(broken.log_prob)(p))
+@pytest.mark.parametrize("what", ["log_prob", pytest.param("stat", marks=pytest.mark.slow)])
+def test_what_is_no_number_gives_none_and_no_derivative(what):
+    """Of all arrays and parameters: neither a probability nor a derivative of zero looks like one.
+
+    What is masked has no say.
+    """
+    made, p = likelihood(constraints=Constraints(lower={"exposure": 0.1})), params()
+    leaves, tree = jax.tree.flatten((made, p))
+    at = [number for number, leaf in enumerate(leaves) if np.asarray(leaf).dtype.kind == "f"]
+
+    @jax.jit
+    @jax.value_and_grad
+    def both(changed):
+        whole = leaves.copy()
+        for number, leaf in zip(at, changed, strict=True):
+            whole[number] = leaf
+        made, p = jax.tree.unflatten(tree, whole)
+        return getattr(made, what)(p)
+
+    plain = [np.asarray(leaves[number]) for number in at]
+    value, slopes = both(plain)
+    assert np.isfinite(value)
+
+    def spoilt(number, element, bad):
+        leaf = plain[number].copy()
+        leaf.flat[element] = bad
+        value, found = both([*plain[:number], leaf, *plain[number + 1 :]])
+        return value, np.ravel(found[number])[element], found
+
+    counted = {id(leaves[n]): n for n in at}
+    never_negative = [
+        at.index(counted[id(leaf)])
+        for leaf in (made.terms[0].background, made.terms[1].alpha, *jax.tree.leaves(made.counts))
+    ]
+    known = 0
+    for number, slope in enumerate(slopes):
+        element = np.argmax(np.abs(slope))
+        if np.ravel(slope)[element] == 0:
+            continue
+        known += 1
+        for bad in (np.nan, np.inf, *([-1.0] if number in never_negative else [])):
+            value, own, _ = spoilt(number, element, bad)
+            assert np.isnan(value) and np.isnan(own), (number, bad)
+    assert known > 10
+    masked = np.argmin(np.ravel(made.terms[0].mask))
+    value, _, found = spoilt(at.index(counted[id(made.terms[0].counts)]), masked, np.nan)
+    assert np.all(np.isfinite(jax.flatten_util.ravel_pytree((value, found))[0]))
+    # A bound that is none.
+    broken = dataclasses.replace(made, constraints=Constraints(lower={"exposure": np.nan}))
+    assert what == "stat" or np.isnan(broken.log_prob(p))
+    assert np.isnan(node_weights("psf_scale", np.array([0.8, 1.0, 1.3]), np.nan)).all()
 
 
 def test_constraints_and_bounds():
