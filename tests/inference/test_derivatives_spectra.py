@@ -273,10 +273,6 @@ def profiled_separately(which, names, made, by):
     if which == "fit":
         values = jnp.concatenate([fit.params["norm"].ravel(), fit.params["index"][None]])
         return jnp.concatenate([values, fit.covariance.ravel(), fit.stat[None]])
-    if which == "limits":
-        options = {"n_sigma": factor, "n_sigma_ul": 2.0 * factor}
-        found = jaxprof.limits(named_log_prob, fit, names=names, args=args, **options)
-        return jnp.concatenate([jnp.ravel(value) for value in jax.tree.leaves(found)])
     values = jnp.array([0.0, 0.7, 1.6] if "norm" in names else [2.0, 2.6]) * factor
     return jaxprof.scan(named_log_prob, fit, values, name=names, args=args)
 
@@ -284,7 +280,7 @@ def profiled_separately(which, names, made, by):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "names"),
-    [("fit", ""), ("scan", "norm[0, 0]"), ("scan", "index"), ("limits", "norm[0, 0]")],
+    [("fit", ""), ("scan", "norm[0, 0]"), ("scan", "index")],
 )
 def test_derivatives_of_separate_fits_with_a_free_spectrum(separate, which, names):
     """With respect to everything, by the general solver; a scan at zero is a test statistic."""
