@@ -16,11 +16,12 @@ import jax.numpy as jnp
 
 from jaxprof.inference.follow import CHANGE, along
 from jaxprof.likelihood.joint_data import JointBlock, JointData
-from jaxprof.likelihood.joint_model import AT_ONCE
 from jaxprof.solvers.linear import factor_solve, scaled_factor, settings
 
 STEPS = 30
 """Most steps; 5 or 6 do."""
+AT_ONCE = 16
+"""Batches of counts bins whose products stay in a processor's cache."""
 
 
 class _Sums(NamedTuple):

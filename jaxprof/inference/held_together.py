@@ -35,7 +35,7 @@ from jaxprof.inference.parabola import Parabola, Rows, in_use, parabola_at
 from jaxprof.likelihood.joint_data import JointBlock, JointData
 from jaxprof.solvers.linear import settings
 
-TOGETHER = 16
+TOGETHER = 32
 """Norms of a batch."""
 ROWS = 2_000_000
 """Elements of the templates in the counts bins that a batch sees."""

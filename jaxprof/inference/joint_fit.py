@@ -82,7 +82,7 @@ def described(
     # Also of a spectral parameter at the end of its range, which has no error then.
     own = _of_component(data, free & bounded)
     active = free & ~bounded
-    whole = jnp.diagonal(curvature.gauss)
+    whole = jnp.diagonal(curvature.expected) + curvature.barrier
     share = curvature.barrier / jnp.where(whole > 0, whole, 1.0)
     at_boundary = active & ((share > AT_BOUNDARY) | (whole <= 0))
     matrix, factor, told, held = _counts_alone(data, curvature, active)

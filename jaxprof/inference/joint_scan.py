@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxprof.compilation import jit_by_size
+from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.inference.follow import Goal, follow
 from jaxprof.inference.held_fit import (
     at_fit,
@@ -18,6 +19,7 @@ from jaxprof.inference.held_fit import (
 )
 from jaxprof.inference.joint_fit import fitted_problem
 from jaxprof.inference.joint_intervals import was_fitted
+from jaxprof.inference.newton_step import is_linear
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.joint_model import difference, in_domain
 
@@ -53,12 +55,30 @@ def _followed_scan(
 
 
 @jit_by_size
-def _conditional(
-    data: JointData, best: jax.Array, parameter: jax.Array, value: jax.Array
-) -> jax.Array:
-    """Rise of the statistic with one parameter changed and all others held."""
+def _conditional(data: JointData, best: jax.Array, parameter: Any, value: Any) -> jax.Array:
+    """Rise where one parameter is held at a value and all others at their best fit."""
     held = best.at[parameter].set(value)
     return jnp.where(in_domain(data, held), difference(data, held, best), jnp.inf)
+
+
+@jit_by_size
+def _followed_rises(
+    data: JointData, fit: JointFit, components: jax.Array, values: jax.Array, z: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Rises (M, V) of minima that are known, without derivatives."""
+    best = at_fit(data, fit)
+
+    def one(pair: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        component, own, minima = pair
+        parameter = component * (1 + data.n_shape)
+        found = (
+            jax.lax.map(lambda z: difference(data, z, best), minima),
+            jax.lax.map(lambda value: _conditional(data, best, parameter, value), own),
+        )
+        fitted = was_fitted(fit, parameter)
+        return jax.tree.map(lambda rises: jnp.where(fitted, rises, jnp.nan), found)
+
+    return jax.lax.map(one, (components, values, z))
 
 
 @in_searches
@@ -120,6 +140,9 @@ def joint_scan(
     values = jnp.broadcast_to(values, (len(components), values.shape[-1]))
     if profiles_are_followed(data):
         followed = _followed_scan(data, fit, components, values)
+        if is_linear(data) and not is_traced((data, fit, values, followed)) and np.all(followed[1]):
+            # Not to compile the search, which takes longer than all else.
+            return _followed_rises(data, fit, components, values, followed[0])
     else:
         # Other minima may be lower: each is searched for.
         none = jnp.zeros((*values.shape, fit.values.size), fit.values.dtype)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.follow import FittedProblem
 from jaxprof.likelihood.joint_data import JointData
-from jaxprof.likelihood.joint_model import predictions
+from jaxprof.likelihood.joint_model import predictions, slopes, squared
 from jaxprof.solvers.linear import factor_solve, scaled_factor
 
 FILLED = 1024
@@ -75,6 +75,14 @@ class InUse(NamedTuple):
         values = jnp.concatenate([part.ravel() for part in parts])[self.at]
         return jnp.where(self.used, values, other)
 
+    def of_blocks(self, data: JointData, values: jax.Array) -> tuple[jax.Array, ...]:
+        """What `values` gives back: for each block (N, S), zero where not in use."""
+        sizes = [block.mask.size for block in data.blocks]
+        joined = jnp.zeros(sum(sizes), values.dtype)
+        joined = joined.at[self.at].add(jnp.where(self.used, values, 0.0))
+        parts = jnp.split(joined, np.cumsum(sizes)[:-1])
+        return tuple(part.reshape(b.mask.shape) for part, b in zip(parts, data.blocks, strict=True))
+
     def templates(self, data: JointData) -> jax.Array:
         """Templates (P, Z)."""
         found = []
@@ -115,7 +123,7 @@ def parabola_at(fitted: FittedProblem, in_use: InUse) -> Parabola:
         return jnp.where(free, penalty, 0.0) + jnp.where(in_use.used, 1.0 - duals, 0.0) @ templates
 
     def curvature(weights: jax.Array) -> jax.Array:
-        return data.precision + (templates * weights[:, None]).T @ templates
+        return squared(data, slopes(data, best), in_use.of_blocks(data, weights))
 
     # Of constraints that are active, rounding hides what is left of the prediction: the slope
     # vanishes with the right dual variables.

@@ -14,10 +14,6 @@ from jaxprof.likelihood.terms import ROUNDING, Term
 
 SMALL = 0.01
 """Bins of fewer expected counts have the barrier of this many: lower ones are lost by rounding."""
-AT_ONCE = 16
-"""Batches of counts bins whose products stay in a processor's cache: four times as fast."""
-SMALL_ROWS = 400_000
-"""Elements of derivatives that all stay there."""
 
 
 class Barrier(NamedTuple):
@@ -197,13 +193,11 @@ def bin_derivatives(
 class Curvature(NamedTuple):
     """Second derivatives of half the statistic and penalty behind a barrier.
 
-    ``full`` is all of it, ``gauss`` that without the second derivatives of the model, ``bare`` is
-    ``full`` without the barrier, ``expected`` is ``gauss`` without it, and ``barrier`` the diagonal
-    of what comes from it.
+    ``full`` is all of it, ``bare`` that without the barrier, ``expected`` is ``bare`` without the
+    second derivatives of the model, and ``barrier`` the diagonal of what comes from the barrier.
     """
 
     full: jax.Array
-    gauss: jax.Array
     bare: jax.Array
     expected: jax.Array
     barrier: jax.Array
@@ -220,11 +214,12 @@ def derivatives(data: JointData, z: jax.Array, barrier: Barrier) -> tuple[jax.Ar
     terms, model = _all_bin_derivatives(data, z, barrier), slopes(data, z, second=True)
     scores = tuple(score for score, _, _ in terms)
     gauss = squared(data, model, tuple(curvature for _, curvature, _ in terms))
-    bare = tuple(curvature - constraint for _, curvature, constraint in terms)
-    expected = squared(data, model, bare)
+    expected = squared(data, model, tuple(curvature - barred for _, curvature, barred in terms))
     second = model_curvature(data, model, scores)
-    of_constraints = jnp.diagonal(gauss - expected)
-    curvature = Curvature(gauss + second, gauss, expected + second, expected, of_constraints)
+    of_barrier = jnp.zeros_like(z)
+    for own, (_, _, barred) in zip(model, terms, strict=True):
+        of_barrier = of_barrier.at[own.at].add(jnp.sum(own.rows**2 * barred[:, None], axis=2))
+    curvature = Curvature(gauss + second, expected + second, expected, of_barrier)
     return projected(data, z, model, scores), curvature
 
 
@@ -338,23 +333,21 @@ def squared(data: JointData, model: tuple[Slopes, ...], values: PerBin) -> jax.A
     Shape (Z, Z).
     """
     size = len(data.precision)
+
+    def add(total: jax.Array, batch: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        rows, at, weights = batch
+        products = (rows * weights[..., None, :]) @ jnp.swapaxes(rows, -1, -2)
+        # One index for each pair: sums at two indices take longer to compile and to run.
+        pairs = at[..., :, None] * size + at[..., None, :]
+        return total.at[pairs.ravel()].add(products.ravel()), None
+
     total = data.precision.ravel()
     for own, value in zip(model, values, strict=True):
-        # One index for each pair: sums at two indices take longer to compile and to run.
-        at = own.at[:, :, None] * size + own.at[:, None, :]
-        total = total.at[at.ravel()].add(_products(own.rows, value).ravel())
+        batches = own.rows, own.at, value
+        # A processor has the products of one batch in its cache.
+        one_by_one = len(own.rows) > 1 and jax.default_backend() == "cpu"
+        total = jax.lax.scan(add, total, batches)[0] if one_by_one else add(total, batches)[0]
     return total.reshape(size, size)
-
-
-def _products(rows: jax.Array, value: jax.Array) -> jax.Array:
-    """Weighted products (N, M, M) of the rows (N, M, S) of each batch."""
-
-    def one(own: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return (own[0] * own[1][None]) @ own[0].T
-
-    if len(rows) <= AT_ONCE or rows.size <= SMALL_ROWS:
-        return jax.vmap(one)((rows, value))
-    return jax.lax.map(one, (rows, value), batch_size=AT_ONCE)
 
 
 def model_curvature(data: JointData, model: tuple[Slopes, ...], values: PerBin) -> jax.Array:

@@ -276,6 +276,9 @@ def test_components_without_overlap_are_fits_of_their_own():
     expected[:, 0] = np.inf
     for rises in joint_scan(data, fit, EVERY, values):
         assert_allclose(rises, expected, rtol=1e-9, atol=1e-9)
+    # Where all are possible, no search is compiled.
+    for rises in joint_scan(data, fit, EVERY, values[1:]):
+        assert_allclose(rises, expected[:, 1:], rtol=1e-9, atol=1e-9)
 
 
 def assert_optimal(part, values):

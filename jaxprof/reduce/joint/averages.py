@@ -11,7 +11,7 @@ from astropy.wcs.utils import pixel_to_skycoord
 from numpy.typing import NDArray
 
 from jaxprof.irf.base import IRFMap
-from jaxprof.reduce.joint.emission import Emission
+from jaxprof.reduce.joint.emission import Emission, centers_of
 from jaxprof.sky import WcsGeom
 
 Array = NDArray[Any]
@@ -45,7 +45,7 @@ def mean_response(
         (P, T); for a response in reconstructed energies, (P, E, ...), the mean is over the photons
         of all true energies, and (P, 1) says where there are any.
     """
-    centers = SkyCoord([emission.center for emission in emissions])
+    centers = centers_of(emissions)
     seen = np.array([image.any(axis=(1, 2)) for image in images])
     if irf.geom is None or irf.geom.npix_shape == (1, 1):
         return response(centers, seen)

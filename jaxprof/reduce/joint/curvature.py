@@ -27,10 +27,9 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
-from jaxprof.reduce.joint.emission import Emission
+from jaxprof.reduce.joint.emission import Emission, centers_of
 from jaxprof.sky import WcsGeom
 from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.regions.grid import sky_vectors
@@ -119,7 +118,7 @@ class Planes:
 
 def tangent_planes(geom: WcsGeom, emissions: Sequence[Emission], matrices: Array) -> Planes:
     """Planes of components with the matrices (C, 2, 2) of their kernels."""
-    centers = SkyCoord([emission.center for emission in emissions])
+    centers = centers_of(emissions)
     lon, lat = centers.spherical.lon.rad, centers.spherical.lat.rad
     axes = np.stack([*local_axes(lon, lat), unit_vectors(lon, lat)], axis=1)
     return Planes(geom, np.stack(geom.pixel_coordinates(centers), axis=-1), axes, matrices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from jaxprof.sky import WcsGeom, WcsNDMap
 from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.moments import orders, point_moments
 from jaxprof.sky.regions.centers import region_centers
-from jaxprof.sky.regions.conversion import region_list
+from jaxprof.sky.regions.conversion import region_list, stack_coords
 from jaxprof.sky.regions.coverage import pixel_moments
 from jaxprof.sky.regions.makers import whole_number
 from jaxprof.sky.regions.on_grid import grid_regions
@@ -98,6 +99,12 @@ class Emission:
         own = (1 + ratios[2] + ratios[4]) / 12 - 0.125 * (ratios[0] ** 2 + ratios[1] ** 2)
         total = self.weights.sum()
         return float(np.sum(own * self.weights) / total) if total > 0 else 0.0
+
+
+def centers_of(emissions: Sequence[Emission]) -> SkyCoord:
+    """Where the responses of components are taken, (C,), in the frame of the first."""
+    frame = emissions[0].center.frame.replicate_without_data()
+    return stack_coords([emission.center for emission in emissions], frame)
 
 
 def region_emissions(

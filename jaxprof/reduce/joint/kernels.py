@@ -16,7 +16,7 @@ from jaxprof.irf.checks import checked_profiles, profile_error
 from jaxprof.irf.psf import interpolated_profiles
 from jaxprof.irf.psf_kernel import psf_image, psf_kernel, psf_moments
 from jaxprof.reduce.joint.averages import mean_response
-from jaxprof.reduce.joint.emission import Emission
+from jaxprof.reduce.joint.emission import Emission, centers_of
 from jaxprof.reduce.signal import edisp_error, edisp_kernels
 from jaxprof.sky import WcsGeom
 from jaxprof.sky.moments import degree_of, orders
@@ -202,7 +202,7 @@ def distinct_kernels(
 
     Last, what is wrong with the PSF, by the index of its energy.
     """
-    centers = SkyCoord([emission.center for emission in emissions])
+    centers = centers_of(emissions)
     rad, _ = psf_tables(dataset, centers[:1])
     assert dataset.psf is not None
     if isinstance(dataset.psf, RecoPSFMap):
