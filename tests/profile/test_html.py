@@ -168,7 +168,7 @@ def test_a_fitted_law_shows_its_free_parameters():
         fixed=(False, True),
     )
     page = Page(fit._repr_html_())
-    assert page.rows[0] == ["goodness", "stat 5, expected 6 +- 2 (p = 0.7)"]
+    assert page.rows[0] == ["goodness", "deviance 5, expected 6 +- 2 (p = 0.7)"]
     assert page.rows[1] == ["bins", "chi2 65 for 1 degrees of freedom (p = 9.2e-15)"]
     assert page.rows[2][0] == "warning" and "does not describe" in page.rows[2][1]
     assert page.rows[3:] == [["parameter", "value", "error", "unit"], ["alpha", "1.25", "0.12", ""]]
