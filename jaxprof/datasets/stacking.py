@@ -236,7 +236,8 @@ def _exposure_on_grid(
     part: str, dataset: MapDataset, response: IRFMap, grid: WcsGeom | None, covered: Array
 ) -> Array:
     """Exposure [cm2 s] that goes with a response at the positions of a grid, (n_true, ny, nx)."""
-    if response.exposure is not None:
+    # Some files, such as that of gammapy's Galactic centre, have maps of zeros.
+    if response.exposure is not None and np.any(response.exposure > 0):
         return _on_grid(response.exposure.to_value("cm2 s"), response, grid, covered) * covered
     exposure = dataset.exposure
     if exposure is None or isinstance(response, RecoPSFMap):

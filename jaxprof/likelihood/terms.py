@@ -239,7 +239,8 @@ class OnOff:
         return _or_nan(valid | ~self.mask, value, *self.observed, self.alpha, signal, self.offset)
 
     def _terms(self, signal: Any) -> Any:
-        on, off = (jnp.where(self.mask, n, 0.0) for n in self.observed)
+        # Without counts second derivatives in single precision are NaN.
+        on, off = (jnp.where(self.mask, n, 1.0) for n in self.observed)
         alpha = jnp.where(self.mask, self.alpha, 1.0)
         return statistics.wstat(on, off, alpha, self.offset + signal)
 

@@ -112,11 +112,12 @@ def check_energy_unit(unit: Any) -> str | None:
         return None
     try:
         found = u.Unit(unit)
-        found.to("TeV")
-    except (ValueError, TypeError, u.UnitConversionError):
-        raise ValueError(
-            f"energy_unit must be one of energies, such as 'GeV', got {unit!r}"
-        ) from None
+        # Not of some number of a unit, such as "1e3 GeV".
+        known = found.is_equivalent("TeV") and getattr(found, "scale", 1.0) == 1.0
+    except (ValueError, TypeError):
+        known = False
+    if not known:
+        raise ValueError(f"energy_unit must be one of energies, such as 'GeV', got {unit!r}")
     return str(found.to_string())
 
 

@@ -104,7 +104,7 @@ class FluxProfile(
     energy_unit : str or Unit, optional
         Unit that energies are shown in: ``energy_min`` and the like, tables and figures; that of
         the estimator's ``energy_edges``, or of `energy_edges` with one. Otherwise TeV, but figures
-        and tables for papers choose a readable one. Files are in TeV.
+        and tables for papers choose a readable one. Files of FITS and ECSV are in TeV.
     meta : mapping, optional
         Anything else to keep.
     reference : mapping of str to array, shape (G,) or (B, G), optional
@@ -194,7 +194,9 @@ class FluxProfile(
     ) -> None:
         self.axis = axis
         self.energy_edges = check_edges(energy_edges)
-        self.energy_unit = energy_unit or getattr(energy_edges, "unit", None)
+        if energy_unit is None:
+            energy_unit = getattr(energy_edges, "unit", None)
+        self.energy_unit = energy_unit
         self.shape = (len(axis), len(self.energy_edges))
         reference_model = as_spectral_model(reference_model)
         self.reference_model = reference_model

@@ -11,6 +11,7 @@ import numpy as np
 from astropy.table import Table
 
 from jaxprof.likelihood.data import Status
+from jaxprof.profile.printed import WholeTable
 from jaxprof.profile.quantities import PER_DATASET, UNITS, Array, partly_seen, shown_energy_unit
 
 STYLES = ("full", "paper")
@@ -86,7 +87,7 @@ def paper_table(
     columns = [columns] if isinstance(columns, str) else list(columns)
     values = [own for own in ("norm", *UNITS) if own in available]
     numbers = [own for own in available if _per_group(first, own)]
-    table = Table()
+    table = WholeTable()
     differential = any(own in DIFFERENTIAL for own in columns)
     for own in columns:
         if own in entries:

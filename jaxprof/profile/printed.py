@@ -17,6 +17,7 @@ from astropy.io.registry import UnifiedReadWriteMethod
 from astropy.table import Column, Table
 from astropy.table.connect import TableWrite
 
+from jaxprof.likelihood.data import Status
 from jaxprof.profile.quantities import MATRICES, PARTLY_SEEN, SCANS, SUFFIXES, UNITS
 
 WIDTH = 80
@@ -67,6 +68,9 @@ class ProfileTable(Table):
         n_groups = self[value].shape[1] if self[value].ndim > 1 else 1
         several = n_groups > 1  # whose energies must be told
         first = [*_FIRST, *(_ENERGIES if several else ())]
+        if "name" in self.colnames and "x_min" in self.colnames and self["x_min"].unit is None:
+            # They number the bins, which have names.
+            first = [name for name in first if name not in ("x_min", "x_max")]
         rest = [*(() if several else _ENERGIES), *_OPTIONAL]
         wanted = [*first, value, *measured[1:], *_LAST, *rest]
         # In the order in which they give way to others.
@@ -77,6 +81,9 @@ class ProfileTable(Table):
             at = order.index("sqrt_ts") + 1
             order[at:at] = ["coverage", "status", "is_ul"]
             order = list(dict.fromkeys(order))
+        if "status" in self.colnames and np.any(self["status"] != Status.OK.label):
+            order.remove("status")
+            order.insert(order.index(measured[1]) + 1, "status")
         known = [name for name in (*order, *rest) if name in self.colnames]
         width = max(WIDTH, get_terminal_size((WIDTH, 24)).columns)
         shown: list[str] = []

@@ -137,7 +137,8 @@ def light_curve_table(stack: FluxProfileStack, sed_type: str, bin: int | None) -
 
 def _joined(stack: FluxProfileStack, sed_type: str) -> Table:
     """Rows of all profiles, with the axis of the energy groups."""
-    tables = [_own_table(own, sed_type) for own in stack.profiles]
+    energy_unit = stack.profiles[0].energy_unit or "TeV"
+    tables = [_own_table(own, sed_type, energy_unit) for own in stack.profiles]
     names = [
         name
         for name in tables[0].colnames
@@ -157,8 +158,8 @@ def _joined(stack: FluxProfileStack, sed_type: str) -> Table:
     return table
 
 
-def _own_table(profile: FluxProfile, sed_type: str) -> Table:
-    table: Any = profile_to_table(profile, sed_type)
+def _own_table(profile: FluxProfile, sed_type: str, energy_unit: str) -> Table:
+    table: Any = profile_to_table(profile, sed_type, energy_unit=energy_unit)
     for name in table.colnames:
         if name in MATRICES:
             table.remove_column(name)

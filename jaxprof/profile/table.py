@@ -5,8 +5,8 @@ A row is a bin. Columns, in their order (those of quantities the profile lacks a
 - ``name`` of the bins, if any has one;
 - ``x_min``, ``x_max``, ``x_ref`` in the unit of the axis, deg as a rule, none where it counts
   regions;
-- ``e_ref``, ``e_min``, ``e_max`` in the unit of the energies (files: TeV), ``ref_dnde``,
-  ``ref_flux``, ``ref_eflux``: the same vectors over the G energy groups in every row,
+- ``e_ref``, ``e_min``, ``e_max`` in the unit of the energies (TeV in FITS and ECSV),
+  ``ref_dnde``, ``ref_flux``, ``ref_eflux``: the same vectors over the G energy groups in every row,
   reference fluxes with a row's own values if its spectrum is its own;
 - the value with ``_err``, ``_errn``, ``_errp``, ``_ul`` and ``_sensitivity`` of the sed type:
   ``norm`` for "likelihood", otherwise ``dnde``, ``e2dnde``, ``flux`` or ``eflux``; (G,);

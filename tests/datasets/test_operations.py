@@ -214,6 +214,17 @@ def test_stack_of_one_response_that_datasets_share():
     np.testing.assert_allclose(first.psf.data, expected, rtol=1e-12)
 
 
+def test_stack_of_responses_whose_exposures_are_zero():
+    """As of gammapy's Galactic centre: the dataset's own exposure weights them."""
+    first, second = observation(1), observation(2, time=3.0)
+    expected = (first.edisp.data + 3 * second.edisp.data) / 4
+    for each in (first, second):
+        zero = np.zeros(6) * u.Unit("m2 s")
+        each.edisp = EDispKernelMap(each.edisp.data, RECO, TRUE, exposure=zero)
+    first.stack(second)
+    np.testing.assert_allclose(first.edisp.data, expected, rtol=1e-12)
+
+
 def psf_parts(psf):
     return psf.data, psf.rad_axis, psf.energy_axis_true
 

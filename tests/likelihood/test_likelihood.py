@@ -955,3 +955,22 @@ def test_single_precision_is_said(counted):
         with jax.enable_x64(False), pytest.warns(UserWarning, match="cut to float32"):
             made = own.reduce(counted)
         assert made.terms[0].counts.dtype == np.float32
+
+
+def test_second_derivatives_at_masked_on_off_bins_in_single_precision():
+    ones = np.ones((1, 1, 2), np.float32)
+    term = OnOff(
+        n_on=jnp.asarray(ones * [2, 3], jnp.float32),
+        n_off=jnp.asarray(ones * [3, 1], jnp.float32),
+        alpha=jnp.asarray(ones),
+        offset=jnp.asarray(0 * ones),
+        templates=jnp.zeros((1, 1, 1, 1, 2), jnp.float32),
+        components=np.zeros((1, 1, 1), int),
+        mask=np.array([[[False, True]]]),
+        dataset=0,
+    )
+    norm = jnp.ones(1, jnp.float32)
+    signal = jnp.asarray(ones * [0.3, 0.2], jnp.float32)
+    for function in (term.stat, lambda *own: term.log_prob(*own)[0]):
+        found = jax.hessian(function)(signal, norm, None).reshape(2, 2)
+        assert np.all(found[0] == 0) and np.all(found[:, 0] == 0) and found[1, 1] != 0

@@ -2,11 +2,12 @@
 
 import astropy.units as u
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from profile_factory import EDGES, make_profile
 
-from jaxprof import FluxProfile
+from jaxprof import FluxProfile, FluxProfileStack
 
 
 def test_energies_are_in_the_unit_of_the_edges():
@@ -60,3 +61,14 @@ def test_other_units_are_refused():
         profile.energy_unit = "cm"
     with pytest.raises(ValueError, match="energy_edges must be energies"):
         make_profile(edges=EDGES * u.cm)
+    for unit in ("1e3 GeV", 2 * u.GeV, ""):
+        with pytest.raises(ValueError, match="energy_unit must be one of energies"):
+            make_profile(energy_unit=unit)
+
+
+def test_stacks_of_several_units_have_that_of_the_first(tmp_path):
+    profiles = [make_profile(energy_unit=unit) for unit in ("GeV", None, "keV")]
+    stack = FluxProfileStack(profiles, ["a", "b", "c"])
+    table = stack.to_table()
+    assert table["e_min"].unit == u.GeV
+    assert_allclose(table["e_min"], np.tile(1000 * EDGES[:, 0], (len(table), 1)), rtol=1e-12)

@@ -6,6 +6,8 @@ import pytest
 from profile_factory import make_joint_profile, make_nuisance, make_profile
 
 from jaxprof.cli.figures import figures
+from jaxprof.core import Status
+from jaxprof.regions import ProfileAxis
 
 
 def test_wide_terminals_show_more_columns(monkeypatch):
@@ -54,3 +56,23 @@ def test_counts_of_the_command_line_have_a_panel_for_each_group():
         np.testing.assert_allclose(np.sort(points), np.sort(expected[np.isfinite(expected)]))
     assert figure.axes[0].get_xlabel() == "" != figure.axes[1].get_xlabel()
     plt.close("all")
+
+
+def test_the_status_is_printed_where_not_all_are_ok(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    profile = make_profile()
+    profile.quantities["name"] = np.array([f"a long name {k}" for k in range(4)])
+    profile.axis = ProfileAxis("region-index", *(np.arange(4.0) + d for d in (-0.5, 0.5, 0)))
+    profile.quantities["status"][2, 1] = Status.FULLY_MASKED
+    text = str(profile.to_table("flux", formatted=True))
+    header = text.split("\n")[0]
+    assert "status" in header and "fully masked" in text
+    # They count the bins, which have names.
+    assert "x_min" not in header and "a long name 3" in text
+
+
+def test_tables_of_papers_are_printed_whole(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    table = make_profile().to_table("e2dnde", style="paper", unit="erg cm-2 s-1")
+    assert "..." not in str(table)
+    assert all(name in str(table) for name in table.colnames)

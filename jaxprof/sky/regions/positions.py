@@ -26,7 +26,10 @@ def positions_text(axis: ProfileAxis, bins: Any) -> str:
             spans[-1][1] = high
         else:
             spans.append([low, high])
-    words = [f"{_digits(low)} to {_digits(high)}" for low, high in spans[:_MOST]]
+    # Digits that tell the narrowest bin.
+    narrow = float(np.min(axis.max - axis.min))
+    decimals = max(0, 2 - int(np.floor(np.log10(narrow)))) if narrow > 0 else 4
+    words = [" to ".join(_number(end, decimals) for end in span) for span in spans[:_MOST]]
     more = ", ..." if len(spans) > _MOST else ""
     return f"{', '.join(words)}{more} {axis.unit}"
 
@@ -36,6 +39,7 @@ def region_positions(regions: Any, bins: Any) -> str:
     return positions_text(profile_axis(regions), bins)
 
 
-def _digits(value: float) -> str:
+def _number(value: float, decimals: int) -> str:
     # Annuli begin at 1e-5 deg, which reads better as what it stands for.
-    return f"{round(value, 4) + 0.0:.4g}"
+    text = f"{round(value, decimals) + 0.0:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
