@@ -142,16 +142,30 @@ def info_command(path: str) -> None:
     show_default=True,
     help="What the points lie along.",
 )
-@click.option("--scan", is_flag=True, help="Draw the likelihood scans as well (one energy group).")
+@click.option("--group", type=int, metavar="N", help="One energy group, counted from 0.")
+@click.option("--scan", is_flag=True, help="Draw the likelihood scans as well (of one --group).")
 @click.option("--output", "-o", metavar="IMAGE", help="PNG, PDF or SVG; FILE_flux.png by default.")
 @_overwrite
 @_errors_said
 def plot_command(
-    path: str, sed_type: str | None, axis: str, scan: bool, output: str | None, overwrite: bool
+    path: str,
+    sed_type: str | None,
+    axis: str,
+    group: int | None,
+    scan: bool,
+    output: str | None,
+    overwrite: bool,
 ) -> None:
     """Draw the profile in FILE."""
     with Log().collected():
         profile = _profile(path)
+        n_groups = len(profile.energy_edges)
+        if group is not None:
+            if not 0 <= group < n_groups:
+                raise ValueError(f"--group {group}: there are {n_groups}, counted from 0")
+            profile = profile.slice_by_idx({"energy": [group]})
+        elif scan and n_groups > 1:
+            raise ValueError(f"--scan: the file has {n_groups} energy groups; choose a --group")
         shown = sed_type or _flux(profile)
         if output is None:
             output = f"{stem(Path(path).name)}_{shown}.png"

@@ -214,6 +214,9 @@ def checked_energy_edges(energy_edges: Any) -> u.Quantity:
     if isinstance(axis, MapAxis):
         energy_edges = axis.edges
     try:
+        if isinstance(energy_edges, list | tuple):
+            # Each may be a text, "10 GeV".
+            energy_edges = [u.Quantity(edge) for edge in energy_edges]
         edges = u.Quantity(energy_edges)
         values = edges.to_value("TeV")
     except (TypeError, ValueError, u.UnitConversionError) as error:

@@ -95,7 +95,7 @@ def plot_law(
     small = float(np.median(known)) if known.size else np.inf
     if upper.get_yscale() == "linear" and upper.dataLim.y1 > 100 * small:
         # Steep laws, and points on both sides of zero.
-        upper.set_yscale("symlog", linthresh=10 ** np.ceil(np.log10(small)))
+        _linear_below(upper, 10 ** np.ceil(np.log10(small)))
     words = "Brightness over template" if templated else "Brightness"
     set_ylabel(upper, f"{words} [{unit_label(y_unit)}]")
     keep_unit(upper.yaxis, y_unit)
@@ -108,6 +108,23 @@ def plot_law(
     upper.tick_params(labelbottom=False)
     update_legend(upper)
     return upper, lower
+
+
+def _linear_below(ax: Any, value: float) -> None:
+    """A y axis that is logarithmic above a value and linear below, with a line that says so."""
+    ax.set_yscale("symlog", linthresh=value)
+    ax.axhline(value, color="0.6", lw=0.8, ls=":", zorder=0)
+    ax.annotate(
+        "linear below",
+        (0.99, value),
+        (0, -2),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize="small",
+        color="0.4",
+    )
 
 
 def _axes(ax: Any) -> tuple[Any, Any]:

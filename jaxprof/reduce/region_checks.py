@@ -23,7 +23,8 @@ Array = NDArray[Any]
 MAX_DIFFERENCE = 0.2
 """Relative difference of the solid angles of pixels and regions that is passed over."""
 OFF_MAP_HINT = (
-    "Look at the frame, the order and the unit of their positions; plot_regions draws them on a map"
+    "Look at the frame, the order and the unit of their positions; jaxprof.plotting.plot_regions "
+    "draws them on a map"
 )
 _MAX_LISTED = 10
 _OUTLINE_POINTS = 256  # on each arc of a region's outline

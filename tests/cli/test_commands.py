@@ -175,6 +175,9 @@ def test_plot_and_convert(folder):
     for axis in ("energy", "region-index"):
         assert call("plot", "a.fits", "-o", f"{axis}.pdf", "--axis", axis).exit_code == 0
     assert "--overwrite replaces it" in call("plot", "a.fits", "-o", "energy.pdf").stderr
+    assert call("plot", "a.fits", "--group", "0", "-o", "one.png").exit_code == 0
+    assert "--group 2: there are 2, counted from 0" in call("plot", "a.fits", "--group", "2").stderr
+    assert "choose a --group" in call("plot", "a.fits", "--scan", "-o", "scan.png").stderr
     for name in ("b.ecsv", "b.csv", "b.fits.gz", "b.tex", "b.txt"):
         result = call("convert", "a.fits", name, "--sed-type", "eflux")
         assert result.exit_code == 0 and result.stdout == f"{name}\n", result.stderr
