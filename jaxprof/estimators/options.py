@@ -84,6 +84,10 @@ class NormParameter:
         space = np.geomspace if self.interp == "log" else np.linspace
         return Scan(space(self.scan_min, self.scan_max, self.scan_n_values))
 
+    def values(self) -> Array | None:
+        """Values of the scan of all bins, shape (N,); None if each has its own."""
+        return self.scan().values
+
     def bounds(self) -> tuple[float | None, float | None]:
         """Bounds as `jaxprof.core.fit_norms` takes them; None for no bound."""
         for name, value in (("min", self.min), ("max", self.max)):

@@ -252,7 +252,7 @@ def test_options_changed_later():
     one.norm.scan_values = [1, 2, 3]
     assert one.run(small_dataset()).stat_scan.shape == (4, 1, 3)
     one.norm = None
-    assert len(one.norm.scan().values) == 11
+    assert len(one.norm.values()) == 11
     one.spectrum = PowerLawSpectralModel(index=3)
     assert one.spectral_model.index == 3
     one.spectral_model = None
