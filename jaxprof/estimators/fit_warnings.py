@@ -96,7 +96,10 @@ def warn_nothing_known(status: Array) -> None:
             "of the datasets)"
         )
     if dark.any():
-        causes.append("no signal is expected in the bins (look at the exposure of the datasets)")
+        causes.append(
+            "no signal is expected in the bins (look at exposure and energy "
+            "dispersion of the datasets)"
+        )
     warn_user(f"all norms are NaN: {', or '.join(causes)}")
 
 

@@ -51,14 +51,15 @@ def without_spectrum(
 
 
 def with_centred_spectra(data: JointData, z: jax.Array, free: jax.Array) -> jax.Array:
-    """A minimum with spectra that nothing tells where `without_spectrum` has them; (Z,).
+    """A minimum with spectra that are not identifiable where `without_spectrum` has them; (Z,).
 
-    They are those of norms at zero. Held there, they cost the same for any penalty.
+    They are those of norms at zero, without a constraint. Held at its centre, a parameter adds the
+    same whatever the width that a constraint might have.
     """
     norms = jnp.repeat(z[data.norm_index], 1 + data.n_shape)
     none = jnp.zeros(z.size, bool).at[: data.nuisance_start].set(norms == 0)
-    told = ~shapes(data) | ~free | jnp.any(data.precision != 0, axis=1)
-    return jnp.where(none & ~told, jnp.clip(data.penalty_start, data.lower, data.upper), z)
+    identifiable = ~shapes(data) | ~free | jnp.any(data.precision != 0, axis=1)
+    return jnp.where(none & ~identifiable, jnp.clip(data.penalty_start, data.lower, data.upper), z)
 
 
 def interior(data: JointData) -> Interior:

@@ -222,7 +222,7 @@ class Likelihood:
         r"""Logarithm of the likelihood, :math:`\ln L`, with the factorials and the constraints.
 
         Constraints come without the constants of their Gaussians. ``-inf`` outside of the domain
-        and beyond bounds; NaN, as are its derivatives, for data or parameters that are none.
+        and beyond bounds; NaN, as are its derivatives, for invalid data or parameters.
 
         Parameters
         ----------

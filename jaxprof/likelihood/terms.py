@@ -134,7 +134,7 @@ class Poisson:
         return _sum(value, self.mask), _sum(below, self.mask)
 
     def _valid(self, npred: Any) -> Any:
-        """Where counts, backgrounds and predictions are numbers, or nobody looks at them."""
+        """Where counts, backgrounds and predictions are valid, or masked."""
         counted = (self.counts >= 0) & (self.counts < jnp.inf) & (self.background >= 0)
         return ~self.mask | (counted & jnp.isfinite(npred) & jnp.isfinite(self.log_energy))
 
@@ -232,7 +232,7 @@ class OnOff:
         return _sum(value, self.mask), jnp.zeros_like(self.n_on[0, 0, 0])
 
     def _or_nan(self, value: Any, signal: Any) -> Any:
-        """Values where counts, acceptances and predictions are numbers, or nobody looks at them."""
+        """Values where counts, acceptances and predictions are valid, or masked; NaN elsewhere."""
         valid = (self.alpha > 0) & jnp.isfinite(self.alpha) & jnp.isfinite(self.offset + signal)
         for counts in self.observed:
             valid &= (counts >= 0) & (counts < jnp.inf)
@@ -304,7 +304,7 @@ def _sum(values: Any, mask: Any) -> Any:
 
 
 def _or_nan(valid: Any, values: Any, *inputs: Any) -> Any:
-    """Values where they are valid, else NaN whose derivatives by the inputs are NaN as well."""
+    """Values where they are valid, else NaN, as are the derivatives with respect to the inputs."""
     nan = jnp.nan * sum(jnp.where(valid, 0.0, own) for own in inputs)
     return jnp.where(valid, values, nan)
 
