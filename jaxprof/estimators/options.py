@@ -259,7 +259,8 @@ def norm_from_gammapy(norm: Any) -> NormParameter:
     own = getattr(norm, "_scan_values", None)
     if own is not None:
         found.scan_values = np.asarray(own, float)
-    elif norm.scan_min is not None and norm.scan_max is not None:
+    # Unless told, gammapy 1.3 scans the value and some errors around it: nothing, before a fit.
+    elif None not in (norm.scan_min, norm.scan_max) and norm.scan_min != norm.scan_max:
         found.scan_min, found.scan_max = float(norm.scan_min), float(norm.scan_max)
         found.scan_n_values = int(norm.scan_n_values)
     else:
