@@ -13,9 +13,10 @@ from jaxprof.profile.quantities import MATRICES, PER_DATASET, SCANS, SUFFIXES, U
 
 #: Greatest depth of JSON: models of some fifty terms, but nothing that overflows the stack.
 MAX_DEPTH = 100
-#: By how much a test statistic or coverage may leave its range: minimisers and sums are not exact.
+#: By how much a test statistic, coverage or position may leave its range: sums are not exact.
 TS_ROUNDING = 0.01
 COVERAGE_ROUNDING = 1e-6
+EDGE_ROUNDING = 1e-6
 
 _NUMBERS = {
     *(f"{axis}_{edge}" for axis in "xe" for edge in ("min", "max", "ref")),
@@ -62,7 +63,7 @@ def check_columns(table: Table) -> None:
 
 
 def check_axis(low: Array, high: Array, ref: Array) -> None:
-    """Raise ValueError unless every bin of the profile's axis has an extent."""
+    """Raise ValueError unless every bin of the axis has an extent, and its position in it."""
     for name, values in (("x_min", low), ("x_max", high), ("x_ref", ref)):
         if values.ndim != 1:
             raise ValueError(f"column {name!r} has {values.ndim - 1} axes besides that of the bins")
@@ -73,6 +74,9 @@ def check_axis(low: Array, high: Array, ref: Array) -> None:
         raise ValueError(
             f"column 'x_min' is {low[i]} in row {i}, it must be less than 'x_max', {high[i]}"
         )
+    rounding = EDGE_ROUNDING * (high - low + np.abs(ref))
+    outside = (ref < low - rounding) | (ref > high + rounding)
+    _refuse("x_ref", ref, outside, "between 'x_min' and 'x_max'")
 
 
 def _size(table: Table, ts: Array) -> Array:

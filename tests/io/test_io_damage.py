@@ -796,6 +796,7 @@ def meta(key, value):
     [
         (setting("x_min", lambda t: ["x"] * len(t)), "'x_min' holds str.*must hold numbers"),
         (setting("norm_sensitivity", lambda t: [["a", "b"]] * len(t)), "'norm_sensitivity' holds"),
+        (setting("x_ref", lambda t: t["x_ref"][0]), "'x_ref' is .* in row 1.*between 'x_min' and"),
         (setting("x_min", lambda t: 7 * t["x_max"]), "'x_min' is .* in row 0.*less than 'x_max'"),
         (setting("x_min", lambda t: t["x_max"]), "'x_min' is"),
         (setting("x_ref", lambda t: t["x_ref"] * np.nan), "'x_ref' is nan in row 0.*finite"),
