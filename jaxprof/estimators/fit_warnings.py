@@ -11,6 +11,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from jaxprof.likelihood.data import Data, OnOffData, Status, blocks
+from jaxprof.likelihood.joint_data import JointBlock, JointData
 from jaxprof.likelihood.statistics import TRUNCATION
 from jaxprof.profile.quantities import energy_span
 from jaxprof.sky.regions.positions import region_positions
@@ -81,6 +82,29 @@ def without_background(data: Data, *, counted: bool = False) -> Array:
             used = np.asarray(block.mask) & (np.asarray(block.npred_ref) > 0)
             empty = used & (np.asarray(block.background) <= TRUNCATION)
             found |= np.any(empty & (np.asarray(block.counts) > 0) if counted else empty, axis=2)
+    return found
+
+
+def alone_somewhere(data: JointData, *, counted: bool = False) -> Array:
+    """Components (C,) that reach a counts bin which nothing else reaches, not even a background.
+
+    A fit without that component predicts nothing there; see `without_background`. With ``counted``
+    there must be counts in it. The background of On-Off data is never known to be zero.
+    """
+    found = np.zeros(data.n_components, bool)
+    # The norm of a background may be fitted, however small it is.
+    least = 0.0 if data.n_nuisance else TRUNCATION
+    for block in data.blocks:
+        if not isinstance(block, JointBlock):
+            continue
+        others = np.asarray(block.background) + np.asarray(block.offset)
+        empty = np.asarray(block.mask) & (others <= least)
+        if counted:
+            empty &= np.asarray(block.counts) > 0
+        rows = np.flatnonzero(empty.any(axis=1))
+        reached = np.any(np.asarray(block.templates)[rows] > 0, axis=2)
+        lone = empty[rows] & (reached.sum(axis=1) == 1)
+        found[np.asarray(block.components)[rows][np.any(reached & lone[:, np.newaxis], axis=2)]] = 1
     return found
 
 

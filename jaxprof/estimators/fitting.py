@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from jaxprof.datasets import MapDatasetOnOff
 from jaxprof.estimators.fit_warnings import (
     Bins,
+    alone_somewhere,
     warn_infinite_significance,
     warn_other_minima,
 )
@@ -25,10 +26,8 @@ from jaxprof.inference.scaling import Units, coefficients_at, norm_positions, un
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit
 from jaxprof.progress import progress_bar
-from jaxprof.reduce.joint.floor import alone_somewhere
-from jaxprof.reduce.joint.groups import Group
 from jaxprof.reduce.joint.likelihood import group_data
-from jaxprof.reduce.joint.problem import JointProblem
+from jaxprof.reduce.joint.problem import Group, JointProblem
 from jaxprof.reduce.joint.refine import held_points, negative_pixels
 from jaxprof.user_warning import warn_user
 

@@ -30,9 +30,9 @@ from jaxprof.inference.named_intervals import KINDS
 from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce.energy_groups import same_edges, snap_energy_edges, warn_moved_edges
 from jaxprof.reduce.joint.components import Components
-from jaxprof.reduce.joint.groups import Group, make_groups
+from jaxprof.reduce.joint.emission import region_emissions
 from jaxprof.reduce.joint.guards import nearest_bins
-from jaxprof.reduce.joint.ratios import scaled_spectrum, template_integrals
+from jaxprof.reduce.joint.problem import Group, make_groups
 from jaxprof.sky import WcsNDMap
 from jaxprof.sky.models import SkyModel
 from jaxprof.sky.regions.subdivision import subdivided_regions
@@ -169,9 +169,7 @@ class JointProfileEstimator(ProfileEstimator):
         models = self._bin_models()
         near = [models[k] for k in nearest_bins(guards, self.regions)]
         if self.template_norm == "ratio":
-            template, everywhere = self._ratio_template(), [*self.regions, *guards]
-            integrals = template_integrals(template, everywhere, self.oversampling)
-            scaled = [scaled_spectrum(self.spectral_model, integral) for integral in integrals]
+            scaled = self._ratio_spectra(guards)
             models, near = scaled[: len(models)], scaled[len(models) :]
         return Components(
             regions=list(self.regions),
@@ -196,6 +194,21 @@ class JointProfileEstimator(ProfileEstimator):
         if self.spectral_models is not None:
             raise ValueError("template_norm='ratio' needs one spectral_model, not a list of them")
         return found
+
+    def _ratio_spectra(self, guards: list[Any]) -> list[Any]:
+        """The spectrum times the integral of the map over each bin and guard bin."""
+        template, model = self._ratio_template(), self.spectral_model
+        # Between the centres of its pixels the map is linear, off it is zero.
+        found = region_emissions(
+            [*self.regions, *guards],
+            template.image.geom,
+            template=template,
+            oversampling=self.oversampling,
+        )
+        integrals = [own.integral * template.integral.value for own in found]
+        if hasattr(model, "amplitude"):
+            return [model.replace(amplitude=model.amplitude * own) for own in integrals]
+        return [model * own for own in integrals]
 
     def _edges(self, datasets: Sequence[MapDataset]) -> list[Array]:
         """Indices of the groups' edges on each dataset's axis."""

@@ -100,7 +100,7 @@ def _quantities(
     quantities["misfit"] &= status != Status.NO_EXPOSURE
     quantities["coverage"] = problem.coverage
     sizes = emission_sizes(response.components, response.datasets)
-    quantities["solid_angle"] = solid_angle_of_pixels(sizes)
+    quantities["solid_angle"] = solid_angle_of_pixels(sizes.values())
     quantities["region_solid_angle"] = region_solid_angles(response.components.regions)
     return quantities
 

@@ -80,7 +80,7 @@ def separate_fits(
 
 def predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:
     """Observed and predicted counts, (B, G) for one dataset and (B, G, D) for several."""
-    n_datasets = len(reduction.dataset_names)
+    n_datasets = len(reduction.parts)
     norm = np.array(fit.norm, np.float64)[:, :, np.newaxis]
     observed, backgrounds, signals, references = [], [], [], []
     for block in blocks(reduction.data):

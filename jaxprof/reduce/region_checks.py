@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,12 +67,12 @@ def visibility(
     return Visibility(name, empty & ~touching, empty & touching, pixels.whole_solid_angle)
 
 
-def solid_angle_of_pixels(datasets: Sequence[Visibility]) -> Array:
-    """Solid angle of the pixels of each region, on the first map where it has any, (B,) [sr]."""
-    found = datasets[0].solid_angle
-    for one in datasets[1:]:
-        found = np.where(found > 0, found, one.solid_angle)
-    return found
+def solid_angle_of_pixels(sizes: Iterable[Array]) -> Array:
+    """Of the solid angles on several maps that of the first map where a region has any, (B,)."""
+    first, *others = sizes
+    for other in others:
+        first = np.where(first > 0, first, other)
+    return first
 
 
 def touches_map(regions: Sequence[Any], geom: WcsGeom) -> Array:
@@ -153,23 +153,22 @@ def warn_unseen(datasets: Sequence[Visibility], regions: Sequence[Any]) -> None:
 
 
 def warn_solid_angles(
-    datasets: Sequence[Visibility], exact: Array, regions: Sequence[Any], remedy: str
+    sizes: Mapping[str, Array], exact: Array, regions: Sequence[Any], remedy: str
 ) -> None:
     """Warn of regions whose solid angle differs much from the ``exact`` one (B,) [sr].
 
     Regions without a pixel have a message of their own. The ``remedy`` ends the message.
     """
     clauses = []
-    for one in datasets:
-        seen = ~one.unseen & (one.solid_angle > 0) & (exact > 0)
-        ratio = np.divide(one.solid_angle, exact, out=np.ones_like(exact), where=seen)
+    for name, size in sizes.items():
+        ratio = np.divide(size, exact, out=np.ones_like(exact), where=(size > 0) & (exact > 0))
         found = np.flatnonzero(np.abs(ratio - 1) > MAX_DIFFERENCE)
         if len(found):
             low, high = (f"{end:.2g}" for end in (ratio[found].min(), ratio[found].max()))
             factor = low if low == high else f"{low} to {high}"
             clauses.append(
                 f"{listed(found, regions)}: the solid angle of the pixels on the map of dataset "
-                f"{one.name!r} is {factor} times that of the region"
+                f"{name!r} is {factor} times that of the region"
             )
     if clauses:
         warn_user(f"{'; '.join(clauses)}. {remedy}")

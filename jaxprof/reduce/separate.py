@@ -100,8 +100,6 @@ class Reduction:
     ----------
     parts : tuple of DatasetPart
         The counts bins of each dataset.
-    dataset_names : tuple of str
-        Names of the datasets.
     energy_edges : ndarray, shape (G, 2)
         Lower and upper edge of each energy group [TeV], snapped to the first dataset's axis.
     solid_angle : ndarray, shape (B,)
@@ -114,7 +112,6 @@ class Reduction:
     """
 
     parts: tuple[DatasetPart, ...]
-    dataset_names: tuple[str, ...]
     energy_edges: Array
     solid_angle: Array
     region_solid_angle: Array
@@ -219,14 +216,14 @@ def reduce_datasets(
         counts = region_counts(view, spectral_model, settings, reference)
         parts.append(_part(view, counts, edges - edges[0], settings))
     warn_unseen(sights, on_maps.regions)
+    sizes = {sight.name: sight.solid_angle for sight in sights}
     if reference is None:
-        warn_solid_angles(sights, exact, on_maps.regions, _FEW_PIXELS)
+        warn_solid_angles(sizes, exact, on_maps.regions, _FEW_PIXELS)
     edges_tev = first_axis.edges_tev()[group_edges]
     return Reduction(
         parts=tuple(parts),
-        dataset_names=tuple(dataset.name for dataset in datasets),
         energy_edges=np.column_stack([edges_tev[:-1], edges_tev[1:]]),
-        solid_angle=solid_angle_of_pixels(sights),
+        solid_angle=solid_angle_of_pixels(sizes.values()),
         region_solid_angle=exact,
         unseen=np.all([one.unseen for one in sights], axis=0),
     )

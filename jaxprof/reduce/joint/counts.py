@@ -271,7 +271,9 @@ def _on_off_block(problem: JointProblem, number: int, bins: slice) -> CountsBloc
         pixel_values(part.data, response, bins)
         for part in (dataset.counts, dataset.counts_off, dataset.alpha)
     )
-    weighted, width = alpha * n_off, problem.groups[0].width
+    weighted = alpha * n_off
+    # All groups are padded to the same number of energies.
+    width = max(own.stop - own.start for group in problem.groups for own in group.bins)
     summed = problem.model.sum_over_energy_groups
     if summed:
         n_on, n_off, alpha, weighted = (

@@ -1,4 +1,4 @@
-"""The problem of a joint fit: datasets with their response, and their counts bins."""
+"""The problem of a joint fit: datasets with their response, in energy groups."""
 
 from __future__ import annotations
 
@@ -6,14 +6,45 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.reduce.joint.backgrounds import BackgroundOption, check_backgrounds
-from jaxprof.reduce.joint.groups import Group, bins_in_use, flux_coverage
-from jaxprof.reduce.joint.response import DatasetResponse, ForwardResponse
+from jaxprof.reduce.joint.response import DatasetResponse, ForwardResponse, usable_mask
+from jaxprof.sky.closed import wrapped
 
 Array = NDArray[Any]
+
+SEEN = 0.5
+"""Bins without a pixel's centre are seen if this part of their flux starts in pixels in use."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Energy group of a joint fit.
+
+    Attributes
+    ----------
+    bins : list of slice
+        Reconstructed energies of the group in each dataset.
+    edges : tuple of float
+        Edges of the group [TeV].
+    """
+
+    bins: list[slice]
+    edges: tuple[float, float]
+
+
+def make_groups(edge_indices: Sequence[Array], edges_tev: Array) -> list[Group]:
+    """Groups from the indices of their edges, (G + 1,) for each dataset."""
+    return [
+        Group(
+            bins=[slice(int(own[g]), int(own[g + 1])) for own in edge_indices],
+            edges=(float(edges_tev[g]), float(edges_tev[g + 1])),
+        )
+        for g in range(len(edges_tev) - 1)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,3 +150,44 @@ def joint_problem(
         coverage=coverage[: response.components.n_bins],
         in_use=bins_in_use(coverage, response, groups),
     )
+
+
+def flux_coverage(
+    datasets: Sequence[MapDataset], response: ForwardResponse, groups: Sequence[Group]
+) -> Array:
+    """Part of the flux of each bin and guard bin that starts in a pixel in use, (R, G)."""
+    n_regions = response.components.n_regions
+    parts = []
+    for number, (dataset, own) in enumerate(zip(datasets, response.datasets, strict=True)):
+        usable = usable_mask(dataset)
+        n_e, ny, nx = usable.shape
+        share = np.zeros((n_regions, n_e))
+        for index, emission in enumerate(own.emissions[:n_regions]):
+            h, w = emission.weights.shape
+            y0, y1 = max(emission.y0, 0), min(emission.y0 + h, ny)
+            x = wrapped(emission.x0 + np.arange(w), dataset.geom.turn)
+            on_map = (x >= 0) & (x < nx)
+            if y1 > y0 and on_map.any():
+                used = np.zeros((n_e, h, w))
+                used[:, y0 - emission.y0 : y1 - emission.y0, on_map] = usable[:, y0:y1, x[on_map]]
+                # Over a sum in the same order: exactly one if nothing is cut.
+                whole = (np.ones_like(used) * emission.weights).sum(axis=(1, 2))
+                share[index] = (used * emission.weights).sum(axis=(1, 2)) / whole
+        parts.append(
+            np.stack([share[:, group.bins[number]].mean(axis=1) for group in groups], axis=1)
+        )
+    return np.mean(parts, axis=0)
+
+
+def bins_in_use(coverage: Array, response: ForwardResponse, groups: Sequence[Group]) -> Array:
+    """Bins and guard bins that pixels in use lie in, (R, G): others have nothing but leakage.
+
+    The centre of a pixel tells; bins so narrow that they hold none are seen if most of their flux
+    starts in pixels in use.
+    """
+    found = coverage > SEEN
+    for number, group in enumerate(groups):
+        for own, bins in zip(response.datasets, group.bins, strict=True):
+            used = own.mask[bins].any(axis=(0, 2))
+            found[:, number] |= own.disjoint.members[used, : len(found)].any(axis=0)
+    return found

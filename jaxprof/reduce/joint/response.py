@@ -30,7 +30,7 @@ from jaxprof.reduce.joint.fingerprint import changed_component, dataset_fingerpr
 from jaxprof.reduce.joint.folding import Cutouts, Folding
 from jaxprof.reduce.joint.kernels import check_energies
 from jaxprof.reduce.joint.sphere import SphereFolding, folding_of
-from jaxprof.reduce.region_checks import Visibility, warn_solid_angles
+from jaxprof.reduce.region_checks import warn_solid_angles
 from jaxprof.reduce.signal import check_expected
 from jaxprof.sky.pixel_sums import check_uncut, member_pixels
 from jaxprof.sky.regions import region_solid_angles
@@ -230,14 +230,13 @@ def _templates(
 
 def emission_sizes(
     components: Components, responses: Sequence[DatasetResponse]
-) -> list[Visibility]:
-    """What emission of the bins is spread over on the map of each dataset."""
+) -> dict[str, Array]:
+    """Solid angle (B,) that the emission of each bin is spread over, by the name of the dataset."""
     n_bins = components.n_bins
-    none = np.zeros(n_bins, bool)
-    return [
-        Visibility(own.name, none, none, np.array([e.solid_angle for e in own.emissions[:n_bins]]))
+    return {
+        own.name: np.array([each.solid_angle for each in own.emissions[:n_bins]])
         for own in responses
-    ]
+    }
 
 
 def warn_rough_emissions(components: Components, responses: Sequence[DatasetResponse]) -> None:
