@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxprof.likelihood.constraints import Constraints
+from jaxprof.likelihood.constraints import Constraints, bounds_of
 from jaxprof.likelihood.data import Data, OnOffData, ProfileData, prepare
 from jaxprof.likelihood.likelihood import Likelihood
 from jaxprof.likelihood.terms import OnOff, Poisson, Term
@@ -90,12 +90,10 @@ def separate_counts(
         else:
             terms.append(Poisson(**arrays, log_energy=none, clipped=True, **common))
     n_sets = len(terms)
+    lower, upper = bounds_of((norm_min, norm_max))
     return Likelihood(
         terms=tuple(terms),
-        constraints=Constraints(
-            lower={} if norm_min is None else {"norm": norm_min},
-            upper={} if norm_max is None else {"norm": norm_max},
-        ),
+        constraints=Constraints(lower=lower, upper=upper),
         nominal={
             "norm": jnp.ones((n_bins, n_groups)),
             "background": jnp.ones((n_sets, n_groups)),

@@ -22,6 +22,7 @@ _CHECKS = {
     "nonnegative": ("finite and >= 0", lambda x: np.isfinite(x) & (x >= 0)),
     "nonzero": ("finite and not 0", lambda x: np.isfinite(x) & (x != 0)),
     "fraction": ("in [0, 1)", lambda x: (x >= 0) & (x < 1)),
+    "share": ("in [0, 1]", lambda x: (x >= 0) & (x <= 1)),
     "latitude": ("in [-90, 90] deg", lambda x: (x >= -90) & (x <= 90)),
 }
 
@@ -120,7 +121,7 @@ def check(value: Any, kind: str, *, name: str) -> Any:
     ----------
     value : float, array_like or jax.Array
         Tracers pass unchecked.
-    kind : {"real", "positive", "nonnegative", "nonzero", "fraction", "latitude"}
+    kind : {"real", "positive", "nonnegative", "nonzero", "fraction", "share", "latitude"}
         What the numbers have to be.
     name : str
         Name of the argument for error messages.

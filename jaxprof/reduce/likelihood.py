@@ -18,6 +18,7 @@ from jaxprof.likelihood import (
     Poisson,
     Spectra,
 )
+from jaxprof.likelihood.constraints import bounds_of
 from jaxprof.likelihood.data import OnOffData
 from jaxprof.likelihood.spectra import model_of_bins
 from jaxprof.reduce.energy_groups import log_energies
@@ -45,7 +46,7 @@ def separate_likelihood(
         term, bins = _term(dataset, part, number)
         terms.append(term)
         origins.append(bins)
-    low, high = norm_bounds
+    lower, upper = bounds_of(norm_bounds)
     nominal: dict[str, Any] = {
         "norm": np.ones((n_bins, n_groups)),
         "background": np.ones((len(datasets), n_groups)),
@@ -59,9 +60,7 @@ def separate_likelihood(
         nominal["spectrum"] = model_of_bins([spectral_model])
     return Likelihood(
         terms=tuple(terms),
-        constraints=Constraints(
-            lower={} if low is None else {"norm": low}, upper={} if high is None else {"norm": high}
-        ),
+        constraints=Constraints(lower=lower, upper=upper),
         nominal=nominal,
         bins=tuple(origins),
         geometry=geometry,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from jaxprof.datasets import MapDataset
 from jaxprof.datasets.folding import dataset_at_scale
 from jaxprof.likelihood import Constraints, Gaussian, Likelihood
+from jaxprof.likelihood.constraints import gaussian_of
 from jaxprof.likelihood.terms import Term
 
 Array = NDArray[Any]
@@ -104,10 +105,8 @@ class Nuisances:
             name: Gaussian(centre=np.asarray(1.0), width=np.asarray(width))
             for name, width in self.widths.items()
         }
-        widths = [np.inf if isinstance(own, str) else own for own in self.exposure]
-        if np.isfinite(widths).any():
-            ones = np.ones(len(widths))
-            gaussian["exposure"] = Gaussian(centre=ones, width=np.array(widths))
+        own = gaussian_of(self.exposure, 1.0, (len(self.exposure),))
+        gaussian |= {} if own is None else {"exposure": own}
         lower = {name: float(values[0]) for name, values in self.nodes.items()}
         upper = {name: float(values[-1]) for name, values in self.nodes.items()}
         return Constraints(

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.likelihood import (
     BinGeometry,
@@ -21,6 +20,7 @@ from jaxprof.likelihood import (
     Poisson,
     Spectra,
 )
+from jaxprof.likelihood.constraints import bounds_of, gaussian_of
 from jaxprof.likelihood.joint_data import JointData
 from jaxprof.likelihood.layout import joint_data
 from jaxprof.likelihood.spectra import model_of_bins
@@ -30,8 +30,6 @@ from jaxprof.reduce.joint.counts import Alone, CountsBlock, counts_blocks
 from jaxprof.reduce.joint.guards import nearest_bins
 from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.smoothness import smoothness_penalty
-
-Array = NDArray[Any]
 
 TILT_RANGE = 5.0
 """Largest tilt of a background, in either direction."""
@@ -159,24 +157,18 @@ def _nominal(problem: JointProblem) -> tuple[dict[str, Any], list[str]]:
 
 def _constraints(problem: JointProblem, found: Sequence[Sequence[CountsBlock]]) -> Constraints:
     model, components = problem.model, problem.response.components
-    gaussian = {}
+    gaussian: dict[str, Gaussian] = {}
     for name, options, centre in (
         ("background", [own.norm for own in model.backgrounds], 1.0),
         ("background_tilt", [own.tilt for own in model.backgrounds], 0.0),
     ):
-        widths = np.array([np.inf if isinstance(own, str) else own for own in options])
-        if np.isfinite(widths).any():
-            shape = (len(widths), len(problem.groups))
-            gaussian[name] = Gaussian(
-                centre=np.full(shape, centre),
-                width=np.broadcast_to(widths[:, np.newaxis], shape).copy(),
-            )
-    low, high = model.norm_bounds
-    lower: dict[str, Any] = {"background": 0.0, "background_tilt": -TILT_RANGE}
-    upper: dict[str, Any] = {"background_tilt": TILT_RANGE}
-    for name in ("norm", "guard") if components.guards else ("norm",):
-        lower |= {} if low is None else {name: low}
-        upper |= {} if high is None else {name: high}
+        own = gaussian_of(options, centre, (len(options), len(problem.groups)))
+        gaussian |= {} if own is None else {name: own}
+    lower, upper = bounds_of(
+        model.norm_bounds, ("norm", "guard") if components.guards else ("norm",)
+    )
+    lower |= {"background": 0.0, "background_tilt": -TILT_RANGE}
+    upper |= {"background_tilt": TILT_RANGE}
     for name in model.free_spectral_parameters:
         values = [float(getattr(own, name)) for own in components.models[: components.n_bins]]
         kind = name.rpartition(".")[2]
