@@ -27,21 +27,14 @@ _PULLED = 3.0
 
 @dataclass(frozen=True)
 class Bins:
-    """What messages name bins by.
-
-    Attributes
-    ----------
-    regions : sequence of SkyRegion
-        Regions of the bins.
-    energy_edges : ndarray, shape (G, 2)
-        Edges of the energy groups [TeV].
-    energy_unit : str
-        Unit that energies are given in.
-    """
+    """What messages name bins by."""
 
     regions: Sequence[Any]
+    """Regions of the bins."""
     energy_edges: Array
+    """Edges of the energy groups [TeV], (G, 2)."""
     energy_unit: str = "TeV"
+    """Unit that energies are given in."""
 
     def energies(self, group: int) -> str:
         """The range of an energy group, "10 to 36.84 GeV"."""

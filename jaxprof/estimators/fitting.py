@@ -42,36 +42,26 @@ LOST = 1e10
 
 @dataclass(frozen=True)
 class GroupResult:
-    """Joint fit of one energy group.
-
-    Attributes
-    ----------
-    group : Group
-        The group.
-    data : JointData
-        What was fitted.
-    fit : JointFit
-        The fit, as numpy arrays.
-    errors : ndarray, shape (Z,)
-        One standard deviation of each parameter, NaN where it has none: also where the covariance
-        overflows.
-    coefficients, coefficients_one : list of ndarray, shape (C, Q)
-        Coefficients of the templates of each dataset, as fitted (NaN if the fit failed) and at norm
-        one.
-    values : dict of ndarray
-        ``ts``, and what else was asked for: ``norm_errn``, ``norm_errp``, ``norm_ul``,
-        ``norm_sensitivity`` (B,); ``scan`` and ``scan_conditional`` (B, V), rises above the
-        minimum at the norms ``scan_norms``. Of the free sources ``source_ts``, and ``source_ul`` if
-        limits are asked for.
-    """
+    """Joint fit of one energy group."""
 
     group: Group
+    """The group."""
     data: JointData
+    """What was fitted."""
     fit: JointFit
+    """The fit, as numpy arrays."""
     errors: Array
+    """One standard deviation of each parameter, NaN where it has none: also where the covariance
+    overflows, (Z,)."""
     coefficients: list[Array]
     coefficients_one: list[Array]
+    """Coefficients of the templates of each dataset, as fitted (NaN if the fit failed) and at norm
+    one, (C, Q)."""
     values: dict[str, Array] = field(default_factory=dict)
+    """``ts``, and what else was asked for: ``norm_errn``, ``norm_errp``, ``norm_ul``,
+    ``norm_sensitivity`` (B,); ``scan`` and ``scan_conditional`` (B, V), rises above the minimum at
+    the norms ``scan_norms``. Of the free sources ``source_ts``, and ``source_ul`` if limits are
+    asked for."""
 
 
 @dataclass(frozen=True)

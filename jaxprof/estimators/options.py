@@ -103,26 +103,18 @@ class NormParameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What is asked for of each bin, beyond its norm.
-
-    Attributes
-    ----------
-    quantities : frozenset of str
-        Any of ``"errn-errp"``, ``"ul"``, ``"scan"``, ``"sensitivity"``.
-    n_sigma, n_sigma_ul, n_sigma_sensitivity : float
-        Numbers of standard deviations of errors, upper limits and sensitivities.
-    interval : str
-        Kind of the intervals that upper limits are the ends of.
-    scan : Scan
-        Norms that likelihoods are scanned at.
-    """
+    """What is asked for of each bin, beyond its norm."""
 
     quantities: frozenset[str]
+    """Any of ``"errn-errp"``, ``"ul"``, ``"scan"``, ``"sensitivity"``."""
     n_sigma: float
     n_sigma_ul: float
     n_sigma_sensitivity: float
+    """Numbers of standard deviations of errors, upper limits and sensitivities."""
     interval: str
+    """Kind of the intervals that upper limits are the ends of."""
     scan: Scan
+    """Norms that likelihoods are scanned at."""
 
     def __contains__(self, name: str) -> bool:
         return name in self.quantities

@@ -16,21 +16,14 @@ NOTHING_FITTED = (0.2, 5.0)
 
 @dataclass(frozen=True)
 class Scan:
-    """Norms of likelihood scans.
-
-    Attributes
-    ----------
-    values : ndarray, shape (V,), or None
-        Those of all bins; None if each bin has its own.
-    n_values : int
-        Number of norms of a bin of its own.
-    n_sigma : float
-        How far these go on both sides of the norm, in standard deviations by the likelihood.
-    """
+    """Norms of likelihood scans."""
 
     values: Array | None = None
+    """Those of all bins; None if each bin has its own; (V,)."""
     n_values: int = 11
+    """Number of norms of a bin of its own."""
     n_sigma: float = 3.0
+    """How far these go on both sides of the norm, in standard deviations by the likelihood."""
 
     def around(
         self,

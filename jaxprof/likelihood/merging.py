@@ -52,21 +52,14 @@ def room_for(term: Poisson, most: int | None) -> int:
 
 
 class Gathered(NamedTuple):
-    """Counts bins that keep their own, in each energy group; room that is left over is masked.
-
-    Attributes
-    ----------
-    at : array of int, shape (G, M)
-        Their numbers among all N * S.
-    counts : array, shape (G, M)
-        Their counts.
-    mask : array of bool, shape (G, M)
-        Whether there is a counts bin.
-    """
+    """Counts bins that keep their own, in each energy group; room that is left over is masked."""
 
     at: Any
+    """Their numbers among all N * S, (G, M)."""
     counts: Any
+    """Their counts, (G, M)."""
     mask: Any
+    """Whether there is a counts bin, (G, M)."""
 
 
 def found_in(term: Poisson, most: int) -> Gathered:

@@ -43,22 +43,16 @@ def fixed_free_or_width(what: str, value: Any) -> str | float:
 
 @dataclass(frozen=True, kw_only=True)
 class Nuisances:
-    """How exposures and scales enter a likelihood.
-
-    Attributes
-    ----------
-    exposure : tuple of "fixed", "free" or float
-        How the exposure of each dataset is fitted; a number is the width of a Gaussian constraint
-        around one.
-    nodes : dict of ndarray, shape (P,)
-        Values of the scales between which templates are interpolated, in alphabetical order.
-    widths : dict of float
-        Widths of Gaussian constraints of the scales around one.
-    """
+    """How exposures and scales enter a likelihood."""
 
     exposure: tuple[str | float, ...]
+    """How the exposure of each dataset is fitted; a number is the width of a Gaussian constraint
+    around one."""
     nodes: Mapping[str, Array]
+    """Values of the scales between which templates are interpolated, in alphabetical order,
+    (P,)."""
     widths: Mapping[str, float]
+    """Widths of Gaussian constraints of the scales around one."""
 
     def points(self) -> Iterator[dict[str, float]]:
         """All combinations of the nodes, the first name outermost; what is warned of is said once.

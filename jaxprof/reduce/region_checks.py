@@ -32,24 +32,16 @@ _OUTLINE_POINTS = 256  # on each arc of a region's outline
 
 @dataclass(frozen=True)
 class Visibility:
-    """Which regions the map of a dataset does not see, and how large it sees the others.
-
-    Attributes
-    ----------
-    name : str
-        Name of the dataset.
-    off_map : ndarray of bool, shape (B,)
-        Regions that share no area with the map.
-    centreless : ndarray of bool, shape (B,)
-        Regions on the map in which no centre of its pixels lies.
-    solid_angle : ndarray, shape (B,)
-        Solid angle of the pixels of each region, those off the map included [sr].
-    """
+    """Which regions the map of a dataset does not see, and how large it sees the others."""
 
     name: str
+    """Name of the dataset."""
     off_map: Array
+    """Regions that share no area with the map, (B,)."""
     centreless: Array
+    """Regions on the map in which no centre of its pixels lies, (B,)."""
     solid_angle: Array
+    """Solid angle of the pixels of each region, those off the map included [sr], (B,)."""
 
     @property
     def unseen(self) -> Array:

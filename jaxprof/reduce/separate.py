@@ -44,40 +44,27 @@ _FEW_PIXELS = (
 
 @dataclass(frozen=True)
 class DatasetPart:
-    """The counts bins of one dataset, and where they come from.
-
-    Attributes
-    ----------
-    block : ProfileData or OnOffData
-        The arrays to fit, shape (B, G, E), in float64.
-    offset : ndarray, shape (B, G, E)
-        The part of the background that no parameter changes.
-    coverage : ndarray, shape (B, G)
-        Part of the region's solid angle that is on the map and unmasked, mean over the group's
-        energies.
-    pixels : MemberPixels
-        Pixels of the regions.
-    bins : slice
-        Reconstructed energies of all groups.
-    edges : ndarray of int, shape (G + 1,)
-        Edges of the groups among them.
-    settings : ReductionSettings
-        Whether each pixel is a counts bin, and whether the energies of a group are summed.
-    true_edges : ndarray, shape (T + 1,), or None
-        Edges of the true energies [TeV], where these are kept.
-    templates : ndarray, shape (B, G, T, E), or None
-        Predicted counts for a flux of one in each of them.
-    """
+    """The counts bins of one dataset, and where they come from."""
 
     block: Block
+    """The arrays to fit, shape (B, G, E), in float64."""
     offset: Array
+    """The part of the background that no parameter changes, (B, G, E)."""
     coverage: Array
+    """Part of the region's solid angle that is on the map and unmasked, mean over the group's
+    energies, (B, G)."""
     pixels: MemberPixels
+    """Pixels of the regions."""
     bins: slice
+    """Reconstructed energies of all groups."""
     edges: Array
+    """Edges of the groups among them, (G + 1,)."""
     settings: ReductionSettings
+    """Whether each pixel is a counts bin, and whether the energies of a group are summed."""
     true_edges: Array | None = None
+    """Edges of the true energies [TeV], where these are kept, (T + 1,)."""
     templates: Array | None = None
+    """Predicted counts for a flux of one in each of them, (B, G, T, E)."""
 
     def origins(self, n_x: int) -> tuple[Array, Array]:
         """Energy and pixel of each counts bin, (B, G, E); -1 for sums over them."""
@@ -94,28 +81,20 @@ class DatasetPart:
 
 @dataclass(frozen=True)
 class Reduction:
-    """What is left of datasets once their regions and energy groups are chosen.
-
-    Attributes
-    ----------
-    parts : tuple of DatasetPart
-        The counts bins of each dataset.
-    energy_edges : ndarray, shape (G, 2)
-        Lower and upper edge of each energy group [TeV], snapped to the first dataset's axis.
-    solid_angle : ndarray, shape (B,)
-        Solid angle of the pixels of the whole regions [sr], on the map of the first dataset that
-        has any.
-    region_solid_angle : ndarray, shape (B,)
-        Solid angle of the regions themselves [sr].
-    unseen : ndarray of bool, shape (B,)
-        Regions without a pixel on any map.
-    """
+    """What is left of datasets once their regions and energy groups are chosen."""
 
     parts: tuple[DatasetPart, ...]
+    """The counts bins of each dataset."""
     energy_edges: Array
+    """Lower and upper edge of each energy group [TeV], snapped to the first dataset's axis,
+    (G, 2)."""
     solid_angle: Array
+    """Solid angle of the pixels of the whole regions [sr], on the map of the first dataset that has
+    any, (B,)."""
     region_solid_angle: Array
+    """Solid angle of the regions themselves [sr], (B,)."""
     unseen: Array
+    """Regions without a pixel on any map, (B,)."""
 
     @cached_property
     def coverage(self) -> Array:

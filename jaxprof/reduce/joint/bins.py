@@ -33,22 +33,15 @@ ROUND = 16
 
 @dataclass(frozen=True)
 class DisjointRegions:
-    """Pixels of the fit, by the regions they belong to.
-
-    Attributes
-    ----------
-    y, x : ndarray of int, shape (N, P)
-        Pixels of each disjoint region; padded by pixel (0, 0).
-    used : ndarray of bool, shape (N, P)
-        False for the padding.
-    members : ndarray of bool, shape (N, regions)
-        Regions that the pixels of a disjoint region belong to.
-    """
+    """Pixels of the fit, by the regions they belong to."""
 
     y: Array
     x: Array
+    """Pixels of each disjoint region; padded by pixel (0, 0); (N, P)."""
     used: Array
+    """False for the padding, (N, P)."""
     members: Array
+    """Regions that the pixels of a disjoint region belong to, (N, regions)."""
 
 
 def disjoint_regions(pixels: MemberPixels, shape: tuple[int, int]) -> DisjointRegions:
@@ -192,22 +185,15 @@ def _sums(cutouts: Any, lists: Any, y: Any, x: Any, mask: Any) -> Any:
 
 @dataclass(frozen=True)
 class PixelBins:
-    """Counts bins of single pixels, in batches that belong to one disjoint region each.
-
-    Attributes
-    ----------
-    region : ndarray of int, shape (N,)
-        Disjoint region of each batch.
-    energy, pixel : ndarray of int, shape (N, S)
-        Reconstructed energy, and pixel within the disjoint region.
-    used : ndarray of bool, shape (N, S)
-        False for padding.
-    """
+    """Counts bins of single pixels, in batches that belong to one disjoint region each."""
 
     region: Array
+    """Disjoint region of each batch, (N,)."""
     energy: Array
     pixel: Array
+    """Reconstructed energy, and pixel within the disjoint region, (N, S)."""
     used: Array
+    """False for padding, (N, S)."""
 
 
 def n_batches(kept: Array, size: int = BATCH) -> int:

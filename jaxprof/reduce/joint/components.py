@@ -27,31 +27,21 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Components:
-    """What is fitted together: the bins of the profile, then guard bins, then other sources.
-
-    Attributes
-    ----------
-    regions, guards : list of SkyRegion
-        Bins of the profile, and beyond them.
-    sources : list of SkyModel
-        Other sources.
-    models : list of SpectralModel
-        Spectrum at norm one of each bin, guard bin and source.
-    template : SpatialModel, WcsNDMap, list of these, or None
-        Surface brightness within the bins and guard bins.
-    oversampling : int
-        Sub-pixels along each side of a pixel, see `region_emissions`.
-    subpixels : int or None
-        Degrees of the moments of emission within its pixel, see `moment_degree`.
-    """
+    """What is fitted together: the bins of the profile, then guard bins, then other sources."""
 
     regions: list[Any]
     guards: list[Any]
+    """Bins of the profile, and beyond them."""
     sources: list[Any]
+    """Other sources."""
     models: list[Any]
+    """Spectrum at norm one of each bin, guard bin and source."""
     template: Any
+    """Surface brightness within the bins and guard bins."""
     oversampling: int
+    """Sub-pixels along each side of a pixel, see `region_emissions`."""
     subpixels: int | None = None
+    """Degrees of the moments of emission within its pixel, see `moment_degree`."""
 
     def __len__(self) -> int:
         return len(self.models)

@@ -33,22 +33,15 @@ Alone = Sequence[Sequence[Array | None]]
 
 @dataclass(frozen=True)
 class CountsBlock:
-    """Counts bins of one dataset and energy group, and where they come from.
-
-    Attributes
-    ----------
-    block : JointBlock or JointOnOffBlock
-        Counts, background and templates.
-    energy, pixel : ndarray of int, shape (N, S)
-        See `jaxprof.likelihood.CountsBins`.
-    region : ndarray of int, shape (N,)
-        Disjoint region of each row.
-    """
+    """Counts bins of one dataset and energy group, and where they come from."""
 
     block: Any
+    """Counts, background and templates."""
     energy: Array
     pixel: Array
+    """See `jaxprof.likelihood.CountsBins`, (N, S)."""
     region: Array
+    """Disjoint region of each row, (N,)."""
 
 
 def pixel_values(data: Any, response: DatasetResponse, bins: slice) -> Array:
@@ -153,31 +146,22 @@ class _CashBins:
 
     The last pixel of each disjoint region stands for the sum of those that do not; where that sum
     is over all energies too, it stands at the first energy.
-
-    Attributes
-    ----------
-    bins : slice
-        Reconstructed energies of the group.
-    counts, background, offset : ndarray, shape (E, N, P + 1)
-        What the counts bins hold.
-    kept : ndarray of bool, shape (E, N, P + 1)
-        Which are counts bins.
-    log_energy : ndarray, shape (E,)
-        See `log_energies`.
-    masks : ndarray of bool, shape (E', N, P), or None
-        Pixels in use at each energy, if the energies are summed.
-    across : bool
-        Whether the sums are over all energies: not if the background has a tilt that is fitted.
     """
 
     bins: slice
+    """Reconstructed energies of the group."""
     counts: Array
     background: Array
     offset: Array
+    """What the counts bins hold, (E, N, P + 1)."""
     kept: Array
+    """Which are counts bins, (E, N, P + 1)."""
     log_energy: Array
+    """See `log_energies`, (E,)."""
     masks: Array | None
+    """Pixels in use at each energy, if the energies are summed, (E', N, P)."""
     across: bool
+    """Whether the sums are over all energies: not if the background has a tilt that is fitted."""
 
 
 def _cash_bins(

@@ -21,18 +21,12 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class CubeEmission:
-    """A template cube and the spectrum that it is folded with.
-
-    Attributes
-    ----------
-    mean : TemplateSpatialModel
-        Image of the mean over the true energies of a dataset, weighted by the flux.
-    bins : BinMeans
-        Brightness in each of them.
-    """
+    """A template cube and the spectrum that it is folded with."""
 
     mean: TemplateSpatialModel
+    """Image of the mean over the true energies of a dataset, weighted by the flux."""
     bins: BinMeans
+    """Brightness in each of them."""
 
     def resolved(self, emission: Emission, geom: WcsGeom) -> Emission:
         """The emission of the mean, with what differs from it at each true energy.

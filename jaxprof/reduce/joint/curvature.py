@@ -47,24 +47,16 @@ DIFFERENCES = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
 
 @dataclass(frozen=True)
 class Planes:
-    """Tangent planes at the centres of C components.
-
-    Attributes
-    ----------
-    geom : WcsGeom
-        Pixels of the map.
-    origin : ndarray, shape (C, 2)
-        Centres (x, y) in pixels; NaN off the projection.
-    axes : ndarray, shape (C, 3, 3)
-        Unit vectors to the east, to the north and to the centre, in the map's frame.
-    matrix : ndarray, shape (C, 2, 2)
-        From pixels to the plane [deg].
-    """
+    """Tangent planes at the centres of C components."""
 
     geom: WcsGeom
+    """Pixels of the map."""
     origin: Array
+    """Centres (x, y) in pixels; NaN off the projection; (C, 2)."""
     axes: Array
+    """Unit vectors to the east, to the north and to the centre, in the map's frame, (C, 3, 3)."""
     matrix: Array
+    """From pixels to the plane [deg], (C, 2, 2)."""
 
     def displacements(self, index: int, y: Array, x: Array) -> Array:
         """Displacements (x, y) of pixel positions [pixels], shape (2, ...).

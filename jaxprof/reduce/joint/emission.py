@@ -36,37 +36,26 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Emission:
-    """Share of the flux of a component that starts in each pixel of a map's grid.
-
-    Attributes
-    ----------
-    y0, x0 : int
-        Pixel of ``moments[:, 0, 0]``; it may be off the map, also negative.
-    moments : ndarray, shape (orders, h, w)
-        Legendre moments of the emission within each pixel (`jaxprof.sky.moments`). The first are
-        the shares of the pixels. They sum to one over the unbounded grid: pixels off the map count.
-        A single zero stands for a component that is not on the map's projection.
-    center : SkyCoord
-        Scalar; where the responses are taken.
-    solid_angle : float
-        Of the whole region [sr]; NaN for sources.
-    offset : tuple of float, or None
-        For a point source its position (dx, dy), in pixels from the centre of the pixel
-        ``(y0, x0)``; the moments then are ``[[[1.0]]]``. None for anything else.
-    by_energy : ndarray, shape (T, h, w), or None
-        Shares at each true energy of a dataset over ``weights``, for template cubes.
-    integral : float
-        Of the brightness of the template over a region, or its solid angle [sr]; NaN for sources.
-    """
+    """Share of the flux of a component that starts in each pixel of a map's grid."""
 
     y0: int
     x0: int
+    """Pixel of ``moments[:, 0, 0]``; it may be off the map, also negative."""
     moments: NDArray[np.float64]
+    """Legendre moments of the emission within each pixel (`jaxprof.sky.moments`). The first are the
+    shares of the pixels. They sum to one over the unbounded grid: pixels off the map count. A
+    single zero stands for a component that is not on the map's projection; (orders, h, w)."""
     center: SkyCoord
+    """Scalar; where the responses are taken."""
     solid_angle: float
+    """Of the whole region [sr]; NaN for sources."""
     offset: tuple[float, float] | None = None
+    """For a point source its position (dx, dy), in pixels from the centre of the pixel
+    ``(y0, x0)``; the moments then are ``[[[1.0]]]``. None for anything else."""
     by_energy: NDArray[np.float64] | None = None
+    """Shares at each true energy of a dataset over ``weights``, for template cubes, (T, h, w)."""
     integral: float = np.nan
+    """Of the brightness of the template over a region, or its solid angle [sr]; NaN for sources."""
 
     @property
     def weights(self) -> NDArray[np.float64]:

@@ -46,19 +46,13 @@ MOST = 11
 
 @dataclass(frozen=True)
 class MovingSources:
-    """Sources with free positions or widths.
-
-    Attributes
-    ----------
-    sources : list of SkyModel
-        All sources of a fit, with their nominal positions and widths.
-    nodes : dict of dict of ndarray, shape (P,)
-        By the names of source and parameter: offsets [deg] from its position along both axes, and
-        factors on its width.
-    """
+    """Sources with free positions or widths."""
 
     sources: Sequence[SkyModel]
+    """All sources of a fit, with their nominal positions and widths."""
     nodes: Mapping[str, Mapping[str, Array]]
+    """By the names of source and parameter: offsets [deg] from its position along both axes, and
+    factors on its width, (P,)."""
 
     def components(self) -> list[SkyModel]:
         """The sources that are folded: those with free parameters at all nodes."""

@@ -22,18 +22,12 @@ SEEN = 0.5
 
 @dataclass(frozen=True)
 class Group:
-    """Energy group of a joint fit.
-
-    Attributes
-    ----------
-    bins : list of slice
-        Reconstructed energies of the group in each dataset.
-    edges : tuple of float
-        Edges of the group [TeV].
-    """
+    """Energy group of a joint fit."""
 
     bins: list[slice]
+    """Reconstructed energies of the group in each dataset."""
     edges: tuple[float, float]
+    """Edges of the group [TeV]."""
 
 
 def make_groups(edge_indices: Sequence[Array], edges_tev: Array) -> list[Group]:
@@ -49,30 +43,20 @@ def make_groups(edge_indices: Sequence[Array], edges_tev: Array) -> list[Group]:
 
 @dataclass(frozen=True, kw_only=True)
 class JointModel:
-    """What a joint fit varies, and how counts enter it.
-
-    Attributes
-    ----------
-    norm_bounds : tuple of float or None
-        Bounds of the norms of bins and guard bins; None for no bound.
-    backgrounds : tuple of BackgroundOption
-        One for each dataset.
-    free_spectral_parameters : tuple of str
-        Spectral parameters of the bins that are fitted.
-    smoothness : float
-        Strength of the penalty on second differences of neighbouring norms.
-    likelihood : {"pixel", "region"}
-        Whether pixels are Poisson terms, or sums over disjoint regions.
-    sum_over_energy_groups : bool
-        Whether the energies of a group are summed.
-    """
+    """What a joint fit varies, and how counts enter it."""
 
     norm_bounds: tuple[float | None, float | None]
+    """Bounds of the norms of bins and guard bins; None for no bound."""
     backgrounds: tuple[BackgroundOption, ...]
+    """One for each dataset."""
     free_spectral_parameters: tuple[str, ...] = ()
+    """Spectral parameters of the bins that are fitted."""
     smoothness: float = 0.0
+    """Strength of the penalty on second differences of neighbouring norms."""
     likelihood: str = "pixel"
+    """Whether pixels are Poisson terms, or sums over disjoint regions, "pixel" or "region"."""
     sum_over_energy_groups: bool = False
+    """Whether the energies of a group are summed."""
 
     @property
     def tilted(self) -> bool:
@@ -87,30 +71,20 @@ class JointModel:
 
 @dataclass(frozen=True)
 class JointProblem:
-    """Datasets with their response, and what is fitted to them.
-
-    Attributes
-    ----------
-    datasets : tuple of MapDataset
-        Counts and backgrounds.
-    response : ForwardResponse
-        Their response.
-    groups : tuple of Group
-        The energy groups.
-    model : JointModel
-        What is fitted.
-    coverage : ndarray, shape (B, G)
-        Part of each bin's flux that starts in a pixel in use.
-    in_use : ndarray of bool, shape (R, G)
-        Bins, and guard bins after them, that pixels in use lie in.
-    """
+    """Datasets with their response, and what is fitted to them."""
 
     datasets: tuple[MapDataset, ...]
+    """Counts and backgrounds."""
     response: ForwardResponse
+    """Their response."""
     groups: tuple[Group, ...]
+    """The energy groups."""
     model: JointModel
+    """What is fitted."""
     coverage: Array
+    """Part of each bin's flux that starts in a pixel in use, (B, G)."""
     in_use: Array
+    """Bins, and guard bins after them, that pixels in use lie in, (R, G)."""
 
     @property
     def n_bins(self) -> int:

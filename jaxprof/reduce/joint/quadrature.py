@@ -51,28 +51,18 @@ def _from_ellipse(lon: Any, lat: Any, lon_0: Any, lat_0: Any, major: Any, e: Any
 
 @dataclass(frozen=True)
 class Extent:
-    """Sizes of an extended source [deg].
-
-    Attributes
-    ----------
-    radius : float
-        Holds all but 1e-6 of the flux.
-    core : float
-        Within it rectangles are not larger than `feature`, so that none jumps over the
-        source.
-    feature : float
-        See `core`.
-    smooth : float
-        Rectangles below this size are accurate with the brightness in their middle.
-    edges : tuple of float
-        Major semiaxes of the ellipses along which the brightness has an edge.
-    """
+    """Sizes of an extended source [deg]."""
 
     radius: float
+    """Holds all but 1e-6 of the flux."""
     core: float
+    """Within it rectangles are not larger than `feature`, so that none jumps over the source."""
     feature: float
+    """See `core`."""
     smooth: float = 0.0
+    """Rectangles below this size are accurate with the brightness in their middle."""
     edges: tuple[float, ...] = ()
+    """Major semiaxes of the ellipses along which the brightness has an edge."""
 
 
 def extent(model: Any) -> Extent:
