@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from jaxprof.likelihood.data import Data, OnOffData, Status, blocks
 from jaxprof.likelihood.joint_data import JointBlock, JointData
 from jaxprof.likelihood.statistics import TRUNCATION
 from jaxprof.profile.quantities import energy_span
 from jaxprof.sky.regions.positions import region_positions
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
-
-Array = NDArray[Any]
 
 _MOST_BINS = 10
 _MOST_GROUPS = 5

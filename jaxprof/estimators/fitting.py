@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDatasetOnOff
 from jaxprof.estimators.fit_warnings import (
@@ -29,9 +28,8 @@ from jaxprof.progress import progress_bar
 from jaxprof.reduce.joint.likelihood import group_data
 from jaxprof.reduce.joint.problem import Group, JointProblem
 from jaxprof.reduce.joint.refine import held_points, negative_pixels
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
-
-Array = NDArray[Any]
 
 ROUNDS = 8
 """How often pixels are given counts bins of their own before all of a group get them."""

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.estimators.configuration import COMMON_CHECKS, ProfileEstimator
@@ -47,8 +46,7 @@ from jaxprof.sky import WcsNDMap
 from jaxprof.sky.models import SkyModel
 from jaxprof.sky.regions.subdivision import subdivided_regions
 from jaxprof.sky.template_map import TemplateSpatialModel
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 POLICIES = ("coverage", "strict")
 

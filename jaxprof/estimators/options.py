@@ -9,7 +9,6 @@ from typing import Any
 
 import astropy.units as u
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.datasets.gammapy import as_datasets, attached_names
@@ -19,8 +18,7 @@ from jaxprof.sky import MapAxis
 from jaxprof.sky.gammapy import as_axis
 from jaxprof.sky.models import as_spectral_model
 from jaxprof.sky.regions import region_list
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 SELECTIONS = ("errn-errp", "ul", "scan", "sensitivity")
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
@@ -19,8 +18,7 @@ from jaxprof.reduce.joint.counts import pixel_values
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.response import DatasetResponse
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 @jit_quickly()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from jaxprof.estimators.bin_residuals import oversubtracted, peaked, signed_significance
 from jaxprof.estimators.fitting import GroupResult
@@ -21,8 +19,7 @@ from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.response import emission_sizes
 from jaxprof.reduce.region_checks import solid_angle_of_pixels
 from jaxprof.sky.regions import region_solid_angles
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 def joint_quantities(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 NOTHING_FITTED = (0.2, 5.0)
 """Where the scan of a bin without an estimate begins and ends."""

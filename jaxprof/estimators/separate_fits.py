@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.estimators.fit_warnings import without_background
@@ -18,8 +17,7 @@ from jaxprof.inference.sensitivity import sensitivity
 from jaxprof.likelihood.data import Data, NormFit, OnOffData, Status, blocks
 from jaxprof.likelihood.statistics import wstat_rates
 from jaxprof.reduce.separate import Reduction
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 _wstat_rates = jit_quickly()(wstat_rates)
 

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Column, Table
-from numpy.typing import NDArray
 
 from jaxprof.estimators.fitting import GroupResult, free_sources
 from jaxprof.estimators.prediction import Prediction
 from jaxprof.likelihood.data import Status
 from jaxprof.reduce.joint.problem import JointProblem
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 def nuisance_table(problem: JointProblem, results: Sequence[GroupResult]) -> Table | None:

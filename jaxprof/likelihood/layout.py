@@ -7,12 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.likelihood.joint_data import FreeSpectra, JointData
 from jaxprof.likelihood.likelihood import Likelihood
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 class JointLayout(NamedTuple):

@@ -9,7 +9,6 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from numpy.typing import NDArray
 
 from jaxprof.likelihood import BinGeometry
 from jaxprof.reduce.joint.brightness import brightness, sky_frame
@@ -20,8 +19,7 @@ from jaxprof.sky.regions.shapes import BOX, POLYGON, ROUND, SkyShapes, sky_shape
 from jaxprof.sky.regions.solid_angles import shape_solid_angles
 from jaxprof.sky.regions.sphere import lonlat
 from jaxprof.sky.template_map import TemplateSpatialModel
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 CONCENTRIC = 1e-9
 """Distance [rad] of the centres of rings that have one centre."""

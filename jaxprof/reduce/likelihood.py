@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.likelihood import (
@@ -22,8 +21,6 @@ from jaxprof.likelihood.spectra import model_of_bins
 from jaxprof.likelihood.terms import Term
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.separate import DatasetPart, Reduction
-
-Array = NDArray[Any]
 
 
 def separate_likelihood(

@@ -12,15 +12,13 @@ from warnings import catch_warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.datasets.folding import dataset_at_scale
 from jaxprof.likelihood import Constraints, Gaussian, Likelihood
 from jaxprof.likelihood.constraints import gaussian_of
 from jaxprof.likelihood.terms import Term
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 #: Smallest width of a Gaussian constraint: below it, "fixed" is the same and is exact.
 NARROWEST = 1e-9

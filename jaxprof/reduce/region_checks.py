@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from astropy.wcs.utils import wcs_to_celestial_frame
-from numpy.typing import NDArray
 
 from jaxprof.sky import WcsGeom
 from jaxprof.sky.pixel_sums import MemberPixels
@@ -16,9 +15,8 @@ from jaxprof.sky.regions.outlines import outline_arcs
 from jaxprof.sky.regions.positions import region_positions
 from jaxprof.sky.regions.shapes import SkyShapes, sky_shapes
 from jaxprof.sky.regions.sphere import lonlat, separation, unit_vectors
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
-
-Array = NDArray[Any]
 
 MAX_DIFFERENCE = 0.2
 """Relative difference of the solid angles of pixels and regions that is passed over."""

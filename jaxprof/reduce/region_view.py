@@ -7,12 +7,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.sky.pixel_sums import MemberPixels
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 MASK_POLICIES = ("coverage", "mean-exposure", "strict")
 LIKELIHOODS = ("region", "pixel")

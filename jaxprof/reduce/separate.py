@@ -10,7 +10,6 @@ from typing import Any
 import astropy.units as u
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.likelihood.data import Block, Data, OnOffData, ProfileData
@@ -34,8 +33,7 @@ from jaxprof.sky.pixel_sums import MemberPixels, member_pixels
 from jaxprof.sky.regions.pixels import region_members
 from jaxprof.sky.regions.shapes import sky_shapes
 from jaxprof.sky.regions.solid_angles import shape_solid_angles
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 _FEW_PIXELS = (
     "Fluxes are those of the pixels; reference_solid_angle='region' makes them those of the regions"

@@ -16,14 +16,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.reduce.joint.folding import Cutouts
 from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.pixel_sums import MemberPixels
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 BATCH = 128
 """Counts bins of a batch of pixels with counts."""

@@ -15,8 +15,8 @@ from jaxprof.sky.moments import legendre_integrals, orders
 from jaxprof.sky.regions.pixels import BLOCK
 from jaxprof.sky.regions.sphere import lonlat, unit_vectors
 from jaxprof.sky.template_map import TemplateSpatialModel
+from jaxprof.types import Array
 
-Array = NDArray[Any]
 _CHUNK = 1 << 14  # positions for one call of a model, which is compiled for this size alone
 
 

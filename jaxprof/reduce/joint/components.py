@@ -20,9 +20,8 @@ from jaxprof.reduce.joint.kernels import psf_margin
 from jaxprof.reduce.region_checks import OFF_MAP_HINT, listed
 from jaxprof.reduce.signal import reference_flux
 from jaxprof.sky.models import SkyModel
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

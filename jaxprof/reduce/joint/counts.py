@@ -8,7 +8,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
@@ -23,9 +22,7 @@ from jaxprof.reduce.joint.bins import (
 )
 from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.response import DatasetResponse
-
-Array = NDArray[Any]
-
+from jaxprof.types import Array
 
 Alone = Sequence[Sequence[Array | None]]
 """For each group and dataset, pixels that are to have counts bins of their own."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.reduce.joint.brightness import model_positions
@@ -15,8 +14,7 @@ from jaxprof.reduce.joint.emission import Emission, template_oversampling
 from jaxprof.sky import WcsGeom, WcsNDMap
 from jaxprof.sky.template_cube import BinMeans
 from jaxprof.sky.template_map import TemplateSpatialModel, between_pixels, map_pixels
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,8 +34,7 @@ from jaxprof.sky import WcsGeom
 from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.regions.grid import sky_vectors
 from jaxprof.sky.regions.sphere import local_axes, unit_vectors
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 FLAT, STEEP = 3e-3, 0.4
 """Gradients of the displacement from where on it counts, changing templates by some 1e-3 of their

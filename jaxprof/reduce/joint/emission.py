@@ -30,8 +30,7 @@ from jaxprof.sky.regions.makers import whole_number
 from jaxprof.sky.regions.on_grid import grid_regions
 from jaxprof.sky.regions.pixels import RegionPixels, box_limit, pixel_solid_angles, region_pixels
 from jaxprof.sky.template_map import TemplateSpatialModel
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,7 @@ from jaxprof.reduce.joint.emission import Emission
 from jaxprof.sky.closed import wrapped
 from jaxprof.sky.moments import orders
 from jaxprof.sky.template_map import between_pixels
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.likelihood import Likelihood
@@ -24,8 +23,7 @@ from jaxprof.likelihood.nodes import nodes_between
 from jaxprof.reduce.joint.brightness import sky_frame
 from jaxprof.reduce.joint.kernels import ONE_SIGMA, psf_radius
 from jaxprof.sky.models import SkyModel
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 OFFSETS = ("source_lat", "source_lon")
 """Parameters of a position, in the order of the grid's axes."""

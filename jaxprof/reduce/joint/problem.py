@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.reduce.joint.backgrounds import BackgroundOption, check_backgrounds
 from jaxprof.reduce.joint.response import DatasetResponse, ForwardResponse, usable_mask
 from jaxprof.sky.closed import wrapped
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 SEEN = 0.5
 """Bins without a pixel's centre are seen if this part of their flux starts in pixels in use."""

@@ -32,8 +32,8 @@ from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.moments import point_moments
 from jaxprof.sky.regions.pixels import BLOCK, box_limit
 from jaxprof.sky.regions.sphere import unit_vectors
+from jaxprof.types import Array
 
-Array = NDArray[Any]
 _LOST = 1e-6  # of the flux may lie outside the cutout of a source
 _TOLERANCE = 3e-8  # of the flux: two estimates of a rectangle may differ by so much
 _EDGE_POINT = 1 / 400  # of the radius: rectangles on an edge are not larger, nor than the next

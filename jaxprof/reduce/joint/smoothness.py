@@ -7,9 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 STRONG = 1e10
 """How many times what the counts tell of a norm a smoothness may be."""

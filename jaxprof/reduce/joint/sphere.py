@@ -39,8 +39,7 @@ from jaxprof.reduce.joint.kernels import (
 )
 from jaxprof.sky.healpix_grid import HealpixGrid, chord, healpix_grid
 from jaxprof.sky.moments import degree_of, legendre, orders
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 PAIRS = 1_000_000
 """Pairs of pixels, or of positions in them, at a time."""
