@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.likelihood import CountsBins
 from jaxprof.likelihood.joint_data import JointBlock, JointOnOffBlock
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.joint.bins import (
@@ -28,17 +29,8 @@ Alone = Sequence[Sequence[Array | None]]
 """For each group and dataset, pixels that are to have counts bins of their own."""
 
 
-@dataclass(frozen=True)
-class CountsBlock:
-    """Counts bins of one dataset and energy group, and where they come from."""
-
-    block: Any
-    """Counts, background and templates."""
-    energy: Array
-    pixel: Array
-    """See `jaxprof.likelihood.CountsBins`, (N, S)."""
-    region: Array
-    """Disjoint region of each row, (N,)."""
+Counted = tuple[JointBlock | JointOnOffBlock, CountsBins]
+"""Counts bins of one dataset and energy group, and where they come from."""
 
 
 def pixel_values(data: Any, response: DatasetResponse, bins: slice) -> Array:
@@ -110,7 +102,7 @@ def batch_templates(
 
 def counts_blocks(
     problem: JointProblem, number: int, *, merge: bool = True, alone: Alone | None = None
-) -> list[CountsBlock]:
+) -> list[Counted]:
     """Counts, background and templates of a dataset, for each energy group, in arrays of one shape.
 
     With ``merge`` the pixels of a disjoint region without counts have one counts bin together, but
@@ -118,7 +110,7 @@ def counts_blocks(
     `jaxprof.reduce.joint.refine`. Without it every pixel has its own, which derivatives with
     respect to single counts need.
     """
-    dataset, own = problem.datasets[number], problem.response.datasets[number]
+    dataset = problem.datasets[number]
     parts = [group.bins[number] for group in problem.groups]
     if isinstance(dataset, MapDatasetOnOff):
         return [_on_off_block(problem, number, part) for part in parts]
@@ -132,7 +124,7 @@ def counts_blocks(
     size = BATCH if problem.model.per_pixel else max(map(len, kept))
     total = max(n_batches(own, size) for own in kept)
     return [
-        _cash_block(each, dataset, own, batched_pixels(each.kept, size, total), number)
+        _cash_block(problem, number, each, batched_pixels(each.kept, size, total))
         for each in counts_bins
     ]
 
@@ -192,13 +184,10 @@ def _cash_bins(
 
 
 def _cash_block(
-    counts_bins: _CashBins,
-    dataset: MapDataset,
-    response: DatasetResponse,
-    batches: PixelBins,
-    number: int,
-) -> CountsBlock:
+    problem: JointProblem, number: int, counts_bins: _CashBins, batches: PixelBins
+) -> Counted:
     """Counts bins of a dataset with a predicted background, with their templates."""
+    dataset, response = problem.datasets[number], problem.response.datasets[number]
     bins, last = counts_bins.bins, counts_bins.kept.shape[2] - 1
     rows, used = batches.region[:, np.newaxis], batches.used
     at = (batches.energy, rows, batches.pixel)
@@ -231,15 +220,15 @@ def _cash_block(
     disjoint, n_x = response.disjoint, dataset.geom.npix_shape[1]
     pixel = disjoint.y[rows, inner] * n_x + disjoint.x[rows, inner]
     one_energy = used & ~(all_summed | (rest & counts_bins.across))
-    return CountsBlock(
-        block=block,
+    return block, CountsBins(
         energy=np.where(one_energy, bins.start + batches.energy, -1),
         pixel=np.where(used & ~rest, pixel, -1),
-        region=batches.region,
+        region=disjoint.members[batches.region, : problem.n_bins],
+        dataset=dataset.name,
     )
 
 
-def _on_off_block(problem: JointProblem, number: int, bins: slice) -> CountsBlock:
+def _on_off_block(problem: JointProblem, number: int, bins: slice) -> Counted:
     """Counts bins of an On-Off dataset in one energy group: sums over the disjoint regions.
 
     The acceptance ratio of a sum is chosen such that the background ``alpha n_off`` is kept.
@@ -283,9 +272,9 @@ def _on_off_block(problem: JointProblem, number: int, bins: slice) -> CountsBloc
         mask=np.pad(used, missing),
         dataset=number,
     )
-    return CountsBlock(
-        block=block,
+    return block, CountsBins(
         energy=np.pad(energy, missing, constant_values=-1),
         pixel=np.full((len(used), width), -1),
-        region=np.arange(len(used)),
+        region=response.disjoint.members[:, : problem.n_bins],
+        dataset=dataset.name,
     )

@@ -12,12 +12,9 @@ import numpy as np
 from jaxprof.likelihood import (
     BinGeometry,
     Constraints,
-    CountsBins,
     FreeParameters,
     Gaussian,
     Likelihood,
-    OnOff,
-    Poisson,
     Spectra,
 )
 from jaxprof.likelihood.constraints import bounds_of, gaussian_of
@@ -26,7 +23,7 @@ from jaxprof.likelihood.layout import joint_data
 from jaxprof.likelihood.spectra import model_of_bins
 from jaxprof.models.spatial import PointSpatialModel
 from jaxprof.reduce.bin_geometry import bin_geometry
-from jaxprof.reduce.joint.counts import Alone, CountsBlock, counts_blocks
+from jaxprof.reduce.joint.counts import Alone, Counted, counts_blocks
 from jaxprof.reduce.joint.guards import nearest_bins
 from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.smoothness import smoothness_penalty
@@ -59,7 +56,7 @@ def joint_likelihood(
     components, model = problem.response.components, problem.model
     numbers = range(len(problem.datasets))
     found = [counts_blocks(problem, number, merge=merge, alone=alone) for number in numbers]
-    terms = [_term(parts) for parts in found]
+    terms, bins = zip(*(jax.tree.map(_stacked, *parts) for parts in found), strict=True)
     # Sums over energies have no tilt, nor has one energy.
     across = merge and model.per_pixel and not model.tilted
     tilts = not across and any(np.any(getattr(term, "log_energy", 0.0)) for term in terms)
@@ -76,10 +73,10 @@ def joint_likelihood(
             free.append("spectrum")
     covered = problem.coverage.mean(axis=1) > COVERED
     return Likelihood(
-        terms=tuple(terms),
+        terms=terms,
         constraints=constraints,
         nominal=nominal,
-        bins=tuple(_bins(problem, number, parts) for number, parts in enumerate(found)),
+        bins=bins,
         geometry=_geometry(problem, parent),
         spectra=_spectra(problem) if resolved else None,
         sources=tuple(source.name for source in components.sources),
@@ -117,22 +114,6 @@ def _stacked(*leaves: Any) -> Any:
     return np.stack([first, *others]) if others else first[np.newaxis]
 
 
-def _term(parts: Sequence[CountsBlock]) -> Poisson | OnOff:
-    """The term of a dataset from its blocks, one for each energy group."""
-    term: Poisson | OnOff = jax.tree.map(_stacked, *(part.block for part in parts))
-    return term
-
-
-def _bins(problem: JointProblem, number: int, parts: Sequence[CountsBlock]) -> CountsBins:
-    members = problem.response.datasets[number].disjoint.members[:, : problem.n_bins]
-    return CountsBins(
-        energy=np.stack([part.energy for part in parts]),
-        pixel=np.stack([part.pixel for part in parts]),
-        region=np.stack([members[part.region] for part in parts]),
-        dataset=problem.datasets[number].name,
-    )
-
-
 def _nominal(problem: JointProblem) -> tuple[dict[str, Any], list[str]]:
     """Nominal values of all parameters, and which are fitted."""
     components, backgrounds = problem.response.components, problem.model.backgrounds
@@ -155,7 +136,7 @@ def _nominal(problem: JointProblem) -> tuple[dict[str, Any], list[str]]:
     return nominal, [name for name in nominal if fitted.get(name)]
 
 
-def _constraints(problem: JointProblem, found: Sequence[Sequence[CountsBlock]]) -> Constraints:
+def _constraints(problem: JointProblem, found: Sequence[Sequence[Counted]]) -> Constraints:
     model, components = problem.model, problem.response.components
     gaussian: dict[str, Gaussian] = {}
     for name, options, centre in (
@@ -181,7 +162,7 @@ def _constraints(problem: JointProblem, found: Sequence[Sequence[CountsBlock]]) 
         sizes = components.n_bins, len(components)
         smoothness = np.stack(
             [
-                smoothness_penalty(model.smoothness, [p.block for p in parts], *sizes, fixed)
+                smoothness_penalty(model.smoothness, [block for block, _ in parts], *sizes, fixed)
                 for parts in zip(*found, strict=True)
             ]
         )
