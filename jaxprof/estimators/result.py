@@ -27,14 +27,8 @@ def joint_quantities(
 ) -> tuple[dict[str, Array], dict[str, Array] | None, dict[str, Table | None]]:
     """Everything that a profile reports of fits of all energy groups.
 
-    Returns
-    -------
-    quantities : dict of ndarray
-        See `FluxProfile`.
-    reference : dict of ndarray or None
-        Fluxes at norm one, (B, G), of spectra with fitted parameters.
-    tables : dict of Table or None
-        ``nuisance`` and ``goodness``.
+    The quantities, see `FluxProfile`; fluxes at norm one, (B, G), of spectra with fitted
+    parameters; the tables ``nuisance`` and ``goodness``.
     """
     predictions = [predict(problem, result) for result in results]
     quantities = _quantities(problem, results, predictions, selection)

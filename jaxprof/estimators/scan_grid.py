@@ -31,16 +31,10 @@ class Scan:
     ) -> Array:
         """Norms (..., V) between the points where the statistic is ``n_sigma`` squared higher.
 
-        Parameters
-        ----------
-        norm : ndarray, shape (...)
-            Best norms.
-        errors : tuple of ndarray, shape (...)
-            Distances of these points below and above, and the symmetric error of one standard
-            deviation that stands in for those that do not exist. Without both the scan begins, or
-            ends, at the bound, or at the norm.
-        bounds : tuple of float or None
-            Bounds of the norms, which no scan passes.
+        The ``errors`` of the best norms (...) are the distances of these points below and above,
+        and the symmetric error of one standard deviation that stands in for those that do not
+        exist. Without both the scan begins, or ends, at the bound, which no scan passes, or at the
+        norm.
         """
         below, above, error = errors
         start, stop = (

@@ -16,16 +16,12 @@ from jaxprof.types import Array
 
 
 def nuisance_table(problem: JointProblem, results: Sequence[GroupResult]) -> Table | None:
-    """Every nuisance parameter, a row for each group and parameter.
+    """Every nuisance parameter, a row for each group and parameter; None if there is none.
 
-    Returns
-    -------
-    Table or None
-        Columns ``group``, ``dataset``, ``parameter``, ``value``, ``error`` (one standard
-        deviation, NaN if fixed), ``fixed`` and ``status``, in words as that of bins; with free
-        sources ``flux`` and ``flux_err`` between the edges of the group, ``ts``, and the upper
-        limits ``ul`` of the norm and ``flux_ul``, if limits are asked for, NaN for other
-        parameters. None if there is nothing to tell.
+    Columns ``group``, ``dataset``, ``parameter``, ``value``, ``error`` (one standard deviation, NaN
+    if fixed), ``fixed`` and ``status``, in words as that of bins; with free sources ``flux`` and
+    ``flux_err`` between the edges of the group, ``ts``, and the upper limits ``ul`` of the norm and
+    ``flux_ul``, if limits are asked for, NaN for other parameters.
     """
     components, backgrounds = problem.response.components, problem.model.backgrounds
     rows: list[tuple[Any, ...]] = []
@@ -102,16 +98,12 @@ def _fitted(result: GroupResult, at: int) -> tuple[float, float, bool]:
 def goodness_table(results: Sequence[GroupResult], predictions: Sequence[Prediction]) -> Table:
     """The statistic against its expectation, a row for each group.
 
-    Returns
-    -------
-    Table
-        Columns ``stat`` (with the saturated term, over all pixels of the fit), ``expected`` and
-        ``std`` of it if the fitted prediction is true, ``n_counts_bins`` (number of counts bins),
-        ``n_free`` and ``z = (stat - expected) / std``. Fitting lowers ``stat`` by about ``n_free``
-        where counts are many. The statistic is Cash, for On-Off data that of the regions' ON and
-        OFF counts with the background profiled; of these ``expected``, ``std`` and ``z`` are NaN
-        where fewer than 20 ON or OFF counts are predicted anywhere, see `wstat_expectation`
-        (toys give p-values at any counts).
+    Columns ``stat`` (with the saturated term, over all pixels of the fit), ``expected`` and ``std``
+    of it if the fitted prediction is true, ``n_counts_bins`` (number of counts bins), ``n_free``
+    and ``z = (stat - expected) / std``. Fitting lowers ``stat`` by about ``n_free`` where counts
+    are many. The statistic is Cash, for On-Off data that of the regions' ON and OFF counts with the
+    background profiled; of these ``expected``, ``std`` and ``z`` are NaN where fewer than 20 ON or
+    OFF counts are predicted anywhere, see `wstat_expectation` (toys give p-values at any counts).
     """
     rows = []
     for result, prediction in zip(results, predictions, strict=True):

@@ -64,22 +64,11 @@ def _coefficients(
 
 
 def _signal(templates: Any, components: Any, coefficients: Any, weights: Sequence[Any] = ()) -> Any:
-    """Predicted counts of all components in the counts bins of a term.
+    """Predicted counts of all components in the counts bins of a term, (G, N, S).
 
-    Parameters
-    ----------
-    templates : array, shape (..., G, N, K, Q, S)
-        Predicted counts at coefficient one; axes before G are those of interpolation nodes.
-    components : array of int, shape (G, N, K)
-        Components of the templates.
-    coefficients : array, shape (C, G, Q)
-        Coefficients of all components.
-    weights : sequence of array, shape (P,)
-        Weights of the interpolation nodes, one array for each of their axes.
-
-    Returns
-    -------
-    array, shape (G, N, S)
+    Templates (..., G, N, K, Q, S) are counts at coefficient one, the axes before G being those of
+    interpolation nodes, for which there are ``weights`` (P,) each. The ``components`` (G, N, K) are
+    those of the templates; ``coefficients`` are (C, G, Q).
     """
     groups = jnp.arange(components.shape[0])[:, None, None]
     # Counts of all nodes, then their interpolation: there are far more templates than counts.

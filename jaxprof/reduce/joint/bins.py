@@ -137,16 +137,9 @@ def templates_at(
 ) -> Any:
     """Templates (N, K, Q, S) at counts bins, K being the sum of all K_i.
 
-    Parameters
-    ----------
-    cutouts : sequence of Cutouts
-        Folded components.
-    lists : sequence of array of int, shape (N, K_i)
-        Components that reach each batch, see `reaching`.
-    energy, y, x : array of int, shape (N, S)
-        Reconstructed energy and pixel of each counts bin.
-    used : array of bool, shape (N, S)
-        False for padding.
+    The ``lists`` (N, K_i) are the components that reach each batch, see `reaching`; ``energy``,
+    ``y`` and ``x`` (N, S) the reconstructed energy and pixel of each counts bin, ``used`` false for
+    padding.
     """
     parts = [_take(part, own, energy, y, x, used) for part, own in zip(cutouts, lists, strict=True)]
     return jnp.concatenate(parts, axis=1)

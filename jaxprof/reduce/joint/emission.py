@@ -100,17 +100,14 @@ def region_emissions(
 ) -> list[Emission]:
     """Spread flux over regions, evenly or as a template does.
 
-    A pixel's share is the part of it that lies within the region, times its solid angle,
-    times the mean brightness of the template within that part, over the sum of these
-    products. Areas and moments of the parts are exact for boxes, circles, ellipses, annuli and
-    polygons (`pixel_moments`), whose outlines on the sphere are projected onto the pixel grid.
+    A pixel's share is the part of it that lies within the region, times its solid angle, times the
+    mean brightness of the template within that part, over the sum of these products. Areas and
+    moments of the parts are exact for boxes, circles, ellipses, annuli and polygons
+    (`pixel_moments`), whose outlines on the sphere are projected onto the pixel grid. Regions may
+    be compound ones, overlap and leave the map.
 
     Parameters
     ----------
-    regions : SkyRegion, Regions, RegionGeom or iterable of SkyRegion
-        Sky regions, compound ones included. They may overlap and leave the map.
-    geom : WcsGeom
-        Geometry of the map.
     template : SpatialModel, TemplateSpatialModel or WcsNDMap, or a list of them, optional
         Surface brightness within the regions, of all or, as a list, of each (None in the
         list for an even one). Only its ratios within a region count.
