@@ -90,15 +90,7 @@ class Units:
 def units_of(data: JointData) -> Units:
     """Units in which norms that are far from one for a count are about that.
 
-    Parameters
-    ----------
-    data : JointData
-        The problem.
-
-    Returns
-    -------
-    units : Units
-        Powers of two, which round nothing.
+    They are powers of two, which round nothing.
     """
     at = norm_positions(data)
     point = np.array(data.start)

@@ -194,13 +194,11 @@ def source_emission(
 ) -> Emission:
     """Spread the flux of a source over pixels; the shares sum to one unless `margin` cuts it.
 
+    The source may be in any frame. A `ConstantSpatialModel` is even over the map, and its whole
+    flux on it; all others have the integral one over the sky.
+
     Parameters
     ----------
-    spatial_model : SpatialModel, TemplateSpatialModel or WcsNDMap
-        Where the source is, in any frame. A `ConstantSpatialModel` is even over the map, and
-        its whole flux on it. All others have the integral one over the sky.
-    geom : WcsGeom
-        Geometry of the map.
     oversampling : int, optional
         Sub-pixels along each side of a pixel. By default pixels are split further where the
         brightness varies, so that shares are right to 1e-4 of the largest one also for
