@@ -21,6 +21,7 @@ from jaxprof.reduce.joint.curvature import (
     FLAT,
     STEEP,
     displacements,
+    spread_on_sky,
     tangent_planes,
 )
 from jaxprof.reduce.joint.degrees import narrowest_moments
@@ -38,7 +39,6 @@ from jaxprof.reduce.joint.kernels import (
     reach,
     responses,
 )
-from jaxprof.reduce.joint.spreading import spread_on_sky
 from jaxprof.sky.moments import degree_of
 
 Array = NDArray[Any]

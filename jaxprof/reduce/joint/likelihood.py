@@ -26,7 +26,7 @@ from jaxprof.reduce.bin_geometry import bin_geometry
 from jaxprof.reduce.joint.counts import Alone, Counted, counts_blocks
 from jaxprof.reduce.joint.guards import nearest_bins
 from jaxprof.reduce.joint.problem import JointProblem
-from jaxprof.reduce.joint.smoothness import smoothness_penalty
+from jaxprof.types import Array
 
 TILT_RANGE = 5.0
 """Largest tilt of a background, in either direction."""
@@ -39,6 +39,8 @@ SHAPE_LIMITS = {"lambda_": (0.0, 1e3)}
 """Limits of other spectral parameters."""
 COVERED = 0.1
 """Part of a bin that must be seen for a spectrum of its own: what leaks out of it tells none."""
+STRONG = 1e10
+"""How many times what the counts tell of a norm a smoothness may be."""
 
 
 def joint_likelihood(
@@ -162,11 +164,50 @@ def _constraints(problem: JointProblem, found: Sequence[Sequence[Counted]]) -> C
         sizes = components.n_bins, len(components)
         smoothness = np.stack(
             [
-                smoothness_penalty(model.smoothness, [block for block, _ in parts], *sizes, fixed)
+                _smoothness_penalty(model.smoothness, [block for block, _ in parts], *sizes, fixed)
                 for parts in zip(*found, strict=True)
             ]
         )
     return Constraints(gaussian=gaussian, smoothness=smoothness, lower=lower, upper=upper)
+
+
+def _smoothness_penalty(
+    smoothness: float, blocks: Sequence[Any], n_bins: int, n_components: int, fixed_spectra: bool
+) -> Array:
+    """Matrix (B, B) of the penalty of one energy group, of the bins that some counts bin feels.
+
+    The ``blocks`` are those of all datasets. With ``fixed_spectra`` fluxes are part of the
+    templates, which then tell how strong is too strong.
+
+    Raises
+    ------
+    ValueError
+        For a smoothness that leaves nothing of the counts.
+    """
+    felt = np.zeros(n_components, bool)
+    expected, counts = np.zeros(n_components), 0.0
+    for block in blocks:
+        if isinstance(block.templates, jax.core.Tracer):
+            # Which components it reaches is not known while the response is differentiated.
+            felt[:] = True
+            continue
+        signal = np.einsum("nkqs,ns->nk", np.asarray(block.templates), np.asarray(block.mask))
+        felt[np.asarray(block.components)[signal > 0]] = True
+        np.add.at(expected, np.asarray(block.components), signal)
+        counts += np.sum(getattr(block, "n_on", getattr(block, "counts", 0.0)))
+    if expected.any() and fixed_spectra:
+        # The counts tell about this much of a norm, the square of one over its error.
+        told = np.max(expected) ** 2 / (1.0 + float(counts))
+        if smoothness > STRONG * told:
+            raise ValueError(
+                f"smoothness={smoothness:g} leaves nothing of the counts but a straight line, and "
+                f"these are lost by rounding; give less than {STRONG * told:.1g}, about {told:.1g} "
+                "being as strong as the counts"
+            )
+    # Second differences of bins that are all felt.
+    rows = np.diff(np.eye(n_bins), n=2, axis=0)
+    rows = rows[np.all(np.where(rows != 0, felt[:n_bins], True), axis=1)]
+    return smoothness * (rows.T @ rows)
 
 
 def _geometry(problem: JointProblem, parent: Sequence[int] | None) -> BinGeometry | None:
