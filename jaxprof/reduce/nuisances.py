@@ -67,24 +67,13 @@ class Nuisances:
         first = made[0]
         if not self.nodes and not self._fitted:
             return first
-        own, before = self._constraints, first.constraints
-        free = [*first.free.names, *(["exposure"] if self._fitted else []), *self.nodes]
-        return replace(
-            first,
-            terms=tuple(map(self._term, *(each.terms for each in made))),
-            constraints=replace(
-                before,
-                gaussian={**before.gaussian, **own.gaussian},
-                lower={**before.lower, **own.lower},
-                upper={**before.upper, **own.upper},
-            ),
-            nominal={**first.nominal, **{name: np.asarray(1.0) for name in self.nodes}},
-            nodes=dict(self.nodes),
-            free=replace(
-                first.free,
-                names=tuple(free),
-                exposure=tuple(option != "fixed" for option in self.exposure),
-            ),
+        terms = tuple(map(self._term, *(each.terms for each in made)))
+        return with_parameters(
+            replace(first, terms=terms, nodes=dict(self.nodes)),
+            [*(["exposure"] if self._fitted else []), *self.nodes],
+            {name: np.asarray(1.0) for name in self.nodes},
+            self._constraints,
+            exposure=tuple(option != "fixed" for option in self.exposure),
         )
 
     @property
@@ -116,6 +105,28 @@ class Nuisances:
         stacked = jnp.stack(parts) if traced else np.stack(parts)
         sizes = tuple(len(values) for values in self.nodes.values())
         return replace(terms[0], templates=stacked.reshape(*sizes, *parts[0].shape))
+
+
+def with_parameters(
+    likelihood: Likelihood,
+    names: Sequence[str],
+    nominal: Mapping[str, Any],
+    constraints: Constraints,
+    **free: tuple[Any, ...],
+) -> Likelihood:
+    """The likelihood with further parameters, which are fitted; ``free`` are `FreeParameters`."""
+    before = likelihood.constraints
+    return replace(
+        likelihood,
+        nominal={**likelihood.nominal, **nominal},
+        constraints=replace(
+            before,
+            gaussian={**before.gaussian, **constraints.gaussian},
+            lower={**before.lower, **constraints.lower},
+            upper={**before.upper, **constraints.upper},
+        ),
+        free=replace(likelihood.free, names=(*likelihood.free.names, *names), **free),
+    )
 
 
 def nuisances(

@@ -204,7 +204,7 @@ def _smoothness_penalty(
                 f"these are lost by rounding; give less than {STRONG * told:.1g}, about {told:.1g} "
                 "being as strong as the counts"
             )
-    # Second differences of bins that are all felt.
+    # Second differences of bins that are all felt: a norm that is not fitted pulls at none.
     rows = np.diff(np.eye(n_bins), n=2, axis=0)
     rows = rows[np.all(np.where(rows != 0, felt[:n_bins], True), axis=1)]
     return smoothness * (rows.T @ rows)

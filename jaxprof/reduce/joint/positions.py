@@ -18,10 +18,11 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 
 from jaxprof.datasets import MapDataset
-from jaxprof.likelihood import Likelihood
+from jaxprof.likelihood import Constraints, Likelihood
 from jaxprof.likelihood.nodes import nodes_between
 from jaxprof.reduce.joint.brightness import sky_frame
 from jaxprof.reduce.joint.kernels import ONE_SIGMA, psf_radius
+from jaxprof.reduce.nuisances import with_parameters
 from jaxprof.sky.models import SkyModel
 from jaxprof.types import Array
 
@@ -74,10 +75,9 @@ class MovingSources:
 
     def added(self, likelihood: Likelihood) -> Likelihood:
         """The likelihood of the components, with offsets and widths as parameters."""
-        nominal, constraints = dict(likelihood.nominal), likelihood.constraints
-        nominal["source"] = {each.name: np.ones(likelihood.n_groups) for each in self.sources}
-        lower, upper = dict(constraints.lower), dict(constraints.upper)
-        free = []
+        norms = {each.name: np.ones(likelihood.n_groups) for each in self.sources}
+        nominal: dict[str, Any] = {"source": norms}
+        constraints, free = Constraints(), []
         for parameter in (*OFFSETS, WIDTH):
             own = {name: at[parameter] for name, at in self.nodes.items() if parameter in at}
             if not own:
@@ -86,20 +86,15 @@ class MovingSources:
             at_rest = 1.0 if parameter == WIDTH else 0.0
             nominal[parameter] = {name: np.asarray(at_rest) for name in sorted(own)}
             for name, nodes in own.items():
-                lower[f"{parameter}.{name}"] = float(nodes[0])
-                upper[f"{parameter}.{name}"] = float(nodes[-1])
-        return replace(
+                constraints.lower[f"{parameter}.{name}"] = float(nodes[0])
+                constraints.upper[f"{parameter}.{name}"] = float(nodes[-1])
+        made = replace(
             likelihood,
-            nominal=nominal,
-            constraints=replace(constraints, lower=lower, upper=upper),
             source_nodes={name: dict(at) for name, at in self.nodes.items()},
-            sources=tuple(source.name for source in self.sources),
-            free=replace(
-                likelihood.free,
-                names=(*likelihood.free.names, *free),
-                sources=tuple(source.name for source in self.sources if source.free),
-            ),
+            sources=tuple(norms),
         )
+        sources = tuple(source.name for source in self.sources if source.free)
+        return with_parameters(made, free, nominal, constraints, sources=sources)
 
 
 def moving_sources(
