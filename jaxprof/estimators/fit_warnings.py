@@ -61,21 +61,6 @@ class Bins:
         return "; ".join(clauses)
 
 
-def without_background(data: Data, *, counted: bool = False) -> Array:
-    """Where nothing is expected without a signal, (B, G), at some energy or pixel.
-
-    A single count there is infinitely significant. A background that is measured is never known to
-    be zero. With ``counted`` there must be counts.
-    """
-    found = np.zeros(blocks(data)[0].npred_ref.shape[:2], bool)
-    for block in blocks(data):
-        if not isinstance(block, OnOffData):
-            used = np.asarray(block.mask) & (np.asarray(block.npred_ref) > 0)
-            empty = used & (np.asarray(block.background) <= TRUNCATION)
-            found |= np.any(empty & (np.asarray(block.counts) > 0) if counted else empty, axis=2)
-    return found
-
-
 def alone_somewhere(data: JointData, *, counted: bool = False) -> Array:
     """Components (C,) that reach a counts bin which nothing else reaches, not even a background.
 
@@ -96,6 +81,21 @@ def alone_somewhere(data: JointData, *, counted: bool = False) -> Array:
         reached = np.any(np.asarray(block.templates)[rows] > 0, axis=2)
         lone = empty[rows] & (reached.sum(axis=1) == 1)
         found[np.asarray(block.components)[rows][np.any(reached & lone[:, np.newaxis], axis=2)]] = 1
+    return found
+
+
+def without_background(data: Data, *, counted: bool = False) -> Array:
+    """Where nothing is expected without a signal, (B, G), at some energy or pixel.
+
+    A single count there is infinitely significant. A background that is measured is never known to
+    be zero. With ``counted`` there must be counts.
+    """
+    found = np.zeros(blocks(data)[0].npred_ref.shape[:2], bool)
+    for block in blocks(data):
+        if not isinstance(block, OnOffData):
+            used = np.asarray(block.mask) & (np.asarray(block.npred_ref) > 0)
+            empty = used & (np.asarray(block.background) <= TRUNCATION)
+            found |= np.any(empty & (np.asarray(block.counts) > 0) if counted else empty, axis=2)
     return found
 
 
