@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from astropy import units as u
+from numpy.typing import NDArray
 
 from jaxprof.irf import EDispKernelMap, EDispMap
 from jaxprof.sky import MapAxis, WcsGeom
+from jaxprof.user_warning import warn_user
 
 #: Units of plain numbers: counts may say what they count.
 COUNT_UNITS = (u.dimensionless_unscaled, u.ct, u.ph)
@@ -56,6 +58,18 @@ def check_exposure_pixels(geom: WcsGeom, reference: str, expected: WcsGeom) -> N
     if ratio.min() < 1 - COARSER or ratio.max() < 1 + COARSER:
         message = geom_message("exposure", geom, reference, expected)
         raise ValueError(f"{message}; only an exposure on coarser pixels is interpolated")
+
+
+def warn_unreached(name: str, exposure: WcsGeom, counts: WcsGeom, used: NDArray[np.bool_]) -> None:
+    """Warn of used pixels (ny, nx) of the counts that an exposure of other pixels lacks."""
+    inside = exposure.holds(*exposure.pixel_coordinates(counts.get_coord()))
+    lost = np.count_nonzero(used & ~inside)
+    if lost:
+        warn_user(
+            f"exposure of dataset {name!r}, which has pixels of its own, does not "
+            f"reach {lost} of {np.count_nonzero(used)} unmasked pixels of the counts: "
+            "it is taken as zero there; mask these pixels or give a larger map"
+        )
 
 
 def check_edisp_axes(

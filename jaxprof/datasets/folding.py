@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.irf import EDispKernelMap
 from jaxprof.sky import MapAxis, WcsNDMap
+from jaxprof.types import Array
 
 if TYPE_CHECKING:
     from jaxprof.datasets import MapDataset
 
-Array = NDArray[Any]
 Dataset = TypeVar("Dataset", bound="MapDataset")
 
 SAME_EDGE = 1e-6

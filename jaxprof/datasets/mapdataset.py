@@ -19,6 +19,7 @@ from jaxprof.datasets.checks import (
     check_plain_numbers,
     check_same_geom,
     refuse_array,
+    warn_unreached,
 )
 from jaxprof.datasets.folding import exposure_on_counts, true_energies_in_use
 from jaxprof.datasets.from_files import FromOtherFiles
@@ -56,6 +57,12 @@ def models_or_none(models: Any) -> list[SkyModel]:
 
 _numbers = count()
 """Of the datasets without a name."""
+
+
+def _check_one_axis(part: str, geom: WcsGeom, name: str) -> None:
+    names = [axis.name for axis in geom.axes]
+    if names != [name]:
+        raise ValueError(f"{part} must have the one axis {name!r}, got {names}")
 
 
 class MapDataset(FromOtherFiles, DatasetOperations):
@@ -102,9 +109,8 @@ class MapDataset(FromOtherFiles, DatasetOperations):
     Notes
     -----
     Parts are attributes, which may be set later; maps, responses and models may be gammapy's.
-    ``models`` is a list, empty without any. Each run
-    of an estimator folds them again; for many runs, set ``npred_sources`` to what
-    `predicted_counts` gives for them.
+    ``models`` is a list, empty without any. Each run of an estimator folds them again; for many
+    runs, set ``npred_sources`` to what `predicted_counts` gives for them.
     """
 
     counts: WcsNDMap | None
@@ -179,8 +185,7 @@ class MapDataset(FromOtherFiles, DatasetOperations):
     def geom(self) -> WcsGeom:
         """Pixels and energy axis of the counts."""
         for part in self._counts_like:
-            map_ = getattr(self, part)
-            if map_ is not None:
+            if (map_ := getattr(self, part)) is not None:
                 return map_.geom
         raise ValueError(f"dataset {self.name!r} has no counts")
 
@@ -224,21 +229,13 @@ class MapDataset(FromOtherFiles, DatasetOperations):
         parts = [part for part in self._counts_like if getattr(self, part) is not None]
         for part in parts:
             geom = getattr(self, part).geom
-            if [axis.name for axis in geom.axes] != ["energy"]:
-                raise ValueError(
-                    f"{part} must have the one axis 'energy', got "
-                    f"{[axis.name for axis in geom.axes]}"
-                )
+            _check_one_axis(part, geom, "energy")
             check_same_geom(part, geom, parts[0], self.geom)
             if part in self._value_parts():
                 check_plain_numbers(part, getattr(self, part).unit)
         if self.exposure is not None:
             geom = self.exposure.geom
-            if [axis.name for axis in geom.axes] != ["energy_true"]:
-                raise ValueError(
-                    "exposure must have the one axis 'energy_true', got "
-                    f"{[axis.name for axis in geom.axes]}"
-                )
+            _check_one_axis("exposure", geom, "energy_true")
             if parts:
                 check_exposure_pixels(geom, parts[0], self.geom)
             if not self.exposure.unit.is_equivalent(EXPOSURE_UNIT):
@@ -289,16 +286,8 @@ class MapDataset(FromOtherFiles, DatasetOperations):
         assert self.exposure is not None
         exposure = exposure_on_counts(self)
         if exposure is not self.exposure:
-            pixels = mask.any(axis=0)
-            geom = self.exposure.geom
-            inside = geom.holds(*geom.pixel_coordinates(self.geom.get_coord()))
-            lost = np.count_nonzero(pixels & ~inside)
-            if lost:
-                warn_user(
-                    f"exposure of dataset {self.name!r}, which has pixels of its own, does not "
-                    f"reach {lost} of {np.count_nonzero(pixels)} unmasked pixels of the counts: "
-                    "it is taken as zero there; mask these pixels or give a larger map"
-                )
+            used = np.asarray(mask.any(axis=0))
+            warn_unreached(self.name, self.exposure.geom, self.geom, used)
         if not self._all_allowed("exposure", exposure.data):
             energies = true_energies_in_use(self, np.asarray(mask.any(axis=(1, 2))))
             used = energies[:, np.newaxis, np.newaxis] & mask.any(axis=0)

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy import units as u
 from astropy.table import Table, vstack
-from numpy.typing import NDArray
 
 from jaxprof.datasets.folding import exposure_on_counts
 from jaxprof.datasets.gti import joined_gti
 from jaxprof.irf import EDispKernelMap, RecoPSFMap
 from jaxprof.irf.base import IRFMap
 from jaxprof.sky import WcsGeom, WcsNDMap
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:
     from jaxprof.datasets import MapDataset
 
-Array = NDArray[Any]
 
 ALIGNED = 1e-3
 """Part of a pixel by which the pixels of two maps may differ and still be the same."""

@@ -18,13 +18,10 @@ pixel, free index in three), all by the second test, and for 3 of 400 in the wor
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 FALSE_ALARMS = 0.006
 """Share of fits with the right model that are said to be wrong, at most."""

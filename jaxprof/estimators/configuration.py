@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import astropy.units as u
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.attributes import KnownAttributes
 from jaxprof.datasets import MapDataset
@@ -40,9 +39,8 @@ from jaxprof.profile.stack import FluxProfileStack
 from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.region_view import LIKELIHOODS
 from jaxprof.sky.regions import profile_axis
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
-
-Array = NDArray[Any]
 
 
 def _spectral_model(model: Any) -> Any:

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from jaxprof.likelihood.data import Data, OnOffData, Status, blocks
+from jaxprof.likelihood.joint_data import JointBlock, JointData
 from jaxprof.likelihood.statistics import TRUNCATION
 from jaxprof.profile.quantities import energy_span
 from jaxprof.sky.regions.positions import region_positions
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
-
-Array = NDArray[Any]
 
 _MOST_BINS = 10
 _MOST_GROUPS = 5
@@ -26,21 +25,14 @@ _PULLED = 3.0
 
 @dataclass(frozen=True)
 class Bins:
-    """What messages name bins by.
-
-    Attributes
-    ----------
-    regions : sequence of SkyRegion
-        Regions of the bins.
-    energy_edges : ndarray, shape (G, 2)
-        Edges of the energy groups [TeV].
-    energy_unit : str
-        Unit that energies are given in.
-    """
+    """What messages name bins by."""
 
     regions: Sequence[Any]
+    """Regions of the bins."""
     energy_edges: Array
+    """Edges of the energy groups [TeV], (G, 2)."""
     energy_unit: str = "TeV"
+    """Unit that energies are given in."""
 
     def energies(self, group: int) -> str:
         """The range of an energy group, "10 to 36.84 GeV"."""
@@ -67,6 +59,29 @@ class Bins:
         if len(clauses) > _MOST_GROUPS:
             clauses[_MOST_GROUPS:] = [f"{len(clauses) - _MOST_GROUPS} more energy groups"]
         return "; ".join(clauses)
+
+
+def alone_somewhere(data: JointData, *, counted: bool = False) -> Array:
+    """Components (C,) that reach a counts bin which nothing else reaches, not even a background.
+
+    A fit without that component predicts nothing there; see `without_background`. With ``counted``
+    there must be counts in it. The background of On-Off data is never known to be zero.
+    """
+    found = np.zeros(data.n_components, bool)
+    # The norm of a background may be fitted, however small it is.
+    least = 0.0 if data.n_nuisance else TRUNCATION
+    for block in data.blocks:
+        if not isinstance(block, JointBlock):
+            continue
+        others = np.asarray(block.background) + np.asarray(block.offset)
+        empty = np.asarray(block.mask) & (others <= least)
+        if counted:
+            empty &= np.asarray(block.counts) > 0
+        rows = np.flatnonzero(empty.any(axis=1))
+        reached = np.any(np.asarray(block.templates)[rows] > 0, axis=2)
+        lone = empty[rows] & (reached.sum(axis=1) == 1)
+        found[np.asarray(block.components)[rows][np.any(reached & lone[:, np.newaxis], axis=2)]] = 1
+    return found
 
 
 def without_background(data: Data, *, counted: bool = False) -> Array:

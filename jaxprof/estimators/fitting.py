@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDatasetOnOff
 from jaxprof.estimators.fit_warnings import (
     Bins,
+    alone_somewhere,
     warn_infinite_significance,
     warn_other_minima,
 )
@@ -25,14 +25,11 @@ from jaxprof.inference.scaling import Units, coefficients_at, norm_positions, un
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit
 from jaxprof.progress import progress_bar
-from jaxprof.reduce.joint.floor import alone_somewhere
-from jaxprof.reduce.joint.groups import Group
 from jaxprof.reduce.joint.likelihood import group_data
-from jaxprof.reduce.joint.problem import JointProblem
+from jaxprof.reduce.joint.problem import Group, JointProblem
 from jaxprof.reduce.joint.refine import held_points, negative_pixels
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
-
-Array = NDArray[Any]
 
 ROUNDS = 8
 """How often pixels are given counts bins of their own before all of a group get them."""
@@ -43,36 +40,26 @@ LOST = 1e10
 
 @dataclass(frozen=True)
 class GroupResult:
-    """Joint fit of one energy group.
-
-    Attributes
-    ----------
-    group : Group
-        The group.
-    data : JointData
-        What was fitted.
-    fit : JointFit
-        The fit, as numpy arrays.
-    errors : ndarray, shape (Z,)
-        One standard deviation of each parameter, NaN where it has none: also where the covariance
-        overflows.
-    coefficients, coefficients_one : list of ndarray, shape (C, Q)
-        Coefficients of the templates of each dataset, as fitted (NaN if the fit failed) and at norm
-        one.
-    values : dict of ndarray
-        ``ts``, and what else was asked for: ``norm_errn``, ``norm_errp``, ``norm_ul``,
-        ``norm_sensitivity`` (B,); ``scan`` and ``scan_conditional`` (B, V), rises above the
-        minimum at the norms ``scan_norms``. Of the free sources ``source_ts``, and ``source_ul`` if
-        limits are asked for.
-    """
+    """Joint fit of one energy group."""
 
     group: Group
+    """The group."""
     data: JointData
+    """What was fitted."""
     fit: JointFit
+    """The fit, as numpy arrays."""
     errors: Array
+    """One standard deviation of each parameter, NaN where it has none: also where the covariance
+    overflows, (Z,)."""
     coefficients: list[Array]
     coefficients_one: list[Array]
+    """Coefficients of the templates of each dataset, as fitted (NaN if the fit failed) and at norm
+    one, (C, Q)."""
     values: dict[str, Array] = field(default_factory=dict)
+    """``ts``, and what else was asked for: ``norm_errn``, ``norm_errp``, ``norm_ul``,
+    ``norm_sensitivity`` (B,); ``scan`` and ``scan_conditional`` (B, V), rises above the minimum at
+    the norms ``scan_norms``. Of the free sources ``source_ts``, and ``source_ul`` if limits are
+    asked for."""
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.estimators.fit_warnings import (
@@ -28,15 +26,10 @@ from jaxprof.estimators.stack import StackEntry, check_groups
 from jaxprof.inference.toy_results import Toys, ToySummary
 from jaxprof.likelihood import Likelihood
 from jaxprof.profile import FluxProfile
-from jaxprof.reduce.joint.backgrounds import background_options
 from jaxprof.reduce.joint.likelihood import joint_likelihood
 from jaxprof.reduce.joint.positions import moving_sources
-from jaxprof.reduce.joint.problem import JointModel, JointProblem, joint_problem
-from jaxprof.reduce.joint.response import ForwardResponse, dataset_response, warn_rough_emissions
-from jaxprof.reduce.nuisances import Nuisances, energies_scaled, nuisances
-from jaxprof.sky.models import SkyModel
-
-Array = NDArray[Any]
+from jaxprof.reduce.joint.response import ForwardResponse
+from jaxprof.reduce.nuisances import nuisances
 
 
 class ForwardFoldingProfileEstimator(JointProfileEstimator):
@@ -176,25 +169,6 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             names = self.free_spectral_parameters
             return self._folded(self._datasets(datasets), bool(names), self.sources)
 
-    def _folded(
-        self, datasets: Sequence[MapDataset], per_true_energy: bool, sources: list[SkyModel]
-    ) -> ForwardResponse:
-        components, found = self._components(sources), []
-        for dataset, edges in zip(datasets, self._edges(datasets), strict=True):
-            dataset.check()
-            self._check_kind(dataset)
-            found.append(
-                dataset_response(
-                    components,
-                    dataset,
-                    slice(int(edges[0]), int(edges[-1])),
-                    per_true_energy=per_true_energy,
-                    mask_policy=self.mask_policy,
-                )
-            )
-        warn_rough_emissions(components, found)
-        return ForwardResponse(components, found, per_true_energy, self.mask_policy)
-
     def reduce(
         self,
         datasets: Any,
@@ -296,73 +270,6 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             made = given.added(found)
         return in_default_precision(moving.added(made) if moving.nodes else made)
 
-    def _problems(
-        self,
-        datasets: list[MapDataset],
-        response: ForwardResponse | None,
-        given: Nuisances,
-        per_true_energy: bool,
-        sources: list[SkyModel],
-    ) -> Iterator[JointProblem]:
-        """What is fitted, at all nodes of the nuisance parameters."""
-        resolved = per_true_energy or bool(self.free_spectral_parameters)
-        if response is not None:
-            response = self._checked(datasets, response)
-            if given.nodes and response.other_spectrum:
-                raise ValueError(
-                    "response was folded again with another spectral_model, which nodes of scales "
-                    "do not keep; make an estimator with that spectral_model"
-                )
-            if resolved and not response.per_true_energy:
-                response = response.per_energy()
-        energies: float | None = None
-        problem: JointProblem | None = None
-        for point in given.points():
-            if problem is None or point.get("energy_scale") != energies:
-                energies = point.get("energy_scale")
-                own = [energies_scaled(each, point, given.nodes) for each in datasets]
-                folded = response if energies is None else None
-                problem = self.problem(own, folded or self._folded(own, resolved, sources))
-            if "psf_scale" in point:
-                # All have room for the widest, so that the same components reach each region.
-                scales = {"psf_scale": point["psf_scale"], "widest": given.nodes["psf_scale"][-1]}
-                yield replace(problem, response=problem.response.refolded(**scales))
-            else:
-                yield problem
-
-    def problem(self, datasets: Sequence[MapDataset], response: ForwardResponse) -> JointProblem:
-        """What is fitted: the datasets with their `response`, in energy groups.
-
-        For `jaxprof.reduce.joint.likelihood.group_data`.
-        """
-        names = [dataset.name for dataset in datasets]
-        model = JointModel(
-            norm_bounds=self.norm.bounds(),
-            backgrounds=tuple(background_options(self.background, names)),
-            free_spectral_parameters=tuple(self.free_spectral_parameters),
-            smoothness=self.smoothness,
-            likelihood=self.likelihood,
-            sum_over_energy_groups=self.sum_over_energy_groups,
-        )
-        return joint_problem(datasets, response, self._groups(datasets), model)
-
-    def _checked(
-        self, datasets: list[MapDataset], response: ForwardResponse | None
-    ) -> ForwardResponse:
-        if response is None:
-            return self.response(datasets)
-        for dataset in datasets:
-            dataset.check()
-            self._check_kind(dataset)
-        bins = [slice(int(edges[0]), int(edges[-1])) for edges in self._edges(datasets)]
-        response.check(datasets, self._components(self.sources), self.mask_policy, bins)
-        if response.per_true_energy != bool(self.free_spectral_parameters):
-            raise ValueError(
-                "response was made with other free spectral parameters; make a new one with the "
-                "estimator's response(datasets)"
-            )
-        return response
-
     def simulate(
         self,
         datasets: Any,
@@ -432,7 +339,7 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
         """
         datasets = self._with_models(datasets)
         with jax.enable_x64(True):
-            response = self._checked(datasets, response)
+            response = self._checked(datasets, response) if response else self.response(datasets)
             if response.other_spectrum:
                 raise ValueError(
                     "response was folded again with another spectral_model, and fluxes would be "

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.estimators.configuration import COMMON_CHECKS, ProfileEstimator
@@ -29,16 +29,24 @@ from jaxprof.estimators.precision import PRECISIONS
 from jaxprof.inference.named_intervals import KINDS
 from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce.energy_groups import same_edges, snap_energy_edges, warn_moved_edges
+from jaxprof.reduce.joint.backgrounds import background_options
 from jaxprof.reduce.joint.components import Components
-from jaxprof.reduce.joint.groups import Group, make_groups
+from jaxprof.reduce.joint.emission import region_emissions
 from jaxprof.reduce.joint.guards import nearest_bins
-from jaxprof.reduce.joint.ratios import scaled_spectrum, template_integrals
+from jaxprof.reduce.joint.problem import (
+    Group,
+    JointModel,
+    JointProblem,
+    joint_problem,
+    make_groups,
+)
+from jaxprof.reduce.joint.response import ForwardResponse, dataset_response, warn_rough_emissions
+from jaxprof.reduce.nuisances import Nuisances, energies_scaled
 from jaxprof.sky import WcsNDMap
 from jaxprof.sky.models import SkyModel
 from jaxprof.sky.regions.subdivision import subdivided_regions
 from jaxprof.sky.template_map import TemplateSpatialModel
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 POLICIES = ("coverage", "strict")
 
@@ -169,9 +177,7 @@ class JointProfileEstimator(ProfileEstimator):
         models = self._bin_models()
         near = [models[k] for k in nearest_bins(guards, self.regions)]
         if self.template_norm == "ratio":
-            template, everywhere = self._ratio_template(), [*self.regions, *guards]
-            integrals = template_integrals(template, everywhere, self.oversampling)
-            scaled = [scaled_spectrum(self.spectral_model, integral) for integral in integrals]
+            scaled = self._ratio_spectra(guards)
             models, near = scaled[: len(models)], scaled[len(models) :]
         return Components(
             regions=list(self.regions),
@@ -196,6 +202,21 @@ class JointProfileEstimator(ProfileEstimator):
         if self.spectral_models is not None:
             raise ValueError("template_norm='ratio' needs one spectral_model, not a list of them")
         return found
+
+    def _ratio_spectra(self, guards: list[Any]) -> list[Any]:
+        """The spectrum times the integral of the map over each bin and guard bin."""
+        template, model = self._ratio_template(), self.spectral_model
+        # Between the centres of its pixels the map is linear, off it is zero.
+        found = region_emissions(
+            [*self.regions, *guards],
+            template.image.geom,
+            template=template,
+            oversampling=self.oversampling,
+        )
+        integrals = [own.integral * template.integral.value for own in found]
+        if hasattr(model, "amplitude"):
+            return [model.replace(amplitude=model.amplitude * own) for own in integrals]
+        return [model * own for own in integrals]
 
     def _edges(self, datasets: Sequence[MapDataset]) -> list[Array]:
         """Indices of the groups' edges on each dataset's axis."""
@@ -239,3 +260,86 @@ class JointProfileEstimator(ProfileEstimator):
                 f"likelihood='pixel' with the On-Off dataset {dataset.name!r}: a background "
                 "profiled pixel by pixel biases the norms; use likelihood='region'"
             )
+
+    def _folded(
+        self, datasets: Sequence[MapDataset], per_true_energy: bool, sources: list[SkyModel]
+    ) -> ForwardResponse:
+        components, found = self._components(sources), []
+        for dataset, edges in zip(datasets, self._edges(datasets), strict=True):
+            dataset.check()
+            self._check_kind(dataset)
+            found.append(
+                dataset_response(
+                    components,
+                    dataset,
+                    slice(int(edges[0]), int(edges[-1])),
+                    per_true_energy=per_true_energy,
+                    mask_policy=self.mask_policy,
+                )
+            )
+        warn_rough_emissions(components, found)
+        return ForwardResponse(components, found, per_true_energy, self.mask_policy)
+
+    def _problems(
+        self,
+        datasets: list[MapDataset],
+        response: ForwardResponse | None,
+        given: Nuisances,
+        per_true_energy: bool,
+        sources: list[SkyModel],
+    ) -> Iterator[JointProblem]:
+        """What is fitted, at all nodes of the nuisance parameters."""
+        resolved = per_true_energy or bool(self.free_spectral_parameters)
+        if response is not None:
+            response = self._checked(datasets, response)
+            if given.nodes and response.other_spectrum:
+                raise ValueError(
+                    "response was folded again with another spectral_model, which nodes of scales "
+                    "do not keep; make an estimator with that spectral_model"
+                )
+            if resolved and not response.per_true_energy:
+                response = response.per_energy()
+        energies: float | None = None
+        problem: JointProblem | None = None
+        for point in given.points():
+            if problem is None or point.get("energy_scale") != energies:
+                energies = point.get("energy_scale")
+                own = [energies_scaled(each, point, given.nodes) for each in datasets]
+                folded = response if energies is None else None
+                problem = self.problem(own, folded or self._folded(own, resolved, sources))
+            if "psf_scale" in point:
+                # All have room for the widest, so that the same components reach each region.
+                scales = {"psf_scale": point["psf_scale"], "widest": given.nodes["psf_scale"][-1]}
+                yield replace(problem, response=problem.response.refolded(**scales))
+            else:
+                yield problem
+
+    def problem(self, datasets: Sequence[MapDataset], response: ForwardResponse) -> JointProblem:
+        """What is fitted: the datasets with their `response`, in energy groups.
+
+        For `jaxprof.reduce.joint.likelihood.group_data`.
+        """
+        names = [dataset.name for dataset in datasets]
+        model = JointModel(
+            norm_bounds=self.norm.bounds(),
+            backgrounds=tuple(background_options(self.background, names)),
+            free_spectral_parameters=tuple(self.free_spectral_parameters),
+            smoothness=self.smoothness,
+            likelihood=self.likelihood,
+            sum_over_energy_groups=self.sum_over_energy_groups,
+        )
+        return joint_problem(datasets, response, self._groups(datasets), model)
+
+    def _checked(self, datasets: list[MapDataset], response: ForwardResponse) -> ForwardResponse:
+        """A response that is kept, if it is that of these datasets and options."""
+        for dataset in datasets:
+            dataset.check()
+            self._check_kind(dataset)
+        bins = [slice(int(edges[0]), int(edges[-1])) for edges in self._edges(datasets)]
+        response.check(datasets, self._components(self.sources), self.mask_policy, bins)
+        if response.per_true_energy != bool(self.free_spectral_parameters):
+            raise ValueError(
+                "response was made with other free spectral parameters; make a new one with the "
+                "estimator's response(datasets)"
+            )
+        return response

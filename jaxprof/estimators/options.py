@@ -9,7 +9,6 @@ from typing import Any
 
 import astropy.units as u
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.datasets.gammapy import as_datasets, attached_names
@@ -19,8 +18,7 @@ from jaxprof.sky import MapAxis
 from jaxprof.sky.gammapy import as_axis
 from jaxprof.sky.models import as_spectral_model
 from jaxprof.sky.regions import region_list
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 SELECTIONS = ("errn-errp", "ul", "scan", "sensitivity")
 
@@ -103,26 +101,18 @@ class NormParameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What is asked for of each bin, beyond its norm.
-
-    Attributes
-    ----------
-    quantities : frozenset of str
-        Any of ``"errn-errp"``, ``"ul"``, ``"scan"``, ``"sensitivity"``.
-    n_sigma, n_sigma_ul, n_sigma_sensitivity : float
-        Numbers of standard deviations of errors, upper limits and sensitivities.
-    interval : str
-        Kind of the intervals that upper limits are the ends of.
-    scan : Scan
-        Norms that likelihoods are scanned at.
-    """
+    """What is asked for of each bin, beyond its norm."""
 
     quantities: frozenset[str]
+    """Any of ``"errn-errp"``, ``"ul"``, ``"scan"``, ``"sensitivity"``."""
     n_sigma: float
     n_sigma_ul: float
     n_sigma_sensitivity: float
+    """Numbers of standard deviations of errors, upper limits and sensitivities."""
     interval: str
+    """Kind of the intervals that upper limits are the ends of."""
     scan: Scan
+    """Norms that likelihoods are scanned at."""
 
     def __contains__(self, name: str) -> bool:
         return name in self.quantities

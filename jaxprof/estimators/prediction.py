@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
@@ -19,8 +18,7 @@ from jaxprof.reduce.joint.counts import pixel_values
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.response import DatasetResponse
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 @jit_quickly()
@@ -46,32 +44,24 @@ class _Regions(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """Counts of one energy group in the pixels of each bin.
-
-    Attributes
-    ----------
-    counts : dict of ndarray, shape (B, D)
-        ``counts``, ``npred`` and ``npred_background``: observed, predicted in all, and of the
-        background (with fixed sources of the dataset). ``npred_excess`` and ``npred_excess_ref``:
-        counts that a bin's own emission makes anywhere in the fit, as fitted and at norm one.
-        ``npred_guard``, ``npred_other`` and ``npred_leaked``: predicted counts in a bin from guard
-        bins, from other sources and from other bins.
-    response : ndarray, shape (B, B)
-        Counts in the pixels of a bin (first axis) from the emission of another at norm one.
-    goodness : dict of float
-        ``stat``, ``expected``, ``variance`` and ``n_counts_bins`` over all pixels.
-    bin_goodness : dict of ndarray, shape (B,)
-        The same over the pixels of each bin.
-    peak : ndarray, shape (B,)
-        Significance of the highest peak of the residuals in each bin, see
-        `~jaxprof.estimators.bin_residuals`.
-    """
+    """Counts of one energy group in the pixels of each bin."""
 
     counts: dict[str, Array]
+    """``counts``, ``npred`` and ``npred_background``: observed, predicted in all, and of the
+    background (with fixed sources of the dataset). ``npred_excess`` and ``npred_excess_ref``:
+    counts that a bin's own emission makes anywhere in the fit, as fitted and at norm one.
+    ``npred_guard``, ``npred_other`` and ``npred_leaked``: predicted counts in a bin from guard
+    bins, from other sources and from other bins; (B, D)."""
     response: Array
+    """Counts in the pixels of a bin (first axis) from the emission of another at norm one,
+    (B, B)."""
     goodness: dict[str, float]
+    """``stat``, ``expected``, ``variance`` and ``n_counts_bins`` over all pixels."""
     bin_goodness: dict[str, Array]
+    """The same over the pixels of each bin, (B,)."""
     peak: Array
+    """Significance of the highest peak of the residuals in each bin, see
+    `~jaxprof.estimators.bin_residuals`, (B,)."""
 
 
 def background_factor(result: GroupResult, number: int, log_energy: Array) -> Array:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 NOTHING_FITTED = (0.2, 5.0)
 """Where the scan of a bin without an estimate begins and ends."""
@@ -16,21 +14,14 @@ NOTHING_FITTED = (0.2, 5.0)
 
 @dataclass(frozen=True)
 class Scan:
-    """Norms of likelihood scans.
-
-    Attributes
-    ----------
-    values : ndarray, shape (V,), or None
-        Those of all bins; None if each bin has its own.
-    n_values : int
-        Number of norms of a bin of its own.
-    n_sigma : float
-        How far these go on both sides of the norm, in standard deviations by the likelihood.
-    """
+    """Norms of likelihood scans."""
 
     values: Array | None = None
+    """Those of all bins; None if each bin has its own; (V,)."""
     n_values: int = 11
+    """Number of norms of a bin of its own."""
     n_sigma: float = 3.0
+    """How far these go on both sides of the norm, in standard deviations by the likelihood."""
 
     def around(
         self,
@@ -40,16 +31,10 @@ class Scan:
     ) -> Array:
         """Norms (..., V) between the points where the statistic is ``n_sigma`` squared higher.
 
-        Parameters
-        ----------
-        norm : ndarray, shape (...)
-            Best norms.
-        errors : tuple of ndarray, shape (...)
-            Distances of these points below and above, and the symmetric error of one standard
-            deviation that stands in for those that do not exist. Without both the scan begins, or
-            ends, at the bound, or at the norm.
-        bounds : tuple of float or None
-            Bounds of the norms, which no scan passes.
+        The ``errors`` of the best norms (...) are the distances of these points below and above,
+        and the symmetric error of one standard deviation that stands in for those that do not
+        exist. Without both the scan begins, or ends, at the bound, which no scan passes, or at the
+        norm.
         """
         below, above, error = errors
         start, stop = (

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.estimators.configuration import COMMON_CHECKS, ProfileEstimator
@@ -34,8 +33,7 @@ from jaxprof.reduce.likelihood import separate_likelihood
 from jaxprof.reduce.nuisances import energies_scaled, nuisances
 from jaxprof.reduce.region_view import MASK_POLICIES, ReductionSettings
 from jaxprof.reduce.separate import Reduction, RegionsOnMaps, reduce_datasets
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 class FluxProfileEstimator(ProfileEstimator):

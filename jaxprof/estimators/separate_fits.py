@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.estimators.fit_warnings import without_background
@@ -18,8 +17,7 @@ from jaxprof.inference.sensitivity import sensitivity
 from jaxprof.likelihood.data import Data, NormFit, OnOffData, Status, blocks
 from jaxprof.likelihood.statistics import wstat_rates
 from jaxprof.reduce.separate import Reduction
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 _wstat_rates = jit_quickly()(wstat_rates)
 
@@ -80,7 +78,7 @@ def separate_fits(
 
 def predictions(reduction: Reduction, fit: NormFit) -> dict[str, Array]:
     """Observed and predicted counts, (B, G) for one dataset and (B, G, D) for several."""
-    n_datasets = len(reduction.dataset_names)
+    n_datasets = len(reduction.parts)
     norm = np.array(fit.norm, np.float64)[:, :, np.newaxis]
     observed, backgrounds, signals, references = [], [], [], []
     for block in blocks(reduction.data):

@@ -20,24 +20,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class StackEntry:
-    """One entry of a stack.
-
-    Attributes
-    ----------
-    name : str
-        Its name.
-    datasets : MapDataset or list of these
-        What is fitted.
-    regions : list of SkyRegion or None
-        Bins of the profile, if they are not those of the estimator.
-    said : dict of str to list of str
-        Warnings, and the names of the entries that they are for; one dict for all entries.
-    """
+    """One entry of a stack."""
 
     name: str
+    """Its name."""
     datasets: Any
+    """What is fitted."""
     regions: Any = None
+    """Bins of the profile, if they are not those of the estimator."""
     said: dict[str, list[str]] = field(default_factory=dict)
+    """Warnings, and the names of the entries that they are for; one dict for all entries."""
 
     def of(self, estimator: Estimator) -> Estimator:
         """The estimator with the regions of this entry."""

@@ -51,17 +51,9 @@ Function = Callable[[Any, Any, Any], Any]
 def by_blocks(function: Function) -> Function:
     """Compile a function of bins side by side, and map it over all bins and groups.
 
-    Parameters
-    ----------
-    function : callable
-        Of data (a tuple of blocks), a pytree of other arrays of each bin, and a pytree of what all
-        bins share. It gets arrays with the bins in their last axis, as `separable` takes them, and
-        returns a pytree of such.
-
-    Returns
-    -------
-    callable
-        Of the same arguments with arrays ``(B, G, ...)``, which gives ``(B, G, ...)``.
+    It is one of data (a tuple of blocks), a pytree of other arrays of each bin, and a pytree of
+    what all bins share; it gets arrays with the bins in their last axis, as `separable` takes them,
+    and returns a pytree of such. What is made of it takes and gives arrays ``(B, G, ...)``.
     """
 
     def mapped(data: Blocks, others: Any, shared: Any) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jaxprof.types import Array
+
+MOST = 60
+"""Evaluations at most, to find an end and between the ends."""
 
 
 def falling_root(
@@ -17,7 +18,6 @@ def falling_root(
     high: Array,
     *,
     tolerance: float = 1e-10,
-    most: int = 60,
 ) -> Array:
     """Where falling functions vanish, one for each element.
 
@@ -30,8 +30,6 @@ def falling_root(
         the upper ones are moved up until it is not positive there.
     tolerance : float
         Width of the last bracket, in units of the first.
-    most : int
-        Evaluations at most.
 
     Returns
     -------
@@ -45,7 +43,7 @@ def falling_root(
     """
     low, high = (np.array(end, float) for end in np.broadcast_arrays(low, high))
     at_low, at_high = function(low), function(high)
-    for _ in range(most):
+    for _ in range(MOST):
         short = (at_low > 0) & (at_high > 0)
         if not short.any():
             break
@@ -59,7 +57,7 @@ def falling_root(
     weight_low, weight_high = at_low.copy(), at_high.copy()
     before = np.full(low.shape, np.inf)
     side = np.zeros(low.shape)
-    for step in range(most):
+    for step in range(MOST):
         width = high - low
         done = at_end | lost | (width <= tolerance * widest) | (at_high == 0)
         if done.all():

@@ -8,10 +8,12 @@ independent of the shape of the spectrum, but for what the counts tell of it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 
-from jaxprof.likelihood.joint_data import FreeSpectra, JointData
+from jaxprof.likelihood.joint_data import JointData
 from jaxprof.likelihood.joint_model import axis_of, coefficients
 
 
@@ -34,8 +36,8 @@ def with_counted_norms(data: JointData, free: jax.Array) -> JointData:
         axis = axis_of(data, block)
         weights[axis] = weights[axis].at[block.components].add(sums)
     own = tuple(jnp.where(plain[:, None], weight, 0.0) for weight in weights)
-    changed = FreeSpectra(**{**vars(spectra), "weights": own})
-    return JointData(**{**vars(data), "spectra": changed})
+    changed = replace(spectra, weights=own)
+    return replace(data, spectra=changed)
 
 
 def _flux_per_count(data: JointData, counted: JointData, z: jax.Array) -> jax.Array:

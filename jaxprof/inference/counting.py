@@ -111,29 +111,13 @@ def _lower(counts: float, background: float, cl: float) -> float:
 
 @lru_cache(maxsize=65536)
 def unified_interval(counts: float, background: float, cl: float) -> tuple[float, float]:
-    """Interval of Feldman and Cousins for the expected signal of some counts.
+    """Interval of Feldman and Cousins for the expected signal of some counts, at a level.
 
-    Parameters
-    ----------
-    counts : float
-        Observed counts, a whole number.
-    background : float
-        Expected background, known.
-    cl : float
-        Confidence level.
-
-    Returns
-    -------
-    low, high : float
-        Ends of all signals that accept the counts: counts are accepted in the order of
-        ``P(n | signal) / P(n | best)``, with the best signal that is not negative, until their sum
-        reaches the confidence level.
-
-    Notes
-    -----
-    Exact but for rounding. As in the tables of the paper no upper limit is below that of the same
-    counts with a larger background. Counts are whole numbers, and the limit would else go up here
-    and there as the background does.
+    It holds all signals that accept the counts, which are accepted in the order of ``P(n | signal)
+    / P(n | best)``, with the best signal that is not negative, until their sum reaches the
+    confidence level. Exact but for rounding. As in the tables of the paper no upper limit is below
+    that of the same counts with a larger background. Counts are whole numbers, and the limit would
+    else go up here and there as the background does.
 
     References
     ----------

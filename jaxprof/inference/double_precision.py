@@ -27,14 +27,8 @@ def in_double_precision(
 ) -> T:
     """Compute in float64 where JAX has it disabled; numpy arrays, which JAX takes like any other.
 
-    Parameters
-    ----------
-    compute : callable
-        The computation. Its argument tells whether what it compiles may be kept.
-    function : callable
-        What is compiled, with all that it closes over.
-    args : tuple
-        Its arguments.
+    The argument of ``compute`` tells whether what it compiles may be kept: the ``function`` of
+    ``args``, with all that it closes over.
 
     Warns
     -----

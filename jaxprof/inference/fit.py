@@ -18,6 +18,7 @@ from jaxprof.likelihood.data import (
     neutral,
     prepare,
 )
+from jaxprof.likelihood.scaled import harmless, scaled
 from jaxprof.likelihood.separable import Blocks, is_cash
 from jaxprof.likelihood.sums import computed_once
 from jaxprof.solvers.many_roots import FEW, finish_apart, increasing_roots
@@ -167,8 +168,8 @@ def _fit_bins(data: Blocks, _: None, bounds: tuple[jax.Array, jax.Array]) -> Nor
     data = computed_once(neutral(data))
     has_bins, has_signal = likelihood.contents(data)
     valid = has_bins & has_signal
-    safe = computed_once(likelihood.harmless(data, valid))
-    own = likelihood.scaled(safe)
+    safe = computed_once(harmless(data, valid))
+    own = scaled(safe)
     best = _minimise(jax.tree.map(jax.lax.stop_gradient, own.data))
     # Bounds that are traced are not checked elsewhere.
     converged = best.converged & (norm_min < norm_max)

@@ -19,23 +19,9 @@ def rooted(
 ) -> jax.Array:
     """Give a minimiser its derivatives with respect to all data and to the values held.
 
-    Parameters
-    ----------
-    data : JointData
-        The problem.
-    z : array, shape (Z,)
-        Its minimiser behind the barrier.
-    free : array of bool, shape (Z,)
-        Parameters that were varied.
-    barrier : Barrier
-        The barrier.
-    target : array, shape (Z,)
-        Values of the others.
-
-    Returns
-    -------
-    z : array, shape (Z,)
-        The same values, with derivatives of any order and in both modes.
+    The minimiser ``z`` (Z,) is that behind the barrier, of the parameters that are ``free`` (Z,);
+    the others have the values of the ``target`` (Z,). The derivatives are of any order and in both
+    modes.
     """
     args = free, jax.tree.map(jax.lax.stop_gradient, barrier), data, target
     if not all(isinstance(block, JointBlock) for block in data.blocks):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 
@@ -46,7 +48,7 @@ def without_spectrum(
     constrained = jnp.any(data.precision[own] != 0, axis=1) | (value != 0)
     centre = jnp.clip(data.penalty_start[own], data.lower[own], data.upper[own])
     start = jnp.where(free[own] & ~constrained, centre, data.start[own])
-    data = JointData(**{**vars(data), "start": data.start.at[own].set(start)})
+    data = replace(data, start=data.start.at[own].set(start))
     return data, free.at[own].set(free[own] & constrained)
 
 
@@ -88,9 +90,9 @@ def inside_of(
     blocks = []
     for block, npred in zip(data.blocks, predictions(data, raised(HIGH)), strict=True):
         if isinstance(block, JointBlock):
-            block = JointBlock(**{**vars(block), "mask": block.mask & (npred > 0)})
+            block = replace(block, mask=block.mask & (npred > 0))
         blocks.append(block)
-    problem = JointData(**{**vars(data), "blocks": tuple(blocks)})
+    problem = replace(data, blocks=tuple(blocks))
 
     def good(z: jax.Array) -> jax.Array:
         pairs = zip(problem.blocks, predictions(problem, z), strict=True)
@@ -112,5 +114,5 @@ def inside_of(
 def masked_as(data: JointData, other: JointData) -> JointData:
     """The data with the masks of others."""
     pairs = zip(data.blocks, other.blocks, strict=True)
-    blocks = [type(block)(**{**vars(block), "mask": own.mask}) for block, own in pairs]
-    return JointData(**{**vars(data), "blocks": tuple(blocks)})
+    blocks = [replace(block, mask=own.mask) for block, own in pairs]
+    return replace(data, blocks=tuple(blocks))

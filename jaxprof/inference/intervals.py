@@ -20,6 +20,7 @@ from jaxprof.likelihood.data import (
     neutral,
     prepare,
 )
+from jaxprof.likelihood.scaled import Scaled, from_zero, harmless, scaled
 from jaxprof.likelihood.separable import Blocks
 from jaxprof.likelihood.sums import computed_once
 from jaxprof.solvers.many_roots import FEW, finish_apart
@@ -90,7 +91,7 @@ class _Asked(NamedTuple):
     norm_max: jax.Array
 
 
-def _refined(own: likelihood.Scaled, fit: NormFit) -> jax.Array:
+def _refined(own: Scaled, fit: NormFit) -> jax.Array:
     """The scaled norm of a fit, with the digits that the norm itself has no room for.
 
     Next to a large background the norm is a small difference from where the domain starts. Close
@@ -130,10 +131,10 @@ def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
     # Padded bins have no signal, and a status that says nothing.
     fitted = (fit.status <= Status.BOUNDARY) & likelihood.contents(data)[1]
     fitted &= asked.norm_min < asked.norm_max
-    safe = likelihood.harmless(data, fitted)
+    safe = harmless(data, fitted)
     # The minimum of what stands in where there is no fit.
     norm = jnp.where(fitted, fit.norm, 0.0)
-    own = likelihood.scaled(computed_once(safe))
+    own = scaled(computed_once(safe))
     at = _refined(own, dataclasses.replace(fit, norm=norm))
     sides = jnp.asarray([[-1.0], [1.0], [1.0]], norm.dtype)
     rises = jnp.stack([asked.rise, asked.rise, asked.rise_ul])[:, jnp.newaxis]
@@ -153,7 +154,7 @@ def _limits_bins(data: Blocks, fit: NormFit, asked: _Asked) -> Limits:
         # It may be so far below the limit that the distance has too few digits left. The limit
         # itself, counted from zero, may be much closer to that than to the norm: this is a fourth
         # one.
-        plain = likelihood.from_zero(safe, own.unit)
+        plain = from_zero(safe, own.unit)
         alone = _limits_without_counts(flat, jax.lax.stop_gradient((own.data, plain)), rises)
         roots = jnp.where(flat & (sides > 0), alone[:3], roots)
         counted = implicit_root(_excess, alone[3], plain, norm / own.unit, rises[2])

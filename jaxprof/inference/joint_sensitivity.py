@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -40,10 +41,10 @@ def _asimov(data: JointData, z: jax.Array) -> JointData:
     for block, npred in zip(data.blocks, predictions(data, z), strict=True):
         if isinstance(block, JointOnOffBlock):
             background = block.alpha * block.n_off
-            blocks.append(JointOnOffBlock(**{**vars(block), "n_on": background + npred}))
+            blocks.append(replace(block, n_on=background + npred))
         else:
-            blocks.append(JointBlock(**{**vars(block), "counts": jnp.maximum(npred, 0.0)}))
-    return JointData(**{**vars(data), "blocks": tuple(blocks), "penalty_start": z})
+            blocks.append(replace(block, counts=jnp.maximum(npred, 0.0)))
+    return replace(data, blocks=tuple(blocks), penalty_start=z)
 
 
 def _asimov_fit(

@@ -19,7 +19,7 @@ from jaxprof.compilation import jit_by_size
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.model_fit import fit as fit_likelihood
 from jaxprof.likelihood import Likelihood
-from jaxprof.likelihood.merging import packed
+from jaxprof.likelihood.merging import packed, with_merged
 from jaxprof.likelihood.terms import Poisson
 
 SPREAD = 6.0
@@ -82,13 +82,14 @@ def _packs(components: Any, expected: Any) -> Any:
 @jit_by_size(static_argnames="packs", small=0)
 def _merged(likelihood: Likelihood, packs: Packs) -> Likelihood:
     parts = zip(likelihood.terms, likelihood.bins, packs.of_terms, strict=True)
-    return likelihood.with_merged(
+    return with_merged(
+        likelihood,
         [
             packed(term, own, np.array(plan[0]), plan[1])
             if plan is not None and isinstance(term, Poisson)
             else (term, own)
             for term, own, plan in parts
-        ]
+        ],
     )
 
 

@@ -11,17 +11,8 @@ import scipy
 def confidence_level(cl: float | None = None, n_sigma: float | None = None) -> float:
     """Confidence level, from itself or from a number of standard deviations.
 
-    Parameters
-    ----------
-    cl : float
-        The level, between 0 and 1.
-    n_sigma : float
-        Standard deviations of a two-sided interval of a normal distribution: 1 is 68.27 %, 2 is
-        95.45 %, whichever kind of interval is meant. By default 2, if there is no `cl` either.
-
-    Returns
-    -------
-    float
+    These are those of a two-sided interval of a normal distribution, whichever kind of interval is
+    meant: 1 is 68.27 %, 2, which is taken if there is no `cl` either, 95.45 %.
 
     Raises
     ------

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
 from jaxprof.compilation import is_traced
 from jaxprof.inference.bracketed import falling_root
@@ -23,8 +22,7 @@ from jaxprof.inference.toy_tests import toy_p_values
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import is_separable, profile_data
 from jaxprof.likelihood.data import ProfileData, blocks
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 KINDS = ("profile", "one-sided", "bounded", "feldman-cousins", "cls", "bayesian")
 """Kinds of intervals."""

@@ -23,21 +23,14 @@ def numpy_of(tree: Any) -> Any:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each parameter of a pytree stands in a flat vector.
-
-    Attributes
-    ----------
-    structure : PyTreeDef
-        Structure of the pytree.
-    leaves : tuple of str
-        A name for each leaf: keys, attributes and indices joined by dots.
-    shapes : tuple of tuple of int
-        Shapes of the leaves.
-    """
+    """Where each parameter of a pytree stands in a flat vector."""
 
     structure: Any
+    """Structure of the pytree."""
     leaves: tuple[str, ...]
+    """A name for each leaf: keys, attributes and indices joined by dots."""
     shapes: tuple[tuple[int, ...], ...]
+    """Shapes of the leaves."""
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 DEGREE = 8
 """Nodes of Gauss and Legendre in each panel."""

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.model_fit import fit as fit_likelihood
 from jaxprof.inference.profiled import limits, scan
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import is_separable
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

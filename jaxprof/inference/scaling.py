@@ -11,13 +11,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.joint_model import coefficients
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 USUAL = 1e30
 """Expected counts at norm one, and one over these, within which norms are fitted as they are."""
@@ -92,15 +90,7 @@ class Units:
 def units_of(data: JointData) -> Units:
     """Units in which norms that are far from one for a count are about that.
 
-    Parameters
-    ----------
-    data : JointData
-        The problem.
-
-    Returns
-    -------
-    units : Units
-        Powers of two, which round nothing.
+    They are powers of two, which round nothing.
     """
     at = norm_positions(data)
     point = np.array(data.start)

@@ -11,6 +11,7 @@ from jaxprof.inference.batches import by_blocks, shared_value
 from jaxprof.inference.intervals import check_n_sigma
 from jaxprof.likelihood import separable as likelihood
 from jaxprof.likelihood.data import Block, Data, OnOffData, float_dtype, neutral, prepare
+from jaxprof.likelihood.scaled import harmless, scaled
 from jaxprof.likelihood.separable import Blocks
 from jaxprof.solvers.many_roots import increasing_roots
 from jaxprof.solvers.solve import implicit_root
@@ -69,7 +70,7 @@ def _sensitivity_bins(data: Blocks, _: None, ts: jax.Array) -> jax.Array:
     """Sensitivities of bins side by side."""
     data = neutral(data)
     has_signal = likelihood.contents(data)[1]
-    own = likelihood.scaled(likelihood.harmless(data, has_signal), shifted=False)
+    own = scaled(harmless(data, has_signal), shifted=False)
     fixed = jax.tree.map(jax.lax.stop_gradient, own.data)
     root, converged = _detected(fixed, ts)
     x = implicit_root(_excess, root, own.data, ts)

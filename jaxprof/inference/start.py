@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 
@@ -55,7 +57,7 @@ def positive_start(data: JointData) -> jax.Array:
     z = z.at[at].set(jnp.where(free, even / predicted, z[at]))
     barrier = Barrier(jnp.zeros((), z.dtype), tuple(jnp.zeros_like(b.offset) for b in data.blocks))
     # The penalty has no part in this.
-    bare = JointData(**{**vars(data), "precision": jnp.zeros_like(data.precision)})
+    bare = replace(data, precision=jnp.zeros_like(data.precision))
 
     def em(_: int, z: jax.Array) -> jax.Array:
         observed = predicted - gradient(bare, z, barrier)[at]

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.fit import fit_norms
@@ -18,8 +17,7 @@ from jaxprof.inference.scan import norm_rises
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import profile_data
 from jaxprof.likelihood.data import Data
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 CHUNK = 200_000
 """Fits of toys at once."""

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
-from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference.batches import own_rows, spread
@@ -31,8 +30,7 @@ from jaxprof.likelihood.arrays import is_separable
 from jaxprof.likelihood.goodness import data_deviance, deviance
 from jaxprof.likelihood.poisson import SAMPLER
 from jaxprof.progress import progress_bar
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 QUANTITIES = ("norm", "norm_err", "ts", "errn-errp", "ul", "deviance")
 """What toys can be asked for."""

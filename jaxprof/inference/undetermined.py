@@ -21,20 +21,9 @@ SHARE = 0.1
 def undetermined(log_prob: Callable, found: Fit, args: tuple[Any, ...]) -> tuple[str, ...]:
     """Parameters along whose valley a search has ended that did not converge.
 
-    Parameters
-    ----------
-    log_prob : callable
-        What was fitted.
-    found : Fit
-        Its fit.
-    args : tuple of pytree
-        Further arguments of `log_prob`.
-
-    Returns
-    -------
-    names : tuple of str
-        Those that change in the direction of the least curvature, the one that changes most first;
-        none where derivatives are not finite: the search has left the domain, or started beyond it.
+    Names of those that change in the direction of the least curvature, the one that changes most
+    first; none where derivatives are not finite: the search has left the domain, or started beyond
+    it.
     """
     free = np.flatnonzero(~np.array(found.fixed))
     negative, last = negative_log_prob(log_prob, layout_of(found.params), args), found.last

@@ -6,12 +6,9 @@ energies and positions are in use, and only those count.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 ROUNDING = 1e-5
 """Part of the largest value below which a negative one is rounding."""

@@ -32,11 +32,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.irf.psf_rings import rings_on_pixels
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 def containment(rad: Any, density: Any) -> jax.Array:

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
 from jaxprof.sky.moments import legendre_integrals, orders
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 CORE = 2.0 ** -np.arange(12.0, 2, -1)
 """Edges of the innermost panels, in pixels. Within the first the photon has not moved."""

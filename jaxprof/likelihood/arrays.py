@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxprof.likelihood.constraints import Constraints
-from jaxprof.likelihood.data import Data, OnOffData, ProfileData, prepare
+from jaxprof.likelihood.constraints import Constraints, bounds_of
+from jaxprof.likelihood.data import Block, Data, OnOffData, ProfileData, prepare
 from jaxprof.likelihood.likelihood import Likelihood
 from jaxprof.likelihood.terms import OnOff, Poisson, Term
 
@@ -70,32 +72,14 @@ def separate_counts(
     TypeError, ValueError
         As `jaxprof.core.fit_norms`.
     """
-    terms: list[Term] = []
-    for number, block in enumerate(prepare(data)):
-        n_bins, n_groups, _ = jnp.shape(block.npred_ref)
-        arrays = {name: _groups_first(value) for name, value in vars(block).items()}
-        mask = arrays.pop("mask")
-        templates = jnp.where(mask, arrays.pop("npred_ref"), 0.0)
-        none = jnp.zeros_like(templates)
-        common: dict[str, Any] = {
-            "templates": templates[:, :, None, None],
-            "components": jnp.broadcast_to(jnp.arange(n_bins)[:, None], (n_groups, n_bins, 1)),
-            "mask": mask,
-            "offset": none,
-            "dataset": number,
-        }
-        if isinstance(block, OnOffData):
-            arrays["alpha"] = jnp.where(mask, arrays["alpha"], 1.0)
-            terms.append(OnOff(**arrays, **common))
-        else:
-            terms.append(Poisson(**arrays, log_energy=none, clipped=True, **common))
+    prepared = jax.tree.map(jnp.asarray, prepare(data))
+    terms = [separate_term(block, number) for number, block in enumerate(prepared)]
+    n_bins, n_groups, _ = prepared[0].mask.shape
     n_sets = len(terms)
+    lower, upper = bounds_of((norm_min, norm_max))
     return Likelihood(
         terms=tuple(terms),
-        constraints=Constraints(
-            lower={} if norm_min is None else {"norm": norm_min},
-            upper={} if norm_max is None else {"norm": norm_max},
-        ),
+        constraints=Constraints(lower=lower, upper=upper),
         nominal={
             "norm": jnp.ones((n_bins, n_groups)),
             "background": jnp.ones((n_sets, n_groups)),
@@ -105,9 +89,49 @@ def separate_counts(
     )
 
 
-def _groups_first(array: Any) -> Any:
-    values = jnp.swapaxes(jnp.asarray(array), 0, 1)
-    return values if values.dtype == bool else values.astype(jnp.result_type(float, values.dtype))
+def separate_term(
+    block: Block, number: int, *, templates: Any = None, offset: Any = None, log_energy: Any = None
+) -> Term:
+    """The term of a data set that is fitted separately, by numpy for numpy's arrays.
+
+    The ``block`` has arrays (B, G, E) with a mask. Other ``templates`` than its ``npred_ref`` are
+    (B, G, T, E); the ``offset`` (B, G, E) is a part of its background, as of `Poisson`, and
+    ``log_energy`` (G, B, E) as there.
+    """
+    mask = block.mask
+    xp = jnp if isinstance(mask, jax.Array) else np
+    n_bins, n_groups, _ = mask.shape
+
+    def groups_first(values: Any, empty: float = 0.0) -> Any:
+        return xp.swapaxes(xp.where(mask, values, empty), 0, 1)
+
+    templates = block.npred_ref[:, :, None] if templates is None else templates
+    templates = xp.swapaxes(xp.where(mask[:, :, None], templates, 0.0), 0, 1)
+    none = xp.zeros_like(templates[:, :, 0])
+    components = xp.broadcast_to(xp.arange(n_bins)[:, None], (n_groups, n_bins, 1))
+    common: dict[str, Any] = {
+        "templates": templates[:, :, None],
+        "components": components if xp is jnp else components.copy(),
+        "mask": xp.swapaxes(mask, 0, 1),
+        "offset": none if offset is None else groups_first(offset),
+        "dataset": number,
+    }
+    if isinstance(block, OnOffData):
+        alpha = groups_first(block.alpha, 1.0)
+        return OnOff(
+            n_on=groups_first(block.n_on), n_off=groups_first(block.n_off), alpha=alpha, **common
+        )
+    background = groups_first(block.background)
+    if offset is not None:
+        # What is left of a sum may be rounding below zero.
+        background = xp.maximum(background - common["offset"], 0.0)
+    return Poisson(
+        counts=groups_first(block.counts),
+        background=background,
+        log_energy=none if log_energy is None else log_energy,
+        clipped=True,
+        **common,
+    )
 
 
 def is_separable(likelihood: Likelihood) -> bool:

@@ -67,23 +67,10 @@ def cash_series(
     """The rise of cash data around a point away from their minimum, as a power series.
 
     Half of ``stat(norm0 + (1 + h) distance) - stat(norm0)`` is, as long as no kink lies between,
-    ``rise + powers[0] h + powers[1] h**2 + ...``: the counts add ``-n ln(1 + w h)`` with the change
-    ``w`` of the logarithm of a prediction for a change ``h``, and what they expect is linear.
-
-    Parameters
-    ----------
-    norm0, distance : array, shape (..., N)
-        The minimum, and how far from it.
-    order : int
-        Highest power.
-
-    Returns
-    -------
-    rise : array
-    powers : list of array
-        Coefficients of ``h`` and higher powers.
-    kinks : array
-        Sum of ``1 / h**2`` at the kinks: none is closer than ``h = kinks**-0.5``.
+    ``rise + powers[0] h + powers[1] h**2 + ...`` up to a power ``order``: the counts add ``-n ln(1
+    + w h)`` with the change ``w`` of the logarithm of a prediction for a change ``h``, and what
+    they expect is linear. Last is the sum of ``1 / h**2`` at the kinks: none is closer than ``h =
+    kinks**-0.5``.
     """
 
     def terms(block: ProfileData, norm0: jax.Array, distance: jax.Array) -> tuple[jax.Array, ...]:

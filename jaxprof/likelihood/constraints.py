@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @jax.tree_util.register_dataclass
@@ -37,6 +38,26 @@ class Gaussian:
             key, width.shape, width.dtype
         )
         return Gaussian(centre=jnp.where(jnp.isfinite(width), drawn, self.centre), width=self.width)
+
+
+def gaussian_of(options: Sequence[str | float], centre: float, shape: tuple[int, ...]) -> Any:
+    """The constraint of parameters (N, ...) of this shape, by the widths among their N options.
+
+    None if no option is a width.
+    """
+    widths = np.array([np.inf if isinstance(own, str) else own for own in options])
+    if not np.isfinite(widths).any():
+        return None
+    widths = widths.reshape(-1, *(1,) * (len(shape) - 1))
+    return Gaussian(centre=np.full(shape, centre), width=np.broadcast_to(widths, shape).copy())
+
+
+def bounds_of(
+    bounds: tuple[Any, Any], names: Sequence[str] = ("norm",)
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Lower and upper bounds of some parameters by name; None is no bound."""
+    low, high = ({} if own is None else dict.fromkeys(names, own) for own in bounds)
+    return low, high
 
 
 @jax.tree_util.register_dataclass

@@ -202,22 +202,12 @@ def _is_on_host(array: jax.Array) -> bool:
 
 
 def prepare(data: Data) -> tuple[Block, ...]:
-    """Check the data and complete them with a mask; no arithmetic is done.
-
-    Parameters
-    ----------
-    data : ProfileData, OnOffData or a tuple of these
-        Several are fitted jointly, with a shared norm.
-
-    Returns
-    -------
-    blocks : tuple of ProfileData and OnOffData
-        The same arrays, each with a boolean mask; see `neutral` for the next step.
+    """Check the data and complete them with a boolean mask; no arithmetic is done, see `neutral`.
 
     Raises
     ------
     TypeError
-        For anything but these classes.
+        For anything but ProfileData, OnOffData or a tuple of these, which are fitted jointly.
     ValueError
         For arrays that are not of one shape ``(B, G, E)`` or without counts bins, and for NaN or
         negative values in unmasked counts bins of arrays that are not traced.

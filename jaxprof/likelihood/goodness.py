@@ -20,13 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 from jax.scipy.special import xlogy
-from numpy.typing import NDArray
 
 from jaxprof.likelihood.data import Data, OnOffData, blocks
 from jaxprof.likelihood.statistics import TRUNCATION, wstat
 from jaxprof.likelihood.terms import OnOff
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 SMALL, LARGE = 1e-3, 1e4
 """Between these predictions a spline is evaluated; below them few terms make the sum."""

@@ -27,36 +27,25 @@ JointOnOffBlock = OnOff
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class FreeSpectra:
-    """Spectra of the components where parameters of theirs are fitted.
-
-    Parameters
-    ----------
-    models : SpectralModel
-        One model whose parameters have a leading axis of length J, the first J components.
-    edges : tuple of array, shape (Q + 1,)
-        Edges of the true energies [TeV] of each data set.
-    group_edges : array, shape (2,)
-        Edges of the energy group [TeV]: the norm multiplies the flux between them, which the free
-        parameters leave as it is.
-    fixed_flux : tuple of array, shape (C - J, Q)
-        Flux of the other components in the true energies of each data set.
-    names : tuple of str
-        Free parameters.
-    scale : array, shape (C,), optional
-        What all fluxes of each component are multiplied by: the unit of its norm.
-    weights : tuple of array, shape (C, Q), optional
-        Counts per flux, for each data set. The norms of components that have some multiply the sum
-        of these counts, which the free parameters then leave as it is, instead of the flux in the
-        energy group.
-    """
+    """Spectra of the components where parameters of theirs are fitted."""
 
     models: Any
+    """One model whose parameters have a leading axis of length J, the first J components."""
     edges: tuple[Any, ...]
+    """Edges of the true energies [TeV] of each data set, (Q + 1,)."""
     group_edges: Any
+    """Edges of the energy group [TeV]: the norm multiplies the flux between them, which the free
+    parameters leave as it is, (2,)."""
     fixed_flux: tuple[Any, ...]
+    """Flux of the other components in the true energies of each data set, (C - J, Q)."""
     names: tuple[str, ...] = field(metadata={"static": True})
+    """Free parameters."""
     scale: Any = None
+    """What all fluxes of each component are multiplied by: the unit of its norm, (C,)."""
     weights: Any = None
+    """Counts per flux, for each data set. The norms of components that have some multiply the sum
+    of these counts, which the free parameters then leave as it is, instead of the flux in the
+    energy group; (C, Q)."""
 
 
 @jax.tree_util.register_dataclass

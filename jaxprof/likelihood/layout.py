@@ -7,12 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.likelihood.joint_data import FreeSpectra, JointData
 from jaxprof.likelihood.likelihood import Likelihood
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 class JointLayout(NamedTuple):
@@ -126,13 +124,24 @@ def _vectors(likelihood: Likelihood, at: JointLayout, group: int) -> dict[str, A
         rows = np.concatenate([at.norm, at.guard]) + position
         # Guard bins have too few counts of their own for a spectrum.
         own = np.concatenate([np.array(free.spectra), np.zeros(len(at.guard), bool)])
-        values = getattr(likelihood.region_models(), name)
+        values = getattr(region_models(likelihood), name)
         change(rows, f"spectrum.{name}", start=values, free=own)
     if at.background.size:
         for name in ("background", "background_tilt"):
             values = nominal[name][:, group] if name in nominal else 0.0
             change(getattr(at, name), name, start=values, free=np.array(getattr(free, name)))
     return found
+
+
+def region_models(likelihood: Likelihood) -> Any:
+    """One spectral model whose parameters have an axis of all bins and guard bins."""
+    spectra, model = likelihood.spectra, likelihood.nominal["spectrum"]
+    assert spectra is not None
+    leaves = [spectra.guard_bins, *jax.tree.leaves(model)]
+    xp = jnp if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) else np
+    n_bins = likelihood.n_bins
+    rows = xp.concatenate([xp.arange(n_bins), xp.asarray(spectra.guard_bins, int)])
+    return jax.tree.map(lambda leaf: xp.broadcast_to(xp.asarray(leaf), (n_bins,))[rows], model)
 
 
 def _penalty(likelihood: Likelihood, at: JointLayout, group: int, start: Any) -> tuple[Any, Any]:
@@ -156,7 +165,7 @@ def _as_floats(leaf: Any) -> Any:
 def _free_spectra(likelihood: Likelihood, group: int) -> FreeSpectra:
     spectra = likelihood.spectra
     assert spectra is not None
-    models = jax.tree.map(_as_floats, likelihood.region_models())
+    models = jax.tree.map(_as_floats, region_models(likelihood))
     # Not jnp.asarray, which compiles a program for every shape.
     return FreeSpectra(
         models=models,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,16 +15,17 @@ from jaxprof.likelihood.constraints import Constraints, FreeParameters
 from jaxprof.likelihood.data import float_dtype
 from jaxprof.likelihood.merging import (
     Gathered,
+    check_may_merge,
     drawn,
     found_in,
     may_merge,
-    merged_empty,
+    merged,
     room_for,
 )
 from jaxprof.likelihood.named import complete
-from jaxprof.likelihood.nodes import node_weights
+from jaxprof.likelihood.signals import signals_of
 from jaxprof.likelihood.spectra import Spectra, two_axes
-from jaxprof.likelihood.terms import CountsBins, OnOff, Term, signal
+from jaxprof.likelihood.terms import CountsBins, OnOff, Term
 
 
 @jax.tree_util.register_dataclass
@@ -33,8 +33,9 @@ from jaxprof.likelihood.terms import CountsBins, OnOff, Term, signal
 class Likelihood:
     """The likelihood of all bins and energy groups of a profile; `reduce` of an estimator makes it.
 
-    A pytree of arrays. Every method is a pure function of its parameters: it can be compiled,
-    mapped and differentiated, on any device, with respect to the parameters and to all arrays.
+    A pytree of arrays. Every method is a pure function of its named parameters ``params``, see
+    below: it can be compiled, mapped and differentiated, on any device, with respect to the
+    parameters and to all arrays. Unknown names and wrong shapes raise a ValueError.
 
     Attributes
     ----------
@@ -180,62 +181,28 @@ class Likelihood:
             found += [f"{name}[{index}]" for index in indices]
         return tuple(found)
 
-    def region_models(self) -> Any:
-        """One spectral model whose parameters have an axis of all bins and guard bins."""
-        assert self.spectra is not None
-        model, guards = self.nominal["spectrum"], self.spectra.guard_bins
-        leaves = [guards, *jax.tree.leaves(model)]
-        xp = jnp if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) else np
-        rows = xp.concatenate([xp.arange(self.n_bins), xp.asarray(guards, int)])
-        return jax.tree.map(
-            lambda leaf: xp.broadcast_to(xp.asarray(leaf), (self.n_bins,))[rows], model
-        )
-
     def npred(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
         """Predicted counts of each term, (G, N, S); ON counts for On-Off data.
-
-        Parameters
-        ----------
-        params : dict
-            Named parameters, see the class.
 
         Raises
         ------
         ValueError
             For an unknown name or a wrong shape.
         """
-        return tuple(
-            term.npred(*own) for term, own in self._arguments(complete(self.nominal, params))
-        )
+        return tuple(term.npred(*own) for term, own in signals_of(self, params))
 
     def signal(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Predicted counts of all bins, guard bins and sources in each term, (G, N, S).
-
-        Parameters
-        ----------
-        params : dict
-            Named parameters, see the class.
-        """
-        return tuple(own[0] for _, own in self._arguments(complete(self.nominal, params)))
+        """Predicted counts of all bins, guard bins and sources in each term, (G, N, S)."""
+        return tuple(own[0] for _, own in signals_of(self, params))
 
     def log_prob(self, params: Mapping[str, Any]) -> Any:
         r"""Logarithm of the likelihood, :math:`\ln L`, with the factorials and the constraints.
 
         Constraints come without the constants of their Gaussians. ``-inf`` outside of the domain
         and beyond bounds; NaN, as are its derivatives, for invalid data or parameters.
-
-        Parameters
-        ----------
-        params : dict
-            Named parameters, see the class.
-
-        Returns
-        -------
-        array, shape ()
         """
-        values = complete(self.nominal, params)
-        total, violation = self.constraints.log_prob(values)
-        for term, own in self._arguments(values):
+        total, violation = self.constraints.log_prob(complete(self.nominal, params))
+        for term, own in signals_of(self, params):
             value, below = term.log_prob(*own)
             total, violation = total + value, violation + below
         # Outside there is no plateau: the gradient leads back.
@@ -249,18 +216,9 @@ class Likelihood:
         Without constraints, and without what depends on the counts only. Where ``log_prob`` is
         -inf it is infinite for joint fits; for separate ones predictions below zero are floored
         inside the logarithm, as in `jaxprof.core.cash`.
-
-        Parameters
-        ----------
-        params : dict
-            Named parameters, see the class.
-
-        Returns
-        -------
-        array, shape ()
         """
         total: Any = 0.0
-        for term, own in self._arguments(complete(self.nominal, params)):
+        for term, own in signals_of(self, params):
             total = total + term.stat(*own)
         return total
 
@@ -291,11 +249,6 @@ class Likelihood:
     def asimov(self, params: Mapping[str, Any]) -> Likelihood:
         """The likelihood of the counts that parameters predict.
 
-        Parameters
-        ----------
-        params : dict
-            Named parameters, see the class.
-
         Raises
         ------
         ValueError
@@ -303,7 +256,7 @@ class Likelihood:
             is ``log_prob``.
         """
         self._check_counts_may_change()
-        pairs = self._arguments(complete(self.nominal, params))
+        pairs = signals_of(self, params)
         return _predicted(replace(self, terms=tuple(term.expected(*own) for term, own in pairs)))
 
     def simulate(
@@ -338,23 +291,24 @@ class Likelihood:
             `most`, or background tilts that are fitted, where that is given.
         """
         self._check_counts_may_change()
-        values = complete(self.nominal, params)
         keys = jax.random.split(key, len(self.terms) + 1)
-        own = self.constraints.simulated(keys[0], values) if constraints else self.constraints
+        own = self.constraints
+        if constraints:
+            own = own.simulated(keys[0], complete(self.nominal, params))
         # In single precision the sum of many rates has no room for one of them.
         one_by_one = most is not None and float_dtype(self.counts) == np.float64
         if one_by_one:
-            self._check_may_merge()
+            check_may_merge(self)
         terms: list[Term] = []
         gathered: list[Gathered | None] = []
-        for own_key, (term, given) in zip(keys[1:], self._arguments(values), strict=True):
+        for own_key, (term, given) in zip(keys[1:], signals_of(self, params), strict=True):
             found = None
             if most is not None and one_by_one and may_merge(term):
                 found = drawn(own_key, term.rates(*given), most)
             terms.append(term.simulated(own_key, *given) if found is None else term)
             gathered.append(found)
         made = replace(self, terms=tuple(terms), constraints=own)
-        made = _predicted(made._merged(gathered) if one_by_one else made)
+        made = _predicted(merged(made, gathered) if one_by_one else made)
         return made if most is None or one_by_one else made.merge_empty(most)
 
     def merge_empty(self, most: int | None = None) -> Likelihood:
@@ -391,55 +345,14 @@ class Likelihood:
 
         ``likelihood.simulate(key, truth, most=4000)`` is such a likelihood, and sooner drawn.
         """
-        self._check_may_merge()
-        return self._merged(
+        check_may_merge(self)
+        return merged(
+            self,
             [
                 found_in(term, room_for(term, most)) if may_merge(term) else None
                 for term in self.terms
-            ]
+            ],
         )
-
-    def _check_may_merge(self) -> None:
-        if "background_tilt" in self.free:
-            raise ValueError(
-                "merge_empty: background tilts are fitted, which tell empty pixels of different "
-                "energies from each other"
-            )
-
-    def _merged(self, gathered: list[Gathered | None]) -> Likelihood:
-        """The likelihood with all pixels of each term merged but those that are given."""
-        return self.with_merged(
-            [
-                merged_empty(term, own, found, self._n_components)
-                if found is not None and may_merge(term)
-                else (term, own)
-                for term, own, found in zip(self.terms, self.bins, gathered, strict=True)
-            ]
-        )
-
-    def with_merged(self, parts: list[tuple[Term, CountsBins]]) -> Likelihood:
-        """The likelihood with terms whose empty pixels are merged, and where they come from."""
-        terms, bins = zip(*parts, strict=True)
-        known = self.constraints
-        nominal, lower, upper = (
-            {name: own for name, own in values.items() if name != "background_tilt"}
-            for values in (self.nominal, known.lower, known.upper)
-        )
-        return replace(
-            self,
-            terms=terms,
-            bins=bins,
-            nominal=nominal,
-            constraints=replace(known, lower=lower, upper=upper),
-            merged=True,
-        )
-
-    @property
-    def _n_components(self) -> int:
-        """Number of bins, guard bins and sources, these at all of their nodes."""
-        nodes = (self.source_nodes.get(name, {}).values() for name in self.sources)
-        at_nodes = sum(math.prod(map(len, own)) for own in nodes)
-        return self.n_bins + len(self.nominal.get("guard", ())) + at_nodes
 
     def whiten(self, params: Any) -> tuple[Any, Any]:
         """Coordinates that samplers like: `jaxprof.whiten` of this likelihood.
@@ -464,46 +377,6 @@ class Likelihood:
                 "the counts of this likelihood cannot change, because empty pixels share counts "
                 "bins; make it with reduce(datasets, merge=False)"
             )
-
-    def _arguments(self, values: Mapping[str, Any]) -> list[tuple[Term, tuple[Any, ...]]]:
-        """Each term with its signal, background norm and tilt, None where there is none."""
-        parts = [values["norm"]]
-        parts += [values["guard"]] if "guard" in values else []
-        parts += [self._source(name, values) for name in self.sources]
-        norms = jnp.concatenate([jnp.asarray(part) for part in parts])
-        weights = [
-            node_weights(name, self.nodes[name], values[name]) for name in sorted(self.nodes)
-        ]
-        found = []
-        for term in self.terms:
-            coefficients = self._coefficients(norms, values, term.dataset)
-            own = signal(term.templates, term.components, coefficients, weights)
-            number = term.dataset
-            norm = values["background"][number]
-            tilt = values["background_tilt"][number] if "background_tilt" in values else None
-            found.append((term, (own, norm, tilt)))
-        return found
-
-    def _source(self, name: str, values: Mapping[str, Any]) -> Any:
-        """Norms of the components of a source, (n, G)."""
-        norm = values["source"][name][None]
-        for parameter, nodes in sorted(self.source_nodes.get(name, {}).items()):
-            weight = node_weights(parameter, nodes, values[parameter][name])
-            norm = (norm[:, None] * weight[None, :, None]).reshape(-1, norm.shape[-1])
-        return norm
-
-    def _coefficients(self, norms: Any, values: Mapping[str, Any], number: int) -> Any:
-        """Coefficients of the templates of a data set, (C, G, Q)."""
-        scaled = norms * values["exposure"][number]
-        if self.spectra is None:
-            return scaled[:, :, None]
-        flux_of_sources = self.spectra.source_flux[number]
-        n_regions = norms.shape[0] - flux_of_sources.shape[0]
-        flux = self.spectra.flux(values["spectrum"], number, n_regions)
-        other = jnp.broadcast_to(
-            flux_of_sources[:, None, :], (len(flux_of_sources), *flux.shape[1:])
-        )
-        return scaled[:, :, None] * jnp.concatenate([flux, other])
 
 
 def _predicted(likelihood: Likelihood) -> Likelihood:

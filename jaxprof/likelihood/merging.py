@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +14,22 @@ import numpy as np
 from jaxprof.differentiation import refuse_derivatives
 from jaxprof.likelihood.terms import NO_DERIVATIVES, CountsBins, Poisson, Term
 
+if TYPE_CHECKING:
+    from jaxprof.likelihood.likelihood import Likelihood
+
 
 def may_merge(term: Term) -> TypeGuard[Poisson]:
     """Whether empty counts bins of a term may share one."""
     return isinstance(term, Poisson) and not term.clipped
 
 
-def number_found(term: Poisson) -> Any:
-    """The largest number of counts bins with counts (or invalid ones) in one energy group."""
-    return jnp.max(jnp.sum(_found(term), axis=(1, 2)), initial=0)
+def check_may_merge(likelihood: Likelihood) -> None:
+    """Raise a ValueError for background tilts that are fitted."""
+    if "background_tilt" in likelihood.free:
+        raise ValueError(
+            "merge_empty: background tilts are fitted, which tell empty pixels of different "
+            "energies from each other"
+        )
 
 
 def room_for(term: Poisson, most: int | None) -> int:
@@ -31,7 +40,8 @@ def room_for(term: Poisson, most: int | None) -> int:
     ValueError
         If more have counts; if they are traced, and `most` is not given.
     """
-    number = number_found(term)
+    # Of counts bins with counts, or invalid ones.
+    number = jnp.max(jnp.sum(_found(term), axis=(1, 2)), initial=0)
     if isinstance(number, jax.core.Tracer):
         if most is None:
             raise ValueError("merge_empty: under jit the number of pixels must be given: most")
@@ -42,21 +52,14 @@ def room_for(term: Poisson, most: int | None) -> int:
 
 
 class Gathered(NamedTuple):
-    """Counts bins that keep their own, in each energy group; room that is left over is masked.
-
-    Attributes
-    ----------
-    at : array of int, shape (G, M)
-        Their numbers among all N * S.
-    counts : array, shape (G, M)
-        Their counts.
-    mask : array of bool, shape (G, M)
-        Whether there is a counts bin.
-    """
+    """Counts bins that keep their own, in each energy group; room that is left over is masked."""
 
     at: Any
+    """Their numbers among all N * S, (G, M)."""
     counts: Any
+    """Their counts, (G, M)."""
     mask: Any
+    """Whether there is a counts bin, (G, M)."""
 
 
 def found_in(term: Poisson, most: int) -> Gathered:
@@ -103,6 +106,41 @@ def drawn(key: Any, rates: Any, most: int) -> Gathered:
     return Gathered(at, jnp.where(fits, counts, jnp.nan), mask)
 
 
+def merged(likelihood: Likelihood, gathered: Sequence[Gathered | None]) -> Likelihood:
+    """The likelihood with all pixels of each term merged but those that are given."""
+    # Bins, guard bins and sources, these at all of their nodes.
+    nodes = (likelihood.source_nodes.get(name, {}).values() for name in likelihood.sources)
+    n_components = likelihood.n_bins + len(likelihood.nominal.get("guard", ()))
+    n_components += sum(math.prod(map(len, own)) for own in nodes)
+    return with_merged(
+        likelihood,
+        [
+            merged_empty(term, own, found, n_components)
+            if found is not None and may_merge(term)
+            else (term, own)
+            for term, own, found in zip(likelihood.terms, likelihood.bins, gathered, strict=True)
+        ],
+    )
+
+
+def with_merged(likelihood: Likelihood, parts: Sequence[tuple[Term, CountsBins]]) -> Likelihood:
+    """The likelihood with terms whose empty pixels are merged, and where they come from."""
+    terms, bins = zip(*parts, strict=True)
+    known = likelihood.constraints
+    nominal, lower, upper = (
+        {name: own for name, own in values.items() if name != "background_tilt"}
+        for values in (likelihood.nominal, known.lower, known.upper)
+    )
+    return replace(
+        likelihood,
+        terms=terms,
+        bins=bins,
+        nominal=nominal,
+        constraints=replace(known, lower=lower, upper=upper),
+        merged=True,
+    )
+
+
 def merged_empty(
     term: Poisson, bins: CountsBins, found: Gathered, n_components: int
 ) -> tuple[Poisson, CountsBins]:
@@ -136,7 +174,7 @@ def merged_empty(
     none = jnp.zeros((n_groups, n_regions), found.counts.dtype)
     counts = jnp.concatenate([found.counts, none], axis=1)[:, None]
     several = jnp.full((n_groups, n_regions), -1)
-    merged = replace(
+    made = replace(
         term,
         counts=counts,
         background=both(term.background, summed(term.background)),
@@ -146,7 +184,7 @@ def merged_empty(
         components=jnp.broadcast_to(jnp.arange(n_components), (n_groups, 1, n_components)),
         mask=jnp.concatenate([found.mask, jnp.any(empty, axis=2)], axis=1)[:, None],
     )
-    return merged, replace(
+    return made, replace(
         bins,
         energy=both(bins.energy, several),
         pixel=both(bins.pixel, several),
@@ -212,7 +250,7 @@ def packed(term: Poisson, bins: CountsBins, pack: Any, room: int) -> tuple[Poiss
         own = jnp.where(mask, own, jnp.zeros_like(own))
         return jnp.concatenate([own, rest[..., None]], axis=2)
 
-    def merged(values: Any) -> Any:
+    def with_sums(values: Any) -> Any:
         return both(values, summed(jnp.sum(jnp.where(empty, values, 0.0), axis=2)))
 
     templates = jnp.asarray(term.templates)
@@ -224,8 +262,8 @@ def packed(term: Poisson, bins: CountsBins, pack: Any, room: int) -> tuple[Poiss
     return replace(
         term,
         counts=counts,
-        background=merged(term.background),
-        offset=merged(term.offset),
+        background=with_sums(term.background),
+        offset=with_sums(term.offset),
         log_energy=jnp.zeros_like(counts),
         templates=jnp.concatenate(
             [jnp.where(mask[:, :, None, None], single, 0.0), rest[..., None]], axis=-1

@@ -6,9 +6,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 LOGARITHMIC = ("psf_scale", "source_width")
 """Parameters whose polynomials are those of their logarithm.

@@ -24,29 +24,15 @@ SCALE = 2.0**-32
 
 
 def poisson(key: Any, mean: Any) -> Any:
-    """Draw counts from Poisson distributions.
+    """Draw counts from Poisson distributions; NaN where a mean is negative or not finite.
 
-    Parameters
-    ----------
-    key : jax.random key
-        Source of randomness.
-    mean : array of float
-        Means, of any shape.
-
-    Returns
-    -------
-    array
-        Counts, of the shape and dtype of the means; NaN where a mean is negative or not finite.
-
-    Notes
-    -----
     Each element has 64 random bits of its own, and its counts are a function of these and of its
     mean alone: they are the same under jit, vmap and on any device but for rounding. Below a mean
     of 16 they are the inverse of the cumulative distribution at one uniform number of 64 bits,
     beyond that they are drawn by transformed rejection (Hoermann 1993, Insurance: Mathematics and
     Economics 12, 39, algorithm PTRS), with logarithms of probabilities that lose nothing to
-    cancellation. Probabilities are right to a few roundings of the dtype; float32 has no odd counts
-    above 2**24.
+    cancellation. Probabilities are right to a few roundings of the dtype, that of the means;
+    float32 has no odd counts above 2**24.
     """
     mean = jnp.asarray(mean, jnp.result_type(float, mean))
     return _drawn(jax.random.bits(key, (2, *mean.shape), jnp.uint32), mean)

@@ -15,7 +15,6 @@ disjoint region is reached by a few of all components only, those that ``compone
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,33 +32,6 @@ NO_DERIVATIVES = (
     "simulate: drawn counts have no derivatives with respect to the parameters; give it "
     "jax.lax.stop_gradient(params), or differentiate asimov(params)"
 )
-
-
-def signal(templates: Any, components: Any, coefficients: Any, weights: Sequence[Any] = ()) -> Any:
-    """Predicted counts of all components in the counts bins of a term.
-
-    Parameters
-    ----------
-    templates : array, shape (..., G, N, K, Q, S)
-        Predicted counts at coefficient one; axes before G are those of interpolation nodes.
-    components : array of int, shape (G, N, K)
-        Components of the templates.
-    coefficients : array, shape (C, G, Q)
-        Coefficients of all components.
-    weights : sequence of array, shape (P,)
-        Weights of the interpolation nodes, one array for each of their axes.
-
-    Returns
-    -------
-    array, shape (G, N, S)
-    """
-    groups = jnp.arange(components.shape[0])[:, None, None]
-    # Counts of all nodes, then their interpolation: there are far more templates than counts.
-    own = coefficients[components, groups]
-    found = jnp.einsum("gnkq,...gnkqs->...gns", own, templates)
-    for weight in weights:
-        found = jnp.tensordot(weight, found, axes=1)
-    return found
 
 
 @jax.tree_util.register_dataclass

@@ -16,7 +16,6 @@ import math
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxprof.models import spatial_functions as functions
@@ -39,7 +38,7 @@ from jaxprof.models.radial_power_laws import (
 from jaxprof.models.radial_power_laws import PowerLawRadialModel as PowerLawRadialModel
 from jaxprof.models.radial_quadrature import line_of_sight_integral as line_of_sight_integral
 from jaxprof.models.radial_sum import SumRadialModel as SumRadialModel
-from jaxprof.models.units import FLUX, is_concrete
+from jaxprof.models.units import FLUX
 
 
 @radial_model
@@ -131,12 +130,7 @@ class DiskRadialModel(RadialModel):
     tag: ClassVar[str] = "disk"
     amplitude: Any = parameter(1e-12, unit=FLUX)
     r_0: Any = parameter(1.0, unit="deg", kind="positive")
-    edge_width: Any = parameter(0.01, kind="nonnegative")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if is_concrete(self.edge_width) and np.any(np.asarray(self.edge_width) > 1):
-            raise ValueError(f"edge_width must be in [0, 1], got {self.edge_width}")
+    edge_width: Any = parameter(0.01, kind="share")
 
     def evaluate(self, separation: Array) -> Array:
         """Brightness [cm-2 s-1 sr-1] at separations [deg]."""

@@ -100,7 +100,7 @@ class RadialIntegrals(Model):
             value, kind = jnp.asarray(getattr(self, field.name)), field.metadata["kind"]
             if kind == "positive":
                 found = found & jnp.all(value > 0)
-            elif kind == "nonnegative":
+            elif kind in ("nonnegative", "share"):
                 found = found & jnp.all(value >= 0)
         return found
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.models import spatial_functions as functions
 from jaxprof.models.base import Model, in_double_precision, parameter, register_model, static
-from jaxprof.models.units import attach, is_concrete, numbers
+from jaxprof.models.units import attach, numbers
 
 _evaluate = jit_by_size(lambda model, lon, lat: model._brightness(lon, lat))
 
@@ -206,12 +205,7 @@ class DiskSpatialModel(CentredSpatialModel):
     r_0: Any = parameter(1.0, unit="deg", kind="positive")
     e: Any = parameter(0.0, kind="fraction")
     phi: Any = parameter(0.0, unit="deg")
-    edge_width: Any = parameter(0.01, kind="nonnegative")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if is_concrete(self.edge_width) and np.any(np.asarray(self.edge_width) > 1):
-            raise ValueError(f"edge_width must be in [0, 1], got {self.edge_width}")
+    edge_width: Any = parameter(0.01, kind="share")
 
     def _brightness(self, lon: Array, lat: Array) -> Array:
         radius = self._radius(lon, lat, self.r_0, self.e, self.phi)

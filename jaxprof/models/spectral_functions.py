@@ -188,8 +188,6 @@ def integrate_log_energy(
     *,
     order: int = 0,
     breaks: Sequence[Any] = (),
-    n_panels: int = N_PANELS,
-    n_nodes: int = N_NODES,
 ) -> Array:
     r"""Integrate :math:`E^n f(E)` over bins by Gauss-Legendre panels in log energy.
 
@@ -208,8 +206,8 @@ def integrate_log_energy(
     low = jnp.broadcast_to(jnp.log(energy_min), shape)
     high = jnp.broadcast_to(jnp.log(energy_max), shape)
     dtype = jnp.result_type(low, high)
-    nodes, weights = (jnp.asarray(x, dtype) for x in np.polynomial.legendre.leggauss(n_nodes))
-    grid = jnp.asarray(np.linspace(0.0, 1.0, n_panels + 1), dtype)
+    nodes, weights = (jnp.asarray(x, dtype) for x in np.polynomial.legendre.leggauss(N_NODES))
+    grid = jnp.asarray(np.linspace(0.0, 1.0, N_PANELS + 1), dtype)
     edges = jax.vmap(lambda share: low * (1 - share) + high * share)(grid)
     if len(breaks):
         kinks = jnp.concatenate([jnp.ravel(jnp.log(jnp.asarray(b))) for b in breaks])

@@ -22,6 +22,7 @@ _CHECKS = {
     "nonnegative": ("finite and >= 0", lambda x: np.isfinite(x) & (x >= 0)),
     "nonzero": ("finite and not 0", lambda x: np.isfinite(x) & (x != 0)),
     "fraction": ("in [0, 1)", lambda x: (x >= 0) & (x < 1)),
+    "share": ("in [0, 1]", lambda x: (x >= 0) & (x <= 1)),
     "latitude": ("in [-90, 90] deg", lambda x: (x >= -90) & (x <= 90)),
 }
 
@@ -57,29 +58,17 @@ def is_concrete(value: Any) -> bool:
 
 
 def to_value(value: Any, unit: str, *, name: str = "value") -> Any:
-    """Return ``value`` as plain numbers in ``unit``.
+    """Return ``value`` as plain numbers in ``unit``, ``""`` for dimensionless ones.
 
-    Parameters
-    ----------
-    value : float, array_like, jax.Array, Quantity or str
-        Plain numbers are taken to be in ``unit`` already. Anything with a ``to_value(unit)``
-        method is converted by it; a string such as ``"1 TeV"`` is parsed by astropy.
-    unit : str
-        Unit of the result, ``""`` for dimensionless.
-    name : str, optional
-        Name of the argument for error messages.
-
-    Returns
-    -------
-    float, numpy.ndarray or jax.Array
-        Concrete scalars become Python floats, which JAX treats as weakly typed: the
-        dtype of a result then follows the energies. Tracers and JAX arrays pass unchanged.
+    Plain numbers are taken to be in ``unit`` already. Anything with a ``to_value(unit)`` method is
+    converted by it; a string such as ``"1 TeV"`` is parsed by astropy. Concrete scalars become
+    Python floats, which JAX treats as weakly typed: the dtype of a result then follows the
+    energies. Tracers and JAX arrays pass unchanged.
 
     Raises
     ------
     ValueError
-        If the unit cannot be converted or the value is not a number; the message names
-        the argument.
+        If the unit cannot be converted or the value is not a number; the message has its ``name``.
     """
     original = value
     if isinstance(value, str):
@@ -114,21 +103,12 @@ def to_value(value: Any, unit: str, *, name: str = "value") -> Any:
 
 
 def check(value: Any, kind: str, *, name: str) -> Any:
-    """Return ``value`` if its numbers make sense or are not known yet.
-
-    Parameters
-    ----------
-    value : float, array_like or jax.Array
-        Tracers pass unchecked.
-    kind : {"real", "positive", "nonnegative", "nonzero", "fraction", "latitude"}
-        What the numbers have to be.
-    name : str
-        Name of the argument for error messages.
+    """Return ``value`` if its numbers are of a ``kind``, see `_CHECKS`, or not known yet.
 
     Raises
     ------
     ValueError
-        If a concrete number is not of this kind.
+        If a concrete number is not of this kind; the message has its ``name``.
     """
     wanted, test = _CHECKS[kind]
     if is_concrete(value) and not np.all(test(np.asarray(value))):

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.transforms import blended_transform_factory
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 #: Errors larger than so many times the lower quartile of all are huge.
 HUGE = 10.0

@@ -9,7 +9,6 @@ import astropy.units as u
 import numpy as np
 from matplotlib.collections import QuadMesh
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.matrices import check_group
@@ -31,8 +30,8 @@ from jaxprof.plotting.style import (
 from jaxprof.plotting.units import keep_unit
 from jaxprof.profile.quantities import unit as unit_of
 from jaxprof.profile.stack import FluxProfileStack
+from jaxprof.types import Array
 
-Array = NDArray[Any]
 _MOST = 8
 """Bins that are drawn if none are named: the most significant ones."""
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.likelihood.profile_likelihoods import CovarianceLikelihood, ScanLikelihood
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.quantities import SOLID_ANGLES
 from jaxprof.reduce.bin_geometry import bin_geometry
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:
     from scipy.interpolate import CubicSpline
 
-Array = NDArray[Any]
 
 COARSE = 0.05
 """Part of an error that a scan may be off by where it is told by its neighbours."""

@@ -9,7 +9,6 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from numpy.typing import NDArray
 
 from jaxprof.likelihood import BinGeometry
 from jaxprof.reduce.joint.brightness import brightness, sky_frame
@@ -20,8 +19,7 @@ from jaxprof.sky.regions.shapes import BOX, POLYGON, ROUND, SkyShapes, sky_shape
 from jaxprof.sky.regions.solid_angles import shape_solid_angles
 from jaxprof.sky.regions.sphere import lonlat
 from jaxprof.sky.template_map import TemplateSpatialModel
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 CONCENTRIC = 1e-9
 """Distance [rad] of the centres of rings that have one centre."""
@@ -42,20 +40,10 @@ def bin_geometry(
 ) -> BinGeometry | None:
     """The geometry of the bins of a profile, or of their parts.
 
-    Parameters
-    ----------
-    regions : list of SkyRegion
-        The bins, B of them.
-    reference_flux : array, shape () or (B,)
-        Flux at norm one [cm-2 s-1].
-    solid_angle : array, shape (B,), optional
-        Solid angle that the flux at norm one is that of [sr]; by default that of the regions.
-    parent : sequence of int, optional
-        Bin of the profile that each is a part of.
-    template : SpatialModel, WcsNDMap, list of these, or None
-        What the law is multiplied with: values of maps are taken as they are.
-    folded : bool
-        See `BinGeometry`.
+    The ``reference_flux`` () or (B,) is that at norm one [cm-2 s-1], and the ``solid_angle`` (B,)
+    what it is that of [sr], by default that of the regions; ``parent`` tells the bin of the profile
+    that each is a part of, for ``folded`` see `BinGeometry`. A law is multiplied with the template,
+    of which values of maps are taken as they are.
 
     Returns
     -------

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from astropy import units as u
-from numpy.typing import NDArray
 
 from jaxprof.sky import MapAxis
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
-
-Array = NDArray[Any]
 
 MAX_MOVE = 1 / 3
 """Part of a bin, in log energy, by which edges of groups may move without a warning."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.likelihood import (
@@ -14,16 +13,14 @@ from jaxprof.likelihood import (
     Constraints,
     CountsBins,
     Likelihood,
-    OnOff,
-    Poisson,
     Spectra,
 )
-from jaxprof.likelihood.data import OnOffData
+from jaxprof.likelihood.arrays import separate_term
+from jaxprof.likelihood.constraints import bounds_of
 from jaxprof.likelihood.spectra import model_of_bins
+from jaxprof.likelihood.terms import Term
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.separate import DatasetPart, Reduction
-
-Array = NDArray[Any]
 
 
 def separate_likelihood(
@@ -45,7 +42,7 @@ def separate_likelihood(
         term, bins = _term(dataset, part, number)
         terms.append(term)
         origins.append(bins)
-    low, high = norm_bounds
+    lower, upper = bounds_of(norm_bounds)
     nominal: dict[str, Any] = {
         "norm": np.ones((n_bins, n_groups)),
         "background": np.ones((len(datasets), n_groups)),
@@ -59,9 +56,7 @@ def separate_likelihood(
         nominal["spectrum"] = model_of_bins([spectral_model])
     return Likelihood(
         terms=tuple(terms),
-        constraints=Constraints(
-            lower={} if low is None else {"norm": low}, upper={} if high is None else {"norm": high}
-        ),
+        constraints=Constraints(lower=lower, upper=upper),
         nominal=nominal,
         bins=tuple(origins),
         geometry=geometry,
@@ -80,46 +75,19 @@ def _spectra(reduction: Reduction) -> Spectra | None:
     )
 
 
-def _term(
-    dataset: MapDataset, part: DatasetPart, number: int
-) -> tuple[Poisson | OnOff, CountsBins]:
-    block = part.block
-    mask = np.asarray(block.mask)
+def _term(dataset: MapDataset, part: DatasetPart, number: int) -> tuple[Term, CountsBins]:
+    mask = part.block.mask
     n_bins, n_groups, _ = mask.shape
-
-    def groups_first(values: Array, empty: Any = 0.0) -> Array:
-        return np.where(mask, values, empty).swapaxes(0, 1)
-
-    resolved = part.templates
-    templates = block.npred_ref[:, :, np.newaxis] if resolved is None else resolved
-    templates = np.where(mask[:, :, np.newaxis], templates, 0.0).swapaxes(0, 1)
-    common: dict[str, Any] = {
-        "templates": templates[:, :, np.newaxis],
-        "components": np.broadcast_to(
-            np.arange(n_bins)[:, np.newaxis], (n_groups, n_bins, 1)
-        ).copy(),
-        "mask": mask.swapaxes(0, 1),
-        "dataset": number,
-    }
-    energy, pixel = part.origins(dataset.geom.npix_shape[1])
+    energy, pixel = (
+        np.where(mask, own, -1).swapaxes(0, 1) for own in part.origins(dataset.geom.npix_shape[1])
+    )
     bins = CountsBins(
-        energy=groups_first(energy, -1),
-        pixel=groups_first(pixel, -1),
+        energy=energy,
+        pixel=pixel,
         region=np.broadcast_to(np.eye(n_bins, dtype=bool), (n_groups, n_bins, n_bins)).copy(),
         dataset=dataset.name,
     )
-    if isinstance(block, OnOffData):
-        alpha = groups_first(block.alpha, 1.0)
-        measured = OnOff(
-            n_on=groups_first(block.n_on),
-            n_off=groups_first(block.n_off),
-            alpha=alpha,
-            offset=np.zeros(alpha.shape),
-            **common,
-        )
-        return measured, bins
-    offset = groups_first(part.offset)
-    log_energy = np.zeros(offset.shape)
+    log_energy = np.zeros(energy.shape)
     if not part.settings.sum_over_energy_groups:
         first = part.bins.start
         centre = np.concatenate(
@@ -128,15 +96,9 @@ def _term(
                 for low, high in zip(part.edges[:-1] + first, part.edges[1:] + first, strict=True)
             ]
         )
-        at = np.clip(bins.energy - first, 0, None)
-        log_energy = np.where(bins.energy >= 0, centre[at], 0.0)
-    term = Poisson(
-        counts=groups_first(block.counts),
-        # What is left of a sum may be rounding below zero.
-        background=np.maximum(groups_first(block.background) - offset, 0.0),
-        offset=offset,
-        log_energy=log_energy,
-        clipped=True,
-        **common,
+        at = np.clip(energy - first, 0, None)
+        log_energy = np.where(energy >= 0, centre[at], 0.0)
+    term = separate_term(
+        part.block, number, templates=part.templates, offset=part.offset, log_energy=log_energy
     )
     return term, bins

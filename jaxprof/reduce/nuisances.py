@@ -12,14 +12,13 @@ from warnings import catch_warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.datasets.folding import dataset_at_scale
 from jaxprof.likelihood import Constraints, Gaussian, Likelihood
+from jaxprof.likelihood.constraints import gaussian_of
 from jaxprof.likelihood.terms import Term
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 #: Smallest width of a Gaussian constraint: below it, "fixed" is the same and is exact.
 NARROWEST = 1e-9
@@ -42,22 +41,16 @@ def fixed_free_or_width(what: str, value: Any) -> str | float:
 
 @dataclass(frozen=True, kw_only=True)
 class Nuisances:
-    """How exposures and scales enter a likelihood.
-
-    Attributes
-    ----------
-    exposure : tuple of "fixed", "free" or float
-        How the exposure of each dataset is fitted; a number is the width of a Gaussian constraint
-        around one.
-    nodes : dict of ndarray, shape (P,)
-        Values of the scales between which templates are interpolated, in alphabetical order.
-    widths : dict of float
-        Widths of Gaussian constraints of the scales around one.
-    """
+    """How exposures and scales enter a likelihood."""
 
     exposure: tuple[str | float, ...]
+    """How the exposure of each dataset is fitted; a number is the width of a Gaussian constraint
+    around one."""
     nodes: Mapping[str, Array]
+    """Values of the scales between which templates are interpolated, in alphabetical order,
+    (P,)."""
     widths: Mapping[str, float]
+    """Widths of Gaussian constraints of the scales around one."""
 
     def points(self) -> Iterator[dict[str, float]]:
         """All combinations of the nodes, the first name outermost; what is warned of is said once.
@@ -74,24 +67,13 @@ class Nuisances:
         first = made[0]
         if not self.nodes and not self._fitted:
             return first
-        own, before = self._constraints, first.constraints
-        free = [*first.free.names, *(["exposure"] if self._fitted else []), *self.nodes]
-        return replace(
-            first,
-            terms=tuple(map(self._term, *(each.terms for each in made))),
-            constraints=replace(
-                before,
-                gaussian={**before.gaussian, **own.gaussian},
-                lower={**before.lower, **own.lower},
-                upper={**before.upper, **own.upper},
-            ),
-            nominal={**first.nominal, **{name: np.asarray(1.0) for name in self.nodes}},
-            nodes=dict(self.nodes),
-            free=replace(
-                first.free,
-                names=tuple(free),
-                exposure=tuple(option != "fixed" for option in self.exposure),
-            ),
+        terms = tuple(map(self._term, *(each.terms for each in made)))
+        return with_parameters(
+            replace(first, terms=terms, nodes=dict(self.nodes)),
+            [*(["exposure"] if self._fitted else []), *self.nodes],
+            {name: np.asarray(1.0) for name in self.nodes},
+            self._constraints,
+            exposure=tuple(option != "fixed" for option in self.exposure),
         )
 
     @property
@@ -104,10 +86,8 @@ class Nuisances:
             name: Gaussian(centre=np.asarray(1.0), width=np.asarray(width))
             for name, width in self.widths.items()
         }
-        widths = [np.inf if isinstance(own, str) else own for own in self.exposure]
-        if np.isfinite(widths).any():
-            ones = np.ones(len(widths))
-            gaussian["exposure"] = Gaussian(centre=ones, width=np.array(widths))
+        own = gaussian_of(self.exposure, 1.0, (len(self.exposure),))
+        gaussian |= {} if own is None else {"exposure": own}
         lower = {name: float(values[0]) for name, values in self.nodes.items()}
         upper = {name: float(values[-1]) for name, values in self.nodes.items()}
         return Constraints(
@@ -125,6 +105,28 @@ class Nuisances:
         stacked = jnp.stack(parts) if traced else np.stack(parts)
         sizes = tuple(len(values) for values in self.nodes.values())
         return replace(terms[0], templates=stacked.reshape(*sizes, *parts[0].shape))
+
+
+def with_parameters(
+    likelihood: Likelihood,
+    names: Sequence[str],
+    nominal: Mapping[str, Any],
+    constraints: Constraints,
+    **free: tuple[Any, ...],
+) -> Likelihood:
+    """The likelihood with further parameters, which are fitted; ``free`` are `FreeParameters`."""
+    before = likelihood.constraints
+    return replace(
+        likelihood,
+        nominal={**likelihood.nominal, **nominal},
+        constraints=replace(
+            before,
+            gaussian={**before.gaussian, **constraints.gaussian},
+            lower={**before.lower, **constraints.lower},
+            upper={**before.upper, **constraints.upper},
+        ),
+        free=replace(likelihood.free, names=(*likelihood.free.names, *names), **free),
+    )
 
 
 def nuisances(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from astropy.wcs.utils import wcs_to_celestial_frame
-from numpy.typing import NDArray
 
 from jaxprof.sky import WcsGeom
 from jaxprof.sky.pixel_sums import MemberPixels
@@ -16,9 +15,8 @@ from jaxprof.sky.regions.outlines import outline_arcs
 from jaxprof.sky.regions.positions import region_positions
 from jaxprof.sky.regions.shapes import SkyShapes, sky_shapes
 from jaxprof.sky.regions.sphere import lonlat, separation, unit_vectors
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
-
-Array = NDArray[Any]
 
 MAX_DIFFERENCE = 0.2
 """Relative difference of the solid angles of pixels and regions that is passed over."""
@@ -32,24 +30,16 @@ _OUTLINE_POINTS = 256  # on each arc of a region's outline
 
 @dataclass(frozen=True)
 class Visibility:
-    """Which regions the map of a dataset does not see, and how large it sees the others.
-
-    Attributes
-    ----------
-    name : str
-        Name of the dataset.
-    off_map : ndarray of bool, shape (B,)
-        Regions that share no area with the map.
-    centreless : ndarray of bool, shape (B,)
-        Regions on the map in which no centre of its pixels lies.
-    solid_angle : ndarray, shape (B,)
-        Solid angle of the pixels of each region, those off the map included [sr].
-    """
+    """Which regions the map of a dataset does not see, and how large it sees the others."""
 
     name: str
+    """Name of the dataset."""
     off_map: Array
+    """Regions that share no area with the map, (B,)."""
     centreless: Array
+    """Regions on the map in which no centre of its pixels lies, (B,)."""
     solid_angle: Array
+    """Solid angle of the pixels of each region, those off the map included [sr], (B,)."""
 
     @property
     def unseen(self) -> Array:
@@ -67,12 +57,12 @@ def visibility(
     return Visibility(name, empty & ~touching, empty & touching, pixels.whole_solid_angle)
 
 
-def solid_angle_of_pixels(datasets: Sequence[Visibility]) -> Array:
-    """Solid angle of the pixels of each region, on the first map where it has any, (B,) [sr]."""
-    found = datasets[0].solid_angle
-    for one in datasets[1:]:
-        found = np.where(found > 0, found, one.solid_angle)
-    return found
+def solid_angle_of_pixels(sizes: Iterable[Array]) -> Array:
+    """Of the solid angles on several maps that of the first map where a region has any, (B,)."""
+    first, *others = sizes
+    for other in others:
+        first = np.where(first > 0, first, other)
+    return first
 
 
 def touches_map(regions: Sequence[Any], geom: WcsGeom) -> Array:
@@ -153,23 +143,22 @@ def warn_unseen(datasets: Sequence[Visibility], regions: Sequence[Any]) -> None:
 
 
 def warn_solid_angles(
-    datasets: Sequence[Visibility], exact: Array, regions: Sequence[Any], remedy: str
+    sizes: Mapping[str, Array], exact: Array, regions: Sequence[Any], remedy: str
 ) -> None:
     """Warn of regions whose solid angle differs much from the ``exact`` one (B,) [sr].
 
     Regions without a pixel have a message of their own. The ``remedy`` ends the message.
     """
     clauses = []
-    for one in datasets:
-        seen = ~one.unseen & (one.solid_angle > 0) & (exact > 0)
-        ratio = np.divide(one.solid_angle, exact, out=np.ones_like(exact), where=seen)
+    for name, size in sizes.items():
+        ratio = np.divide(size, exact, out=np.ones_like(exact), where=(size > 0) & (exact > 0))
         found = np.flatnonzero(np.abs(ratio - 1) > MAX_DIFFERENCE)
         if len(found):
             low, high = (f"{end:.2g}" for end in (ratio[found].min(), ratio[found].max()))
             factor = low if low == high else f"{low} to {high}"
             clauses.append(
                 f"{listed(found, regions)}: the solid angle of the pixels on the map of dataset "
-                f"{one.name!r} is {factor} times that of the region"
+                f"{name!r} is {factor} times that of the region"
             )
     if clauses:
         warn_user(f"{'; '.join(clauses)}. {remedy}")

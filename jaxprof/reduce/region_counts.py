@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.reduce.region_view import ReductionSettings, RegionView
 from jaxprof.reduce.signal import predicted_signal, reference_flux, true_edges
 from jaxprof.sky.pixel_sums import MemberPixels, check_uncut
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.sky.pixel_sums import MemberPixels
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 MASK_POLICIES = ("coverage", "mean-exposure", "strict")
 LIKELIHOODS = ("region", "pixel")
@@ -20,27 +18,19 @@ LIKELIHOODS = ("region", "pixel")
 
 @dataclass(frozen=True)
 class ReductionSettings:
-    """How datasets are reduced; the options of `FluxProfileEstimator` of these names.
-
-    Attributes
-    ----------
-    mask_policy : {"coverage", "mean-exposure", "strict"}
-        How the exposure of a cut region is taken.
-    likelihood : {"region", "pixel"}
-        Whether the pixels of a region are summed, or each is a term of its own.
-    sum_over_energy_groups : bool
-        Whether the energies of a group are summed into one counts bin.
-    reference_solid_angle : {"pixels", "region"}
-        What the fluxes are those of.
-    per_true_energy : bool
-        Whether templates keep true energies apart, for spectra with free parameters.
-    """
+    """How datasets are reduced; the options of `FluxProfileEstimator` of these names."""
 
     mask_policy: str = "coverage"
+    """How the exposure of a cut region is taken, "coverage" or "mean-exposure" or "strict"."""
     likelihood: str = "region"
+    """Whether the pixels of a region are summed, or each is a term of its own, "region" or
+    "pixel"."""
     sum_over_energy_groups: bool = False
+    """Whether the energies of a group are summed into one counts bin."""
     reference_solid_angle: str = "pixels"
+    """What the fluxes are those of, "pixels" or "region"."""
     per_true_energy: bool = False
+    """Whether templates keep true energies apart, for spectra with free parameters."""
 
     @property
     def per_pixel(self) -> bool:
@@ -50,24 +40,16 @@ class ReductionSettings:
 
 @dataclass(frozen=True)
 class RegionView:
-    """A dataset in the pixels of the regions.
-
-    Attributes
-    ----------
-    dataset : MapDataset
-        With all of its pixels.
-    regions : list of SkyRegion
-        Bins of the profile.
-    pixels : MemberPixels
-        Pixels of the regions.
-    bins : slice
-        Reconstructed energies of all groups.
-    """
+    """A dataset in the pixels of the regions."""
 
     dataset: MapDataset
+    """With all of its pixels."""
     regions: Any
+    """Bins of the profile."""
     pixels: MemberPixels
+    """Pixels of the regions."""
     bins: slice
+    """Reconstructed energies of all groups."""
 
     @cached_property
     def maps(self) -> dict[str, Array]:

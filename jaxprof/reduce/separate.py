@@ -10,7 +10,6 @@ from typing import Any
 import astropy.units as u
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.likelihood.data import Block, Data, OnOffData, ProfileData
@@ -34,8 +33,7 @@ from jaxprof.sky.pixel_sums import MemberPixels, member_pixels
 from jaxprof.sky.regions.pixels import region_members
 from jaxprof.sky.regions.shapes import sky_shapes
 from jaxprof.sky.regions.solid_angles import shape_solid_angles
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 _FEW_PIXELS = (
     "Fluxes are those of the pixels; reference_solid_angle='region' makes them those of the regions"
@@ -44,40 +42,27 @@ _FEW_PIXELS = (
 
 @dataclass(frozen=True)
 class DatasetPart:
-    """The counts bins of one dataset, and where they come from.
-
-    Attributes
-    ----------
-    block : ProfileData or OnOffData
-        The arrays to fit, shape (B, G, E), in float64.
-    offset : ndarray, shape (B, G, E)
-        The part of the background that no parameter changes.
-    coverage : ndarray, shape (B, G)
-        Part of the region's solid angle that is on the map and unmasked, mean over the group's
-        energies.
-    pixels : MemberPixels
-        Pixels of the regions.
-    bins : slice
-        Reconstructed energies of all groups.
-    edges : ndarray of int, shape (G + 1,)
-        Edges of the groups among them.
-    settings : ReductionSettings
-        Whether each pixel is a counts bin, and whether the energies of a group are summed.
-    true_edges : ndarray, shape (T + 1,), or None
-        Edges of the true energies [TeV], where these are kept.
-    templates : ndarray, shape (B, G, T, E), or None
-        Predicted counts for a flux of one in each of them.
-    """
+    """The counts bins of one dataset, and where they come from."""
 
     block: Block
+    """The arrays to fit, shape (B, G, E), in float64."""
     offset: Array
+    """The part of the background that no parameter changes, (B, G, E)."""
     coverage: Array
+    """Part of the region's solid angle that is on the map and unmasked, mean over the group's
+    energies, (B, G)."""
     pixels: MemberPixels
+    """Pixels of the regions."""
     bins: slice
+    """Reconstructed energies of all groups."""
     edges: Array
+    """Edges of the groups among them, (G + 1,)."""
     settings: ReductionSettings
+    """Whether each pixel is a counts bin, and whether the energies of a group are summed."""
     true_edges: Array | None = None
+    """Edges of the true energies [TeV], where these are kept, (T + 1,)."""
     templates: Array | None = None
+    """Predicted counts for a flux of one in each of them, (B, G, T, E)."""
 
     def origins(self, n_x: int) -> tuple[Array, Array]:
         """Energy and pixel of each counts bin, (B, G, E); -1 for sums over them."""
@@ -94,31 +79,20 @@ class DatasetPart:
 
 @dataclass(frozen=True)
 class Reduction:
-    """What is left of datasets once their regions and energy groups are chosen.
-
-    Attributes
-    ----------
-    parts : tuple of DatasetPart
-        The counts bins of each dataset.
-    dataset_names : tuple of str
-        Names of the datasets.
-    energy_edges : ndarray, shape (G, 2)
-        Lower and upper edge of each energy group [TeV], snapped to the first dataset's axis.
-    solid_angle : ndarray, shape (B,)
-        Solid angle of the pixels of the whole regions [sr], on the map of the first dataset that
-        has any.
-    region_solid_angle : ndarray, shape (B,)
-        Solid angle of the regions themselves [sr].
-    unseen : ndarray of bool, shape (B,)
-        Regions without a pixel on any map.
-    """
+    """What is left of datasets once their regions and energy groups are chosen."""
 
     parts: tuple[DatasetPart, ...]
-    dataset_names: tuple[str, ...]
+    """The counts bins of each dataset."""
     energy_edges: Array
+    """Lower and upper edge of each energy group [TeV], snapped to the first dataset's axis,
+    (G, 2)."""
     solid_angle: Array
+    """Solid angle of the pixels of the whole regions [sr], on the map of the first dataset that has
+    any, (B,)."""
     region_solid_angle: Array
+    """Solid angle of the regions themselves [sr], (B,)."""
     unseen: Array
+    """Regions without a pixel on any map, (B,)."""
 
     @cached_property
     def coverage(self) -> Array:
@@ -219,14 +193,14 @@ def reduce_datasets(
         counts = region_counts(view, spectral_model, settings, reference)
         parts.append(_part(view, counts, edges - edges[0], settings))
     warn_unseen(sights, on_maps.regions)
+    sizes = {sight.name: sight.solid_angle for sight in sights}
     if reference is None:
-        warn_solid_angles(sights, exact, on_maps.regions, _FEW_PIXELS)
+        warn_solid_angles(sizes, exact, on_maps.regions, _FEW_PIXELS)
     edges_tev = first_axis.edges_tev()[group_edges]
     return Reduction(
         parts=tuple(parts),
-        dataset_names=tuple(dataset.name for dataset in datasets),
         energy_edges=np.column_stack([edges_tev[:-1], edges_tev[1:]]),
-        solid_angle=solid_angle_of_pixels(sights),
+        solid_angle=solid_angle_of_pixels(sizes.values()),
         region_solid_angle=exact,
         unseen=np.all([one.unseen for one in sights], axis=0),
     )

@@ -7,7 +7,6 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.datasets.folding import dataset_to_fold
@@ -18,8 +17,7 @@ from jaxprof.reduce.region_view import ReductionSettings, RegionView
 from jaxprof.sky import MapAxis
 from jaxprof.sky.pixel_sums import MemberPixels
 from jaxprof.sky.regions import region_centers
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 NEGLIGIBLE = 1e-12
 """Part of the largest flux of a spectrum below which a negative one is rounding."""

@@ -6,9 +6,6 @@ from typing import Any
 
 import numpy as np
 from astropy.wcs import WCS
-from numpy.typing import NDArray
-
-Array = NDArray[Any]
 
 CYLINDRICAL = ("CAR", "CEA", "MER")
 """Projections whose x is the native longitude."""

@@ -323,17 +323,7 @@ class WcsGeom:
     def kept(self, name: str, make: Callable[[], Any]) -> Any:
         """What is derived from the pixels, made once and kept with them unless they are many.
 
-        Parameters
-        ----------
-        name : str
-            What it is.
-        make : callable
-            Makes it, from the WCS and the shape of the map alone.
-
-        Returns
-        -------
-        object
-            What `make` returned, now or earlier.
+        Its name tells what it is; it is made from the WCS and the shape of the map alone.
         """
         keep = math.prod(self.npix_shape) < KEEP_BELOW
         return self._kept.get(self.wcs, name, make, keep=keep)

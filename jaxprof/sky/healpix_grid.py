@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from jaxprof.sky.geometry import WcsGeom
 from jaxprof.sky.healpix import NAMES, astropy_healpix, hpx_wcs
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 SAME = 1e-6
 """Part of a pixel up to which its position is rounding."""

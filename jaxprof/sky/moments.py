@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.polynomial.legendre import legvander
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 def orders(degree: int) -> list[tuple[int, int]]:

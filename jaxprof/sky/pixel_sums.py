@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.sky.regions.membership import blocks
 from jaxprof.sky.regions.pixels import Membership, looked_up
+from jaxprof.types import Array
 
-Array = NDArray[Any]
 _BLOCK = 4_000_000  # pairs of a region and a pixel that are summed at a time
 
 

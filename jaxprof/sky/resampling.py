@@ -8,7 +8,7 @@ import numpy as np
 from astropy import units as u
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 def whole_factor(factor: Any) -> int:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(3)
 """Quadrature in log energy between two nodes of a cube, where all that enters is smooth."""

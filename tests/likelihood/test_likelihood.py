@@ -37,7 +37,7 @@ from jaxprof.likelihood import (
 from jaxprof.likelihood.arrays import profile_data
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.layout import joint_data, layout_of
-from jaxprof.likelihood.merging import packed
+from jaxprof.likelihood.merging import packed, with_merged
 from jaxprof.likelihood.nodes import node_weights
 
 B, G, D = 3, 2, 2
@@ -503,7 +503,8 @@ def test_packed_rows_change_nothing():
     most = int(max((number[:, 0] + number[:, 1]).max(), number.max()))
 
     def merged(room):
-        return made.with_merged([packed(term, made.bins[0], pack, room), (other, made.bins[1])])
+        parts = [packed(term, made.bins[0], pack, room), (other, made.bins[1])]
+        return with_merged(made, parts)
 
     expected = jax.value_and_grad(made.log_prob)(p)
     for room in (most, most + 3):

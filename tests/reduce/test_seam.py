@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose
 from regions import CircleSkyRegion
 
 import jaxprof
-from jaxprof.reduce.joint.groups import flux_coverage
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
+from jaxprof.reduce.joint.problem import flux_coverage
 from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 
 MODEL = jaxprof.PowerLawSpectralModel(index=2.3, amplitude="1e-12 cm-2 s-1 TeV-1")

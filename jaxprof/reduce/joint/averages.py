@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.wcs.utils import pixel_to_skycoord
-from numpy.typing import NDArray
 
 from jaxprof.irf.base import IRFMap
 from jaxprof.reduce.joint.emission import Emission, centers_of
 from jaxprof.sky import WcsGeom
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 def mean_response(

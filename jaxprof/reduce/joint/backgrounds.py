@@ -12,16 +12,11 @@ from jaxprof.reduce.nuisances import fixed_free_or_width, per_dataset
 
 @dataclass(frozen=True)
 class BackgroundOption:
-    """How the background of a dataset is fitted.
-
-    Parameters
-    ----------
-    norm, tilt : "fixed", "free" or float
-        A number is the width of a Gaussian constraint around one (norm) or zero (tilt).
-    """
+    """How the background of a dataset is fitted."""
 
     norm: str | float = "fixed"
     tilt: str | float = "fixed"
+    """A number is the width of a Gaussian constraint around one (norm) or zero (tilt)."""
 
     def __post_init__(self) -> None:
         for name in ("norm", "tilt"):

@@ -16,14 +16,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.reduce.joint.folding import Cutouts
 from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.pixel_sums import MemberPixels
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 BATCH = 128
 """Counts bins of a batch of pixels with counts."""
@@ -33,22 +31,15 @@ ROUND = 16
 
 @dataclass(frozen=True)
 class DisjointRegions:
-    """Pixels of the fit, by the regions they belong to.
-
-    Attributes
-    ----------
-    y, x : ndarray of int, shape (N, P)
-        Pixels of each disjoint region; padded by pixel (0, 0).
-    used : ndarray of bool, shape (N, P)
-        False for the padding.
-    members : ndarray of bool, shape (N, regions)
-        Regions that the pixels of a disjoint region belong to.
-    """
+    """Pixels of the fit, by the regions they belong to."""
 
     y: Array
     x: Array
+    """Pixels of each disjoint region; padded by pixel (0, 0); (N, P)."""
     used: Array
+    """False for the padding, (N, P)."""
     members: Array
+    """Regions that the pixels of a disjoint region belong to, (N, regions)."""
 
 
 def disjoint_regions(pixels: MemberPixels, shape: tuple[int, int]) -> DisjointRegions:
@@ -146,16 +137,9 @@ def templates_at(
 ) -> Any:
     """Templates (N, K, Q, S) at counts bins, K being the sum of all K_i.
 
-    Parameters
-    ----------
-    cutouts : sequence of Cutouts
-        Folded components.
-    lists : sequence of array of int, shape (N, K_i)
-        Components that reach each batch, see `reaching`.
-    energy, y, x : array of int, shape (N, S)
-        Reconstructed energy and pixel of each counts bin.
-    used : array of bool, shape (N, S)
-        False for padding.
+    The ``lists`` (N, K_i) are the components that reach each batch, see `reaching`; ``energy``,
+    ``y`` and ``x`` (N, S) the reconstructed energy and pixel of each counts bin, ``used`` false for
+    padding.
     """
     parts = [_take(part, own, energy, y, x, used) for part, own in zip(cutouts, lists, strict=True)]
     return jnp.concatenate(parts, axis=1)
@@ -192,22 +176,15 @@ def _sums(cutouts: Any, lists: Any, y: Any, x: Any, mask: Any) -> Any:
 
 @dataclass(frozen=True)
 class PixelBins:
-    """Counts bins of single pixels, in batches that belong to one disjoint region each.
-
-    Attributes
-    ----------
-    region : ndarray of int, shape (N,)
-        Disjoint region of each batch.
-    energy, pixel : ndarray of int, shape (N, S)
-        Reconstructed energy, and pixel within the disjoint region.
-    used : ndarray of bool, shape (N, S)
-        False for padding.
-    """
+    """Counts bins of single pixels, in batches that belong to one disjoint region each."""
 
     region: Array
+    """Disjoint region of each batch, (N,)."""
     energy: Array
     pixel: Array
+    """Reconstructed energy, and pixel within the disjoint region, (N, S)."""
     used: Array
+    """False for padding, (N, S)."""
 
 
 def n_batches(kept: Array, size: int = BATCH) -> int:

@@ -15,8 +15,8 @@ from jaxprof.sky.moments import legendre_integrals, orders
 from jaxprof.sky.regions.pixels import BLOCK
 from jaxprof.sky.regions.sphere import lonlat, unit_vectors
 from jaxprof.sky.template_map import TemplateSpatialModel
+from jaxprof.types import Array
 
-Array = NDArray[Any]
 _CHUNK = 1 << 14  # positions for one call of a model, which is compiled for this size alone
 
 
@@ -82,30 +82,16 @@ def brightness_moments(
 ) -> NDArray[np.float64]:
     """Moments of the surface brightness of pixels, or of the parts of them within a region.
 
-    Parameters
-    ----------
-    model : SpatialModel or TemplateSpatialModel
-        Surface brightness.
-    geom : WcsGeom
-        Geometry of the map.
-    y, x : ndarray of int, shape (n,)
-        Pixel indices, on the map or off it.
-    n_sub : int
-        Sub-pixels along each side of a pixel. Their positions are interpolated linearly
-        between the corners of the pixel on the unit sphere.
-    degree : int
-        Largest total degree of the moments.
-    region : GridRegion, optional
-        Only sub-pixels within it count, in pixels it covers in part.
-    parts : ndarray, shape (orders, n), optional
-        Moments of the part of each pixel within the region, to which the weights of the sub-pixels
-        that count are adjusted.
+    The pixels ``y``, ``x`` (n,) may be off the map. Positions of the ``n_sub`` sub-pixels along
+    each side are interpolated linearly between the corners of the pixel on the unit sphere. Of a
+    `GridRegion` only sub-pixels within it count, in pixels it covers in part; their weights are
+    adjusted to the moments ``parts`` (orders, n) of the part of each pixel within the region.
 
     Returns
     -------
     ndarray, shape (orders, n)
-        In sr-1: the first is the mean over the pixel, with zero outside of the region. Zero where a
-        corner is off the projection.
+        Up to a total degree, in sr-1: the first is the mean over the pixel, with zero outside of
+        the region. Zero where a corner is off the projection.
     """
     steps = (np.arange(n_sub) + 0.5) / n_sub - 0.5
     dy, dx = (d.ravel() for d in np.meshgrid(steps, steps, indexing="ij"))

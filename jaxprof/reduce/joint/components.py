@@ -20,38 +20,27 @@ from jaxprof.reduce.joint.kernels import psf_margin
 from jaxprof.reduce.region_checks import OFF_MAP_HINT, listed
 from jaxprof.reduce.signal import reference_flux
 from jaxprof.sky.models import SkyModel
+from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Components:
-    """What is fitted together: the bins of the profile, then guard bins, then other sources.
-
-    Attributes
-    ----------
-    regions, guards : list of SkyRegion
-        Bins of the profile, and beyond them.
-    sources : list of SkyModel
-        Other sources.
-    models : list of SpectralModel
-        Spectrum at norm one of each bin, guard bin and source.
-    template : SpatialModel, WcsNDMap, list of these, or None
-        Surface brightness within the bins and guard bins.
-    oversampling : int
-        Sub-pixels along each side of a pixel, see `region_emissions`.
-    subpixels : int or None
-        Degrees of the moments of emission within its pixel, see `moment_degree`.
-    """
+    """What is fitted together: the bins of the profile, then guard bins, then other sources."""
 
     regions: list[Any]
     guards: list[Any]
+    """Bins of the profile, and beyond them."""
     sources: list[Any]
+    """Other sources."""
     models: list[Any]
+    """Spectrum at norm one of each bin, guard bin and source."""
     template: Any
+    """Surface brightness within the bins and guard bins."""
     oversampling: int
+    """Sub-pixels along each side of a pixel, see `region_emissions`."""
     subpixels: int | None = None
+    """Degrees of the moments of emission within its pixel, see `moment_degree`."""
 
     def __len__(self) -> int:
         return len(self.models)

@@ -8,10 +8,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
+from jaxprof.likelihood import CountsBins
 from jaxprof.likelihood.joint_data import JointBlock, JointOnOffBlock
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.joint.bins import (
@@ -23,32 +23,14 @@ from jaxprof.reduce.joint.bins import (
 )
 from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.response import DatasetResponse
-
-Array = NDArray[Any]
-
+from jaxprof.types import Array
 
 Alone = Sequence[Sequence[Array | None]]
 """For each group and dataset, pixels that are to have counts bins of their own."""
 
 
-@dataclass(frozen=True)
-class CountsBlock:
-    """Counts bins of one dataset and energy group, and where they come from.
-
-    Attributes
-    ----------
-    block : JointBlock or JointOnOffBlock
-        Counts, background and templates.
-    energy, pixel : ndarray of int, shape (N, S)
-        See `jaxprof.likelihood.CountsBins`.
-    region : ndarray of int, shape (N,)
-        Disjoint region of each row.
-    """
-
-    block: Any
-    energy: Array
-    pixel: Array
-    region: Array
+Counted = tuple[JointBlock | JointOnOffBlock, CountsBins]
+"""Counts bins of one dataset and energy group, and where they come from."""
 
 
 def pixel_values(data: Any, response: DatasetResponse, bins: slice) -> Array:
@@ -120,7 +102,7 @@ def batch_templates(
 
 def counts_blocks(
     problem: JointProblem, number: int, *, merge: bool = True, alone: Alone | None = None
-) -> list[CountsBlock]:
+) -> list[Counted]:
     """Counts, background and templates of a dataset, for each energy group, in arrays of one shape.
 
     With ``merge`` the pixels of a disjoint region without counts have one counts bin together, but
@@ -128,7 +110,7 @@ def counts_blocks(
     `jaxprof.reduce.joint.refine`. Without it every pixel has its own, which derivatives with
     respect to single counts need.
     """
-    dataset, own = problem.datasets[number], problem.response.datasets[number]
+    dataset = problem.datasets[number]
     parts = [group.bins[number] for group in problem.groups]
     if isinstance(dataset, MapDatasetOnOff):
         return [_on_off_block(problem, number, part) for part in parts]
@@ -142,7 +124,7 @@ def counts_blocks(
     size = BATCH if problem.model.per_pixel else max(map(len, kept))
     total = max(n_batches(own, size) for own in kept)
     return [
-        _cash_block(each, dataset, own, batched_pixels(each.kept, size, total), number)
+        _cash_block(problem, number, each, batched_pixels(each.kept, size, total))
         for each in counts_bins
     ]
 
@@ -153,31 +135,22 @@ class _CashBins:
 
     The last pixel of each disjoint region stands for the sum of those that do not; where that sum
     is over all energies too, it stands at the first energy.
-
-    Attributes
-    ----------
-    bins : slice
-        Reconstructed energies of the group.
-    counts, background, offset : ndarray, shape (E, N, P + 1)
-        What the counts bins hold.
-    kept : ndarray of bool, shape (E, N, P + 1)
-        Which are counts bins.
-    log_energy : ndarray, shape (E,)
-        See `log_energies`.
-    masks : ndarray of bool, shape (E', N, P), or None
-        Pixels in use at each energy, if the energies are summed.
-    across : bool
-        Whether the sums are over all energies: not if the background has a tilt that is fitted.
     """
 
     bins: slice
+    """Reconstructed energies of the group."""
     counts: Array
     background: Array
     offset: Array
+    """What the counts bins hold, (E, N, P + 1)."""
     kept: Array
+    """Which are counts bins, (E, N, P + 1)."""
     log_energy: Array
+    """See `log_energies`, (E,)."""
     masks: Array | None
+    """Pixels in use at each energy, if the energies are summed, (E', N, P)."""
     across: bool
+    """Whether the sums are over all energies: not if the background has a tilt that is fitted."""
 
 
 def _cash_bins(
@@ -211,13 +184,10 @@ def _cash_bins(
 
 
 def _cash_block(
-    counts_bins: _CashBins,
-    dataset: MapDataset,
-    response: DatasetResponse,
-    batches: PixelBins,
-    number: int,
-) -> CountsBlock:
+    problem: JointProblem, number: int, counts_bins: _CashBins, batches: PixelBins
+) -> Counted:
     """Counts bins of a dataset with a predicted background, with their templates."""
+    dataset, response = problem.datasets[number], problem.response.datasets[number]
     bins, last = counts_bins.bins, counts_bins.kept.shape[2] - 1
     rows, used = batches.region[:, np.newaxis], batches.used
     at = (batches.energy, rows, batches.pixel)
@@ -250,15 +220,15 @@ def _cash_block(
     disjoint, n_x = response.disjoint, dataset.geom.npix_shape[1]
     pixel = disjoint.y[rows, inner] * n_x + disjoint.x[rows, inner]
     one_energy = used & ~(all_summed | (rest & counts_bins.across))
-    return CountsBlock(
-        block=block,
+    return block, CountsBins(
         energy=np.where(one_energy, bins.start + batches.energy, -1),
         pixel=np.where(used & ~rest, pixel, -1),
-        region=batches.region,
+        region=disjoint.members[batches.region, : problem.n_bins],
+        dataset=dataset.name,
     )
 
 
-def _on_off_block(problem: JointProblem, number: int, bins: slice) -> CountsBlock:
+def _on_off_block(problem: JointProblem, number: int, bins: slice) -> Counted:
     """Counts bins of an On-Off dataset in one energy group: sums over the disjoint regions.
 
     The acceptance ratio of a sum is chosen such that the background ``alpha n_off`` is kept.
@@ -271,7 +241,9 @@ def _on_off_block(problem: JointProblem, number: int, bins: slice) -> CountsBloc
         pixel_values(part.data, response, bins)
         for part in (dataset.counts, dataset.counts_off, dataset.alpha)
     )
-    weighted, width = alpha * n_off, problem.groups[0].width
+    weighted = alpha * n_off
+    # All groups are padded to the same number of energies.
+    width = max(own.stop - own.start for group in problem.groups for own in group.bins)
     summed = problem.model.sum_over_energy_groups
     if summed:
         n_on, n_off, alpha, weighted = (
@@ -300,9 +272,9 @@ def _on_off_block(problem: JointProblem, number: int, bins: slice) -> CountsBloc
         mask=np.pad(used, missing),
         dataset=number,
     )
-    return CountsBlock(
-        block=block,
+    return block, CountsBins(
         energy=np.pad(energy, missing, constant_values=-1),
         pixel=np.full((len(used), width), -1),
-        region=np.arange(len(used)),
+        region=response.disjoint.members[:, : problem.n_bins],
+        dataset=dataset.name,
     )

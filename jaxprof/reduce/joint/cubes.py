@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.reduce.joint.brightness import model_positions
@@ -15,24 +14,17 @@ from jaxprof.reduce.joint.emission import Emission, template_oversampling
 from jaxprof.sky import WcsGeom, WcsNDMap
 from jaxprof.sky.template_cube import BinMeans
 from jaxprof.sky.template_map import TemplateSpatialModel, between_pixels, map_pixels
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 @dataclass(frozen=True, eq=False)
 class CubeEmission:
-    """A template cube and the spectrum that it is folded with.
-
-    Attributes
-    ----------
-    mean : TemplateSpatialModel
-        Image of the mean over the true energies of a dataset, weighted by the flux.
-    bins : BinMeans
-        Brightness in each of them.
-    """
+    """A template cube and the spectrum that it is folded with."""
 
     mean: TemplateSpatialModel
+    """Image of the mean over the true energies of a dataset, weighted by the flux."""
     bins: BinMeans
+    """Brightness in each of them."""
 
     def resolved(self, emission: Emission, geom: WcsGeom) -> Emission:
         """The emission of the mean, with what differs from it at each true energy.

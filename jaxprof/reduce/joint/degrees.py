@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from astropy.coordinates import SkyCoord
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.irf.psf_kernel import psf_kernel, psf_moments
 from jaxprof.reduce.joint.emission import Emission
 from jaxprof.reduce.joint.kernels import needed_degrees, pixel_matrices, psf_radius, psf_tables
 from jaxprof.sky.moments import degree_of, orders
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 DEGREE_MAX = 8
 """Largest degree of the moments of emission within its pixel."""

@@ -30,43 +30,31 @@ from jaxprof.sky.regions.makers import whole_number
 from jaxprof.sky.regions.on_grid import grid_regions
 from jaxprof.sky.regions.pixels import RegionPixels, box_limit, pixel_solid_angles, region_pixels
 from jaxprof.sky.template_map import TemplateSpatialModel
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 @dataclass(frozen=True, eq=False)
 class Emission:
-    """Share of the flux of a component that starts in each pixel of a map's grid.
-
-    Attributes
-    ----------
-    y0, x0 : int
-        Pixel of ``moments[:, 0, 0]``; it may be off the map, also negative.
-    moments : ndarray, shape (orders, h, w)
-        Legendre moments of the emission within each pixel (`jaxprof.sky.moments`). The first are
-        the shares of the pixels. They sum to one over the unbounded grid: pixels off the map count.
-        A single zero stands for a component that is not on the map's projection.
-    center : SkyCoord
-        Scalar; where the responses are taken.
-    solid_angle : float
-        Of the whole region [sr]; NaN for sources.
-    offset : tuple of float, or None
-        For a point source its position (dx, dy), in pixels from the centre of the pixel
-        ``(y0, x0)``; the moments then are ``[[[1.0]]]``. None for anything else.
-    by_energy : ndarray, shape (T, h, w), or None
-        Shares at each true energy of a dataset over ``weights``, for template cubes.
-    integral : float
-        Of the brightness of the template over a region, or its solid angle [sr]; NaN for sources.
-    """
+    """Share of the flux of a component that starts in each pixel of a map's grid."""
 
     y0: int
     x0: int
+    """Pixel of ``moments[:, 0, 0]``; it may be off the map, also negative."""
     moments: NDArray[np.float64]
+    """Legendre moments of the emission within each pixel (`jaxprof.sky.moments`). The first are the
+    shares of the pixels. They sum to one over the unbounded grid: pixels off the map count. A
+    single zero stands for a component that is not on the map's projection; (orders, h, w)."""
     center: SkyCoord
+    """Scalar; where the responses are taken."""
     solid_angle: float
+    """Of the whole region [sr]; NaN for sources."""
     offset: tuple[float, float] | None = None
+    """For a point source its position (dx, dy), in pixels from the centre of the pixel
+    ``(y0, x0)``; the moments then are ``[[[1.0]]]``. None for anything else."""
     by_energy: NDArray[np.float64] | None = None
+    """Shares at each true energy of a dataset over ``weights``, for template cubes, (T, h, w)."""
     integral: float = np.nan
+    """Of the brightness of the template over a region, or its solid angle [sr]; NaN for sources."""
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -112,17 +100,14 @@ def region_emissions(
 ) -> list[Emission]:
     """Spread flux over regions, evenly or as a template does.
 
-    A pixel's share is the part of it that lies within the region, times its solid angle,
-    times the mean brightness of the template within that part, over the sum of these
-    products. Areas and moments of the parts are exact for boxes, circles, ellipses, annuli and
-    polygons (`pixel_moments`), whose outlines on the sphere are projected onto the pixel grid.
+    A pixel's share is the part of it that lies within the region, times its solid angle, times the
+    mean brightness of the template within that part, over the sum of these products. Areas and
+    moments of the parts are exact for boxes, circles, ellipses, annuli and polygons
+    (`pixel_moments`), whose outlines on the sphere are projected onto the pixel grid. Regions may
+    be compound ones, overlap and leave the map.
 
     Parameters
     ----------
-    regions : SkyRegion, Regions, RegionGeom or iterable of SkyRegion
-        Sky regions, compound ones included. They may overlap and leave the map.
-    geom : WcsGeom
-        Geometry of the map.
     template : SpatialModel, TemplateSpatialModel or WcsNDMap, or a list of them, optional
         Surface brightness within the regions, of all or, as a list, of each (None in the
         list for an even one). Only its ratios within a region count.
@@ -209,13 +194,11 @@ def source_emission(
 ) -> Emission:
     """Spread the flux of a source over pixels; the shares sum to one unless `margin` cuts it.
 
+    The source may be in any frame. A `ConstantSpatialModel` is even over the map, and its whole
+    flux on it; all others have the integral one over the sky.
+
     Parameters
     ----------
-    spatial_model : SpatialModel, TemplateSpatialModel or WcsNDMap
-        Where the source is, in any frame. A `ConstantSpatialModel` is even over the map, and
-        its whole flux on it. All others have the integral one over the sky.
-    geom : WcsGeom
-        Geometry of the map.
     oversampling : int, optional
         Sub-pixels along each side of a pixel. By default pixels are split further where the
         brightness varies, so that shares are right to 1e-4 of the largest one also for

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.datasets import MapDataset
@@ -21,6 +20,7 @@ from jaxprof.reduce.joint.curvature import (
     FLAT,
     STEEP,
     displacements,
+    spread_on_sky,
     tangent_planes,
 )
 from jaxprof.reduce.joint.degrees import narrowest_moments
@@ -38,10 +38,8 @@ from jaxprof.reduce.joint.kernels import (
     reach,
     responses,
 )
-from jaxprof.reduce.joint.spreading import spread_on_sky
 from jaxprof.sky.moments import degree_of
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 CHUNK = 64
 """Components that are folded at a time."""
@@ -52,29 +50,20 @@ WIDEST = 1.5
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Cutouts:
-    """Templates of some components on cutouts of one size.
-
-    Attributes
-    ----------
-    values : array, shape (C, Q, R, H, W)
-        Predicted counts per coefficient. Either ``R`` counts reconstructed energies; or it is one,
-        ``Q`` counts true energies and ``edisp`` is still to be applied.
-    edisp : array, shape (C, Q, E), or None
-        Energy dispersion that is to be applied.
-    y0, x0 : array of int, shape (C,)
-        Pixel of the map at the lower left of each cutout.
-    first : int
-        Index of the first component; the others follow.
-    turn : range or None
-        Columns of the map if it closes on itself, see `jaxprof.sky.closed.whole_turn`.
-    """
+    """Templates of some components on cutouts of one size."""
 
     values: Any
+    """Predicted counts per coefficient. Either ``R`` counts reconstructed energies; or it is one,
+    ``Q`` counts true energies and ``edisp`` is still to be applied; (C, Q, R, H, W)."""
     edisp: Any
+    """Energy dispersion that is to be applied, (C, Q, E)."""
     y0: Any
     x0: Any
+    """Pixel of the map at the lower left of each cutout, (C,)."""
     first: int = field(default=0, metadata={"static": True})
+    """Index of the first component; the others follow."""
     turn: range | None = field(default=None, metadata={"static": True})
+    """Columns of the map if it closes on itself, see `jaxprof.sky.closed.whole_turn`."""
 
     def __len__(self) -> int:
         return self.values.shape[0]

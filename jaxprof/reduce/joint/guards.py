@@ -7,7 +7,6 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from numpy.typing import NDArray
 from regions import (
     CircleAnnulusSkyRegion,
     CircleSkyRegion,
@@ -21,7 +20,6 @@ from jaxprof.sky.regions.centers import region_centers
 from jaxprof.sky.regions.conversion import region_list
 from jaxprof.sky.regions.makers import whole_number
 
-Array = NDArray[Any]
 _HINT = "give the guard bins as a list of sky regions"
 _MAX_TURN = 15.0  # deg from one step of a line to the next; more is no line
 _MIN_HOLE = 0.05  # of the first annulus' width; a smaller hole leaks too little to be fitted

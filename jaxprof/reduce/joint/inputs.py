@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,46 +14,35 @@ from jaxprof.reduce.joint.emission import Emission
 from jaxprof.sky.closed import wrapped
 from jaxprof.sky.moments import orders
 from jaxprof.sky.template_map import between_pixels
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 @dataclass(frozen=True)
 class FoldingInput:
-    """What folding needs of one dataset and its components, before any JAX.
-
-    Attributes
-    ----------
-    images : ndarray, shape (C, T, h, w)
-        Exposure [cm2 s] times share of the flux, on the emission's own pixels.
-    ratios : ndarray, shape (C, orders - 1, h, w), or None
-        Moments of the emission within each pixel, for a share of one; None if all is even.
-    kernel : ndarray of int, shape (C,)
-        Index into the list of kernels.
-    edisp : ndarray, shape (C, T, E)
-        Energy dispersion of the components.
-    y0, x0 : ndarray of int, shape (C,)
-        Pixel of ``images[:, :, 0, 0]`` on the map.
-    first : int
-        Index of the first component.
-    curved : ndarray of bool, shape (C,)
-        Components for which the curvature of the sky counts; see `jaxprof.reduce.joint.curvature`.
-    inner : ndarray, shape (C, 2, h, w), or None
-        Displacements of their emission; None if there are none.
-    within : ndarray, shape (C, 1, 1, 1)
-        Variance of positions within a pixel [pixel2]: where photons start and are found.
-    """
+    """What folding needs of one dataset and its components, before any JAX."""
 
     images: Array
+    """Exposure [cm2 s] times share of the flux, on the emission's own pixels, (C, T, h, w)."""
     ratios: Array | None
+    """Moments of the emission within each pixel, for a share of one; None if all is even; (C,
+    orders - 1, h, w)."""
     kernel: Array
+    """Index into the list of kernels, (C,)."""
     edisp: Array
+    """Energy dispersion of the components, (C, T, E)."""
     y0: Array
     x0: Array
+    """Pixel of ``images[:, :, 0, 0]`` on the map, (C,)."""
     first: int
+    """Index of the first component."""
     curved: NDArray[np.bool_]
+    """Components for which the curvature of the sky counts; see `jaxprof.reduce.joint.curvature`;
+    (C,)."""
     inner: Array | None
+    """Displacements of their emission; None if there are none; (C, 2, h, w)."""
     within: Array
+    """Variance of positions within a pixel [pixel2]: where photons start and are found,
+    (C, 1, 1, 1)."""
 
 
 def exposures(dataset: MapDataset, chunk: Sequence[Emission]) -> Array:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from astropy.coordinates import SkyCoord
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.irf import PSFMap, RecoPSFMap
@@ -22,8 +21,7 @@ from jaxprof.sky import WcsGeom
 from jaxprof.sky.moments import degree_of, orders
 from jaxprof.sky.regions.grid import sky_vectors
 from jaxprof.sky.regions.sphere import local_axes, lonlat, unit_vectors
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 SAME_SCALE = 1e-3
 """Kernels whose pixels agree to this part in size are one."""
@@ -34,24 +32,16 @@ template, where the series does worst: in the corner of a pixel."""
 
 @dataclass(frozen=True)
 class Kernel:
-    """What one PSF kernel is made of.
-
-    Attributes
-    ----------
-    rad : ndarray, shape (R,)
-        Distances [deg].
-    density : ndarray, shape (T, R)
-        Probability density [sr-1].
-    matrix : ndarray, shape (2, 2)
-        From pixels to the tangent plane [deg].
-    offset : tuple of float or None
-        Position of a point source within its pixel; None for anything else.
-    """
+    """What one PSF kernel is made of."""
 
     rad: Array
+    """Distances [deg], (R,)."""
     density: Array
+    """Probability density [sr-1], (T, R)."""
     matrix: Array
+    """From pixels to the tangent plane [deg], (2, 2)."""
     offset: tuple[float, float] | None
+    """Position of a point source within its pixel; None for anything else."""
 
     def image(self, half: int, psf_scale: Any) -> Any:
         """Kernel (T, 2 half + 1, 2 half + 1) with the PSF widened by a factor."""
@@ -259,27 +249,18 @@ def containment_radius(rad: Array, density: Array, fraction: float) -> Array:
 
 @dataclass(frozen=True)
 class Responses:
-    """PSF and energy dispersion of the components.
-
-    Attributes
-    ----------
-    kernels : list of Kernel
-        Distinct kernels.
-    which : ndarray of int, shape (C,)
-        Kernel of each component.
-    edisp : ndarray, shape (C, T, E)
-        Energy dispersion of each.
-    reco_psf : bool
-        Whether the PSF is in reconstructed energy.
-    problems : dict of int to str
-        What is wrong, by the reconstructed energy whose prediction it spoils.
-    """
+    """PSF and energy dispersion of the components."""
 
     kernels: list[Kernel]
+    """Distinct kernels."""
     which: Array
+    """Kernel of each component, (C,)."""
     edisp: Array
+    """Energy dispersion of each, (C, T, E)."""
     reco_psf: bool
+    """Whether the PSF is in reconstructed energy."""
     problems: dict[int, str]
+    """What is wrong, by the reconstructed energy whose prediction it spoils."""
 
 
 def responses(

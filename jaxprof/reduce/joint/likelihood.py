@@ -8,30 +8,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.likelihood import (
     BinGeometry,
     Constraints,
-    CountsBins,
     FreeParameters,
     Gaussian,
     Likelihood,
-    OnOff,
-    Poisson,
     Spectra,
 )
+from jaxprof.likelihood.constraints import bounds_of, gaussian_of
 from jaxprof.likelihood.joint_data import JointData
 from jaxprof.likelihood.layout import joint_data
 from jaxprof.likelihood.spectra import model_of_bins
 from jaxprof.models.spatial import PointSpatialModel
 from jaxprof.reduce.bin_geometry import bin_geometry
-from jaxprof.reduce.joint.counts import Alone, CountsBlock, counts_blocks
+from jaxprof.reduce.joint.counts import Alone, Counted, counts_blocks
 from jaxprof.reduce.joint.guards import nearest_bins
 from jaxprof.reduce.joint.problem import JointProblem
-from jaxprof.reduce.joint.smoothness import smoothness_penalty
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 TILT_RANGE = 5.0
 """Largest tilt of a background, in either direction."""
@@ -44,6 +39,8 @@ SHAPE_LIMITS = {"lambda_": (0.0, 1e3)}
 """Limits of other spectral parameters."""
 COVERED = 0.1
 """Part of a bin that must be seen for a spectrum of its own: what leaks out of it tells none."""
+STRONG = 1e10
+"""How many times what the counts tell of a norm a smoothness may be."""
 
 
 def joint_likelihood(
@@ -61,7 +58,7 @@ def joint_likelihood(
     components, model = problem.response.components, problem.model
     numbers = range(len(problem.datasets))
     found = [counts_blocks(problem, number, merge=merge, alone=alone) for number in numbers]
-    terms = [_term(parts) for parts in found]
+    terms, bins = zip(*(jax.tree.map(_stacked, *parts) for parts in found), strict=True)
     # Sums over energies have no tilt, nor has one energy.
     across = merge and model.per_pixel and not model.tilted
     tilts = not across and any(np.any(getattr(term, "log_energy", 0.0)) for term in terms)
@@ -78,10 +75,10 @@ def joint_likelihood(
             free.append("spectrum")
     covered = problem.coverage.mean(axis=1) > COVERED
     return Likelihood(
-        terms=tuple(terms),
+        terms=terms,
         constraints=constraints,
         nominal=nominal,
-        bins=tuple(_bins(problem, number, parts) for number, parts in enumerate(found)),
+        bins=bins,
         geometry=_geometry(problem, parent),
         spectra=_spectra(problem) if resolved else None,
         sources=tuple(source.name for source in components.sources),
@@ -119,22 +116,6 @@ def _stacked(*leaves: Any) -> Any:
     return np.stack([first, *others]) if others else first[np.newaxis]
 
 
-def _term(parts: Sequence[CountsBlock]) -> Poisson | OnOff:
-    """The term of a dataset from its blocks, one for each energy group."""
-    term: Poisson | OnOff = jax.tree.map(_stacked, *(part.block for part in parts))
-    return term
-
-
-def _bins(problem: JointProblem, number: int, parts: Sequence[CountsBlock]) -> CountsBins:
-    members = problem.response.datasets[number].disjoint.members[:, : problem.n_bins]
-    return CountsBins(
-        energy=np.stack([part.energy for part in parts]),
-        pixel=np.stack([part.pixel for part in parts]),
-        region=np.stack([members[part.region] for part in parts]),
-        dataset=problem.datasets[number].name,
-    )
-
-
 def _nominal(problem: JointProblem) -> tuple[dict[str, Any], list[str]]:
     """Nominal values of all parameters, and which are fitted."""
     components, backgrounds = problem.response.components, problem.model.backgrounds
@@ -157,26 +138,20 @@ def _nominal(problem: JointProblem) -> tuple[dict[str, Any], list[str]]:
     return nominal, [name for name in nominal if fitted.get(name)]
 
 
-def _constraints(problem: JointProblem, found: Sequence[Sequence[CountsBlock]]) -> Constraints:
+def _constraints(problem: JointProblem, found: Sequence[Sequence[Counted]]) -> Constraints:
     model, components = problem.model, problem.response.components
-    gaussian = {}
+    gaussian: dict[str, Gaussian] = {}
     for name, options, centre in (
         ("background", [own.norm for own in model.backgrounds], 1.0),
         ("background_tilt", [own.tilt for own in model.backgrounds], 0.0),
     ):
-        widths = np.array([np.inf if isinstance(own, str) else own for own in options])
-        if np.isfinite(widths).any():
-            shape = (len(widths), len(problem.groups))
-            gaussian[name] = Gaussian(
-                centre=np.full(shape, centre),
-                width=np.broadcast_to(widths[:, np.newaxis], shape).copy(),
-            )
-    low, high = model.norm_bounds
-    lower: dict[str, Any] = {"background": 0.0, "background_tilt": -TILT_RANGE}
-    upper: dict[str, Any] = {"background_tilt": TILT_RANGE}
-    for name in ("norm", "guard") if components.guards else ("norm",):
-        lower |= {} if low is None else {name: low}
-        upper |= {} if high is None else {name: high}
+        own = gaussian_of(options, centre, (len(options), len(problem.groups)))
+        gaussian |= {} if own is None else {name: own}
+    lower, upper = bounds_of(
+        model.norm_bounds, ("norm", "guard") if components.guards else ("norm",)
+    )
+    lower |= {"background": 0.0, "background_tilt": -TILT_RANGE}
+    upper |= {"background_tilt": TILT_RANGE}
     for name in model.free_spectral_parameters:
         values = [float(getattr(own, name)) for own in components.models[: components.n_bins]]
         kind = name.rpartition(".")[2]
@@ -189,11 +164,50 @@ def _constraints(problem: JointProblem, found: Sequence[Sequence[CountsBlock]]) 
         sizes = components.n_bins, len(components)
         smoothness = np.stack(
             [
-                smoothness_penalty(model.smoothness, [p.block for p in parts], *sizes, fixed)
+                _smoothness_penalty(model.smoothness, [block for block, _ in parts], *sizes, fixed)
                 for parts in zip(*found, strict=True)
             ]
         )
     return Constraints(gaussian=gaussian, smoothness=smoothness, lower=lower, upper=upper)
+
+
+def _smoothness_penalty(
+    smoothness: float, blocks: Sequence[Any], n_bins: int, n_components: int, fixed_spectra: bool
+) -> Array:
+    """Matrix (B, B) of the penalty of one energy group, of the bins that some counts bin feels.
+
+    The ``blocks`` are those of all datasets. With ``fixed_spectra`` fluxes are part of the
+    templates, which then tell how strong is too strong.
+
+    Raises
+    ------
+    ValueError
+        For a smoothness that leaves nothing of the counts.
+    """
+    felt = np.zeros(n_components, bool)
+    expected, counts = np.zeros(n_components), 0.0
+    for block in blocks:
+        if isinstance(block.templates, jax.core.Tracer):
+            # Which components it reaches is not known while the response is differentiated.
+            felt[:] = True
+            continue
+        signal = np.einsum("nkqs,ns->nk", np.asarray(block.templates), np.asarray(block.mask))
+        felt[np.asarray(block.components)[signal > 0]] = True
+        np.add.at(expected, np.asarray(block.components), signal)
+        counts += np.sum(getattr(block, "n_on", getattr(block, "counts", 0.0)))
+    if expected.any() and fixed_spectra:
+        # The counts tell about this much of a norm, the square of one over its error.
+        told = np.max(expected) ** 2 / (1.0 + float(counts))
+        if smoothness > STRONG * told:
+            raise ValueError(
+                f"smoothness={smoothness:g} leaves nothing of the counts but a straight line, and "
+                f"these are lost by rounding; give less than {STRONG * told:.1g}, about {told:.1g} "
+                "being as strong as the counts"
+            )
+    # Second differences of bins that are all felt: a norm that is not fitted pulls at none.
+    rows = np.diff(np.eye(n_bins), n=2, axis=0)
+    rows = rows[np.all(np.where(rows != 0, felt[:n_bins], True), axis=1)]
+    return smoothness * (rows.T @ rows)
 
 
 def _geometry(problem: JointProblem, parent: Sequence[int] | None) -> BinGeometry | None:

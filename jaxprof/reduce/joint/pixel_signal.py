@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.reduce.joint.folding import Cutouts
 from jaxprof.reduce.joint.response import DatasetResponse
 from jaxprof.sky.closed import wrapped
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 def pixel_signal(own: DatasetResponse, coefficients: Array, bins: slice) -> Array:

@@ -16,16 +16,15 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
-from jaxprof.likelihood import Likelihood
+from jaxprof.likelihood import Constraints, Likelihood
 from jaxprof.likelihood.nodes import nodes_between
 from jaxprof.reduce.joint.brightness import sky_frame
 from jaxprof.reduce.joint.kernels import ONE_SIGMA, psf_radius
+from jaxprof.reduce.nuisances import with_parameters
 from jaxprof.sky.models import SkyModel
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 OFFSETS = ("source_lat", "source_lon")
 """Parameters of a position, in the order of the grid's axes."""
@@ -46,19 +45,13 @@ MOST = 11
 
 @dataclass(frozen=True)
 class MovingSources:
-    """Sources with free positions or widths.
-
-    Attributes
-    ----------
-    sources : list of SkyModel
-        All sources of a fit, with their nominal positions and widths.
-    nodes : dict of dict of ndarray, shape (P,)
-        By the names of source and parameter: offsets [deg] from its position along both axes, and
-        factors on its width.
-    """
+    """Sources with free positions or widths."""
 
     sources: Sequence[SkyModel]
+    """All sources of a fit, with their nominal positions and widths."""
     nodes: Mapping[str, Mapping[str, Array]]
+    """By the names of source and parameter: offsets [deg] from its position along both axes, and
+    factors on its width, (P,)."""
 
     def components(self) -> list[SkyModel]:
         """The sources that are folded: those with free parameters at all nodes."""
@@ -82,10 +75,9 @@ class MovingSources:
 
     def added(self, likelihood: Likelihood) -> Likelihood:
         """The likelihood of the components, with offsets and widths as parameters."""
-        nominal, constraints = dict(likelihood.nominal), likelihood.constraints
-        nominal["source"] = {each.name: np.ones(likelihood.n_groups) for each in self.sources}
-        lower, upper = dict(constraints.lower), dict(constraints.upper)
-        free = []
+        norms = {each.name: np.ones(likelihood.n_groups) for each in self.sources}
+        nominal: dict[str, Any] = {"source": norms}
+        constraints, free = Constraints(), []
         for parameter in (*OFFSETS, WIDTH):
             own = {name: at[parameter] for name, at in self.nodes.items() if parameter in at}
             if not own:
@@ -94,20 +86,15 @@ class MovingSources:
             at_rest = 1.0 if parameter == WIDTH else 0.0
             nominal[parameter] = {name: np.asarray(at_rest) for name in sorted(own)}
             for name, nodes in own.items():
-                lower[f"{parameter}.{name}"] = float(nodes[0])
-                upper[f"{parameter}.{name}"] = float(nodes[-1])
-        return replace(
+                constraints.lower[f"{parameter}.{name}"] = float(nodes[0])
+                constraints.upper[f"{parameter}.{name}"] = float(nodes[-1])
+        made = replace(
             likelihood,
-            nominal=nominal,
-            constraints=replace(constraints, lower=lower, upper=upper),
             source_nodes={name: dict(at) for name, at in self.nodes.items()},
-            sources=tuple(source.name for source in self.sources),
-            free=replace(
-                likelihood.free,
-                names=(*likelihood.free.names, *free),
-                sources=tuple(source.name for source in self.sources if source.free),
-            ),
+            sources=tuple(norms),
         )
+        sources = tuple(source.name for source in self.sources if source.free)
+        return with_parameters(made, free, nominal, constraints, sources=sources)
 
 
 def moving_sources(

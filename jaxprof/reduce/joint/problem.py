@@ -1,47 +1,59 @@
-"""The problem of a joint fit: datasets with their response, and their counts bins."""
+"""The problem of a joint fit: datasets with their response, in energy groups."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from numpy.typing import NDArray
+import numpy as np
 
 from jaxprof.datasets import MapDataset
 from jaxprof.reduce.joint.backgrounds import BackgroundOption, check_backgrounds
-from jaxprof.reduce.joint.groups import Group, bins_in_use, flux_coverage
-from jaxprof.reduce.joint.response import DatasetResponse, ForwardResponse
+from jaxprof.reduce.joint.response import DatasetResponse, ForwardResponse, usable_mask
+from jaxprof.sky.closed import wrapped
+from jaxprof.types import Array
 
-Array = NDArray[Any]
+SEEN = 0.5
+"""Bins without a pixel's centre are seen if this part of their flux starts in pixels in use."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Energy group of a joint fit."""
+
+    bins: list[slice]
+    """Reconstructed energies of the group in each dataset."""
+    edges: tuple[float, float]
+    """Edges of the group [TeV]."""
+
+
+def make_groups(edge_indices: Sequence[Array], edges_tev: Array) -> list[Group]:
+    """Groups from the indices of their edges, (G + 1,) for each dataset."""
+    return [
+        Group(
+            bins=[slice(int(own[g]), int(own[g + 1])) for own in edge_indices],
+            edges=(float(edges_tev[g]), float(edges_tev[g + 1])),
+        )
+        for g in range(len(edges_tev) - 1)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class JointModel:
-    """What a joint fit varies, and how counts enter it.
-
-    Attributes
-    ----------
-    norm_bounds : tuple of float or None
-        Bounds of the norms of bins and guard bins; None for no bound.
-    backgrounds : tuple of BackgroundOption
-        One for each dataset.
-    free_spectral_parameters : tuple of str
-        Spectral parameters of the bins that are fitted.
-    smoothness : float
-        Strength of the penalty on second differences of neighbouring norms.
-    likelihood : {"pixel", "region"}
-        Whether pixels are Poisson terms, or sums over disjoint regions.
-    sum_over_energy_groups : bool
-        Whether the energies of a group are summed.
-    """
+    """What a joint fit varies, and how counts enter it."""
 
     norm_bounds: tuple[float | None, float | None]
+    """Bounds of the norms of bins and guard bins; None for no bound."""
     backgrounds: tuple[BackgroundOption, ...]
+    """One for each dataset."""
     free_spectral_parameters: tuple[str, ...] = ()
+    """Spectral parameters of the bins that are fitted."""
     smoothness: float = 0.0
+    """Strength of the penalty on second differences of neighbouring norms."""
     likelihood: str = "pixel"
+    """Whether pixels are Poisson terms, or sums over disjoint regions, "pixel" or "region"."""
     sum_over_energy_groups: bool = False
+    """Whether the energies of a group are summed."""
 
     @property
     def tilted(self) -> bool:
@@ -56,30 +68,20 @@ class JointModel:
 
 @dataclass(frozen=True)
 class JointProblem:
-    """Datasets with their response, and what is fitted to them.
-
-    Attributes
-    ----------
-    datasets : tuple of MapDataset
-        Counts and backgrounds.
-    response : ForwardResponse
-        Their response.
-    groups : tuple of Group
-        The energy groups.
-    model : JointModel
-        What is fitted.
-    coverage : ndarray, shape (B, G)
-        Part of each bin's flux that starts in a pixel in use.
-    in_use : ndarray of bool, shape (R, G)
-        Bins, and guard bins after them, that pixels in use lie in.
-    """
+    """Datasets with their response, and what is fitted to them."""
 
     datasets: tuple[MapDataset, ...]
+    """Counts and backgrounds."""
     response: ForwardResponse
+    """Their response."""
     groups: tuple[Group, ...]
+    """The energy groups."""
     model: JointModel
+    """What is fitted."""
     coverage: Array
+    """Part of each bin's flux that starts in a pixel in use, (B, G)."""
     in_use: Array
+    """Bins, and guard bins after them, that pixels in use lie in, (R, G)."""
 
     @property
     def n_bins(self) -> int:
@@ -119,3 +121,44 @@ def joint_problem(
         coverage=coverage[: response.components.n_bins],
         in_use=bins_in_use(coverage, response, groups),
     )
+
+
+def flux_coverage(
+    datasets: Sequence[MapDataset], response: ForwardResponse, groups: Sequence[Group]
+) -> Array:
+    """Part of the flux of each bin and guard bin that starts in a pixel in use, (R, G)."""
+    n_regions = response.components.n_regions
+    parts = []
+    for number, (dataset, own) in enumerate(zip(datasets, response.datasets, strict=True)):
+        usable = usable_mask(dataset)
+        n_e, ny, nx = usable.shape
+        share = np.zeros((n_regions, n_e))
+        for index, emission in enumerate(own.emissions[:n_regions]):
+            h, w = emission.weights.shape
+            y0, y1 = max(emission.y0, 0), min(emission.y0 + h, ny)
+            x = wrapped(emission.x0 + np.arange(w), dataset.geom.turn)
+            on_map = (x >= 0) & (x < nx)
+            if y1 > y0 and on_map.any():
+                used = np.zeros((n_e, h, w))
+                used[:, y0 - emission.y0 : y1 - emission.y0, on_map] = usable[:, y0:y1, x[on_map]]
+                # Over a sum in the same order: exactly one if nothing is cut.
+                whole = (np.ones_like(used) * emission.weights).sum(axis=(1, 2))
+                share[index] = (used * emission.weights).sum(axis=(1, 2)) / whole
+        parts.append(
+            np.stack([share[:, group.bins[number]].mean(axis=1) for group in groups], axis=1)
+        )
+    return np.mean(parts, axis=0)
+
+
+def bins_in_use(coverage: Array, response: ForwardResponse, groups: Sequence[Group]) -> Array:
+    """Bins and guard bins that pixels in use lie in, (R, G): others have nothing but leakage.
+
+    The centre of a pixel tells; bins so narrow that they hold none are seen if most of their flux
+    starts in pixels in use.
+    """
+    found = coverage > SEEN
+    for number, group in enumerate(groups):
+        for own, bins in zip(response.datasets, group.bins, strict=True):
+            used = own.mask[bins].any(axis=(0, 2))
+            found[:, number] |= own.disjoint.members[used, : len(found)].any(axis=0)
+    return found

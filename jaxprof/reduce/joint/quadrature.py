@@ -32,8 +32,8 @@ from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.moments import point_moments
 from jaxprof.sky.regions.pixels import BLOCK, box_limit
 from jaxprof.sky.regions.sphere import unit_vectors
+from jaxprof.types import Array
 
-Array = NDArray[Any]
 _LOST = 1e-6  # of the flux may lie outside the cutout of a source
 _TOLERANCE = 3e-8  # of the flux: two estimates of a rectangle may differ by so much
 _EDGE_POINT = 1 / 400  # of the radius: rectangles on an edge are not larger, nor than the next
@@ -51,28 +51,18 @@ def _from_ellipse(lon: Any, lat: Any, lon_0: Any, lat_0: Any, major: Any, e: Any
 
 @dataclass(frozen=True)
 class Extent:
-    """Sizes of an extended source [deg].
-
-    Attributes
-    ----------
-    radius : float
-        Holds all but 1e-6 of the flux.
-    core : float
-        Within it rectangles are not larger than `feature`, so that none jumps over the
-        source.
-    feature : float
-        See `core`.
-    smooth : float
-        Rectangles below this size are accurate with the brightness in their middle.
-    edges : tuple of float
-        Major semiaxes of the ellipses along which the brightness has an edge.
-    """
+    """Sizes of an extended source [deg]."""
 
     radius: float
+    """Holds all but 1e-6 of the flux."""
     core: float
+    """Within it rectangles are not larger than `feature`, so that none jumps over the source."""
     feature: float
+    """See `core`."""
     smooth: float = 0.0
+    """Rectangles below this size are accurate with the brightness in their middle."""
     edges: tuple[float, ...] = ()
+    """Major semiaxes of the ellipses along which the brightness has an edge."""
 
 
 def extent(model: Any) -> Extent:

@@ -9,10 +9,7 @@ constraints that are hardly ever met.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset
 from jaxprof.inference.scaling import coefficients_at, norm_positions
@@ -22,8 +19,7 @@ from jaxprof.reduce.joint.bins import batched_pixels
 from jaxprof.reduce.joint.counts import batch_templates, bin_values
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.reduce.joint.response import DatasetResponse
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 ROUNDING = 1e-9
 """Part of the positive terms of a prediction below which it is zero but for rounding."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.datasets.folding import dataset_to_fold
@@ -30,57 +29,41 @@ from jaxprof.reduce.joint.fingerprint import changed_component, dataset_fingerpr
 from jaxprof.reduce.joint.folding import Cutouts, Folding
 from jaxprof.reduce.joint.kernels import check_energies
 from jaxprof.reduce.joint.sphere import SphereFolding, folding_of
-from jaxprof.reduce.region_checks import Visibility, warn_solid_angles
+from jaxprof.reduce.region_checks import warn_solid_angles
 from jaxprof.reduce.signal import check_expected
 from jaxprof.sky.pixel_sums import check_uncut, member_pixels
 from jaxprof.sky.regions import region_solid_angles
 from jaxprof.sky.regions.pixels import region_members
 from jaxprof.sky.regions.shapes import sky_shapes
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 
 @dataclass(frozen=True)
 class DatasetResponse:
-    """Response of one dataset.
-
-    Attributes
-    ----------
-    name : str
-        Name of the dataset.
-    emissions : list of Emission
-        Where the flux of each component starts.
-    folding : Folding or SphereFolding
-        Folds it for other spectra or PSF widths.
-    cutouts : list of Cutouts
-        Templates of all components.
-    disjoint : DisjointRegions
-        Pixels of the fit.
-    lists : list of ndarray of int
-        Components of each array of cutouts that reach each disjoint region.
-    components : ndarray of int, shape (N, K)
-        The same, in one list.
-    mask : ndarray of bool, shape (E, N, P)
-        Pixels in use, at each reconstructed energy.
-    sums : ndarray, shape (N, K, Q, E)
-        Templates summed over the pixels in use of each disjoint region.
-    true_edges : ndarray, shape (T + 1,)
-        Edges of the true energies [TeV].
-    fingerprints : dict of str
-        Digests of what it was made from.
-    """
+    """Response of one dataset."""
 
     name: str
+    """Name of the dataset."""
     emissions: list[Emission]
+    """Where the flux of each component starts."""
     folding: Folding | SphereFolding
+    """Folds it for other spectra or PSF widths."""
     cutouts: list[Cutouts]
+    """Templates of all components."""
     disjoint: DisjointRegions
+    """Pixels of the fit."""
     lists: list[Array]
+    """Components of each array of cutouts that reach each disjoint region."""
     components: Array
+    """The same, in one list, (N, K)."""
     mask: Array
+    """Pixels in use, at each reconstructed energy, (E, N, P)."""
     sums: Any
+    """Templates summed over the pixels in use of each disjoint region, (N, K, Q, E)."""
     true_edges: Array
+    """Edges of the true energies [TeV], (T + 1,)."""
     fingerprints: dict[str, str]
+    """Digests of what it was made from."""
 
     def per_component(self, n_components: int) -> Array:
         """Counts in each disjoint region from each component per coefficient, (N, C, Q, E)."""
@@ -92,27 +75,18 @@ class DatasetResponse:
 
 @dataclass(frozen=True)
 class ForwardResponse:
-    """Response of a joint fit to all its datasets; `ForwardFoldingProfileEstimator.response`.
-
-    Attributes
-    ----------
-    components : Components
-        What is fitted.
-    datasets : list of DatasetResponse
-        One for each dataset.
-    per_true_energy : bool
-        Whether the templates are resolved by true energy, for spectra with free parameters.
-    mask_policy : str
-        What happened where a mask or the map's edge cuts a region.
-    other_spectrum : bool
-        Whether `refolded` gave it another spectrum than the components have.
-    """
+    """Response of a joint fit to all its datasets; `ForwardFoldingProfileEstimator.response`."""
 
     components: Components
+    """What is fitted."""
     datasets: list[DatasetResponse]
+    """One for each dataset."""
     per_true_energy: bool
+    """Whether the templates are resolved by true energy, for spectra with free parameters."""
     mask_policy: str
+    """What happened where a mask or the map's edge cuts a region."""
     other_spectrum: bool = False
+    """Whether `refolded` gave it another spectrum than the components have."""
 
     def refolded(
         self, *, psf_scale: Any = 1.0, spectral_model: Any = None, widest: float | None = None
@@ -230,14 +204,13 @@ def _templates(
 
 def emission_sizes(
     components: Components, responses: Sequence[DatasetResponse]
-) -> list[Visibility]:
-    """What emission of the bins is spread over on the map of each dataset."""
+) -> dict[str, Array]:
+    """Solid angle (B,) that the emission of each bin is spread over, by the name of the dataset."""
     n_bins = components.n_bins
-    none = np.zeros(n_bins, bool)
-    return [
-        Visibility(own.name, none, none, np.array([e.solid_angle for e in own.emissions[:n_bins]]))
+    return {
+        own.name: np.array([each.solid_angle for each in own.emissions[:n_bins]])
         for own in responses
-    ]
+    }
 
 
 def warn_rough_emissions(components: Components, responses: Sequence[DatasetResponse]) -> None:

@@ -39,8 +39,7 @@ from jaxprof.reduce.joint.kernels import (
 )
 from jaxprof.sky.healpix_grid import HealpixGrid, chord, healpix_grid
 from jaxprof.sky.moments import degree_of, legendre, orders
-
-Array = NDArray[Any]
+from jaxprof.types import Array
 
 PAIRS = 1_000_000
 """Pairs of pixels, or of positions in them, at a time."""
@@ -53,33 +52,22 @@ FINEST_POINT = 64
 
 @dataclass(frozen=True)
 class Starts:
-    """Emission on pixels of HEALPix.
-
-    Attributes
-    ----------
-    pixels : ndarray of int, shape (2, J)
-        Rows and columns of the emission.
-    index : ndarray of int, shape (J,)
-        Their HEALPix pixels.
-    images : ndarray, shape (T, J)
-        Exposure [cm2 s] times share of the flux.
-    offset : ndarray, shape (2, J)
-        Mean position (dy, dx) of the emission in each [pixels].
-    ratios : ndarray, shape (orders - 1, J)
-        Its further moments, for a share of one.
-    variance : float
-        Mean variance of where it starts [pixel2].
-    is_point : bool
-        Whether it is a point.
-    """
+    """Emission on pixels of HEALPix."""
 
     pixels: NDArray[np.int64]
+    """Rows and columns of the emission, (2, J)."""
     index: NDArray[np.int64]
+    """Their HEALPix pixels, (J,)."""
     images: Array
+    """Exposure [cm2 s] times share of the flux, (T, J)."""
     offset: Array
+    """Mean position (dy, dx) of the emission in each [pixels], (2, J)."""
     ratios: Array
+    """Its further moments, for a share of one, (orders - 1, J)."""
     variance: float
+    """Mean variance of where it starts [pixel2]."""
     is_point: bool
+    """Whether it is a point."""
 
     def on_pixels(self, shape: tuple[int, ...]) -> Array:
         """Its images on the emission's own pixels, (T, h, w)."""

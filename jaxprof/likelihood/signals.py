@@ -1,0 +1,79 @@
+"""Signals of the terms of a likelihood: norms of all components times their templates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+
+from jaxprof.likelihood.named import complete
+from jaxprof.likelihood.nodes import node_weights
+from jaxprof.likelihood.terms import Term
+
+if TYPE_CHECKING:
+    from jaxprof.likelihood.likelihood import Likelihood
+
+
+def signals_of(
+    likelihood: Likelihood, params: Mapping[str, Any]
+) -> list[tuple[Term, tuple[Any, Any, Any]]]:
+    """Each term with its signal (G, N, S), and its background norm and tilt, (G,) or None.
+
+    Parameters that are left out are nominal.
+    """
+    values = complete(likelihood.nominal, params)
+    parts = [values["norm"]]
+    parts += [values["guard"]] if "guard" in values else []
+    parts += [_source_norms(likelihood, name, values) for name in likelihood.sources]
+    norms = jnp.concatenate([jnp.asarray(part) for part in parts])
+    nodes = likelihood.nodes
+    weights = [node_weights(name, nodes[name], values[name]) for name in sorted(nodes)]
+    found = []
+    for term in likelihood.terms:
+        number = term.dataset
+        coefficients = _coefficients(likelihood, norms, values, number)
+        own = _signal(term.templates, term.components, coefficients, weights)
+        tilt = values["background_tilt"][number] if "background_tilt" in values else None
+        found.append((term, (own, values["background"][number], tilt)))
+    return found
+
+
+def _source_norms(likelihood: Likelihood, name: str, values: Mapping[str, Any]) -> Any:
+    """Norms of the components of a source, (n, G)."""
+    norm = values["source"][name][None]
+    for parameter, nodes in sorted(likelihood.source_nodes.get(name, {}).items()):
+        weight = node_weights(parameter, nodes, values[parameter][name])
+        norm = (norm[:, None] * weight[None, :, None]).reshape(-1, norm.shape[-1])
+    return norm
+
+
+def _coefficients(
+    likelihood: Likelihood, norms: Any, values: Mapping[str, Any], number: int
+) -> Any:
+    """Coefficients of the templates of a data set, (C, G, Q)."""
+    scaled = norms * values["exposure"][number]
+    spectra = likelihood.spectra
+    if spectra is None:
+        return scaled[:, :, None]
+    of_sources = spectra.source_flux[number]
+    n_regions = norms.shape[0] - of_sources.shape[0]
+    flux = spectra.flux(values["spectrum"], number, n_regions)
+    other = jnp.broadcast_to(of_sources[:, None, :], (len(of_sources), *flux.shape[1:]))
+    return scaled[:, :, None] * jnp.concatenate([flux, other])
+
+
+def _signal(templates: Any, components: Any, coefficients: Any, weights: Sequence[Any] = ()) -> Any:
+    """Predicted counts of all components in the counts bins of a term, (G, N, S).
+
+    Templates (..., G, N, K, Q, S) are counts at coefficient one, the axes before G being those of
+    interpolation nodes, for which there are ``weights`` (P,) each. The ``components`` (G, N, K) are
+    those of the templates; ``coefficients`` are (C, G, Q).
+    """
+    groups = jnp.arange(components.shape[0])[:, None, None]
+    # Counts of all nodes, then their interpolation: there are far more templates than counts.
+    own = coefficients[components, groups]
+    found = jnp.einsum("gnkq,...gnkqs->...gns", own, templates)
+    for weight in weights:
+        found = jnp.tensordot(weight, found, axes=1)
+    return found
