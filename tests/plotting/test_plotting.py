@@ -211,6 +211,18 @@ def test_norms_below_zero_and_their_limits():
     assert_inside(ax)
 
 
+def test_a_significant_deficit_is_a_point_as_in_the_table():
+    """Not its limit, which is none on a flux; a weak one is a limit, and one of norms as well."""
+    profile = make_profile([[3.0], [-2.0], [-0.2]], ts=[[9], [16], [0.25]])
+    assert profile.is_ul.ravel().tolist() == [False, True, True]
+    ax = plot_profile(profile, sed_type="flux")
+    np.testing.assert_allclose(points(ax)[:, 1], [3e-9, -2e-9])
+    np.testing.assert_allclose(arrows(ax)[:, 1], [0.2e-9])
+    assert not at_the_edge(ax).size
+    cells = profile.to_table(sed_type="flux", style="paper").columns[1]
+    assert ["<" in cell for cell in cells] == [False, False, True]
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_nothing_vanishes_on_a_log_axis(when):
     """Neither limits (second bin) nor points (fourth) that are not positive; linear as ever."""
