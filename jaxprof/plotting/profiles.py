@@ -71,10 +71,10 @@ def plot_profile(
     horizontal bars as wide as their bins. Where ``profile.is_ul`` an arrow that hangs from
     the upper limit takes the place of the point. A deficit whose limit is not positive, which is
     none on a flux, stays a point with errors if it is as significant (``-sqrt_ts``) as a source
-    has to be; limits of others are open triangles at the lower edge. Failed bins are left out. Marks at the upper edge tell bins of
-    which masks or the map's edge cut off more than a tenth (half-filled circles), and those that
-    the model of a joint fit does not describe (crosses). The y axis is
-    linear if anything shown is zero or negative or all is within two decades, logarithmic
+    has to be; limits of others are open triangles at the lower edge. Failed bins are left out.
+    Marks at the upper edge tell bins of which masks or the map's edge cut off more than a tenth
+    (half-filled circles), and those that the model of a joint fit does not describe (crosses). The
+    y axis is linear if anything shown is zero or negative or all is within two decades, logarithmic
     otherwise. Series have colours and markers that are told apart in grey, too.
 
     Parameters

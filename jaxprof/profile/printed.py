@@ -149,7 +149,9 @@ def with_formats(table: Any) -> Any:
         elif start in ("npred", "counts"):
             table[name].info.format = ".1f"
         elif start == "e":
-            table[name].info.format = ".4g"
+            # "36840 MeV", not "3.684e+04".
+            large = np.all(table[name] >= 100) and np.any(table[name] >= 1e4)
+            table[name].info.format = ".0f" if large else ".4g"
         elif table[name].dtype.kind == "f":
             table[name].info.format = ".3f"
     return table
