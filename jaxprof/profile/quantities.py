@@ -70,7 +70,7 @@ def readable_energy_unit(edges: Any, unit: str) -> str:
     low, high = np.min(edges), np.max(edges)
     if u.TeV.to(unit, low) >= 1e-4 and u.TeV.to(unit, high) < 1e6:
         return unit
-    return next((own for own in ("TeV", "GeV", "MeV", "keV") if u.TeV.to(own, low) >= 0.01), unit)
+    return next((own for own in ("TeV", "GeV", "MeV", "keV") if u.TeV.to(own, low) >= 0.1), unit)
 
 
 PARTLY_SEEN = 0.9

@@ -196,7 +196,7 @@ def test_energy_dependent_mask():
 
 
 def test_a_masked_region_between_others_is_named():
-    """One at the end of a line that reaches beyond the data is expected; both are in the summary."""
+    """One at the end of a line that reaches beyond the data is expected, and in the summary."""
     dataset = small_dataset(flat=True)
     regions = boxes(n=4)
     inside = dataset.geom.region_mask([regions[1]]).data
