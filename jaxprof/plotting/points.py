@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -285,6 +286,17 @@ def fluxes(
     good = get_quantity(profile, "success")
     good = np.isfinite(values) if good is None else np.asarray(good, dtype=bool)
     return np.where(good, values, np.nan), np.stack(sides), np.where(good, limits, np.nan)
+
+
+def most_significant(profiles: Sequence[Any], most: int, group: Any = slice(None)) -> list[int]:
+    """Bins with the largest ``ts`` in all profiles (the largest norms, without), in their order."""
+    name = "ts" if all(get_quantity(own, "ts") is not None for own in profiles) else "norm"
+    longest = max(len(own.axis.ref) for own in profiles)
+    total = np.zeros(longest)
+    for own in profiles:
+        values = np.atleast_2d(np.asarray(get_quantity(own, name), dtype=float)[:, group].T)
+        total[: values.shape[1]] += np.nansum(values, axis=0)
+    return sorted(int(k) for k in np.argsort(-total, kind="stable")[:most])
 
 
 def get_quantity(profile: Any, name: str) -> Any:

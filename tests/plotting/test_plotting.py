@@ -392,6 +392,20 @@ def test_many_spectra_get_a_colour_bar():
     assert [a.get_ylabel() for a in ax.figure.axes if a is not ax] == ["Projected distance [deg]"]
 
 
+def test_of_too_many_spectra_the_most_significant_are_drawn():
+    """Fifty would hide each other; the title says which are shown, and labels for all draw all."""
+    ts = np.linspace(0, 50, 51)[:, None]
+    profile = make_profile(np.full((51, 1), 2.0), ts=ts[::-1])
+    ax = plot_profile(profile, axis_name="energy", sed_type="norm", color="k")
+    assert ax.get_title() == "The 10 most significant of 51 bins"
+    entries = [text for text in legend_texts(ax) if text.endswith("deg")]
+    assert len(entries) == 10 and entries[0].startswith("0 - 0.0392")
+    labelled = plot_profile(
+        profile, ax=plt.figure().add_subplot(), axis_name="energy", label=["_"] * 51
+    )
+    assert labelled.get_title() == "" and len(labelled.containers) >= 51
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
