@@ -22,6 +22,7 @@ _PHRASES = {
     "Give template=[...] with a PointSpatialModel or a map for such bins, or the point as "
     "sources=[SkyModel(..., free=True)]": "Give the point as one of the sources, with free: true",
     "jaxprof.plotting.plot_regions draws them on a map": "the figure of the map shows them",
+    "are in profile.nuisance": "are in the nuisance parameters of the file",
     "ForwardFoldingProfileEstimator": "type: forward-folded",
     "FluxProfileEstimator": "type: per-region",
 }

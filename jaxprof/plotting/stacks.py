@@ -118,9 +118,9 @@ def plot_light_curve(
     offset = clear_offset(ax, y, errors, limits, signed=signed)
     for number, k in enumerate(chosen):
         shift = offset * (number - 0.5 * (len(chosen) - 1)) * (high - low)
-        at = np.stack([x[0] + shift, low, high])
+        position = np.stack([x[0] + shift, low, high])
         series = y[number], errors[:, number], limits[number]
-        draw_points(ax, at, *series, names[k], dict(kwargs), signed=signed)
+        draw_points(ax, position, *series, names[k], dict(kwargs), signed=signed)
         name_limits(ax, stack.profiles[0], limits[number])
     set_margins(ax, ARROW_POINTS + 6)
     _finish_axis(ax.xaxis, stack)
