@@ -189,7 +189,8 @@ def plot_command(
 def convert_command(path: str, output: str, sed_type: str | None, overwrite: bool) -> None:
     """Write the profile in FILE as OUTPUT: .fits, .fits.gz, .ecsv, .csv, .txt or .tex.
 
-    Text has a row for each bin and energy group; .tex is a table for a paper, in LaTeX.
+    Text has a row for each bin and energy group: .csv and .txt with all columns, .tex as a table
+    for a paper, in LaTeX (value with errors or limit, and significance).
     """
     with Log().collected():
         profile = _profile(path)

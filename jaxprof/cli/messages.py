@@ -16,15 +16,38 @@ from jaxprof.cli.sections import Estimator
 _KEYS = frozenset(Estimator.model_fields)
 
 
+# What configurations cannot say, or say otherwise.
+_PHRASES = {
+    "overwrite=True replaces it": "--overwrite replaces it",
+    "Give template=[...] with a PointSpatialModel or a map for such bins, or the point as "
+    "sources=[SkyModel(..., free=True)]": "Give the point as one of the sources, with free: true",
+    "jaxprof.plotting.plot_regions draws them on a map": "the figure of the map shows them",
+    "are in profile.nuisance": "are in the nuisance parameters of the file",
+    "ForwardFoldingProfileEstimator": "type: forward-folded",
+    "FluxProfileEstimator": "type: per-region",
+}
+_OPTION = re.compile(
+    r"""\b(\w+)=("[^"]*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|True\b|False\b|\d[\d.]*(?<!\.))?"""
+)
+
+
 def in_options(text: str) -> str:
     """A message with the words of configurations and options, not of Python."""
-    text = text.replace("overwrite=True replaces it", "--overwrite replaces it")
+    for python, words in _PHRASES.items():
+        text = text.replace(python, words)
 
     def key(found: re.Match[str]) -> str:
         name, value = found.groups()
-        return f"{name}: {value.replace(chr(34), '')}" if name in _KEYS else found.group()
+        if name not in _KEYS:
+            return found.group()
+        if value is None or "(" in value or "..." in value:  # objects, or what is left open
+            return name
+        value = value.lower() if value in ("True", "False") else value
+        for quote in ('"', "'"):
+            value = value.replace(quote, "")
+        return f"{name}: {value}"
 
-    return re.sub(r"\b(\w+)=(\"[^\"]*\"|\{[^}]*\})", key, text)
+    return _OPTION.sub(key, text)
 
 
 @dataclass

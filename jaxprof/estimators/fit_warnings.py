@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,23 @@ def without_background(data: Data, *, counted: bool = False) -> Array:
     return found
 
 
+def warn_masked(status: Array, bins: Bins, unseen: Array) -> None:
+    """Warn of bins that are masked in all groups (B, G), between others that have an estimate.
+
+    Those at the ends of a profile that reaches beyond the data are expected, and those that are
+    `unseen` (B,), off the map, have a warning of their own.
+    """
+    lost = (status == Status.FULLY_MASKED).all(axis=1) & ~unseen
+    known = np.flatnonzero(status.min(axis=1) <= Status.BOUNDARY)
+    lost[: known.min(initial=len(lost))] = lost[known.max(initial=0) :] = False
+    if lost.any():
+        of_all = replace(bins, energy_edges=bins.energy_edges[:1])
+        warn_user(
+            f"{of_all.named(lost[:, np.newaxis])}: all pixels are masked (look at mask_safe and "
+            "mask_fit of the datasets); there is no estimate, and success is False"
+        )
+
+
 def warn_nothing_known(status: Array) -> None:
     """Warn if no bin of any group (B, G) has data, and say why."""
     masked, dark = status == Status.FULLY_MASKED, status == Status.NO_EXPOSURE
@@ -127,8 +144,9 @@ def warn_negative_limits(norm_ul: Array | None, bins: Bins) -> None:
         warn_user(
             f"negative upper limits of {bins.named(negative)}: the counts are "
             "so far below what is expected without a signal that the whole interval around the "
-            'norm is below zero. They are no limits on a flux; interval="bounded", "cls" or '
-            '"bayesian" gives limits of norms that are not negative, as norm={"min": 0} does'
+            "norm is below zero, often as the background (or a source that is subtracted) is taken "
+            'too high. They are no limits on a flux; interval="bounded", "feldman-cousins", "cls" '
+            'or "bayesian" gives limits of norms that are not negative, as norm={"min": 0} does'
         )
 
 

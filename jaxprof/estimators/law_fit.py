@@ -14,8 +14,8 @@ import numpy as np
 from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.differentiation import refuse_derivatives
 from jaxprof.estimators.law_result import POOR, ModelFit
+from jaxprof.estimators.law_warnings import warn_of_fit, why_not
 from jaxprof.inference.double_precision import in_float64
-from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.law_fit import (
     law_bins,
     law_goodness,
@@ -27,19 +27,14 @@ from jaxprof.inference.law_fit import (
     with_parameters,
 )
 from jaxprof.inference.profiled import ProfileLimits, limits
-from jaxprof.inference.undetermined import undetermined
 from jaxprof.likelihood import BinGeometry, Likelihood
 from jaxprof.likelihood.bin_geometry import CENTRED, with_centre
-from jaxprof.likelihood.data import Status
 from jaxprof.models.radial_base import RadialModel
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.likelihoods import profile_likelihood
 from jaxprof.reduce.bin_geometry import in_frame
 from jaxprof.user_warning import warn_user
 
-#: Change of the logarithm of a law across a bin, on average over its flux, that costs more than a
-#: few parts in a thousand of its index.
-WIDE = 0.2
 #: Distance [deg] of the centres of a law and of rings that counts as none,
 #: with room for single precision.
 SAME_CENTRE = 5e-5
@@ -152,7 +147,7 @@ def _fitted(data: Any, law: Any, options: tuple[Any, Any, Any]) -> ModelFit:
     else:
         found = in_float64(lambda own: _fit_law(own, law, options, fitted_to), likelihood)
     if not traced:
-        _warn(found)
+        warn_of_fit(found)
     return found
 
 
@@ -229,7 +224,7 @@ def _fit_law(likelihood: Any, law: Any, options: tuple[Any, Any, Any], fitted_to
         starts=_more_starts(start, starts, names),
     )
     if not is_traced(found) and not all(np.isfinite(found.params[name]) for name in names):
-        raise ValueError(_why_not(found, likelihood, law))
+        raise ValueError(why_not(found, likelihood, law))
     n_free = len(found.fixed) - sum(found.fixed)
     goodness, bins, whole = _summary(n_free)(likelihood, found.params, law)
     order = (*names, *nuisance)
@@ -249,24 +244,6 @@ def _fit_law(likelihood: Any, law: Any, options: tuple[Any, Any, Any], fitted_to
         law_names=names,
         fixed=found.fixed,
         fitted_to=fitted_to,
-    )
-
-
-def _why_not(found: Fit, likelihood: Any, law: Any) -> str:
-    """Why a fit has no parameters, and what would do."""
-    names, what = undetermined(law_log_prob, found, (likelihood, law)), type(law).__name__
-    if not names:
-        return (
-            f"law: the fit of {what} from its own parameters left what can be computed; start from "
-            "other ones, such as a radius within the bins and a wider edge, or give fixed= or "
-            "bounds="
-        )
-    many = len(names) > 1
-    listed = f"{', '.join(names)} {'are' if many else 'is'} hardly identifiable{' together' * many}"
-    shapes = [name for name in names if name != "amplitude"] or names
-    return (
-        f"law: the fit of {what} did not converge: {listed}; hold some, such as "
-        f"fixed={shapes[0]!r}, or give bounds="
     )
 
 
@@ -342,37 +319,6 @@ def _more_starts(start: dict[str, Any], starts: Any, names: tuple[str, ...]) -> 
         for name, value in start.items()
     }
     return found | {name: jnp.asarray(values) for name, values in starts.items()}
-
-
-def _warn(found: ModelFit) -> None:
-    if np.ndim(found.status) == 0 and not found.success:
-        warn_user(
-            f"fit_model: the fit failed, {Status(int(found.status)).label}; where guard bins go so "
-            'low that predictions vanish, norm={"min": 0} of the estimator helps'
-        )
-        return
-    geometry = found.geometry
-    if geometry.rings is None or not geometry.folded or np.ndim(found.status):
-        return
-    flux = np.abs(np.asarray(geometry.flux(found.model)))
-    low, high = np.asarray(geometry.rings)[:, [0, -1]].T
-    # A cusp matters as far as there is flux.
-    inner = low + 0.05 * (high - low)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a disk ends within a bin
-        change = np.log(np.abs(np.asarray(found.model(inner)) / np.asarray(found.model(high))))
-    mean = np.sum(np.minimum(np.abs(np.nan_to_num(change, nan=0.0)), 3.0) * flux) / np.sum(flux)
-    if mean > WIDE:
-        what = (
-            "fit the law to estimator.reduce(datasets, subdivide=4)"
-            if found.fitted_to != "counts"
-            else "give reduce a larger subdivide"
-        )
-        warn_user(
-            f"fit_model: the law changes by {100 * np.expm1(mean):.0f} % across a bin, on average, "
-            "but emission is folded as if it came evenly from all of a bin, which moves its "
-            "parameters: the index of a power law by 2 %, a scale that is smaller than a bin by "
-            f"tens of percent; {what}"
-        )
 
 
 def _likelihood_of(data: Any) -> tuple[Any, str]:

@@ -13,6 +13,7 @@ from jaxprof.datasets import MapDataset
 from jaxprof.estimators.configuration import COMMON_CHECKS, ProfileEstimator
 from jaxprof.estimators.fit_warnings import (
     warn_infinite_significance,
+    warn_masked,
     warn_negative_limits,
     warn_no_sensitivity,
     warn_nothing_known,
@@ -341,6 +342,7 @@ class FluxProfileEstimator(ProfileEstimator):
         bins = self._bins(edges)
         if not reduction.unseen.all():  # which has warnings of its own
             warn_nothing_known(quantities["status"])
+            warn_masked(quantities["status"], bins, reduction.unseen)
         warn_infinite_significance(without_background(reduction.data, counted=True), bins)
         warn_negative_limits(quantities.get("norm_ul"), bins)
         if "norm_sensitivity" in quantities:

@@ -11,6 +11,9 @@ import numpy as np
 from jaxprof.html import facts, table, titled
 from jaxprof.likelihood.data import Status
 
+_MOST = 4
+"""Parameters without an error that a title names."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +78,30 @@ class Fit:
             np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
             for tree in (self.params, self.errors)
         )
-        rows = zip(self.names, values, errors, self.fixed, strict=True)
-        return [(n, f"{v:.6g}", "fixed" if f else f"+- {e:.2g}") for n, v, e, f in rows]
+        status = Status(int(self.status))
+        words = []
+        for value, error, fixed, low, high in zip(
+            values, errors, self.fixed, np.ravel(self.lower), np.ravel(self.upper), strict=True
+        ):
+            if fixed or np.isfinite(error):
+                words.append("fixed" if fixed else f"+- {error:.2g}")
+            elif np.isclose(value, [low, high], rtol=1e-9, atol=1e-12).any():
+                words.append(f"at its {'lower' if value - low < high - value else 'upper'} bound")
+            elif status == Status.BOUNDARY:
+                words.append("at the end of the domain")
+            else:
+                words.append("not determined" if np.isfinite(value) else "+- nan")
+        return [(n, f"{v:.6g}", w) for n, v, w in zip(self.names, values, words, strict=True)]
 
     def _title(self) -> str:
-        return f"{type(self).__name__}: {Status(int(self.status)).label}, stat {self.stat:.6g}"
+        status = Status(int(self.status)).label
+        lost = [f"{name} {words}" for name, _, words in self._rows() if words[0] in "an"]
+        if len(lost) > _MOST:
+            lost[_MOST:] = [f"{len(lost) - _MOST} more"]
+        if not lost and self.status == Status.BOUNDARY:
+            lost = ["a prediction is zero, the end of the domain"]
+        named = f" ({', '.join(lost)})" if lost else ""
+        return f"{type(self).__name__}: {status}{named}, stat {self.stat:.6g}"
 
     def __str__(self) -> str:
         if np.ndim(self.stat) or isinstance(self.stat, jax.core.Tracer):

@@ -23,6 +23,7 @@ from jaxprof.io.integrity import text_damage, write_fits
 from jaxprof.io.paths import atomic_write, existing_file, known_extension
 from jaxprof.io.textfile import read_text
 from jaxprof.likelihood.data import Status
+from jaxprof.profile.printed import LinesTable
 from jaxprof.user_warning import warn_user
 
 _EXTENSIONS = {".fits": "fits", ".fits.gz": "fits", ".ecsv": "ecsv"}
@@ -38,7 +39,7 @@ def law_table(result: Any) -> Table:
     # The law's own parameters first.
     order = np.argsort([name not in result.law_names for name in result.names], kind="stable")
     names = [result.names[k] for k in order]
-    table = Table(
+    table = LinesTable(
         {
             "name": names,
             "value": [values[name] for name in names],

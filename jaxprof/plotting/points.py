@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -241,7 +242,8 @@ def fluxes(
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Values (B, G), errors (2, B, G) and upper limits (B, G), NaN where it is a point.
 
-    Values and limits are NaN where the fit failed.
+    Values and limits are NaN where the fit failed. A significant deficit, whose limit is no flux,
+    is a point.
 
     In `unit`, by default that of the profile. With a `threshold` limits stand where ``sqrt_ts`` is
     below it, whatever the profile's own is.
@@ -269,18 +271,32 @@ def fluxes(
         side = array(name)
         sides.append(symmetric if side is None else np.where(np.isfinite(side), side, symmetric))
     limits = array("_ul")
-    is_ul = get_quantity(profile, "is_ul")
+    is_ul, sqrt_ts = (get_quantity(profile, name) for name in ("is_ul", "sqrt_ts"))
     if threshold is not None and "is_ul" not in getattr(profile, "quantities", {}):
-        sqrt_ts = get_quantity(profile, "sqrt_ts")
         is_ul = is_ul if sqrt_ts is None else np.asarray(sqrt_ts) < threshold
     if limits is None or is_ul is None:
         limits = nan
     else:
         limits = np.where(np.asarray(is_ul, dtype=bool), limits, np.nan)
+    if sed_type != "norm" and sqrt_ts is not None:
+        # A deficit as significant as a source has to be is a measurement, and its limit is no flux.
+        least = getattr(profile, "sqrt_ts_threshold_ul", 2.0) if threshold is None else threshold
+        limits = np.where((limits <= 0) & (np.asarray(sqrt_ts) <= -least), np.nan, limits)
     # A joint fit has norms of bins that no pixel in use lies in: of their leakage, no measurement.
     good = get_quantity(profile, "success")
     good = np.isfinite(values) if good is None else np.asarray(good, dtype=bool)
     return np.where(good, values, np.nan), np.stack(sides), np.where(good, limits, np.nan)
+
+
+def most_significant(profiles: Sequence[Any], most: int, group: Any = slice(None)) -> list[int]:
+    """Bins with the largest ``ts`` in all profiles (the largest norms, without), in their order."""
+    name = "ts" if all(get_quantity(own, "ts") is not None for own in profiles) else "norm"
+    longest = max(len(own.axis.ref) for own in profiles)
+    total = np.zeros(longest)
+    for own in profiles:
+        values = np.atleast_2d(np.asarray(get_quantity(own, name), dtype=float)[:, group].T)
+        total[: values.shape[1]] += np.nansum(values, axis=0)
+    return sorted(int(k) for k in np.argsort(-total, kind="stable")[:most])
 
 
 def get_quantity(profile: Any, name: str) -> Any:

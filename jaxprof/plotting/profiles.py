@@ -28,6 +28,7 @@ from jaxprof.plotting.points import (
     fluxes,
     mark_misfit,
     mark_partly_seen,
+    most_significant,
     name_limits,
 )
 from jaxprof.plotting.style import (
@@ -48,6 +49,8 @@ from jaxprof.profile.quantities import shown_energy_unit
 from jaxprof.sky.regions import AXES
 
 _MAX_BINS_IN_LEGEND = 10
+_MAX_SPECTRA = 25
+"""Spectra that a figure has room for; of more bins the most significant ones are drawn."""
 Array = NDArray[np.float64]
 
 
@@ -58,7 +61,7 @@ def plot_profile(
     sed_type: str = "dnde",
     axis_name: str | None = None,
     label: str | Sequence[str] | None = None,
-    show_names: bool = False,
+    show_names: bool | None = None,
     unit: Any = None,
     energy_power: float = 0,
     offset: float | None = None,
@@ -69,11 +72,12 @@ def plot_profile(
 
     Points have vertical error bars (asymmetric ones where the profile has them) and
     horizontal bars as wide as their bins. Where ``profile.is_ul`` an arrow that hangs from
-    the upper limit takes the place of the point; limits on a flux that are not positive are open
-    triangles at the lower edge. Failed bins are left out. Marks at the upper edge tell bins of
-    which masks or the map's edge cut off more than a tenth (half-filled circles), and those that
-    the model of a joint fit does not describe (crosses). The y axis is
-    linear if anything shown is zero or negative or all is within two decades, logarithmic
+    the upper limit takes the place of the point. A deficit whose limit is not positive, which is
+    none on a flux, stays a point with errors if it is as significant (``-sqrt_ts``) as a source
+    has to be; limits of others are open triangles at the lower edge. Failed bins are left out.
+    Marks at the upper edge tell bins of which masks or the map's edge cut off more than a tenth
+    (half-filled circles), and those that the model of a joint fit does not describe (crosses). The
+    y axis is linear if anything shown is zero or negative or all is within two decades, logarithmic
     otherwise. Series have colours and markers that are told apart in grey, too.
 
     Parameters
@@ -85,15 +89,17 @@ def plot_profile(
     sed_type : {"dnde", "flux", "eflux", "e2dnde", "surface_brightness", "norm"}
         Which flux.
     axis_name : str, optional
-        "energy" for a spectrum per bin; otherwise what the bins lie along, with a series per energy
-        group: the profile's own axis (the default), "longitude", "latitude", "path" or
-        "region-index", see `FluxProfile.with_axis`.
+        "energy" for a spectrum per bin (of more than 25 bins, the ten with the largest ``ts``, as
+        the title says, unless there are labels for all); otherwise what the bins lie along, with a
+        series per energy group: the profile's own axis (the default), "longitude", "latitude",
+        "path" or "region-index", see `FluxProfile.with_axis`.
     label : str or sequence of str, optional
         Legend entry, or one per energy group (per bin for "energy"). Default: the ranges, with the
         energy that a differential flux is given at.
-    show_names : bool
+    show_names : bool, optional
         Whether to show the names of the bins: as tick labels, rotated and small enough not to
-        overlap, or in the legend of spectra.
+        overlap, or in the legend of spectra. By default where else numbers would stand: on an axis
+        that counts regions, and in the legend, of up to 20 bins that all have one.
     unit : str or `~astropy.units.Unit`, optional
         Unit of the flux; by default that of the y axis, if it has one (``ax.yaxis.set_units``),
         or that of the profile.
@@ -146,7 +152,7 @@ class _Asked:
     unit: Any
     energy_power: float
     offset: float | None
-    show_names: bool
+    show_names: bool | None
     style: dict[str, Any]
 
 
@@ -185,8 +191,15 @@ def _draw_along(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
 
 def _draw_spectra(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
     """The points of each bin over energy, without a legend."""
-    names = bin_names(profile, asked.show_names)
+    n_all = len(profile.axis.ref)
+    if label is None and n_all > _MAX_SPECTRA:
+        chosen = most_significant([profile], _MAX_BINS_IN_LEGEND)
+        profile = profile.slice_by_idx({profile.axis.name: chosen})
+    names = bin_names(profile, asked.show_names, in_legend=True)
     ax = get_axes(ax)
+    if len(profile.axis.ref) < n_all and not ax.get_title():
+        title = f"The {len(profile.axis.ref)} most significant of {n_all} bins"
+        ax.set_title(title, fontsize="medium")
     y_unit, drawn = _drawn(profile, ax, asked)
     x, x_unit = _energies(ax, profile)
     axis, n = profile.axis, len(profile.axis.ref)

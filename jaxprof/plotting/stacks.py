@@ -13,7 +13,15 @@ from matplotlib.ticker import MaxNLocator
 from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.matrices import check_group
 from jaxprof.plotting.options import ERRORBAR, PCOLORMESH, check_options, unit_for
-from jaxprof.plotting.points import ARROW_POINTS, draw_points, drawn_unit, fluxes, name_limits
+from jaxprof.plotting.overlap import clear_offset
+from jaxprof.plotting.points import (
+    ARROW_POINTS,
+    draw_points,
+    drawn_unit,
+    fluxes,
+    most_significant,
+    name_limits,
+)
 from jaxprof.plotting.style import (
     add_zero_line,
     at_energy,
@@ -28,6 +36,7 @@ from jaxprof.plotting.style import (
     set_ylabel,
 )
 from jaxprof.plotting.units import keep_unit
+from jaxprof.plotting.xaxis import bin_names
 from jaxprof.profile.quantities import unit as unit_of
 from jaxprof.profile.stack import FluxProfileStack
 from jaxprof.types import Array
@@ -90,20 +99,28 @@ def plot_light_curve(
     y_unit = drawn_unit(ax, unit, stack.profiles[0], sed_type)
     parts = [fluxes(own, sed_type, y_unit) for own in stack.profiles]
     x = np.stack([(low + high) / 2, low, high])
-    for k in chosen:
+
+    def column(values: list[Array], k: int) -> Array:
         # Of a profile that has fewer bins there is nothing to draw.
-        rows = [k if k < own.shape[0] else None for own in stack.profiles]
+        return np.array([own[k, group] if k < len(own) else np.nan for own in values])
 
-        def column(values: list[Array], rows: list[int | None] = rows) -> Array:
-            return np.array(
-                [np.nan if r is None else v[r, group] for v, r in zip(values, rows, strict=True)]
-            )
-
-        y, limits = (column([part[position] for part in parts]) for position in (0, 2))
-        errors = np.stack([column([part[1][side] for part in parts]) for side in (0, 1)])
-        signed = sed_type == "norm"
-        draw_points(ax, x, y, errors, limits, bin_label(longest, k), dict(kwargs), signed=signed)
-        name_limits(ax, stack.profiles[0], limits)
+    y, limits = (
+        np.stack([column([part[position] for part in parts], k) for k in chosen])
+        for position in (0, 2)
+    )
+    errors = np.stack(
+        [[column([part[1][side] for part in parts], k) for k in chosen] for side in (0, 1)]
+    )
+    signed, names = sed_type == "norm", bin_names(stack.profiles[0], None, in_legend=True)
+    if names is None or len(names) < len(longest):
+        names = [bin_label(longest, k) for k in range(len(longest))]
+    offset = clear_offset(ax, y, errors, limits, signed=signed)
+    for number, k in enumerate(chosen):
+        shift = offset * (number - 0.5 * (len(chosen) - 1)) * (high - low)
+        position = np.stack([x[0] + shift, low, high])
+        series = y[number], errors[:, number], limits[number]
+        draw_points(ax, position, *series, names[k], dict(kwargs), signed=signed)
+        name_limits(ax, stack.profiles[0], limits[number])
     set_margins(ax, ARROW_POINTS + 6)
     _finish_axis(ax.xaxis, stack)
     choose_yscale(ax)
@@ -226,9 +243,7 @@ def _runs(low: Array, high: Array) -> list[tuple[int, int]]:
 def _chosen_bins(stack: FluxProfileStack, bins: Sequence[int] | None, group: int) -> list[int]:
     n = stack.shape[1]
     if bins is None:
-        name = "ts" if "ts" in stack.available_quantities else "norm"
-        total = np.nansum(stack.quantity(name).value[:, :, group], axis=0)
-        return sorted(int(k) for k in np.argsort(-total, kind="stable")[:_MOST])
+        return most_significant(stack.profiles, _MOST, group)
     chosen = np.atleast_1d(np.asarray(bins))
     if chosen.dtype.kind == "b" and chosen.shape == (n,):
         chosen = np.flatnonzero(chosen)

@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from jaxprof.profile.quantities import readable_energy_unit
+
 #: Readable names of the quantities of a profile.
 QUANTITY_NAMES = {
     "norm": "Norm",
@@ -124,14 +126,18 @@ def at_energy(name: str, profile: Any, group: int) -> str:
     if name not in ("dnde", "e2dnde"):
         return ""
     low, high = profile.energy_edges[group]
+    return " ".join(_energy_text(float(np.sqrt(low * high)), _energy_unit(profile)))
+
+
+def _energy_unit(profile: Any) -> str | None:
     own = getattr(profile, "energy_unit", None)
-    return " ".join(_energy_text(float(np.sqrt(low * high)), own))
+    return own and readable_energy_unit(profile.energy_edges, own)
 
 
 def group_label(profile: Any, group: int) -> str:
     """Range of an energy group, in the profile's unit of energies or a readable one."""
     low, high = profile.energy_edges[group]
-    return energy_label(low, high, getattr(profile, "energy_unit", None))
+    return energy_label(low, high, _energy_unit(profile))
 
 
 def _energy_text(energy: float, unit: str | None = None) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from jaxprof.plotting.points import get_quantity
 from jaxprof.plotting.style import axis_label, set_label
 from jaxprof.plotting.units import keep_unit
 
+_FEW = 20  # names that are shown without being asked for
 _SMALLEST = 3.5  # points; names that would have to be smaller are left out
 _READABLE = 6.0  # points; longer names are cut off rather than made smaller
 _ROOM = 0.33  # of the height of the figure, for names
@@ -22,17 +23,24 @@ _SLANT = 45.0  # deg
 _LEFTWARDS = ("longitude", "right ascension")  # east is on the left of the sky
 
 
-def bin_names(profile: Any, show_names: bool) -> list[str] | None:
+def bin_names(
+    profile: Any, show_names: bool | None, *, in_legend: bool = False
+) -> list[str] | None:
     """Names of the bins of a profile if they are to be shown.
+
+    By default, for None, those of up to twenty bins that all have one, where else numbers would
+    stand: on an axis that counts regions, and in legends of bins.
 
     Raises
     ------
     ValueError
         If the profile has none.
     """
-    if not show_names:
+    if show_names is False or (show_names is None and profile.axis.unit and not in_legend):
         return None
     names = get_quantity(profile, "name")
+    if show_names is None and (names is None or len(names) > _FEW or not all(map(str, names))):
+        return None
     if names is None:
         raise ValueError(
             "show_names: the profile has no names; it takes those of its regions, text={...} in a "

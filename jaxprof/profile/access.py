@@ -301,7 +301,15 @@ def describe(profile: Any) -> str:
         rows["seen in part"] = f"{named}: coverage below {quantities_.PARTLY_SEEN:g}"
     if "misfit" in profile.quantities and profile.quantities["misfit"].any():
         bins = np.flatnonzero(profile.quantities["misfit"].any(axis=1))
-        rows["misfit"] = f"{_bins_text(profile, bins)}: not described by the model"
+        rows["misfit"] = (
+            f"{_bins_text(profile, bins)}: not described by the model, what emits there is not "
+            "spread as its template says"
+        )
+    lost = np.flatnonzero(~np.asarray(profile.success, bool).any(axis=1))
+    if lost.size:
+        kinds = np.unique(profile.quantities["status"][lost])
+        why = ", ".join(Status(code).label for code in kinds)
+        rows["no estimate"] = f"{_bins_text(profile, lost)}: {why}"
     title = type(profile).__name__
     lines = "".join(f"  {name:<22} : {text}\n" for name, text in rows.items())
     return f"{title}\n{'-' * len(title)}\n\n{lines}"

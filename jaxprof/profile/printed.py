@@ -109,6 +109,25 @@ class WholeTable(Table):
         return "\n".join(line.rstrip() for line in self.pformat(max_lines=-1, max_width=-1))
 
 
+class LinesTable(Table):
+    """Table that is printed with a line for each row and energy group, few digits, no matrices."""
+
+    def __str__(self) -> str:
+        shown = [name for name in self.colnames if name != "covariance"]
+        n_groups = max((self[name].shape[1] for name in shown if self[name].ndim > 1), default=1)
+        part = long_table(self, shown, n_groups)
+        for name, form in {"value": ".6g", "error": ".2g", "ts": ".2f"}.items():
+            if name in shown:
+                part[name].info.format = form
+        for name in ("x_min", "x_max", "x_ref"):
+            if name in shown and part[name].dtype.kind == "f":
+                part[name].info.format = ".3f"
+        lines = [line.rstrip() for line in part.pformat(max_width=-1, max_lines=-1)]
+        if "covariance" in self.colnames:
+            lines.append('(and the covariance: table["covariance"])')
+        return "\n".join(lines)
+
+
 def plain_columns(table: Table) -> Table:
     """The table with columns of one axis, that of the bins.
 
@@ -149,7 +168,9 @@ def with_formats(table: Any) -> Any:
         elif start in ("npred", "counts"):
             table[name].info.format = ".1f"
         elif start == "e":
-            table[name].info.format = ".4g"
+            # "36840 MeV", not "3.684e+04".
+            large = np.all(table[name] >= 100) and np.any(table[name] >= 1e4)
+            table[name].info.format = ".0f" if large else ".4g"
         elif table[name].dtype.kind == "f":
             table[name].info.format = ".3f"
     return table

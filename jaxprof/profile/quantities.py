@@ -61,7 +61,16 @@ def check_sed_type(sed_type: str) -> str:
 def shown_energy_unit(profile: Any) -> str:
     """Unit of energies in figures and papers: the profile's, or GeV if all are below 1 TeV."""
     own = getattr(profile, "energy_unit", None)
-    return own or ("TeV" if np.max(profile.energy_edges) >= 1 else "GeV")
+    own = own or ("TeV" if np.max(profile.energy_edges) >= 1 else "GeV")
+    return readable_energy_unit(profile.energy_edges, own)
+
+
+def readable_energy_unit(edges: Any, unit: str) -> str:
+    """A unit for energies [TeV] in words: another one where numbers would need exponents."""
+    low, high = np.min(edges), np.max(edges)
+    if u.TeV.to(unit, low) >= 1e-4 and u.TeV.to(unit, high) < 1e6:
+        return unit
+    return next((own for own in ("TeV", "GeV", "MeV", "keV") if u.TeV.to(own, low) >= 0.1), unit)
 
 
 PARTLY_SEEN = 0.9
@@ -78,7 +87,8 @@ def partly_seen(profile: Any) -> Array:
 
 
 def energy_span(edges: Any, unit: str) -> str:
-    """A range of energies [TeV] in a unit, "10 to 36.84 GeV"."""
+    """A range of energies [TeV] in a unit, "10 to 36.84 GeV"; see `readable_energy_unit`."""
+    unit = readable_energy_unit(edges, unit)
     low, high = (f"{float(f'{edge:.4g}'):g}" for edge in u.TeV.to(unit, np.asarray(edges)))
     return f"{low} to {high} {unit}"
 

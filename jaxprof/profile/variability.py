@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
+from astropy import units as u
 from astropy.table import Column, Table
 
 from jaxprof.inference.fit import fit_norms
@@ -14,6 +15,7 @@ from jaxprof.inference.scan import norm_rises
 from jaxprof.likelihood.data import Data
 from jaxprof.likelihood.stacking import in_common, side_by_side
 from jaxprof.profile.limits import map_data
+from jaxprof.profile.printed import LinesTable
 from jaxprof.profile.quantities import Array
 
 if TYPE_CHECKING:
@@ -35,8 +37,9 @@ def variability(stack: FluxProfileStack) -> Table:
         A row for each bin, vectors over the energy groups (plain columns if there is one):
         ``norm``, the common one; ``ts``; ``ndf``, its degrees of freedom; ``p_value``, the
         probability of a larger ``ts`` if the flux is constant; ``x_min``, ``x_max``, ``x_ref`` as
-        in a profile's table. NaN where fewer than two profiles know the norm, or where the common
-        norm lies at the end of the scans.
+        in a profile's table, and of several groups ``e_min``, ``e_max``. Printed, it has a line for
+        each bin and energy group. NaN where fewer than two profiles know the norm, or where the
+        common norm lies at the end of the scans.
 
     Raises
     ------
@@ -64,11 +67,16 @@ def variability(stack: FluxProfileStack) -> Table:
     ndf = np.where(np.isfinite(ts), usable - 1, 0)
     p_value = np.where(ndf > 0, chi2.sf(ts, np.maximum(ndf, 1)), np.nan)
     first = stack.profiles[0]
-    table = Table()
+    table = LinesTable()
     if "name" in first.quantities:
         table["name"] = first.quantities["name"]
     for name in ("min", "max", "ref"):
         table[f"x_{name}"] = Column(getattr(first.axis, name), unit=first.axis.unit or None)
+    if first.shape[1] > 1:
+        unit = first.energy_unit or "TeV"
+        for name, edges in zip(("e_min", "e_max"), first.energy_edges.T, strict=True):
+            edges = np.broadcast_to(u.TeV.to(unit, edges), first.shape)
+            table[name] = Column(edges, unit=unit, format=".4g")
     columns = {"norm": norm, "ts": ts, "ndf": ndf, "p_value": p_value}
     for name, values in columns.items():
         table[name] = values[:, 0] if values.shape[1] == 1 else values

@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 from cli_factory import CONFIG, call, line_of, replaced
 
+from jaxprof.cli.messages import in_options
 from jaxprof.estimators.precision import PRECISIONS
 from jaxprof.inference.named_intervals import KINDS
 
@@ -183,3 +184,28 @@ def test_a_profile_is_no_dataset(folder):
     result = call("profile", "config.yaml")
     assert result.exit_code == 1
     assert "config.yaml:2: datasets[0]: " in result.stderr and "a flux profile" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("python", "words"),
+    [
+        (
+            'interval="bounded", "cls" or norm={"min": 0}',
+            'interval: bounded, "cls" or norm: {min: 0}',
+        ),
+        ("use mask_policy='coverage'", "use mask_policy: coverage"),
+        ("sum_over_energy_groups=True leaves", "sum_over_energy_groups: true leaves"),
+        (
+            "smoothness=30 leaves, likelihood='region'.",
+            "smoothness: 30 leaves, likelihood: region.",
+        ),
+        ("selection_optional=['scan'] is", "selection_optional: [scan] is"),
+        ("(sources=[SkyModel(..., free=True)], guard_bins)", "(sources, guard_bins)"),
+        ("as sources=", "as sources"),
+        ("ForwardFoldingProfileEstimator can", "type: forward-folded can"),
+        ("p.fits exists; overwrite=True replaces it", "p.fits exists; --overwrite replaces it"),
+        ("alpha=2 at b == 3", "alpha=2 at b == 3"),
+    ],
+)
+def test_messages_are_in_the_words_of_configurations(python, words):
+    assert in_options(python) == words

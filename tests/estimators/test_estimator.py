@@ -195,6 +195,20 @@ def test_energy_dependent_mask():
     assert not dead.success.any()
 
 
+def test_a_masked_region_between_others_is_named():
+    """One at the end of a line that reaches beyond the data is expected, and in the summary."""
+    dataset = small_dataset(flat=True)
+    regions = boxes(n=4)
+    inside = dataset.geom.region_mask([regions[1]]).data
+    dataset.mask_fit = WcsNDMap(dataset.geom, ~np.broadcast_to(inside, dataset.geom.data_shape))
+    with pytest.warns(UserWarning, match=r"^bin 1 \(.* deg\): all pixels are masked") as record:
+        profile = estimator(regions).run(dataset)
+    assert len(record) == 1
+    assert_array_equal(profile.success[:, 0], [True, False, True, True])
+    ends = estimator(regions[1:]).run(dataset)
+    assert "no estimate            : bin 0 (" in str(ends) and "fully masked" in str(ends)
+
+
 def test_region_over_the_edge():
     """A region half off the map knows what it lost."""
     regions = boxes(n=4, start=1.5)

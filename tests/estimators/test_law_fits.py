@@ -9,6 +9,8 @@ from forward_factory import MODEL, dataset_of, estimator, gaussian_image, rings,
 from numpy.testing import assert_allclose
 
 import jaxprof
+from jaxprof.estimators.law_warnings import uneven_bins
+from jaxprof.likelihood import BinGeometry
 from jaxprof.reduce.bin_geometry import bin_geometry
 
 BINSZ, SIGMA, CORE = 0.05, 0.08, 0.1
@@ -168,3 +170,40 @@ def test_the_centre_of_a_law_over_rings_has_no_derivatives():
                 slope(0.0, name)
         elif name.endswith("amplitude"):
             assert slope(1e-9, name) > 0
+
+
+def ring_geometry(edges):
+    """Rings that begin at the centre, through a PSF."""
+    edges = np.asarray(edges, float)
+    n = len(edges) - 1
+    solid_angle = np.diff(-2 * np.pi * np.cos(np.deg2rad(edges)))
+    return BinGeometry(
+        reference_flux=np.ones(n), solid_angle=solid_angle, centre=np.zeros(2),
+        rings=np.stack([edges[:-1], edges[1:]], 1), ring_weights=np.ones((n, 1)),
+        parent=tuple(range(n)), frame="galactic",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [4, 16, 64, 256])
+def test_a_cusp_is_named_since_no_subdivide_resolves_it(n):
+    """However fine the bins are, the innermost keeps its share of a power law near r^-2."""
+    geometry = ring_geometry(np.linspace(1e-5, 1.0, n + 1))
+    law = jaxprof.PowerLawRadialModel(alpha=1.9, frame="galactic")
+    text = uneven_bins(geometry, law, "FINER")
+    share = (1e-5 ** (2 - 1.9), geometry.rings[0, 1] ** (2 - 1.9))
+    share = 100 * (share[1] - share[0]) / (1 - share[0])
+    assert text.startswith(f"{share:.0f} % of the flux")
+    assert "r^-1.90" in text and "FINER" not in text
+    for advice in ("CoredPowerLawRadialModel", "PointSpatialModel", "radius_min"):
+        assert advice in text
+
+
+def test_finer_bins_where_they_help():
+    wide, fine = (ring_geometry(np.linspace(1e-5, 1.0, n + 1)) for n in (4, 64))
+    shallow = jaxprof.PowerLawRadialModel(alpha=0.8, frame="galactic")
+    cored = LAW.replace(alpha=2.0)
+    assert "FINER" in uneven_bins(wide, shallow, "FINER")
+    assert "FINER" in uneven_bins(wide, cored, "FINER")
+    assert uneven_bins(fine, shallow, "FINER") == uneven_bins(fine, cored, "FINER") == ""
+    point = jaxprof.GaussianRadialModel(amplitude=1e-9, sigma=0.02, frame="galactic")
+    assert "is a point" in uneven_bins(wide, point, "FINER")

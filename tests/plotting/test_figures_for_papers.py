@@ -464,6 +464,25 @@ def test_unknown_options_of_all_figures_name_the_valid_ones():
         p.reference_model.plot([1, 10] * u.TeV, foo=1)
 
 
+def test_names_stand_where_numbers_would():
+    """On an axis that counts regions and in legends, if all bins have one."""
+    regions = line_of_boxes(3)
+    for region, name in zip(regions, ["Sgr A*", "G0.9+0.1", "a third"], strict=True):
+        region.meta["text"] = name
+    p = profile_of(regions, np.ones((3, 2)))
+    names = [str(name) for name in p.quantities["name"]]
+
+    def ticks(profile, **options):
+        ax = plot_profile(profile, ax=plt.figure().add_subplot(), **options)
+        return [label.get_text() for label in ax.get_xticklabels()]
+
+    assert ticks(p, axis_name="region-index") == names
+    assert not set(names) & set(ticks(p, axis_name="region-index", show_names=False))
+    assert not set(names) & set(ticks(p))
+    ax = plot_profile(p, ax=plt.figure().add_subplot(), axis_name="energy")
+    assert [text.get_text() for text in ax.get_legend().get_texts()][:3] == names
+
+
 def test_legends_cover_no_data_after_the_layout():
     """Names at the ticks take height from the axes when the figure is laid out."""
     norm = np.where(np.arange(13) == 6, 16.0, 1.0)[:, None] * np.ones(2)

@@ -211,6 +211,18 @@ def test_norms_below_zero_and_their_limits():
     assert_inside(ax)
 
 
+def test_a_significant_deficit_is_a_point_as_in_the_table():
+    """Not its limit, which is none on a flux; a weak one is a limit, and one of norms as well."""
+    profile = make_profile([[3.0], [-2.0], [-0.2]], ts=[[9], [16], [0.25]])
+    assert profile.is_ul.ravel().tolist() == [False, True, True]
+    ax = plot_profile(profile, sed_type="flux")
+    np.testing.assert_allclose(points(ax)[:, 1], [3e-9, -2e-9])
+    np.testing.assert_allclose(arrows(ax)[:, 1], [0.2e-9])
+    assert not at_the_edge(ax).size
+    cells = profile.to_table(sed_type="flux", style="paper").columns[1]
+    assert ["<" in cell for cell in cells] == [False, False, True]
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_nothing_vanishes_on_a_log_axis(when):
     """Neither limits (second bin) nor points (fourth) that are not positive; linear as ever."""
@@ -378,6 +390,20 @@ def test_many_spectra_get_a_colour_bar():
     ax = plot_profile(make_profile(np.linspace(1, 2, 20)[:, None]), axis_name="energy")
     assert ax.get_legend() is None
     assert [a.get_ylabel() for a in ax.figure.axes if a is not ax] == ["Projected distance [deg]"]
+
+
+def test_of_too_many_spectra_the_most_significant_are_drawn():
+    """Fifty would hide each other; the title says which are shown, and labels for all draw all."""
+    ts = np.linspace(0, 50, 51)[:, None]
+    profile = make_profile(np.full((51, 1), 2.0), ts=ts[::-1])
+    ax = plot_profile(profile, axis_name="energy", sed_type="norm", color="k")
+    assert ax.get_title() == "The 10 most significant of 51 bins"
+    entries = [text for text in legend_texts(ax) if text.endswith("deg")]
+    assert len(entries) == 10 and entries[0].startswith("0 - 0.0392")
+    labelled = plot_profile(
+        profile, ax=plt.figure().add_subplot(), axis_name="energy", label=["_"] * 51
+    )
+    assert labelled.get_title() == "" and len(labelled.containers) >= 51
 
 
 @pytest.mark.parametrize(

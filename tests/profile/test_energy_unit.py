@@ -4,10 +4,13 @@ import astropy.units as u
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from astropy.table import Table
 from numpy.testing import assert_allclose, assert_array_equal
 from profile_factory import EDGES, make_profile
 
 from jaxprof import FluxProfile, FluxProfileStack
+from jaxprof.profile.printed import with_formats
+from jaxprof.profile.quantities import energy_span
 
 
 def test_energies_are_in_the_unit_of_the_edges():
@@ -72,3 +75,13 @@ def test_stacks_of_several_units_have_that_of_the_first(tmp_path):
     table = stack.to_table()
     assert table["e_min"].unit == u.GeV
     assert_allclose(table["e_min"], np.tile(1000 * EDGES[:, 0], (len(table), 1)), rtol=1e-12)
+
+
+def test_energies_need_no_exponents_in_words():
+    """keV would be 1e+07, as it stands in tables with their unit; a suitable unit is kept."""
+    edges = [0.01, 0.5]
+    assert energy_span(edges, "keV") == "10 to 500 GeV"
+    assert energy_span(edges, "MeV") == "10000 to 500000 MeV"
+    assert energy_span([1e-4, 0.01], "keV") == "0.1 to 10 GeV"
+    table = with_formats(Table({"e_min": [1e4, 36840.3], "e_max": [36840.3, 5e5]}))
+    assert "36840" in str(table["e_min"]) and "e+0" not in str(table["e_min"]) + str(table["e_max"])

@@ -210,6 +210,14 @@ def test_variability_is_a_likelihood_ratio():
 
 
 @pytest.mark.slow
+def test_variability_is_printed_with_a_line_for_each_energy_group():
+    profiles = [make_profile(), make_profile()]
+    found = FluxProfileStack(profiles, "ab").variability()
+    head, *lines = str(found).split("\n")
+    assert len(found) == 4 and len(lines) == 2 + 8 and max(map(len, lines)) <= 80
+    assert {"e_min", "norm", "ts", "ndf", "p_value"} <= set(head.split()) and ".." not in str(found)
+
+
 def test_variability_of_both_statistics():
     axis, data = make_profile().axis, make_data()
     # The same data again: nothing varies, and an ON-OFF profile among them is no obstacle.
