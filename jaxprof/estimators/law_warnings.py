@@ -96,24 +96,24 @@ def uneven_bins(geometry: BinGeometry, law: Any, finer: str) -> str:
     mean = np.sum(parts) / np.sum(flux)
     if not mean > WIDE:
         return ""
+    size = f"{100 * np.expm1(mean):.0f} %" if mean < 1 else f"a factor of {np.exp(mean):.2g}"
+    head = f"the law changes by {size} across a bin, on average"
     first = int(np.argmin(low))
     # The power of the distance that it falls with, near the centre.
     index = _fall(law, 0.0, high[first], 0.02, 0.1) / np.log(5.0)
     if low[first] < 0.01 * high[first] and index > CUSP and parts[first] > 0.5 * np.sum(parts):
         return (
-            f"{100 * flux[first] / np.sum(flux):.0f} % of the flux of the law are within "
-            f"{high[first]:.3g} deg of its centre, in the innermost bin, where it goes as "
+            f"{head}: {100 * flux[first] / np.sum(flux):.0f} % of its flux are within "
+            f"{high[first]:.3g} deg of the centre, in the innermost bin, where it goes as "
             f"r^-{index:.2f} (from r^-2 on this flux is infinite). No subdivide resolves that, and "
             "the parameters depend on the size of this bin: take a law with a core, "
             f"CoredPowerLawRadialModel for instance, {A_POINT}, or begin outside of it, with a "
             "larger radius_min of the annuli"
         )
     if _in_one_bin(flux):
-        return f"{ONE_BIN}, or {finer}"
-    size = f"{100 * np.expm1(mean):.0f} %" if mean < 1 else f"a factor of {np.exp(mean):.2g}"
+        return f"{head}: {ONE_BIN}, or {finer}"
     return (
-        f"the law changes by {size} across a bin, on average, "
-        "but emission is folded as if it came evenly from all of a bin, which moves its "
+        f"{head}, but emission is folded as if it came evenly from all of a bin, which moves its "
         "parameters: the index of a power law by 2 %, a scale that is smaller than a bin by "
         f"tens of percent; {finer}"
     )

@@ -454,3 +454,14 @@ def test_parameters_that_are_not_determined():
     found = fit(log_prob, {"p": 1.0, "q": 1.0, "r": 1.0})
     assert undetermined(log_prob, found, ()) in (("p", "q"), ("q", "p"))
     assert undetermined(log_prob, replace(found, last=jnp.full(3, jnp.nan)), ()) == ()
+
+
+def test_a_printed_fit_names_parameters_at_bounds():
+    def log_prob(params):
+        return -0.5 * ((params["a"] + 2) ** 2 + (params["b"] - 1) ** 2)
+
+    start = {"a": 1.0, "b": 2.0}
+    text = str(fit(log_prob, start, bounds={"a": (0, None)}))
+    assert text.startswith("Fit: boundary (a at its lower bound), stat ")
+    text = str(fit(log_prob, start, bounds={"b": (None, 0.5)}, fixed=["a"]))
+    assert "boundary (b at its upper bound)" in text and "fixed" in text
