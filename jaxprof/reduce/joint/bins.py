@@ -187,10 +187,11 @@ def _counted(part: Cutouts, lists: Array, disjoint: DisjointRegions, mask: Array
 
     A pixel is in one disjoint region at most: each value is read once, for whatever it counts.
     """
-    (n_energies, n, _), height, width = mask.shape, *part.values.shape[-2:]
+    n_energies, n = mask.shape[:2]
+    height, width = part.values.shape[-2:]
     bottom, left = int(disjoint.y.max()) + 1, int(disjoint.x.max()) + 1
     # The region of each pixel, counted on from one energy to the next; N of those not in use.
-    region = np.full((n_energies, bottom + 1, left + 1), n)
+    region: Array = np.full((n_energies, bottom + 1, left + 1), n)
     energy, number, position = np.nonzero(mask)
     region[energy, disjoint.y[number, position], disjoint.x[number, position]] = number
     region += (n + 1) * np.arange(n_energies)[:, None, None]
@@ -203,7 +204,7 @@ def _counted(part: Cutouts, lists: Array, disjoint: DisjointRegions, mask: Array
         column = part.turn.start + (column[:, :width] - part.turn.start) % len(part.turn)
     row = np.where((row >= 0) & (row < bottom), row, bottom)
     column = np.where((column >= 0) & (column < left), column, left)
-    sums = np.zeros((*part.values.shape[:2], n_energies * (n + 1)))
+    sums: Array = np.zeros((*part.values.shape[:2], n_energies * (n + 1)))
     for own, values in enumerate(np.asarray(part.values)):
         at = region[:, row[own][:, None], column[own]]
         for q, value in enumerate(values[..., :width]):
