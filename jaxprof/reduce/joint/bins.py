@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprof.compilation import jit_quickly
+from jaxprof.compilation import is_traced, jit_quickly
 from jaxprof.reduce.joint.folding import Cutouts
 from jaxprof.sky.closed import unwrapped
 from jaxprof.sky.pixel_sums import MemberPixels
@@ -159,8 +159,46 @@ def region_sums(
 
     Arguments as for `templates_at`; the ``mask`` (E, N, P) tells pixels to use at each energy.
     """
-    used = (disjoint.y, disjoint.x, np.asarray(mask))
-    return _sums(list(cutouts), list(lists), *used)
+    mask = np.asarray(mask)
+    if is_traced(cutouts) or jax.default_backend() != "cpu":
+        return _sums(list(cutouts), list(lists), disjoint.y, disjoint.x, mask)
+    parts = [_counted(part, own, disjoint, mask) for part, own in zip(cutouts, lists, strict=True)]
+    return np.concatenate(parts, axis=1)
+
+
+def _counted(part: Cutouts, lists: Array, disjoint: DisjointRegions, mask: Array) -> Array:
+    """`region_sums` of one array of cutouts, (N, K, Q, E).
+
+    A pixel is in one disjoint region at most: each value is read once, for whatever it counts.
+    """
+    n_energies, n = mask.shape[:2]
+    height, width = part.values.shape[-2:]
+    bottom, left = int(disjoint.y.max()) + 1, int(disjoint.x.max()) + 1
+    # The region of each pixel, counted on from one energy to the next; N of those not in use.
+    region: Array = np.full((n_energies, bottom + 1, left + 1), n)
+    energy, number, position = np.nonzero(mask)
+    region[energy, disjoint.y[number, position], disjoint.x[number, position]] = number
+    region += (n + 1) * np.arange(n_energies)[:, None, None]
+    row, column = (
+        np.asarray(first)[:, None] + np.arange(size)
+        for first, size in ((part.y0, height), (part.x0, width))
+    )
+    if part.turn is not None:
+        width = min(width, len(part.turn))
+        column = part.turn.start + (column[:, :width] - part.turn.start) % len(part.turn)
+    row = np.where((row >= 0) & (row < bottom), row, bottom)
+    column = np.where((column >= 0) & (column < left), column, left)
+    sums: Array = np.zeros((*part.values.shape[:2], n_energies * (n + 1)))
+    for own, values in enumerate(np.asarray(part.values)):
+        at = region[:, row[own][:, None], column[own]]
+        for q, value in enumerate(values[..., :width]):
+            weights = np.broadcast_to(value, at.shape)
+            sums[own, q] = np.bincount(at.ravel(), weights.ravel(), sums.shape[-1])
+    sums = sums.reshape(*sums.shape[:2], n_energies, n + 1)
+    if part.edisp is not None:
+        sums *= np.asarray(part.edisp)[..., None]
+    found = sums[np.maximum(lists, 0), :, :, np.arange(n)[:, None]]
+    return np.where((lists >= 0)[..., None, None], found, 0.0)
 
 
 @jit_quickly()

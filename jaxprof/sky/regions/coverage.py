@@ -90,7 +90,7 @@ def _moments(
         operator, *both = region.parts
         moments = _combined(operator, *(_moments(part, box, oversampling, degree) for part in both))
         return _sampled(region, moments, x0, y0, oversampling, degree)
-    outlines = region.outlines()
+    outlines = region.outlines
     if outlines is not None:
         moments = np.zeros(shape)
         for sign, vertices in outlines:
@@ -231,7 +231,7 @@ def region_box(region: GridRegion) -> tuple[int, int, int, int] | None:
             return None
         x0, x1, y0, y1 = zip(*known, strict=True)
         return min(x0), max(x1), min(y0), max(y1)
-    outlines = region.outlines()
+    outlines = region.outlines
     if outlines is None:
         ny, nx = region.geom.npix_shape
         turn = region.geom.turn or range(nx)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,7 +37,7 @@ class GridRegion:
     node: Node
     geom: Any
 
-    @property
+    @cached_property
     def parts(self) -> tuple[Any, GridRegion, GridRegion] | None:
         """Operator and parts of a compound region; None for a simple one."""
         if isinstance(self.node, int):
@@ -61,6 +62,7 @@ class GridRegion:
         inside[on_sky] = combine(self.node, own)
         return inside.reshape(x.shape)
 
+    @cached_property
     def outlines(self) -> Outlines | None:
         """Outlines of a simple region in pixels; None where the projection tears them.
 
