@@ -77,7 +77,7 @@ def _pieces(wanted: bool) -> Iterator[None]:
         _in_pieces.reset(token)
 
 
-def jit_in_pieces(where: Callable[[Any], bool]) -> Callable:
+def jit_in_pieces(where: Callable[[Any], bool], small: float | None = None) -> Callable:
     """Like `jit_by_size`, but for some arguments the function itself is not compiled.
 
     What it calls is, if it is one of the functions of this module; the rest is Python: several
@@ -87,10 +87,12 @@ def jit_in_pieces(where: Callable[[Any], bool]) -> Callable:
     ----------
     where : callable
         Whether that is so for a first argument; never where anything is traced.
+    small : float, optional
+        As of `jit_by_size`, for the others.
     """
 
     def decorated(function: Callable) -> Callable:
-        whole = jit_by_size(function)
+        whole = jit_by_size(function, small=small)
 
         @wraps(function)
         def call(first: Any, *rest: Any) -> Any:

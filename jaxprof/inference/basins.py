@@ -22,14 +22,19 @@ from jaxprof.inference.descents import descend, number_of_points, spread
 from jaxprof.inference.interior_point import minimise
 from jaxprof.inference.newton_step import is_linear, shapes
 from jaxprof.inference.norm_profiles import (
+    BETWEEN,
     NEAR,
     Around,
     Family,
     around,
-    covariance_at,
+    batches_of,
+    covariance_of,
     family_of,
     grid_of,
+    nodes_of,
+    other_minima,
     profiled,
+    ridge_to,
     where_changed,
 )
 from jaxprof.likelihood.joint_data import JointData
@@ -45,8 +50,6 @@ UNFINISHED = 0.5
 """How much further descents may still go down."""
 GAIN = 1e-3
 """Least fall of the statistic that is worth another minimisation."""
-BETWEEN = 0.02
-"""How far the statistic rises between two minima, at least."""
 DISTINCT = 0.1
 """Besides one standard deviation, how far apart parameters of two minima are at least."""
 
@@ -61,7 +64,7 @@ class _Ends(NamedTuple):
 class _Profile(NamedTuple):
     """Profiles around the lowest minimum."""
 
-    found: tuple[jax.Array, ...]  # what `profiled` gives at K^A nodes and at the other minimum
+    found: tuple[jax.Array, ...]  # what `profiled` gives at batches of nodes and the other minimum
     tried: jax.Array  # values of each parameter that minimisations have started from, (A, K, M)
 
 
@@ -85,26 +88,6 @@ class _Jumps(NamedTuple):
     norm: jax.Array
     height: jax.Array
     group: jax.Array  # on the grid what is tried with it, (K, M)
-
-
-def _other_minima(heights: jax.Array, own: jax.Array) -> jax.Array:
-    """Rises (K, M) of minima apart from that at position ``own`` (M,); infinite elsewhere."""
-    number = jnp.arange(len(heights))[:, None]
-    above, below = number > own[None], number < own[None]
-    up = jax.lax.cummax(jnp.where(above, heights, 0.0))
-    down = jax.lax.cummax(jnp.where(below, heights, 0.0), reverse=True)
-    ridge = jnp.where(above, up, down)
-    padded = jnp.pad(heights, ((1, 1), (0, 0)), constant_values=jnp.inf)
-    lowest = (heights <= padded[:-2]) & (heights <= padded[2:])
-    return jnp.where(lowest & (ridge > heights + BETWEEN), heights, jnp.inf)
-
-
-def _ridge(grid: jax.Array, heights: jax.Array, own: jax.Array, value: jax.Array) -> jax.Array:
-    """Most of the profiles between position ``own`` on the grid and a value; (M,)."""
-    number = jnp.arange(len(grid))[:, None]
-    place = jnp.sum(grid <= value[None], axis=0) - 0.5
-    between = (number > jnp.minimum(own, place)[None]) & (number < jnp.maximum(own, place)[None])
-    return jnp.max(jnp.where(between, heights, -jnp.inf), axis=0)
 
 
 class _Minima(NamedTuple):
@@ -146,9 +129,11 @@ def _compared(
     known = ~first & converged & state.converged
     other = jnp.where(known, loser, jnp.where(first, best, state.other))
     height = jnp.where(known, jnp.abs(gain), jnp.inf)
-    curvature = jnp.diagonal(derivatives(data, best, varied[1])[1].full)
-    errors = jnp.where(curvature > 0, 1 / jnp.sqrt(jnp.abs(curvature)), jnp.inf)
-    covariance = covariance_at(data, best, *varied)
+    free, barrier = varied
+    curvature = derivatives(data, best, barrier)[1].full
+    alone = jnp.diagonal(curvature)
+    errors = jnp.where(alone > 0, 1 / jnp.sqrt(jnp.abs(alone)), jnp.inf)
+    covariance = covariance_of(data, curvature, best, free)
     minima = _Minima(best, other, covariance, errors, better, height)
     return best, jnp.where(better, converged, state.converged), minima
 
@@ -168,12 +153,6 @@ def _apart(data: JointData, z: jax.Array, best: jax.Array, errors: jax.Array) ->
     return shapes(data) & apart & (z[norm] != 0) & (best[norm] != 0)
 
 
-def _at_nodes(grid: jax.Array) -> jax.Array:
-    """Values of the parameters at all nodes of a grid (K, M, A); (K^A, M, A)."""
-    of_each = np.indices((len(grid),) * grid.shape[2]).reshape(grid.shape[2], -1)
-    return jnp.stack([grid[at, :, a] for a, at in enumerate(of_each)], axis=2)
-
-
 def _profiles(
     data: JointData,
     free: jax.Array,
@@ -187,20 +166,23 @@ def _profiles(
     If a minimum is known to have been followed from a fit, ``since``, those of the components that
     see most of how predictions have changed: of others they are known from there.
     """
-    best, covariance = minima.best, minima.covariance
+    best = minima.best
     grid = grid_of(data, family, best)
-    values = jnp.concatenate([_at_nodes(grid), minima.other[family.shape][None]])
     here = around(data, best, family)
+    batches = batches_of(data, jnp.concatenate([nodes_of(grid), minima.other[family.shape][None]]))
+    # On the grid only around a new minimum.
+    first = jnp.where(minima.better, 0, len(batches) - 1)
 
     def found_of(data: JointData, here: list[Around], complete: Any) -> tuple[jax.Array, ...]:
-        def at_value(k: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            x, *rises = profiled(data, best, free, covariance, here, family, values[k])
-            row = (x, *(jnp.where(complete, rise, jnp.inf) for rise in rises))
-            return jax.tree.map(lambda every, one: every.at[k].set(one), found, row)
+        def at_values(values: jax.Array) -> tuple[jax.Array, ...]:
+            x, *rises = profiled(data, best, free, minima.covariance, here, family, values)
+            return (x, *(jnp.where(complete, rise, jnp.inf) for rise in rises))
 
-        # On the grid only around a new minimum.
-        first = jnp.where(minima.better, 0, len(values) - 1)
-        return jax.lax.fori_loop(first, len(values), at_value, before.found)
+        def batch(k: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            rows = jax.vmap(at_values)(batches[k])
+            return jax.tree.map(lambda every, own: every.at[k].set(own), found, rows)
+
+        return jax.lax.fori_loop(first, len(batches), batch, before.found)
 
     def of_all() -> tuple[jax.Array, ...]:
         return found_of(data, here, True)
@@ -219,14 +201,15 @@ def _survey(
 
     Minima that are at most so high are worth another minimisation.
     """
-    (norms, heights, bounds), old = profile.found, profile.tried[a]
+    norms, heights, bounds = (own.reshape(-1, own.shape[-1]) for own in profile.found)
+    old = profile.tried[a]
     k, m, n = grid.shape
     nodes = np.moveaxis(np.arange(k**n).reshape((k,) * n), a, 0).reshape(k, -1)
     low = jnp.argmin(heights[nodes], axis=1)
     on_grid = jnp.min(heights[nodes], axis=1)
     values, place = grid[..., a], family.shape[:, a]
     own = jnp.sum(values < minima.best[place][None], axis=0)
-    elsewhere = _other_minima(on_grid, own)
+    elsewhere = other_minima(on_grid, own)
     improving = on_grid < -GAIN
     worth = jnp.where(improving, on_grid, elsewhere)
     worth = jnp.where(old | (worth > highest), jnp.inf, worth)
@@ -236,9 +219,9 @@ def _survey(
     row = jnp.cumsum(~improving, axis=0)
     together = improving & improving[at, every][None] & (row == row[at, every][None])
     group = (jnp.arange(k)[:, None] == at[None]) | together
-    ridge = _ridge(values, on_grid, own, minima.other[place])
+    ridge = ridge_to(values, on_grid, own, minima.other[place])
     return _Survey(
-        jump=_Jumps(_at_nodes(grid)[node, every], norms[node, every], worth[at, every], group),
+        jump=_Jumps(nodes_of(grid)[node, every], norms[node, every], worth[at, every], group),
         tried=old,
         told=(ridge > jnp.maximum(heights[-1], 0.0) + BETWEEN) & (bounds[-1] < NEAR),
     )
@@ -249,7 +232,7 @@ def _next_start(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Where the next minimisation starts, whether that is new, and what is tried (A, K, M)."""
     if not surveys:
-        return best, jnp.asarray(False), jnp.zeros((0, 0, len(family.norm)), bool)
+        return best, jnp.asarray(False), jnp.zeros((0, 0, 0), bool)
     jumps = [survey.jump for survey in surveys]
     lowest = jnp.min(jnp.stack([jump.height for jump in jumps]), axis=0)
     most = jnp.where(jnp.min(lowest) < -GAIN, -GAIN, jnp.inf)
@@ -309,7 +292,9 @@ def _told(
     if surveys:
         family = family_of(data)
         told = jnp.any(jnp.stack([survey.told for survey in surveys]), axis=0) & alone
-        near = near.at[family.norm].set(jnp.where(told, profile.found[0][-1], near[family.norm]))
+        near = near.at[family.norm].set(
+            jnp.where(told, profile.found[0][-1, -1], near[family.norm])
+        )
         shape = jnp.where(told[:, None], minima.other[family.shape], near[family.shape])
         near = near.at[family.shape].set(shape)
     lower = jnp.any(apart) & (minima.height < jnp.minimum(height, NEAR))
@@ -387,9 +372,12 @@ def lowest(
         return _State(best, converged, begin, minima.other, *near, profile, number, ends, done)
 
     no = jnp.asarray(False)
-    k, m, a = grid_of(data, family, start).shape if data.n_shape else (0, data.n_components, 0)
-    heights = jnp.zeros((k**a + 1, m), start.dtype)
-    profile = _Profile((heights,) * 3, jnp.zeros((a, k, m), bool))
+    heights, tried = jnp.zeros((0, 0), start.dtype), jnp.zeros((0, 0, 0), bool)
+    if data.n_shape:
+        grid = grid_of(data, family, start)
+        heights = jnp.zeros(batches_of(data, nodes_of(grid), 1).shape[:-1], start.dtype)
+        tried = jnp.zeros((grid.shape[2], *grid.shape[:2]), bool)
+    profile = _Profile((heights,) * 3, tried)
     height = jnp.asarray(jnp.inf, start.dtype)
     state = _State(start, no, begin, start, none, height, profile, jnp.asarray(0), ends, no)
     rounds = jnp.where(known, KNOWN_ROUNDS, ROUNDS)

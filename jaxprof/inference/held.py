@@ -16,7 +16,7 @@ from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.model_fit import negative_log_prob, split_function
 from jaxprof.inference.parameters import Layout, layout_of
 from jaxprof.solvers.minimise import minimise
-from jaxprof.solvers.solve import increasing_root, searched_root
+from jaxprof.solvers.solve import increasing_root, root_against, searched_root
 
 FAR = 1e4
 """Limits are sought up to this many times the length over which the statistic should rise."""
@@ -99,14 +99,8 @@ class _Problem:
 
         def search(start: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-                # The root of a parabola is a straight line, on which one Newton step does.
                 value, slope = self.held(point, at, start + side * unit * y)
-                possible = jnp.isfinite(value)
-                rises = possible & (value > 0)
-                root = jnp.sqrt(jnp.where(rises, value, 0.0))
-                above = jnp.where(possible, root, 2.0 * jnp.sqrt(rise)) - jnp.sqrt(rise)
-                slope = side * unit * slope / (2.0 * jnp.where(rises, root, 1.0))
-                return above, jnp.where(rises, slope, 0.0)
+                return root_against(rise, value, side * unit * slope)
 
             first = jnp.minimum(1.0, end)
             y, converged = increasing_root(

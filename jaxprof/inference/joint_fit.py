@@ -8,17 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprof.compilation import is_traced, jit_by_size
-from jaxprof.inference.basins import lowest
+from jaxprof.compilation import jit_by_size, jit_in_pieces
 from jaxprof.inference.follow import FittedProblem
 from jaxprof.inference.held_fit import NOTHING, RUN_ONCE, at_fit, fit_held
-from jaxprof.inference.implicit import rooted
 from jaxprof.inference.interior import (
     inside_of,
     interior,
-    masked_as,
     usable,
-    with_centred_spectra,
     without_derivatives,
 )
 from jaxprof.inference.newton_step import is_linear
@@ -66,6 +62,7 @@ def _counts_alone(
     return *jax.tree.map(lambda a, b: jnp.where(good, a, b), observed, expected), ~good
 
 
+@jit_by_size(small=RUN_ONCE)
 def described(
     data: JointData,
     z: jax.Array,
@@ -115,9 +112,6 @@ def described(
     )
 
 
-described_alone = jit_by_size(small=RUN_ONCE)(described)
-
-
 def is_valid(data: JointData) -> jax.Array:
     """Whether data can be fitted at all: nobody else looks at what is traced."""
 
@@ -158,36 +152,12 @@ def ready(data: JointData) -> Ready:
     return Ready(problem, free, barrier, point, possible, is_valid(still))
 
 
-def _minimum(own: Ready) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The minimum, whether it was found, and another one."""
-    z, converged, other = lowest(own.problem, own.point, own.free, own.barrier, own.point)
-    z = with_centred_spectra(own.problem, z, own.free)
-    return jnp.where(own.valid, z, jnp.nan), converged & own.possible & own.valid, other
-
-
-@jit_by_size
-def _fit(data: JointData) -> JointFit:
-    own = ready(data)
-    z, converged, other = _minimum(own)
-    z = rooted(masked_as(data, own.problem), z, own.free, own.barrier, data.start)
-    # Once more: they follow their constraints.
-    z = with_centred_spectra(data, z, own.free)
-    return described(data, z, converged, own.free, own.barrier, other)
-
-
-@jit_by_size(small=RUN_ONCE)
-def _fit_ready(data: JointData, own: Ready) -> JointFit:
-    z, converged, other = _minimum(own)
-    return described(data, z, converged, own.free, own.barrier, other)
-
-
+@jit_in_pieces(lambda data: not is_linear(data), small=RUN_ONCE)
 def fit_ready(data: JointData, own: Ready) -> JointFit:
-    """The fit, without derivatives."""
-    if is_linear(data) or is_traced((data, own)):
-        return _fit_ready(data, own)
-    found = fit_held(data, own.point, (own.point, own.barrier), NOTHING, np.nan)
-    z = jnp.where(own.valid, found.z, jnp.nan)
-    return described_alone(data, z, found.converged & own.valid, own.free, own.barrier, found.other)
+    """The fit of a problem, where what `ready` gives for it is known."""
+    held = fit_held(data, own.point, (own.point, own.barrier), NOTHING, np.nan)
+    z, converged = jnp.where(own.valid, held.z, jnp.nan), held.converged & own.valid
+    return described(data, z, converged, own.free, own.barrier, held.other)
 
 
 def fit_joint(data: JointData) -> JointFit:
@@ -211,8 +181,7 @@ def fit_joint(data: JointData) -> JointFit:
     The covariance is the inverse of half the second derivatives of statistic and penalty at the
     minimum (the observed Fisher information).
     """
-    searched = not (is_linear(data) or is_traced(data))
-    return fit_ready(data, ready(data)) if searched else _fit(data)
+    return fit_ready(data, ready(data))
 
 
 @jit_by_size

@@ -25,7 +25,7 @@ from jaxprof.inference.newton_step import is_linear
 from jaxprof.inference.start import units
 from jaxprof.likelihood.data import Status
 from jaxprof.likelihood.joint_data import JointData, JointFit
-from jaxprof.solvers.solve import implicit_root, increasing_root, tolerance
+from jaxprof.solvers.solve import implicit_root, increasing_root, root_against, tolerance
 
 FAR = 1e4
 """Limits are sought up to this many times the length over which the statistic should rise."""
@@ -60,21 +60,6 @@ def unit_of(data: JointData, fit: JointFit, parameter: jax.Array, target: jax.Ar
 def farthest(fit: JointFit, component: jax.Array) -> jax.Array:
     """Up to how many units a limit is sought."""
     return jnp.where(fit.status[component] == Status.DEGENERATE, VERY_FAR, FAR)
-
-
-@jit_by_size
-def root_against(
-    target: jax.Array, rise: jax.Array, slope: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """How far the root of a rise is above that of a target, and its slope.
-
-    The root of a parabola is a straight line, on which one Newton step does.
-    """
-    possible = jnp.isfinite(rise)
-    usable = possible & (rise > 0)
-    root = jnp.sqrt(jnp.where(usable, rise, 0.0))
-    value = jnp.where(possible, root, 2.0 * jnp.sqrt(target)) - jnp.sqrt(target)
-    return value, jnp.where(usable, slope / (2.0 * jnp.where(usable, root, 1.0)), 0.0)
 
 
 def last_step(of: jax.Array) -> float:

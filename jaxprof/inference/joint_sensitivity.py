@@ -17,7 +17,6 @@ from jaxprof.inference.joint_intervals import (
     FAR,
     farthest,
     last_step,
-    root_against,
     unit_of,
     was_fitted,
 )
@@ -25,7 +24,7 @@ from jaxprof.inference.newton_step import is_linear
 from jaxprof.inference.start import barrier_at
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit, JointOnOffBlock
 from jaxprof.likelihood.joint_model import difference, predictions
-from jaxprof.solvers.solve import implicit_root, increasing_root
+from jaxprof.solvers.solve import implicit_root, increasing_root, root_against
 
 RAISED = 0.1
 """How far Asimov data's fit begins from their truth, on the way to a point well inside."""

@@ -12,28 +12,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprof.inference.descents import LARGE, is_large
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointOnOffBlock
 from jaxprof.likelihood.joint_model import (
-    Barrier,
     Slopes,
     axis_of,
     bin_derivatives,
     bin_differences,
     coefficients,
-    derivatives,
     predictions,
     slopes,
 )
 from jaxprof.solvers.linear import factor_solve, scaled_factor
 
-HALF = 6, 4, 2
-"""Grid points on either side of a parameter's start, where one, two or more are free."""
+HALF = (6, 10, 2), (6, 4, 2)
+"""Grid points on either side of a parameter's start, where one, two or more are free, in small and
+in large problems. Spectra that rise to both ends have minima that are narrow in two parameters."""
+TOGETHER = 32
+"""Nodes of the grid that are evaluated side by side, at most."""
 REACH = 5.0
 """Range of parameters without bounds."""
 FAR = 20.0
 """How high the curvature at the minimum tells what other parameters do."""
 NEAR = 1.0
 """How high another minimum is at most to be told."""
+BETWEEN = 0.02
+"""How far the statistic rises between two minima, at least."""
 ITERATIONS = 8
 """Most of the search for a norm."""
 PART = 4
@@ -73,7 +77,7 @@ def grid_of(data: JointData, family: Family, z: jax.Array) -> jax.Array:
     Even near the start, geometric far from it.
     """
     start = data.start[family.shape]
-    half = HALF[min(data.n_shape, len(HALF)) - 1]
+    half = HALF[is_large(data)][min(data.n_shape, 3) - 1]
 
     def side(bound: jax.Array) -> jax.Array:
         reach = jnp.where(jnp.isfinite(bound), jnp.abs(bound - start), REACH)
@@ -85,10 +89,50 @@ def grid_of(data: JointData, family: Family, z: jax.Array) -> jax.Array:
     return jnp.sort(jnp.concatenate([start[None] - low, values, start[None] + high]), axis=0)
 
 
-def covariance_at(data: JointData, z: jax.Array, free: jax.Array, barrier: Barrier) -> jax.Array:
-    """Inverse of the curvature (Z, Z) of half the statistic; zero where there is none."""
+def nodes_of(grid: jax.Array) -> jax.Array:
+    """Values of the parameters at all nodes of a grid (K, M, A); (K^A, M, A)."""
+    of_each = np.indices((len(grid),) * grid.shape[2]).reshape(grid.shape[2], -1)
+    return jnp.stack([grid[at, :, a] for a, at in enumerate(of_each)], axis=2)
+
+
+def batches_of(data: JointData, values: jax.Array, more: int = 0) -> jax.Array:
+    """Values (N, M, A), of which the last fill up, in batches of so many as go side by side.
+
+    Of small problems that is quicker. There may be room for some more.
+    """
+    elements = sum(block.templates.size for block in data.blocks)
+    size = max(1, min(TOGETHER, LARGE // elements))
+    missing = -(len(values) + more) % size + more
+    filled = jnp.concatenate([values, jnp.repeat(values[-1:], missing, axis=0)])
+    return filled.reshape(-1, size, *values.shape[1:])
+
+
+def other_minima(heights: jax.Array, own: jax.Array) -> jax.Array:
+    """Rises (K, M) of minima apart from that at position ``own`` (M,); infinite elsewhere."""
+    number = jnp.arange(len(heights))[:, None]
+    above, below = number > own[None], number < own[None]
+    up = jax.lax.cummax(jnp.where(above, heights, 0.0))
+    down = jax.lax.cummax(jnp.where(below, heights, 0.0), reverse=True)
+    ridge = jnp.where(above, up, down)
+    padded = jnp.pad(heights, ((1, 1), (0, 0)), constant_values=jnp.inf)
+    lowest = (heights <= padded[:-2]) & (heights <= padded[2:])
+    return jnp.where(lowest & (ridge > heights + BETWEEN), heights, jnp.inf)
+
+
+def ridge_to(grid: jax.Array, heights: jax.Array, own: jax.Array, value: jax.Array) -> jax.Array:
+    """Most of the profiles between position ``own`` on the grid and a value; (M,)."""
+    number = jnp.arange(len(grid))[:, None]
+    place = jnp.sum(grid <= value[None], axis=0) - 0.5
+    between = (number > jnp.minimum(own, place)[None]) & (number < jnp.maximum(own, place)[None])
+    return jnp.max(jnp.where(between, heights, -jnp.inf), axis=0)
+
+
+def covariance_of(
+    data: JointData, curvature: jax.Array, z: jax.Array, free: jax.Array
+) -> jax.Array:
+    """Inverse of the curvature (Z, Z) of half the statistic at z; zero where there is none."""
     bounded = (z <= data.lower) | (z >= data.upper)
-    factor = scaled_factor(derivatives(data, z, barrier)[1].full, free & ~bounded)
+    factor = scaled_factor(curvature, free & ~bounded)
     inverse = jax.vmap(lambda y: factor_solve(factor, y))(jnp.eye(z.size, dtype=z.dtype))
     used = free & ~bounded & jnp.all(jnp.isfinite(inverse))
     return jnp.where(used[:, None] & used[None, :], inverse, 0.0)
@@ -302,7 +346,7 @@ def profiled(
     free : array of bool, shape (Z,)
         Parameters that vary.
     covariance : array, shape (Z, Z)
-        What `covariance_at` gives there.
+        What `covariance_of` gives there.
     here : list of Around
         What `around` gives there.
     family : Family

@@ -93,6 +93,20 @@ def increasing_root(
     return state[0], info.error <= tol
 
 
+def root_against(
+    target: jax.Array, rise: jax.Array, slope: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """How far the root of a rise is above that of a target, and its slope.
+
+    The root of a parabola is a straight line, on which one Newton step does.
+    """
+    possible = jnp.isfinite(rise)
+    usable = possible & (rise > 0)
+    root = jnp.sqrt(jnp.where(usable, rise, 0.0))
+    value = jnp.where(possible, root, 2.0 * jnp.sqrt(target)) - jnp.sqrt(target)
+    return value, jnp.where(usable, slope / (2.0 * jnp.where(usable, root, 1.0)), 0.0)
+
+
 def searched_root(
     residual: Callable[[jax.Array], jax.Array],
     start: jax.Array,

@@ -1,4 +1,7 @@
-"""Derivatives of joint fits with free spectra, and of what they profile, by finite differences."""
+"""Derivatives of fits that are not of norms alone, and of what they profile.
+
+Those of free spectra, tilts of backgrounds, exposures and PSF widths, by finite differences.
+"""
 
 from dataclasses import replace
 from functools import partial
@@ -8,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from forward_factory import MODEL, dataset_of, gaussian_image, rings, sky_image
+from forward_factory import MODEL, dataset_of, estimator, gaussian_image, rings, sky_image
 from joint_factory import Part, Problem, Spectra
 from numpy.testing import assert_allclose
 from test_joint_fit import quickly, stencil
 
 import jaxprof
 from jaxprof import MapAxis, MapDatasetOnOff, WcsNDMap
-from jaxprof.inference import held_fit, joint_fit
+from jaxprof.inference import held_fit
 from jaxprof.inference.held_fit import fit_held
 from jaxprof.inference.interior import interior
 from jaxprof.inference.interior_point import minimise
@@ -156,10 +159,35 @@ def one_minimum():
 
     jax.clear_caches()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (joint_fit, held_fit):
-            patch.setattr(module, "lowest", found)
+        patch.setattr(held_fit, "lowest", found)
         yield
     jax.clear_caches()
+
+
+def with_slope(function):
+    """Of a problem and changes: values, and their derivatives along other changes; one program."""
+    return quickly(lambda problem, by, to: jax.jvp(partial(function, problem), (by,), (to,)))
+
+
+def assert_slopes(function, problem, names, from_above=(), steps=None, what=""):
+    """What `with_slope` gives has the derivatives that finite differences have.
+
+    Returns values, and the largest slope with respect to each name.
+    """
+    zero, sizes, steps = np.zeros(len(names)), {}, steps or {}
+    whole = np.asarray(function(problem, zero, zero)[0])
+    known = np.isfinite(whole)
+    for name, row in zip(names, np.eye(len(names)), strict=True):
+
+        def values(h, row=row):
+            return np.asarray(function(problem, h * row, zero)[0])[known]
+
+        rule = one_sided if name in from_above else stencil
+        expected = rule(values, steps.get(name, 1e-3))
+        size = sizes[name] = np.abs(expected).max()
+        slopes, atol = function(problem, zero, row)[1][known], 1e-6 * size + 1e-9
+        assert_allclose(slopes, expected, rtol=1e-5, atol=atol, err_msg=f"{what}: {name}")
+    return whole, sizes
 
 
 @pytest.mark.slow
@@ -167,34 +195,18 @@ def one_minimum():
 @pytest.mark.parametrize("which", UNCHANGED)
 def test_derivatives_with_a_free_spectrum(one_minimum, which, on_off):
     """With respect to everything, of all that is fitted and profiled."""
-    function = partial(profiled, which)
-    # Values and derivatives of all problems by one program.
-    both = quickly(lambda data, by, to: jax.jvp(partial(function, data), (by,), (to,)))
-    zero = np.zeros(len(NAMES))
-
-    def values(data, row, known, h):
-        return np.asarray(both(data, h * row, zero)[0])[known]
-
-    # Limits of a norm at zero are not checked yet.
-    for kind in KINDS[:2] if which == "limits" else KINDS:
-        data = problem(on_off, kind)
-        whole = np.asarray(both(data, zero, zero)[0])
-        known = np.isfinite(whole)
-        # Neither norm nor index has an error at the bound.
-        assert np.sum(~known) == 2 * (kind == "norm at zero" and which == "fit")
-        for number, name in enumerate(NAMES):
-            row = np.eye(len(NAMES))[number]
-            # A precision is not below zero; an index at its bound for the test statistic leaves it.
-            none = name == "precision" and kind != "constrained"
-            rule, step = one_sided if none else stencil, 1e-5 if none and which == "ts" else 1e-3
-            expected = rule(partial(values, data, row, known), step)
-            size = np.abs(expected).max()
-            atol, what = 1e-6 * size + 1e-9, f"{kind}: {name}"
-            slopes = both(data, zero, row)[1][known]
-            assert_allclose(slopes, expected, rtol=1e-5, atol=atol, err_msg=what)
-            if kind != "norm at zero":
-                unchanged = UNCHANGED[which] | ({"constraint"} if kind == "free index" else set())
-                assert (size < 1e-8) == (name in unchanged), what
+    function = with_slope(partial(profiled, which))
+    for kind in KINDS:
+        # A precision is not below zero; from 1e-3 on it lets an index leave its bound.
+        above = () if kind == "constrained" else ("precision",)
+        steps = dict.fromkeys(above, 1e-5)
+        whole, sizes = assert_slopes(function, problem(on_off, kind), NAMES, above, steps, kind)
+        # Neither norm nor index has an error at the bound, nor has the norm a lower limit.
+        missing = {"fit": 2, "limits": 1}.get(which, 0) * (kind == "norm at zero")
+        assert np.sum(np.isnan(whole)) == missing
+        if kind != "norm at zero":
+            unchanged = UNCHANGED[which] | ({"constraint"} if kind == "free index" else set())
+            assert {name for name in NAMES if sizes[name] < 1e-8} == unchanged, kind
 
 
 SEPARATE = (
@@ -211,15 +223,21 @@ SEPARATE = (
 
 
 @pytest.fixture(scope="module")
-def separate():
-    """Two rings by themselves, of a cash and an On-Off dataset, with one index for both."""
+def counted():
+    """About 300 counts of a disk behind a PSF and an energy dispersion."""
     true = MapAxis.from_energy_bounds(0.5, 20, 6, unit="TeV", name="energy_true")
     image = gaussian_image(sky_image(lambda x, y: np.hypot(x, y) < 0.5, 0.1), 0.1, 0.1)
-    first = dataset_of(
+    found = dataset_of(
         image, 0.1, sigma=0.1, n_photons=300, dispersion=0.2, true=true, n_energy=4, background=0.3
     )
-    rng = np.random.default_rng(4)
-    first.counts.data = rng.poisson(first.counts.data).astype(float)
+    found.counts.data = np.random.default_rng(4).poisson(found.counts.data).astype(float)
+    return found
+
+
+@pytest.fixture(scope="module")
+def separate(counted):
+    """Two rings by themselves, of a cash and an On-Off dataset, with one index for both."""
+    rng, first = np.random.default_rng(4), counted
     ones = np.ones(first.counts.data.shape)
     second = MapDatasetOnOff(
         counts=first.counts,
@@ -265,38 +283,122 @@ def named_log_prob(params, made):
     return made.log_prob({"norm": params["norm"], "spectrum": {"index": params["index"]}})
 
 
-def profiled_separately(which, names, made, by):
-    """What is fitted or profiled of one of the parameters."""
+def profiled_separately(scanned, made, by):
+    """A fit and limits of its parameters, or a scan of one of them."""
     args, factor = (with_changes(made, by),), 1 + by[-1]
     start = {"norm": jnp.ones((2, 1)), "index": jnp.asarray(2.3)}
     fit = jaxprof.fit(named_log_prob, start, args=args)
-    if which == "fit":
-        values = jnp.concatenate([fit.params["norm"].ravel(), fit.params["index"][None]])
-        return jnp.concatenate([values, fit.covariance.ravel(), fit.stat[None]])
-    values = jnp.array([0.0, 0.7, 1.6] if "norm" in names else [2.0, 2.6]) * factor
-    return jaxprof.scan(named_log_prob, fit, values, name=names, args=args)
+    if scanned:
+        values = jnp.array([0.0, 0.7, 1.6] if "norm" in scanned else [2.0, 2.6]) * factor
+        return jaxprof.scan(named_log_prob, fit, values, name=scanned, args=args)
+    sigmas = {"n_sigma": factor, "n_sigma_ul": 2 * factor}
+    found = jaxprof.limits(named_log_prob, fit, args=args, **sigmas)
+    leaves = jax.tree.leaves((fit.params, fit.covariance, fit.stat, vars(found)))
+    return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("which", "names"),
-    [("fit", ""), ("scan", "norm[0, 0]"), ("scan", "index")],
-)
-def test_derivatives_of_separate_fits_with_a_free_spectrum(separate, which, names):
+@pytest.mark.parametrize("scanned", ["", "norm[0, 0]", "index"])
+def test_derivatives_of_separate_fits_with_a_free_spectrum(separate, scanned):
     """With respect to everything, by the general solver; a scan at zero is a test statistic."""
-    function, zero = partial(profiled_separately, which, names), np.zeros(len(SEPARATE))
-    both = quickly(lambda made, by, to: jax.jvp(partial(function, made), (by,), (to,)))
-    assert np.all(np.isfinite(both(separate, zero, zero)[0]))
-    for number, name in enumerate(SEPARATE):
-        row = np.eye(len(SEPARATE))[number]
-        # No counts are below zero.
-        rule = one_sided if name == "no counts" else stencil
-        expected = rule(lambda h, row=row: np.asarray(both(separate, h * row, zero)[0]), 1e-3)
-        size = np.abs(expected).max()
-        atol = 1e-6 * size + 1e-9
-        slopes = both(separate, zero, row)[1]
-        assert_allclose(slopes, expected, rtol=1e-5, atol=atol, err_msg=name)
-        assert (size < 1e-8) == (name == "sigma" and which == "fit"), name
+    function = with_slope(partial(profiled_separately, scanned))
+    # No counts are below zero.
+    whole, sizes = assert_slopes(function, separate, SEPARATE, ("no counts",))
+    assert np.all(np.isfinite(whole)) and min(sizes.values()) > 1e-6
+
+
+NUISANCES = ("counts", "background", "template", "centre", "width", "sigma")
+
+
+def profiled_with_nuisances(made, by):
+    """A fit with exposure and PSF width; a scan of the latter and limits of a norm."""
+    by, factor = dict(zip(NUISANCES, by, strict=True)), 1 + by[-1]
+    (term,), gaussian = made.terms, dict(made.constraints.gaussian)
+    term = replace(
+        term,
+        counts=term.counts.at[0, 0, 3].add(by["counts"]),
+        background=term.background.at[0, 0, 5].add(by["background"]),
+        templates=term.templates.at[1, 0, 0].multiply(1 + by["template"]),
+    )
+    own = gaussian["exposure"]
+    width = own.width * (1 + by["width"])
+    gaussian["exposure"] = replace(own, centre=own.centre + by["centre"], width=width)
+    constraints = replace(made.constraints, gaussian=gaussian)
+    made = replace(made, terms=(term,), constraints=constraints)
+    fit = jaxprof.fit(made, made.params())
+    values = [fit.params[name].ravel() for name in ("norm", "exposure", "psf_scale")]
+    scan = jaxprof.scan(made, fit, jnp.array([0.96, 1.03]) * factor, name="psf_scale")
+    limits = jaxprof.limits(made, fit, names="norm", n_sigma=factor, n_sigma_ul=2 * factor)
+    found = [*values, jnp.diag(fit.covariance), fit.stat, scan, limits.errn["norm"]]
+    found = [*found, limits.errp["norm"], limits.ul["norm"]]
+    return jnp.concatenate([jnp.ravel(own) for own in found])
+
+
+@pytest.mark.slow
+def test_derivatives_with_exposure_and_psf_width(counted):
+    made = estimator(rings(2, 0.2)).reduce(
+        counted, exposure=0.1, psf_scale=(0.9, 1.0, 1.1), constraints={"psf_scale": 0.03}
+    )
+    whole, sizes = assert_slopes(with_slope(profiled_with_nuisances), made, NUISANCES)
+    assert np.all(np.isfinite(whole)) and min(sizes.values()) > 1e-3
+
+
+TILTED = ("n_on", "n_off", "alpha", "counts", "background", "log energy", "penalty", "sigma")
+
+
+def tilted():
+    """Two norms behind a background of free norm and tilt, and with On-Off data."""
+    rng, n = np.random.default_rng(3), 6
+    templates, axis = rng.uniform(2.0, 9.0, (2, 2, 1, n)), np.linspace(-1, 1, n)
+    cash = Part(
+        counts=rng.poisson(30.0, n).astype(float),
+        templates=templates[0],
+        background=20.0 * np.exp(-axis),
+        log_energy=axis,
+    )
+    on_off = Part(
+        counts=rng.poisson(25.0, n).astype(float),
+        templates=templates[1],
+        n_off=rng.poisson(40.0, n).astype(float),
+        alpha=np.full(n, 0.3),
+    )
+    precision = np.diag([0.0, 0.0, 4.0, 0.0])
+    bounds = {"lower": {3: -5.0}, "upper": {3: 5.0}, "precision": precision}
+    return Problem((cash, on_off), n_nuisance=1, **bounds).joint(1, n)
+
+
+def profiled_with_a_tilt(data, by):
+    """Test statistics, scans and limits."""
+    by, factor = dict(zip(TILTED, by, strict=True)), 1 + by[-1]
+    cash, on_off = data.blocks
+    cash = replace(
+        cash,
+        counts=cash.counts.at[0, 1].add(by["counts"]),
+        background=cash.background.at[0, 2].add(by["background"]),
+        log_energy=cash.log_energy.at[0, 0].add(by["log energy"]),
+    )
+    on_off = replace(
+        on_off,
+        n_on=on_off.n_on.at[0, 0].add(by["n_on"]),
+        n_off=on_off.n_off.at[0, 4].add(by["n_off"]),
+        alpha=on_off.alpha.at[0, 2].add(by["alpha"]),
+    )
+    penalty = data.penalty_start.at[2].add(by["penalty"])
+    data = replace(data, blocks=(cash, on_off), penalty_start=penalty)
+    fit, both = fit_joint(data), jnp.arange(2)
+    rises = jnp.array([1.0, 4.0]) * factor**2
+    found = (
+        joint_ts(data, fit, both).ts,
+        *joint_scan(data, fit, both, jnp.array([0.2, 1.1]) * factor),
+        joint_limits(data, fit, both, jnp.array([-1.0, 1.0]), rises),
+    )
+    return jnp.concatenate([own.ravel() for own in found])
+
+
+@pytest.mark.slow
+def test_derivatives_with_a_tilt_and_on_off_data(one_minimum):
+    whole, sizes = assert_slopes(with_slope(profiled_with_a_tilt), tilted(), TILTED)
+    assert np.all(np.isfinite(whole)) and min(sizes.values()) > 1e-3
 
 
 def test_derivatives_with_respect_to_a_precision_of_zero(monkeypatch):
