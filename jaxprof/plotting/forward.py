@@ -58,7 +58,7 @@ def plot_comparison(
     label: str | None = None,
     other_label: Any = None,
     other_curve: Any = None,
-    show_names: bool | None = None,
+    show_names: bool = False,
     unit: Any = None,
     **kwargs: Any,
 ) -> tuple[Any, Any]:
@@ -100,8 +100,8 @@ def plot_comparison(
         The model as `other` should show it, drawn as a dashed line; the residuals of `other` are
         from it. By default they are from `curve`, which is not fair to a profile that ignores the
         PSF: give ``other_estimator.run(expected_dataset(dataset, model))``.
-    show_names : bool, optional
-        Whether the names of the bins are the tick labels; by default on an axis that counts them.
+    show_names : bool
+        Whether the names of the bins are the tick labels.
     unit : str or `~astropy.units.Unit`, optional
         Unit of the flux; by default that of the y axis, if it has one, or of the profile.
     **kwargs

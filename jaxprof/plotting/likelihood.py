@@ -39,7 +39,7 @@ def plot_ts_profiles(
     add_cbar: bool = True,
     cmap: Any = "Blues",
     vmin: float = -4.0,
-    show_names: bool | None = None,
+    show_names: bool = False,
     unit: Any = None,
     **kwargs: Any,
 ) -> Any:
@@ -67,8 +67,8 @@ def plot_ts_profiles(
         Colour map; its last colour is that of the minimum.
     vmin : float
         Minus the largest difference shown, as in gammapy: -4 for two sigma.
-    show_names : bool, optional
-        Whether the names of the bins are the tick labels; by default on an axis that counts them.
+    show_names : bool
+        Whether the names of the bins are the tick labels.
     unit : str or `~astropy.units.Unit`, optional
         Unit of the flux; by default that of the y axis, if it has one, or of the profile.
     **kwargs

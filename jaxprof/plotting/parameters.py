@@ -48,7 +48,7 @@ def plot_parameter(
     *,
     group: int | None = None,
     label: str | None = None,
-    show_names: bool | None = None,
+    show_names: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Draw a spectral parameter that was fitted in every bin, with its errors.
@@ -69,8 +69,8 @@ def plot_parameter(
         Energy group; all by default.
     label : str, optional
         Legend entry; the energy range by default.
-    show_names : bool, optional
-        Whether the names of the bins are the tick labels; by default on an axis that counts them.
+    show_names : bool
+        Whether the names of the bins are the tick labels.
     **kwargs
         Passed to `~matplotlib.axes.Axes.errorbar`: `color`, `marker`, `markersize`, ...
 

@@ -98,8 +98,8 @@ def plot_profile(
         energy that a differential flux is given at.
     show_names : bool, optional
         Whether to show the names of the bins: as tick labels, rotated and small enough not to
-        overlap, or in the legend of spectra. By default where else numbers would stand: on an axis
-        that counts regions, and in the legend, of up to 20 bins that all have one.
+        overlap, or in the legend of spectra. By default in the legend, of up to 20 bins that all
+        have one.
     unit : str or `~astropy.units.Unit`, optional
         Unit of the flux; by default that of the y axis, if it has one (``ax.yaxis.set_units``),
         or that of the profile.

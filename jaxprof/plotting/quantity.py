@@ -45,7 +45,7 @@ def plot_quantity(
     ax: Any = None,
     label: str | Sequence[str] | None = None,
     per_dataset: bool = False,
-    show_names: bool | None = None,
+    show_names: bool = False,
     unit: Any = None,
     **kwargs: Any,
 ) -> Any:
@@ -68,8 +68,8 @@ def plot_quantity(
         energies and the dataset where there are several.
     per_dataset : bool
         Whether to draw every dataset; their sum by default.
-    show_names : bool, optional
-        Whether the names of the bins are the tick labels; by default on an axis that counts them.
+    show_names : bool
+        Whether the names of the bins are the tick labels.
     unit : str or `~astropy.units.Unit`, optional
         Unit to draw in; by default that of the y axis, if it has one, or of the quantity.
     **kwargs

@@ -28,15 +28,14 @@ def bin_names(
 ) -> list[str] | None:
     """Names of the bins of a profile if they are to be shown.
 
-    By default, for None, those of up to twenty bins that all have one, where else numbers would
-    stand: on an axis that counts regions, and in legends of bins.
+    By default, for None, in legends, those of up to twenty bins that all have one.
 
     Raises
     ------
     ValueError
         If the profile has none.
     """
-    if show_names is False or (show_names is None and profile.axis.unit and not in_legend):
+    if show_names is False or (show_names is None and not in_legend):
         return None
     names = get_quantity(profile, "name")
     if show_names is None and (names is None or len(names) > _FEW or not all(map(str, names))):

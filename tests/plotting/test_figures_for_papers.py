@@ -464,8 +464,8 @@ def test_unknown_options_of_all_figures_name_the_valid_ones():
         p.reference_model.plot([1, 10] * u.TeV, foo=1)
 
 
-def test_names_stand_where_numbers_would():
-    """On an axis that counts regions and in legends, if all bins have one."""
+def test_names_are_in_legends():
+    """Those of spectra, if all bins have one; on axes if they are asked for."""
     regions = line_of_boxes(3)
     for region, name in zip(regions, ["Sgr A*", "G0.9+0.1", "a third"], strict=True):
         region.meta["text"] = name
@@ -476,8 +476,8 @@ def test_names_stand_where_numbers_would():
         ax = plot_profile(profile, ax=plt.figure().add_subplot(), **options)
         return [label.get_text() for label in ax.get_xticklabels()]
 
-    assert ticks(p, axis_name="region-index") == names
-    assert not set(names) & set(ticks(p, axis_name="region-index", show_names=False))
+    assert ticks(p, axis_name="region-index", show_names=True) == names
+    assert not set(names) & set(ticks(p, axis_name="region-index"))
     assert not set(names) & set(ticks(p))
     ax = plot_profile(p, ax=plt.figure().add_subplot(), axis_name="energy")
     assert [text.get_text() for text in ax.get_legend().get_texts()][:3] == names
