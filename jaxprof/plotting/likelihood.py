@@ -177,10 +177,12 @@ def _likelihood_column(
     nodes = dict(zip(scan[good], stat[good] - minimum, strict=True))
     nodes = {x: float(np.sign(x - best) * np.sqrt(max(d, 0.0))) for x, d in nodes.items()}
     nodes[best] = 0.0
+    # Limits of other kinds are not where the statistic has risen by so much.
+    profiled = profile.meta.get("interval", "profile") == "profile"
     for name, sign, sigma in (
         ("norm_errp", 1.0, profile.n_sigma),
         ("norm_errn", -1.0, -profile.n_sigma),
-        ("norm_ul", 0.0, profile.n_sigma_ul),
+        ("norm_ul", 0.0, profile.n_sigma_ul if profiled else None),
     ):
         value = get_quantity(profile, name)
         if value is not None and sigma:

@@ -583,6 +583,15 @@ def test_density_passes_through_known_limits():
     assert middle[shown].max() == pytest.approx(12.0, abs=0.1)
 
 
+def test_density_has_nothing_of_limits_of_other_kinds():
+    profile, _ = poisson_profile([8])
+    expected = _likelihood_column(profile, 0, -4.0)
+    profile, _ = poisson_profile([8], norm_ul=np.array([[12.0]]))
+    profile.meta["interval"] = "bounded"
+    for found, own in zip(_likelihood_column(profile, 0, -4.0), expected, strict=True):
+        np.testing.assert_array_equal(found, own)
+
+
 def test_density_of_failed_and_flat_bins():
     profile, _ = poisson_profile([2, 4, 0])
     profile.quantities["stat_scan"][1] = np.nan
