@@ -28,8 +28,8 @@ def bin_names(
 ) -> list[str] | None:
     """Names of the bins of a profile if they are to be shown.
 
-    By default, for None, those of up to twenty bins that all have one, where else numbers would
-    stand: on an axis that counts regions, and in legends of bins.
+    By default, for None, those of up to twenty bins that all have one of their own, where else
+    numbers would stand: on an axis that counts regions, and in legends of bins.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def bin_names(
     if show_names is False or (show_names is None and profile.axis.unit and not in_legend):
         return None
     names = get_quantity(profile, "name")
-    if show_names is None and (names is None or len(names) > _FEW or not all(map(str, names))):
+    if show_names is None and (names is None or len(names) > _FEW or not _told_apart(names)):
         return None
     if names is None:
         raise ValueError(
@@ -47,6 +47,11 @@ def bin_names(
             'DS9 file or region.meta["text"]'
         )
     return [str(name) for name in names]
+
+
+def _told_apart(names: Any) -> bool:
+    own = {str(name) for name in names}
+    return len(own) == len(names) and "" not in own
 
 
 def shown_axis(ax: Any, axis: Any) -> Any:
