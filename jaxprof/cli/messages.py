@@ -23,18 +23,27 @@ _PHRASES = {
     "sources=[SkyModel(..., free=True)]": "Give the point as one of the sources, with free: true",
     "jaxprof.plotting.plot_regions draws them on a map": "the figure of the map shows them",
     "are in profile.nuisance": "are in the nuisance parameters of the file",
+}
+_ESTIMATORS = {
     "ForwardFoldingProfileEstimator": "type: forward-folded",
     "FluxProfileEstimator": "type: per-region",
 }
+# Not names of files, nor what is in quotes.
+_ALONE = r"""(?<![\w/\\.'"=-])"""
+_ENDS = r"""(?![\w/\\'"-]|\.\w)"""
 _OPTION = re.compile(
-    r"""\b(\w+)=("[^"]*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|True\b|False\b|\d[\d.]*(?<!\.))?"""
+    _ALONE + r"""(\w+)=(?:("[^"]*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|True|False|None"""
+    r"""|-?\d[\d.]*(?<!\.)(?:e[+-]?\d+)?)""" + _ENDS + r"|(?=\s|$))"
 )
+_ESTIMATOR = re.compile(_ALONE + rf"({'|'.join(_ESTIMATORS)})" + _ENDS)
+_WORDS = {"True": "true", "False": "false", "None": "null"}
 
 
 def in_options(text: str) -> str:
     """A message with the words of configurations and options, not of Python."""
     for python, words in _PHRASES.items():
         text = text.replace(python, words)
+    text = _ESTIMATOR.sub(lambda found: _ESTIMATORS[found[1]], text)
 
     def key(found: re.Match[str]) -> str:
         name, value = found.groups()
@@ -42,7 +51,7 @@ def in_options(text: str) -> str:
             return found.group()
         if value is None or "(" in value or "..." in value:  # objects, or what is left open
             return name
-        value = value.lower() if value in ("True", "False") else value
+        value = _WORDS.get(value, value)
         for quote in ('"', "'"):
             value = value.replace(quote, "")
         return f"{name}: {value}"

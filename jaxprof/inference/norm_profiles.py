@@ -101,7 +101,7 @@ def batches_of(data: JointData, values: jax.Array, more: int = 0) -> jax.Array:
     Of small problems that is quicker. There may be room for some more.
     """
     elements = sum(block.templates.size for block in data.blocks)
-    size = max(1, min(TOGETHER, LARGE // elements))
+    size = max(1, min(TOGETHER, LARGE // max(1, elements)))
     missing = -(len(values) + more) % size + more
     filled = jnp.concatenate([values, jnp.repeat(values[-1:], missing, axis=0)])
     return filled.reshape(-1, size, *values.shape[1:])

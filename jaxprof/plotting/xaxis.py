@@ -28,7 +28,7 @@ def bin_names(
 ) -> list[str] | None:
     """Names of the bins of a profile if they are to be shown.
 
-    By default, for None, in legends, those of up to twenty bins that all have one.
+    By default, for None, in legends, those of up to twenty bins that all have one of their own.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def bin_names(
     if show_names is False or (show_names is None and not in_legend):
         return None
     names = get_quantity(profile, "name")
-    if show_names is None and (names is None or len(names) > _FEW or not all(map(str, names))):
+    if show_names is None and (names is None or len(names) > _FEW or not _told_apart(names)):
         return None
     if names is None:
         raise ValueError(
@@ -46,6 +46,11 @@ def bin_names(
             'DS9 file or region.meta["text"]'
         )
     return [str(name) for name in names]
+
+
+def _told_apart(names: Any) -> bool:
+    own = {str(name) for name in names}
+    return len(own) == len(names) and "" not in own
 
 
 def shown_axis(ax: Any, axis: Any) -> Any:

@@ -205,6 +205,9 @@ def test_a_profile_is_no_dataset(folder):
         ("ForwardFoldingProfileEstimator can", "type: forward-folded can"),
         ("p.fits exists; overwrite=True replaces it", "p.fits exists; --overwrite replaces it"),
         ("alpha=2 at b == 3", "alpha=2 at b == 3"),
+        ("n_sigma=-1, cl=1e-3, background=None", "n_sigma: -1, cl: 1e-3, background: null"),
+        *((own, own) for own in ("a/norm=2/x.fits", "norm=2.fits is", "column 'norm=0'")),
+        *((own, own) for own in ("background=fixed", "FluxProfileEstimator.yaml: no", "norm=2x")),
     ],
 )
 def test_messages_are_in_the_words_of_configurations(python, words):

@@ -197,7 +197,7 @@ def test_derivatives_with_a_free_spectrum(one_minimum, which, on_off):
     """With respect to everything, of all that is fitted and profiled."""
     function = with_slope(partial(profiled, which))
     for kind in KINDS:
-        # A precision is not below zero; from 1e-3 on it lets the index of a held fit leave its bound.
+        # A precision is not below zero; from 1e-3 on it lets an index leave its bound in held fits.
         above = () if kind == "constrained" else ("precision",)
         steps = dict.fromkeys(above, 1e-3 if which == "fit" else 1e-5)
         whole, sizes = assert_slopes(function, problem(on_off, kind), NAMES, above, steps, kind)

@@ -33,6 +33,7 @@ from jaxprof.plotting.style import (
     quantity_label,
     unit_label,
 )
+from jaxprof.plotting.xaxis import bin_names
 from jaxprof.profile import FluxProfile
 from jaxprof.sky import MapAxis, WcsGeom, WcsNDMap
 from jaxprof.sky.regions import ProfileAxis
@@ -815,3 +816,11 @@ def test_the_colour_bar_says_which_scans_miss_the_best_norm():
         figure = plot_ts_profiles(profile).figure
         label = figure.axes[-1].get_ylabel()
         assert ("scans miss the best norm in 1 of 3 bins" in " ".join(label.split())) == missed
+
+
+@pytest.mark.parametrize("names", [["a", "a", "b", "c"], ["a", "", "b", "c"]])
+def test_names_that_do_not_tell_bins_apart_are_shown_on_request_only(names):
+    profile = make_profile(norm=np.ones((4, 1)))
+    profile.quantities["name"] = np.array(names)
+    assert bin_names(profile, None, in_legend=True) is None
+    assert bin_names(profile, True) is not None

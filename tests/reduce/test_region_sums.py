@@ -54,3 +54,12 @@ def test_sums_pixel_by_pixel(traced, turn, dispersed):
                     per_photon * values[c, :, 0 if dispersed else e, row, column]
                 )
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_sums_without_pixels():
+    at = np.zeros(2, int)
+    part = Cutouts(values=np.ones((2, 1, 2, 3, 3)), edisp=None, y0=at, x0=at)
+    none = np.zeros((1, 0), int)
+    disjoint = DisjointRegions(y=none, x=none, used=none > 0, members=np.zeros((1, 2), bool))
+    found = region_sums([part], [np.zeros((1, 1), int)], disjoint, np.zeros((2, 1, 0), bool))
+    np.testing.assert_array_equal(found, np.zeros((1, 1, 1, 2)))

@@ -173,7 +173,7 @@ def _counted(part: Cutouts, lists: Array, disjoint: DisjointRegions, mask: Array
     """
     n_energies, n = mask.shape[:2]
     height, width = part.values.shape[-2:]
-    bottom, left = int(disjoint.y.max()) + 1, int(disjoint.x.max()) + 1
+    bottom, left = (int(own.max(initial=-1)) + 1 for own in (disjoint.y, disjoint.x))
     # The region of each pixel, counted on from one energy to the next; N of those not in use.
     region: Array = np.full((n_energies, bottom + 1, left + 1), n)
     energy, number, position = np.nonzero(mask)
