@@ -7,10 +7,11 @@ from joint_factory import Part, Problem
 from numpy.testing import assert_allclose
 from test_limits import C, random_problem
 
-from jaxprof.inference.follow import Goal, follow
+from jaxprof.inference import follow as following
+from jaxprof.inference.follow import Goal, follow, follow_all
 from jaxprof.inference.held_fit import at_fit, fit_held
 from jaxprof.inference.interior import inside_of, interior, usable
-from jaxprof.inference.joint_fit import fit_joint
+from jaxprof.inference.joint_fit import fit_joint, fitted_problem
 from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_ts import fit_joint_ts
 
@@ -59,3 +60,29 @@ def test_a_limit_that_empty_counts_bins_hold():
     fit = fit_joint(data)
     found = joint_limits(data, fit, jnp.arange(1), jnp.array([1.0]), jnp.array([4.0]))
     assert_allclose(found, 1.3108148702639604, rtol=2e-6)
+
+
+def test_values_out_of_reach_are_followed_by_halfway(monkeypatch):
+    data = random_problem(1, -np.inf, np.inf, 5.0).joint(1, 32)
+    fit = fit_joint(data)
+    fitted = fitted_problem(data, fit)
+    zero, at = np.zeros((1, C)), np.arange(C)[np.newaxis]
+    goals = Goal(at, zero, zero, zero)
+    expected = follow_all(fitted, goals)
+    at_once, calls = following._follow_column, []
+
+    def not_so_far(fitted, starts, goals):
+        z, rises, found = at_once(fitted, starts, goals)
+        here = np.asarray(starts)[np.arange(C), goals.parameter]
+        way = np.abs(goals.value - here) / np.abs(np.asarray(fitted.best)[goals.parameter])
+        calls.append(way)
+        # The first is not reached at all.
+        return z, rises, np.asarray(found) & (way < 0.6) & (np.arange(C) > 0)
+
+    monkeypatch.setattr(following, "_follow_column", not_so_far)
+    z, rises, found = follow_all(fitted, goals)
+    assert expected[2].all() and not found[0, 0] and found[0, 1:].all()
+    assert_allclose(z[0, 1:], expected[0][0, 1:], atol=1e-9)
+    assert_allclose(rises[0, 1:], expected[1][0, 1:], rtol=1e-9)
+    assert len(calls) == 3
+    assert_allclose(calls[1:], [[0.5] * C, [0.0] + [0.5] * (C - 1)])
