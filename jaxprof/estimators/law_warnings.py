@@ -120,7 +120,7 @@ def uneven_bins(geometry: BinGeometry, law: Any, finer: str) -> str:
 
 
 def _fall(law: Any, low: Any, high: Any, start: float, stop: float) -> Any:
-    """Logarithm of how much a law falls between two places in rings, in parts of their widths."""
+    """Logarithm of how much a law falls within rings, from and to parts of their widths."""
     inner, outer = (low + part * (high - low) for part in (start, stop))
     with np.errstate(divide="ignore", invalid="ignore"):  # a disk ends within a bin
         return np.log(np.abs(np.asarray(law(inner)) / np.asarray(law(outer))))

@@ -15,6 +15,10 @@ _MOST = 4
 """Parameters without an error that a title names."""
 
 
+def _flat(tree: Any) -> Any:
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Fit:
@@ -74,28 +78,34 @@ class Fit:
 
     def _rows(self) -> list[tuple[str, str, str]]:
         """Name, value and error of each parameter, in words."""
-        values, errors = (
-            np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
-            for tree in (self.params, self.errors)
-        )
-        status = Status(int(self.status))
-        words = []
+        values, errors = map(_flat, (self.params, self.errors))
+        why_none = self._why_no_error(values, errors)
+        rows = zip(self.names, values, errors, self.fixed, why_none, strict=True)
+        return [
+            (name, f"{value:.6g}", "fixed" if fixed else why or f"+- {error:.2g}")
+            for name, value, error, fixed, why in rows
+        ]
+
+    def _why_no_error(self, values: Any, errors: Any) -> list[str]:
+        """Why a parameter that varies has no error; "" for others."""
+        found = []
         for value, error, fixed, low, high in zip(
             values, errors, self.fixed, np.ravel(self.lower), np.ravel(self.upper), strict=True
         ):
-            if fixed or np.isfinite(error):
-                words.append("fixed" if fixed else f"+- {error:.2g}")
+            if fixed or np.isfinite(error) or not np.isfinite(value):
+                found.append("")
             elif np.isclose(value, [low, high], rtol=1e-9, atol=1e-12).any():
-                words.append(f"at its {'lower' if value - low < high - value else 'upper'} bound")
-            elif status == Status.BOUNDARY:
-                words.append("at the end of the domain")
+                found.append(f"at its {'lower' if value - low < high - value else 'upper'} bound")
+            elif self.status == Status.BOUNDARY:
+                found.append("at the end of the domain")
             else:
-                words.append("not determined" if np.isfinite(value) else "+- nan")
-        return [(n, f"{v:.6g}", w) for n, v, w in zip(self.names, values, words, strict=True)]
+                found.append("not determined")
+        return found
 
     def _title(self) -> str:
         status = Status(int(self.status)).label
-        lost = [f"{name} {words}" for name, _, words in self._rows() if words[0] in "an"]
+        why = self._why_no_error(_flat(self.params), _flat(self.errors))
+        lost = [f"{name} {words}" for name, words in zip(self.names, why, strict=True) if words]
         if len(lost) > _MOST:
             lost[_MOST:] = [f"{len(lost) - _MOST} more"]
         if not lost and self.status == Status.BOUNDARY:
