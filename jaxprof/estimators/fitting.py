@@ -241,17 +241,9 @@ def _negative_pixels(
         held_points(start.data, fit, np.stack(shifts, axis=1)),
     ]
     at_points = np.concatenate(points) * start.units.values
-    for number, (dataset, own) in enumerate(problem.pairs()):
+    for number, dataset in enumerate(problem.datasets):
         if not isinstance(dataset, MapDatasetOnOff):
-            found[number] = negative_pixels(
-                dataset,
-                own,
-                start.plain,
-                at_points,
-                group.bins[number],
-                number=number,
-                summed=problem.model.sum_over_energy_groups,
-            )
+            found[number] = negative_pixels(problem, group, start.plain, at_points, number)
     return found
 
 

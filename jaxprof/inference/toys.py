@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -120,12 +120,7 @@ def toys(
     ImportError
         Without the packages that a store or a bar needs.
     """
-    if unknown := [name for name in quantities if name not in QUANTITIES]:
-        raise ValueError(
-            f"quantities: unknown {unknown[0]!r}; choose from {', '.join(map(repr, QUANTITIES))}"
-        )
-    if not n_toys > 0 or (chunk is not None and not chunk > 0):
-        raise ValueError(f"n_toys and chunk must be positive, got {n_toys!r} and {chunk!r}")
+    _check_asked(quantities, n_toys, chunk)
     if store is not None and not keep:
         raise ValueError("store: it keeps all toys; leave keep=True")
     if sharding is not None:
@@ -165,6 +160,15 @@ def toys(
         made = kept.made()
         return Toys(values={name: array[made] for name, array in kept.arrays.items()}, **known)
     return Toys(values=kept.arrays, **known)
+
+
+def _check_asked(quantities: Sequence[str], n_toys: int, chunk: int | None) -> None:
+    if unknown := [name for name in quantities if name not in QUANTITIES]:
+        raise ValueError(
+            f"quantities: unknown {unknown[0]!r}; choose from {', '.join(map(repr, QUANTITIES))}"
+        )
+    if not n_toys > 0 or (chunk is not None and not chunk > 0):
+        raise ValueError(f"n_toys and chunk must be positive, got {n_toys!r} and {chunk!r}")
 
 
 def _check_sharding(likelihood: Likelihood, sharding: NamedSharding, store: Any) -> None:

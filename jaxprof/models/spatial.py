@@ -75,7 +75,7 @@ class CentredSpatialModel(SpatialModel):
         return functions.separation(lon, lat, self.lon_0, self.lat_0)
 
     def _radius(self, lon: Array, lat: Array, *ellipse: Any) -> Array:
-        return functions.ellipse_radius(lon, lat, self.lon_0, self.lat_0, *ellipse)
+        return functions.ellipse_radius(lon, lat, (self.lon_0, self.lat_0), *ellipse)
 
 
 @register_model

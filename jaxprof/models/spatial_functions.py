@@ -56,16 +56,10 @@ def separation(lon: Real, lat: Real, lon_0: Real, lat_0: Real) -> Array:
 
 
 def ellipse_radius(
-    lon: Real,
-    lat: Real,
-    lon_0: Real,
-    lat_0: Real,
-    major: Real,
-    e: Real,
-    phi: Real,
+    lon: Real, lat: Real, center: tuple[Real, Real], major: Real, e: Real, phi: Real
 ) -> Array:
     """Size R [rad] of an ellipse towards each position; ``major`` at the centre itself."""
-    lon, lat, lon_0, lat_0, phi = (jnp.deg2rad(x) for x in (lon, lat, lon_0, lat_0, phi))
+    lon, lat, lon_0, lat_0, phi = (jnp.deg2rad(x) for x in (lon, lat, *center, phi))
     # components of the direction; sin(lat - lat_0) first, to keep digits at small separations
     half = jnp.sin((lon - lon_0) / 2) ** 2
     north = jnp.sin(lat - lat_0) + 2 * jnp.cos(lat) * jnp.sin(lat_0) * half

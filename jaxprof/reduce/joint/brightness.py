@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from jaxprof.sky import WcsGeom
 from jaxprof.sky.moments import legendre_integrals, orders
+from jaxprof.sky.regions.on_grid import GridRegion
 from jaxprof.sky.regions.pixels import BLOCK
 from jaxprof.sky.regions.sphere import lonlat, unit_vectors
 from jaxprof.sky.template_map import TemplateSpatialModel
@@ -70,22 +71,28 @@ def evaluate(function: Any, lon: Array, lat: Array) -> NDArray[np.float64]:
     return out
 
 
+class PartsWithin(NamedTuple):
+    """The parts of pixels that lie within a region."""
+
+    region: GridRegion
+    moments: Array
+    """Of the part of each pixel within the region, (orders, n)."""
+
+
 def brightness_moments(
     model: Any,
     geom: WcsGeom,
-    y: Array,
-    x: Array,
+    pixels: tuple[Array, Array],
     n_sub: int,
     degree: int = 0,
-    region: Any = None,
-    parts: Array | None = None,
+    within: PartsWithin | None = None,
 ) -> NDArray[np.float64]:
     """Moments of the surface brightness of pixels, or of the parts of them within a region.
 
-    The pixels ``y``, ``x`` (n,) may be off the map. Positions of the ``n_sub`` sub-pixels along
-    each side are interpolated linearly between the corners of the pixel on the unit sphere. Of a
-    `GridRegion` only sub-pixels within it count, in pixels it covers in part; their weights are
-    adjusted to the moments ``parts`` (orders, n) of the part of each pixel within the region.
+    The ``pixels``, rows and columns (n,), may be off the map. Positions of the ``n_sub`` sub-pixels
+    along each side are interpolated linearly between the corners of the pixel on the unit sphere.
+    With ``within`` only sub-pixels within the region count, in pixels it covers in part; their
+    weights are adjusted to the moments of these parts.
 
     Returns
     -------
@@ -93,6 +100,7 @@ def brightness_moments(
         Up to a total degree, in sr-1: the first is the mean over the pixel, with zero outside of
         the region. Zero where a corner is off the projection.
     """
+    y, x = pixels
     steps = (np.arange(n_sub) + 0.5) / n_sub - 0.5
     dy, dx = (d.ravel() for d in np.meshgrid(steps, steps, indexing="ij"))
     corner_y, corner_x = np.array([-0.5, -0.5, 0.5, 0.5]), np.array([-0.5, 0.5, -0.5, 0.5])
@@ -112,10 +120,11 @@ def brightness_moments(
         points = lonlat(np.moveaxis(np.moveaxis(corners, -1, 0) @ bilinear, 0, -1))
         values = brightness(model, *(np.rad2deg(own).ravel() for own in points))
         values = values.reshape(-1, len(dy))
-        if region is not None and parts is not None:
-            cut = np.flatnonzero(parts[0, chunk] < 1)
-            inside = region.contains(x[chunk][cut, None] + dx, y[chunk][cut, None] + dy)
-            values[cut] *= _adjusted(inside, basis, parts[:, chunk][:, cut])
+        if within is not None:
+            parts = within.moments[:, chunk]
+            cut = np.flatnonzero(parts[0] < 1)
+            inside = within.region.contains(x[chunk][cut, None] + dx, y[chunk][cut, None] + dy)
+            values[cut] *= _adjusted(inside, basis, parts[:, cut])
         out[:, chunk] = basis @ values.T
     return out
 

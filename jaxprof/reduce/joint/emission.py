@@ -12,7 +12,7 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from jaxprof.models.spatial import ConstantSpatialModel, PointSpatialModel, SpatialModel
-from jaxprof.reduce.joint.brightness import brightness_moments, pixel_position
+from jaxprof.reduce.joint.brightness import PartsWithin, brightness_moments, pixel_position
 from jaxprof.reduce.joint.quadrature import (
     adaptive_moments,
     clipped,
@@ -165,12 +165,12 @@ def region_emissions(
         own = moments[:, inside[0], inside[1]]
         solid_angle = float(np.sum(own[0] * pieces[i]))
         if templates[i] is not None and solid_angle > 0:
+            pixels = y[i], x[i]
             if parts[i] is None:
-                own = own * brightness_moments(templates[i], geom, y[i], x[i], n_sub)
+                own = own * brightness_moments(templates[i], geom, pixels, n_sub)
             else:
-                own = brightness_moments(
-                    templates[i], geom, y[i], x[i], n_sub, degree, pixel_regions[i], own
-                )
+                within = PartsWithin(pixel_regions[i], own)
+                own = brightness_moments(templates[i], geom, pixels, n_sub, degree, within)
             if not own[0].sum() > 0:
                 raise ValueError(
                     f"template is zero all over regions[{i}]; give one that covers the region, "

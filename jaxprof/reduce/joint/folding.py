@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +67,23 @@ class Cutouts:
 
     def __len__(self) -> int:
         return self.values.shape[0]
+
+
+class FoldingPiece(NamedTuple):
+    """Some components of a part that are folded at once."""
+
+    images: Any
+    """Exposures times shares, (C, T, H, W)."""
+    ratios: Any
+    """Higher moments of the shares over these, or None, see `uneven_ratios`."""
+    kernel: Any
+    """The PSF, of each component or of all."""
+    near: Any
+    """Moments of the PSF for the ``ratios``, or None."""
+    edisp: Any
+    """Energy dispersion, (C, T, E)."""
+    displacements: Any
+    """Of curved components, see `jaxprof.reduce.joint.curvature.spread_on_sky`; or None."""
 
 
 class Folding:
@@ -170,6 +187,8 @@ class Folding:
             widest = WIDEST if isinstance(psf_scale, jax.core.Tracer) else float(psf_scale)
         half, near = self.halves(max(widest, 1.0))
         kernels = [kernel.image(half, psf_scale) for kernel in self.kernels]
+        # Indexing outside of compiled code would be compiled on its own.
+        flux = flux if isinstance(flux, np.ndarray) else jnp.asarray(flux)
         found = []
         for part in self.inputs:
             outer = None
@@ -177,11 +196,12 @@ class Folding:
                 corner, shape = (part.y0 - half, part.x0 - half), part.inner.shape[2:]
                 shape = tuple(size + 2 * half for size in shape)
                 outer = displacements(self.planes, part.first, part.curved, corner, shape)
-            pieces = [
-                self._fold_some(part, rows, kernels, near, flux, psf_scale, per_true_energy, outer)
-                for rows in _equal_pieces(len(part.kernel))
-            ]
-            n = len(part.kernel)
+            n, pieces = len(part.kernel), []
+            for rows in _equal_pieces(n):
+                piece = self._piece(part, rows, kernels, near, psf_scale, outer)
+                own = flux[part.first + rows]
+                options = {"per_true_energy": per_true_energy, "reco_psf": self.reco_psf}
+                pieces.append(_fold(piece, own, **options))
             values = pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)[:n]
             values = _folded_over(values, self.planes.geom.turn)
             pending = per_true_energy and not self.reco_psf
@@ -197,18 +217,16 @@ class Folding:
             )
         return found
 
-    def _fold_some(
+    def _piece(
         self,
         part: FoldingInput,
         rows: Array,
         kernels: list[Any],
         half_near: int,
-        flux: Any,
         psf_scale: Any,
-        per_true_energy: bool,
         outer: Array | None,
-    ) -> Any:
-        """Values of `Cutouts` for some components of a part."""
+    ) -> FoldingPiece:
+        """Some components of a part, with what they are folded with."""
         which = part.kernel[rows]
         used, own = np.unique(which, return_inverse=True)
         shared = len(used) == 1
@@ -219,20 +237,10 @@ class Folding:
             degree = degree_of(1 + ratios.shape[1])
             tables = [self.kernels[k].moments(degree, half_near, psf_scale) for k in used]
             near = tables[0] if shared else jnp.moveaxis(jnp.stack(tables)[own], 1, 0)
-        return _fold(
-            part.images[rows],
-            ratios,
-            kernel,
-            near,
-            # Indexing outside of compiled code would be compiled on its own.
-            (flux if isinstance(flux, np.ndarray) else jnp.asarray(flux))[part.first + rows],
-            part.edisp[rows],
-            None
-            if part.inner is None or outer is None
-            else (part.inner[rows], outer[rows], part.within[rows]),
-            per_true_energy=per_true_energy,
-            reco_psf=self.reco_psf,
-        )
+        moved = None
+        if part.inner is not None and outer is not None:
+            moved = part.inner[rows], outer[rows], part.within[rows]
+        return FoldingPiece(part.images[rows], ratios, kernel, near, part.edisp[rows], moved)
 
 
 def _folded_over(values: Any, turn: range | None) -> Any:
@@ -252,19 +260,9 @@ def _equal_pieces(n: int) -> list[Array]:
 
 
 @jit_by_size(static_argnames=("per_true_energy", "reco_psf"))
-def _fold(
-    images: Any,
-    ratios: Any,
-    kernel: Any,
-    near: Any,
-    flux: Any,
-    edisp: Any,
-    displacements: Any,
-    *,
-    per_true_energy: bool,
-    reco_psf: bool,
-) -> Any:
+def _fold(piece: FoldingPiece, flux: Any, *, per_true_energy: bool, reco_psf: bool) -> Any:
     """Values (C, Q, R, H, W) of `Cutouts`."""
+    images, ratios, kernel, near, edisp, displacements = piece
     if reco_psf:
         # The PSF is in reconstructed energy: the dispersion comes first.
         if per_true_energy:

@@ -43,10 +43,10 @@ _MAX_POINTS = 2_000_000
 
 
 @jit_by_size
-def _from_ellipse(lon: Any, lat: Any, lon_0: Any, lat_0: Any, major: Any, e: Any, phi: Any) -> Any:
+def _from_ellipse(lon: Any, lat: Any, center: Any, major: Any, e: Any, phi: Any) -> Any:
     """Distance [rad] of positions from an ellipse, along the line to its centre."""
-    size = functions.ellipse_radius(lon, lat, lon_0, lat_0, major, e, phi)
-    return abs(functions.separation(lon, lat, lon_0, lat_0) - size)
+    size = functions.ellipse_radius(lon, lat, center, major, e, phi)
+    return abs(functions.separation(lon, lat, *center) - size)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def even_moments(
     """Moments of the flux in each pixel by n_sub x n_sub sub-pixels, (orders, y1 - y0, x1 - x0)."""
     x0, x1, y0, y1 = box
     y, x = (d.ravel() for d in np.mgrid[y0:y1, x0:x1])
-    moments = brightness_moments(model, geom, y, x, n_sub, degree) * geom.pixel_solid_angle(x, y)
+    moments = brightness_moments(model, geom, (y, x), n_sub, degree) * geom.pixel_solid_angle(x, y)
     return moments.reshape(-1, y1 - y0, x1 - x0)
 
 
@@ -250,7 +250,7 @@ def _edge_distance(model: Any, radius: float, lon: Array, lat: Array) -> NDArray
     """Lower limit on the distance [deg] from an ellipse around the centre of a model."""
     p = {name: float(value) for name, value in model.parameters.items()}
     e = p.get("e", 0.0)
-    ellipse = (p["lon_0"], p["lat_0"], radius, e, p.get("phi", 0.0))
+    ellipse = ((p["lon_0"], p["lat_0"]), radius, e, p.get("phi", 0.0))
     distance = evaluate(lambda lon, lat: _from_ellipse(lon, lat, *ellipse), lon, lat)
     # Along the line to the centre the ellipse is further than at its nearest, by up to a / b.
     return np.rad2deg(distance) * math.sqrt(1 - e**2)

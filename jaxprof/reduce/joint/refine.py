@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxprof.datasets import MapDataset
 from jaxprof.inference.scaling import coefficients_at, norm_positions
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.joint.bins import batched_pixels
 from jaxprof.reduce.joint.counts import batch_templates, bin_values
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
-from jaxprof.reduce.joint.response import DatasetResponse
+from jaxprof.reduce.joint.problem import Group, JointProblem
 from jaxprof.types import Array
 
 ROUNDING = 1e-9
@@ -46,20 +45,15 @@ def held_points(data: JointData, fit: JointFit, shifts: Array) -> Array:
 
 
 def negative_pixels(
-    dataset: MapDataset,
-    response: DatasetResponse,
-    data: JointData,
-    points: Array,
-    bins: slice,
-    *,
-    number: int,
-    summed: bool,
+    problem: JointProblem, group: Group, data: JointData, points: Array, number: int
 ) -> Array:
     """Pixels without counts, (E, N, P), whose prediction is negative at any of some points.
 
     The ``points`` (M, Z) are parameters: the minimum, and minima with one norm held. The dataset of
-    this ``number`` has a predicted background; if energies are ``summed`` there is one, (1, N, P).
+    this ``number`` has a predicted background; if energies are summed there is one, (1, N, P).
     """
+    dataset, response = problem.datasets[number], problem.response.datasets[number]
+    bins, summed = group.bins[number], problem.model.sum_over_energy_groups
     (counts, background, offset), mask = bin_values(dataset, response, bins, summed)
     factors = _background_factors(
         data, points, number, log_energies(dataset.energy_axis, bins), summed
