@@ -52,7 +52,9 @@ STEPS = 100
 WIDE = 1e-4
 """The first width of the barrier, which lets constraints become active."""
 NARROWER = 1e-3
-"""Its factor from step to step."""
+"""Its factor from step to step, where these are not short."""
+ARRIVING = 0.5
+"""Shortest part of a step that is not short: constraints that become active need the barrier."""
 CHANGE = 1e-12
 """What the last step may change in the statistic, in double precision: that is a millionth of a
 standard deviation, and the next step would be about the square of it."""
@@ -93,6 +95,7 @@ class _State(NamedTuple):
     point: Point
     free: jax.Array  # the others that vary and are not held at a bound
     active: jax.Array  # constraints in the way of these
+    width: jax.Array  # of the barrier
     iteration: jax.Array
     done: jax.Array
     failed: jax.Array
@@ -186,9 +189,8 @@ def _length(problem: _Problem, point: Point, ahead: _Ahead, known: Point) -> jax
 
 def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
     """The state after one Newton step."""
-    data, (point, free, active) = problem.data, state[:3]
+    data, (point, free, active, width) = problem.data, state[:4]
     at, z = problem.goal.parameter, point.z
-    width = jnp.maximum(problem.last, WIDE * NARROWER ** state.iteration.astype(z.dtype))
     target = problem.targets(width)
     system = system_at(data, point, free, active, scaled_factor)
     ahead = _ahead(problem, system, target)
@@ -217,7 +219,8 @@ def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
     released = jnp.any(problem.free.at[at].set(False) & ~free & ~arriving & released)
     failed = ~jnp.all(jnp.isfinite(new.z)) | (done & released) | ~(ahead.curvature > 0)
     done = done & ~jnp.any(arriving) & ~failed
-    return _State(new, free, active, state.iteration + 1, done, failed)
+    narrower = jnp.where(part >= ARRIVING, jnp.maximum(problem.last, NARROWER * width), width)
+    return _State(new, free, active, narrower, state.iteration + 1, done, failed)
 
 
 def follow(
@@ -263,11 +266,11 @@ def follow(
         apart=5 * barrier.width + 50 * eps,
     )
     known = _first_point(problem, start, others)
-    no = jnp.asarray(False)
+    no, wide = jnp.asarray(False), jnp.maximum(jnp.asarray(WIDE, start.dtype), barrier.width)
     state = jax.lax.while_loop(
         lambda state: ~state.done & ~state.failed & (state.iteration < STEPS),
         lambda state: _next_state(problem, known, state),
-        _State(known, others, active, jnp.asarray(0), no, no),
+        _State(known, others, active, wide, jnp.asarray(0), no, no),
     )
     return state.point.z, state.done
 
