@@ -285,49 +285,15 @@ class FittedProblem(NamedTuple):
 
 
 @jit_by_size
-def _follow_column(
-    fitted: FittedProblem, starts: jax.Array, goals: Goal
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Where each goal (M,) is met, (M, Z), how far the statistic rises, and whether it is met.
-
-    The ``starts`` (M, Z) are the minimum, or fits with the parameter held.
-    """
+def _follow_column(fitted: FittedProblem, goals: Goal) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Where each goal (M,) is met, (M, Z), how far the statistic rises, and whether it is met."""
     problem, best, free, barrier = jax.tree.map(jax.lax.stop_gradient, fitted)
 
-    def one(own: tuple[jax.Array, Goal]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        z, found = follow(problem, own[0], free, barrier, own[1])
+    def one(goal: Goal) -> tuple[jax.Array, jax.Array, jax.Array]:
+        z, found = follow(problem, best, free, barrier, goal)
         return z, difference(problem, z, best), found
 
-    return jax.lax.map(one, (starts, goals))
-
-
-def _from_minimum(fitted: FittedProblem, goals: Goal) -> tuple[jax.Array, jax.Array, jax.Array]:
-    best = jax.lax.stop_gradient(jnp.asarray(fitted.best))
-    return _follow_column(fitted, jnp.broadcast_to(best, (len(goals.value), best.size)), goals)
-
-
-def _by_halfway(fitted: FittedProblem, goals: Goal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `_follow_column`, from the minimum; values that are not reached at once in two stretches.
-
-    Where many constraints become active on the way, shorter ways are followed more safely.
-    """
-    found = [np.array(part) for part in _from_minimum(fitted, goals)]
-    best, value = np.asarray(fitted.best), np.asarray(goals.value)
-    here = best[goals.parameter]
-    far = ~found[2] & np.asarray(fitted.free)[goals.parameter] & np.isfinite(here + value)
-    starts, own = np.broadcast_to(best, found[0].shape), found
-    for part in (0.5, 1.0):
-        if far.any():
-            # One program for all: other parameters are sent where they are.
-            to = np.where(far, here + part * (value - here), here)
-            own = [
-                np.asarray(new) for new in _follow_column(fitted, starts, goals._replace(value=to))
-            ]
-            far = far & own[2]
-            starts = np.where(far[:, np.newaxis], own[0], starts)
-    for whole, new in zip(found, own, strict=True):
-        whole[far] = new[far]
-    return found[0], found[1], found[2]
+    return jax.lax.map(one, goals)
 
 
 def follow_all(fitted: FittedProblem, goals: Goal) -> tuple[Any, Any, Any]:
@@ -351,8 +317,8 @@ def follow_all(fitted: FittedProblem, goals: Goal) -> tuple[Any, Any, Any]:
     """
     goals = jax.tree.map(jax.lax.stop_gradient, goals)
     if is_traced((fitted, goals)):
-        return jax.lax.map(lambda column: _from_minimum(fitted, column), goals)
+        return jax.lax.map(lambda column: _follow_column(fitted, column), goals)
     # Column by column: whatever is asked for takes the same compiled program.
-    columns = [_by_halfway(fitted, Goal(*column)) for column in zip(*goals, strict=True)]
+    columns = [_follow_column(fitted, Goal(*column)) for column in zip(*goals, strict=True)]
     z, rises, found = (np.stack(part) for part in zip(*columns, strict=True))
     return z, rises, found
