@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import is_dataclass
 from functools import cache, partial, wraps
 from threading import Lock
 from typing import Any
@@ -96,8 +97,8 @@ def jit_in_pieces(where: Callable[[Any], bool], small: float | None = None) -> C
 
         @wraps(function)
         def call(first: Any, *rest: Any) -> Any:
-            # Loops over nothing have to be traced.
-            empty = not all(map(np.size, jax.tree.leaves(rest)))
+            # Loops over nothing have to be traced; what data lack does not matter.
+            empty = not all(map(np.size, jax.tree.leaves(rest, is_leaf=is_dataclass)))
             if is_traced((first, rest)) or empty or not where(first):
                 return whole(first, *rest)
             with _pieces(True):

@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose
 import jaxprof
 from jaxprof import compilation
 from jaxprof.compilation import is_traced, jit_by_size, jit_in_pieces, jit_quickly
+from jaxprof.likelihood.joint_data import JointFit
 
 X = np.linspace(0.1, 2.0, 7)
 
@@ -204,3 +205,21 @@ def test_in_pieces_what_is_called_is_compiled():
     assert_allclose(power(jnp.ones(4), 3), 8.0)
     assert_allclose(jax.jit(power)(jnp.ones(2), 3), 8.0)
     assert whole[2:] == [True] * 2
+
+
+def test_in_pieces_whatever_fields_of_data_are_empty():
+    seen = []
+
+    @jit_in_pieces(lambda x: True)
+    def added(x, fit, values):
+        seen.append(is_traced(x))
+        return x + fit.values.sum() + values.sum()
+
+    none = np.zeros(0)
+    fit = JointFit(
+        values=none, covariance=none, stat=1.0, status=0, converged=True, other_minimum=none
+    )
+    assert_allclose(added(np.ones(2), fit, np.ones(1)), 2.0)
+    # A loop over nothing is traced.
+    assert_allclose(added(np.ones(2), fit, none), 1.0)
+    assert seen == [False, True]

@@ -25,11 +25,46 @@ NEAR = 1e-3
 """Predictions, in units of their sizes, that dual variables are sought for."""
 BELOW = 1e-6
 """How far below zero they may be: what that lowers the statistic by is counted."""
-TOGETHER = 64
+TOGETHER = 128
 """Points whose predictions are held in memory."""
+PIECE = 64
+"""Counts bins of a piece of the templates."""
 EVEN = 1e-11
 """Curvature that is added for each parameter, in units of how far it can move: counts alone may not
 identify it. That lowers half the statistic by half of this at most, which is counted."""
+
+
+class _Pieces:
+    """Products with templates (P, Z), mostly zero: neighbours see the same parameters."""
+
+    def __init__(self, templates: np.ndarray) -> None:
+        self.shape = templates.shape
+        self.pieces = []
+        for first in range(0, len(templates), PIECE):
+            rows = slice(first, first + PIECE)
+            seen = np.flatnonzero(templates[rows].any(axis=0))
+            self.pieces.append((rows, seen, templates[rows, seen]))
+
+    def changes(self, steps: np.ndarray) -> np.ndarray:
+        """Of predictions, (B, P), by steps (B, Z)."""
+        found = np.empty((len(steps), self.shape[0]))
+        for rows, seen, own in self.pieces:
+            found[:, rows] = steps[:, seen] @ own.T
+        return found
+
+    def projected(self, values: np.ndarray) -> np.ndarray:
+        """Sums (B, Z) of templates times values (B, P)."""
+        found = np.zeros((len(values), self.shape[1]))
+        for rows, seen, own in self.pieces:
+            found[:, seen] += values[:, rows] @ own
+        return found
+
+    def squared(self, weights: np.ndarray) -> np.ndarray:
+        """Sum (Z, Z) of the squares of templates times weights (P,)."""
+        found = np.zeros((self.shape[1],) * 2)
+        for rows, seen, own in self.pieces:
+            found[np.ix_(seen, seen)] += (own.T * weights[rows]) @ own
+        return found
 
 
 def duality_gaps(own: Parabola, free: Any, z: np.ndarray, held: np.ndarray) -> np.ndarray:
@@ -63,40 +98,43 @@ def duality_gaps(own: Parabola, free: Any, z: np.ndarray, held: np.ndarray) -> n
     )
     few = counts <= 0
     precision = np.asarray(own.precision, float)[np.ix_(vary, vary)]
+    pieces = _Pieces(templates)
     # What a parameter takes part in: it cannot move by much more than this.
     total = templates.sum(axis=0)
     reach = (1.0 + before @ (templates > 0)) / np.where(total > 0, total, 1.0)
-    seen = templates[~few]
-    curvature = precision + (seen.T * (counts / before**2)[~few]) @ seen + np.diag(EVEN / reach**2)
+    weights = np.where(few, 0.0, counts / before**2)
+    curvature = precision + pieces.squared(weights) + np.diag(EVEN / reach**2)
     factor = cholesky(curvature, lower=True)
 
-    def whitened(vectors: np.ndarray, at: int) -> np.ndarray:
-        """Vectors (Z, n) of which the parameter does not matter, in units of the curvature."""
-        found = solve_triangular(
-            factor, np.column_stack([np.eye(len(vary))[at], vectors.T]), lower=True
-        )
-        axis = found[:, 0] / np.linalg.norm(found[:, 0])
-        return found[:, 1:] - np.outer(axis, axis @ found[:, 1:])
+    def whitened(vectors: np.ndarray) -> np.ndarray:
+        """Vectors (n, Z) in units of the curvature."""
+        return solve_triangular(factor, vectors.T, lower=True).T
 
+    axes, normals = whitened(np.eye(len(vary))), whitened(templates[few])
     gaps = np.full(len(z), np.inf)
     for some in np.array_split(np.arange(len(z)), -(-len(z) // TOGETHER)):
         step = (np.asarray(z[some], float) - np.asarray(own.best, float))[:, vary]
-        npred = before + step @ templates.T
+        npred = before + pieces.changes(step)
         inside = np.where(few, npred >= -BELOW * sizes, npred > 0).all(axis=1)
         positive = np.where(npred > 0, npred, 1.0)
         ratio = np.where(few, 0.0, counts / positive)
-        slopes = step @ precision + np.asarray(own.penalty, float)[vary] + (1.0 - ratio) @ templates
+        slopes = step @ precision + np.asarray(own.penalty, float)[vary]
+        slopes = whitened(slopes + pieces.projected(1.0 - ratio))
         # Where predictions have grown there is less curvature.
         least = np.min(np.where(few, 1.0, before / positive), axis=1)
+        near = npred[:, few] < (NEAR * sizes)[few]
         for k in np.flatnonzero(inside):
-            near = few & (npred[k] < NEAR * sizes)
-            at = np.searchsorted(vary, held[some[k]])
-            white = whitened(np.vstack([slopes[k], templates[near]]), at)
-            slope, normals = white[:, 0], white[:, 1:]
-            duals = np.zeros(normals.shape[1])
+            # The parameter that is held does not matter.
+            axis = axes[np.searchsorted(vary, held[some[k]])]
+            axis = axis / np.linalg.norm(axis)
+            slope, rows = slopes[k], normals[near[k]]
+            slope = slope - (slope @ axis) * axis
+            rows = rows - np.outer(rows @ axis, axis)
+            duals = np.zeros(len(rows))
             if len(duals):
                 with suppress(RuntimeError):  # too many steps
-                    duals, _ = nnls(normals, slope)
-            left = np.sum((slope - normals @ duals) ** 2) / min(least[k], 1.0) ** 2
-            gaps[some[k]] = 0.5 * (left + EVEN * len(vary)) + duals @ np.abs(npred[k][near])
+                    duals, _ = nnls(rows.T, slope)
+            left = np.sum((slope - duals @ rows) ** 2) / min(least[k], 1.0) ** 2
+            size = duals @ np.abs(npred[k, few][near[k]])
+            gaps[some[k]] = 0.5 * (left + EVEN * len(vary)) + size
     return gaps

@@ -52,7 +52,9 @@ STEPS = 100
 WIDE = 1e-4
 """The first width of the barrier, which lets constraints become active."""
 NARROWER = 1e-3
-"""Its factor from step to step."""
+"""Its factor from step to step, where these are not short."""
+ARRIVING = 0.5
+"""Shortest part of a step that is not short: constraints that become active need the barrier."""
 CHANGE = 1e-12
 """What the last step may change in the statistic, in double precision: that is a millionth of a
 standard deviation, and the next step would be about the square of it."""
@@ -93,6 +95,7 @@ class _State(NamedTuple):
     point: Point
     free: jax.Array  # the others that vary and are not held at a bound
     active: jax.Array  # constraints in the way of these
+    width: jax.Array  # of the barrier
     iteration: jax.Array
     done: jax.Array
     failed: jax.Array
@@ -186,9 +189,8 @@ def _length(problem: _Problem, point: Point, ahead: _Ahead, known: Point) -> jax
 
 def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
     """The state after one Newton step."""
-    data, (point, free, active) = problem.data, state[:3]
+    data, (point, free, active, width) = problem.data, state[:4]
     at, z = problem.goal.parameter, point.z
-    width = jnp.maximum(problem.last, WIDE * NARROWER ** state.iteration.astype(z.dtype))
     target = problem.targets(width)
     system = system_at(data, point, free, active, scaled_factor)
     ahead = _ahead(problem, system, target)
@@ -217,7 +219,8 @@ def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
     released = jnp.any(problem.free.at[at].set(False) & ~free & ~arriving & released)
     failed = ~jnp.all(jnp.isfinite(new.z)) | (done & released) | ~(ahead.curvature > 0)
     done = done & ~jnp.any(arriving) & ~failed
-    return _State(new, free, active, state.iteration + 1, done, failed)
+    narrower = jnp.where(part >= ARRIVING, jnp.maximum(problem.last, NARROWER * width), width)
+    return _State(new, free, active, narrower, state.iteration + 1, done, failed)
 
 
 def follow(
@@ -263,11 +266,11 @@ def follow(
         apart=5 * barrier.width + 50 * eps,
     )
     known = _first_point(problem, start, others)
-    no = jnp.asarray(False)
+    no, wide = jnp.asarray(False), jnp.maximum(jnp.asarray(WIDE, start.dtype), barrier.width)
     state = jax.lax.while_loop(
         lambda state: ~state.done & ~state.failed & (state.iteration < STEPS),
         lambda state: _next_state(problem, known, state),
-        _State(known, others, active, jnp.asarray(0), no, no),
+        _State(known, others, active, wide, jnp.asarray(0), no, no),
     )
     return state.point.z, state.done
 
@@ -282,49 +285,15 @@ class FittedProblem(NamedTuple):
 
 
 @jit_by_size
-def _follow_column(
-    fitted: FittedProblem, starts: jax.Array, goals: Goal
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Where each goal (M,) is met, (M, Z), how far the statistic rises, and whether it is met.
-
-    The ``starts`` (M, Z) are the minimum, or fits with the parameter held.
-    """
+def _follow_column(fitted: FittedProblem, goals: Goal) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Where each goal (M,) is met, (M, Z), how far the statistic rises, and whether it is met."""
     problem, best, free, barrier = jax.tree.map(jax.lax.stop_gradient, fitted)
 
-    def one(own: tuple[jax.Array, Goal]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        z, found = follow(problem, own[0], free, barrier, own[1])
+    def one(goal: Goal) -> tuple[jax.Array, jax.Array, jax.Array]:
+        z, found = follow(problem, best, free, barrier, goal)
         return z, difference(problem, z, best), found
 
-    return jax.lax.map(one, (starts, goals))
-
-
-def _from_minimum(fitted: FittedProblem, goals: Goal) -> tuple[jax.Array, jax.Array, jax.Array]:
-    best = jax.lax.stop_gradient(jnp.asarray(fitted.best))
-    return _follow_column(fitted, jnp.broadcast_to(best, (len(goals.value), best.size)), goals)
-
-
-def _by_halfway(fitted: FittedProblem, goals: Goal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `_follow_column`, from the minimum; values that are not reached at once in two stretches.
-
-    Where many constraints become active on the way, shorter ways are followed more safely.
-    """
-    found = [np.array(part) for part in _from_minimum(fitted, goals)]
-    best, value = np.asarray(fitted.best), np.asarray(goals.value)
-    here = best[goals.parameter]
-    far = ~found[2] & np.asarray(fitted.free)[goals.parameter] & np.isfinite(here + value)
-    starts, own = np.broadcast_to(best, found[0].shape), found
-    for part in (0.5, 1.0):
-        if far.any():
-            # One program for all: other parameters are sent where they are.
-            to = np.where(far, here + part * (value - here), here)
-            own = [
-                np.asarray(new) for new in _follow_column(fitted, starts, goals._replace(value=to))
-            ]
-            far = far & own[2]
-            starts = np.where(far[:, np.newaxis], own[0], starts)
-    for whole, new in zip(found, own, strict=True):
-        whole[far] = new[far]
-    return found[0], found[1], found[2]
+    return jax.lax.map(one, goals)
 
 
 def follow_all(fitted: FittedProblem, goals: Goal) -> tuple[Any, Any, Any]:
@@ -348,8 +317,8 @@ def follow_all(fitted: FittedProblem, goals: Goal) -> tuple[Any, Any, Any]:
     """
     goals = jax.tree.map(jax.lax.stop_gradient, goals)
     if is_traced((fitted, goals)):
-        return jax.lax.map(lambda column: _from_minimum(fitted, column), goals)
+        return jax.lax.map(lambda column: _follow_column(fitted, column), goals)
     # Column by column: whatever is asked for takes the same compiled program.
-    columns = [_by_halfway(fitted, Goal(*column)) for column in zip(*goals, strict=True)]
+    columns = [_follow_column(fitted, Goal(*column)) for column in zip(*goals, strict=True)]
     z, rises, found = (np.stack(part) for part in zip(*columns, strict=True))
     return z, rises, found
