@@ -142,10 +142,8 @@ def _wanted_subdivide(found: ModelFit) -> int:
     law = np.abs(np.asarray(found.model(radius)))
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.abs(np.gradient(np.log(law), axis=1)) * PARTS
-    now, weight = (
-        int(np.bincount(found.geometry.parent).max()),
-        law * radius * (high - low)[:, None],
-    )
+    now = int(np.bincount(found.geometry.parent).max())
+    weight = law * radius * (high - low)[:, np.newaxis]
     for times in range(2, MOST // now + 1):
         across = np.minimum(np.nan_to_num(change / times, nan=0.0), 3.0)
         if np.sum(across * weight) <= WIDE * np.sum(weight):
