@@ -103,10 +103,11 @@ class ProfileTable(Table):
 
 
 class WholeTable(Table):
-    """Table that is printed with all its rows and columns."""
+    """Table that is printed with all its rows and columns, and the notes in ``meta["notes"]``."""
 
     def __str__(self) -> str:
-        return "\n".join(line.rstrip() for line in self.pformat(max_lines=-1, max_width=-1))
+        lines = [line.rstrip() for line in self.pformat(max_lines=-1, max_width=-1)]
+        return "\n".join([*lines, *self.meta.get("notes", ())])
 
 
 class LinesTable(Table):

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from astropy.table import Table
 from profile_factory import make_joint_profile, make_nuisance, make_profile
 
 from jaxprof.cli.figures import figures
@@ -76,3 +77,24 @@ def test_tables_of_papers_are_printed_whole(monkeypatch):
     table = make_profile().to_table("e2dnde", style="paper", unit="erg cm-2 s-1")
     assert "..." not in str(table)
     assert all(name in str(table) for name in table.colnames)
+
+
+def test_tables_for_papers_say_which_limits_they_have_and_why_errors_lack(tmp_path):
+    profile = make_profile()
+    for name, value in {"norm_err": np.nan, "norm_errn": np.nan, "norm_errp": np.nan}.items():
+        profile.quantities[name][0, 0] = value
+    profile.quantities["status"][0, 0] = Status.ZERO_COUNTS
+    profile.quantities["ts"][0, 0] = 100.0  # shown as a value
+    profile.quantities["ts"][1, 0] = 0.0  # and this as a limit
+    profile.meta["interval"] = "one-sided"
+    notes = profile.to_table("flux", style="paper").meta["notes"]
+    assert notes[0] == "Upper limits (<): 95.45 % one-sided."
+    assert notes[1].startswith("Values without errors: bins without counts") and len(notes) == 2
+    assert str(profile.to_table("flux", style="paper")).endswith("\n".join(notes))
+    profile.write(tmp_path / "a.tex", sed_type="flux")
+    below = (tmp_path / "a.tex").read_text().split(r"\end{tabular}")[1]
+    assert r"($<$): 95.45 \% one-sided. Values without" in below
+    profile.write(tmp_path / "a.csv", sed_type="flux")
+    rows = Table.read(tmp_path / "a.csv")
+    assert set(rows["ul_interval"]) == {"one-sided"} and len(rows) == profile.norm.size
+    np.testing.assert_allclose(rows["ul_conf"], 0.9545, atol=1e-4)
