@@ -22,6 +22,19 @@ def test_wide_terminals_show_more_columns(monkeypatch):
     assert found["60"] == found["80"] <= 80 < found["400"]
 
 
+def test_energies_of_one_group_are_shown_with_both_ends_or_not_at_all(monkeypatch):
+    table = make_profile().slice_by_idx({"energy": [0]}).to_table("flux", formatted=True)
+    found = set()
+    for width in range(80, 400, 8):
+        monkeypatch.setenv("COLUMNS", str(width))
+        header = str(table).split("\n")[0].split()
+        assert ("e_min" in header) == ("e_max" in header)
+        if "e_min" in header:
+            assert header.index("e_max") == header.index("e_min") + 1 < header.index("flux")
+        found.add("e_min" in header)
+    assert found == {True, False}
+
+
 def test_nuisance_parameters_are_printed_whole(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     table = make_nuisance()
