@@ -17,7 +17,7 @@ from jaxprof.profile import FluxProfile
 from jaxprof.profile.html import energy_ranges
 
 _MOST_PANELS = 4
-_MOST_NUMBERS = 25
+_APART = 10.0  # points between the numbers of bins
 
 
 def figures(
@@ -148,18 +148,21 @@ def _map(profile: FluxProfile, dataset: MapDataset) -> Any:
 
 
 def _number(regions: Sequence[Any], ax: Any) -> None:
-    """Numbers of the bins, as tables and messages have them, on those that are large enough."""
-    step = -(-len(regions) // _MOST_NUMBERS)
-    for number, region in list(enumerate(regions))[::step]:
+    """Numbers of the bins, as tables and messages have them, as far as they stand apart."""
+    ax.figure.canvas.draw()  # the aspect of the map, which moves its pixels
+    kept: list[Any] = []
+    for number, region in enumerate(regions):
         at = getattr(region, "center", None)
         if at is None:
             continue
         if hasattr(region, "outer_radius"):  # rings share their centre
-            at = at.directional_offset_by(
-                0.25 * np.pi * u.rad, 0.5 * (region.inner_radius + region.outer_radius)
-            )
-        x, y = ax.wcs.world_to_pixel(at)
-        ax.text(
-            x, y, str(number), color="w", fontsize=6, ha="center", va="center", clip_on=True,
-            gid="bin-number",
-        )  # fmt: skip
+            middle = 0.5 * (region.inner_radius + region.outer_radius)
+            at = at.directional_offset_by(0.25 * np.pi * u.rad, middle)
+        place = [float(own) for own in ax.wcs.world_to_pixel(at)]
+        shown = ax.transData.transform(place) * 72 / ax.figure.dpi
+        if all(np.hypot(*(shown - other)) > _APART for other in kept):
+            kept.append(shown)
+            ax.text(
+                *place, str(number), color="w", fontsize=6, ha="center", va="center",
+                clip_on=True, gid="bin-number",
+            )  # fmt: skip

@@ -111,3 +111,17 @@ def test_tables_for_papers_say_which_limits_they_have_and_why_errors_lack(tmp_pa
     rows = Table.read(tmp_path / "a.csv")
     assert set(rows["ul_interval"]) == {"one-sided"} and len(rows) == profile.norm.size
     np.testing.assert_allclose(rows["ul_conf"], 0.9545, atol=1e-4)
+
+
+def test_the_map_of_the_command_line_numbers_bins_that_stand_apart():
+    from forward_factory import dataset_of, rings, sky_image
+
+    dataset = dataset_of(sky_image(lambda x, y: x + y > 0, 0.05), 0.05, sigma=0.1)
+    for width, shown in ((0.2, ["0", "1", "2", "3"]), (0.01, ["0"])):
+        profile = make_profile(regions=rings(4, width))
+        ax = figures(profile, [dataset], "flux")["map"][1].axes[0]
+        assert [text.get_text() for text in ax.texts] == shown
+        for text, region in zip(ax.texts, rings(4, width), strict=False):
+            at = dataset.geom.wcs.celestial.pixel_to_world(*text.get_position())
+            assert region.contains(at, dataset.geom.wcs.celestial)
+    plt.close("all")
