@@ -163,6 +163,6 @@ def _number(regions: Sequence[Any], ax: Any) -> None:
         if all(np.hypot(*(shown - other)) > _APART for other in kept):
             kept.append(shown)
             ax.text(
-                *place, str(number), color="w", fontsize=6, ha="center", va="center",
+                *place, str(number), color="w", fontsize=7, ha="center", va="center",
                 clip_on=True, gid="bin-number",
             )  # fmt: skip
