@@ -7,12 +7,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import astropy.units as u
 import matplotlib.pyplot as plt
+import numpy as np
 
 from jaxprof.datasets import MapDataset
 from jaxprof.plotting import plot_map, plot_regions
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.html import energy_ranges
+
+_MOST_PANELS = 4
+_APART = 10.0  # points between the numbers of bins
 
 
 def figures(
@@ -42,7 +47,7 @@ def figures(
         sed_type: (
             "Flux in each bin, with errors; upper limits where the significance is below "
             f"{profile.sqrt_ts_threshold_ul:g} sigma.",
-            _drawn(lambda ax: profile.plot(ax=ax, sed_type=sed_type, axis_name=along)),
+            _flux(profile, sed_type, along),
         )
     }
     if "npred" in profile.quantities:
@@ -61,6 +66,7 @@ def figures(
             caption,
             profile,
             lambda group, ax: profile.plot_correlation(group=group, ax=ax),
+            size=(6.4, 5.4),
         )
     return made
 
@@ -74,10 +80,18 @@ def image(figure: Any, kind: str) -> bytes:
     return stream.getvalue()
 
 
-def _drawn(draw: Callable[[Any], Any]) -> Any:
-    figure, ax = plt.subplots(figsize=(7.0, 4.4), layout="constrained")
+def _drawn(draw: Callable[[Any], Any], size: tuple[float, float] = (7.0, 4.4)) -> Any:
+    figure, ax = plt.subplots(figsize=size, layout="constrained")
     draw(ax)
     return figure
+
+
+def _flux(profile: FluxProfile, sed_type: str, along: str) -> Any:
+    """The flux; that of energies of which each has its own order of magnitude in panels."""
+    options = {"sed_type": sed_type, "axis_name": along}
+    if sed_type != "dnde" or not 1 < profile.shape[1] <= _MOST_PANELS:
+        return _drawn(lambda ax: profile.plot(ax=ax, **options))
+    return profile.plot(groups="panels", **options)[0].figure
 
 
 def _counts(profile: FluxProfile) -> Any:
@@ -101,13 +115,17 @@ def _counts(profile: FluxProfile) -> Any:
 
 
 def _of_groups(
-    name: str, caption: str, profile: FluxProfile, draw: Callable[[int, Any], Any]
+    name: str,
+    caption: str,
+    profile: FluxProfile,
+    draw: Callable[[int, Any], Any],
+    size: tuple[float, float] = (7.0, 4.4),
 ) -> dict[str, tuple[str, Any]]:
     """A figure for each energy group."""
     made = {}
     for group, energies in enumerate(energy_ranges(profile)):
         key = name if profile.shape[1] == 1 else f"{name}_{group}"
-        made[key] = (f"{caption}, {energies}.", _drawn(partial(draw, group)))
+        made[key] = (f"{caption}, {energies}.", _drawn(partial(draw, group), size))
     return made
 
 
@@ -125,4 +143,26 @@ def _map(profile: FluxProfile, dataset: MapDataset) -> Any:
     ax = plot_map(counts.sum_over_axes(), stretch="sqrt", add_cbar=True)
     if profile.regions is not None:
         plot_regions(profile.regions, ax=ax, edgecolor="white", linewidth=0.8)
+        _number(profile.regions, ax)
     return ax.figure
+
+
+def _number(regions: Sequence[Any], ax: Any) -> None:
+    """Numbers of the bins, as tables and messages have them, as far as they stand apart."""
+    ax.figure.canvas.draw()  # the aspect of the map, which moves its pixels
+    kept: list[Any] = []
+    for number, region in enumerate(regions):
+        at = getattr(region, "center", None)
+        if at is None:
+            continue
+        if hasattr(region, "outer_radius"):  # rings share their centre
+            middle = 0.5 * (region.inner_radius + region.outer_radius)
+            at = at.directional_offset_by(0.25 * np.pi * u.rad, middle)
+        place = [float(own) for own in ax.wcs.world_to_pixel(at)]
+        shown = ax.transData.transform(place) * 72 / ax.figure.dpi
+        if all(np.hypot(*(shown - other)) > _APART for other in kept):
+            kept.append(shown)
+            ax.text(
+                *place, str(number), color="w", fontsize=7, ha="center", va="center",
+                clip_on=True, gid="bin-number",
+            )  # fmt: skip

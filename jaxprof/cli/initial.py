@@ -26,7 +26,7 @@ datasets:
 spectral_model:
   type: PowerLawSpectralModel
   parameters:
-    - {name: index, value: 2.0}
+    - {name: index, value: 2.3}
     - {name: amplitude, value: 1.0e-12, unit: cm-2 s-1 TeV-1}
     - {name: reference, value: 1.0, unit: TeV}
 
@@ -98,7 +98,7 @@ def initial_config(dataset: MapDataset, path: str) -> str:
     ----------
     dataset : MapDataset or MapDatasetOnOff
         With counts and exposure. Boxes along the longitude are proposed if the map is more than
-        half again as wide as high, otherwise annuli around its centre.
+        two and a half times as wide as high, otherwise annuli around its centre.
     path : str
         Its file, as the configuration names it.
     """
@@ -141,7 +141,7 @@ def _regions(dataset: MapDataset, width: float, height: float) -> str:
     lon, lat = center.transform_to(frame).spherical.lon.deg, center.spherical.lat.deg
     if high <= 0 or wide <= 0:
         high, wide = height, width
-    if wide > 1.5 * high:
+    if wide > 2.5 * high:
         nbin = int(np.clip(wide / (5 * pixel), 2, 21))
         half = 0.9 * wide / 2
         return _BOXES.substitute(
@@ -152,7 +152,8 @@ def _regions(dataset: MapDataset, width: float, height: float) -> str:
             frame=frame,
             nbin=nbin,
         )
-    radius = _round_down(0.9 * min(high, wide) / 2)
+    # Rings of five pixels, about as wide as a PSF, which joint fits ask for too.
+    radius = _round_down(min(0.9 * min(high, wide) / 2, 50 * pixel))
     nbin = int(np.clip(radius / (5 * pixel), 2, 10)) + 1
     return _ANNULI.substitute(
         lon=_degrees(lon), lat=_degrees(lat), radius=_degrees(radius), frame=frame, nbin=nbin

@@ -18,6 +18,8 @@ pixel, free index in three), all by the second test, and for 3 of 400 in the wor
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import scipy
 
@@ -35,29 +37,71 @@ ANTICORRELATED = -0.15
 """Correlation with such a bin, below which a neighbour makes up for it."""
 
 
+class Peaks(NamedTuple):
+    """The circle with the least probable excess within each bin, (B,) each."""
+
+    probability: Array
+    """Of a peak as high by chance, after trials; NaN for bins without pixels."""
+    y: Array
+    """Row of its centre."""
+    x: Array
+    """Column of its centre."""
+    radius: Array
+    """Its radius [pixels]."""
+    counts: Array
+    """Counts observed within."""
+    npred: Array
+    """Counts predicted within."""
+
+
+class Peak(NamedTuple):
+    """Where counts exceed what a fit predicts."""
+
+    group: int
+    significance: float
+    position: Any
+    """A SkyCoord."""
+    radius: float
+    """Of the circle that the counts are in [deg]."""
+    counts: float
+    npred: float
+
+
 def peak_probability(counts: Array, npred: Array, members: Array) -> Array:
     """Probability of a peak as high as the highest within each bin, by chance, (B,); NaN if empty.
+
+    As `highest_peaks`.
+    """
+    return highest_peaks(counts, npred, members).probability
+
+
+def highest_peaks(counts: Array, npred: Array, members: Array) -> Peaks:
+    """The highest peak of the residuals within each bin.
 
     Observed and predicted counts are images (ny, nx), zero where pixels are not in use, and so are
     the pixels in use of each bin, (B, ny, nx).
     """
     from scipy.ndimage import convolve
 
-    size = members.sum(axis=(1, 2))
-    best = np.ones(len(members))
+    pixels = [np.flatnonzero(own) for own in members]
+    size = np.array([own.size for own in pixels])
+    best, found = np.ones(len(pixels)), np.zeros((4, len(pixels)))
     for radius in RADII:
         reach = np.arange(-int(radius), int(radius) + 1)
         kernel = (np.hypot(reach[:, np.newaxis], reach) <= radius).astype(float)
-        observed = convolve(counts, kernel, mode="constant")
-        expected = np.maximum(convolve(npred, kernel, mode="constant"), 1e-10)
+        observed = convolve(counts, kernel, mode="constant").ravel()
+        expected = np.maximum(convolve(npred, kernel, mode="constant"), 1e-10).ravel()
         # P(N >= n) is the regularised lower incomplete gamma function of n and the mean.
         chance = np.where(
             observed > 0, scipy.special.gammainc(np.maximum(observed, 1.0), expected), 1.0
         )
-        lowest = [np.min(chance, where=own, initial=1.0) for own in members]
-        best = np.minimum(best, lowest)
-    found = -np.expm1(len(RADII) * size * np.log1p(-np.minimum(best, 1 - 1e-16)))
-    return np.where(size > 0, found, np.nan)
+        for b in np.flatnonzero(size):
+            at = pixels[b][np.argmin(chance[pixels[b]])]
+            if chance[at] < best[b]:
+                best[b], found[:, b] = chance[at], (at, radius, observed[at], expected[at])
+    probability = -np.expm1(len(RADII) * size * np.log1p(-np.minimum(best, 1 - 1e-16)))
+    y, x = np.divmod(found[0].astype(int), counts.shape[1])
+    return Peaks(np.where(size > 0, probability, np.nan), y, x, *found[1:])
 
 
 def peak_significance(probability: Array) -> Array:

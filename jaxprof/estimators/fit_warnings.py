@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
+from jaxprof.estimators.bin_residuals import Peak
 from jaxprof.likelihood.data import Data, OnOffData, Status, blocks
 from jaxprof.likelihood.joint_data import JointBlock, JointData
 from jaxprof.likelihood.statistics import TRUNCATION
@@ -150,16 +151,33 @@ def warn_negative_limits(norm_ul: Array | None, bins: Bins) -> None:
         )
 
 
-def warn_misfit(which: Array | None, bins: Bins) -> None:
-    """Warn of bins that a joint fit does not describe, by the quantity ``misfit``."""
+def warn_misfit(which: Array | None, bins: Bins, peaks: Sequence[Peak] = ()) -> None:
+    """Warn of bins that a joint fit does not describe, by the quantity ``misfit``.
+
+    The highest peaks of the residuals are named, with their place, size and energies.
+    """
     if which is not None and which.any():
+        places = "; ".join(_peak_text(own, bins) for own in peaks)
+        where = f" (misfit), most of all {places}" if places else " (misfit)"
         warn_user(
-            f"the joint fit does not describe what is in {bins.named(which)} "
-            "(misfit): emission there is not spread as its template says, a point in a uniform bin "
+            f"the joint fit does not describe what is in {bins.named(which)}{where}: emission "
+            "there is not spread as its template says, a point in a uniform bin "
             "for instance, and norms around it may alternate in sign. Give template=[...] with a "
             "PointSpatialModel or a map for such bins, or the point as "
             'sources=[SkyModel(..., free=True)]; norm={"min": 0} keeps norms from being negative'
         )
+
+
+def _peak_text(peak: Peak, bins: Bins) -> str:
+    """A peak of residuals by counts, place, energies and significance."""
+    lon, lat = peak.position.spherical.lon.deg, peak.position.spherical.lat.deg
+    decimals = max(0, 1 - int(np.floor(np.log10(peak.radius))))
+    energies = f", {bins.energies(peak.group)}" if len(bins.energy_edges) > 1 else ""
+    return (
+        f"{peak.counts:.0f} counts for {peak.npred:.3g} predicted within {peak.radius:.3g} deg of "
+        f"lon {lon:.{decimals}f}, lat {lat + 0.0:.{decimals}f} deg "
+        f"({peak.position.frame.name}{energies}; {peak.significance:.2g} sigma)"
+    )
 
 
 def warn_pulled_backgrounds(nuisance: Table | None, widths: Mapping[str, float]) -> None:

@@ -349,12 +349,12 @@ class ForwardFoldingProfileEstimator(JointProfileEstimator):
             edges = np.array([group.edges for group in problem.groups])
             bins = self._bins(edges)
             results = fit_groups(problem, selection, bins)
-            quantities, reference, tables = joint_quantities(problem, results, selection)
+            quantities, reference, tables, peaks = joint_quantities(problem, results, selection)
             if selection.meta:
                 quantities |= self._named_limits(joint_likelihood(problem, merge=False))
         warn_nothing_known(quantities["status"])
         warn_negative_limits(quantities.get("norm_ul"), bins)
-        warn_misfit(quantities["misfit"], bins)
+        warn_misfit(quantities["misfit"], bins, peaks)
         warn_pulled_backgrounds(tables["nuisance"], problem.background_widths())
         meta = {"estimator": type(self).__name__, "likelihood": self.likelihood, **selection.meta}
         models = self.spectral_models

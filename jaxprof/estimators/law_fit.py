@@ -94,8 +94,9 @@ def fit_model(
     Warns
     -----
     UserWarning
-        Where emission is folded as if it came evenly from bins across which the law changes much;
-        if the fit fails, another minimum is almost as low, or the law does not describe the data.
+        Where emission is folded as if it came evenly from bins across which the law changes much,
+        and that moves parameters by more than about a tenth of their errors; if the fit fails,
+        another minimum is almost as low, or the law does not describe the data.
 
     Notes
     -----

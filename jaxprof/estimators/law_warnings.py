@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxprof.estimators.law_result import ModelFit
+from jaxprof.inference.double_precision import in_float64
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.law_fit import law_log_prob
 from jaxprof.inference.undetermined import undetermined
@@ -20,6 +22,13 @@ few parts in a thousand of its index."""
 CUSP = 1.5
 """Index of a law around its centre from which on finer bins hardly help: n times finer, the
 innermost has n ** (index - 2) times the flux."""
+PARTS = 48
+"""Distances within a bin that a law is looked at."""
+MOST = 32
+"""Parts of a bin, at most, that a warning proposes."""
+SMALL = 0.1
+"""Part of the statistical errors that wide bins may move parameters by without a word."""
+PARAMETERS = "which moves its parameters"
 A_POINT = (
     "describe what is at the centre as a point source, sources=[SkyModel(spectrum, "
     'PointSpatialModel(...), name="centre", free=True)] of the estimator'
@@ -57,14 +66,16 @@ def warn_of_fit(found: ModelFit) -> None:
             f"fit_model: the fit failed, {Status(int(found.status)).label}; {_why_failed(found)}"
         )
         return
-    finer = (
-        "fit the law to estimator.reduce(datasets, subdivide=4)"
-        if found.fitted_to != "counts"
-        else "give reduce a larger subdivide"
-    )
-    text = uneven_bins(found.geometry, found.model, finer)
-    if text:
-        warn_user(f"fit_model: {text}")
+    text = uneven_bins(found.geometry, found.model, "FINER")
+    moved = _moved(found) if text else 0.0
+    if moved < SMALL:
+        return
+    wanted = f"estimator.reduce(datasets, subdivide={_wanted_subdivide(found)}) or so"
+    counts = found.fitted_to == "counts"
+    finer = f"take {wanted}, which follows it" if counts else f"fit the law to {wanted}"
+    size = f" (about {float(f'{moved:.1g}'):g} of their errors here)" if np.isfinite(moved) else ""
+    text = text.replace("FINER", finer).replace(PARAMETERS, PARAMETERS + size)
+    warn_user(f"fit_model: {text}")
 
 
 def _why_failed(found: ModelFit) -> str:
@@ -113,10 +124,58 @@ def uneven_bins(geometry: BinGeometry, law: Any, finer: str) -> str:
     if _in_one_bin(flux):
         return f"{head}: {ONE_BIN}, or {finer}"
     return (
-        f"{head}, but emission is folded as if it came evenly from all of a bin, which moves its "
-        "parameters: the index of a power law by 2 %, a scale that is smaller than a bin by "
-        f"tens of percent; {finer}"
+        f"{head}, but emission is folded as if it came evenly from all of a bin, {PARAMETERS}, "
+        f"above all a scale that is smaller than a bin; {finer}"
     )
+
+
+def _fine(geometry: BinGeometry) -> tuple[Any, Any, Any]:
+    """Lower and upper edges of the bins (B,), and distances within them (B, PARTS)."""
+    low, high = np.asarray(geometry.rings, float)[:, [0, -1]].T
+    steps = (np.arange(PARTS) + 0.5) / PARTS
+    return low, high, low[:, np.newaxis] + (high - low)[:, np.newaxis] * steps
+
+
+def _wanted_subdivide(found: ModelFit) -> int:
+    """Parts of the bins of the profile across which a law changes little, at most `MOST`."""
+    low, high, radius = _fine(found.geometry)
+    law = np.abs(np.asarray(found.model(radius)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = np.abs(np.gradient(np.log(law), axis=1)) * PARTS
+    now = int(np.bincount(found.geometry.parent).max())
+    weight = law * radius * (high - low)[:, np.newaxis]
+    for times in range(2, MOST // now + 1):
+        across = np.minimum(np.nan_to_num(change / times, nan=0.0), 3.0)
+        if np.sum(across * weight) <= WIDE * np.sum(weight):
+            return now * times
+    return max(MOST, 2 * now)
+
+
+def _moved(found: ModelFit) -> float:
+    """About how far even emission within the bins moves the parameters, in their errors.
+
+    The mean distance of the emission from the centre is what the shape of a law says first. Bins
+    that are even move it; the fit makes up for that as far as its error allows.
+    """
+    low, high, radius = _fine(found.geometry)
+    at = [found.names.index(name) for name in found.law_names]
+    covariance = np.asarray(found.covariance)[np.ix_(at, at)]
+
+    def values(own: dict[str, Any]) -> Any:
+        law = found.model.replace(**own)
+        return law(radius), jax.jacfwd(lambda own: law.replace(**own)(radius))(own)
+
+    own = {name: np.asarray(found.model.parameters[name], float) for name in found.law_names}
+    law, slopes = in_float64(values, own)
+    weight = radius * (high - low)[:, np.newaxis]
+    within = np.abs(np.asarray(law)) * weight
+    flux = within.sum(axis=1)
+    even = 2 / 3 * (high**3 - low**3) / (high**2 - low**2)
+    shift = np.sum(np.abs((within * radius).sum(axis=1) - flux * even)) / flux.sum()
+    away = weight * (radius - np.sum(within * radius) / flux.sum()) / flux.sum()
+    slope = np.array([np.sum(away * np.asarray(slopes[name])) for name in found.law_names])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.nan_to_num(shift / np.sqrt(slope @ covariance @ slope), nan=np.inf))
 
 
 def _fall(law: Any, low: Any, high: Any, start: float, stop: float) -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from astropy.wcs.utils import pixel_to_skycoord
 
 from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
-from jaxprof.estimators.bin_residuals import peak_probability, peak_significance
+from jaxprof.estimators.bin_residuals import Peak, Peaks, highest_peaks, peak_significance
 from jaxprof.estimators.fitting import GroupResult
 from jaxprof.likelihood.goodness import cash_moments, wstat_expectation
 from jaxprof.likelihood.statistics import wstat, wstat_rates
@@ -19,6 +21,9 @@ from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.response import DatasetResponse
 from jaxprof.types import Array
+
+MOST_PEAKS = 3
+"""Peaks of residuals that users are told of."""
 
 
 @jit_quickly()
@@ -32,14 +37,14 @@ class _Regions(NamedTuple):
     """What was observed and fitted in the disjoint regions: counts, background and sum, (N,) each.
 
     With ``stat``, ``expected``, ``variance`` and ``n_counts_bins`` of each, and the
-    `peak_probability` of bins and guard bins, None of On-Off data.
+    `highest_peaks` of bins and guard bins, None of On-Off data.
     """
 
     counts: Array
     background: Array
     npred: Array
     goodness: dict[str, Array]
-    chance: Array | None
+    peaks: Peaks | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class Prediction:
     peak: Array
     """Significance of the highest peak of the residuals in each bin, see
     `~jaxprof.estimators.bin_residuals`, (B,)."""
+    peaks: list[Peaks | None]
+    """The highest peaks of each dataset, of bins and guard bins."""
 
 
 def background_factor(result: GroupResult, number: int, log_energy: Array) -> Array:
@@ -81,7 +88,7 @@ def predict(problem: JointProblem, result: GroupResult) -> Prediction:
     response = np.zeros((n_bins, n_bins))
     goodness: dict[str, float] = {}
     per_bin: dict[str, Array] = {}
-    chance: list[Array] = []
+    peaks: list[Peaks | None] = []
     for number, (dataset, own) in enumerate(problem.pairs()):
         sums = own.per_component(len(problem.response.components))[..., result.group.bins[number]]
         fitted = np.einsum("cq,ncqe->nce", result.coefficients[number], sums)
@@ -94,9 +101,9 @@ def predict(problem: JointProblem, result: GroupResult) -> Prediction:
         for name, part in regions.goodness.items():
             goodness[name] = goodness.get(name, 0.0) + float(part.sum())
             per_bin[name] = per_bin.get(name, 0.0) + members.T @ part
-        if regions.chance is not None:
-            chance.append(regions.chance[:n_bins])
+        peaks.append(regions.peaks)
     # Of several datasets the one with the highest peak, for as many tries.
+    chance = [own.probability[:n_bins] for own in peaks if own is not None]
     tries = np.stack(chance) if chance else np.full((1, n_bins), np.nan)
     seen = np.isfinite(tries).any(axis=0)
     lowest = len(tries) * np.min(np.where(np.isfinite(tries), tries, 1.0), axis=0)
@@ -106,6 +113,7 @@ def predict(problem: JointProblem, result: GroupResult) -> Prediction:
         goodness=goodness,
         bin_goodness=per_bin,
         peak=peak_significance(np.where(seen, np.minimum(lowest, 1.0), np.nan)),
+        peaks=peaks,
     )
 
 
@@ -198,8 +206,8 @@ def _goodness(counts: Array, npred: Array, mask: Array) -> dict[str, Array]:
     return {**sums, "n_counts_bins": n_counts_bins}
 
 
-def _peaks(own: DatasetResponse, counts: Array, npred: Array, mask: Array) -> Array:
-    """`peak_probability` of bins and guard bins, of counts summed over energy."""
+def _peaks(own: DatasetResponse, counts: Array, npred: Array, mask: Array) -> Peaks:
+    """`highest_peaks` of bins and guard bins, of counts summed over energy."""
     y, x, members = own.disjoint.y, own.disjoint.x, own.disjoint.members
     used = mask.any(axis=0)
     y0, x0 = y[used].min(initial=y.max()), x[used].min(initial=x.max())
@@ -212,4 +220,31 @@ def _peaks(own: DatasetResponse, counts: Array, npred: Array, mask: Array) -> Ar
     for b, own_members in enumerate(members.T > 0):
         own_pixels = used & own_members[:, np.newaxis]
         inside[b, y[own_pixels] - y0, x[own_pixels] - x0] = True
-    return peak_probability(images[0], images[1], inside)
+    found = highest_peaks(images[0], images[1], inside)
+    return found._replace(y=found.y + y0, x=found.x + x0)
+
+
+def most_significant_peaks(
+    problem: JointProblem, predictions: Sequence[Prediction], which: Array
+) -> list[Peak]:
+    """Peaks of the residuals in some bins and groups (B, G), one for each place, the highest first.
+
+    At most `MOST_PEAKS`.
+    """
+    geoms = [dataset.geom.to_image() for dataset in problem.datasets]
+    height = np.where(which, np.stack([own.peak for own in predictions], axis=1), np.nan)
+    places: list[Peak] = []
+    for flat in np.argsort(-np.nan_to_num(height), axis=None)[: 4 * MOST_PEAKS]:
+        b, group = np.unravel_index(flat, height.shape)
+        if not height[b, group] > 0 or len(places) == MOST_PEAKS:
+            break
+        pairs = zip(predictions[group].peaks, geoms, strict=True)
+        seen = [(own, geom) for own, geom in pairs if own is not None]
+        found, geom = min(seen, key=lambda pair: np.nan_to_num(pair[0].probability[b], nan=2.0))
+        _, y, x, radius, counts, npred = (float(part[b]) for part in found)
+        position = pixel_to_skycoord(x, y, geom.wcs)
+        radius *= float(geom.pixel_scales.to_value("deg").max())
+        if all(position.separation(other.position).deg > 2 * radius for other in places):
+            significance = float(height[b, group])
+            places.append(Peak(int(group), significance, position, radius, counts, npred))
+    return places

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from astropy.table import Column, Table
 
-from jaxprof.estimators.bin_residuals import oversubtracted, peaked, signed_significance
+from jaxprof.estimators.bin_residuals import Peak, oversubtracted, peaked, signed_significance
 from jaxprof.estimators.fitting import GroupResult, free_sources
 from jaxprof.estimators.options import Selection
-from jaxprof.estimators.prediction import Prediction, predict
+from jaxprof.estimators.prediction import Prediction, most_significant_peaks, predict
 from jaxprof.likelihood.data import Status
 from jaxprof.profile.joint import correlation_of
 from jaxprof.profile.quantities import reference_fluxes
@@ -24,11 +24,11 @@ from jaxprof.types import Array
 
 def joint_quantities(
     problem: JointProblem, results: Sequence[GroupResult], selection: Selection
-) -> tuple[dict[str, Array], dict[str, Array] | None, dict[str, Table | None]]:
+) -> tuple[dict[str, Array], dict[str, Array] | None, dict[str, Table | None], list[Peak]]:
     """Everything that a profile reports of fits of all energy groups.
 
     The quantities, see `FluxProfile`; fluxes at norm one, (B, G), of spectra with fitted
-    parameters; the tables ``nuisance`` and ``goodness``.
+    parameters; the tables ``nuisance`` and ``goodness``; peaks that the fit does not describe.
     """
     predictions = [predict(problem, result) for result in results]
     quantities = _quantities(problem, results, predictions, selection)
@@ -36,7 +36,9 @@ def joint_quantities(
         "nuisance": nuisance_table(problem, results),
         "goodness": goodness_table(results, predictions),
     }
-    return quantities, _fitted_reference(problem, results, quantities), tables
+    which = peaked(quantities["residual_peak"]) & quantities["misfit"]
+    peaks = most_significant_peaks(problem, predictions, which)
+    return quantities, _fitted_reference(problem, results, quantities), tables, peaks
 
 
 def _quantities(

@@ -77,41 +77,7 @@ def write_profile(
     caption: str | None = None,
     label: str | None = None,
 ) -> None:
-    """Write a profile; entirely or not at all.
-
-    Parameters
-    ----------
-    profile : FluxProfile
-        The profile.
-    path : str or path-like
-        Ends in ".fits", ".fits.gz" or ".ecsv"; ``$VARIABLES`` and ``~`` are expanded.
-    sed_type : {"likelihood", "dnde", "e2dnde", "flux", "eflux", "surface_brightness"}, optional
-        What norms are written as. They are written as norms besides. By default
-        ``profile.sed_type_init``, but "dnde" instead of "likelihood" if bins have spectra of
-        their own; see the module.
-    format : {"profile"}
-        Layout of the table.
-    overwrite : bool
-        Whether an existing file may be replaced.
-    include_likelihood : bool
-        Whether to write the data that were fitted, if the profile has them.
-    columns, style, unit, caption, label
-        Of text tables (".csv", ".tex", ".txt"), see `FluxProfile.write`.
-
-    Raises
-    ------
-    ValueError
-        For another extension, an unknown sed type or format; in FITS, for names of quantities
-        that are not ASCII.
-    OSError
-        See `~jaxprof.io.paths.atomic_write`; FileExistsError if the file exists and is not to
-        be replaced.
-
-    Warns
-    -----
-    UserWarning
-        If FITS cannot hold a text, the name of a region for instance, that is not ASCII.
-    """
+    """`FluxProfile.write`."""
     check_format(format)
     if expand_path(path).suffix.lower() in TEXT:
         write_text_table(

@@ -44,32 +44,7 @@ def read_profile(
     sed_type: str | None = None,
     n_sigma_ul: float | None = None,
 ) -> FluxProfile:
-    """Read a profile that this package or gammapy wrote.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Ends in ".fits", ".fits.gz" or ".ecsv"; ``$VARIABLES`` and ``~`` are expanded.
-    format : {"profile"}
-        Layout of the table.
-    reference_model : SpectralModel, or a list of these, one a bin, optional
-        Needed for files without reference fluxes.
-    sed_type : str, optional
-        What the norms are taken from.
-    n_sigma_ul : float, optional
-        Number of standard deviations of the upper limits, for files that do not tell it.
-
-    Returns
-    -------
-    FluxProfile
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is damaged or no profile; the message names it and says why.
-    """
+    """`FluxProfile.read`."""
     kind = file_kind(path)
     check_format(format)
     if sed_type is not None:

@@ -11,6 +11,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
+from jaxprof.inference.levels import confidence_level
 from jaxprof.io.paths import atomic_write, expand_path
 from jaxprof.profile.papertable import latex_unit
 from jaxprof.profile.printed import long_table, plain_columns
@@ -80,10 +81,16 @@ def write_text_table(
     else:
         table = styled(profile, sed_type, **options)
         table = _rows(table, [own.shape[0] for own in profiles], profiles[0].shape[1])
+        if columns is None:
+            _add_levels(table, profiles)
         table = _in_columns(table if columns is None else chosen_columns(table, columns), latex)
     with atomic_write(path, overwrite=overwrite) as temporary:
         stream = io.StringIO()
-        table.write(stream, format=TEXT[suffix], **_heading(caption, label))
+        notes = table.meta.get("notes", [])
+        own = _heading(caption, label) | ({"latexdict": _foot(notes)} if latex and notes else {})
+        table.write(stream, format=TEXT[suffix], **own)
+        if suffix == ".txt":
+            stream.writelines(f"{note}\n" for note in notes)
         temporary.write_text(stream.getvalue(), encoding="utf-8")
 
 
@@ -91,6 +98,23 @@ def _heading(caption: str | None, label: str | None) -> dict[str, Any]:
     """Caption and label as astropy's writer of LaTeX takes them."""
     parts = ["" if caption is None else caption, "" if label is None else rf"\label{{{label}}}"]
     return {"caption": "".join(parts)} if any(parts) else {}
+
+
+def _foot(notes: Sequence[str]) -> dict[str, str]:
+    """Notes below a table as astropy's writer of LaTeX takes them."""
+    text = " ".join(notes).replace("%", r"\%").replace("(<)", "($<$)")
+    return {"tablefoot": rf"\par\footnotesize {text}"}
+
+
+def _add_levels(table: Table, profiles: Sequence[Any]) -> None:
+    """Confidence level and kind of the upper limits as last columns, where there are any."""
+    if not any(name.endswith("_ul") and name != "is_ul" for name in table.colnames):
+        return
+    rows = [own.shape[0] * own.shape[1] for own in profiles]
+    levels = [confidence_level(n_sigma=own.n_sigma_ul) for own in profiles]
+    kinds = [own.meta.get("interval", "profile") for own in profiles]
+    table["ul_conf"], table["ul_interval"] = np.repeat(levels, rows), np.repeat(kinds, rows)
+    table["ul_conf"].info.format = ".4g"
 
 
 def _rows(table: Table, n_bins: Sequence[int], n_groups: int) -> Table:

@@ -132,7 +132,8 @@ def _cbar_label(profile: Any) -> str:
     """The label of the colour bar, which says in how many bins the scan misses the best norm."""
     norm, scan = (np.asarray(own, dtype=float) for own in (profile.norm, profile.norm_scan))
     missed = np.count_nonzero((norm < scan.min(axis=-1)) | (norm > scan.max(axis=-1)))
-    note = f"\n(scans miss the best norm in {missed} of {len(norm)} bins)" if missed else ""
+    note = f"\n(scans miss the best norm in {missed} of {len(norm)} bins;" if missed else ""
+    note += '\nnorm={"scan_n_sigma": 3} scans each where it is)' if missed else ""
     return f"Fit statistic above its minimum{note}"
 
 

@@ -13,10 +13,10 @@ from matplotlib.path import Path
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
-from jaxprof.inference.levels import confidence_level
 from jaxprof.plotting.legend import ARROW_POINTS, AT_THE_EDGE, BIN_MARKS, LIMITS, ROW
 from jaxprof.plotting.options import chosen_unit, next_series
 from jaxprof.plotting.style import add_obstacles
+from jaxprof.profile.papertable import level_text
 from jaxprof.profile.quantities import PARTLY_SEEN, partly_seen
 
 SED_TYPES = ("dnde", "flux", "eflux", "e2dnde", "surface_brightness", "norm")
@@ -24,13 +24,6 @@ SED_TYPES = ("dnde", "flux", "eflux", "e2dnde", "surface_brightness", "norm")
 NOT_DESCRIBED = "Not described by the model"
 IN_PART = f"Seen in part (coverage below {PARTLY_SEEN:g})"
 #: Kinds of intervals, as the legend names them.
-_KINDS = {
-    "one-sided": " one-sided",
-    "bounded": ", norms not negative",
-    "feldman-cousins": ", Feldman-Cousins",
-    "cls": " CLs",
-    "bayesian": ", Bayesian",
-}
 # From the limit at the origin one unit down, a shaft and a head.
 _ARROW = Path(
     [(0, 0), (0, -1), (-0.22, -0.62), (0, -1), (0.22, -0.62), (-0.22, -0.62)],
@@ -182,10 +175,7 @@ def name_limits(ax: Any, profile: Any, limits: NDArray[np.float64]) -> None:
     """
     if not np.isfinite(limits).any():
         return
-    level = 100 * confidence_level(n_sigma=profile.n_sigma_ul)
-    text = f"{level:.4g} %" if level < 99.99 else f"{profile.n_sigma_ul:g} sigma"
-    kind = _KINDS.get(profile.meta.get("interval", "profile"), "")
-    text = f"{LIMITS}{text}{kind}"
+    text = f"{LIMITS}{level_text(profile)}"
     if all(line.get_label() != text for line in ax.lines):
         style = {"marker": r"$\downarrow$", "markersize": 9, "linestyle": "none", "color": "0.3"}
         ax.plot([], [], **style, label=text, gid="limits-entry", scalex=False, scaley=False)

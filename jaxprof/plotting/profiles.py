@@ -49,7 +49,7 @@ from jaxprof.profile.quantities import shown_energy_unit
 from jaxprof.sky.regions import AXES
 
 _MAX_BINS_IN_LEGEND = 10
-_MAX_SPECTRA = 25
+_MAX_SPECTRA = 20
 """Spectra that a figure has room for; of more bins the most significant ones are drawn."""
 Array = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ def plot_profile(
     sed_type : {"dnde", "flux", "eflux", "e2dnde", "surface_brightness", "norm"}
         Which flux.
     axis_name : str, optional
-        "energy" for a spectrum per bin (of more than 25 bins, the ten with the largest ``ts``, as
+        "energy" for a spectrum per bin (of more than 20 bins, the ten with the largest ``ts``, as
         the title says, unless there are labels for all); otherwise what the bins lie along, with a
         series per energy group: the profile's own axis (the default), "longitude", "latitude",
         "path" or "region-index", see `FluxProfile.with_axis`.

@@ -121,7 +121,8 @@ class ProfileFiles:
         Parameters
         ----------
         filename : str or path-like
-            Ends in ".fits", ".fits.gz" or ".ecsv"; symbolic links are followed. Or in ".csv",
+            Ends in ".fits", ".fits.gz" or ".ecsv"; ``$VARIABLES`` and ``~`` are expanded, symbolic
+            links are followed. It appears entirely or not at all. Or in ".csv",
             ".tex" or ".txt", which are for people and other programs: a row for each bin and
             energy group, whose numbers are the first columns, ``bin`` and ``group``, and units in
             the names of columns, as in "x_min [deg]".
@@ -148,8 +149,16 @@ class ProfileFiles:
 
         Raises
         ------
-        ValueError, OSError
-            See `jaxprof.io.fluxprofile.write_profile`.
+        ValueError
+            For another extension, an unknown sed type, format, column or unit; in FITS, for names
+            of quantities that are not ASCII.
+        OSError
+            If the file exists and is not to be replaced (FileExistsError), or cannot be written.
+
+        Warns
+        -----
+        UserWarning
+            If FITS cannot hold a text, the name of a region for instance, that is not ASCII.
         """
         from jaxprof.io.fluxprofile import write_profile
 
@@ -201,7 +210,7 @@ class ProfileFiles:
         Parameters
         ----------
         filename : str or path-like
-            Ends in ".fits", ".fits.gz" or ".ecsv".
+            Ends in ".fits", ".fits.gz" or ".ecsv"; ``$VARIABLES`` and ``~`` are expanded.
         format : {"profile"}
             Layout of the table.
         reference_model : SpectralModel, or a list of these, one a bin, optional
@@ -219,8 +228,10 @@ class ProfileFiles:
 
         Raises
         ------
-        ValueError, FileNotFoundError
-            See `jaxprof.io.fluxprofile.read_profile`.
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged or no profile; the message names it and says why.
         """
         from jaxprof.io.readprofile import read_profile
 

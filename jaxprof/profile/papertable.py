@@ -10,13 +10,33 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
+from jaxprof.inference.levels import confidence_level
 from jaxprof.likelihood.data import Status
 from jaxprof.profile.printed import WholeTable
 from jaxprof.profile.quantities import PER_DATASET, UNITS, Array, partly_seen, shown_energy_unit
 
 STYLES = ("full", "paper")
+_KINDS = {
+    "one-sided": " one-sided",
+    "bounded": ", norms not negative",
+    "feldman-cousins": ", Feldman-Cousins",
+    "cls": " CLs",
+    "bayesian": ", Bayesian",
+}
+_BARE = {
+    Status.OK: "errors are not known",
+    Status.ZERO_COUNTS: "bins without counts, the largest of the norms that fit best",
+    Status.BOUNDARY: "at a boundary, where the statistic has no curvature",
+}
 DIFFERENTIAL = ("dnde", "e2dnde")
 """Fluxes that are given at an energy."""
+
+
+def level_text(profile: Any) -> str:
+    """Level of the upper limits of a profile, and their kind if it was named: "95 % one-sided"."""
+    level = 100 * confidence_level(n_sigma=profile.n_sigma_ul)
+    text = f"{level:.4g} %" if level < 99.99 else f"{profile.n_sigma_ul:g} sigma"
+    return text + _KINDS.get(profile.meta.get("interval", "profile"), "")
 
 
 def check_style(style: str) -> None:
@@ -61,7 +81,8 @@ def paper_table(
         Text: energies are in ``energy_unit``, or GeV if all are below 1 TeV; values have their
         errors (or the upper limit where ``is_ul`` says so and the limit is positive: others
         are none on a flux). The power of ten that all values share is in the name of the
-        column. Counts of several datasets are summed.
+        column. Counts of several datasets are summed. ``meta["notes"]`` says what stands below:
+        the level and kind of the limits, and why values have no errors.
 
     Raises
     ------
@@ -87,7 +108,7 @@ def paper_table(
     columns = [columns] if isinstance(columns, str) else list(columns)
     values = [own for own in ("norm", *UNITS) if own in available]
     numbers = [own for own in available if _per_group(first, own)]
-    table = WholeTable()
+    table = WholeTable(meta={"notes": _notes(profiles, [own for own in columns if own in values])})
     differential = any(own in DIFFERENTIAL for own in columns)
     for own in columns:
         if own in entries:
@@ -110,6 +131,24 @@ def paper_table(
             )
         table[title] = cells
     return table
+
+
+def _notes(profiles: Sequence[Any], names: Sequence[str]) -> list[str]:
+    """What a reader must know of the limits and values that a table shows."""
+    levels: dict[str, None] = {}
+    bare: dict[str, None] = {}
+    for profile in profiles:
+        for name in names:
+            parts = _parts(profile, name)
+            limited = np.isfinite(parts["limit"])
+            if limited.any():
+                levels[level_text(profile)] = None
+            errors = np.isfinite(parts["low"]) | np.isfinite(parts["high"])
+            alone = np.isfinite(parts["value"]) & ~errors & ~limited
+            for code in np.unique(profile.quantities["status"][alone]):
+                bare[_BARE.get(Status(code), Status(code).label)] = None
+    notes = [f"Upper limits (<): {', '.join(levels)}."] if levels else []
+    return [*notes, f"Values without errors: {'; '.join(bare)}."] if bare else notes
 
 
 def _per_group(profile: Any, name: str) -> bool:

@@ -67,13 +67,15 @@ class ProfileTable(Table):
         measured = [f"{value}{suffix}" for suffix in SUFFIXES]
         n_groups = self[value].shape[1] if self[value].ndim > 1 else 1
         several = n_groups > 1  # whose energies must be told
-        first = [*_FIRST, *(_ENERGIES if several else ())]
+        first = [*_FIRST, *_ENERGIES]
         if "name" in self.colnames and "x_min" in self.colnames and self["x_min"].unit is None:
             # They number the bins, which have names.
             first = [name for name in first if name not in ("x_min", "x_max")]
-        rest = [*(() if several else _ENERGIES), *_OPTIONAL]
+        rest = list(_OPTIONAL)
         wanted = [*first, value, *measured[1:], *_LAST, *rest]
         # In the order in which they give way to others.
+        spare = () if several else _ENERGIES
+        first = [name for name in first if name not in spare]
         order = [*first, value, measured[1], measured[4], *_LAST, *measured[2:4], measured[5]]
         if "coverage" in self.colnames and (self["coverage"] < PARTLY_SEEN).any():
             wanted.append("coverage")
@@ -84,11 +86,14 @@ class ProfileTable(Table):
         if "status" in self.colnames and np.any(self["status"] != Status.OK.label):
             order.remove("status")
             order.insert(order.index(measured[1]) + 1, "status")
-        known = [name for name in (*order, *rest) if name in self.colnames]
+        known: list[tuple[str, ...]] = [(name,) for name in order if name in self.colnames]
+        # An energy without its other end says little.
+        known += [spare] if spare and set(spare) <= set(self.colnames) else []
+        known += [(name,) for name in rest if name in self.colnames]
         width = max(WIDTH, get_terminal_size((WIDTH, 24)).columns)
         shown: list[str] = []
-        for name in known:
-            trial = [column for column in wanted if column in (*shown, name)]
+        for names in known:
+            trial = [column for column in wanted if column in (*shown, *names)]
             if len(shown) < 2 or max(map(len, self._lines(trial, n_groups))) <= width:
                 shown = trial
         lines = self._lines(shown, n_groups)
@@ -103,10 +108,11 @@ class ProfileTable(Table):
 
 
 class WholeTable(Table):
-    """Table that is printed with all its rows and columns."""
+    """Table that is printed with all its rows and columns, and the notes in ``meta["notes"]``."""
 
     def __str__(self) -> str:
-        return "\n".join(line.rstrip() for line in self.pformat(max_lines=-1, max_width=-1))
+        lines = [line.rstrip() for line in self.pformat(max_lines=-1, max_width=-1)]
+        return "\n".join([*lines, *self.meta.get("notes", ())])
 
 
 class LinesTable(Table):

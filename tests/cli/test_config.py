@@ -1,10 +1,14 @@
 """Bad configurations: each error names file, line and key, and says what would do."""
 
+import ast
+from pathlib import Path
 from typing import get_args
 
 import pytest
 from cli_factory import CONFIG, call, line_of, replaced
 
+import jaxprof
+from jaxprof.cli import messages
 from jaxprof.cli.messages import in_options
 from jaxprof.estimators.precision import PRECISIONS
 from jaxprof.inference.named_intervals import KINDS
@@ -212,3 +216,20 @@ def test_a_profile_is_no_dataset(folder):
 )
 def test_messages_are_in_the_words_of_configurations(python, words):
     assert in_options(python) == words
+
+
+def test_the_sentences_that_are_put_otherwise_are_said_somewhere():
+    """A sentence of the library that changes would fall out of the table without a word."""
+    root = Path(jaxprof.__file__).parent
+    files = [path for path in root.rglob("*.py") if path.name != "messages.py"]
+    sources = [path.read_text(encoding="utf-8") for path in files]
+    for sentence in messages._PHRASES:
+        word = max(sentence.split(), key=len)
+        texts = [
+            part.value
+            for source in sources
+            if word in source
+            for part in ast.walk(ast.parse(source))
+            if isinstance(part, ast.Constant) and isinstance(part.value, str)
+        ]
+        assert any(sentence in text for text in texts), sentence

@@ -1,5 +1,7 @@
 """Physical laws fitted to the counts through the response, on data blurred by independent code."""
 
+from types import SimpleNamespace
+
 import astropy.units as u
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from forward_factory import MODEL, dataset_of, estimator, gaussian_image, rings,
 from numpy.testing import assert_allclose
 
 import jaxprof
-from jaxprof.estimators.law_warnings import uneven_bins
+from jaxprof.estimators.law_warnings import uneven_bins, warn_of_fit
 from jaxprof.likelihood import BinGeometry
 from jaxprof.reduce.bin_geometry import bin_geometry
 
@@ -207,3 +209,25 @@ def test_finer_bins_where_they_help():
     assert uneven_bins(fine, shallow, "FINER") == uneven_bins(fine, cored, "FINER") == ""
     point = jaxprof.GaussianRadialModel(amplitude=1e-9, sigma=0.02, frame="galactic")
     assert "is a point" in uneven_bins(wide, point, "FINER")
+
+
+def test_wide_bins_are_said_as_far_as_errors_let_them_matter():
+    """An exponential in rings of 0.2 deg: its radius by its mean distance, 2 theta_0 on the sky."""
+    law = jaxprof.ExponentialRadialModel(amplitude=1e-9, theta_0=0.1, frame="galactic")
+    geometry = ring_geometry(np.linspace(1e-5, 2.0, 11))
+    edges = np.asarray(geometry.rings)
+    mean = 2 / 3 * (edges[:, 1] ** 3 - edges[:, 0] ** 3) / (edges[:, 1] ** 2 - edges[:, 0] ** 2)
+    flux = np.asarray(law.ring_integral(edges[:, [0, 1]]))[:, 0]
+    shift = (np.sum(flux * mean) / np.sum(flux) - 2 * law.theta_0) / 2  # of the radius
+
+    def fit(error):
+        return SimpleNamespace(
+            status=np.array(0), success=True, geometry=geometry, model=law, fitted_to="counts",
+            names=("theta_0",), law_names=("theta_0",), covariance=np.array([[error**2]]),
+        )  # fmt: skip
+
+    for errors in (0.5, 3.0):
+        with pytest.warns(UserWarning, match=f"about {errors:g} of their errors") as caught:
+            warn_of_fit(fit(shift / errors))
+    assert "subdivide=10)" in str(caught[0].message)  # 0.2 deg change it by a factor exp(2)
+    warn_of_fit(fit(shift / 0.05))  # warnings are errors

@@ -1,10 +1,12 @@
 """Bins that a joint fit does not describe: ringing is seen, right models are left alone."""
 
+import re
 import warnings
 
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from forward_factory import MODEL, dataset_of, gaussian_image, rings, sky_image
 from scipy import stats
 
@@ -48,8 +50,21 @@ def test_a_right_model_is_left_alone():
 def test_a_bright_point_in_a_ring_is_seen():
     point = sky_image(lambda x, y: None, 0.05, point=(0.15, 0.2))
     dataset = observed(point, 1, n_photons=2e3)
-    with pytest.warns(UserWarning, match=MESSAGE):
+    with pytest.warns(UserWarning, match=MESSAGE) as caught:
         p = estimate(dataset)
+    # It says where the point is, and how many counts are around it.
+    found = re.search(
+        r"(\d+) counts for \S+ predicted within (\S+) deg of lon (\S+), lat (\S+) deg \((\w+);",
+        str(caught[0].message),
+    )
+    within, lon, lat = map(float, found.groups()[1:4])
+    place = SkyCoord(lon, lat, unit="deg", frame=found[5])
+    true = SkyCoord(-0.15, 0.2, unit="deg", frame="galactic")
+    assert place.separation(true).deg < 0.1
+    pixels = dataset.geom.to_image()
+    centre = pixels.get_coord().ravel()[np.argmin(pixels.separation(place))]
+    near = pixels.region_mask(p.regions).data & (pixels.separation(centre).deg < within)
+    assert dataset.counts.data[:, near].sum() == int(found[1])
     assert p.misfit[2, 0] and p.residual_peak[2, 0] > 5
     assert "not described by the model" in str(p)
     assert "nuisance" not in str(p)

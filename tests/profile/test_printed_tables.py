@@ -3,9 +3,10 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from astropy.table import Table
 from profile_factory import make_joint_profile, make_nuisance, make_profile
 
-from jaxprof.cli.figures import figures
+from jaxprof.cli.figures import _map, figures
 from jaxprof.core import Status
 from jaxprof.regions import ProfileAxis
 
@@ -19,6 +20,19 @@ def test_wide_terminals_show_more_columns(monkeypatch):
         found[width] = max(map(len, lines[:-1]))
         assert "more columns" in lines[-1]
     assert found["60"] == found["80"] <= 80 < found["400"]
+
+
+def test_energies_of_one_group_are_shown_with_both_ends_or_not_at_all(monkeypatch):
+    table = make_profile().slice_by_idx({"energy": [0]}).to_table("flux", formatted=True)
+    found = set()
+    for width in (80, 120, 400):
+        monkeypatch.setenv("COLUMNS", str(width))
+        header = str(table).split("\n")[0].split()
+        assert ("e_min" in header) == ("e_max" in header)
+        if "e_min" in header:
+            assert header.index("e_max") == header.index("e_min") + 1 < header.index("flux")
+        found.add("e_min" in header)
+    assert found == {True, False}
 
 
 def test_nuisance_parameters_are_printed_whole(monkeypatch):
@@ -76,3 +90,38 @@ def test_tables_of_papers_are_printed_whole(monkeypatch):
     table = make_profile().to_table("e2dnde", style="paper", unit="erg cm-2 s-1")
     assert "..." not in str(table)
     assert all(name in str(table) for name in table.colnames)
+
+
+def test_tables_for_papers_say_which_limits_they_have_and_why_errors_lack(tmp_path):
+    profile = make_profile()
+    for name, value in {"norm_err": np.nan, "norm_errn": np.nan, "norm_errp": np.nan}.items():
+        profile.quantities[name][0, 0] = value
+    profile.quantities["status"][0, 0] = Status.ZERO_COUNTS
+    profile.quantities["ts"][0, 0] = 100.0  # shown as a value
+    profile.quantities["ts"][1, 0] = 0.0  # and this as a limit
+    profile.meta["interval"] = "one-sided"
+    notes = profile.to_table("flux", style="paper").meta["notes"]
+    assert notes[0] == "Upper limits (<): 95.45 % one-sided."
+    assert notes[1].startswith("Values without errors: bins without counts") and len(notes) == 2
+    assert str(profile.to_table("flux", style="paper")).endswith("\n".join(notes))
+    profile.write(tmp_path / "a.tex", sed_type="flux")
+    below = (tmp_path / "a.tex").read_text().split(r"\end{tabular}")[1]
+    assert r"($<$): 95.45 \% one-sided. Values without" in below
+    profile.write(tmp_path / "a.csv", sed_type="flux")
+    rows = Table.read(tmp_path / "a.csv")
+    assert set(rows["ul_interval"]) == {"one-sided"} and len(rows) == profile.norm.size
+    np.testing.assert_allclose(rows["ul_conf"], 0.9545, atol=1e-4)
+
+
+def test_the_map_of_the_command_line_numbers_bins_that_stand_apart():
+    from forward_factory import dataset_of, rings, sky_image
+
+    dataset = dataset_of(sky_image(lambda x, y: x + y > 0, 0.05), 0.05, sigma=0.1)
+    for width, shown in ((0.2, ["0", "1", "2", "3"]), (0.01, ["0"])):
+        profile = make_profile(regions=rings(4, width))
+        ax = _map(profile, dataset).axes[0]
+        assert [text.get_text() for text in ax.texts] == shown
+        for text, region in zip(ax.texts, rings(4, width), strict=False):
+            at = dataset.geom.wcs.celestial.pixel_to_world(*text.get_position())
+            assert region.contains(at, dataset.geom.wcs.celestial)
+    plt.close("all")
