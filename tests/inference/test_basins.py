@@ -1,5 +1,6 @@
 """Joint fits that are not convex: the lowest of the minima that scipy finds from random starts."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -15,9 +16,9 @@ from jaxprof.inference import descents, held_fit, norm_profiles
 from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
 from jaxprof.inference.descents import descend, spread
 from jaxprof.inference.held_fit import at_fit, profiles_are_followed
-from jaxprof.inference.joint_intervals import joint_limits
-from jaxprof.inference.joint_scan import joint_scan
-from jaxprof.inference.joint_ts import fit_joint_ts
+from jaxprof.inference.joint_intervals import joint_limits, limited
+from jaxprof.inference.joint_scan import joint_scan, scanned
+from jaxprof.inference.joint_ts import fit_joint_ts, joint_ts
 from jaxprof.inference.norm_profiles import (
     around,
     family_of,
@@ -162,6 +163,25 @@ def test_background_takes_the_source_by_the_better_tilt(ratio):
     rises = np.array([found.fun for found in lowest]) - own.value(np.asarray(fit.values))
     np.testing.assert_allclose(ts[0], rises.min(), rtol=1e-7)
     np.testing.assert_allclose(points[0, 2], lowest[rises.argmin()].x, atol=1e-4)
+
+
+def test_second_minima_of_held_fits_are_told():
+    """Without the source either tilt of the background is as good; with it there is one minimum."""
+    own, components = two_ends(1.0), jnp.array([0])
+    data = own.joint(1, 12)
+    fit, _, points = fit_joint_ts(data, components)
+    # The other minimum, by the symmetry of the data.
+    mirrored = points[0] * [1, 1, -1]
+    np.testing.assert_allclose(own.value(mirrored), own.value(points[0]), rtol=1e-12)
+    assert abs(points[0, 2]) > 3 and fit.other_without == [True]
+    assert not np.isfinite(fit.other_minimum).any()
+    norms = jnp.array([0.0, fit.values[0]])
+    assert np.array_equal(scanned(data, fit, components, norms)[2], [[True, False]])
+    goals = jnp.array([-1.0, 1.0]), jnp.array([1.0, 4.0]), jnp.array([False, True])
+    assert np.array_equal(limited(data, fit, components, goals)[1], [[False, False]])
+    # What the fit has another minimum of has been told.
+    known = replace(fit, other_minimum=jnp.array([jnp.nan, 1.0, 1.0]))
+    assert not joint_ts(data, known, components).other and joint_ts(data, fit, components).other
 
 
 def test_scans_and_limits_compile_no_search_of_their_own(monkeypatch):
