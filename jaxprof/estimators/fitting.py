@@ -105,9 +105,8 @@ def fit_groups(problem: JointProblem, selection: Selection, bins: Bins) -> list[
     # The sensitivity must not depend on where the observed counts happen to be.
     even = group_data(problem, merge=False) if "sensitivity" in selection else [None] * len(groups)
     bar = progress_bar(len(groups) * _n_steps(selection), "joint fits", " steps")
-    results = []
-    for number, group in enumerate(groups):
-        results.append(_finish(problem, group, started[number], even[number], selection, bar))
+    each = zip(groups, [started[number] for number in range(len(groups))], even, strict=True)
+    results = [_finish(problem, *own, selection, bar) for own in each]
     bar.close()
     _warn_other_minima(results, bins)
     if "sensitivity" in selection:
@@ -359,9 +358,8 @@ def _scanned(
         return np.broadcast_to(scan.values, (len(bins), len(scan.values)))
     at = norm_positions(start.data)[bins]
     units = start.units.values[at]
-    sides = {
-        name: (side, scan.n_sigma**2, False) for name, side in (("below", -1.0), ("above", 1.0))
-    }
+    goal = scan.n_sigma**2, False
+    sides = {"below": (-1.0, *goal), "above": (1.0, *goal)}
     far, _ = _limits(start, bins, sides)
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.diagonal(np.asarray(start.fit.covariance))[at]) * units
