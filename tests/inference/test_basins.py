@@ -271,6 +271,42 @@ def test_profiles_where_predictions_have_changed(monkeypatch):
             np.testing.assert_allclose(other[complete], one[complete], rtol=1e-10)
 
 
+def test_profiles_of_on_off_data_are_lowest_by_their_norms():
+    """At few counts, where bins with next to no signal make the range of norms wide."""
+    own, rng = random_problem(3, index=True, tilt=False), np.random.default_rng(3)
+    (part,) = own.parts
+    level = np.full(part.counts.size, 0.3)
+    counts = {"counts": rng.poisson(level) * 1.0, "n_off": rng.poisson(5 * level) * 1.0}
+    on_off = replace(part, **counts, background=None, alpha=0.2 + 0 * level)
+    own = replace(own, parts=(on_off,), lower={})
+    data = own.joint(1, 32)
+    family, best = family_of(data), data.start.at[::2].set(0.01)
+    free, none = jnp.ones(best.size, bool), jnp.zeros((best.size, best.size))
+
+    @jax.jit
+    def bounds(values):
+        here = around(data, best, family)
+        return jax.lax.map(
+            lambda own: profiled(data, best, free, none, here, family, own)[2], values
+        )
+
+    indices = np.array([-1.0, 2.5, 4.0, 6.0])
+    found = bounds(jnp.broadcast_to(indices[:, None, None], (4, C, 1)))
+    for k, index in enumerate(indices):
+        for c in range(C):
+
+            def rise(far, at=2 * c, index=index):
+                z = np.array(best)
+                z[at : at + 2] = np.sinh(far), index
+                return own.value(z) - own.value(np.asarray(best))
+
+            # Of a convex function, the other way to its minimum.
+            lowest = minimize_scalar(
+                rise, bounds=(-9, 9), method="bounded", options={"xatol": 1e-9}
+            )
+            np.testing.assert_allclose(found[k, c], lowest.fun, atol=1e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [5])
 def test_profiles_of_large_problems_lead_to_the_lowest_minima(seed, monkeypatch):
