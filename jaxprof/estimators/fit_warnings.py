@@ -219,16 +219,22 @@ def warn_no_sensitivity(which: Array, bins: Bins) -> None:
         )
 
 
-def warn_other_minima(which: Array, bins: Bins, *, backgrounds: bool) -> None:
+def warn_other_minima(
+    which: Array, bins: Bins, *, backgrounds: bool, held: Array, sources: bool
+) -> None:
     """Warn of joint fits with another minimum that is almost as low.
 
     In bins and groups (B, G) norm and spectrum are others there, in some groups backgrounds.
+    Or something is while the norms of bins (B, G) or of sources are held.
     """
-    named = [bins.named(which)] if which.any() else []
-    names = " and ".join(named + ["a background"] * backgrounds)
-    if names:
+    fitted = ([bins.named(which)] if which.any() else []) + ["a background"] * backgrounds
+    fixed = ([bins.named(held)] if held.any() else []) + ["a source"] * sources
+    places = [f"for {' and '.join(fitted)}"] if fitted else []
+    if fixed:
+        places.append(f"with the norm of {' or '.join(fixed)} held, as for ts, limits and scans")
+    if places:
         warn_user(
-            f"joint fit: another minimum is almost as low for {names}, the statistic being less "
-            "than 1 higher there: errors are those of the lowest one; fixed spectral parameters or "
-            "tilts, or wider bins, leave one"
+            f"joint fit: another minimum is almost as low {', and '.join(places)}, the statistic "
+            "being less than 1 higher there: errors are those of the lowest one; fixed spectral "
+            "parameters or tilts, or wider bins, leave one"
         )

@@ -17,8 +17,8 @@ from jaxprof.estimators.fit_warnings import (
     warn_other_minima,
 )
 from jaxprof.estimators.options import Selection
-from jaxprof.inference.joint_intervals import joint_limits
-from jaxprof.inference.joint_scan import joint_scan
+from jaxprof.inference.joint_intervals import limited
+from jaxprof.inference.joint_scan import scanned
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
 from jaxprof.inference.joint_ts import fit_joint_ts, joint_ts
 from jaxprof.inference.scaling import Units, coefficients_at, norm_positions, units_of
@@ -58,8 +58,8 @@ class GroupResult:
     values: dict[str, Array] = field(default_factory=dict)
     """``ts``, and what else was asked for: ``norm_errn``, ``norm_errp``, ``norm_ul``,
     ``norm_sensitivity`` (B,); ``scan`` and ``scan_conditional`` (B, V), rises above the minimum at
-    the norms ``scan_norms``. Of the free sources ``source_ts``, and ``source_ul`` if limits are
-    asked for."""
+    the norms ``scan_norms``; ``other``, whether a fit with the norm held has another minimum (B,).
+    Of free sources ``source_ts``, ``source_other``, and ``source_ul`` if limits are asked for."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,10 @@ def fit_groups(problem: JointProblem, selection: Selection, bins: Bins) -> list[
     # The sensitivity must not depend on where the observed counts happen to be.
     even = group_data(problem, merge=False) if "sensitivity" in selection else [None] * len(groups)
     bar = progress_bar(len(groups) * _n_steps(selection), "joint fits", " steps")
-    results = []
-    for number, group in enumerate(groups):
-        results.append(_finish(problem, group, started[number], even[number], selection, bar))
+    each = zip(groups, [started[number] for number in range(len(groups))], even, strict=True)
+    results = [_finish(problem, *own, selection, bar) for own in each]
     bar.close()
+    _warn_other_minima(results, bins)
     if "sensitivity" in selection:
         _warn_sensitivity(results, bins)
     return results
@@ -176,12 +176,19 @@ def _warn(problem: JointProblem, started: dict[int, _Started], bins: Bins) -> No
         for start in started.values()
     ]
     warn_infinite_significance(np.stack(lone, axis=1)[: components.n_bins], bins)
-    others = np.stack([np.isfinite(start.fit.other_minimum) for start in started.values()], axis=1)
-    first = next(iter(started.values())).data
+
+
+def _warn_other_minima(results: Sequence[GroupResult], bins: Bins) -> None:
+    """Say where another minimum is almost as low, also with norms held."""
+    others = np.stack([np.isfinite(result.fit.other_minimum) for result in results], axis=1)
+    held = np.stack([result.values["other"] for result in results], axis=1)
+    data = results[0].data
     warn_other_minima(
-        others[norm_positions(first)][: components.n_bins],
+        others[norm_positions(data)][: len(held)],
         bins,
-        backgrounds=bool(others[first.nuisance_start :].any()),
+        backgrounds=bool(others[data.nuisance_start :].any()),
+        held=held,
+        sources=any(np.any(result.values.get("source_other", False)) for result in results),
     )
 
 
@@ -270,27 +277,31 @@ def _of_sources(problem: JointProblem, start: _Started, selection: Selection) ->
     which = free_sources(problem)
     if not which.size:
         return {}
-    found = {"source_ts": np.asarray(joint_ts(start.data, start.fit, which).ts)}
+    tested = joint_ts(start.data, start.fit, which)
     wanted = {"source_ul": (1.0, selection.n_sigma_ul**2, True)} if "ul" in selection else {}
-    return found | _limits(start, which, wanted)
+    limits, other = _limits(start, which, wanted)
+    return {"source_ts": np.asarray(tested.ts), "source_other": tested.other | other, **limits}
 
 
 def _limits(
     start: _Started, which: Array, wanted: dict[str, tuple[float, float, bool]]
-) -> dict[str, Array]:
+) -> tuple[dict[str, Array], Array]:
     """Distances of norms from points on a side where the statistic has risen by so much.
 
-    Or the points themselves, which may be bounds of the norms, where the last of each is true.
+    Or the points themselves, which may be bounds of the norms, where the last of each is true. And
+    whether the fits there have another minimum, (M,).
     """
     if not wanted:
-        return {}
+        return {}, np.zeros(len(which), bool)
     at = norm_positions(start.data)[which]
-    goals = map(np.array, zip(*wanted.values(), strict=True))
+    sides, rises, closed = map(np.array, zip(*wanted.values(), strict=True))
     units = start.units.values[at]
-    found = np.array(joint_limits(start.data, start.fit, which, *goals)).T * units
+    distances, other = limited(start.data, start.fit, which, (sides, rises, closed))
+    found = np.array(distances).T * units
     norms = np.asarray(start.fit.values)[at] * units
     pairs = zip(wanted.items(), found, strict=True)
-    return {name: far + norms if closed else far for (name, (*_, closed)), far in pairs}
+    named = {name: far + norms if closed else far for (name, (*_, closed)), far in pairs}
+    return named, np.any(other, axis=1)
 
 
 def _of_bins(
@@ -310,12 +321,15 @@ def _of_bins(
         wanted |= {"norm_errn": (-1.0, rise, False), "norm_errp": (1.0, rise, False)}
     if "ul" in selection:
         wanted["norm_ul"] = (1.0, selection.n_sigma_ul**2, True)
-    values: dict[str, Any] = {"ts": start.ts, **_limits(start, bins, wanted)}
+    limits, other = _limits(start, bins, wanted)
+    values: dict[str, Any] = {"ts": start.ts, **limits}
+    other = other if fit.other_without is None else other | fit.other_without
     bar.update(bool(wanted))
     if "scan" in selection:
         values["scan_norms"] = _scanned(start, bins, bounds, selection)
         norms = values["scan_norms"] / units[:, np.newaxis]
-        values["scan"], values["scan_conditional"] = joint_scan(data, fit, bins, norms)
+        values["scan"], values["scan_conditional"], others = scanned(data, fit, bins, norms)
+        other = other | np.any(others, axis=1)
         bar.update()
     if even is not None:
         n_sigma = np.asarray(float(selection.n_sigma_sensitivity))
@@ -324,7 +338,7 @@ def _of_bins(
         lost = alone_somewhere(even)[bins]
         values["norm_sensitivity"] = np.where(lost, np.nan, units * np.asarray(found))
         bar.update()
-    return values
+    return values | {"other": other}
 
 
 def _scanned(
@@ -336,9 +350,9 @@ def _scanned(
         return np.broadcast_to(scan.values, (len(bins), len(scan.values)))
     at = norm_positions(start.data)[bins]
     units = start.units.values[at]
-    rise = scan.n_sigma**2
-    sides = {"below": (-1.0, rise, False), "above": (1.0, rise, False)}
-    far = _limits(start, bins, sides)
+    goal = scan.n_sigma**2, False
+    sides = {"below": (-1.0, *goal), "above": (1.0, *goal)}
+    far, _ = _limits(start, bins, sides)
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.diagonal(np.asarray(start.fit.covariance))[at]) * units
     norm = np.asarray(start.fit.values)[at] * units

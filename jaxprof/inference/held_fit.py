@@ -60,6 +60,11 @@ class HeldFit(NamedTuple):
     slope: jax.Array
     """Its derivative with respect to the value that is held; zero there."""
 
+    def has_other(self, fit: JointFit) -> jax.Array:
+        """Whether there is another minimum, less than one higher, of what has none in the fit."""
+        new = jnp.isfinite(self.other) & jnp.isnan(fit.other_minimum)
+        return self.converged & jnp.any(new)
+
 
 in_searches = jit_in_pieces(lambda data: not is_linear(data))
 """Like `jit_by_size`, for functions of data, but that where fits are searches only these are."""

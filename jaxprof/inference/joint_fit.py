@@ -185,7 +185,7 @@ def fit_joint(data: JointData) -> JointFit:
 
 
 @jit_by_size
-def describe(data: JointData, z: jax.Array, converged: jax.Array) -> JointFit:
+def describe(data: JointData, z: jax.Array, converged: jax.Array, other: jax.Array) -> JointFit:
     """Covariance, statistic and status of all components at a minimum that is known.
 
     Parameters
@@ -196,13 +196,14 @@ def describe(data: JointData, z: jax.Array, converged: jax.Array) -> JointFit:
         Its minimum.
     converged : array of bool, shape ()
         Whether it is one.
+    other : array, shape (Z,)
+        Another one, as `JointFit` has it.
 
     Returns
     -------
     JointFit
     """
-    none = jnp.full_like(z, jnp.nan)
-    return described(data, z, converged, usable(data), interior(data)[1], none)
+    return described(data, z, converged, usable(data), interior(data)[1], other)
 
 
 def fitted_problem(data: JointData, fit: JointFit, own: Ready | None = None) -> FittedProblem:

@@ -12,6 +12,7 @@ from jaxprof.compilation import is_traced, jit_by_size
 from jaxprof.inference.follow import Goal, follow, follow_all
 from jaxprof.inference.held_fit import (
     RUN_ONCE,
+    HeldFit,
     at_fit,
     fit_held,
     in_searches,
@@ -74,11 +75,12 @@ def _limit(
     component: jax.Array,
     side: jax.Array,
     target: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Distance from a norm, down (side -1) or up (+1), to where the statistic has risen.
 
-    Also whether it exists, and whether the norm's own bound comes first: nothing is evaluated
-    beyond that. The distance carries no derivatives, and is zero where it does not exist.
+    Also whether it exists, whether the norm's own bound comes first (nothing is evaluated beyond
+    that), and whether there is another minimum, which is not looked at where this is traced. The
+    distance carries no derivatives, and is zero where it does not exist.
     """
     data, fit, target = jax.tree.map(jax.lax.stop_gradient, (data, fit, target))
     parameter = component * (1 + data.n_shape)
@@ -88,8 +90,11 @@ def _limit(
     bound = jnp.where(side > 0, data.upper[parameter], data.lower[parameter])
     room = side * (bound - norm)
 
+    def held_at(y: jax.Array) -> HeldFit:
+        return fit_held(data, best, inside, parameter, norm + side * unit * y)
+
     def excess(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        held = fit_held(data, best, inside, parameter, norm + side * unit * y)
+        held = held_at(y)
         return root_against(target, held.rise, side * unit * held.slope)
 
     one = jnp.ones_like(norm)
@@ -106,7 +111,9 @@ def _limit(
     # Where the domain ends the search does too, although the statistic has not risen.
     beyond = norm + side * unit * (y + 4.0 * last_step(norm))
     exists = exists & is_possible(data, inside, parameter, beyond)
-    return jnp.where(exists, unit * y, 0.0), exists, at_bound
+    # Another search in what is compiled would take as long again, to tell nobody.
+    other = jnp.asarray(False) if is_traced(y) else exists & held_at(y).has_other(fit)
+    return jnp.where(exists, unit * y, 0.0), exists, at_bound, other
 
 
 def _excess(
@@ -136,13 +143,14 @@ def _pairs(components: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
 
 def _followed_limits(
     data: JointData, fit: JointFit, components: Any, sides: Any, targets: Any
-) -> tuple[jax.Array, jax.Array]:
-    """Distances (M, L) that Newton steps along the profiles find, and whether they are right."""
+) -> _Followed:
+    """What Newton steps along the profiles find."""
     traced = is_traced((data, fit, components, sides, targets))
     shape, xp = (len(sides), len(components)), jnp if traced else np
     if traced and not is_linear(data):
         # A lower minimum of the others may be elsewhere: all are searched for.
-        return jnp.full(shape[::-1], jnp.nan, fit.values.dtype), jnp.zeros(shape[::-1], bool)
+        no = jnp.zeros(shape[::-1], bool)
+        return _Followed(jnp.full(no.shape, jnp.nan, fit.values.dtype), no, no)
     at = xp.broadcast_to(components * (1 + data.n_shape), shape)
     sides, targets = (
         xp.broadcast_to(xp.asarray(each, fit.values.dtype)[:, None], shape)
@@ -153,10 +161,10 @@ def _followed_limits(
     # Where empty counts bins hold the others, the last step may have changed what it reaches.
     found = found & (abs(rises - targets) <= RISE * targets)
     distances, found = _checked(data, fit, goals, z, found)
-    if not is_linear(data):
-        # A lower minimum of the others may be elsewhere.
-        distances, found = _confirmed(data, fit, goals, (z, distances, found))
-    return distances, found
+    if is_linear(data):
+        return _Followed(distances, found, jnp.zeros_like(found))
+    # A lower minimum of the others may be elsewhere.
+    return _confirmed(data, fit, goals, (z, distances, found))
 
 
 @jit_by_size(small=RUN_ONCE)
@@ -180,6 +188,14 @@ def _checked(
     return distances.T, found.T
 
 
+class _Followed(NamedTuple):
+    """Limits that profiles have led to, (M, L) each."""
+
+    distances: jax.Array
+    found: jax.Array  # whether they are right
+    other: jax.Array  # whether the fits there have another minimum, less than one higher
+
+
 class _Trial(NamedTuple):
     """Where a profile has led, or where it may be found again."""
 
@@ -187,6 +203,7 @@ class _Trial(NamedTuple):
     led: jax.Array  # whether it has
     going: jax.Array
     sure: jax.Array  # whether the statistic has risen as it is to, and nothing is lower
+    other: jax.Array  # whether another minimum is almost as low
     number: jax.Array
 
 
@@ -196,8 +213,8 @@ def _confirmed(
     fit: JointFit,
     goals: Goal,
     followed: tuple[jax.Array, jax.Array, jax.Array],
-) -> tuple[jax.Array, jax.Array]:
-    """Distances (M, L) where nothing is lower than where profiles have led, and which are known.
+) -> _Followed:
+    """What is right where nothing is lower than where profiles have led.
 
     In large problems a profile is followed again from a minimum that is lower, or from one about as
     far as the limit where it was lost.
@@ -209,12 +226,13 @@ def _confirmed(
     def again(goal: Goal, trial: _Trial) -> _Trial:
         at, _, side, target = goal
         near = (trial.z, trial.led) if profiles_are_followed(data) else None
-        z, _, _, value, slope = fit_held(data, best, inside, at, trial.z[at], near)
+        held = fit_held(data, best, inside, at, trial.z[at], near)
+        z, value, other = held.z, held.rise, held.has_other(fit)
         unit = side * unit_of(data, fit, at, target)
-        above, slope = root_against(target, value, unit * slope)
+        above, slope = root_against(target, value, unit * held.slope)
         sure = jnp.abs(above) <= last_step(best) * slope
         if not profiles_are_followed(data):
-            return trial._replace(going=~trial.going, sure=sure)
+            return trial._replace(going=~trial.going, sure=sure, other=other)
         rest = Goal(at, jnp.nan * value, side, target - value)
         new, found = jax.lax.cond(
             sure,
@@ -222,9 +240,9 @@ def _confirmed(
             lambda: follow(fitted.problem, z, fitted.free, fitted.barrier, rest),
         )
         found = found & (new[at] >= data.lower[at]) & (new[at] <= data.upper[at])
-        return _Trial(new, found, found & ~sure, sure, trial.number + 1)
+        return _Trial(new, found, found & ~sure, sure, other, trial.number + 1)
 
-    def one(pair: tuple) -> tuple[jax.Array, jax.Array]:
+    def one(pair: tuple) -> _Followed:
         goal, z, distance, found = pair
         at, no, lost = goal.parameter, jnp.asarray(False), ~found & profiles_are_followed(data)
         guess = best[at] + goal.side * unit_of(data, fit, at, goal.rise)
@@ -233,16 +251,17 @@ def _confirmed(
         trial = jax.lax.while_loop(
             lambda trial: trial.going & (trial.number < AGAIN),
             lambda trial: again(goal, trial),
-            _Trial(jnp.where(lost, guess, z), found, wanted, no, jnp.asarray(0)),
+            _Trial(jnp.where(lost, guess, z), found, wanted, no, no, jnp.asarray(0)),
         )
         new = goal.side * (trial.z[at] - best[at])
-        return jnp.where(wanted, new, distance), jnp.where(wanted, trial.sure, found)
+        sure = jnp.where(wanted, trial.sure, found)
+        return _Followed(jnp.where(wanted, new, distance), sure, trial.other)
 
     z, distances, found = followed
     flat = (goals, z, distances.T, found.T)
     flat = jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), flat)
-    distances, found = jax.lax.map(one, flat)
-    return distances.reshape(goals.rise.shape).T, found.reshape(goals.rise.shape).T
+    made: _Followed = jax.lax.map(one, flat)
+    return _Followed(*(each.reshape(goals.rise.shape).T for each in made))
 
 
 @in_searches
@@ -251,21 +270,21 @@ def _searched_limits(
     fit: JointFit,
     components: jax.Array,
     goals: tuple[jax.Array, jax.Array, jax.Array],
-    followed: tuple[jax.Array, jax.Array],
-) -> jax.Array:
-    """Distances (M, L) with those searched for that were not found, and with derivatives.
+    followed: _Followed,
+) -> tuple[jax.Array, jax.Array]:
+    """What `limited` gives, with limits searched for that were not found, and with derivatives.
 
     The goals (L,) are sides, rises, and whether a bound will do.
     """
     inside = known_interior(data)
 
-    def one(pair: tuple[jax.Array, ...]) -> jax.Array:
-        component, number, distance, known = pair
+    def one(pair: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        component, number, distance, known, told = pair
         side, target, closed = (values[number] for values in goals)
         parameter = component * (1 + data.n_shape)
-        root, exists, at_bound = jax.lax.cond(
+        root, exists, at_bound, other = jax.lax.cond(
             known,
-            lambda: (jnp.nan_to_num(distance), jnp.isfinite(distance), jnp.asarray(False)),
+            lambda: (jnp.nan_to_num(distance), jnp.isfinite(distance), jnp.asarray(False), told),
             lambda: _limit(data, fit, inside, component, side, target),
         )
         root = implicit_root(_excess, root, data, fit, inside, parameter, side, target)
@@ -274,11 +293,12 @@ def _searched_limits(
         bound = jnp.where(at_bound, bound, 0.0)
         room = side * (bound - at_fit(data, fit)[parameter])
         found = jnp.where(exists, root, jnp.where(at_bound & closed, room, jnp.nan))
-        return jnp.where(was_fitted(fit, parameter), found, jnp.nan)
+        return jnp.where(was_fitted(fit, parameter), found, jnp.nan), exists & other
 
-    distances, known = (jax.lax.stop_gradient(values) for values in followed)
-    grid = (*_pairs(components, distances.shape[1]), distances.ravel(), known.ravel())
-    return jax.lax.map(one, grid).reshape(distances.shape)
+    shape = followed.found.shape
+    known = (jax.lax.stop_gradient(values).ravel() for values in followed)
+    made = jax.lax.map(one, (*_pairs(components, shape[1]), *known))
+    return made[0].reshape(shape), made[1].reshape(shape)
 
 
 def joint_limits(
@@ -323,9 +343,21 @@ def joint_limits(
     bound of its norm moves with that. Where there is none, the derivatives are zero: the NaN tells,
     and sums over the others can be differentiated.
     """
+    return limited(data, fit, components, (sides, targets, closed))[0]
+
+
+def limited(
+    data: JointData, fit: JointFit, components: Any, goals: tuple[Any, Any, Any]
+) -> tuple[jax.Array, jax.Array]:
+    """What `joint_limits` gives for sides, targets and whether bounds will do, (L,).
+
+    Also which (M, L) of the fits there have another minimum, less than one higher; none where
+    limits are searched for in compiled code.
+    """
+    sides, targets, closed = goals
     goals = (sides, targets, jnp.broadcast_to(closed, sides.shape))
     followed = _followed_limits(data, fit, components, sides, targets)
     # What was followed has no derivatives.
-    if not is_traced((data, fit, components, targets)) and np.all(followed[1]):
-        return followed[0]
+    if not is_traced((data, fit, components, targets)) and np.all(followed.found):
+        return followed.distances, followed.other
     return _searched_limits(data, fit, components, goals, followed)

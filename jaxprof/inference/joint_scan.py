@@ -88,23 +88,24 @@ def _rises(
     components: jax.Array,
     values: jax.Array,
     followed: tuple[jax.Array, jax.Array],
-) -> tuple[jax.Array, jax.Array]:
-    """Rises (M, V), with minima that were not found searched for, and with derivatives."""
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What `scanned` gives, with minima that were not found searched for, and with derivatives."""
     best = at_fit(data, fit)
     inside = known_interior(data)
 
-    def one(pair: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    def one(pair: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
         component, value, z, found = pair
         parameter = component * (1 + data.n_shape)
-        profiled = fit_held(data, best, inside, parameter, value, (z, found)).rise
-        fixed = _conditional(data, best, parameter, value)
+        held = fit_held(data, best, inside, parameter, value, (z, found))
+        rises = held.rise, _conditional(data, best, parameter, value)
         fitted = was_fitted(fit, parameter)
-        return jnp.where(fitted, profiled, jnp.nan), jnp.where(fitted, fixed, jnp.nan)
+        profiled, fixed = (jnp.where(fitted, rise, jnp.nan) for rise in rises)
+        return profiled, fixed, fitted & held.has_other(fit)
 
     z, found = (jax.lax.stop_gradient(each) for each in followed)
     grid = (jnp.repeat(components, values.shape[1]), values.ravel(), z.reshape(-1, z.shape[-1]))
-    profiled, conditional = jax.lax.map(one, (*grid, found.ravel()))
-    return profiled.reshape(values.shape), conditional.reshape(values.shape)
+    profiled, conditional, other = jax.lax.map(one, (*grid, found.ravel()))
+    return tuple(each.reshape(values.shape) for each in (profiled, conditional, other))
 
 
 def joint_scan(
@@ -136,13 +137,21 @@ def joint_scan(
     Both have derivatives, as those of `joint_limits`, also with respect to the values; where they
     are NaN or infinite, their derivatives are zero.
     """
+    return scanned(data, fit, components, values)[:2]
+
+
+def scanned(
+    data: JointData, fit: JointFit, components: Any, values: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What `joint_scan` gives, and which (M, V) of its fits have another minimum almost as low."""
     components = jnp.asarray(components)
     values = jnp.broadcast_to(values, (len(components), values.shape[-1]))
     if profiles_are_followed(data):
         followed = _followed_scan(data, fit, components, values)
         if is_linear(data) and not is_traced((data, fit, values, followed)) and np.all(followed[1]):
             # Not to compile the search, which takes longer than all else.
-            return _followed_rises(data, fit, components, values, followed[0])
+            rises = _followed_rises(data, fit, components, values, followed[0])
+            return *rises, jnp.zeros(values.shape, bool)
     else:
         # Other minima may be lower: each is searched for.
         none = jnp.zeros((*values.shape, fit.values.size), fit.values.dtype)

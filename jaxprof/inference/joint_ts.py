@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -50,10 +50,13 @@ class JointTS:
         Rise of the statistic from the minimum to the best fit with the norm held at zero.
     converged : array of bool
         Whether that fit was found; ``ts`` is NaN otherwise.
+    other : array of bool
+        Whether another minimum is less than one higher than that fit.
     """
 
     ts: Any
     converged: Any
+    other: Any
 
 
 @in_searches
@@ -75,13 +78,14 @@ def joint_ts(data: JointData, fit: JointFit, components: jax.Array) -> JointTS:
     """
     best, inside, zero = at_fit(data, fit), known_interior(data), jnp.zeros_like(fit.values[0])
 
-    def one(component: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def one(component: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         held = fit_held(data, best, inside, component * (1 + data.n_shape), zero)
         converged = held.converged & (fit.status[component] < Status.FULLY_MASKED)
-        return jnp.where(converged, jnp.maximum(held.rise, 0.0), jnp.nan), converged
+        ts = jnp.where(converged, jnp.maximum(held.rise, 0.0), jnp.nan)
+        return ts, converged, converged & held.has_other(fit)
 
-    ts, converged = jax.lax.map(one, components)
-    return JointTS(ts=ts, converged=converged)
+    ts, converged, other = jax.lax.map(one, components)
+    return JointTS(ts=ts, converged=converged, other=other)
 
 
 def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple[Any, Any, Any]:
@@ -103,7 +107,7 @@ def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple
     Returns
     -------
     fit : JointFit
-        The fit.
+        The fit, with ``other_without`` where predictions are not linear.
     ts : array, shape (M,)
         Rise of the statistic from the minimum to the best fit with the norm held at zero. Where
         that fit did not reach its tolerance, the rise at its last point, an upper bound; NaN where
@@ -133,13 +137,14 @@ def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple
     if profiles_are_followed(data):
         z, rises, found = _without(fitted, components, wanted)
     if not is_linear(data):
-        inside = own.point, own.barrier
+        inside, other = (own.point, own.barrier), np.zeros(components.shape, bool)
         for k in np.flatnonzero(wanted & known):
             at = components[k] * (1 + data.n_shape)
             held = fit_held(data, fitted.best, inside, at, 0.0, (z[k], found[k]))
             ts[k] = np.maximum(held.rise, 0.0) if np.isfinite(held.rise) else np.nan
             points[k] = held.z if held.converged else np.nan
-        return fit, ts, points
+            other[k] = held.has_other(fit)
+        return replace(fit, other_without=other), ts, points
     ts = np.where(found & known, np.maximum(rises, 0.0), ts)
     points = np.where(found[:, np.newaxis], z, points)
     rest = wanted & ~found
@@ -200,5 +205,7 @@ def searched_ts(
     status = fit.status[components]
     known = (status < Status.FULLY_MASKED) | (status == Status.DEGENERATE)
     found = wanted & converged[0] & known & jnp.isfinite(held.rise[1:])
+    if not is_linear(data):
+        fit = replace(fit, other_without=found & jax.vmap(lambda own: own.has_other(fit))(held)[1:])
     points = jnp.where(converged[1:, None], points[1:], jnp.nan)
     return fit, jnp.where(found, jnp.maximum(held.rise[1:], 0.0), jnp.nan), points

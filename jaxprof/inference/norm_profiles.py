@@ -38,8 +38,8 @@ NEAR = 1.0
 """How high another minimum is at most to be told."""
 BETWEEN = 0.02
 """How far the statistic rises between two minima, at least."""
-ITERATIONS = 8
-"""Most of the search for a norm."""
+ITERATIONS = 16, 8
+"""Most of the search for a norm: of On-Off data, whose statistic may have kinks, and of others."""
 PART = 4
 """Of so many templates one is evaluated around minima that have been followed from the fit."""
 FEW = 64
@@ -266,29 +266,35 @@ def _parts(
 
 def _bracket(
     data: JointData, norm: np.ndarray, parts: list[_Part]
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Signal of norm one, a guess of the norm and what it is between; (M,) each."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Signal of norm one, weight and value of a guess, what the norm is between; (M,) each.
+
+    The guess is that of least squares, with one more than the counts for their variance.
+    """
     low, high = data.lower[norm], data.upper[norm]
     least, most = jnp.full(norm.shape, jnp.inf), jnp.full(norm.shape, -jnp.inf)
-    signal, total = jnp.zeros(norm.shape), jnp.zeros(norm.shape)
+    signal, total, weight = jnp.zeros((3, *norm.shape))
     for block, base, row, at in parts:
         reached = block.mask[:, None] & (row > 0)
         safe = jnp.where(reached, row, 1.0)
         if isinstance(block, JointOnOffBlock):
             excess = block.n_on - block.alpha * block.n_off
+            variance = block.n_on + block.alpha**2 * block.n_off + 1.0
         else:
-            excess = block.counts
+            excess, variance = block.counts, block.counts + 1.0
             ends = jnp.where(reached, -base / safe, -jnp.inf)
             low = low.at[at].max(jnp.max(ends, axis=-1))
         own = (excess[:, None] - base) / safe
         signal = signal.at[at].add(jnp.sum(jnp.where(reached, row, 0.0), axis=-1))
-        total = total.at[at].add(jnp.sum(jnp.where(reached, excess[:, None] - base, 0.0), axis=-1))
+        squared = jnp.where(reached, row**2 / variance[:, None], 0.0)
+        total = total.at[at].add(jnp.sum(jnp.where(reached, squared * own, 0.0), axis=-1))
+        weight = weight.at[at].add(jnp.sum(squared, axis=-1))
         least = least.at[at].min(jnp.min(jnp.where(reached, own, jnp.inf), axis=-1))
         most = most.at[at].max(jnp.max(jnp.where(reached, own, -jnp.inf), axis=-1))
     low = jnp.clip(least, low, high)
     high = jnp.clip(most, low, high)
-    signal = jnp.where(signal > 0, signal, 1.0)
-    return signal, jnp.clip(total / signal, low, high), low, high
+    signal, weight = (jnp.where(each > 0, each, 1.0) for each in (signal, weight))
+    return signal, weight, jnp.clip(total / weight, low, high), low, high
 
 
 def _best_norm(
@@ -298,7 +304,17 @@ def _best_norm(
     n, s = family.norm, family.shape
     pull, step = data.precision @ (z - data.penalty_start), values - z[s]
     pulled = pull[n] + jnp.sum(data.precision[n[:, None], s] * step, axis=1)
-    signal, guess, low, high = _bracket(data, n, parts)
+    signal, weight, guess, low, high = _bracket(data, n, parts)
+    counted = not any(isinstance(part.block, JointOnOffBlock) for part in parts)
+
+    def between(low: jax.Array, high: jax.Array) -> jax.Array:
+        if counted:
+            # Where a row is next to nothing the bracket is wide; from below, steps stay inside.
+            return low + LOW * (high - low)
+        # Slopes of On-Off data have no pole: half way, even near the guess, geometric far from it.
+        unit = 1 / jnp.sqrt(weight)
+        ends = [jnp.arcsinh((end - guess) / unit) for end in (low, high)]
+        return jnp.clip(guess + unit * jnp.sinh(0.5 * sum(ends)), low, high)
 
     def nearer(carry: tuple) -> tuple:
         x, low, high, number, _ = carry
@@ -316,11 +332,10 @@ def _best_norm(
         new = x - length * score / jnp.where(curvature > 0, curvature, 1.0)
         inside = (curvature > 0) & (new > low) & (new < high)
         more = jnp.any(~inside | (curvature * (new - x) ** 2 > CHANGE))
-        # Where a row is next to nothing the bracket is wide; from below, steps stay inside.
-        return jnp.where(inside, new, low + LOW * (high - low)), low, high, number + 1, more
+        return jnp.where(inside, new, between(low, high)), low, high, number + 1, more
 
-    start = guess, low, high, jnp.asarray(0), jnp.asarray(True)
-    return jax.lax.while_loop(lambda c: c[-1] & (c[-2] < ITERATIONS), nearer, start)[0]
+    start, most = (guess, low, high, jnp.asarray(0), jnp.asarray(True)), ITERATIONS[counted]
+    return jax.lax.while_loop(lambda c: c[-1] & (c[-2] < most), nearer, start)[0]
 
 
 def profiled(

@@ -182,7 +182,8 @@ def joint_fit_at(
     data, scale = problem
     layout = layout_of(likelihood.params())
     own = np.flatnonzero(group_of(layout) == group)
-    x = layout.flatten(fit.params, data.start.dtype)[own]
-    rows = _rows(likelihood)[own]
+    dtype, rows = data.start.dtype, _rows(likelihood)[own]
+    x, other = (layout.flatten(of, dtype)[own] for of in (fit.params, fit.other_minimum))
     z = jnp.asarray(data.start).at[rows].set(x / scale[rows])
-    return describe(data, z, jnp.all(jnp.isfinite(x)))
+    other = jnp.full_like(z, jnp.nan).at[rows].set(jnp.where(other == x, jnp.nan, other))
+    return describe(data, z, jnp.all(jnp.isfinite(x)), other / scale)

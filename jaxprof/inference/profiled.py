@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprof.compilation import is_traced
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.held import Wanted, compute
 from jaxprof.inference.intervals import check_n_sigma
 from jaxprof.inference.intervals import limits as norm_limits
-from jaxprof.inference.joint_intervals import joint_limits
-from jaxprof.inference.joint_scan import joint_scan
+from jaxprof.inference.joint_intervals import limited
+from jaxprof.inference.joint_scan import scanned
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
 from jaxprof.inference.parameters import layout_of, numpy_of
 from jaxprof.inference.profile_fit import (
@@ -32,8 +33,11 @@ from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import profile_data
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.layout import put
+from jaxprof.user_warning import warn_user
 
 KINDS = ("errn", "errp", "ul")
+MOST = 5
+"""Parameters that a warning names."""
 
 
 @jax.tree_util.register_dataclass
@@ -120,6 +124,11 @@ def limits(
         For names that are none of parameters, or a number of standard deviations that is not
         positive.
 
+    Warns
+    -----
+    UserWarning
+        If a joint fit with a norm held at a limit has another minimum that is less than one higher.
+
     Notes
     -----
     A limit is where minus twice the log probability, with all other parameters profiled, has
@@ -202,10 +211,25 @@ def _joint_limits(
 
     def of_group(data: JointData, own: JointFit, bins: Any, units: Any, _: int) -> Any:
         rises = _rises(n_sigma, n_sigma_ul, data.start.dtype)
-        return joint_limits(data, own, bins, sides, rises, closed) * units[:, None]
+        distances, other = limited(data, own, bins, (sides, rises, closed))
+        return distances * units[:, None], other
 
-    errn, errp, above = jnp.moveaxis(_of_groups(likelihood, fit, of_group), 2, 0)
+    distances, other = _of_groups(likelihood, fit, of_group)
+    _warn_other_minima("limits", other)
+    errn, errp, above = jnp.moveaxis(distances, 2, 0)
     return errn, errp, fit.params["norm"] + above
+
+
+def _warn_other_minima(what: str, other: Any) -> None:
+    """Name the norms (B, G) that are held in some fit with another minimum, (B, G, ...)."""
+    if not is_traced(other) and np.any(other):
+        which = np.argwhere(np.any(other, axis=2))
+        named = ", ".join(f"norm[{b}, {g}]" for b, g in which[:MOST])
+        more = f" and {len(which) - MOST} more" if len(which) > MOST else ""
+        warn_user(
+            f"{what}: with {named}{more} held, another minimum of all other parameters is almost "
+            "as low, less than 1 higher in stat: what is given is that of the lowest one"
+        )
 
 
 def _of_groups(likelihood: Likelihood, fit: Fit, function: Callable[..., Any]) -> Any:
@@ -218,7 +242,7 @@ def _of_groups(likelihood: Likelihood, fit: Fit, function: Callable[..., Any]) -
     for group, (data, scale) in enumerate(groups_of(likelihood)):
         own = joint_fit_at(likelihood, fit, group, (data, scale))
         found.append(function(data, own, bins, scale[bins * (1 + data.n_shape)], group))
-    return jnp.stack(found, axis=1)
+    return jax.tree.map(lambda *each: jnp.stack(each, axis=1), *found)
 
 
 def scan(
@@ -255,6 +279,11 @@ def scan(
     ------
     ValueError
         For a name that is none of a parameter, one that is fixed, or values of another shape.
+
+    Warns
+    -----
+    UserWarning
+        If a joint fit with a norm held has another minimum that is less than one higher.
     """
     at, shape = _positions(fit, name, "name")
     xp = numpy_of(values)
@@ -280,9 +309,11 @@ def _separable_scan(likelihood: Likelihood, fit: Fit, grid: Any) -> Any:
 
 def _joint_scan(likelihood: Likelihood, fit: Fit, grid: Any) -> Any:
     def of_group(data: JointData, own: JointFit, bins: Any, units: Any, group: int) -> Any:
-        return joint_scan(data, own, bins, grid[:, group] / units[:, None])[0]
+        return scanned(data, own, bins, grid[:, group] / units[:, None])[::2]
 
-    return _of_groups(likelihood, fit, of_group)
+    rises, other = _of_groups(likelihood, fit, of_group)
+    _warn_other_minima("scan", other)
+    return rises
 
 
 def sensitivity(likelihood: Likelihood, fit: Fit, *, n_sigma: float = 5) -> Any:

@@ -130,6 +130,8 @@ class JointFit:
         Where spectral parameters or tilts of backgrounds are free: parameters of the components and
         backgrounds that have another minimum, found on the way, whose statistic and penalty are
         less than one higher. NaN for all others.
+    other_without : array of bool, shape (M,), optional
+        Whether the fits with a norm of zero that `fit_joint_ts` makes along have another one.
     """
 
     values: Any
@@ -138,6 +140,7 @@ class JointFit:
     status: Any
     converged: Any
     other_minimum: Any
+    other_without: Any = None
 
     def _repr_html_(self) -> str:
         known = {"parameters": np.shape(self.values), **status_facts(self.status)}

@@ -279,6 +279,26 @@ def test_a_ts_that_is_an_upper_bound_says_so(monkeypatch):
     assert np.all(np.isfinite(profile.ts))
 
 
+def test_second_minima_with_a_norm_held_are_said(monkeypatch):
+    """In one warning, of test statistics and limits."""
+    fit_joint_ts = fitting.fit_joint_ts
+
+    def tested(*arguments):
+        fit, ts, points = fit_joint_ts(*arguments)
+        return dataclasses.replace(fit, other_without=np.array([True, False, False])), ts, points
+
+    def limited(data, fit, which, goals):
+        assert len(goals[0]) == 3
+        return np.ones((3, 3)), np.array([[False] * 3, [False, True, False], [False] * 3])
+
+    monkeypatch.setattr(fitting, "fit_joint_ts", tested)
+    monkeypatch.setattr(fitting, "limited", limited)
+    held = r"low with the norm of bins 0 and 1 .0 to 0.4 deg. held, as for ts, limits and scans"
+    with pytest.warns(UserWarning, match=held) as record:
+        estimator(selection_optional=["errn-errp", "ul"]).run(few(0))
+    assert [w.filename for w in record] == [__file__]
+
+
 @pytest.mark.slow
 def test_the_unit_of_a_norm_does_not_matter():
     """A source with a reference flux that is far off has the same fit."""

@@ -1,5 +1,6 @@
 """Joint fits that are not convex: the lowest of the minima that scipy finds from random starts."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -15,9 +16,9 @@ from jaxprof.inference import descents, held_fit, norm_profiles
 from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
 from jaxprof.inference.descents import descend, spread
 from jaxprof.inference.held_fit import at_fit, profiles_are_followed
-from jaxprof.inference.joint_intervals import joint_limits
-from jaxprof.inference.joint_scan import joint_scan
-from jaxprof.inference.joint_ts import fit_joint_ts
+from jaxprof.inference.joint_intervals import joint_limits, limited
+from jaxprof.inference.joint_scan import joint_scan, scanned
+from jaxprof.inference.joint_ts import fit_joint_ts, joint_ts
 from jaxprof.inference.norm_profiles import (
     around,
     family_of,
@@ -164,6 +165,25 @@ def test_background_takes_the_source_by_the_better_tilt(ratio):
     np.testing.assert_allclose(points[0, 2], lowest[rises.argmin()].x, atol=1e-4)
 
 
+def test_second_minima_of_held_fits_are_told():
+    """Without the source either tilt of the background is as good; with it there is one minimum."""
+    own, components = two_ends(1.0), jnp.array([0])
+    data = own.joint(1, 12)
+    fit, _, points = fit_joint_ts(data, components)
+    # The other minimum, by the symmetry of the data.
+    mirrored = points[0] * [1, 1, -1]
+    np.testing.assert_allclose(own.value(mirrored), own.value(points[0]), rtol=1e-12)
+    assert abs(points[0, 2]) > 3 and fit.other_without == [True]
+    assert not np.isfinite(fit.other_minimum).any()
+    norms = jnp.array([0.0, fit.values[0]])
+    assert np.array_equal(scanned(data, fit, components, norms)[2], [[True, False]])
+    goals = jnp.array([-1.0, 1.0]), jnp.array([1.0, 4.0]), jnp.array([False, True])
+    assert np.array_equal(limited(data, fit, components, goals)[1], [[False, False]])
+    # What the fit has another minimum of has been told.
+    known = replace(fit, other_minimum=jnp.array([jnp.nan, 1.0, 1.0]))
+    assert not joint_ts(data, known, components).other and joint_ts(data, fit, components).other
+
+
 def test_scans_and_limits_compile_no_search_of_their_own(monkeypatch):
     own, components = two_ends(0.9), jnp.array([0])
     data = own.joint(1, 12)
@@ -249,6 +269,42 @@ def test_profiles_where_predictions_have_changed(monkeypatch):
         assert complete[moved] and not complete.all()
         for one, other in zip(whole, some, strict=True):
             np.testing.assert_allclose(other[complete], one[complete], rtol=1e-10)
+
+
+def test_profiles_of_on_off_data_are_lowest_by_their_norms():
+    """At few counts, where bins with next to no signal make the range of norms wide."""
+    own, rng = random_problem(3, index=True, tilt=False), np.random.default_rng(3)
+    (part,) = own.parts
+    level = np.full(part.counts.size, 0.3)
+    counts = {"counts": rng.poisson(level) * 1.0, "n_off": rng.poisson(5 * level) * 1.0}
+    on_off = replace(part, **counts, background=None, alpha=0.2 + 0 * level)
+    own = replace(own, parts=(on_off,), lower={})
+    data = own.joint(1, 32)
+    family, best = family_of(data), data.start.at[::2].set(0.01)
+    free, none = jnp.ones(best.size, bool), jnp.zeros((best.size, best.size))
+
+    @jax.jit
+    def bounds(values):
+        here = around(data, best, family)
+        return jax.lax.map(
+            lambda own: profiled(data, best, free, none, here, family, own)[2], values
+        )
+
+    indices = np.array([-1.0, 2.5, 4.0, 6.0])
+    found = bounds(jnp.broadcast_to(indices[:, None, None], (4, C, 1)))
+    for k, index in enumerate(indices):
+        for c in range(C):
+
+            def rise(far, at=2 * c, index=index):
+                z = np.array(best)
+                z[at : at + 2] = np.sinh(far), index
+                return own.value(z) - own.value(np.asarray(best))
+
+            # Of a convex function, the other way to its minimum.
+            lowest = minimize_scalar(
+                rise, bounds=(-9, 9), method="bounded", options={"xatol": 1e-9}
+            )
+            np.testing.assert_allclose(found[k, c], lowest.fun, atol=1e-3)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import brentq, minimize, minimize_scalar
 
 import jaxprof
+from jaxprof.inference import profiled
 from jaxprof.likelihood.arrays import separate_counts
 from jaxprof.likelihood.data import ProfileData, Status
 
@@ -168,7 +169,7 @@ def options(cls):
         pytest.param(jaxprof.ForwardFoldingProfileEstimator, marks=pytest.mark.slow),
     ],
 )
-def test_a_likelihood_gives_what_run_gives(counted, cls):
+def test_a_likelihood_gives_what_run_gives(counted, cls, monkeypatch):
     own = options(cls)
     profile, likelihood = own.run(counted), own.reduce(counted)
     fit = jaxprof.fit(likelihood)
@@ -184,6 +185,23 @@ def test_a_likelihood_gives_what_run_gives(counted, cls):
     assert_allclose(ts, profile.ts, rtol=1e-9)
     found = jaxprof.sensitivity(likelihood, fit)
     assert_allclose(found, profile.norm_sensitivity, rtol=1e-8)
+    if cls is jaxprof.ForwardFoldingProfileEstimator:
+        check_that_second_minima_are_said(likelihood, fit, monkeypatch)
+
+
+def check_that_second_minima_are_said(likelihood, fit, monkeypatch):
+    """Of fits with a norm held, but not where these are traced."""
+
+    def scanned(data, fit, bins, norms):
+        return norms, norms, np.array(bins)[:, np.newaxis] + norms > 2.5
+
+    monkeypatch.setattr(profiled, "scanned", scanned)
+    traced = jax.jit(lambda norm: jaxprof.scan(likelihood, fit, norm[None]))(2.0)
+    assert_array_equal(traced, np.full((3, 1, 1), 2.0))
+    match = r"^scan: with norm\[1, 0\], norm\[2, 0\] held, another minimum"
+    with pytest.warns(UserWarning, match=match) as record:
+        jaxprof.scan(likelihood, fit, [1.0, 2.0])
+    assert [w.filename for w in record] == [__file__]
 
 
 @pytest.mark.slow
