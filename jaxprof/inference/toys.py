@@ -120,12 +120,17 @@ def toys(
     ImportError
         Without the packages that a store or a bar needs.
     """
+    quantities = (quantities,) if isinstance(quantities, str) else tuple(quantities)
     if unknown := [name for name in quantities if name not in QUANTITIES]:
         raise ValueError(
             f"quantities: unknown {unknown[0]!r}; choose from {', '.join(map(repr, QUANTITIES))}"
         )
-    if not n_toys > 0 or (chunk is not None and not chunk > 0):
-        raise ValueError(f"n_toys and chunk must be positive, got {n_toys!r} and {chunk!r}")
+    if not _is_count(n_toys) or (chunk is not None and not _is_count(chunk)):
+        raise ValueError(
+            f"n_toys and chunk must be positive whole numbers, got {n_toys!r} and {chunk!r}"
+        )
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise ValueError(f"seed must be a whole number, got {seed!r}")
     if store is not None and not keep:
         raise ValueError("store: it keeps all toys; leave keep=True")
     if sharding is not None:
@@ -178,6 +183,10 @@ def _check_sharding(likelihood: Likelihood, sharding: NamedSharding, store: Any)
 
 def _chunks(numbers: Array, size: int) -> list[Array]:
     return [numbers[first : first + size] for first in range(0, len(numbers), size)]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value > 0)
 
 
 def _truth(likelihood: Likelihood, fit: Fit, truth: Any) -> dict[str, Any]:
