@@ -32,6 +32,7 @@ from jaxprof.reduce.energy_groups import same_edges, snap_energy_edges, warn_mov
 from jaxprof.reduce.joint.backgrounds import background_options
 from jaxprof.reduce.joint.components import Components
 from jaxprof.reduce.joint.emission import region_emissions
+from jaxprof.reduce.joint.fingerprint import component_fingerprints
 from jaxprof.reduce.joint.guards import nearest_bins
 from jaxprof.reduce.joint.problem import (
     Group,
@@ -278,7 +279,8 @@ class JointProfileEstimator(ProfileEstimator):
                 )
             )
         warn_rough_emissions(components, found)
-        return ForwardResponse(components, found, per_true_energy, self.mask_policy)
+        fingerprints = component_fingerprints(components)
+        return ForwardResponse(components, found, per_true_energy, self.mask_policy, fingerprints)
 
     def _problems(
         self,

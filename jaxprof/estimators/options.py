@@ -297,6 +297,8 @@ def optional_selection(selection: str | Iterable[str] | None) -> tuple[str, ...]
     """Names of the optional quantities, in a fixed order."""
     if selection is None:
         return ()
+    if not isinstance(selection, Iterable) or hasattr(selection, "unit"):
+        raise ValueError(f"selection_optional must be a list of names or 'all', got {selection!r}")
     wanted = [selection] if isinstance(selection, str) else list(selection)
     if "all" in wanted:
         return SELECTIONS
@@ -318,8 +320,8 @@ def switch(name: str, value: bool) -> bool:
 
 def one_of(name: str, value: str, valid: Iterable[str], why_not: Mapping[str, str] = {}) -> str:
     """A value that the option takes; of some of them the error says why it does not."""
-    if value in why_not:
+    if isinstance(value, str) and value in why_not:
         raise ValueError(why_not[value])
-    if value not in valid:
+    if not isinstance(value, str) or value not in valid:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}")
     return value

@@ -43,27 +43,34 @@ def _bisected(
     return float(inside)
 
 
-def _upper(counts: float, background: Array, cl: float) -> tuple[Array, Array, Array]:
-    """Where upper ends may be: signals (K, N), whether the counts are accepted there, and starts.
-
-    Between two crossings the same counts, all above the observed ones, are ranked before these.
-    Their probability rises and falls again: it is lowest at an end.
-    """
+def _ranked_before(counts: float, background: Array, cl: float) -> Array:
+    """Counts that may be ranked before lower ones, up to those of an upper end."""
     # Far above both no counts as low as these are expected.
     most = max(counts, float(background.max()))
     last = most + 20.0 + 12.0 * np.sqrt(most + 1.0) - 4.0 * np.log(1.0 - cl)
-    n = np.arange(counts + 1.0, last + 1.0)
+    # All up to the background are ranked before at any signal.
+    return np.arange(max(counts + 1.0, np.floor(background.min())), last + 1.0)
+
+
+def _upper(counts: float, n: Array, background: Array) -> tuple[Array, Array, Array]:
+    """Where upper ends may be: signals (K, N), what is ranked before there, and starts.
+
+    Between the crossings of neighbours in `n` (N + 1,) the same counts, all above the observed
+    ones, are ranked before these. Their probability rises and falls again: it is lowest at an end,
+    and where it is below the confidence level there the observed counts are accepted.
+    """
     ends = _crossings(counts, n, background)
     starts, rate = ends[:, :-1], ends[:, 1:] + background[:, None]
     before = scipy.special.pdtr(n[:-1], rate) - scipy.special.pdtr(counts, rate)
-    return ends[:, 1:], before < cl, starts
+    return ends[:, 1:], before, starts
 
 
 def _first(counts: float, background: float, cl: float) -> float:
     """Upper end for one background."""
     own = np.array([background])
-    ends, accepted, starts = (array[0] for array in _upper(counts, own, cl))
-    n = counts + 1.0 + np.arange(len(ends))
+    n = _ranked_before(counts, own, cl)
+    ends, lowest, starts = (array[0] for array in _upper(counts, n, own))
+    accepted = lowest < cl
 
     def before(signal: Any, at: Any) -> Array:
         return scipy.special.pdtr(at, signal + background) - scipy.special.pdtr(
@@ -73,7 +80,7 @@ def _first(counts: float, background: float, cl: float) -> float:
     whole = np.flatnonzero(accepted)
     best = float(ends[whole[-1]]) if whole.size else max(counts - background, 0.0)
     # Beyond, the counts may be accepted at the start of a piece and no more at its end.
-    part = np.flatnonzero((before(starts, n) < cl) & ~accepted & (ends > best))
+    part = np.flatnonzero((before(starts, n[:-1]) < cl) & ~accepted & (ends > best))
     if not part.size:
         return best
     at = part[-1]
@@ -128,18 +135,27 @@ def unified_interval(counts: float, background: float, cl: float) -> tuple[float
         return low, high  # falls by as much as the background grows
     # Each piece ends the lower the larger the background: the first that accepts the counts counts.
     nodes = background + BEYOND * np.linspace(0.0, 1.0, NODES)
-    accepted = _upper(counts, nodes, cl)[1]
+    n = _ranked_before(counts, nodes, cl)
+    ends, lowest, _ = (array[0] for array in _upper(counts, n, nodes[:1]))
+    # By no more does what is ranked before change from the first of these backgrounds to the last.
+    with np.errstate(divide="ignore"):
+        change = 2.0 * BEYOND * np.sqrt(ends + background) / background
+    near = np.flatnonzero((ends > high) & (lowest < cl + change))
+    if not near.size:
+        return low, high
+    n = n[near[0] : near[-1] + 2]
+    accepted = _upper(counts, n, nodes)[1] < cl
     first = np.argmax(accepted, axis=0)
     pieces = np.flatnonzero((first > 0) & accepted.any(axis=0))
     for piece in map(int, pieces):
+        pair = n[piece : piece + 2]
 
-        def accepts(at: float, piece: int = piece) -> bool:
-            good = _upper(counts, np.array([at]), cl)[1]
-            return bool(piece < good.shape[1] and good[0, piece])
+        def accepts(at: float, pair: Array = pair) -> bool:
+            return bool(_upper(counts, pair, np.array([at]))[1][0, 0] < cl)
 
         at = _bisected(accepts, nodes[first[piece]], nodes[first[piece] - 1], 24)
         if accepts(at):
-            high = max(high, float(_upper(counts, np.array([at]), cl)[0][0, piece]))
+            high = max(high, float(_upper(counts, pair, np.array([at]))[0][0, 0]))
     return low, high
 
 
@@ -151,8 +167,35 @@ def cls_limit(counts: Array, background: Array, cl: float) -> Array:
     """
     alone = scipy.special.gammaincc(counts + 1.0, background)
     high = counts + 10.0 * (1.0 - np.log(1.0 - cl)) + 10.0 * np.sqrt(counts + 1.0)
+    # Probabilities that underflow have a ratio that does not.
+    lost = alone < 1e-250
+    tail = _tail_ratio(counts, np.where(lost, background, 10.0 * counts + 1000.0))
 
     def excess(signal: Array) -> Array:
-        return scipy.special.gammaincc(counts + 1.0, signal + background) / alone - (1.0 - cl)
+        both = scipy.special.gammaincc(counts + 1.0, signal + background)
+        ratio = np.where(lost, tail(signal), both / np.where(lost, 1.0, alone))
+        return ratio - (1.0 - cl)
 
     return falling_root(excess, np.zeros_like(high), high, tolerance=1e-13)
+
+
+def _tail_ratio(counts: Array, background: Array) -> Callable[[Array], Array]:
+    """``P(n <= counts | s + b) / P(n <= counts | b)`` for counts far below b, as a function of s.
+
+    By Legendre's continued fraction of the incomplete gamma function (DLMF 8.9.2).
+    """
+    a = counts + 1.0
+
+    def fraction(x: Array) -> Array:
+        found = np.zeros_like(x)
+        for i in range(100, 0, -1):
+            found = i * (a - i) / (x - a + 2.0 * i + 1.0 + found)
+        return x - a + 1.0 + found
+
+    alone = fraction(background)
+
+    def ratio(signal: Array) -> Array:
+        rise = np.exp(a * np.log1p(signal / background) - signal)
+        return rise * alone / fraction(signal + background)
+
+    return ratio

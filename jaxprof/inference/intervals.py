@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprof.inference.batches import by_blocks, shared_value
 from jaxprof.inference.rises import Asked, distances, sided
@@ -197,9 +198,12 @@ _limits = by_blocks(_limits_bins)
 
 
 def check_n_sigma(name: str, value: float) -> None:
-    """Refuse a number of standard deviations that is not positive."""
-    if not isinstance(value, jax.core.Tracer) and not value > 0:
-        raise ValueError(f"{name} must be positive, got {value}")
+    """Refuse a number of standard deviations that is none."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    known = isinstance(value, int | float | np.number | np.ndarray | jax.Array)
+    if not known or hasattr(value, "unit") or np.ndim(value) or not 0 < value < np.inf:
+        raise ValueError(f"{name} must be positive, and a plain number, got {value!r}")
 
 
 def limits(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import scipy
@@ -23,12 +24,16 @@ def confidence_level(cl: float | None = None, n_sigma: float | None = None) -> f
         raise ValueError(f"give cl or n_sigma, not both: got cl={cl} and n_sigma={n_sigma}")
     if cl is None:
         n_sigma = 2.0 if n_sigma is None else n_sigma
-        if isinstance(n_sigma, bool) or not 0 < n_sigma < np.inf:
+        if not _is_number(n_sigma) or not 0 < n_sigma < np.inf:
             raise ValueError(f"n_sigma must be a positive number, got {n_sigma!r}")
         return math.erf(n_sigma / math.sqrt(2.0))
-    if isinstance(cl, bool) or not 0 < cl < 1:
+    if not _is_number(cl) or not 0 < cl < 1:
         raise ValueError(f"cl must be between 0 and 1, such as 0.95, got {cl!r}")
     return float(cl)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def two_sided_sigma(cl: float) -> float:

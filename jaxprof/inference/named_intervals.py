@@ -147,9 +147,12 @@ def intervals(
         raise ValueError(f"n_toys must be positive, got {n_toys!r}")
     if kind not in ("profile", "one-sided") and is_traced((likelihood, fit)):
         raise ValueError(f"kind: {kind!r} cannot be traced by jit or derivatives")
+    level = confidence_level(cl, n_sigma)
+    if level == 1.0:
+        raise ValueError(f"n_sigma={n_sigma} is a confidence level of 1 but for rounding; take 8")
     asked = _Asked(
         kind=kind,
-        cl=confidence_level(cl, n_sigma),
+        cl=level,
         method=_method(likelihood, kind, method),
         prior=prior,
         highest_density=highest_density,

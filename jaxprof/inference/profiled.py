@@ -78,6 +78,11 @@ def _positions(fit: Fit, name: str, what: str) -> tuple[Any, tuple[int, ...]]:
     raise ValueError(f"{what}: {name!r} is not one parameter; there are {', '.join(layout.leaves)}")
 
 
+def _check_fit(fit: Any) -> None:
+    if not isinstance(fit, Fit):
+        raise ValueError(f"fit must be what jaxprof.fit gave, got {type(fit).__name__}")
+
+
 def _structure(log_prob: Any, fit: Fit, args: tuple[Any, ...]) -> Structure:
     """Which methods know a likelihood, if it was fitted by itself."""
     if not isinstance(log_prob, Likelihood) or args or fit.norm_status is None:
@@ -148,6 +153,7 @@ def limits(
     errp 3.342
     ul 16.401
     """
+    _check_fit(fit)
     check_n_sigma("n_sigma", n_sigma)
     check_n_sigma("n_sigma_ul", n_sigma_ul)
     plain = isinstance(log_prob, Likelihood)
@@ -285,6 +291,7 @@ def scan(
     UserWarning
         If a joint fit with a norm held has another minimum that is less than one higher.
     """
+    _check_fit(fit)
     at, shape = _positions(fit, name, "name")
     xp = numpy_of(values)
     grid = xp.asarray(values, fit.covariance.dtype)
@@ -341,6 +348,7 @@ def sensitivity(likelihood: Likelihood, fit: Fit, *, n_sigma: float = 5) -> Any:
         parameters, or a fit with further bounds or fixed parameters.
     """
     check_n_sigma("n_sigma", n_sigma)
+    _check_fit(fit)
     structure = _structure(likelihood, fit, ())
     if structure is Structure.GENERAL:
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -120,7 +120,8 @@ def toys(
     ImportError
         Without the packages that a store or a bar needs.
     """
-    _check_asked(quantities, n_toys, chunk)
+    quantities = (quantities,) if isinstance(quantities, str) else tuple(quantities)
+    _check_asked(quantities, n_toys, chunk, seed)
     if store is not None and not keep:
         raise ValueError("store: it keeps all toys; leave keep=True")
     if sharding is not None:
@@ -162,13 +163,17 @@ def toys(
     return Toys(values=kept.arrays, **known)
 
 
-def _check_asked(quantities: Sequence[str], n_toys: int, chunk: int | None) -> None:
+def _check_asked(quantities: tuple[str, ...], n_toys: Any, chunk: Any, seed: Any) -> None:
     if unknown := [name for name in quantities if name not in QUANTITIES]:
         raise ValueError(
             f"quantities: unknown {unknown[0]!r}; choose from {', '.join(map(repr, QUANTITIES))}"
         )
-    if not n_toys > 0 or (chunk is not None and not chunk > 0):
-        raise ValueError(f"n_toys and chunk must be positive, got {n_toys!r} and {chunk!r}")
+    if not _is_count(n_toys) or (chunk is not None and not _is_count(chunk)):
+        raise ValueError(
+            f"n_toys and chunk must be positive whole numbers, got {n_toys!r} and {chunk!r}"
+        )
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise ValueError(f"seed must be a whole number, got {seed!r}")
 
 
 def _check_sharding(likelihood: Likelihood, sharding: NamedSharding, store: Any) -> None:
@@ -182,6 +187,10 @@ def _check_sharding(likelihood: Likelihood, sharding: NamedSharding, store: Any)
 
 def _chunks(numbers: Array, size: int) -> list[Array]:
     return [numbers[first : first + size] for first in range(0, len(numbers), size)]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value > 0)
 
 
 def _truth(likelihood: Likelihood, fit: Fit, truth: Any) -> dict[str, Any]:

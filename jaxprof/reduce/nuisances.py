@@ -150,6 +150,8 @@ def nuisances(
     given = sorted(name for name, values in scales.items() if values is not None)
     nodes = {name: scale_nodes(name, scales[name]) for name in given}
     widths = {}
+    if not isinstance(constraints, Mapping | None):
+        raise ValueError(f"constraints must be a dict of widths by name, got {constraints!r}")
     for name, width in (constraints or {}).items():
         if name not in nodes:
             hint = "exposure=0.1" if name == "exposure" else f"{name}=(0.9, 1, 1.1) if it is one"
@@ -171,7 +173,8 @@ def scale_nodes(name: str, values: Any) -> Array:
         found = np.asarray(values, float)
     except (TypeError, ValueError):
         found = np.zeros(0)
-    if found.ndim != 1 or len(found) < 2 or not found[0] > 0 or not np.all(np.diff(found) > 0):
+    known = found.ndim == 1 and len(found) >= 2 and found[0] > 0 and np.isfinite(found[-1])
+    if not known or not np.all(np.diff(found) > 0) or getattr(values, "unit", "") != "":
         raise ValueError(
             f"{name} must be two or more positive and increasing factors, got {values!r}"
         )

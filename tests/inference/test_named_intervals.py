@@ -1,15 +1,18 @@
 """Intervals by name against published tables and closed forms."""
 
+import astropy.units as u
 import jax
+import mpmath
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from numpy.testing import assert_allclose
 from scipy.optimize import brentq
 from scipy.special import gammaincc, gammaln, ndtr, pdtr, xlogy
 
 import jaxprof
 from jaxprof.inference.bracketed import falling_root
-from jaxprof.inference.counting import unified_interval
+from jaxprof.inference.counting import cls_limit, unified_interval
 from jaxprof.inference.levels import confidence_level, one_sided_sigma, two_sided_sigma
 from jaxprof.likelihood.arrays import profile_data, separate_counts
 from jaxprof.likelihood.data import OnOffData, ProfileData
@@ -260,3 +263,74 @@ def test_roots_of_falling_functions():
         return np.where((x > 0.3) & (x < 0.9), np.nan, np.where(x < 0.9, 0.2, -1.8))
 
     assert np.isnan(falling_root(with_gap, np.zeros(1), np.ones(1)))
+
+
+@pytest.mark.parametrize("n, b", [(0.0, 1e6), (3.0, 1e4), (1e8, 1.004e8)])
+def test_cls_where_probabilities_underflow(n, b):
+    """The ratio of incomplete gamma functions, by mpmath."""
+    signal = mpmath.mpf(float(cls_limit(np.array([n]), np.array([b]), 0.95)[0]))
+    with mpmath.workdps(60):
+        # Gamma(a, x) / Gamma(a, b) by the continued fraction from its end, with many terms.
+        def tail(x):
+            found = mpmath.mpf(0)
+            for i in range(3000, 0, -1):
+                found = i * (n + 1 - i) / (x - n + 2 * i + found)
+            return x - n + found
+
+        ratio = mpmath.exp(-signal) * (1 + signal / b) ** (n + 1) * tail(b) / tail(b + signal)
+    assert_allclose(float(ratio), 0.05, rtol=1e-7)
+
+
+def test_feldman_cousins_of_large_numbers():
+    """In little time and memory; accepted is what lower counts leave of the probability."""
+    _, high = unified_interval(0.0, 1e6, 0.95)
+    assert unified_interval(1e8, 1e8, 0.95)[1] == pytest.approx(1.959964 * 1e4, rel=1e-3)
+    for signal, expected in ((high - 2e-3, True), (high + 1e-4, False)):
+        found = []
+        for b in 1e6 + np.linspace(0.0, 4.0, 101):
+            # Ranked before are counts whose ratio to that of their best signal is higher.
+            k = np.arange(1e6 - 1e4, 1e6 + 1e4)
+            best = np.maximum(k, b)
+            before = xlogy(k, (signal + b) / best) - (signal + b) + best > -signal
+            first, last = k[before][0], k[before][-1]
+            found.append(pdtr(last, signal + b) - pdtr(first - 1, signal + b) < 0.95)
+        assert any(found) is expected
+
+
+def test_confidence_of_one_is_refused():
+    with pytest.raises(ValueError, match="n_sigma=9"):
+        jaxprof.intervals(counting([3.0], 1.0), n_sigma=9)
+
+
+def test_values_of_wrong_types_are_named():
+    """Not by errors from inside, and never by other numbers."""
+    simple = counting([3.0], 1.0)
+    fit = jaxprof.fit(simple)
+    for value in (None, "a", [1.0], 3 * u.s, np.inf, True * u.s):
+        with pytest.raises(ValueError, match="n_sigma_ul must be positive"):
+            jaxprof.limits(simple, fit, n_sigma_ul=value)
+    for value in ("a", [0.9], 0.9 * u.s, True):
+        with pytest.raises(ValueError, match="cl must be"):
+            jaxprof.intervals(simple, fit, cl=value)
+        with pytest.raises(ValueError, match="n_sigma must be"):
+            jaxprof.intervals(simple, fit, n_sigma=value)
+    for value in (None, {"norm": 1.0}, "fit"):
+        for ask in (
+            lambda fit: jaxprof.limits(simple, fit),
+            lambda fit: jaxprof.scan(simple, fit, [1.0]),
+            lambda fit: jaxprof.sensitivity(simple, fit),
+        ):
+            with pytest.raises(ValueError, match=r"fit must be what jaxprof\.fit gave"):
+                ask(value)
+    for options, name in (({"n_toys": 2.5}, "n_toys"), ({"chunk": "a"}, "chunk")):
+        with pytest.raises(ValueError, match=f"{name} .*must be positive whole|whole numbers"):
+            jaxprof.toys(simple, **options)
+    for value in (None, 1.5, "a"):
+        with pytest.raises(ValueError, match="seed must be a whole number"):
+            jaxprof.toys(simple, 2, seed=value)
+    regions = jaxprof.make_concentric_annulus_sky_regions(
+        center=SkyCoord(0, 0, unit="deg"), radius_max="1 deg", nbin=3
+    )
+    for name in ("interval", "likelihood", "mask_policy", "precision", "selection_optional"):
+        with pytest.raises(ValueError, match=f"{name} must be|{name}: unknown"):
+            jaxprof.FluxProfileEstimator(regions, **{name: [["a"]]})

@@ -87,6 +87,22 @@ def test_a_kept_response_tells_a_changed_estimator(name):
         estimator(**CHANGED[name]).run(dataset, response)
 
 
+def test_a_kept_response_tells_what_changed_in_place():
+    dataset = disk()
+    near = CircleSkyRegion(SkyCoord("0d", "0.8d", frame="galactic"), 0.1 * u.deg)
+    own = estimator(guard_bins=[near])
+    response = own.response(dataset)
+    for name, region, size, value in (
+        ("regions", own.regions[2], "outer_radius", 0.65 * u.deg),
+        ("guard_bins", own.guard_bins[0], "radius", 0.12 * u.deg),
+    ):
+        before = getattr(region, size)
+        setattr(region, size, value)
+        with pytest.raises(ValueError, match=f"response was made with other {name}"):
+            own.run(dataset, response)
+        setattr(region, size, before)
+
+
 # Twice the counts are twice the background too, which is fixed.
 @pytest.mark.filterwarnings("ignore:the joint fit does not describe what is in bin")
 def test_a_kept_response_is_good_for_equal_options_and_other_counts():

@@ -11,6 +11,7 @@ import numpy as np
 from jaxprof.datasets import MapDataset
 from jaxprof.models.units import is_concrete
 from jaxprof.sky.models import SkyModel
+from jaxprof.sky.regions.shapes import sky_shapes
 from jaxprof.sky.template_map import TemplateSpatialModel
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ def _digest(*parts: Any) -> str:
         else:
             found.update(str(part).encode())
     return found.hexdigest()
+
+
+def component_fingerprints(components: Components) -> dict[str, Any]:
+    """What tells that regions were changed in place, by the name of the option."""
+    return {
+        "regions": sky_shapes(components.regions).fingerprint(),
+        "guard_bins": sky_shapes(components.guards).fingerprint() if components.guards else None,
+    }
 
 
 def changed_component(made: Components, wanted: Components) -> str | None:

@@ -25,7 +25,11 @@ from jaxprof.reduce.joint.components import (
     warn_steep,
 )
 from jaxprof.reduce.joint.emission import Emission
-from jaxprof.reduce.joint.fingerprint import changed_component, dataset_fingerprints
+from jaxprof.reduce.joint.fingerprint import (
+    changed_component,
+    component_fingerprints,
+    dataset_fingerprints,
+)
 from jaxprof.reduce.joint.folding import Cutouts, Folding
 from jaxprof.reduce.joint.kernels import check_energies
 from jaxprof.reduce.joint.sphere import SphereFolding, folding_of
@@ -85,6 +89,8 @@ class ForwardResponse:
     """Whether the templates are resolved by true energy, for spectra with free parameters."""
     mask_policy: str
     """What happened where a mask or the map's edge cuts a region."""
+    fingerprints: dict[str, Any]
+    """See `component_fingerprints`: the components are what users gave, which they may change."""
     other_spectrum: bool = False
     """Whether `refolded` gave it another spectrum than the components have."""
 
@@ -157,6 +163,9 @@ class ForwardResponse:
             If anything that it was made from has changed; the message says what.
         """
         changed = changed_component(self.components, components)
+        if changed is None:
+            found = component_fingerprints(components)
+            changed = next((name for name in found if found[name] != self.fingerprints[name]), None)
         if changed is None and mask_policy != self.mask_policy:
             changed = "mask_policy"
         if changed is not None:
