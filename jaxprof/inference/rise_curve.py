@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,9 +58,16 @@ def expected_distance(curve: RiseCurve) -> Callable[[Array], Array]:
 def _joint_widths(likelihood: Likelihood, fit: Fit) -> Array:
     """Standard deviation of each norm at zero, the others being as fitted, (B, G).
 
-    NaN, with a warning, where negative norms of others predict counts below zero then.
+    That of the curvature: bounds of norms, at which there is none, are left out. NaN, with a
+    warning, where negative norms of others predict counts below zero then.
     """
     found = np.full(np.shape(fit.params["norm"]), np.nan)
+    bounds = likelihood.constraints
+    lower, upper = (
+        {name: own for name, own in each.items() if name != "norm"}
+        for each in (bounds.lower, bounds.upper)
+    )
+    likelihood = replace(likelihood, constraints=replace(bounds, lower=lower, upper=upper))
     missing = []
     for row in range(len(found)):
         norm = np.array(fit.params["norm"])
