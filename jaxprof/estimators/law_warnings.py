@@ -28,7 +28,6 @@ MOST = 32
 """Parts of a bin, at most, that a warning proposes."""
 SMALL = 0.1
 """Part of the statistical errors that wide bins may move parameters by without a word."""
-PARAMETERS = "which moves its parameters"
 A_POINT = (
     "describe what is at the centre as a point source, sources=[SkyModel(spectrum, "
     'PointSpatialModel(...), name="centre", free=True)] of the estimator'
@@ -66,16 +65,13 @@ def warn_of_fit(found: ModelFit) -> None:
             f"fit_model: the fit failed, {Status(int(found.status)).label}; {_why_failed(found)}"
         )
         return
-    text = uneven_bins(found.geometry, found.model, "FINER")
-    moved = _moved(found) if text else 0.0
-    if moved < SMALL:
+    if not _change(found.geometry, found.model)[1] > WIDE or (moved := _moved(found)) < SMALL:
         return
     wanted = f"estimator.reduce(datasets, subdivide={_wanted_subdivide(found)}) or so"
     counts = found.fitted_to == "counts"
     finer = f"take {wanted}, which follows it" if counts else f"fit the law to {wanted}"
     size = f" (about {float(f'{moved:.1g}'):g} of their errors here)" if np.isfinite(moved) else ""
-    text = text.replace("FINER", finer).replace(PARAMETERS, PARAMETERS + size)
-    warn_user(f"fit_model: {text}")
+    warn_user(f"fit_model: {uneven_bins(found.geometry, found.model, finer, size)}")
 
 
 def _why_failed(found: ModelFit) -> str:
@@ -93,20 +89,30 @@ def _why_failed(found: ModelFit) -> str:
     return "; ".join([*texts, f"hold some, such as fixed={lost[0]!r}, or give bounds="])
 
 
-def uneven_bins(geometry: BinGeometry, law: Any, finer: str) -> str:
-    """What it costs that the emission of rings is folded as if it were even; "" if little.
+def _change(geometry: BinGeometry, law: Any) -> tuple[Any, float]:
+    """Change of the logarithm of a law across rings, times their flux (B,), and its mean.
 
-    `finer` says how to make the bins finer.
+    None and zero where emission is not folded as if it came evenly from rings.
     """
     if geometry.rings is None or not geometry.folded:
-        return ""
+        return None, 0.0
     flux = np.abs(np.asarray(geometry.flux(law)))
     low, high = np.asarray(geometry.rings)[:, [0, -1]].T
     # A cusp matters as far as there is flux.
     parts = np.minimum(np.abs(np.nan_to_num(_fall(law, low, high, 0.05, 1.0), nan=0.0)), 3.0) * flux
-    mean = np.sum(parts) / np.sum(flux)
+    return parts, float(np.sum(parts) / np.sum(flux))
+
+
+def uneven_bins(geometry: BinGeometry, law: Any, finer: str, moved: str = "") -> str:
+    """What it costs that the emission of rings is folded as if it were even; "" if little.
+
+    `finer` says how to make the bins finer, `moved` how far these move parameters.
+    """
+    parts, mean = _change(geometry, law)
     if not mean > WIDE:
         return ""
+    flux = np.abs(np.asarray(geometry.flux(law)))
+    low, high = np.asarray(geometry.rings)[:, [0, -1]].T
     size = f"{100 * np.expm1(mean):.0f} %" if mean < 1 else f"a factor of {np.exp(mean):.2g}"
     head = f"the law changes by {size} across a bin, on average"
     first = int(np.argmin(low))
@@ -124,8 +130,8 @@ def uneven_bins(geometry: BinGeometry, law: Any, finer: str) -> str:
     if _in_one_bin(flux):
         return f"{head}: {ONE_BIN}, or {finer}"
     return (
-        f"{head}, but emission is folded as if it came evenly from all of a bin, {PARAMETERS}, "
-        f"above all a scale that is smaller than a bin; {finer}"
+        f"{head}, but emission is folded as if it came evenly from all of a bin, which moves its "
+        f"parameters{moved}, above all a scale that is smaller than a bin; {finer}"
     )
 
 
