@@ -80,7 +80,7 @@ _ANNULI = Template("""\
   annuli:
     center: {lon: $lon deg, lat: $lat deg, frame: $frame}
     radius_max: $radius deg
-    radius_min: 1e-5 deg   # a ring needs a hole, however small
+    radius_min: 1e-5 deg   # the default of gammapy; it may be 0
     nbin: $nbin   # number of edges, as in gammapy: one more than rings""")
 
 _BOXES = Template("""\

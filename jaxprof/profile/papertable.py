@@ -124,7 +124,8 @@ def paper_table(
         elif own in numbers or own == "status":
             title, cells = _number_column(profiles, own, latex)
         else:
-            valid = (*entries, "name", "axis", "energy", *values, *numbers, "status")
+            known = ("name",) * named
+            valid = (*entries, *known, "axis", "energy", *values, *numbers, "status")
             raise ValueError(
                 f"columns: there is no {own!r} in tables of style 'paper'; there are "
                 f"{', '.join(dict.fromkeys(valid))}"
@@ -137,18 +138,25 @@ def _notes(profiles: Sequence[Any], names: Sequence[str]) -> list[str]:
     """What a reader must know of the limits and values that a table shows."""
     levels: dict[str, None] = {}
     bare: dict[str, None] = {}
+    missing: dict[str, None] = {}
     for profile in profiles:
         for name in names:
             parts = _parts(profile, name)
             limited = np.isfinite(parts["limit"])
             if limited.any():
-                levels[level_text(profile)] = None
+                rule = f" where the root of TS is below {profile.sqrt_ts_threshold_ul:g}"
+                levels[level_text(profile) + rule * ("is_ul" not in profile.quantities)] = None
             errors = np.isfinite(parts["low"]) | np.isfinite(parts["high"])
-            alone = np.isfinite(parts["value"]) & ~errors & ~limited
-            for code in np.unique(profile.quantities["status"][alone]):
+            known, status = np.isfinite(parts["value"]) | limited, profile.quantities["status"]
+            for code in np.unique(status[known & ~errors & ~limited]):
                 bare[_BARE.get(Status(code), Status(code).label)] = None
-    notes = [f"Upper limits (<): {', '.join(levels)}."] if levels else []
-    return [*notes, f"Values without errors: {'; '.join(bare)}."] if bare else notes
+            missing |= dict.fromkeys(Status(code).label for code in np.unique(status[~known]))
+    notes = {
+        "Upper limits (<): ": ", ".join(levels),
+        "Values without errors: ": "; ".join(bare),
+        "No values: ": "; ".join(missing),
+    }
+    return [f"{title}{text}." for title, text in notes.items() if text]
 
 
 def _per_group(profile: Any, name: str) -> bool:
@@ -342,7 +350,7 @@ def _digits(size: float, significant: int) -> int:
 
 
 def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if np.isfinite(value) else "-"
+    return f"{round(float(value), digits) + 0.0:.{digits}f}" if np.isfinite(value) else "-"
 
 
 def _decimals(edges: Array) -> int:

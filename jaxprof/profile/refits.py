@@ -16,6 +16,7 @@ from jaxprof.profile.limits import (
     upper_limits_from_scan,
 )
 from jaxprof.profile.quantities import Array
+from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:
     from jaxprof.profile import FluxProfile
@@ -91,7 +92,8 @@ class ProfileRefits:
             Number of toys.
         **options
             Of `jaxprof.toys`; by default errors and limits are those of ``n_sigma`` and
-            ``n_sigma_ul``.
+            ``n_sigma_ul``. The limits are those of kind "profile", whatever the kind of the
+            profile's own; a warning says so where that is another.
 
         Returns
         -------
@@ -106,6 +108,12 @@ class ProfileRefits:
             raise ValueError(
                 "toys need the profile's likelihood_data, which this one lacks; the estimator "
                 "makes toys of datasets, estimator.simulate(datasets, n_toys)"
+            )
+        kind = self.meta.get("interval", "profile")
+        if kind != "profile" and "ul" in options.get("quantities", ()):
+            warn_user(
+                f'toys: their upper limits are those of kind "profile", two-sided, not "{kind}" as '
+                "this profile's own are: mean, quantiles and coverage of ul are of the former"
             )
         options = {
             "n_sigma": self.n_sigma,

@@ -101,12 +101,13 @@ def test_tables_for_papers_say_which_limits_they_have_and_why_errors_lack(tmp_pa
     profile.quantities["ts"][1, 0] = 0.0  # and this as a limit
     profile.meta["interval"] = "one-sided"
     notes = profile.to_table("flux", style="paper").meta["notes"]
-    assert notes[0] == "Upper limits (<): 95.45 % one-sided."
-    assert notes[1].startswith("Values without errors: bins without counts") and len(notes) == 2
+    assert notes[0] == "Upper limits (<): 95.45 % one-sided where the root of TS is below 2."
+    assert notes[1].startswith("Values without errors: bins without counts")
+    assert notes[2:] == ["No values: fully masked."]
     assert str(profile.to_table("flux", style="paper")).endswith("\n".join(notes))
     profile.write(tmp_path / "a.tex", sed_type="flux")
     below = (tmp_path / "a.tex").read_text().split(r"\end{tabular}")[1]
-    assert r"($<$): 95.45 \% one-sided. Values without" in below
+    assert r"($<$): 95.45 \% one-sided where the root of TS is below 2. Values without" in below
     profile.write(tmp_path / "a.csv", sed_type="flux")
     rows = Table.read(tmp_path / "a.csv")
     assert set(rows["ul_interval"]) == {"one-sided"} and len(rows) == profile.norm.size
@@ -125,3 +126,17 @@ def test_the_map_of_the_command_line_numbers_bins_that_stand_apart():
             at = dataset.geom.wcs.celestial.pixel_to_world(*text.get_position())
             assert region.contains(at, dataset.geom.wcs.celestial)
     plt.close("all")
+
+
+def test_tables_for_papers_say_why_values_lack_and_write_zero_without_a_sign():
+    profile = make_profile()
+    for name in ("norm", "norm_ul", "norm_err", "norm_errn", "norm_errp"):
+        profile.quantities[name][0, 0] = np.nan
+    profile.quantities["status"][0, 0] = Status.FULLY_MASKED
+    profile.quantities["norm"][1, 0], profile.quantities["ts"][1, 0] = -0.1, 1e-4
+    table = profile.to_table("likelihood", style="paper")
+    assert table.meta["notes"][-1] == f"No values: {Status.FULLY_MASKED.label}."
+    assert "-0.0" not in table["sqrt_ts"] and "0.0" in table["sqrt_ts"]
+    with pytest.raises(ValueError, match="columns: there is no 'name'") as error:
+        profile.to_table("likelihood", style="paper", columns=["name"])
+    assert "are name" not in str(error.value) and " name," not in str(error.value)

@@ -409,3 +409,11 @@ def test_slices_by_energy_know_that_edges_move():
     assert p.slice_by_energy(energy_max=0.994 * end * u.TeV).shape[1] == 1
     with pytest.raises(ValueError, match="no energy group lies between"):
         p.slice_by_energy(1.03 * start * u.TeV)
+
+
+def test_toys_say_that_their_limits_are_of_another_kind():
+    p = make_profile()
+    p.meta["interval"] = "cls"
+    with pytest.warns(UserWarning, match='of kind "profile", two-sided, not "cls"'):
+        p.toys(3, quantities=("ul",), progress=False)
+    p.toys(3, progress=False)
