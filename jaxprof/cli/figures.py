@@ -160,7 +160,8 @@ def _number(regions: Sequence[Any], ax: Any) -> None:
             at = at.directional_offset_by(0.25 * np.pi * u.rad, middle)
         place = [float(own) for own in ax.wcs.world_to_pixel(at)]
         shown = ax.transData.transform(place) * 72 / ax.figure.dpi
-        if all(np.hypot(*(shown - other)) > _APART for other in kept):
+        apart = all(np.hypot(*(shown - other)) > _APART for other in kept)
+        if apart and np.all(np.isfinite(shown)):  # others are behind a TAN map, for instance
             kept.append(shown)
             ax.text(
                 *place, str(number), color="w", fontsize=7, ha="center", va="center",

@@ -53,7 +53,8 @@ def guard_list(guard_bins: Any, regions: list[Any]) -> list[Any]:
         if guard_bins < 0:
             raise ValueError(f"guard_bins must not be negative, got {guard_bins}")
         return guard_regions(regions, int(guard_bins)) if guard_bins else []
-    if not isinstance(guard_bins, str) and hasattr(guard_bins, "__len__"):
+    is_list = hasattr(guard_bins, "__len__") and not hasattr(guard_bins, "unit")
+    if is_list and not isinstance(guard_bins, str):
         return region_list(guard_bins) if len(guard_bins) else []
     raise ValueError(
         "guard_bins must be the number of bins beyond each end or a list of sky regions, got "

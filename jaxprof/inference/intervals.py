@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxprof.inference.batches import by_blocks, shared_value
+from jaxprof.inference.plain_numbers import plain_number
 from jaxprof.inference.rises import Asked, distances, sided
 from jaxprof.likelihood import separable as likelihood
 from jaxprof.likelihood.data import (
@@ -201,8 +202,8 @@ def check_n_sigma(name: str, value: float) -> None:
     """Refuse a number of standard deviations that is none."""
     if isinstance(value, jax.core.Tracer):
         return
-    known = isinstance(value, int | float | np.number | np.ndarray | jax.Array)
-    if not known or hasattr(value, "unit") or np.ndim(value) or not 0 < value < np.inf:
+    # Computed with as it is given: a percentage would be another number.
+    if not 0 < plain_number(value) < math.inf or getattr(value, "unit", "") != "":
         raise ValueError(f"{name} must be positive, and a plain number, got {value!r}")
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import numpy as np
 import scipy
+
+from jaxprof.inference.plain_numbers import plain_number
 
 
 def confidence_level(cl: float | None = None, n_sigma: float | None = None) -> float:
@@ -24,16 +24,14 @@ def confidence_level(cl: float | None = None, n_sigma: float | None = None) -> f
         raise ValueError(f"give cl or n_sigma, not both: got cl={cl} and n_sigma={n_sigma}")
     if cl is None:
         n_sigma = 2.0 if n_sigma is None else n_sigma
-        if not _is_number(n_sigma) or not 0 < n_sigma < np.inf:
+        number = plain_number(n_sigma)
+        if not 0 < number < math.inf:
             raise ValueError(f"n_sigma must be a positive number, got {n_sigma!r}")
-        return math.erf(n_sigma / math.sqrt(2.0))
-    if not _is_number(cl) or not 0 < cl < 1:
+        return math.erf(number / math.sqrt(2.0))
+    number = plain_number(cl)
+    if not 0 < number < 1:
         raise ValueError(f"cl must be between 0 and 1, such as 0.95, got {cl!r}")
-    return float(cl)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return number
 
 
 def two_sided_sigma(cl: float) -> float:

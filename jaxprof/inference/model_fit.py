@@ -256,6 +256,7 @@ def fit(
     function, args = split_function(log_prob, args)
     options = (bounds, fixed, starts, own)
     if own is not None and structure is not Structure.GENERAL:
+        layout_of(start, finite=False)  # not used, but it is to be one
         result = fit_profile(own, structure)
     elif is_followed(start, (args, bounds, starts)):
         result = _fit(function, start, args, options)

@@ -15,6 +15,7 @@ from jaxprof.inference.counting import cls_limit, unified_interval
 from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.levels import confidence_level, one_sided_sigma, two_sided_sigma
 from jaxprof.inference.model_fit import fit as fit_likelihood
+from jaxprof.inference.plain_numbers import whole_number
 from jaxprof.inference.posterior import credible_interval, nodes_of
 from jaxprof.inference.profiled import limits, scan
 from jaxprof.inference.rise_curve import RiseCurve, expected_distance, rise_curve
@@ -134,7 +135,7 @@ def intervals(
     Nuisance parameters are profiled, also for "bayesian": of On-Off data the OFF rates. Results
     are numpy arrays without derivatives, but for "profile" and "one-sided".
     """
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
@@ -143,8 +144,11 @@ def intervals(
             f"likelihood must be a Likelihood, got {type(likelihood).__name__}; jaxprof.limits and "
             "jaxprof.scan take any function"
         )
-    if not n_toys > 0:
-        raise ValueError(f"n_toys must be positive, got {n_toys!r}")
+    number, start = whole_number(n_toys), whole_number(seed)
+    if number is None or not number > 0:
+        raise ValueError(f"n_toys must be a positive whole number, got {n_toys!r}")
+    if start is None:
+        raise ValueError(f"seed must be a whole number, got {seed!r}")
     if kind not in ("profile", "one-sided") and is_traced((likelihood, fit)):
         raise ValueError(f"kind: {kind!r} cannot be traced by jit or derivatives")
     level = confidence_level(cl, n_sigma)
@@ -156,8 +160,8 @@ def intervals(
         method=_method(likelihood, kind, method),
         prior=prior,
         highest_density=highest_density,
-        n_toys=n_toys,
-        seed=seed,
+        n_toys=number,
+        seed=start,
     )
     if asked.method == "exact":
         found = _exact(likelihood, asked)

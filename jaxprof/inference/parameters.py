@@ -92,13 +92,14 @@ class Layout:
         return slice(int(ends[own[0]]), int(ends[own[-1] + 1]))
 
 
-def layout_of(start: Any) -> Layout:
+def layout_of(start: Any, *, finite: bool = True) -> Layout:
     """Layout of a pytree of numbers and arrays.
 
     Raises
     ------
     ValueError
-        If there is no parameter, or one is not real or not finite.
+        If there is no parameter, or one is not real, has a unit or, where they are to be, is not
+        finite.
     """
     with_paths, structure = jax.tree_util.tree_flatten_with_path(start)
     if not with_paths:
@@ -106,15 +107,22 @@ def layout_of(start: Any) -> Layout:
     names, shapes = [], []
     for path, leaf in with_paths:
         name = jax.tree_util.keystr(path, simple=True, separator=".") or ONLY
+        _check_no_unit(f"start: {name!r}", leaf)
         dtype = getattr(leaf, "dtype", None)
         kind = np.asarray(leaf).dtype if dtype is None else dtype
         if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
             raise ValueError(f"start: {name!r} must be a real number or an array, got {leaf!r}")
-        if not isinstance(leaf, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(leaf))):
+        known = finite and not isinstance(leaf, jax.core.Tracer)
+        if known and not np.all(np.isfinite(np.asarray(leaf))):
             raise ValueError(f"start: {name!r} must be finite, got {leaf!r}")
         names.append(name)
         shapes.append(tuple(np.shape(leaf)))
     return Layout(structure, tuple(names), tuple(shapes))
+
+
+def _check_no_unit(what: str, value: Any) -> None:
+    if hasattr(value, "unit"):
+        raise ValueError(f"{what} must be a plain number or array, got {value!r}")
 
 
 def fixed_names(layout: Layout, fixed: str | Iterable[str]) -> tuple[bool, ...]:
@@ -149,6 +157,8 @@ def bound_vectors(
     for name, pair in _by_name(bounds or {}):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ValueError(f"bounds of {name!r} must be (min, max), got {pair!r}")
+        for own in pair:
+            _check_no_unit(f"bounds of {name!r}", own)
         at = layout.positions(name, "bounds")
         low = xp.asarray(-np.inf if pair[0] is None else pair[0], dtype)
         high = xp.asarray(np.inf if pair[1] is None else pair[1], dtype)

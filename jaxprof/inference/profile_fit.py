@@ -20,9 +20,9 @@ from jaxprof.inference.parameters import (
     layout_of,
 )
 from jaxprof.inference.scaling import units_of
-from jaxprof.likelihood import Likelihood
+from jaxprof.likelihood import Likelihood, OnOff
 from jaxprof.likelihood.arrays import is_separable, profile_data
-from jaxprof.likelihood.data import NormFit, Status
+from jaxprof.likelihood.data import NormFit, Status, check_values
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.layout import joint_data, positions_of
 
@@ -58,9 +58,17 @@ def fit_profile(likelihood: Likelihood, structure: Structure) -> Fit:
     """Fit all parameters of a likelihood of a structure that is not the general one.
 
     Derivatives are those of `jaxprof.core.fit_norms` and `jaxprof.core.fit_joint`.
+
+    Raises
+    ------
+    ValueError
+        For counts that are negative or not finite, unless they are traced.
     """
     if structure is Structure.SEPARABLE:
         return _of_norms(likelihood, norm_fit(likelihood)[1])
+    for term in likelihood.terms:
+        for name in ("n_on", "n_off") if isinstance(term, OnOff) else ("counts",):
+            check_values(name, getattr(term, name), term.mask)
     problems, scales = zip(*groups_of(likelihood), strict=True)
     return _of_groups(likelihood, [fit_joint(data) for data in problems], scales)
 

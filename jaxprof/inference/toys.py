@@ -16,10 +16,12 @@ from jaxprof.compilation import jit_by_size
 from jaxprof.inference.batches import own_rows, spread
 from jaxprof.inference.fit import fit_norms
 from jaxprof.inference.fit_result import Fit
+from jaxprof.inference.intervals import check_n_sigma
 from jaxprof.inference.intervals import limits as norm_limits
 from jaxprof.inference.joint_toys import drawn_toy, fit_toy, packs_of
 from jaxprof.inference.levels import confidence_level, two_sided_sigma
 from jaxprof.inference.model_fit import fit as fit_likelihood
+from jaxprof.inference.plain_numbers import whole_number
 from jaxprof.inference.profile_fit import norm_bounds
 from jaxprof.inference.profiled import limits, scan
 from jaxprof.inference.toy_results import Toys, ToySummary
@@ -121,7 +123,8 @@ def toys(
         Without the packages that a store or a bar needs.
     """
     quantities = (quantities,) if isinstance(quantities, str) else tuple(quantities)
-    _check_asked(quantities, n_toys, chunk, seed)
+    n_toys, chunk, seed = _checked(quantities, n_toys, chunk, seed)
+    check_n_sigma("n_sigma", n_sigma)
     if store is not None and not keep:
         raise ValueError("store: it keeps all toys; leave keep=True")
     if sharding is not None:
@@ -163,17 +166,22 @@ def toys(
     return Toys(values=kept.arrays, **known)
 
 
-def _check_asked(quantities: tuple[str, ...], n_toys: Any, chunk: Any, seed: Any) -> None:
+def _checked(
+    quantities: tuple[str, ...], n_toys: Any, chunk: Any, seed: Any
+) -> tuple[int, int | None, int]:
+    """Numbers of toys in all and at once, and the seed."""
     if unknown := [name for name in quantities if name not in QUANTITIES]:
         raise ValueError(
             f"quantities: unknown {unknown[0]!r}; choose from {', '.join(map(repr, QUANTITIES))}"
         )
-    if not _is_count(n_toys) or (chunk is not None and not _is_count(chunk)):
+    number, size, start = (whole_number(value) for value in (n_toys, chunk, seed))
+    if number is None or not number > 0 or (chunk is not None and not (size or 0) > 0):
         raise ValueError(
             f"n_toys and chunk must be positive whole numbers, got {n_toys!r} and {chunk!r}"
         )
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+    if start is None:
         raise ValueError(f"seed must be a whole number, got {seed!r}")
+    return number, size, start
 
 
 def _check_sharding(likelihood: Likelihood, sharding: NamedSharding, store: Any) -> None:
@@ -187,10 +195,6 @@ def _check_sharding(likelihood: Likelihood, sharding: NamedSharding, store: Any)
 
 def _chunks(numbers: Array, size: int) -> list[Array]:
     return [numbers[first : first + size] for first in range(0, len(numbers), size)]
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value > 0)
 
 
 def _truth(likelihood: Likelihood, fit: Fit, truth: Any) -> dict[str, Any]:

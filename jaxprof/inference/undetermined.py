@@ -26,7 +26,8 @@ def undetermined(log_prob: Callable, found: Fit, args: tuple[Any, ...]) -> tuple
     it.
     """
     free = np.flatnonzero(~np.array(found.fixed))
-    negative, last = negative_log_prob(log_prob, layout_of(found.params), args), found.last
+    layout, last = layout_of(found.params, finite=False), found.last
+    negative = negative_log_prob(log_prob, layout, args)
 
     def of_free(x: jax.Array) -> jax.Array:
         return negative(last.at[free].set(x))

@@ -163,7 +163,7 @@ def _extremes_on_device(values: Any, mask: Any) -> tuple[Any, Any]:
     return jnp.min(used), jnp.max(used)
 
 
-def _check_values(name: str, values: Any, mask: Any) -> None:
+def check_values(name: str, values: Any, mask: Any) -> None:
     """Raise for values that no fit can use.
 
     Only arrays that are known here can be looked at; those on other devices are where they are.
@@ -232,7 +232,7 @@ def prepare(data: Data) -> tuple[Block, ...]:
                     f"(bins, groups, counts bins), npred_ref has {shape}"
                 )
         for name, array in arrays.items():
-            _check_values(name, array, mask)
+            check_values(name, array, mask)
         prepared.append(type(block)(**arrays, mask=mask))
     first = prepared[0].npred_ref.shape[:2]
     for block in prepared[1:]:

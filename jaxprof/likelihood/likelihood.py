@@ -241,8 +241,9 @@ class Likelihood:
             For other shapes, or if empty pixels were merged.
         """
         self._check_counts_may_change()
-        if len(counts) != len(self.terms):
-            raise ValueError(f"counts must have {len(self.terms)} terms, got {len(counts)}")
+        given = len(counts) if hasattr(counts, "__len__") else counts
+        if given != len(self.terms):
+            raise ValueError(f"counts must have {len(self.terms)} terms, got {given}")
         pairs = zip(self.terms, counts, strict=True)
         return replace(self, terms=tuple(term.with_counts(own) for term, own in pairs))
 

@@ -302,6 +302,8 @@ def _poisson(key: Any, rate: Any) -> Any:
 
 def _like(values: Any, old: Any, name: str) -> Any:
     """New counts of the shape and floating dtype of the old ones."""
+    if hasattr(values, "unit") or isinstance(values, str):
+        raise ValueError(f"{name} must be an array of plain numbers, got {values!r}")
     values = jnp.asarray(values)
     if values.shape != old.shape:
         raise ValueError(f"{name} have shape {values.shape}; the likelihood needs {old.shape}")

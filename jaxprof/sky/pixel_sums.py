@@ -120,13 +120,21 @@ def member_pixels(members: Membership, shape: tuple[int, int]) -> MemberPixels:
     )
 
 
-def check_uncut(mask: Array, pixels: MemberPixels, name: str) -> None:
-    """Raise for regions that leave the map or that a mask (E, U) cuts at some energy."""
+def check_uncut(mask: Array, pixels: MemberPixels, name: str, n_regions: int | None = None) -> None:
+    """Raise for regions that leave the map or that a mask (E, U) cuts at some energy.
+
+    Beyond the first `n_regions`, by default all, they are guard bins.
+    """
     used = pixels.total(mask.astype(float))
     cut = pixels.off_map | np.any((used > 0) & (used < pixels.n_pixels), axis=0)
     if cut.any():
-        names = ", ".join(map(str, np.flatnonzero(cut)))
+        parts = {"regions": cut[:n_regions], "guard bins": cut[len(cut[:n_regions]) :]}
+        names = " and the ".join(
+            f"{what} {', '.join(map(str, np.flatnonzero(own)))}"
+            for what, own in parts.items()
+            if own.any()
+        )
         raise ValueError(
-            f"mask_policy='strict': the map's edge or a mask of dataset {name!r} cuts the regions "
+            f"mask_policy='strict': the map's edge or a mask of dataset {name!r} cuts the "
             f"{names} (counted from 0); leave them out, or use mask_policy='coverage'"
         )

@@ -8,12 +8,17 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import astropy.units as u
 import pytest
+from astropy.coordinates import SkyCoord
 from profile_factory import make_profile
+from regions import CircleSkyRegion
 
-from jaxprof.cli.figures import figures, image
+from jaxprof import WcsNDMap
+from jaxprof.cli.figures import _number, figures, image
 from jaxprof.cli.provenance import provenance
 from jaxprof.cli.report import report
+from jaxprof.plotting import plot_map
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 EVIL = "<script>document.title='evil'</script>"
@@ -102,3 +107,10 @@ def test_in_a_browser(page, tmp_path, width, dark):
     assert (max(map(int, re.findall(r"\d+", found["dark"]))) < 60) == dark
     subprocess.run([*command, f"--screenshot={shot}", page.as_uri()], **options)
     assert Path(shot).stat().st_size > 10_000
+
+
+def test_bins_behind_the_map_leave_numbers_of_others():
+    ax = plot_map(WcsNDMap.create(npix=(20, 20), binsz=1.0, proj="TAN"))
+    regions = [CircleSkyRegion(SkyCoord(lon, 0, unit="deg"), 1 * u.deg) for lon in (150, 0, 5)]
+    _number(regions, ax)
+    assert [text.get_text() for text in ax.texts if text.get_gid() == "bin-number"] == ["1", "2"]

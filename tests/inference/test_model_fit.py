@@ -454,6 +454,8 @@ def test_parameters_that_are_not_determined():
     found = fit(log_prob, {"p": 1.0, "q": 1.0, "r": 1.0})
     assert undetermined(log_prob, found, ()) in (("p", "q"), ("q", "p"))
     assert undetermined(log_prob, replace(found, last=jnp.full(3, jnp.nan)), ()) == ()
+    lost = replace(found, params={name: jnp.nan for name in found.params})
+    assert set(undetermined(log_prob, lost, ())) == {"p", "q"}
 
 
 def test_a_printed_fit_names_parameters_at_bounds():

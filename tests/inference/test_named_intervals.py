@@ -1,7 +1,10 @@
 """Intervals by name against published tables and closed forms."""
 
+import math
+
 import astropy.units as u
 import jax
+import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
@@ -302,11 +305,25 @@ def test_confidence_of_one_is_refused():
         jaxprof.intervals(counting([3.0], 1.0), n_sigma=9)
 
 
+def test_numbers_in_arrays_without_axes_are_numbers():
+    simple = counting([3.0], 1.0)
+    fit = jaxprof.fit(simple)
+    for two in (np.float32(2), np.array(2.0), jnp.asarray(2), 2 * u.dimensionless_unscaled):
+        assert jaxprof.limits(simple, fit, n_sigma_ul=two).ul == jaxprof.limits(simple, fit).ul
+        assert jaxprof.intervals(simple, fit, n_sigma=two).cl == math.erf(math.sqrt(2))
+    for level in (np.array(0.75), jnp.asarray(0.75), 75 * u.percent):
+        assert jaxprof.intervals(simple, fit, cl=level).cl == 0.75
+    three = jaxprof.toys(simple, 3, fit=fit, seed=3).values["norm"]
+    for own in (np.uint8(3), np.array(3), jnp.asarray(3)):
+        again = jaxprof.toys(simple, own, fit=fit, seed=own, chunk=own).values["norm"]
+        np.testing.assert_array_equal(again, three)
+
+
 def test_values_of_wrong_types_are_named():
     """Not by errors from inside, and never by other numbers."""
     simple = counting([3.0], 1.0)
     fit = jaxprof.fit(simple)
-    for value in (None, "a", [1.0], 3 * u.s, np.inf, True * u.s):
+    for value in (None, "a", [1.0], 3 * u.s, np.inf, True * u.s, 50 * u.percent):
         with pytest.raises(ValueError, match="n_sigma_ul must be positive"):
             jaxprof.limits(simple, fit, n_sigma_ul=value)
     for value in ("a", [0.9], 0.9 * u.s, True):
@@ -328,6 +345,8 @@ def test_values_of_wrong_types_are_named():
     for value in (None, 1.5, "a"):
         with pytest.raises(ValueError, match="seed must be a whole number"):
             jaxprof.toys(simple, 2, seed=value)
+        with pytest.raises(ValueError, match="seed must be a whole number"):
+            jaxprof.intervals(simple, fit, kind="feldman-cousins", method="toys", seed=value)
     regions = jaxprof.make_concentric_annulus_sky_regions(
         center=SkyCoord(0, 0, unit="deg"), radius_max="1 deg", nbin=3
     )

@@ -146,6 +146,31 @@ def test_what_cannot_be_asked_for(fitted):
     assert np.isnan(jaxprof.limits(log_prob, fixed, args=args).ul["index"])
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_values_of_wrong_types_are_named(joint):
+    """Not by errors from inside, and units are not left out."""
+    data = ProfileData(counts=[[[3.0, 0.0]]], npred_ref=[[[1.0, 2.0]]], background=[[[0.5, 0.5]]])
+    with jax.enable_x64(True):
+        own = separate_counts(jax.tree.map(np.asarray, data, is_leaf=lambda x: isinstance(x, list)))
+    own = replace(own, terms=(replace(own.terms[0], clipped=not joint),))
+    counts = np.asarray(own.counts[0])
+    for value in ("a", 1 * u.s, np.array([[None]], object)):
+        with pytest.raises(ValueError, match="start: 'norm' must be a"):
+            jaxprof.fit(own, {"norm": value})
+        with pytest.raises(ValueError, match=r"bounds of 'norm'|could not"):
+            jaxprof.fit(own, bounds={"norm": (value, None)})
+    for value in (counts * u.s, "a", None):
+        with pytest.raises(ValueError, match="counts (must|have)"):
+            own.with_counts((value,) if value is not None else None)
+    compiled = jax.jit(lambda bad: jaxprof.fit(own.with_counts((bad,))))
+    for value in (-1.0, np.nan, np.inf):
+        bad = np.full_like(counts, value)
+        with pytest.raises(ValueError, match="counts has"):
+            jaxprof.fit(own.with_counts((bad,)))
+        found = compiled(bad)
+        assert found.status == Status.NOT_CONVERGED and np.isnan(found.params["norm"]).all()
+
+
 @pytest.fixture(scope="module")
 def counted():
     """Counts of a Gaussian source behind a PSF, two in most pixels and none in some."""

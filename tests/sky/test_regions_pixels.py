@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
@@ -23,6 +24,7 @@ from regions import (
 from sphere_reference import members
 
 from jaxprof.sky import WcsGeom
+from jaxprof.sky.pixel_sums import check_uncut, member_pixels
 from jaxprof.sky.regions import (
     make_grid_rectangle_sky_regions,
     make_sector_sky_regions,
@@ -30,6 +32,7 @@ from jaxprof.sky.regions import (
     region_solid_angles,
 )
 from jaxprof.sky.regions import pixels as module
+from jaxprof.sky.regions.shapes import sky_shapes
 
 DEG = u.deg
 OPERATORS = (operator.or_, operator.and_, operator.xor, lambda a, b: a & ~b)
@@ -407,3 +410,19 @@ def test_pixels_of_regions_are_kept_until_others_are_asked_for(monkeypatch):
         assert len(looked_for) == 2  # once on each of the geometries
     both = found([CompoundSkyRegion(box(2), circle, operator.or_)])
     assert found([CompoundSkyRegion(box(2), circle, operator.and_)]) < both
+
+
+def test_guard_bins_that_are_cut_are_told_from_regions():
+    """Three regions of a pixel each and two guard bins: numbers begin again with these."""
+    geom = WcsGeom.create(npix=(5, 1), binsz=1.0)
+    columns = [RectangleSkyRegion(at, 1 * u.deg, 1 * u.deg) for at in geom.get_coord()[0]]
+    pixels = member_pixels(module.region_members(sky_shapes(columns), geom), geom.npix_shape)
+    whole = np.ones((1, len(pixels.y)))
+    check_uncut(whole, pixels, "a", 3)
+    for lost, names in (
+        ([4], "guard bins 1 "),
+        ([2, 3], "regions 2 and the guard bins 0 "),
+    ):
+        cut = replace(pixels, off_map=np.isin(np.arange(5), lost))
+        with pytest.raises(ValueError, match=f"cuts the {names}"):
+            check_uncut(whole, cut, "a", 3)

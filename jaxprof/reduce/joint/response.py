@@ -282,7 +282,8 @@ def dataset_response(
     warn_steep(folding.gradients, components, dataset.name)
     usable = usable_mask(dataset)
     if mask_policy == "strict":
-        check_uncut(usable[bins, members.y, members.x], members, dataset.name)
+        mask = usable[bins, members.y, members.x]
+        check_uncut(mask, members, dataset.name, components.n_bins)
     disjoint = disjoint_regions(members, dataset.geom.npix_shape)
     mask = usable[:, disjoint.y, disjoint.x] & disjoint.used
     check_energies(folding.problems, energies_in_use(mask, bins))
