@@ -10,6 +10,7 @@ from astropy import units as u
 from numpy.typing import NDArray
 from scipy.special import gammaincinv, ndtr
 
+from jaxprof.likelihood.data import Status
 from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit
 from jaxprof.plotting.points import draw_points, get_quantity
@@ -29,6 +30,9 @@ from jaxprof.profile.quantities import MATRICES, NEEDED, PER_BIN, PER_DATASET, S
 from jaxprof.profile.quantities import unit as unit_of
 
 Array = NDArray[np.float64]
+
+#: Counts of bins, seen or predicted.
+_COUNTS = ("counts", "npred", "npred_excess", "npred_background")
 
 #: What to use for quantities that are no points.
 _OTHER_FIGURES = {
@@ -90,6 +94,11 @@ def plot_quantity(
     names = bin_names(profile, show_names)
     value = _per_bin(profile, name)
     data, words = _in_lines(profile, value, per_dataset)
+    status = get_quantity(profile, "status")
+    if name in _COUNTS and status is not None:
+        # Nothing was seen of these, which is not zero.
+        masked = np.repeat(status == Status.FULLY_MASKED, data.shape[1] // status.shape[1], axis=1)
+        data = np.where(masked, np.nan, data)
     defaults = [", ".join(filter(None, (_name(name), item))) for item in words]
     labels = defaults if label is None else series_labels(label, words)
 
@@ -171,7 +180,7 @@ def poisson_errors(counts: Array) -> Array:
 def _join_ylabel(ax: Any, label: str) -> None:
     """Set the label of the y axis, or the common name when another quantity is there."""
     present = ax.get_ylabel()
-    counts = {QUANTITY_NAMES[k] for k in ("counts", "npred", "npred_excess", "npred_background")}
+    counts = {QUANTITY_NAMES[k] for k in _COUNTS}
     if not present:
         set_ylabel(ax, label)
     elif present != label and {present, label} <= counts:

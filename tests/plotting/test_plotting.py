@@ -16,6 +16,7 @@ from regions import (
     RectangleSkyRegion,
 )
 
+from jaxprof.likelihood.data import Status
 from jaxprof.plotting import (
     plot_map,
     plot_profile,
@@ -472,6 +473,14 @@ def test_three_quantities_in_one_figure():
     assert_inside(ax)
     assert ax.get_ylim()[0] < -6
     np.testing.assert_allclose(points(ax)[:, 1], np.concatenate([n, n - 16, n * 0 + 16])[:, 0])
+
+
+def test_counts_of_masked_bins_are_not_drawn_as_zeros():
+    status = np.array([[Status.OK], [Status.FULLY_MASKED]])
+    for name in ("npred", "counts"):
+        profile = make_profile(np.ones((2, 1)), **{name: np.zeros((2, 1)), "status": status})
+        np.testing.assert_array_equal(points(plot_quantity(profile, name))[:, 1], 0.0)
+        assert len(points(plot_quantity(profile, name))) == 1
 
 
 def test_quantity_names_groups_and_datasets():
