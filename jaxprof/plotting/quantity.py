@@ -98,7 +98,7 @@ def plot_quantity(
     if name in _COUNTS and status is not None:
         # Nothing was seen of these, which is not zero.
         masked = np.repeat(status == Status.FULLY_MASKED, data.shape[1] // status.shape[1], axis=1)
-        data = np.where(masked, np.nan, data)
+        data = np.where(masked & (data == 0), np.nan, data)
     defaults = [", ".join(filter(None, (_name(name), item))) for item in words]
     labels = defaults if label is None else series_labels(label, words)
 
