@@ -277,7 +277,7 @@ def test_values_on_other_devices_are_checked_where_they_are(monkeypatch):
     monkeypatch.setattr(data_module, "_is_on_host", lambda array: False)
 
     def check(mask: list[bool]) -> None:
-        data_module._check_values("counts", jax.numpy.asarray(values), np.array([[mask]]))
+        data_module.check_values("counts", jax.numpy.asarray(values), np.array([[mask]]))
 
     check([True, True, False, False])
     with pytest.raises(ValueError, match=r"counts has 1 negative .* lowest is -3"):
