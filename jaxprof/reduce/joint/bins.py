@@ -24,11 +24,7 @@ from jaxprof.sky.pixel_sums import MemberPixels
 from jaxprof.types import Array
 
 BATCH = 128
-"""Counts bins of a batch of pixels with counts, at most."""
-SMALLEST = 32
-"""The same, at least."""
-WORTH = 0.7
-"""Smaller batches are made where they leave so little of all that is computed."""
+"""Counts bins of a batch of pixels with counts."""
 ROUND = 16
 """The number of batches is a multiple of this: data of similar size share compiled code."""
 
@@ -227,22 +223,6 @@ class PixelBins:
     """Reconstructed energy, and pixel within the disjoint region, (N, S)."""
     used: Array
     """False for padding, (N, S)."""
-
-
-def batch_size(kept: Sequence[Array]) -> int:
-    """Counts bins of a batch of the pixels ``kept`` (E, N, P) of each of several groups.
-
-    Regions of few pixels would leave most of large ones empty.
-    """
-    of_regions = np.concatenate([own.sum(axis=(0, 2)) for own in kept])
-
-    def computed(size: int) -> int:
-        return int(np.sum(-(-of_regions // size))) * size
-
-    size = BATCH
-    while size > SMALLEST and computed(size // 2) <= WORTH * computed(size):
-        size //= 2
-    return size
 
 
 def n_batches(kept: Array, size: int = BATCH) -> int:

@@ -15,8 +15,8 @@ from jaxprof.likelihood import CountsBins
 from jaxprof.likelihood.joint_data import JointBlock, JointOnOffBlock
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.joint.bins import (
+    BATCH,
     PixelBins,
-    batch_size,
     batched_pixels,
     n_batches,
     templates_at,
@@ -121,7 +121,7 @@ def counts_blocks(
     ]
     # Groups of the same shape share compiled code.
     kept = [each.kept for each in counts_bins]
-    size = batch_size(kept) if problem.model.per_pixel else max(map(len, kept))
+    size = BATCH if problem.model.per_pixel else max(map(len, kept))
     total = max(n_batches(own, size) for own in kept)
     return [
         _cash_block(problem, number, each, batched_pixels(each.kept, size, total))
