@@ -157,8 +157,8 @@ def warn_misfit(which: Array | None, bins: Bins, peaks: Sequence[Peak] = ()) -> 
     The highest peaks of the residuals are named, with their place, size and energies.
     """
     if which is not None and which.any():
-        places = "; ".join(_peak_text(own, bins) for own in peaks)
-        where = f" (misfit), most of all {places}" if places else " (misfit)"
+        highest = "; ".join(_peak_text(own, bins) for own in peaks)
+        where = f" (misfit), most of all {highest}" if highest else " (misfit)"
         warn_user(
             f"the joint fit does not describe what is in {bins.named(which)}{where}: emission "
             "there is not spread as its template says, a point in a uniform bin "
@@ -229,12 +229,12 @@ def warn_other_minima(
     """
     fitted = ([bins.named(which)] if which.any() else []) + ["a background"] * backgrounds
     fixed = ([bins.named(held)] if held.any() else []) + ["a source"] * sources
-    places = [f"for {' and '.join(fitted)}"] if fitted else []
+    texts = [f"for {' and '.join(fitted)}"] if fitted else []
     if fixed:
-        places.append(f"with the norm of {' or '.join(fixed)} held, as for ts, limits and scans")
-    if places:
+        texts.append(f"with the norm of {' or '.join(fixed)} held, as for ts, limits and scans")
+    if texts:
         warn_user(
-            f"joint fit: another minimum is almost as low {', and '.join(places)}, the statistic "
+            f"joint fit: another minimum is almost as low {', and '.join(texts)}, the statistic "
             "being less than 1 higher there: errors are those of the lowest one; fixed spectral "
             "parameters or tilts, or wider bins, leave one"
         )

@@ -233,10 +233,10 @@ def most_significant_peaks(
     """
     geoms = [dataset.geom.to_image() for dataset in problem.datasets]
     height = np.where(which, np.stack([own.peak for own in predictions], axis=1), np.nan)
-    places: list[Peak] = []
+    highest: list[Peak] = []
     for flat in np.argsort(-np.nan_to_num(height), axis=None)[: 4 * MOST_PEAKS]:
         b, group = np.unravel_index(flat, height.shape)
-        if not height[b, group] > 0 or len(places) == MOST_PEAKS:
+        if not height[b, group] > 0 or len(highest) == MOST_PEAKS:
             break
         pairs = zip(predictions[group].peaks, geoms, strict=True)
         seen = [(own, geom) for own, geom in pairs if own is not None]
@@ -244,7 +244,7 @@ def most_significant_peaks(
         _, y, x, radius, counts, npred = (float(part[b]) for part in found)
         position = pixel_to_skycoord(x, y, geom.wcs)
         radius *= float(geom.pixel_scales.to_value("deg").max())
-        if all(position.separation(other.position).deg > 2 * radius for other in places):
+        if all(position.separation(other.position).deg > 2 * radius for other in highest):
             significance = float(height[b, group])
-            places.append(Peak(int(group), significance, position, radius, counts, npred))
-    return places
+            highest.append(Peak(int(group), significance, position, radius, counts, npred))
+    return highest

@@ -23,7 +23,6 @@ SED_TYPES = ("dnde", "flux", "eflux", "e2dnde", "surface_brightness", "norm")
 #: Legend entries of bins that a joint fit does not describe, and of those that are seen in part.
 NOT_DESCRIBED = "Not described by the model"
 IN_PART = f"Seen in part (coverage below {PARTLY_SEEN:g})"
-#: Kinds of intervals, as the legend names them.
 # From the limit at the origin one unit down, a shaft and a head.
 _ARROW = Path(
     [(0, 0), (0, -1), (-0.22, -0.62), (0, -1), (0.22, -0.62), (-0.22, -0.62)],
