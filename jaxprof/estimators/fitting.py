@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -82,6 +82,7 @@ def fit_groups(problem: JointProblem, selection: Selection, bins: Bins) -> list[
     groups, n_bins = problem.groups, problem.n_bins
     alone: list[list[Array | None]] = [[None] * len(problem.datasets) for _ in groups]
     started: dict[int, _Started] = {}
+    known: dict[int, tuple[_Started, Array]] = {}
     pending = list(range(len(groups)))
     per_pixel = problem.model.per_pixel
     for step in range(ROUNDS + 1):
@@ -90,14 +91,17 @@ def fit_groups(problem: JointProblem, selection: Selection, bins: Bins) -> list[
         for number in pending:
             # First the norms alone: about where the rest goes, their covariance tells.
             with_ts = problem.in_use[:n_bins, number] & (step > 0 or whole)
-            started[number] = _start(made[number], n_bins, with_ts)
+            started[number] = _start(made[number], n_bins, with_ts, known.get(number))
         if whole:
             break
         found = []
         for number in pending:
-            new = _negative_pixels(problem, groups[number], started[number], selection)
+            start = started[number]
+            new, moved = _negative_pixels(problem, groups[number], start, selection)
             if _added(alone[number], new):
                 found.append(number)
+                if step > 0:
+                    known[number] = start, moved
         pending = found if step > 0 else pending
         if not pending:
             break
@@ -203,11 +207,24 @@ def _counts_are_lost(data: JointData) -> bool:
     return False
 
 
-def _start(data: JointData, n_bins: int, with_ts: Array) -> _Started:
+def _start(
+    data: JointData, n_bins: int, with_ts: Array, known: tuple[_Started, Array] | None
+) -> _Started:
+    """Fit a group; or repeat those of the fits before that constraints move, (1 + B,)."""
     units = units_of(data)
-    own = units.data(data)
-    fit, ts, points = fit_joint_ts(own, np.arange(n_bins), with_ts)
-    return _Started(data, own, fit, np.asarray(ts), np.asarray(points), units)
+    own, bins = units.data(data), np.arange(n_bins)
+    if known is None or known[1][0] or not (units.trivial and known[0].units.trivial):
+        fit, ts, points = fit_joint_ts(own, bins, with_ts)
+        return _Started(data, own, fit, np.asarray(ts), np.asarray(points), units)
+    before, moved = known[0], known[1][1:]
+    again = with_ts & moved
+    fit, ts, points = fit_joint_ts(own, bins, again, before.fit)
+    others = before.fit.other_without
+    if others is not None:
+        fit = replace(fit, other_without=np.where(again, fit.other_without, others))
+    ts = np.where(again, ts, before.ts)
+    points = np.where(again[:, np.newaxis], points, before.points)
+    return _Started(data, own, fit, ts, points, units)
 
 
 def _best(data: JointData, fit: JointFit) -> Array:
@@ -217,15 +234,17 @@ def _best(data: JointData, fit: JointFit) -> Array:
 
 def _negative_pixels(
     problem: JointProblem, group: Group, start: _Started, selection: Selection
-) -> list[Array | None]:
+) -> tuple[list[Array | None], Array]:
     """Pixels without counts that are predicted below zero, for each dataset; None for none.
 
-    At the minimum, at those with a norm of zero, and about where limits and scans go.
+    At the minimum, at those with a norm of zero, and about where limits and scans go. Also at which
+    of these minima they are, (1 + M,): others stay minima when such pixels get counts bins.
     """
     fit = jax.tree.map(np.asarray, start.fit)
     found: list[Array | None] = [None] * len(problem.datasets)
+    moved: Array = np.ones(1 + len(start.points), bool)
     if not fit.converged:
-        return found
+        return found, moved
     at = norm_positions(start.data)[: len(start.points)]
     norms = fit.values[at]
     with np.errstate(invalid="ignore"):
@@ -242,16 +261,17 @@ def _negative_pixels(
             shifts += [-selection.scan.n_sigma * error, selection.scan.n_sigma * error]
         else:
             shifts += [values.min() / unit - norms, values.max() / unit - norms]
-    points = [
-        _best(start.data, fit)[np.newaxis],
-        start.points[np.all(np.isfinite(start.points), axis=1)],
-        held_points(start.data, fit, np.stack(shifts, axis=1)),
-    ]
+    minima = np.concatenate([_best(start.data, fit)[np.newaxis], start.points])
+    made = np.all(np.isfinite(minima), axis=1)
+    points = [minima[made], held_points(start.data, fit, np.stack(shifts, axis=1))]
     at_points = np.concatenate(points) * start.units.values
+    moved[made] = False
     for number, dataset in enumerate(problem.datasets):
         if not isinstance(dataset, MapDatasetOnOff):
-            found[number] = negative_pixels(problem, group, start.plain, at_points, number)
-    return found
+            data = start.plain
+            found[number], where = negative_pixels(problem, group, data, at_points, number)
+            moved[made] |= where[: np.sum(made)]
+    return found, moved
 
 
 def _added(known: list[Array | None], new: list[Array | None]) -> bool:

@@ -29,6 +29,7 @@ from jaxprof.inference.norm_profiles import (
     around,
     batches_of,
     covariance_of,
+    duals_of,
     family_of,
     grid_of,
     nodes_of,
@@ -99,6 +100,7 @@ class _Minima(NamedTuple):
     errors: jax.Array  # there, with all other parameters known
     better: jax.Array  # whether that is new
     height: jax.Array  # of the other; infinite if there is none
+    duals: tuple[jax.Array, ...]  # of empty counts bins at the lowest
 
 
 class _Survey(NamedTuple):
@@ -134,7 +136,8 @@ def _compared(
     alone = jnp.diagonal(curvature)
     errors = jnp.where(alone > 0, 1 / jnp.sqrt(jnp.abs(alone)), jnp.inf)
     covariance = covariance_of(data, curvature, best, free)
-    minima = _Minima(best, other, covariance, errors, better, height)
+    duals = duals_of(data, best, barrier)
+    minima = _Minima(best, other, covariance, errors, better, height, duals)
     return best, jnp.where(better, converged, state.converged), minima
 
 
@@ -168,7 +171,7 @@ def _profiles(
     """
     best = minima.best
     grid = grid_of(data, family, best)
-    here = around(data, best, family)
+    here = around(data, best, family, minima.duals)
     batches = batches_of(data, jnp.concatenate([nodes_of(grid), minima.other[family.shape][None]]))
     # On the grid only around a new minimum.
     first = jnp.where(minima.better, 0, len(batches) - 1)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxprof.likelihood.joint_data import JointData
 from jaxprof.likelihood.joint_model import axis_of, coefficients
+from jaxprof.likelihood.true_energies import template_index
 
 
 def with_counted_norms(data: JointData, free: jax.Array) -> JointData:
@@ -34,7 +35,7 @@ def with_counted_norms(data: JointData, free: jax.Array) -> JointData:
     for block in data.blocks:
         sums = jnp.einsum("nkqs,ns->nkq", block.templates, jnp.where(block.mask, 1.0, 0.0))
         axis = axis_of(data, block)
-        weights[axis] = weights[axis].at[block.components].add(sums)
+        weights[axis] = weights[axis].at[template_index(block)].add(sums)
     own = tuple(jnp.where(plain[:, None], weight, 0.0) for weight in weights)
     changed = replace(spectra, weights=own)
     return replace(data, spectra=changed)

@@ -88,7 +88,9 @@ def joint_ts(data: JointData, fit: JointFit, components: jax.Array) -> JointTS:
     return JointTS(ts=ts, converged=converged, other=other)
 
 
-def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple[Any, Any, Any]:
+def fit_joint_ts(
+    data: JointData, components: Any, with_ts: Any = True, fit: JointFit | None = None
+) -> tuple[Any, Any, Any]:
     """Joint fit and the test statistic of each norm against zero, without derivatives.
 
     Equal to `fit_joint` followed by `joint_ts`, but that degenerate norms have one too. Where
@@ -103,6 +105,8 @@ def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple
         Which components.
     with_ts : bool or array of bool, shape (M,)
         Which test statistics are wanted.
+    fit : JointFit, optional
+        The fit where it is known.
 
     Returns
     -------
@@ -125,7 +129,7 @@ def fit_joint_ts(data: JointData, components: Any, with_ts: Any = True) -> tuple
     components = np.asarray(components)
     wanted = np.broadcast_to(with_ts, components.shape)
     own = ready(data)
-    fit = fit_ready(data, own)
+    fit = fit_ready(data, own) if fit is None else fit
     ts = np.full(components.shape, np.nan, fit.values.dtype)
     points = np.full((len(components), len(fit.values)), np.nan, fit.values.dtype)
     if not (wanted.any() and fit.converged):

@@ -2,6 +2,11 @@
 
 With these and all other components held, the statistic of a joint fit is convex in that norm. So
 these profiles are evaluated for all components at once.
+
+Where others are at constraints, predictions of empty counts bins that must not be negative, these
+would not let a norm go anywhere. So predictions of empty counts bins may be negative here, at the
+price that constraints have at the minimum: their dual variables (the Lagrangian; Boyd &
+Vandenberghe 2004, Convex Optimization, section 5.1).
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import numpy as np
 from jaxprof.inference.descents import LARGE, is_large
 from jaxprof.likelihood.joint_data import JointBlock, JointData, JointOnOffBlock
 from jaxprof.likelihood.joint_model import (
+    Barrier,
     Slopes,
     axis_of,
     bin_derivatives,
@@ -23,6 +29,7 @@ from jaxprof.likelihood.joint_model import (
     predictions,
     slopes,
 )
+from jaxprof.likelihood.true_energies import template_index
 from jaxprof.solvers.linear import factor_solve, scaled_factor
 
 HALF = (6, 10, 2), (6, 4, 2)
@@ -38,12 +45,16 @@ NEAR = 1.0
 """How high another minimum is at most to be told."""
 BETWEEN = 0.02
 """How far the statistic rises between two minima, at least."""
-ITERATIONS = 16, 8
+ITERATIONS = 16, 12
 """Most of the search for a norm: of On-Off data, whose statistic may have kinks, and of others."""
 PART = 4
 """Of so many templates one is evaluated around minima that have been followed from the fit."""
 FEW = 64
 """Templates that are all evaluated."""
+ROUNDING = 1e-9
+"""Counts that a prediction may be below zero by rounding."""
+ACTIVE = 1e-3
+"""Dual variables above which constraints are active."""
 LOW = 1e-3
 """Where a bracket is entered that a step has left."""
 CHANGE = 1e-10
@@ -147,15 +158,30 @@ def _gained(covariance: jax.Array, slope: jax.Array, own: np.ndarray) -> jax.Arr
     return jnp.maximum(slope @ step - step[own] @ jnp.linalg.solve(held, step[own]), 0.0)
 
 
+def duals_of(data: JointData, z: jax.Array, barrier: Barrier) -> tuple[jax.Array, ...]:
+    """Dual variables of empty counts bins at a minimum behind a barrier, (N, S) for each block."""
+    found = []
+    for block, npred, scale in zip(data.blocks, predictions(data, z), barrier.scales, strict=True):
+        if isinstance(block, JointBlock):
+            empty = block.mask & ~(block.counts > 0) & (npred > 0)
+            dual = barrier.width * scale / jnp.where(empty, npred, 1.0)
+            found.append(jnp.where(empty, dual, 0.0))
+        else:
+            found.append(jnp.zeros_like(npred))
+    return tuple(found)
+
+
 class Around(NamedTuple):
     """A block at the point that profiles are around.
 
     With its predictions (N, S) there, the first derivatives (N, S) of half the statistic by these,
-    the predictions without each component (N, L, S), and the derivatives of predictions.
+    the dual variables (N, S), the predictions without each component (N, L, S), and the derivatives
+    of predictions.
     """
 
     npred: jax.Array
     first: jax.Array
+    dual: jax.Array
     base: jax.Array
     model: Slopes
 
@@ -165,14 +191,18 @@ def _of_norms(data: JointData, block: Block, model: Slopes) -> jax.Array:
     return model.rows[:, : block.components.shape[1] * (1 + data.n_shape) : 1 + data.n_shape]
 
 
-def around(data: JointData, z: jax.Array, family: Family) -> list[Around]:
-    """What all profiles around a point have in common."""
+def around(
+    data: JointData, z: jax.Array, family: Family, duals: tuple[jax.Array, ...] | None = None
+) -> list[Around]:
+    """What all profiles around a point have in common; ``duals`` are what `duals_of` gives."""
     found = []
-    for block, npred, model in zip(data.blocks, predictions(data, z), slopes(data, z), strict=True):
-        first = bin_derivatives(block, npred, jnp.zeros_like(npred))[0]
+    parts = zip(data.blocks, predictions(data, z), slopes(data, z), strict=True)
+    for number, (block, npred, model) in enumerate(parts):
+        dual = jnp.zeros_like(npred) if duals is None else duals[number]
+        first = bin_derivatives(block, npred, jnp.zeros_like(npred))[0] - dual
         at = block.components
         base = npred[:, None] - z[family.norm][at][..., None] * _of_norms(data, block, model)
-        found.append(Around(npred, first, base, model))
+        found.append(Around(npred, first, dual, base, model))
     return found
 
 
@@ -222,18 +252,20 @@ def where_changed(
         own_rows = {name: part[n] if np.ndim(part) else part for name, part in vars(block).items()}
         one = {"templates": block.templates[n, k][:, None], "components": at[n, k][:, None]}
         blocks.append(type(block)(**{**own_rows, **one}))
-        model = Slopes(own.model.rows[n], own.model.at[n], None, None)
-        around_.append(Around(own.npred[n], own.first[n], own.base[n, k][:, None], model))
+        model = Slopes(own.model.rows[n], own.model.at[n])
+        of_bins = own.npred[n], own.first[n], own.dual[n]
+        around_.append(Around(*of_bins, own.base[n, k][:, None], model))
     return JointData(**{**vars(data), "blocks": tuple(blocks)}), around_, complete
 
 
 class _Part(NamedTuple):
     """A block with predictions of its components at norms of one (N, L, S).
 
-    And the predictions (N, L, S) without each of these components (N, L).
+    With the predictions (N, L, S) without each of these components (N, L), and dual variables.
     """
 
     block: Block
+    dual: jax.Array
     base: jax.Array
     row: jax.Array
     at: jax.Array
@@ -243,7 +275,7 @@ class _Part(NamedTuple):
 
         def of_one(npred: jax.Array) -> tuple[jax.Array, jax.Array]:
             first, second = bin_derivatives(self.block, npred, jnp.zeros_like(npred))[:2]
-            return first, second
+            return first - jnp.where(npred < 0, self.dual, 0.0), second
 
         return jax.vmap(of_one, 1, 1)(self.with_norms(norms))
 
@@ -258,9 +290,9 @@ def _parts(
     unit = z.at[family.norm].set(1.0).at[family.shape].set(values)
     found = []
     for block, own in zip(data.blocks, here, strict=True):
-        phi = coefficients(data, unit, axis_of(data, block))[block.components]
+        phi = coefficients(data, unit, axis_of(data, block))[template_index(block)]
         row = jnp.einsum("nkq,nkqs->nks", phi, block.templates)
-        found.append(_Part(block, own.base, row, block.components))
+        found.append(_Part(block, own.dual, own.base, row, block.components))
     return found
 
 
@@ -273,8 +305,9 @@ def _bracket(
     """
     low, high = data.lower[norm], data.upper[norm]
     least, most = jnp.full(norm.shape, jnp.inf), jnp.full(norm.shape, -jnp.inf)
+    pole = most
     signal, total, weight = jnp.zeros((3, *norm.shape))
-    for block, base, row, at in parts:
+    for block, dual, base, row, at in parts:
         reached = block.mask[:, None] & (row > 0)
         safe = jnp.where(reached, row, 1.0)
         if isinstance(block, JointOnOffBlock):
@@ -282,8 +315,8 @@ def _bracket(
             variance = block.n_on + block.alpha**2 * block.n_off + 1.0
         else:
             excess, variance = block.counts, block.counts + 1.0
-            ends = jnp.where(reached, -base / safe, -jnp.inf)
-            low = low.at[at].max(jnp.max(ends, axis=-1))
+            ends = jnp.where(reached & (dual < ACTIVE)[:, None], -base / safe, -jnp.inf)
+            pole = pole.at[at].max(jnp.max(ends, axis=-1))
         own = (excess[:, None] - base) / safe
         signal = signal.at[at].add(jnp.sum(jnp.where(reached, row, 0.0), axis=-1))
         squared = jnp.where(reached, row**2 / variance[:, None], 0.0)
@@ -291,10 +324,13 @@ def _bracket(
         weight = weight.at[at].add(jnp.sum(squared, axis=-1))
         least = least.at[at].min(jnp.min(jnp.where(reached, own, jnp.inf), axis=-1))
         most = most.at[at].max(jnp.max(jnp.where(reached, own, -jnp.inf), axis=-1))
-    low = jnp.clip(least, low, high)
+    # Empty counts bins have no pole; where there are no others, they end the bracket all the same.
+    low = jnp.where(jnp.isfinite(pole), jnp.maximum(pole, low), jnp.clip(least, low, high))
     high = jnp.clip(most, low, high)
     signal, weight = (jnp.where(each > 0, each, 1.0) for each in (signal, weight))
-    return signal, weight, jnp.clip(total / weight, low, high), low, high
+    # At a pole itself there is no derivative.
+    above = jnp.where(jnp.isfinite(pole), low + LOW * (high - low), low)
+    return signal, weight, jnp.clip(total / weight, above, high), low, high
 
 
 def _best_norm(
@@ -363,7 +399,7 @@ def profiled(
     covariance : array, shape (Z, Z)
         What `covariance_of` gives there.
     here : list of Around
-        What `around` gives there.
+        What `around` gives there, with dual variables.
     family : Family
         The parameters of M components.
     values : array, shape (M, A)
@@ -376,7 +412,8 @@ def profiled(
     heights : array, shape (M,)
         Rises of the statistic above that at ``z``; infinite where what is held would change.
     bounds : array, shape (M,)
-        The same with everything else held: no minimum is higher.
+        The same with everything else held: no minimum is higher. Infinite where a prediction of an
+        empty counts bin is negative.
     """
     n, s = family.norm, family.shape
     parts = _parts(data, z, here, family, values)
@@ -386,15 +423,25 @@ def profiled(
     pulled = jnp.einsum("mo,moz->mz", step, data.precision[family.own])
     pull = 2 * (data.precision @ (z - data.penalty_start))[None] + pulled
     height = jnp.sum(jnp.take_along_axis(pull, family.own, axis=1) * step, axis=1)
+    priced, inside = jnp.zeros_like(height), jnp.ones(height.shape, bool)
     for part, own in zip(parts, here, strict=True):
         block, mu, at = part.block, own.npred, part.at
         differences = jax.vmap(lambda npred, b=block, m=mu: bin_differences(b, npred, m), 1, 1)
-        height = height.at[at].add(jnp.sum(differences(part.with_norms(x)), axis=-1))
+        npred = part.with_norms(x)
+        height = height.at[at].add(jnp.sum(differences(npred), axis=-1))
+        if isinstance(block, JointBlock):
+            below = jnp.where(block.mask[:, None], jnp.minimum(npred, 0.0), 0.0)
+            # The statistic counts nothing of them.
+            price = jnp.sum((1.0 - part.dual)[:, None] * below, axis=-1)
+            priced = priced.at[at].add(2.0 * price)
+            inside = inside.at[at].min(jnp.all(below >= -ROUNDING, axis=-1))
         scores = part.derivatives_at(x)[0] - own.first[:, None]
         local = jnp.einsum("nls,nms->nlm", scores, own.model.rows)
         pulled = pulled.at[at[:, :, None], own.model.at[:, None, :]].add(local)
     gained = jax.vmap(lambda slope, own: _gained(covariance, slope, own))(pulled, family.own)
+    bounds, height = height, height + priced
     # Far from the minimum its curvature tells nothing.
-    gained = jnp.where(height < FAR, jnp.minimum(gained, height + NEAR), 0.0)
+    gained = jnp.where(height < FAR, jnp.clip(height + NEAR, 0.0, gained), 0.0)
     varies = jnp.all(free[s] | (values == z[s]), axis=1) & jnp.isfinite(height)
-    return x, jnp.where(varies, height - gained, jnp.inf), jnp.where(varies, height, jnp.inf)
+    heights = jnp.where(varies, height - gained, jnp.inf)
+    return x, heights, jnp.where(varies & inside, bounds, jnp.inf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -25,6 +26,7 @@ from jaxprof.likelihood.arrays import is_separable, profile_data
 from jaxprof.likelihood.data import NormFit, Status, check_values
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.layout import joint_data, positions_of
+from jaxprof.likelihood.true_energies import seen_true_energies
 
 JOINT = {"norm", "guard", "source", "background", "background_tilt", "spectrum"}
 """Parameters that the fit of an energy group knows."""
@@ -168,6 +170,7 @@ def groups_of(likelihood: Likelihood) -> list[tuple[JointData, Any]]:
     What is traced is in the units that it has.
     """
     made = []
+    likelihood = replace(likelihood, terms=seen_true_energies(likelihood.terms))
     for group in range(likelihood.n_groups):
         data = joint_data(likelihood, group)
         if is_traced(data):

@@ -15,6 +15,7 @@ import numpy as np
 from jaxprof.compilation import jit_quickly
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.joint_model import coefficients
+from jaxprof.likelihood.true_energies import template_index
 from jaxprof.types import Array
 
 USUAL = 1e30
@@ -98,9 +99,10 @@ def units_of(data: JointData) -> Units:
     signal = np.zeros(data.n_components)
     for block in data.blocks:
         phi = coefficients_at(data, point[np.newaxis], block.dataset)[0]
-        components = np.asarray(block.components)
-        sums = np.einsum("nkqs,ns->nkq", np.asarray(block.templates), np.asarray(block.mask))
-        np.add.at(signal, components, (sums * phi[components]).sum(axis=-1))
+        block = jax.tree.map(np.asarray, block)
+        sums = np.einsum("nkqs,ns->nkq", block.templates, block.mask)
+        own = (sums * phi[template_index(block)]).sum(axis=-1)
+        np.add.at(signal, block.components, own)
     values = np.ones(len(point))
     extreme = (signal > 0) & ((signal > USUAL) | (signal < 1.0 / USUAL))
     exponent = np.frexp(np.where(extreme, signal, 1.0))[1]

@@ -11,6 +11,7 @@ import numpy as np
 from jaxprof.likelihood import statistics
 from jaxprof.likelihood.joint_data import FreeSpectra, JointBlock, JointData, JointOnOffBlock
 from jaxprof.likelihood.terms import ROUNDING, Term
+from jaxprof.likelihood.true_energies import template_index
 
 SMALL = 0.01
 """Bins of fewer expected counts have the barrier of this many: lower ones are lost by rounding."""
@@ -77,10 +78,11 @@ def _normalised(spectra: FreeSpectra, model: Any, index: jax.Array) -> jax.Array
 def signals(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
     """Predicted counts of all components, (N, S) for each block."""
     phi = {axis: coefficients(data, z, axis) for axis in _axes(data)}
-    return tuple(
-        jnp.einsum("nkq,nkqs->ns", phi[axis_of(data, block)][block.components], block.templates)
-        for block in data.blocks
-    )
+    found = []
+    for block in data.blocks:
+        own = phi[axis_of(data, block)][template_index(block)]
+        found.append(jnp.einsum("nkq,nkqs->ns", own, block.templates))
+    return tuple(found)
 
 
 def _axes(data: JointData) -> list[int]:
@@ -94,7 +96,7 @@ def summed_signals(data: JointData, z: jax.Array) -> jax.Array:
     for block in data.blocks:
         phi = coefficients(data, z, axis_of(data, block))
         sums = jnp.einsum("nkqs,ns->nkq", block.templates, block.mask.astype(z.dtype))
-        total = total.at[block.components].add(jnp.sum(sums * phi[block.components], axis=-1))
+        total = total.at[block.components].add(jnp.sum(sums * phi[template_index(block)], axis=-1))
     return total
 
 
@@ -235,14 +237,17 @@ PerBin = tuple[jax.Array, ...]
 class Slopes(NamedTuple):
     """Derivatives of the predictions of a block.
 
-    The first ones ``rows`` (N, M, S) with respect to parameters ``at`` (N, M), and the ``second``
-    ones (N, P, S) with respect to ``pairs`` (N, P, 2) of parameters, without those that are zero.
+    The first ones ``rows`` (N, M, S) with respect to parameters ``at`` (N, M), and the second ones
+    with respect to ``pairs`` (N, P, 2) of parameters, without those that are zero: those of the
+    coefficients of templates, ``second`` (N, K, D, Q), the last ones being those of the background,
+    ``tilted`` (N, 2, S) or None.
     """
 
     rows: jax.Array
     at: jax.Array
-    second: Any
-    pairs: Any
+    second: Any = None
+    pairs: Any = None
+    tilted: Any = None
 
 
 def slopes(data: JointData, z: jax.Array, second: bool = False) -> tuple[Slopes, ...]:
@@ -252,16 +257,22 @@ def slopes(data: JointData, z: jax.Array, second: bool = False) -> tuple[Slopes,
         axis = axis_of(data, block)
         if axis not in units and data.spectra is not None:
             units[axis] = _unit_derivatives(data, z, axis, second)
-        parts = [_of_components(data, z, block, units.get(axis))]
+        own = _of_components(data, z, block, units.get(axis))
         if data.n_nuisance and isinstance(block, JointBlock):
-            parts.append(_of_background(data, z, block))
-        own = Slopes(*(jnp.concatenate(each, axis=1) for each in zip(*parts, strict=True)))
-        found.append(own if second else own._replace(second=None, pairs=None))
+            other = _of_background(data, z, block)
+            own = Slopes(
+                rows=jnp.concatenate([own.rows, other.rows], axis=1),
+                at=jnp.concatenate([own.at, other.at], axis=1),
+                second=own.second,
+                pairs=jnp.concatenate([own.pairs, other.pairs], axis=1),
+                tilted=other.tilted,
+            )
+        found.append(own if second else Slopes(own.rows, own.at))
     return tuple(found)
 
 
 def _unit_derivatives(data: JointData, z: jax.Array, axis: int, second: bool) -> jax.Array:
-    """Coefficients (C, F, Q) at norms of one, and their spectral derivatives."""
+    """Coefficients (C, Q, F) at norms of one, and their spectral derivatives."""
 
     def of_one(shape: jax.Array, number: jax.Array) -> jax.Array:
         def unit(shape: jax.Array) -> jax.Array:
@@ -272,7 +283,7 @@ def _unit_derivatives(data: JointData, z: jax.Array, axis: int, second: bool) ->
         if second:
             one, two = np.triu_indices(shape.size)
             found.append(jax.hessian(unit)(shape)[:, one, two])
-        return jnp.concatenate(found, axis=1).T
+        return jnp.concatenate(found, axis=1)
 
     shape = _component_values(data, z)[:, 1:]
     return jax.vmap(of_one)(shape, jnp.arange(data.n_components))
@@ -287,15 +298,15 @@ def _of_components(
     both = np.stack(np.triu_indices(n_own), axis=1)[1:]
     pairs = (own[..., None] + both[None, None]).reshape(n, -1, 2)
     if units is None:
-        none = jnp.zeros((n, 0, n_bins), z.dtype)
-        return Slopes(block.templates[:, :, 0], block.components, none, pairs)
-    # All of them at once: reading the templates takes most of the time.
-    unit = jnp.einsum("nkfq,nkqs->nkfs", units[block.components], block.templates)
+        return Slopes(block.templates[:, :, 0], block.components, None, pairs)
+    unit = jnp.swapaxes(units[template_index(block)], 2, 3)
     norm, first = z[own][..., None], unit[:, :, 1:n_own]
+    # Of coefficients, which are far fewer than templates.
     rows = jnp.concatenate([unit[:, :, :1], norm * first], axis=2)
     second = jnp.concatenate([first, norm * unit[:, :, n_own:]], axis=2)
+    rows = jnp.einsum("nkfq,nkqs->nkfs", rows, block.templates)
     at = (own + np.arange(n_own)[None, None]).reshape(n, -1)
-    return Slopes(rows.reshape(n, -1, n_bins), at, second.reshape(n, -1, n_bins), pairs)
+    return Slopes(rows.reshape(n, -1, n_bins), at, second, pairs)
 
 
 def _of_background(data: JointData, z: jax.Array, block: JointBlock) -> Slopes:
@@ -306,7 +317,8 @@ def _of_background(data: JointData, z: jax.Array, block: JointBlock) -> Slopes:
     at = data.nuisance_start + 2 * block.dataset + jnp.arange(2)
     at = jnp.broadcast_to(at[None], (len(rows), 2))
     pairs = jnp.stack([at, jnp.broadcast_to(at[:, 1:], at.shape)], axis=2)
-    return Slopes(rows, at, -block.log_energy[:, None] * rows, pairs)
+    tilted = -block.log_energy[:, None] * rows
+    return Slopes(rows, at, pairs=pairs, tilted=tilted)
 
 
 def projected(
@@ -353,9 +365,16 @@ def squared(data: JointData, model: tuple[Slopes, ...], values: PerBin) -> jax.A
 def model_curvature(data: JointData, model: tuple[Slopes, ...], values: PerBin) -> jax.Array:
     """Sum over counts bins of a value times the second derivatives of the prediction, (Z, Z)."""
     total = jnp.zeros_like(data.precision)
-    for own, value in zip(model, values, strict=True):
-        one, two = own.pairs[..., 0], own.pairs[..., 1]
-        total = total.at[one, two].add(jnp.einsum("nps,ns->np", own.second, value))
+    for block, own, value in zip(data.blocks, model, values, strict=True):
+        parts = []
+        if own.second is not None:
+            sums = jnp.einsum("nkqs,ns->nkq", block.templates, value)
+            parts.append(jnp.einsum("nkdq,nkq->nkd", own.second, sums).reshape(len(value), -1))
+        if own.tilted is not None:
+            parts.append(jnp.einsum("nps,ns->np", own.tilted, value))
+        if parts:
+            one, two = own.pairs[..., 0], own.pairs[..., 1]
+            total = total.at[one, two].add(jnp.concatenate(parts, axis=1))
     return total + jnp.triu(total, 1).T
 
 

@@ -33,7 +33,7 @@ def signals_of(
     for term in likelihood.terms:
         number = term.dataset
         coefficients = _coefficients(likelihood, norms, values, number)
-        own = _signal(term.templates, term.components, coefficients, weights)
+        own = _signal(term, coefficients, weights)
         tilt = values["background_tilt"][number] if "background_tilt" in values else None
         found.append((term, (own, values["background"][number], tilt)))
     return found
@@ -63,19 +63,21 @@ def _coefficients(
     return scaled[:, :, None] * jnp.concatenate([flux, other])
 
 
-def _signal(templates: Any, components: Any, coefficients: Any, weights: Sequence[Any] = ()) -> Any:
+def _signal(term: Term, coefficients: Any, weights: Sequence[Any]) -> Any:
     """Predicted counts of all components in the counts bins of a term, (G, N, S).
 
     Templates (..., G, N, K, Q, S) are counts at coefficient one, the axes before G being those of
-    interpolation nodes, for which there are ``weights`` (P,) each. The ``components`` (G, N, K) are
-    those of the templates; ``coefficients`` are (C, G, Q).
+    interpolation nodes, for which there are ``weights`` (P,) each; ``coefficients`` are (C, G, Q).
     """
+    components = term.components
     groups = jnp.arange(components.shape[0])[:, None, None]
     # Counts of all nodes, then their interpolation: there are far more templates than counts.
     own = coefficients[components, groups]
+    if term.true_energies is not None:
+        own = jnp.take_along_axis(own, term.true_energies[:, :, None], axis=3)
     # One sum, not one over k and one over q: its derivatives take up to ten times as long then.
     own = own.reshape(*components.shape[:2], 1, -1)
-    templates = jnp.asarray(templates)
+    templates = jnp.asarray(term.templates)
     found = (own @ templates.reshape(*templates.shape[:-3], -1, templates.shape[-1]))[..., 0, :]
     for weight in weights:
         found = jnp.tensordot(weight, found, axes=1)

@@ -271,6 +271,51 @@ def test_profiles_where_predictions_have_changed(monkeypatch):
             np.testing.assert_allclose(other[complete], one[complete], rtol=1e-10)
 
 
+def test_profiles_pass_constraints_at_their_price():
+    """Where others hold a prediction at zero, a norm may go on, at the price of the constraint."""
+    own, rng = random_problem(5, index=True, tilt=False), np.random.default_rng(5)
+    (part,) = own.parts
+    counts = rng.poisson(0.3, part.counts.size) * 1.0
+    held = np.flatnonzero(counts == 0)[:4]
+    background = np.where(np.isin(np.arange(counts.size), held), 1e-3, 1.0)
+    own = replace(own, parts=(replace(part, counts=counts, background=background),), lower={})
+    data = own.joint(1, 32)
+    family, best = family_of(data), data.start.at[::2].set(0.02)
+    (block,), (npred,) = data.blocks, map(np.asarray, predictions(data, best))
+    dual = np.zeros(npred.shape)
+    dual[0, held] = 0.6
+    passed = 0
+    free, none = jnp.ones(best.size, bool), jnp.zeros((best.size, best.size))
+
+    @jax.jit
+    def found_at(values):
+        here = around(data, best, family, (jnp.asarray(dual),))
+        return profiled(data, best, free, none, here, family, values)
+
+    mask = np.asarray(block.mask[0])
+    n, old, priced = np.asarray(block.counts[0])[mask], npred[0, mask], dual[0, mask] > 0
+    for index in (1.5, 2.5, 4.0):
+        norms, heights, bounds = map(np.asarray, found_at(jnp.full((C, 1), index)))
+        for c in range(C):
+            changed = best.at[2 * c + 1].set(index)
+            base, one = (
+                np.asarray(predictions(data, changed.at[2 * c].set(norm))[0][0])
+                for norm in (0.0, 1.0)
+            )
+            grid = norms[c] + np.append(0.0, np.linspace(-1, 1, 401) * (0.01 + abs(norms[c])))
+            new = (base + grid[:, None] * (one - base))[:, mask]
+            bad = (new < -1e-9) & ~priced | (new <= 0) & (n > 0)
+            logs = n * np.log(np.where(bad | (n == 0), 1.0, new / old))
+            values = 2 * np.sum(new - old - logs - np.where(new < 0, 0.6 * new, 0.0), axis=1)
+            values[np.any(bad, axis=1)] = np.inf
+            np.testing.assert_allclose(heights[c], values[0], rtol=1e-6, atol=1e-8)
+            assert values[0] < values.min() + 1e-6
+            inside = np.all(new[0] > -1e-9)
+            assert np.isfinite(bounds[c]) == inside
+            passed += not inside
+    assert passed > 0
+
+
 def test_profiles_of_on_off_data_are_lowest_by_their_norms():
     """At few counts, where bins with next to no signal make the range of norms wide."""
     own, rng = random_problem(3, index=True, tilt=False), np.random.default_rng(3)

@@ -25,6 +25,9 @@ from jaxprof.types import Array
 
 BATCH = 128
 """Counts bins of a batch of pixels with counts."""
+OF_ENERGY = 32
+"""The same where a batch is of one energy; their number is rounded up by half of itself at most:
+problems with many true energies take long to compile."""
 ROUND = 16
 """The number of batches is a multiple of this: data of similar size share compiled code."""
 
@@ -214,7 +217,7 @@ def _sums(cutouts: Any, lists: Any, y: Any, x: Any, mask: Any) -> Any:
 
 @dataclass(frozen=True)
 class PixelBins:
-    """Counts bins of single pixels, in batches that belong to one disjoint region each."""
+    """Counts bins of single pixels, in batches of one disjoint region (and energy) each."""
 
     region: Array
     """Disjoint region of each batch, (N,)."""
@@ -225,26 +228,36 @@ class PixelBins:
     """False for padding, (N, S)."""
 
 
-def n_batches(kept: Array, size: int = BATCH) -> int:
+def _own_batches(kept: Array, size: int, by_energy: bool) -> tuple[Array, Array]:
+    """Pixels and batches of each disjoint region, or of each of its energies, (N,) or (N, E)."""
+    counts = kept.sum(axis=2).T if by_energy else kept.sum(axis=(0, 2))
+    return counts, -(-counts // size)
+
+
+def n_batches(kept: Array, size: int = BATCH, by_energy: bool = False) -> int:
     """Number of batches that `batched_pixels` needs, rounded up."""
-    batches = -(-kept.sum(axis=(0, 2)) // size)
-    return int(-(-max(batches.sum(), 1) // ROUND) * ROUND)
+    total = max(int(_own_batches(kept, size, by_energy)[1].sum()), 1)
+    step = max(ROUND, 2 ** (total.bit_length() - 2)) if by_energy else ROUND
+    return -(-total // step) * step
 
 
-def batched_pixels(kept: Array, size: int = BATCH, total: int | None = None) -> PixelBins:
+def batched_pixels(
+    kept: Array, size: int = BATCH, total: int | None = None, by_energy: bool = False
+) -> PixelBins:
     """Counts bins for the pixels ``kept`` (E, N, P), ``size`` a batch.
 
     The ``total`` number of batches is that of `n_batches` unless it is given.
     """
     region, energy, pixel = np.nonzero(kept.transpose(1, 0, 2))
-    counts = np.bincount(region, minlength=kept.shape[1])
-    batches = -(-counts // size)
-    total = n_batches(kept, size) if total is None else total
+    counts, batches = _own_batches(kept, size, by_energy)
+    total = n_batches(kept, size, by_energy) if total is None else total
+    owner = np.zeros(total, int)
+    owner[: batches.sum()] = np.repeat(np.indices(batches.shape)[0].ravel(), batches.ravel())
+    counts, batches = counts.ravel(), batches.ravel()
+    own = region * len(kept) + energy if by_energy else region
     first = np.cumsum(batches) - batches
     position = np.arange(len(region)) - np.repeat(np.cumsum(counts) - counts, counts)
-    row, column = first[region] + position // size, position % size
-    owner = np.zeros(total, int)
-    owner[: batches.sum()] = np.repeat(np.arange(len(batches)), batches)
+    row, column = first[own] + position // size, position % size
     shape = (total, size)
     counts_bins = PixelBins(
         owner, np.zeros(shape, int), np.zeros(shape, int), np.zeros(shape, bool)

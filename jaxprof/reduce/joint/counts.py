@@ -16,6 +16,7 @@ from jaxprof.likelihood.joint_data import JointBlock, JointOnOffBlock
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.joint.bins import (
     BATCH,
+    OF_ENERGY,
     PixelBins,
     batched_pixels,
     n_batches,
@@ -121,10 +122,14 @@ def counts_blocks(
     ]
     # Groups of the same shape share compiled code.
     kept = [each.kept for each in counts_bins]
-    size = BATCH if problem.model.per_pixel else max(map(len, kept))
-    total = max(n_batches(own, size) for own in kept)
+    size, by_energy = max(map(len, kept)), False
+    if problem.model.per_pixel:
+        # Templates of a batch are those of all true energies that it sees.
+        by_energy = bool(problem.model.free_spectral_parameters)
+        size = OF_ENERGY if by_energy else BATCH
+    total = max(n_batches(own, size, by_energy) for own in kept)
     return [
-        _cash_block(problem, number, each, batched_pixels(each.kept, size, total))
+        _cash_block(problem, number, each, batched_pixels(each.kept, size, total, by_energy))
         for each in counts_bins
     ]
 
@@ -150,7 +155,7 @@ class _CashBins:
     masks: Array | None
     """Pixels in use at each energy, if the energies are summed, (E', N, P)."""
     across: bool
-    """Whether the sums are over all energies: not if the background has a tilt that is fitted."""
+    """Whether the sums are over all energies: see `JointModel.merged_across_energies`."""
 
 
 def _cash_bins(
@@ -173,7 +178,7 @@ def _cash_bins(
         np.concatenate([part, (part * rest).sum(axis=2, keepdims=True)], axis=2) for part in parts
     )
     left: Array = np.asarray(rest.any(axis=2, keepdims=True))
-    across = model.per_pixel and not model.tilted
+    across = model.merged_across_energies
     if across:
         for part in (counts, background, offset):
             part[0, :, -1] = part[:, :, -1].sum(axis=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from jaxprof.likelihood.constraints import bounds_of, gaussian_of
 from jaxprof.likelihood.joint_data import JointData
 from jaxprof.likelihood.layout import joint_data
 from jaxprof.likelihood.spectra import model_of_bins
+from jaxprof.likelihood.true_energies import seen_true_energies
 from jaxprof.models.spatial import PointSpatialModel
 from jaxprof.reduce.bin_geometry import bin_geometry
 from jaxprof.reduce.joint.counts import Alone, Counted, counts_blocks
@@ -60,7 +62,7 @@ def joint_likelihood(
     found = [counts_blocks(problem, number, merge=merge, alone=alone) for number in numbers]
     terms, bins = zip(*(jax.tree.map(_stacked, *parts) for parts in found), strict=True)
     # Sums over energies have no tilt, nor has one energy.
-    across = merge and model.per_pixel and not model.tilted
+    across = merge and model.merged_across_energies
     tilts = not across and any(np.any(getattr(term, "log_energy", 0.0)) for term in terms)
     tilts = tilts or model.tilted
     nominal, free = _nominal(problem)
@@ -102,6 +104,7 @@ def group_data(
     Arguments as for `joint_likelihood`.
     """
     likelihood = joint_likelihood(problem, merge=merge, alone=alone)
+    likelihood = replace(likelihood, terms=seen_true_energies(likelihood.terms))
     made = [joint_data(likelihood, group) for group in range(len(problem.groups))]
     # Not jnp.asarray, which compiles a program for every shape.
     return jax.tree.map(jax.device_put, made)

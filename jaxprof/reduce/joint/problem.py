@@ -65,6 +65,15 @@ class JointModel:
         """Whether pixels may have counts bins of their own."""
         return self.likelihood == "pixel"
 
+    @property
+    def merged_across_energies(self) -> bool:
+        """Whether merged pixels are of all energies, which a tilt changes differently.
+
+        Spectra that are fitted may be negative at some energies only, where single pixels would
+        not stay positive; and a counts bin of one energy sees few true energies.
+        """
+        return self.per_pixel and not self.tilted and not self.free_spectral_parameters
+
 
 @dataclass(frozen=True)
 class JointProblem:

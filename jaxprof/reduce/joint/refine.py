@@ -46,11 +46,12 @@ def held_points(data: JointData, fit: JointFit, shifts: Array) -> Array:
 
 def negative_pixels(
     problem: JointProblem, group: Group, data: JointData, points: Array, number: int
-) -> Array:
-    """Pixels without counts, (E, N, P), whose prediction is negative at any of some points.
+) -> tuple[Array, Array]:
+    """Pixels without counts, (E, N, P), whose prediction is negative at any of some points, (M,).
 
     The ``points`` (M, Z) are parameters: the minimum, and minima with one norm held. The dataset of
-    this ``number`` has a predicted background; if energies are summed there is one, (1, N, P).
+    this ``number`` has a predicted background; if energies are summed there is one, (1, N, P). Also
+    at which of the points it is.
     """
     dataset, response = problem.datasets[number], problem.response.datasets[number]
     bins, summed = group.bins[number], problem.model.sum_over_energy_groups
@@ -65,8 +66,9 @@ def negative_pixels(
         lowest = lowest.sum(axis=0, keepdims=True)
     fixed = background * factors.min(axis=0)[:, np.newaxis, np.newaxis] + offset
     suspects = mask & (counts == 0) & (fixed + lowest < 0)
+    somewhere: Array = np.zeros(len(points), bool)
     if not suspects.any():
-        return suspects
+        return suspects, somewhere
     batches = batched_pixels(suspects)
     templates = np.asarray(
         batch_templates(response, batches, bins.start, response.mask[bins] if summed else None)
@@ -84,12 +86,13 @@ def negative_pixels(
         signal = part @ matrix
         if np.any(signal + rest < 0):
             positive = np.maximum(part, 0.0) @ matrix
-            found[row] = np.any(signal + rest < -ROUNDING * (positive + rest), axis=0)
-    found &= batches.used
+            below = (signal + rest < -ROUNDING * (positive + rest)) & batches.used[row]
+            found[row] = np.any(below, axis=0)
+            somewhere |= np.any(below, axis=1)
     negative = np.zeros_like(suspects)
     where = tuple(np.broadcast_to(index, found.shape)[found] for index in at)
     negative[where] = True
-    return negative
+    return negative, somewhere
 
 
 def _background_factors(
