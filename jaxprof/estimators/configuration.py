@@ -31,7 +31,7 @@ from jaxprof.estimators.stack import StackEntry, stack_entries, warn_together
 from jaxprof.html import facts, titled
 from jaxprof.inference.levels import confidence_level, two_sided_sigma
 from jaxprof.inference.named_intervals import KINDS, UPPER_ONLY, intervals
-from jaxprof.inference.toys import toys
+from jaxprof.inference.toys import interval_of_toys, toys
 from jaxprof.likelihood import Likelihood
 from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.profile import FluxProfile
@@ -248,8 +248,12 @@ class ProfileEstimator(KnownAttributes):
         return Bins(self.regions, energy_edges, self.energy_edges.unit.to_string())
 
     def _toys(self, likelihood: Likelihood, n_toys: int, options: dict[str, Any]) -> Any:
-        """Toys of what is fitted, with the estimator's levels unless told otherwise."""
-        return toys(likelihood, n_toys, **{"n_sigma": self.n_sigma, "cl": self.cl, **options})
+        """Toys of what is fitted, with the estimator's levels and limits unless told otherwise."""
+        own = {"n_sigma": self.n_sigma, "cl": self.cl, **options}
+        if "interval" not in own:
+            kind = interval_of_toys(likelihood, self.interval, own.get("quantities", ()))
+            own["interval"] = kind
+        return toys(likelihood, n_toys, **own)
 
     def _named_limits(self, likelihood: Likelihood) -> dict[str, Array]:
         """Upper limits ``norm_ul`` of the norms, and ``norm_ll`` of kinds that have a lower end."""
