@@ -34,7 +34,7 @@ def figures(
     sed_type : {"dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
         What fluxes are shown as.
     axis : {"distance", "longitude", "latitude", "path", "region-index"}
-        What the flux is drawn along.
+        What flux, counts, scans and correlations are drawn along.
 
     Returns
     -------
@@ -42,12 +42,12 @@ def figures(
         Caption and figure by name: the flux, the counts, the map with the regions, and where the
         profile has them the likelihood scans and the correlation of the norms of each group.
     """
-    along = "projected-distance" if axis == "distance" else axis
+    profile = profile if axis == "distance" else profile.with_axis(axis)
     made = {
         sed_type: (
             "Flux in each bin, with errors; upper limits where the significance is below "
             f"{profile.sqrt_ts_threshold_ul:g} sigma.",
-            _flux(profile, sed_type, along),
+            _flux(profile, sed_type),
         )
     }
     if "npred" in profile.quantities:
@@ -86,12 +86,11 @@ def _drawn(draw: Callable[[Any], Any], size: tuple[float, float] = (7.0, 4.4)) -
     return figure
 
 
-def _flux(profile: FluxProfile, sed_type: str, along: str) -> Any:
+def _flux(profile: FluxProfile, sed_type: str) -> Any:
     """The flux; that of energies of which each has its own order of magnitude in panels."""
-    options = {"sed_type": sed_type, "axis_name": along}
     if sed_type != "dnde" or not 1 < profile.shape[1] <= _MOST_PANELS:
-        return _drawn(lambda ax: profile.plot(ax=ax, **options))
-    return profile.plot(groups="panels", **options)[0].figure
+        return _drawn(lambda ax: profile.plot(ax=ax, sed_type=sed_type))
+    return profile.plot(groups="panels", sed_type=sed_type)[0].figure
 
 
 def _counts(profile: FluxProfile) -> Any:

@@ -36,6 +36,7 @@ from jaxprof.likelihood import Likelihood
 from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.stack import FluxProfileStack
+from jaxprof.profile.stack_axis import overlap_in_time
 from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.region_view import LIKELIHOODS
 from jaxprof.sky.regions import profile_axis
@@ -215,7 +216,8 @@ class ProfileEstimator(KnownAttributes):
         Warns
         -----
         UserWarning
-            As `run`, with the names of the entries that a warning is for.
+            As `run`, with the names of the entries that a warning is for; and for ``axis="time"``
+            with entries that overlap in time.
 
         Notes
         -----
@@ -226,7 +228,14 @@ class ProfileEstimator(KnownAttributes):
         entries = stack_entries(datasets, regions)
         found = self._run_entries(entries)
         warn_together(entries)
-        return FluxProfileStack(found, [entry.name for entry in entries], axis=axis)
+        names = [entry.name for entry in entries]
+        stack = FluxProfileStack(found, names, axis=axis)
+        if stack.axis == "time" and (common := overlap_in_time(found, names)):
+            warn_user(
+                f"datasets overlap in time: {common}. Counts of these times may be in both points "
+                'of the light curve; axis="set" is for entries that do not follow each other'
+            )
+        return stack
 
     def _run_entries(self, entries: Sequence[StackEntry]) -> list[FluxProfile]:
         """The profile of each entry."""
