@@ -21,7 +21,7 @@ _APART = 10.0  # points between the numbers of bins
 
 
 def figures(
-    profile: FluxProfile, datasets: Sequence[MapDataset], sed_type: str, axis: str = "distance"
+    profile: FluxProfile, datasets: Sequence[MapDataset], sed_type: str
 ) -> dict[str, tuple[str, Any]]:
     """Draw what there is to show of a profile.
 
@@ -33,8 +33,6 @@ def figures(
         What it was fitted to; the map shows the first.
     sed_type : {"dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
         What fluxes are shown as.
-    axis : {"distance", "longitude", "latitude", "path", "region-index"}
-        What flux, counts, scans and correlations are drawn along.
 
     Returns
     -------
@@ -42,7 +40,6 @@ def figures(
         Caption and figure by name: the flux, the counts, the map with the regions, and where the
         profile has them the likelihood scans and the correlation of the norms of each group.
     """
-    profile = profile if axis == "distance" else profile.with_axis(axis)
     made = {
         sed_type: (
             "Flux in each bin, with errors; upper limits where the significance is below "

@@ -70,7 +70,7 @@ outputs:
   formats: [fits, ecsv, csv]
   # What figures, CSV and report show: dnde, e2dnde, flux or eflux.
   sed_type: flux
-  # What the flux is drawn along: distance, longitude, latitude, path or region-index.
+  # What figures and report lie along: distance, longitude, latitude, path or region-index.
   axis: distance
   figures: [png]
   report: true

@@ -1,13 +1,18 @@
 """What tables look like in terminals and papers."""
 
+import astropy.units as u
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from profile_factory import make_joint_profile, make_nuisance, make_profile
+from regions import RectangleSkyRegion
 
 from jaxprof.cli.figures import _map, figures
+from jaxprof.cli.run import _along
 from jaxprof.core import Status
+from jaxprof.profile.html import profile_rows
 from jaxprof.regions import ProfileAxis
 
 
@@ -69,6 +74,21 @@ def test_counts_of_the_command_line_have_a_panel_for_each_group():
         expected = profile.npred[:, group]
         np.testing.assert_allclose(np.sort(points), np.sort(expected[np.isfinite(expected)]))
     assert figure.axes[0].get_xlabel() == "" != figure.axes[1].get_xlabel()
+    plt.close("all")
+
+
+def test_figures_of_the_command_line_lie_along_one_axis():
+    """Of a profile along longitudes all do, and so does the report's table."""
+    profile = make_joint_profile().slice_by_idx({"energy": [0]})
+    profile.regions = [
+        RectangleSkyRegion(SkyCoord(k, 0, unit="deg", frame="galactic"), 1 * u.deg, 1 * u.deg)
+        for k in range(len(profile.norm))
+    ]
+    profile = _along(profile, "longitude")
+    made = figures(profile, [], "flux")
+    for name in ("flux", "counts", "scan", "correlation"):
+        assert "longitude" in made[name][1].axes[0].get_xlabel(), name
+    assert "longitude" in profile_rows(profile, "flux")[0][0]
     plt.close("all")
 
 
