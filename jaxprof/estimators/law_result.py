@@ -250,6 +250,8 @@ class ModelFit:
     def plot(self, ax: Any = None, *, profile: FluxProfile | None = None, n_sigma: int = 1) -> Any:
         """Draw the law with its error band over what was observed, and the residuals below.
 
+        The law that it was tested against is a dashed line.
+
         Parameters
         ----------
         ax : `~matplotlib.axes.Axes` or a pair of these, optional

@@ -413,6 +413,13 @@ def test_figure(fitted, separate):
     points = [own for own in lower.lines if len(own.get_xdata()) == 4]
     assert_allclose(points[0].get_ydata(), fitted.bins["residual"][:, 0], rtol=1e-12)
     assert lower.get_shared_x_axes().joined(upper, lower)
+    changed = {"model": fitted.model.replace(alpha=0.3), "params": fitted.params | {"alpha": 0.3}}
+    second = dataclasses.replace(fitted, **changed)
+    upper, _ = dataclasses.replace(fitted, against=second).plot(plt.figure().add_subplot())
+    first, other = (own for own in upper.lines if len(own.get_xdata()) == 300)
+    assert_allclose(other.get_ydata(), second.curve(radius)[0], rtol=1e-12)
+    assert other.get_linestyle() == "--" != first.get_linestyle()
+    assert len(set(upper.get_legend_handles_labels()[1])) == 3
     profile = separate[0].run(separate[1])
     figure, pair = plt.subplots(2)
     upper, lower = fitted.plot(pair, profile=profile)

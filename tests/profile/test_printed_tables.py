@@ -142,6 +142,13 @@ def test_the_map_of_the_command_line_numbers_bins_that_stand_apart():
         profile = make_profile(regions=rings(4, width))
         ax = _map(profile, dataset).axes[0]
         assert [text.get_text() for text in ax.texts] == shown
+        # The regions with a margin, thirty pixels in all, and no more of a map that is larger.
+        low, high = ax.get_xlim()
+        middle = dataset.geom.wcs.celestial.world_to_pixel(rings(1, 1)[0].center)[0]
+        if width < 0.1:
+            np.testing.assert_allclose([middle - low, high - middle], 15, rtol=1e-3)
+        else:
+            assert low == -0.5 and high == dataset.geom.npix_shape[1] - 0.5
         for text, region in zip(ax.texts, rings(4, width), strict=False):
             at = dataset.geom.wcs.celestial.pixel_to_world(*text.get_position())
             assert region.contains(at, dataset.geom.wcs.celestial)
