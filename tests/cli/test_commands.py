@@ -107,6 +107,9 @@ def test_a_run_and_what_it_writes(folder):
     reports = {"_report.html", "_config.yaml", "_provenance.json"}
     assert names == {".fits", ".ecsv", ".csv"} | figures | reports
     profile = read_file("out/tiny.fits")
+    # Scans follow the errors, so that none misses its best norm.
+    scan = profile.norm_scan
+    assert np.all((scan[..., 0] < profile.norm) & (profile.norm < scan[..., -1]))
     with open("out/tiny.csv", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 6 and rows[1]["group"] == "1" and rows[1]["bin"] == "0"
