@@ -283,12 +283,13 @@ class ModelFit:
         return law_table(self)
 
     def write(self, filename: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the table to a file that `read_table` reads.
+        """Write the table to a file that `read_table` reads, or as text.
 
         Parameters
         ----------
         filename : str or path-like
-            Ends in ".fits", ".fits.gz" or ".ecsv".
+            Ends in ".fits", ".fits.gz" or ".ecsv". Or in ".csv", with the columns of the
+            covariance numbered, or in ".tex", the fitted parameters as a table for a paper.
         overwrite : bool
             Whether an existing file may be replaced.
 

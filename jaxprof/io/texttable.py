@@ -13,7 +13,7 @@ from astropy.table import Table
 
 from jaxprof.inference.levels import confidence_level
 from jaxprof.io.paths import atomic_write, expand_path
-from jaxprof.profile.papertable import latex_unit
+from jaxprof.profile.papertable import LIMITS, latex_unit
 from jaxprof.profile.printed import long_table, plain_columns
 from jaxprof.profile.stack import FluxProfileStack
 from jaxprof.profile.stack_axis import AXES
@@ -78,6 +78,8 @@ def write_text_table(
     options: dict[str, Any] = {"style": style, "unit": unit, "formatted": latex, "latex": latex}
     if style == "paper":
         table = styled(profile, sed_type, columns, **options)
+        if suffix == ".csv" and columns is None:  # which has no place for notes
+            _add_levels(table, profiles)
     else:
         table = styled(profile, sed_type, **options)
         table = _rows(table, [own.shape[0] for own in profiles], profiles[0].shape[1])
@@ -108,7 +110,8 @@ def _foot(notes: Sequence[str]) -> dict[str, str]:
 
 def _add_levels(table: Table, profiles: Sequence[Any]) -> None:
     """Confidence level and kind of the upper limits as last columns, where there are any."""
-    if not any(name.endswith("_ul") and name != "is_ul" for name in table.colnames):
+    noted = any(note.startswith(LIMITS) for note in table.meta.get("notes", []))
+    if not noted and not any(n.endswith("_ul") and n != "is_ul" for n in table.colnames):
         return
     rows = [own.shape[0] * own.shape[1] for own in profiles]
     levels = [confidence_level(n_sigma=own.n_sigma_ul) for own in profiles]

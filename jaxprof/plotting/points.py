@@ -13,6 +13,7 @@ from matplotlib.path import Path
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
+from jaxprof.likelihood.data import Status
 from jaxprof.plotting.legend import ARROW_POINTS, AT_THE_EDGE, BIN_MARKS, LIMITS, ROW
 from jaxprof.plotting.options import chosen_unit, next_series
 from jaxprof.plotting.style import add_obstacles
@@ -275,6 +276,17 @@ def fluxes(
     good = get_quantity(profile, "success")
     good = np.isfinite(values) if good is None else np.asarray(good, dtype=bool)
     return np.where(good, values, np.nan), np.stack(sides), np.where(good, limits, np.nan)
+
+
+def say_if_empty(ax: Any, profile: Any, values: Any, limits: Any) -> None:
+    """Say in the figure why it is empty, where no bin has a value or a limit to draw."""
+    if np.any(np.isfinite(values) | np.isfinite(limits)):
+        return
+    status = get_quantity(profile, "status")
+    codes = map(Status, () if status is None else np.unique(np.asarray(status)))
+    why = ", ".join(code.label for code in codes if not code.success)
+    text = "No bin has a value" + (f": {why}" if why else "")
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color="0.4", gid="no-values")
 
 
 def most_significant(profiles: Sequence[Any], most: int, group: Any = slice(None)) -> list[int]:

@@ -30,6 +30,7 @@ from jaxprof.plotting.points import (
     mark_partly_seen,
     most_significant,
     name_limits,
+    say_if_empty,
 )
 from jaxprof.plotting.style import (
     add_zero_line,
@@ -186,6 +187,7 @@ def _draw_along(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
         ax, quantity_label(asked.sed_type, y_unit, "" if several else at[0], asked.energy_power)
     )
     keep_unit(ax.yaxis, y_unit)
+    say_if_empty(ax, profile, drawn[0], drawn[2])
     return ax
 
 
@@ -226,6 +228,7 @@ def _draw_spectra(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
     keep_unit(ax.xaxis, x_unit)
     _finish_yaxis(ax, quantity_label(asked.sed_type, y_unit, "", asked.energy_power))
     keep_unit(ax.yaxis, y_unit)
+    say_if_empty(ax, profile, drawn[0], drawn[2])
     if many and "color" not in asked.style:
         _add_bin_colors(ax, axis)
     return ax

@@ -141,7 +141,8 @@ class ProfileFiles:
         columns : sequence of str, optional
             Of text tables: which columns, in this order; see `to_table`.
         style : {"full", "paper"}, optional
-            Of text tables, see `to_table`; by default "paper" for ".tex" without `columns`.
+            Of text tables, see `to_table`; by default "paper" for ".tex" without `columns`. Level
+            and kind of the limits stand below it, in ".csv" they are the last columns.
         unit : str or Unit, optional
             Of text tables, see `to_table`.
         caption, label : str, optional

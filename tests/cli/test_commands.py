@@ -77,9 +77,17 @@ def test_files_that_are_damaged(folder, command):
         assert result.stderr.startswith("jaxprof: error: ") and result.stdout == ""
 
 
+@pytest.mark.parametrize("command", ["info", "plot", "init"])
+def test_a_configuration_is_no_file_of_data(folder, command):
+    Path("config.yaml").write_text("datasets: []")
+    result = call(command, "config.yaml")
+    assert result.exit_code == 1 and "`jaxprof profile config.yaml` makes" in result.stderr
+
+
 def test_info_of_a_dataset(folder):
     result = call("info", "gc.fits.gz")
     assert result.exit_code == 0 and "30 x 24 pixels, 6 x 4.8 deg" in result.stdout
+    assert re.search(r"Map centre +: (0|360), 0 deg", result.stdout)
     assert call("plot", "gc.fits.gz").exit_code == 1
 
 

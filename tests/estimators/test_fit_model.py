@@ -10,6 +10,7 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from astropy.table import Table
 from forward_factory import CENTER, MODEL, dataset_of, estimator, gaussian_image, sky_image
 from numpy.testing import assert_allclose
 from regions import CircleAnnulusSkyRegion, EllipseSkyRegion, RectangleSkyRegion
@@ -396,6 +397,26 @@ def test_tables_and_files(fitted, tmp_path, name):
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-900])
     with pytest.raises(ValueError, match=name):
         jaxprof.ModelFit.read_table(tmp_path / name)
+
+
+def test_text_tables(fitted, tmp_path):
+    """For other programs and for papers: pandas and astropy read the former."""
+    fitted.write(tmp_path / "law.csv")
+    rows = Table.read(tmp_path / "law.csv")
+    table = fitted.to_table()
+    assert_allclose(rows["value"], table["value"], rtol=1e-15)
+    assert_allclose(rows["covariance_1"], table["covariance"][:, 1], rtol=1e-15)
+    assert rows.colnames[-2:] == ["covariance_0", "covariance_1"]
+    fitted.write(tmp_path / "law.tex")
+    text = (tmp_path / "law.tex").read_text()
+    value, error = fitted.params["amplitude"], fitted.errors["amplitude"]
+    power = int(np.floor(np.log10(value)))
+    digits = 1 - int(np.floor(np.log10(error / 10.0**power)))
+    value, error = (f"{own / 10.0**power:.{digits}f}" for own in (value, error))
+    assert rf"amplitude & ${value} \pm {error}$ & $10^{{{power}}}$ $" in text
+    assert "Fitted to the counts, status ok; goodness of fit: " in text
+    with pytest.raises(ValueError, match=r"valid are \.fits, \.fits\.gz, \.ecsv$"):
+        jaxprof.ModelFit.read_table(tmp_path / "law.csv")
 
 
 def test_figure(fitted, separate):

@@ -183,6 +183,18 @@ def test_limits_of_many_spectra_stand_side_by_side():
     np.testing.assert_allclose([x[-1] for x in arrows], np.sqrt(p.energy_edges[-1].prod()))
 
 
+def test_an_empty_figure_says_why():
+    status = np.full((5, 2), Status.FULLY_MASKED)
+    p = profile_of(line_of_boxes(), np.full((5, 2), np.nan), status=status)
+    for name in ("projected-distance", "energy"):
+        ax = plot_profile(p, ax=plt.figure().add_subplot(), axis_name=name)
+        said = [text.get_text() for text in ax.texts if text.get_gid() == "no-values"]
+        assert said == ["No bin has a value: fully masked"]
+    p = profile_of(line_of_boxes(), status=status * (np.arange(10).reshape(5, 2) > 0))
+    ax = plot_profile(p, ax=plt.figure().add_subplot())
+    assert "no-values" not in [text.get_gid() for text in ax.texts]
+
+
 def test_energy_power_and_the_energy_of_a_differential_flux():
     p = profile_of(line_of_boxes())
     ax = plot_profile(p, energy_power=2, unit="erg cm-2 s-1")

@@ -132,6 +132,11 @@ def test_tables_for_papers_say_which_limits_they_have_and_why_errors_lack(tmp_pa
     rows = Table.read(tmp_path / "a.csv")
     assert set(rows["ul_interval"]) == {"one-sided"} and len(rows) == profile.norm.size
     np.testing.assert_allclose(rows["ul_conf"], 0.9545, atol=1e-4)
+    # A CSV table has no place for notes: level and kind are columns.
+    profile.write(tmp_path / "b.csv", sed_type="flux", style="paper")
+    rows = Table.read(tmp_path / "b.csv")
+    assert rows.colnames[-2:] == ["ul_conf", "ul_interval"] and set(rows["ul_conf"]) == {0.9545}
+    assert rows.colnames[:-2] == profile.to_table("flux", style="paper").colnames
 
 
 def test_the_map_of_the_command_line_numbers_bins_that_stand_apart():
