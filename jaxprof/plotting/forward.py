@@ -20,6 +20,7 @@ from jaxprof.plotting.legend import ARROW_POINTS, lay_out, update_legend
 from jaxprof.plotting.matrices import check_group
 from jaxprof.plotting.options import ERRORBAR, check_options, series_style
 from jaxprof.plotting.points import (
+    Points,
     draw_points,
     drawn_unit,
     flux_unit,
@@ -231,7 +232,8 @@ def _draw_series(
     ordinary = ordinary_bins(at, one.errors, significant=True)
     with keep_limits(ax, at, one.errors, limits, ordinary):
         words = f"{one.name}{suffix}"
-        draw_points(ax, x, one.values, one.errors, limits, words, dict(style), signed=signed)
+        points = Points(x, one.values, one.errors, limits)
+        draw_points(ax, points, words, dict(style), signed=signed)
     name_limits(ax, one.profile, limits)
     return x[0][~ordinary], at[~ordinary], style["color"]
 
@@ -299,13 +301,12 @@ def _pulls(difference: Array, errors: Array, profile: Any) -> Array:
 
 
 def _draw_residuals(ax: Any, x: Array, residual: Array, limits: Array, style: dict) -> None:
-    nothing = np.full(len(residual), np.nan)
     for shown, face in ((~np.isfinite(limits), None), (np.isfinite(limits), "white")):
         own = dict(style)
         if face is not None:
             own["markerfacecolor"] = face
         y = np.where(shown, residual, np.nan)
-        draw_points(ax, x, y, np.stack([nothing] * 2), nothing, "_nolegend_", own)
+        draw_points(ax, Points(x, y), "_nolegend_", own)
 
 
 def _name_open_markers(ax: Any) -> None:

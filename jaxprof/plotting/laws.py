@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit
-from jaxprof.plotting.points import draw_points
+from jaxprof.plotting.points import Points, draw_points
 from jaxprof.plotting.style import (
     add_zero_line,
     choose_yscale,
@@ -79,14 +79,13 @@ def plot_law(
     value, error, residual = _points(result, profile)
     value, error = scale * value, scale * error
     radial = result.geometry.rings is not None
-    none = np.full(value.shape[0], np.nan)
+    ones = np.ones((2, len(value)))
     for group in range(value.shape[1]):
         label = "Observed" if group == 0 else "_nolegend_"
         style = {"color": "black", "markersize": 4, "zorder": 3, **kwargs}
         bars = np.stack([error[:, group]] * 2)
-        draw_points(upper, x, value[:, group], bars, none, label, dict(style))
-        ones = np.ones((2, len(none)))
-        draw_points(lower, x, residual[:, group], ones, none, "_nolegend_", dict(style))
+        draw_points(upper, Points(x, value[:, group], bars), label, dict(style))
+        draw_points(lower, Points(x, residual[:, group], ones), "_nolegend_", dict(style))
     second = result.against
     draw = _draw_curve if radial else _draw_stairs
     draw(upper, result, x, scale, n_sigma)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,25 +41,32 @@ class _OnLogScale(Line2D):
             super().draw(renderer)
 
 
+@dataclass(frozen=True)
+class Points:
+    """One series of points."""
+
+    x: NDArray[np.float64]
+    """Positions, and ends of the horizontal bars, (3, n)."""
+    y: NDArray[np.float64]
+    """Values, (n,); NaN where there is none."""
+    errors: NDArray[np.float64] | None = None
+    """Downwards and upwards, (2, n)."""
+    limits: NDArray[np.float64] | None = None
+    """Upper limits, (n,), finite where an arrow takes the place of the point."""
+
+
 def draw_points(
-    ax: Any,
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    errors: NDArray[np.float64],
-    limits: NDArray[np.float64],
-    label: str,
-    style: dict[str, Any],
-    *,
-    signed: bool = True,
+    ax: Any, points: Points, label: str, style: dict[str, Any], *, signed: bool = True
 ) -> Any:
     """Draw one series: points, and arrows where there are limits. Return its colour.
 
-    `x` is (ref, low, high) and `errors` (negative, positive), each with values on the
-    second axis; `limits` is finite where an arrow takes the place of the point. On a logarithmic
-    axis, which has no place for them, triangles at its lower end stand for what is not positive.
-    Unless values are `signed`, as norms are, they stand on any axis for limits that are not
-    positive, which are none on a flux; the legend says so.
+    On a logarithmic axis, which has no place for them, triangles at its lower end stand for what is
+    not positive. Unless values are `signed`, as norms are, they stand on any axis for limits that
+    are not positive, which are none on a flux; the legend says so.
     """
+    x, y, nothing = points.x, points.y, np.full(len(points.y), np.nan)
+    errors = np.stack([nothing] * 2) if points.errors is None else points.errors
+    limits = nothing if points.limits is None else points.limits
     style = _complete(ax, style)
     color, is_limit = style.get("color"), np.isfinite(limits)
     if color is None:  # the format has one

@@ -23,6 +23,7 @@ from jaxprof.plotting.legend import ARROW_POINTS, NARROW, update_legend
 from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit
 from jaxprof.plotting.overlap import clear_offset
 from jaxprof.plotting.points import (
+    Points,
     draw_points,
     flux_unit,
     fluxes,
@@ -250,8 +251,8 @@ def _draw_series(
     signed = sed_type == "norm"
     found = []
     for k, at in enumerate(bars):
-        part = values[k], errors[:, k], limits[k]
-        found.append(draw_points(ax, at, *part, labels[k], dict(styles[k]), signed=signed))
+        points = Points(at, values[k], errors[:, k], limits[k])
+        found.append(draw_points(ax, points, labels[k], dict(styles[k]), signed=signed))
     return found
 
 

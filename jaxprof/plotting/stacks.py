@@ -16,6 +16,7 @@ from jaxprof.plotting.options import ERRORBAR, PCOLORMESH, check_options, unit_f
 from jaxprof.plotting.overlap import clear_offset
 from jaxprof.plotting.points import (
     ARROW_POINTS,
+    Points,
     draw_points,
     drawn_unit,
     fluxes,
@@ -118,8 +119,8 @@ def plot_light_curve(
     for number, k in enumerate(chosen):
         shift = offset * (number - 0.5 * (len(chosen) - 1)) * (high - low)
         position = np.stack([x[0] + shift, low, high])
-        series = y[number], errors[:, number], limits[number]
-        draw_points(ax, position, *series, names[k], dict(kwargs), signed=signed)
+        series = Points(position, y[number], errors[:, number], limits[number])
+        draw_points(ax, series, names[k], dict(kwargs), signed=signed)
         name_limits(ax, stack.profiles[0], limits[number])
     set_margins(ax, ARROW_POINTS + 6)
     _finish_axis(ax.xaxis, stack)
