@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from astropy.table import Table
 
 from jaxprof.profile.checks import check_format
+from jaxprof.profile.text_options import TextOptions
 
 if TYPE_CHECKING:
     from jaxprof.profile.fluxprofile import FluxProfile
@@ -163,18 +164,14 @@ class ProfileFiles:
         """
         from jaxprof.io.fluxprofile import write_profile
 
+        check_format(format)
         write_profile(
             self,
             filename,
+            TextOptions(columns=columns, style=style, unit=unit, caption=caption, label=label),
             sed_type=sed_type,
-            format=format,
             overwrite=overwrite,
             include_likelihood=include_likelihood,
-            columns=columns,
-            style=style,
-            unit=unit,
-            caption=caption,
-            label=label,
         )
 
     def to_gammapy(self: Any) -> Any:
