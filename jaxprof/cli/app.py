@@ -103,7 +103,7 @@ def profile_command(
 def init_command(path: str, output: str | None, overwrite: bool, quiet: bool) -> None:
     """Propose a configuration for the dataset in FILE, with a comment for each key."""
     with Log(quiet=quiet).collected():
-        dataset = read_dataset(path)
+        dataset = _read(path, read_dataset)
     named = path
     if output is not None and not os.path.isabs(os.path.expandvars(os.path.expanduser(path))):
         # The configuration's paths are relative to itself.
@@ -122,7 +122,7 @@ def init_command(path: str, output: str | None, overwrite: bool, quiet: bool) ->
 def info_command(path: str) -> None:
     """Say what is in FILE, a profile or a dataset."""
     with Log().collected():
-        found = read_file(path)
+        found = _read(path, read_file)
         click.echo(str(found))
         if isinstance(found, FluxProfile):
             heads, rows = profile_rows(found, _flux(found))
@@ -201,8 +201,18 @@ def convert_command(path: str, output: str, sed_type: str | None, overwrite: boo
     click.echo(output)
 
 
+def _read(path: str, read: Callable[[str], Any]) -> Any:
+    """What a file of data holds; a configuration is none."""
+    if path.lower().endswith((".yaml", ".yml")):
+        raise ValueError(
+            f"{path}: a configuration, no file of data; `jaxprof profile {path}` makes the profile "
+            "that it describes"
+        )
+    return read(path)
+
+
 def _profile(path: str) -> FluxProfile:
-    found = read_file(path)
+    found = _read(path, read_file)
     if not isinstance(found, FluxProfile):
         raise ValueError(
             f"{path}: a dataset, not a flux profile; `jaxprof init` writes a configuration for it, "

@@ -30,6 +30,8 @@ _MAKERS: dict[str, Callable[..., list[Any]]] = {
     "grid": make_grid_rectangle_sky_regions,
     "sectors": make_sector_sky_regions,
 }
+SCAN_N_SIGMA = 3.0
+"""Standard deviations around each norm that are scanned, unless the configuration says where."""
 _ON_MAPS = ("boxes", "grid")
 _POSITIONS = {"start": "start_pos", "end": "end_pos", "center": "center"}
 
@@ -74,6 +76,11 @@ def make_estimator(
         spectrum = _spectrum(config.spectral_model)
     given = config.estimator
     options = given.model_dump(exclude={"type", "sources", *FORWARD_ONLY}, exclude_none=True)
+    norm = given.norm or {}
+    scanned = {"scan", "all"} & set(given.selection_optional)
+    if scanned and not any(key.startswith(("scan_", "interp")) for key in norm):
+        # The grid of the estimators, gammapy's, misses faint bins.
+        options["norm"] = {"scan_n_sigma": SCAN_N_SIGMA, **norm}
     joint = given.type == "forward-folded"
     if joint:
         options |= given.model_dump(include=set(FORWARD_ONLY) - {"sources"}, exclude_none=True)

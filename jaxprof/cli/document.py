@@ -95,6 +95,8 @@ class Document:
             where = location if named is None else (*location, named)
             if named is None and len(deeper) == 1 and re.match(r"\w+:", text):
                 where, text = deeper[0], text.partition(":")[2].strip()
+            elif named is not None:  # the message has it once
+                text = text.removeprefix(f"{named}: ")
             raise self.error(where, text) from error
 
 

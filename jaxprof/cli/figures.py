@@ -13,15 +13,19 @@ import numpy as np
 
 from jaxprof.datasets import MapDataset
 from jaxprof.plotting import plot_map, plot_regions
+from jaxprof.plotting.maps import pixel_extent
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.html import energy_ranges
+from jaxprof.sky.geometry import WcsGeom
 
 _MOST_PANELS = 4
+_MARGIN = 0.15  # around the regions on the map, of their extent
+_FEWEST = 30.0  # pixels that are shown along each axis
 _APART = 10.0  # points between the numbers of bins
 
 
 def figures(
-    profile: FluxProfile, datasets: Sequence[MapDataset], sed_type: str, axis: str = "distance"
+    profile: FluxProfile, datasets: Sequence[MapDataset], sed_type: str
 ) -> dict[str, tuple[str, Any]]:
     """Draw what there is to show of a profile.
 
@@ -33,8 +37,6 @@ def figures(
         What it was fitted to; the map shows the first.
     sed_type : {"dnde", "e2dnde", "flux", "eflux", "surface_brightness"}
         What fluxes are shown as.
-    axis : {"distance", "longitude", "latitude", "path", "region-index"}
-        What the flux is drawn along.
 
     Returns
     -------
@@ -42,18 +44,18 @@ def figures(
         Caption and figure by name: the flux, the counts, the map with the regions, and where the
         profile has them the likelihood scans and the correlation of the norms of each group.
     """
-    along = "projected-distance" if axis == "distance" else axis
     made = {
         sed_type: (
             "Flux in each bin, with errors; upper limits where the significance is below "
             f"{profile.sqrt_ts_threshold_ul:g} sigma.",
-            _flux(profile, sed_type, along),
+            _flux(profile, sed_type),
         )
     }
     if "npred" in profile.quantities:
         made["counts"] = ("Predicted and observed counts.", _counts(profile))
     if datasets:
-        made["map"] = ("Counts of the first dataset, and the bins.", _map(profile, datasets[0]))
+        caption = "Counts of the first dataset around the bins, and these."
+        made["map"] = caption, _map(profile, datasets[0])
     if profile.has_stat_profiles:
         caption = "Likelihood scans: how far the fit statistic is above its minimum"
         made |= _of_groups(
@@ -86,12 +88,11 @@ def _drawn(draw: Callable[[Any], Any], size: tuple[float, float] = (7.0, 4.4)) -
     return figure
 
 
-def _flux(profile: FluxProfile, sed_type: str, along: str) -> Any:
+def _flux(profile: FluxProfile, sed_type: str) -> Any:
     """The flux; that of energies of which each has its own order of magnitude in panels."""
-    options = {"sed_type": sed_type, "axis_name": along}
     if sed_type != "dnde" or not 1 < profile.shape[1] <= _MOST_PANELS:
-        return _drawn(lambda ax: profile.plot(ax=ax, **options))
-    return profile.plot(groups="panels", **options)[0].figure
+        return _drawn(lambda ax: profile.plot(ax=ax, sed_type=sed_type))
+    return profile.plot(groups="panels", sed_type=sed_type)[0].figure
 
 
 def _counts(profile: FluxProfile) -> Any:
@@ -140,11 +141,32 @@ def _map(profile: FluxProfile, dataset: MapDataset) -> Any:
     counts = dataset.counts
     if counts is None:
         raise ValueError(f"dataset {dataset.name!r} has no counts to draw")
-    ax = plot_map(counts.sum_over_axes(), stretch="sqrt", add_cbar=True)
-    if profile.regions is not None:
-        plot_regions(profile.regions, ax=ax, edgecolor="white", linewidth=0.8)
-        _number(profile.regions, ax)
+    image = counts.sum_over_axes()
+    regions = [] if profile.regions is None else profile.regions
+    x, y = _around(regions, image.geom)
+    width = 7.0
+    size = width, float(np.clip(1.0 + 0.78 * width * np.ptp(y) / np.ptp(x), 2.6, 8.0))
+    plt.figure(figsize=size, layout="constrained")
+    ax = plot_map(image, stretch="sqrt", add_cbar=True)
+    ax.set(xlim=x, ylim=y)
+    if regions:
+        plot_regions(regions, ax=ax, edgecolor="white", linewidth=0.8)
+        _number(regions, ax)
     return ax.figure
+
+
+def _around(regions: Sequence[Any], geom: WcsGeom) -> tuple[Any, Any]:
+    """Limits of the pixels that are shown: all, or those of the regions and a part around them."""
+    shape = np.array(geom.npix_shape[::-1])
+    whole = np.stack([np.full(2, -0.5), shape - 0.5])
+    found = pixel_extent(list(regions), geom.wcs)
+    if found is None or not np.isfinite(found).all():
+        return tuple(whole.T)
+    extent = np.ptp(found, axis=0)
+    margin = np.maximum(_MARGIN * extent.max(), 0.5 * (_FEWEST - extent))
+    shown = np.clip([found[0] - margin, found[1] + margin], *whole)
+    # Of regions off the map there is nothing to see.
+    return tuple((shown if np.all(np.ptp(shown, axis=0) > 1) else whole).T)
 
 
 def _number(regions: Sequence[Any], ax: Any) -> None:

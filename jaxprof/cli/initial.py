@@ -43,7 +43,8 @@ estimator:
   # per-region: each bin by itself, as gammapy does, without the point-spread function.
   # forward-folded: all bins together, with the point-spread function$psf.
   type: per-region
-  # Beyond norm and norm_err: errn-errp, ul, scan, sensitivity, or all.
+  # Beyond norm and norm_err: errn-errp, ul, scan (three sigma around each norm, unless
+  # norm: {scan_values: [...]} or so says otherwise), sensitivity, or all.
   selection_optional: [errn-errp, ul]
   # Standard deviations of errors, and of upper limits (2: 95.45 %, two-sided; or cl: 0.95).
   n_sigma: 1
@@ -70,7 +71,7 @@ outputs:
   formats: [fits, ecsv, csv]
   # What figures, CSV and report show: dnde, e2dnde, flux or eflux.
   sed_type: flux
-  # What the flux is drawn along: distance, longitude, latitude, path or region-index.
+  # What figures and report lie along: distance, longitude, latitude, path or region-index.
   axis: distance
   figures: [png]
   report: true

@@ -21,7 +21,7 @@ _PHRASES = {
     "overwrite=True replaces it": "--overwrite replaces it",
     "Give template=[...] with a PointSpatialModel or a map for such bins, or the point as "
     "sources=[SkyModel(..., free=True)]": "Give the point as one of the sources, with free: true",
-    "jaxprof.plotting.plot_regions draws them on a map": "the figure of the map shows them",
+    "jaxprof.plotting.plot_regions draws them on a map": "`jaxprof info` tells where the map is",
     "are in profile.nuisance": "are in the nuisance parameters of the file",
 }
 _ESTIMATORS = {

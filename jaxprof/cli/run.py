@@ -84,7 +84,7 @@ def run(loaded: Loaded, log: Log, *, overwrite: bool = False) -> tuple[list[Path
     code = 0 if np.all(profile.success) else SOME_FAILED
     record |= {"bins": bins, "warnings": log.warnings, "exit_code": code}
     with log.step(4, _STEPS, "draw figures"):
-        drawn = figures(profile, datasets, outputs.sed_type, outputs.axis)
+        drawn = figures(_along(profile, outputs.axis), datasets, outputs.sed_type)
     with log.step(5, _STEPS, f"write into {folder}"), document.at("outputs"):
         folder.mkdir(parents=True, exist_ok=True)
         written = _write(loaded, profile, drawn, record, overwrite)
@@ -93,6 +93,11 @@ def run(loaded: Loaded, log: Log, *, overwrite: bool = False) -> tuple[list[Path
     if code:
         log.say("some bins have no estimate: " + ", ".join(f"{n} {k}" for k, n in bins.items()))
     return written, code
+
+
+def _along(profile: FluxProfile, axis: str) -> FluxProfile:
+    """The profile as figures and report show it; files keep its own axis."""
+    return profile if axis == "distance" else profile.with_axis(axis)
 
 
 def _inputs(loaded: Loaded) -> list[Path]:
@@ -156,7 +161,8 @@ def _write(
     record = record | {"config_as_given": loaded.document.text}
     if outputs.report:
         shown = {name: (caption, image(f, "png")) for name, (caption, f) in drawn.items()}
-        page = report(profile, shown, record, title=outputs.name, sed_type=outputs.sed_type)
+        named = {"title": outputs.name, "sed_type": outputs.sed_type}
+        page = report(_along(profile, outputs.axis), shown, record, **named)
         write("_report.html", page.encode())
     record["outputs"] = [path.name for path in written]
     write("_provenance.json", json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")

@@ -104,6 +104,8 @@ def _binning(dataset: MapDataset, mask: NDArray[np.bool_]) -> dict[str, str]:
     lon, lat = dataset.geom.width.to_value("deg")
     ny, nx = dataset.geom.npix_shape
     rows["Map"] = f"{nx} x {ny} pixels, {lon:.4g} x {lat:.4g} deg, {dataset.geom.frame}"
+    middle = dataset.geom.center_skydir.spherical
+    rows["Map centre"] = f"{middle.lon.deg:.4g}, {middle.lat.deg:.4g} deg"
     rows["Bins inside mask"] = (
         f"{np.count_nonzero(mask)} of {mask.size} ({100 * mask.mean():.1f} %)"
     )

@@ -31,11 +31,12 @@ from jaxprof.estimators.stack import StackEntry, stack_entries, warn_together
 from jaxprof.html import facts, titled
 from jaxprof.inference.levels import confidence_level, two_sided_sigma
 from jaxprof.inference.named_intervals import KINDS, UPPER_ONLY, intervals
-from jaxprof.inference.toys import toys
+from jaxprof.inference.toys import interval_of_toys, toys
 from jaxprof.likelihood import Likelihood
 from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.stack import FluxProfileStack
+from jaxprof.profile.stack_axis import overlap_in_time
 from jaxprof.reduce.joint.expectation import with_models_as_counts
 from jaxprof.reduce.region_view import LIKELIHOODS
 from jaxprof.sky.regions import profile_axis
@@ -215,7 +216,8 @@ class ProfileEstimator(KnownAttributes):
         Warns
         -----
         UserWarning
-            As `run`, with the names of the entries that a warning is for.
+            As `run`, with the names of the entries that a warning is for; and for ``axis="time"``
+            with entries that overlap in time.
 
         Notes
         -----
@@ -226,7 +228,14 @@ class ProfileEstimator(KnownAttributes):
         entries = stack_entries(datasets, regions)
         found = self._run_entries(entries)
         warn_together(entries)
-        return FluxProfileStack(found, [entry.name for entry in entries], axis=axis)
+        names = [entry.name for entry in entries]
+        stack = FluxProfileStack(found, names, axis=axis)
+        if stack.axis == "time" and (common := overlap_in_time(found, names)):
+            warn_user(
+                f"datasets overlap in time: {common}. Counts of these times may be in both points "
+                'of the light curve; axis="set" is for entries that do not follow each other'
+            )
+        return stack
 
     def _run_entries(self, entries: Sequence[StackEntry]) -> list[FluxProfile]:
         """The profile of each entry."""
@@ -248,8 +257,12 @@ class ProfileEstimator(KnownAttributes):
         return Bins(self.regions, energy_edges, self.energy_edges.unit.to_string())
 
     def _toys(self, likelihood: Likelihood, n_toys: int, options: dict[str, Any]) -> Any:
-        """Toys of what is fitted, with the estimator's levels unless told otherwise."""
-        return toys(likelihood, n_toys, **{"n_sigma": self.n_sigma, "cl": self.cl, **options})
+        """Toys of what is fitted, with the estimator's levels and limits unless told otherwise."""
+        own = {"n_sigma": self.n_sigma, "cl": self.cl, **options}
+        if "interval" not in own:
+            kind = interval_of_toys(likelihood, self.interval, own.get("quantities", ()))
+            own["interval"] = kind
+        return toys(likelihood, n_toys, **own)
 
     def _named_limits(self, likelihood: Likelihood) -> dict[str, Array]:
         """Upper limits ``norm_ul`` of the norms, and ``norm_ll`` of kinds that have a lower end."""

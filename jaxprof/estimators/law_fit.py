@@ -26,6 +26,7 @@ from jaxprof.inference.law_fit import (
     search_law,
     with_parameters,
 )
+from jaxprof.inference.parameters import names_given
 from jaxprof.inference.profiled import ProfileLimits, limits
 from jaxprof.likelihood import BinGeometry, Likelihood
 from jaxprof.likelihood.bin_geometry import CENTRED, with_centre
@@ -115,7 +116,7 @@ def fit_model(
     Uniform bins that are wide beside the PSF bias a law: `ForwardFoldingProfileEstimator.reduce`
     tells how much, and has ``subdivide``, which prevents it.
     """
-    fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    fixed = names_given("fixed", fixed)
     found = _fitted(data, law, (fixed, bounds, starts))
     if against is not None:
         if not isinstance(against, ModelFit):

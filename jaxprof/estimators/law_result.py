@@ -250,6 +250,8 @@ class ModelFit:
     def plot(self, ax: Any = None, *, profile: FluxProfile | None = None, n_sigma: int = 1) -> Any:
         """Draw the law with its error band over what was observed, and the residuals below.
 
+        The law that it was tested against is a dashed line.
+
         Parameters
         ----------
         ax : `~matplotlib.axes.Axes` or a pair of these, optional
@@ -281,12 +283,13 @@ class ModelFit:
         return law_table(self)
 
     def write(self, filename: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the table to a file that `read_table` reads.
+        """Write the table to a file that `read_table` reads, or as text.
 
         Parameters
         ----------
         filename : str or path-like
-            Ends in ".fits", ".fits.gz" or ".ecsv".
+            Ends in ".fits", ".fits.gz" or ".ecsv". Or in ".csv", with the columns of the
+            covariance numbered, or in ".tex", the fitted parameters as a table for a paper.
         overwrite : bool
             Whether an existing file may be replaced.
 

@@ -246,7 +246,8 @@ class FluxProfileEstimator(ProfileEstimator):
             Number of toys.
         **options
             Of `jaxprof.toys`: ``truth``, ``quantities``, ``seed``, ``store`` and others. By default
-            errors and limits are those of ``n_sigma`` and ``n_sigma_ul``, of the kind "profile".
+            errors and limits are those of ``n_sigma`` and ``n_sigma_ul``, of the kind ``interval``
+            (see `FluxProfile.toys`).
 
         Returns
         -------

@@ -18,11 +18,13 @@ from jaxprof.inference.parameters import (
     bound_vectors,
     fixed_names,
     layout_of,
+    names_given,
     numpy_of,
 )
 from jaxprof.inference.profile_fit import Structure, fit_profile, structure_of
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.data import Status, float_dtype
+from jaxprof.likelihood.named import complete
 from jaxprof.solvers.minimise import minimise
 from jaxprof.user_warning import warn_user
 
@@ -245,18 +247,20 @@ def fit(
     >>> print(f"{result.params['norm']:.6f} +- {result.errors['norm']:.6f}")
     4.000000 +- 1.154701
     """
-    own = log_prob if isinstance(log_prob, Likelihood) else None
+    own, given = log_prob if isinstance(log_prob, Likelihood) else None, start is not None
     if start is None:
         if own is None:
             raise ValueError("start is needed: only a Likelihood has parameters of its own")
         start = own.params()
-    structure = Structure.GENERAL
-    if own is not None and bounds is None and starts is None and not args and not tuple(fixed):
+    structure, held = Structure.GENERAL, names_given("fixed", fixed)
+    if own is not None and bounds is None and starts is None and not args and not held:
         structure = structure_of(own, start)
     function, args = split_function(log_prob, args)
     options = (bounds, fixed, starts, own)
     if own is not None and structure is not Structure.GENERAL:
-        layout_of(start, finite=False)  # not used, but it is to be one
+        if given:  # not used, but it is to be one
+            layout_of(start, finite=False)
+            complete(own.nominal, start, "start")
         result = fit_profile(own, structure)
     elif is_followed(start, (args, bounds, starts)):
         result = _fit(function, start, args, options)
@@ -292,8 +296,8 @@ def _fit(
         vectors = xp.concatenate([vectors, xp.atleast_2d(more)])
     lower, upper = bound_vectors(layout, bounds, dtype)
     if own is not None:
-        given = (fixed,) if isinstance(fixed, str) else tuple(fixed)
-        fixed = (*given, *(name for name in own.fixed() if name in layout.names))
+        kept = (name for name in own.fixed() if name in layout.names)
+        fixed = (*names_given("fixed", fixed), *kept)
         low, high = bound_vectors(layout, own.bounds(layout.leaves), dtype)
         xp = numpy_of((lower, upper, low, high))
         lower, upper = xp.maximum(lower, low), xp.minimum(upper, high)

@@ -125,6 +125,24 @@ def _check_no_unit(what: str, value: Any) -> None:
         raise ValueError(f"{what} must be a plain number or array, got {value!r}")
 
 
+def names_given(what: str, given: Any) -> tuple[str, ...]:
+    """Names of parameters that an argument gives: one, or several.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
+    if isinstance(given, str):
+        return (given,)
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(name, str) for name in found):
+        raise ValueError(
+            f"{what} must be names of parameters, such as 'norm' or ['norm[0, 0]'], got {given!r}"
+        )
+    return found
+
+
 def fixed_names(layout: Layout, fixed: str | Iterable[str]) -> tuple[bool, ...]:
     """Whether each element of the vector keeps its value.
 
@@ -134,7 +152,7 @@ def fixed_names(layout: Layout, fixed: str | Iterable[str]) -> tuple[bool, ...]:
         For names that are none of parameters, or if nothing is left to fit.
     """
     found = np.zeros(len(layout.names), bool)
-    for name in (fixed,) if isinstance(fixed, str) else tuple(fixed):
+    for name in names_given("fixed", fixed):
         found[layout.positions(name, "fixed")] = True
     if found.all():
         raise ValueError(f"fixed={fixed!r} leaves no parameter to fit")

@@ -18,7 +18,7 @@ from jaxprof.inference.intervals import limits as norm_limits
 from jaxprof.inference.joint_intervals import limited
 from jaxprof.inference.joint_scan import scanned
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
-from jaxprof.inference.parameters import layout_of, numpy_of
+from jaxprof.inference.parameters import layout_of, names_given, numpy_of
 from jaxprof.inference.profile_fit import (
     Structure,
     groups_of,
@@ -159,7 +159,7 @@ def limits(
     plain = isinstance(log_prob, Likelihood)
     if names is None:
         names = ("norm",) if plain else layout_of(fit.params).leaves
-    names = (names,) if isinstance(names, str) else tuple(names)
+    names = names_given("names", names)
     structure = _structure(log_prob, fit, args)
     if structure is not Structure.GENERAL and names == ("norm",):
         own = _separable_limits if structure is Structure.SEPARABLE else _joint_limits

@@ -37,6 +37,8 @@ class Toys:
         The same quantities of the data themselves, without the axis of toys.
     n_sigma, cl : float
         Standard deviations of errn and errp, and level of the upper limits.
+    interval : str
+        Kind of the upper limits, see `jaxprof.intervals`.
     """
 
     values: Mapping[str, Any]
@@ -44,6 +46,7 @@ class Toys:
     observed: dict[str, Array]
     n_sigma: float
     cl: float
+    interval: str = "profile"
 
     def __repr__(self) -> str:
         return _in_words(self, self.values)
@@ -120,7 +123,7 @@ class ToySummary:
 
     Attributes
     ----------
-    truth, observed, n_sigma, cl
+    truth, observed, n_sigma, cl, interval
         As of `Toys`.
     sums : dict of array
         What has been added up, by names of what it is for.
@@ -130,6 +133,7 @@ class ToySummary:
     observed: dict[str, Array]
     n_sigma: float
     cl: float
+    interval: str = "profile"
     sums: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
@@ -169,7 +173,8 @@ class ToySummary:
                     *((other.observed[name], self.observed[name]) for name in self.observed),
                 ]
             )
-            if not same or (other.n_sigma, other.cl) != (self.n_sigma, self.cl):
+            levels = [(each.n_sigma, each.cl, each.interval) for each in (self, other)]
+            if not same or levels[0] != levels[1]:
                 raise ValueError("others: toys of other data, truths, quantities or levels")
             for kind, sums in other.sums.items():
                 found._add(kind, sums)
@@ -217,9 +222,10 @@ class ToySummary:
 def _in_words(toys: Toys | ToySummary, names: Iterable[str]) -> str:
     """What toys are, without their numbers."""
     n_bins, n_groups = toys.truth.shape
+    kind = "" if toys.interval == "profile" else f", interval={toys.interval!r}"
     return (
         f"{type(toys).__name__}({len(toys)} toys of {n_bins} bins x {n_groups} energy groups: "
-        f"{', '.join(names)}; n_sigma={toys.n_sigma:g}, cl={toys.cl:.4g})"
+        f"{', '.join(names)}; n_sigma={toys.n_sigma:g}, cl={toys.cl:.4g}{kind})"
     )
 
 

@@ -19,8 +19,9 @@ from jaxprof.inference.fit_result import Fit
 from jaxprof.inference.intervals import check_n_sigma
 from jaxprof.inference.intervals import limits as norm_limits
 from jaxprof.inference.joint_toys import drawn_toy, fit_toy, packs_of
-from jaxprof.inference.levels import confidence_level, two_sided_sigma
+from jaxprof.inference.levels import confidence_level, one_sided_sigma, two_sided_sigma
 from jaxprof.inference.model_fit import fit as fit_likelihood
+from jaxprof.inference.named_intervals import KINDS, counting_experiments, intervals
 from jaxprof.inference.plain_numbers import whole_number
 from jaxprof.inference.profile_fit import norm_bounds
 from jaxprof.inference.profiled import limits, scan
@@ -28,17 +29,22 @@ from jaxprof.inference.toy_results import Toys, ToySummary
 from jaxprof.inference.toy_store import ToyStore
 from jaxprof.inference.toy_tests import data_drawn_on_devices, drawn_data
 from jaxprof.likelihood import Likelihood
-from jaxprof.likelihood.arrays import is_separable
+from jaxprof.likelihood.arrays import is_separable, separate_counts
 from jaxprof.likelihood.goodness import data_deviance, deviance
 from jaxprof.likelihood.poisson import SAMPLER
 from jaxprof.progress import progress_bar
 from jaxprof.types import Array
+from jaxprof.user_warning import warn_user
 
 QUANTITIES = ("norm", "norm_err", "ts", "errn-errp", "ul", "deviance")
 """What toys can be asked for."""
 _PARTS = {"errn-errp": ("norm_errn", "norm_errp"), "ul": ("norm_ul",)}
 FITS = 100_000
 """Separate fits at once."""
+BY_RISE = ("profile", "one-sided")
+"""Kinds of limits that come with the errors, in the same compiled program."""
+ROWS = 4000
+"""Separate fits whose limits of other kinds are sought at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +54,18 @@ class _Plan:
     names: tuple[str, ...]
     n_sigma: float
     cl: float
+    interval: str
     constraints: bool
     sharding: NamedSharding | None = field(default=None, repr=False)
+
+    def sigma_ul(self) -> float:
+        """Standard deviations of limits by the rise of the statistic."""
+        sigma = one_sided_sigma if self.interval == "one-sided" else two_sided_sigma
+        return sigma(self.cl)
+
+    def named(self) -> bool:
+        """Whether upper limits are of a kind that is not known by the rise alone."""
+        return "ul" in self.names and self.interval not in BY_RISE
 
 
 def toys(
@@ -61,6 +77,7 @@ def toys(
     quantities: tuple[str, ...] = ("norm", "norm_err", "ts"),
     n_sigma: float = 1,
     cl: float | None = None,
+    interval: str = "profile",
     seed: int = 0,
     chunk: int | None = None,
     store: Any = None,
@@ -87,6 +104,12 @@ def toys(
         Standard deviations of errn and errp.
     cl : float, optional
         Level of the upper limits, by default 0.9545.
+    interval : str
+        Kind of the upper limits, see `jaxprof.intervals`. "profile" and "one-sided" take next to no
+        time. Of separate fits "bounded" and "cls" (asymptotic, or by sums where a norm has one
+        counts bin with a known background) take some tenths of a millisecond each, "bayesian"
+        several times that; of joint fits they take a fit of every bin for each toy, or a scan.
+        "feldman-cousins" is there where it is by sums.
     seed : int
         What toys are drawn from. Toy number k is the same whatever else is drawn, and on whatever
         device: its key is ``jax.random.fold_in(jax.random.key(seed), k)``.
@@ -117,8 +140,9 @@ def toys(
     Raises
     ------
     ValueError
-        For an unknown quantity, parameters that predict counts below zero, a store of other toys,
-        one without ``keep`` or of several processes, or a sharding of joint fits.
+        For an unknown quantity, a kind of limits that would take toys of each toy, parameters that
+        predict counts below zero, a store of other toys, one without ``keep`` or of several
+        processes, or a sharding of joint fits or of limits that are not by the rise alone.
     ImportError
         Without the packages that a store or a bar needs.
     """
@@ -127,19 +151,19 @@ def toys(
     check_n_sigma("n_sigma", n_sigma)
     if store is not None and not keep:
         raise ValueError("store: it keeps all toys; leave keep=True")
-    if sharding is not None:
-        _check_sharding(likelihood, sharding, store)
-    fit = fit_likelihood(likelihood) if fit is None else fit
-    params = _truth(likelihood, fit, truth)
     plan = _Plan(
         names=tuple(name for name in QUANTITIES if name in {"norm", "norm_err", *quantities}),
         n_sigma=n_sigma,
         cl=confidence_level(cl),
+        interval=interval,
         constraints=bool(likelihood.constraints.gaussian),
         sharding=sharding,
     )
-    separate = is_separable(likelihood)
-    shape = np.shape(fit.params["norm"])
+    _check_interval(likelihood, plan)
+    _check_sharding(likelihood, sharding, store)
+    fit = fit_likelihood(likelihood) if fit is None else fit
+    params = _truth(likelihood, fit, truth)
+    shape, separate = np.shape(fit.params["norm"]), is_separable(likelihood)
     if chunk is None:
         most = max(1, FITS // int(np.prod(shape))) if separate else 10
         chunk = -(-n_toys // -(-n_toys // most))
@@ -150,6 +174,7 @@ def toys(
         "observed": observed,
         "n_sigma": n_sigma,
         "cl": plan.cl,
+        "interval": interval,
     }
     if not keep:
         summary = ToySummary(**known)
@@ -184,7 +209,39 @@ def _checked(
     return number, size, start
 
 
-def _check_sharding(likelihood: Likelihood, sharding: NamedSharding, store: Any) -> None:
+def _check_interval(likelihood: Likelihood, plan: _Plan) -> None:
+    kind = plan.interval
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"interval must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
+    if kind == "one-sided" and not plan.cl > 0.5:
+        raise ValueError(f"cl of 'one-sided' must be above 0.5, got {plan.cl:g}")
+    if plan.named() and plan.sharding is not None:
+        raise ValueError(f"sharding: limits of kind {kind!r} take one device; leave it out")
+    if kind == "feldman-cousins" and counting_experiments(likelihood) is None:
+        raise ValueError(
+            "interval: 'feldman-cousins' would take toys of each toy, but for norms with one "
+            "counts bin each, a known background and whole counts; 'bounded' has the same order of "
+            "values with asymptotic probabilities"
+        )
+
+
+def interval_of_toys(likelihood: Likelihood, kind: str, quantities: Any) -> str:
+    """Kind of limits of toys of a profile with limits of a kind; a warning where it is another."""
+    if kind != "feldman-cousins" or counting_experiments(likelihood) is not None:
+        return kind
+    if "ul" in quantities:
+        warn_user(
+            'toys: their upper limits are those of kind "profile", two-sided, not '
+            f'"{kind}" as this profile\'s own are, which would take toys of each toy: mean, '
+            'quantiles and coverage of ul are of the former. interval="bounded" has the same order '
+            "of values with asymptotic probabilities"
+        )
+    return "profile"
+
+
+def _check_sharding(likelihood: Likelihood, sharding: NamedSharding | None, store: Any) -> None:
+    if sharding is None:
+        return
     if not is_separable(likelihood):
         raise ValueError("sharding: joint fits are made one after the other; leave it out")
     if not sharding.spec or sharding.spec[0] is None:
@@ -244,11 +301,14 @@ def _separate(
     found: dict[str, Any] = {"norm": fit.norm, "norm_err": fit.norm_err}
     if "ts" in plan.names:
         found["ts"] = fit.ts
-    if set(_PARTS) & set(plan.names):
-        z = two_sided_sigma(plan.cl)
-        own = norm_limits(data, fit, n_sigma=plan.n_sigma, n_sigma_ul=z, **bounds)
+    by_rise = set(plan.names) - ({"ul"} if plan.named() else set())
+    if set(_PARTS) & by_rise:
+        levels = {"n_sigma": plan.n_sigma, "n_sigma_ul": plan.sigma_ul()}
+        own = norm_limits(data, fit, **levels, **bounds)
         for name, parts in _PARTS.items():
-            found |= {part: getattr(own, part) for part in parts if name in plan.names}
+            found |= {part: getattr(own, part) for part in parts if name in by_rise}
+    if plan.named():
+        found["norm_ul"] = _named_limits(data, bounds, plan)
     shape = (len(position), likelihood.n_bins, likelihood.n_groups)
     if "deviance" in plan.names:
         found["deviance"] = _deviances(data, fit.norm)
@@ -258,6 +318,15 @@ def _separate(
     # Without those that fill up the chunk.
     asked = position < len(numbers)
     return numbers[position[asked]], {name: value[asked] for name, value in arrays.items()}
+
+
+def _named_limits(data: Any, bounds: dict[str, Any], plan: _Plan) -> Array:
+    """Upper limits of another kind of separate fits (N, G), some rows at a time."""
+    found = []
+    for first in range(0, len(jax.tree.leaves(data)[0]), ROWS):
+        part = separate_counts(jax.tree.map(lambda a: a[first : first + ROWS], data), **bounds)  # noqa: B023
+        found.append(np.asarray(intervals(part, kind=plan.interval, cl=plan.cl).high))
+    return np.concatenate(found)
 
 
 def _joint(
@@ -280,12 +349,15 @@ def _of_data(likelihood: Likelihood, fit: Fit, plan: _Plan) -> dict[str, Array]:
     found: dict[str, Any] = {"norm": norm, "norm_err": fit.errors["norm"]}
     if "ts" in plan.names:
         found["ts"] = scan(likelihood, fit, np.zeros((*np.shape(norm), 1)))[..., 0]
-    if set(_PARTS) & set(plan.names):
-        own = limits(likelihood, fit, n_sigma=plan.n_sigma, n_sigma_ul=two_sided_sigma(plan.cl))
-        if "errn-errp" in plan.names:
+    by_rise = set(plan.names) - ({"ul"} if plan.named() else set())
+    if set(_PARTS) & by_rise:
+        own = limits(likelihood, fit, n_sigma=plan.n_sigma, n_sigma_ul=plan.sigma_ul())
+        if "errn-errp" in by_rise:
             found |= {"norm_errn": own.errn["norm"], "norm_errp": own.errp["norm"]}
-        if "ul" in plan.names:
+        if "ul" in by_rise:
             found["norm_ul"] = own.ul["norm"]
+    if plan.named():
+        found["norm_ul"] = intervals(likelihood, fit, kind=plan.interval, cl=plan.cl).high
     if "deviance" in plan.names:
         found["deviance"] = deviance(likelihood, fit.params)
     return {name: np.asarray(value) for name, value in found.items()}

@@ -30,7 +30,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +45,8 @@ from jaxprof.io.paths import atomic_write, expand_path, known_extension
 from jaxprof.io.texttable import TEXT, write_text_table
 from jaxprof.likelihood.data import Data
 from jaxprof.profile.quantities import SED_TYPES, check_sed_type
-from jaxprof.profile.table import check_format, profile_to_table
+from jaxprof.profile.table import profile_to_table
+from jaxprof.profile.text_options import PLAIN, TextOptions
 from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:
@@ -66,27 +67,18 @@ def file_kind(path: str | os.PathLike[str], also: Iterable[str] = ()) -> str:
 def write_profile(
     profile: FluxProfile,
     path: str | os.PathLike[str],
+    text: TextOptions = PLAIN,
     *,
     sed_type: str | None = None,
-    format: str = "profile",
     overwrite: bool = False,
     include_likelihood: bool = True,
-    columns: Sequence[str] | None = None,
-    style: str | None = None,
-    unit: Any = None,
-    caption: str | None = None,
-    label: str | None = None,
 ) -> None:
-    """`FluxProfile.write`."""
-    check_format(format)
+    """`FluxProfile.write`; `text` is of text tables."""
     if expand_path(path).suffix.lower() in TEXT:
-        write_text_table(
-            profile, path, sed_type=sed_type, columns=columns, style=style, unit=unit,
-            caption=caption, label=label, overwrite=overwrite,
-        )  # fmt: skip
+        write_text_table(profile, path, text, sed_type=sed_type, overwrite=overwrite)
         return
     kind = file_kind(path, TEXT)
-    if any(option is not None for option in (columns, style, unit, caption, label)):
+    if text.given():
         raise ValueError(
             f"columns, style, unit, caption and label are those of text tables, {', '.join(TEXT)}; "
             f"{path} keeps all that a profile is made of"

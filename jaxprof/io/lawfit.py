@@ -1,12 +1,13 @@
-"""Files of fitted laws: FITS and ECSV, one table with a row for each parameter.
+"""Files of fitted laws: FITS and ECSV, one table with a row for each parameter; CSV and LaTeX.
 
-The meta, header keywords in FITS, have the law as JSON (LAW), what it was fitted to (FITTEDTO),
-STAT, STATUS, and of the goodness of fit GOODSTAT, EXPECTED, STD, NBINS, NFREE and PVALUE; what is
-not a finite number is left out.
+Text is for people and other programs, and is not read. The meta, header keywords in FITS, have the
+law as JSON (LAW), what it was fitted to (FITTEDTO), STAT, STATUS, and of the goodness of fit
+GOODSTAT, EXPECTED, STD, NBINS, NFREE and PVALUE; what is not a finite number is left out.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from typing import Any
@@ -23,10 +24,12 @@ from jaxprof.io.integrity import text_damage, write_fits
 from jaxprof.io.paths import atomic_write, existing_file, known_extension
 from jaxprof.io.textfile import read_text
 from jaxprof.likelihood.data import Status
+from jaxprof.profile.papertable import escaped, latex_unit, table_cell
 from jaxprof.profile.printed import LinesTable
 from jaxprof.user_warning import warn_user
 
 _EXTENSIONS = {".fits": "fits", ".fits.gz": "fits", ".ecsv": "ecsv"}
+_TEXT = {".csv": "csv", ".tex": "tex"}
 _HDU = "LAWFIT"
 _COLUMNS = ("name", "value", "error", "unit", "fixed", "of_law", "covariance")
 _GOODNESS = {"stat": "GOODSTAT", "expected": "EXPECTED", "std": "STD", "p_value": "PVALUE"}
@@ -93,7 +96,8 @@ def write_law_table(table: Table, path: str | os.PathLike[str], *, overwrite: bo
     table : Table
         Of `law_table`.
     path : str or path-like
-        Ends in ".fits", ".fits.gz" or ".ecsv"; ``$VARIABLES`` and ``~`` are expanded.
+        Ends in ".fits", ".fits.gz", ".ecsv", ".csv" or ".tex"; ``$VARIABLES`` and ``~`` are
+        expanded.
     overwrite : bool
         Whether an existing file may be replaced.
 
@@ -109,7 +113,8 @@ def write_law_table(table: Table, path: str | os.PathLike[str], *, overwrite: bo
     UserWarning
         If FITS cannot hold a name that is not ASCII.
     """
-    kind = _EXTENSIONS[known_extension(path, _EXTENSIONS)]
+    kinds = _EXTENSIONS | _TEXT
+    kind = kinds[known_extension(path, kinds)]
     with atomic_write(path, overwrite=overwrite) as temporary:
         if kind == "fits":
             table, changes = ascii_table(table, _HDU)
@@ -119,8 +124,47 @@ def write_law_table(table: Table, path: str | os.PathLike[str], *, overwrite: bo
             hdu.name = _HDU
             hdu.header.update(table.meta)
             write_fits([fits.PrimaryHDU(), hdu], temporary)
-        else:
+        elif kind == "ecsv":
             write_ecsv(table, temporary)
+        else:
+            text = _latex(table) if kind == "tex" else _csv(table)
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _csv(table: Table) -> str:
+    """All columns, those of the covariance numbered as the rows are."""
+    plain = Table(table[[name for name in _COLUMNS if name != "covariance"]], meta={})
+    for number, column in enumerate(np.asarray(table["covariance"]).T):
+        plain[f"covariance_{number}"] = column
+    stream = io.StringIO()
+    plain.write(stream, format="ascii.csv")
+    return stream.getvalue()
+
+
+def _latex(table: Table) -> str:
+    """Parameters that were fitted, with errors and units, and below what they were fitted to."""
+    shown = table[~np.asarray(table["fixed"], bool)]
+    rows: dict[str, list[str]] = {"Parameter": [], "Value": [], "Unit": []}
+    for name, value, error, unit in zip(
+        *(shown[key] for key in ("name", "value", "error", "unit")), strict=True
+    ):
+        power = int(np.floor(np.log10(abs(value)))) if np.isfinite(value) and value else 0
+        power = 0 if -3 < power < 4 else power
+        one = {"value": value, "low": error, "high": error, "limit": np.nan}
+        rows["Parameter"].append(escaped(str(name)))
+        rows["Value"].append(
+            table_cell({key: own / 10.0**power for key, own in one.items()}, latex=True)
+        )
+        factor = f"$10^{{{power}}}$ " if power else ""
+        rows["Unit"].append((factor + latex_unit(str(unit))).strip())
+    meta = table.meta
+    note = f"Fitted to the {meta['FITTEDTO']}, status {meta['STATUS']}"
+    if "PVALUE" in meta:
+        note += f"; goodness of fit: {meta['GOODSTAT']:.5g}, p = {meta['PVALUE']:.2g}"
+    stream = io.StringIO()
+    foot = {"tablefoot": rf"\par\footnotesize {note}."}
+    Table(rows).write(stream, format="ascii.latex", latexdict=foot)
+    return stream.getvalue()
 
 
 def read_law_table(path: str | os.PathLike[str]) -> Table:

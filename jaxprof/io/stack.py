@@ -9,8 +9,7 @@ before their names: ``P0_FLUXPOINTS``, ``P0_LIKELIHOOD``, ``P0_GTI``.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.io import fits
@@ -27,6 +26,7 @@ from jaxprof.io.readprofile import profile_from_hdus
 from jaxprof.io.texttable import TEXT, write_text_table
 from jaxprof.profile.stack import FluxProfileStack
 from jaxprof.profile.stack_axis import has_gti
+from jaxprof.profile.text_options import PLAIN, TextOptions
 from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def write_stack(
     *,
     overwrite: bool = False,
     include_likelihood: bool = True,
-    text: Mapping[str, Any] | None = None,
+    sed_type: str | None = None,
+    text: TextOptions = PLAIN,
 ) -> None:
     """Write a stack; entirely or not at all.
 
@@ -62,8 +63,8 @@ def write_stack(
         Whether an existing file may be replaced.
     include_likelihood : bool
         Whether to write the data that were fitted.
-    text : mapping, optional
-        Options of text tables, see `~jaxprof.io.texttable.write_text_table`.
+    sed_type, text
+        Of text tables, see `~jaxprof.io.texttable.write_text_table`.
 
     Raises
     ------
@@ -79,11 +80,11 @@ def write_stack(
         If FITS cannot hold a text that is not ASCII.
     """
     if expand_path(path).suffix.lower() in TEXT:
-        write_text_table(stack, path, overwrite=overwrite, **(text or {}))
+        write_text_table(stack, path, text, sed_type=sed_type, overwrite=overwrite)
         return
     _checked(path)
-    if text:
-        raise ValueError(f"{', '.join(text)}: of text tables, {', '.join(TEXT)}, not of {path}")
+    if given := [*["sed_type"] * (sed_type is not None), *text.given()]:
+        raise ValueError(f"{', '.join(given)}: of text tables, {', '.join(TEXT)}, not of {path}")
     hdus = [fits.PrimaryHDU(), _index(stack)]
     for number, profile in enumerate(stack.profiles):
         for hdu in profile_hdus(profile, include_likelihood=include_likelihood):

@@ -13,12 +13,13 @@ from astropy.table import Table
 
 from jaxprof.inference.levels import confidence_level
 from jaxprof.io.paths import atomic_write, expand_path
-from jaxprof.profile.papertable import latex_unit
+from jaxprof.profile.papertable import LIMITS, latex_unit
 from jaxprof.profile.printed import long_table, plain_columns
 from jaxprof.profile.stack import FluxProfileStack
 from jaxprof.profile.stack_axis import AXES
 from jaxprof.profile.stack_table import stack_table
 from jaxprof.profile.table import chosen_columns, styled_table
+from jaxprof.profile.text_options import TextOptions
 
 TEXT = {".csv": "ascii.csv", ".tex": "ascii.latex", ".txt": "ascii.fixed_width_two_line"}
 """Formats of astropy by extension."""
@@ -27,13 +28,9 @@ TEXT = {".csv": "ascii.csv", ".tex": "ascii.latex", ".txt": "ascii.fixed_width_t
 def write_text_table(
     profile: Any,
     path: str | os.PathLike[str],
+    options: TextOptions,
     *,
     sed_type: str | None = None,
-    columns: Sequence[str] | None = None,
-    style: str | None = None,
-    unit: Any = None,
-    caption: str | None = None,
-    label: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a text table, a row for each bin and energy group; entirely or not at all.
@@ -44,17 +41,10 @@ def write_text_table(
         The profile, or several.
     path : str or path-like
         Ends in ".csv", ".tex" or ".txt".
+    options : TextOptions
+        Columns, style, unit, caption and label.
     sed_type : str, optional
         What to show; by default ``profile.sed_type_init``, of a stack that of its first profile.
-    columns : sequence of str, optional
-        Which columns. By default all, after the numbers ``bin`` and ``group``, from zero; in a
-        stack these follow the name of the profile.
-    style : {"full", "paper"}, optional
-        By default "paper" for ".tex" without `columns`.
-    unit : str or Unit, optional
-        Unit of what `sed_type` says, its errors and limits.
-    caption, label : str, optional
-        Caption of a LaTeX table, as LaTeX, and the label that a text refers to it by.
     overwrite : bool
         Whether an existing file may be replaced.
 
@@ -66,8 +56,8 @@ def write_text_table(
         See `~jaxprof.io.paths.atomic_write`.
     """
     suffix = expand_path(path).suffix.lower()
-    latex = suffix == ".tex"
-    if not latex and (caption is not None or label is not None):
+    latex, columns, style = suffix == ".tex", options.columns, options.style
+    if not latex and {"caption", "label"} & set(options.given()):
         raise ValueError(f"caption and label are those of LaTeX tables, .tex; got {path}")
     if style is None:
         style = "paper" if latex and columns is None else "full"
@@ -75,11 +65,14 @@ def write_text_table(
     profiles = profile.profiles if stacked else (profile,)
     sed_type = profiles[0].sed_type_init if sed_type is None else sed_type
     styled: Any = stack_table if stacked else styled_table
-    options: dict[str, Any] = {"style": style, "unit": unit, "formatted": latex, "latex": latex}
+    shown: dict[str, Any] = {"style": style, "unit": options.unit}
+    shown |= {"formatted": latex, "latex": latex}
     if style == "paper":
-        table = styled(profile, sed_type, columns, **options)
+        table = styled(profile, sed_type, columns, **shown)
+        if suffix == ".csv" and columns is None:  # which has no place for notes
+            _add_levels(table, profiles)
     else:
-        table = styled(profile, sed_type, **options)
+        table = styled(profile, sed_type, **shown)
         table = _rows(table, [own.shape[0] for own in profiles], profiles[0].shape[1])
         if columns is None:
             _add_levels(table, profiles)
@@ -87,16 +80,17 @@ def write_text_table(
     with atomic_write(path, overwrite=overwrite) as temporary:
         stream = io.StringIO()
         notes = table.meta.get("notes", [])
-        own = _heading(caption, label) | ({"latexdict": _foot(notes)} if latex and notes else {})
+        own = _heading(options) | ({"latexdict": _foot(notes)} if latex and notes else {})
         table.write(stream, format=TEXT[suffix], **own)
         if suffix == ".txt":
             stream.writelines(f"{note}\n" for note in notes)
         temporary.write_text(stream.getvalue(), encoding="utf-8")
 
 
-def _heading(caption: str | None, label: str | None) -> dict[str, Any]:
+def _heading(options: TextOptions) -> dict[str, Any]:
     """Caption and label as astropy's writer of LaTeX takes them."""
-    parts = ["" if caption is None else caption, "" if label is None else rf"\label{{{label}}}"]
+    label = rf"\label{{{options.label}}}" if options.label is not None else ""
+    parts = ["" if options.caption is None else options.caption, label]
     return {"caption": "".join(parts)} if any(parts) else {}
 
 
@@ -108,7 +102,8 @@ def _foot(notes: Sequence[str]) -> dict[str, str]:
 
 def _add_levels(table: Table, profiles: Sequence[Any]) -> None:
     """Confidence level and kind of the upper limits as last columns, where there are any."""
-    if not any(name.endswith("_ul") and name != "is_ul" for name in table.colnames):
+    noted = any(note.startswith(LIMITS) for note in table.meta.get("notes", []))
+    if not noted and not any(n.endswith("_ul") and n != "is_ul" for n in table.colnames):
         return
     rows = [own.shape[0] * own.shape[1] for own in profiles]
     levels = [confidence_level(n_sigma=own.n_sigma_ul) for own in profiles]

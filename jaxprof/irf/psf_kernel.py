@@ -27,6 +27,7 @@ a PSF that is wide as well. ``A`` is geometry alone
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -93,10 +94,30 @@ def _mass_beyond(rad: Any, density: Any, at: Any, xp: Any) -> Any:
     return xp.where((at < rad[-1])[None], outside[..., right] + rest, 0.0)
 
 
-def _check(
-    rad: Any, density: Any, matrix: Array, half: int, scale: Any, rad_traced: bool, widened: bool
-) -> None:
+@dataclass(frozen=True)
+class _Table:
+    """A PSF: its densities (T, R) at radii (R,) [deg], widened by a scale."""
+
+    rad: Any
+    density: Any
+    scale: Any
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """Pixels to each side of the central one, and where in that emission starts."""
+
+    matrix: Array
+    """From pixels to the tangent plane [deg], (2, 2)."""
+    half: int
+    """Number of pixels on each side."""
+    offset: tuple[float, float] = (0.0, 0.0)
+    """Position of a point from the centre of the central pixel, in pixels."""
+
+
+def _check(table: _Table, pixels: _Pixels, rad_traced: bool, widened: bool) -> None:
     """Raise ValueErrors for tables and pixels that make no sense."""
+    rad, density, matrix, half = table.rad, table.density, pixels.matrix, pixels.half
     if matrix.shape != (2, 2) or not abs(np.linalg.det(matrix)) > 0:
         raise ValueError(f"matrix must be 2 x 2 and not singular, got {matrix.tolist()}")
     if half < 0:
@@ -108,30 +129,22 @@ def _check(
         )
     if not rad_traced and (np.any(np.diff(rad) <= 0) or np.min(rad) < 0):
         raise ValueError("rad must increase from zero or more; sort the table by distance")
-    if not widened and not scale > 0:
-        raise ValueError(f"scale must be positive, got {scale}")
+    if not widened and not table.scale > 0:
+        raise ValueError(f"scale must be positive, got {table.scale}")
 
 
-def _pixelised(
-    rad: Any,
-    density: Any,
-    matrix: Any,
-    half: int,
-    scale: Any,
-    offset: tuple[float, float],
-    degree: int | None,
-) -> Any:
+def _pixelised(table: _Table, pixels: _Pixels, degree: int | None) -> Any:
     """Images (orders, T, 2 half + 1, 2 half + 1); of a point for a degree of None."""
-    matrix = np.asarray(matrix, float)
+    rad, density, scale, half = table.rad, table.density, table.scale, pixels.half
     traced = [isinstance(value, jax.core.Tracer) for value in (rad, scale, density)]
-    _check(rad, density, matrix, half, scale, *traced[:2])
+    _check(table, pixels, *traced[:2])
     # Without anything to differentiate numpy does it, which need not be compiled.
     xp = jnp if any(traced) else np
     scale = scale if traced[1] else float(scale)
     limit = np.inf if any(traced[:2]) else float(np.max(rad)) * scale
-    pixels = tuple(matrix.ravel().tolist())
-    start = (float(offset[0]), float(offset[1]))
-    edges, rings, weights, shares = rings_on_pixels(pixels, int(half), start, degree, limit)
+    matrix = tuple(pixels.matrix.ravel().tolist())
+    start = (float(pixels.offset[0]), float(pixels.offset[1]))
+    edges, rings, weights, shares = rings_on_pixels(matrix, int(half), start, degree, limit)
 
     dtype = jnp.result_type(float)
     rad, density = _from_zero(xp.asarray(rad, dtype), xp.asarray(density, dtype), xp)
@@ -198,7 +211,8 @@ def psf_kernel(
     ValueError
         For a table, a matrix or a number that makes no sense.
     """
-    return _pixelised(rad, density, matrix, half, scale, (0.0, 0.0), 0)[0]
+    pixels = _Pixels(np.asarray(matrix, float), half)
+    return _pixelised(_Table(rad, density, scale), pixels, 0)[0]
 
 
 def psf_moments(
@@ -226,7 +240,8 @@ def psf_moments(
     """
     if degree < 0:
         raise ValueError(f"degree must be zero or more, got {degree}")
-    return _pixelised(rad, density, matrix, half, scale, (0.0, 0.0), degree)
+    pixels = _Pixels(np.asarray(matrix, float), half)
+    return _pixelised(_Table(rad, density, scale), pixels, degree)
 
 
 def psf_image(
@@ -252,7 +267,8 @@ def psf_image(
     image : array, shape (T, 2 half + 1, 2 half + 1)
         Normalised as the kernel is.
     """
-    return _pixelised(rad, density, matrix, half, scale, offset, None)[0]
+    pixels = _Pixels(np.asarray(matrix, float), half, offset)
+    return _pixelised(_Table(rad, density, scale), pixels, None)[0]
 
 
 def convolve(images: Any, kernels: Any) -> jax.Array:

@@ -23,7 +23,7 @@ from jaxprof.likelihood.merging import (
     room_for,
 )
 from jaxprof.likelihood.named import complete
-from jaxprof.likelihood.signals import signals_of
+from jaxprof.likelihood.signals import beyond_all_nodes, signals_of
 from jaxprof.likelihood.spectra import Spectra, two_axes
 from jaxprof.likelihood.terms import CountsBins, OnOff, Term
 
@@ -213,14 +213,20 @@ class Likelihood:
     def stat(self, params: Mapping[str, Any]) -> Any:
         """Fit statistic as profiles report it, cash or wstat, summed over all counts bins.
 
-        Without constraints, and without what depends on the counts only. Where ``log_prob`` is
-        -inf it is infinite for joint fits; for separate ones predictions below zero are floored
-        inside the logarithm, as in `jaxprof.core.cash`.
+        Without constraints, and without what depends on the counts only. It is infinite where joint
+        fits predict counts below zero, and beyond the nodes of ``psf_scale`` and so on, between
+        which alone templates are known; for separate fits predictions below zero are floored
+        inside the logarithm, as in `jaxprof.core.cash`. Bounds of norms do not matter.
         """
         total: Any = 0.0
         for term, own in signals_of(self, params):
             total = total + term.stat(*own)
-        return total
+        if not (self.nodes or self.source_nodes):
+            return total
+        beyond = beyond_all_nodes(self, params)
+        # As for log_prob, the gradient leads back.
+        outside = jnp.inf - (beyond - jax.lax.stop_gradient(beyond))
+        return jnp.where(beyond < 0, outside, total)
 
     @property
     def counts(self) -> tuple[Any, ...]:

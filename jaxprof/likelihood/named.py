@@ -10,16 +10,25 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def complete(nominal: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+def complete(
+    nominal: Mapping[str, Any], params: Mapping[str, Any], what: str = "params"
+) -> dict[str, Any]:
     """All parameters, those that were left out at their nominal values; shapes checked."""
     if not isinstance(params, Mapping):
-        raise ValueError(f"params must be a dict of named parameters, got {type(params).__name__}")
+        raise ValueError(f"{what} must be a dict of named parameters, got {type(params).__name__}")
+    try:
+        return _complete(nominal, params)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def _complete(nominal: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(nominal)
     for name, value in params.items():
         if name not in values:
             why = " (its energies are summed)" if name == "background_tilt" else ""
             raise ValueError(
-                f"params: unknown {name!r}{why}; this likelihood has {', '.join(map(repr, values))}"
+                f"unknown {name!r}{why}; this likelihood has {', '.join(map(repr, values))}"
             )
         if isinstance(values[name], Mapping):
             values[name] = _sources(name, value, values[name])
@@ -35,14 +44,14 @@ def complete(nominal: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str,
 def _shaped(name: str, value: Any, shape: tuple[int, ...]) -> Any:
     """A parameter of its shape; a scalar stands for all, an axis of length one may be left out."""
     if hasattr(value, "unit"):
-        raise ValueError(f"params: {name!r} has the unit {str(value.unit)!r}; give a number of it")
+        raise ValueError(f"{name!r} has the unit {str(value.unit)!r}; give a number of it")
     value = jnp.asarray(value)
     if jnp.iscomplexobj(value):
-        raise ValueError(f"params: {name!r} is complex; give real numbers")
+        raise ValueError(f"{name!r} is complex; give real numbers")
     if value.ndim == 1 and len(shape) == 2 and shape[1] == 1 and value.shape[0] == shape[0]:
         value = value[:, None]
     if value.ndim and value.shape != shape:
-        raise ValueError(f"params: {name!r} has shape {value.shape}; this likelihood has {shape}")
+        raise ValueError(f"{name!r} has shape {value.shape}; this likelihood has {shape}")
     return jnp.broadcast_to(value, shape)
 
 
@@ -50,16 +59,16 @@ def _spectrum(model: Any, shape: tuple[int, ...]) -> Any:
     """A spectral model whose parameters have shapes that are allowed."""
     if not hasattr(model, "integral"):
         raise ValueError(
-            "params: 'spectrum' must be a spectral model, or a dict of some of its parameters, "
+            "'spectrum' must be a spectral model, or a dict of some of its parameters, "
             f"got {type(model).__name__}"
         )
     for leaf in jax.tree.leaves(model):
         if jnp.iscomplexobj(leaf):
-            raise ValueError("params: 'spectrum' has a complex parameter; give real numbers")
+            raise ValueError("'spectrum' has a complex parameter; give real numbers")
         own = np.shape(leaf)
         if len(own) > 2 or any(n not in (1, m) for n, m in zip(own, shape, strict=False)):
             raise ValueError(
-                f"params: 'spectrum' has a parameter of shape {own}; this likelihood takes (), "
+                f"'spectrum' has a parameter of shape {own}; this likelihood takes (), "
                 f"{shape[:1]} or {shape}"
             )
     return model
@@ -69,13 +78,12 @@ def _sources(parameter: str, given: Any, nominal: Mapping[str, Any]) -> dict[str
     if not isinstance(given, Mapping):
         what = {"source": "norms", "source_width": "factors"}.get(parameter, "offsets")
         raise ValueError(
-            f"params: {parameter!r} must be a dict of {what} by name, got {type(given).__name__}"
+            f"{parameter!r} must be a dict of {what} by name, got {type(given).__name__}"
         )
     unknown = [name for name in given if name not in nominal]
     if unknown:
         raise ValueError(
-            f"params: {parameter!r} has no source {unknown[0]!r}; there are "
-            f"{', '.join(map(repr, nominal))}"
+            f"{parameter!r} has no source {unknown[0]!r}; there are {', '.join(map(repr, nominal))}"
         )
     return {
         name: _shaped(name, given.get(name, value), np.shape(value))

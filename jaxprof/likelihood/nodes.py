@@ -44,3 +44,12 @@ def node_weights(name: str, nodes: Any, value: Any) -> Any:
     above = jnp.where(apart, value - nodes[None, :], 1.0)
     below = jnp.where(apart, nodes[:, None] - nodes[None, :], 1.0)
     return jnp.prod(above / below, axis=1)
+
+
+def beyond_nodes(nodes: Any, value: Any) -> Any:
+    """How far a value is beyond the first or last node, below zero; zero between them.
+
+    There the polynomial extrapolates, to anything.
+    """
+    nodes = jnp.asarray(nodes)
+    return jnp.minimum(jnp.minimum(value - jnp.min(nodes), jnp.max(nodes) - value), 0.0)

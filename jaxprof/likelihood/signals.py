@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 
 from jaxprof.likelihood.named import complete
-from jaxprof.likelihood.nodes import node_weights
+from jaxprof.likelihood.nodes import beyond_nodes, node_weights
 from jaxprof.likelihood.terms import Term
 
 if TYPE_CHECKING:
@@ -36,6 +36,18 @@ def signals_of(
         own = _signal(term, coefficients, weights)
         tilt = values["background_tilt"][number] if "background_tilt" in values else None
         found.append((term, (own, values["background"][number], tilt)))
+    return found
+
+
+def beyond_all_nodes(likelihood: Likelihood, params: Mapping[str, Any]) -> Any:
+    """How far parameters are beyond the nodes between which templates are known; zero within."""
+    values = complete(likelihood.nominal, params)
+    found: Any = 0.0
+    for name, nodes in likelihood.nodes.items():
+        found = found + beyond_nodes(nodes, values[name])
+    for source, own in likelihood.source_nodes.items():
+        for name, nodes in own.items():
+            found = found + beyond_nodes(nodes, values[name][source])
     return found
 
 

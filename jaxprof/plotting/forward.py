@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from jaxprof.plotting.legend import ARROW_POINTS, lay_out, update_legend
 from jaxprof.plotting.matrices import check_group
 from jaxprof.plotting.options import ERRORBAR, check_options, series_style
 from jaxprof.plotting.points import (
+    Points,
     draw_points,
     drawn_unit,
     flux_unit,
@@ -132,42 +134,26 @@ def plot_comparison(
     y_unit = drawn_unit(ax, unit, profile, sed_type)
     compared = [one.scaled(flux_unit(profile, sed_type).to(y_unit)) for one in compared]
     axis = shown_axis(ax, profile.axis)
-    n_series, n_groups = len(compared), len(groups)
+    what = _Comparison(
+        tuple(compared), axis, tuple(groups), curve_label or "Model", other_curve is not None
+    )
     hidden, colors, behind = [], {}, False
-    for position, k in enumerate(groups):
-        styles = _styles(kwargs, k, n_series - 1)
+    for k in what.groups:
+        styles = _styles(kwargs, k, len(compared) - 1)
         colors[k] = styles[0]["color"]
-        suffix = f", {group_label(profile, k)}" if n_groups > 1 else ""
-        drawn = [one.group(k) for one in compared]
-        positions = [
-            shifted(axis, position * n_series + series, n_groups * n_series, n_groups)
-            for series in range(n_series)
-        ]
-        dark = (0.2,) * 3
-        if n_groups > 1:
-            dark = tuple(0.55 * part for part in styles[0]["color"])
-        words = curve_label or "Model"
-        if (model := drawn[0].model) is not None:
-            draw_steps(ax, axis, model, dark, f"{words}{suffix}")
-        if other_curve is not None and (model := drawn[1].model) is not None:
-            faded = tuple(0.5 * part + 0.35 for part in dark)
-            label_of = f"{words}, {drawn[1].name.lower()}{suffix}"
-            draw_steps(ax, axis, model, faded, label_of, ls="--")
-        for one, x, style in zip(drawn, positions, styles, strict=True):
-            hidden.append(_draw_series(ax, x, one, suffix, style, signed=sed_type == "norm"))
-        for x, residual, limits, style in _residuals(drawn, positions, styles):
-            _draw_residuals(ax_residual, x, residual, limits, style)
-            behind |= bool(np.isfinite(residual[np.isfinite(limits)]).any())
+        hidden += _draw_group(ax, what, k, styles, signed=sed_type == "norm")
+        behind |= _draw_differences(ax_residual, what, k, styles)
     if behind:
         _name_open_markers(ax)
     mark_misfit(ax, axis, profile, colors)
     mark_partly_seen(ax, axis, profile, colors)
-    at_text = at_energy(sed_type, profile, groups[0]) if n_groups == 1 else ""
+    alone = len(what.groups) == 1
+    at_text = at_energy(sed_type, profile, groups[0]) if alone else ""
     _finish_points(ax, quantity_label(sed_type, y_unit, at_text))
     keep_unit(ax.yaxis, y_unit)
     _finish_residuals(ax_residual, "Difference" if curve is None else "Residual")
     _finish_x(ax, ax_residual, axis, own_names)
-    if n_groups == 1 and not ax.get_title():
+    if alone and not ax.get_title():
         ax.set_title(group_label(profile, groups[0]), fontsize="medium")
         update_legend(ax)
     lay_out(ax)
@@ -176,6 +162,63 @@ def plot_comparison(
     for beyond in hidden:
         mark_hidden(ax, *beyond)
     return ax, ax_residual
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Profiles that are compared, and what tells them and their energy groups apart."""
+
+    compared: tuple[Series, ...]
+    """The profile, and the others."""
+    axis: Any
+    """Axis of the bins, in the unit in which it is drawn."""
+    groups: tuple[int, ...]
+    """Energy groups that are drawn."""
+    curve_name: str
+    """Name of the model."""
+    own_curves: bool
+    """Whether others have a model of their own, which is drawn as well."""
+
+    def suffix(self, k: int) -> str:
+        """What names an energy group behind the name of a series, if there are several."""
+        several = len(self.groups) > 1
+        return f", {group_label(self.compared[0].profile, k)}" if several else ""
+
+    def positions(self, k: int) -> list[Array]:
+        """Where points of each profile stand, in the bins of an energy group."""
+        n, n_groups = len(self.compared), len(self.groups)
+        first = self.groups.index(k) * n
+        return [shifted(self.axis, first + one, n_groups * n, n_groups) for one in range(n)]
+
+
+def _draw_group(
+    ax: Any, what: _Comparison, k: int, styles: list[dict[str, Any]], *, signed: bool
+) -> list[tuple[Array, Array, Any]]:
+    """Points and models of an energy group; what `_draw_series` gives of each profile."""
+    drawn, suffix = [one.group(k) for one in what.compared], what.suffix(k)
+    dark = (0.2,) * 3
+    if len(what.groups) > 1:
+        dark = tuple(0.55 * part for part in styles[0]["color"])
+    if (model := drawn[0].model) is not None:
+        draw_steps(ax, what.axis, model, dark, f"{what.curve_name}{suffix}")
+    if what.own_curves and (model := drawn[1].model) is not None:
+        faded = tuple(0.5 * part + 0.35 for part in dark)
+        label_of = f"{what.curve_name}, {drawn[1].name.lower()}{suffix}"
+        draw_steps(ax, what.axis, model, faded, label_of, ls="--")
+    return [
+        _draw_series(ax, x, one, suffix, style, signed=signed)
+        for one, x, style in zip(drawn, what.positions(k), styles, strict=True)
+    ]
+
+
+def _draw_differences(ax: Any, what: _Comparison, k: int, styles: list[dict[str, Any]]) -> bool:
+    """Residuals of an energy group; whether some are of bins that are drawn as limits."""
+    behind = False
+    drawn = [one.group(k) for one in what.compared]
+    for x, residual, limits, style in _residuals(drawn, what.positions(k), styles):
+        _draw_residuals(ax, x, residual, limits, style)
+        behind |= bool(np.isfinite(residual[np.isfinite(limits)]).any())
+    return behind
 
 
 def _draw_series(
@@ -189,7 +232,8 @@ def _draw_series(
     ordinary = ordinary_bins(at, one.errors, significant=True)
     with keep_limits(ax, at, one.errors, limits, ordinary):
         words = f"{one.name}{suffix}"
-        draw_points(ax, x, one.values, one.errors, limits, words, dict(style), signed=signed)
+        points = Points(x, one.values, one.errors, limits)
+        draw_points(ax, points, words, dict(style), signed=signed)
     name_limits(ax, one.profile, limits)
     return x[0][~ordinary], at[~ordinary], style["color"]
 
@@ -257,13 +301,12 @@ def _pulls(difference: Array, errors: Array, profile: Any) -> Array:
 
 
 def _draw_residuals(ax: Any, x: Array, residual: Array, limits: Array, style: dict) -> None:
-    nothing = np.full(len(residual), np.nan)
     for shown, face in ((~np.isfinite(limits), None), (np.isfinite(limits), "white")):
         own = dict(style)
         if face is not None:
             own["markerfacecolor"] = face
         y = np.where(shown, residual, np.nan)
-        draw_points(ax, x, y, np.stack([nothing] * 2), nothing, "_nolegend_", own)
+        draw_points(ax, Points(x, y), "_nolegend_", own)
 
 
 def _name_open_markers(ax: Any) -> None:

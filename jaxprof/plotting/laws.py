@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit
-from jaxprof.plotting.points import draw_points
+from jaxprof.plotting.points import Points, draw_points
 from jaxprof.plotting.style import (
     add_zero_line,
     choose_yscale,
@@ -39,6 +39,8 @@ def plot_law(
     **kwargs: Any,
 ) -> Any:
     """Draw a fitted law with its error band over what was observed, and the residuals below.
+
+    A second law that it was tested against is a dashed line, without band and residuals.
 
     Parameters
     ----------
@@ -77,19 +79,18 @@ def plot_law(
     value, error, residual = _points(result, profile)
     value, error = scale * value, scale * error
     radial = result.geometry.rings is not None
-    none = np.full(value.shape[0], np.nan)
+    ones = np.ones((2, len(value)))
     for group in range(value.shape[1]):
         label = "Observed" if group == 0 else "_nolegend_"
         style = {"color": "black", "markersize": 4, "zorder": 3, **kwargs}
         bars = np.stack([error[:, group]] * 2)
-        draw_points(upper, x, value[:, group], bars, none, label, dict(style))
-        ones = np.ones((2, len(none)))
-        draw_points(lower, x, residual[:, group], ones, none, "_nolegend_", dict(style))
-    if radial:
-        _draw_curve(upper, result, x, n_sigma, scale)
-    else:
-        law = scale * np.asarray(result.bins["law"])[:, 0]
-        upper.stairs(law, np.append(x[1], x[2][-1]), color="C0", label=_name(result), lw=1.8)
+        draw_points(upper, Points(x, value[:, group], bars), label, dict(style))
+        draw_points(lower, Points(x, residual[:, group], ones), "_nolegend_", dict(style))
+    second = result.against
+    draw = _draw_curve if radial else _draw_stairs
+    draw(upper, result, x, scale, n_sigma)
+    if second is not None:  # that it was tested against
+        draw(upper, second, x, scale, 0.0, color="C1", ls="--")
     choose_yscale(upper)
     known = error[error > 0]  # none of them NaN
     small = float(np.median(known)) if known.size else np.inf
@@ -176,22 +177,27 @@ def _points(result: Any, profile: Any) -> tuple[Array, Array, Array]:
     return norm * scale, error * scale, (norm - expected) / error
 
 
-def _draw_curve(ax: Any, result: Any, x: Array, n_sigma: float, scale: float) -> None:
+def _draw_curve(ax: Any, result: Any, x: Array, scale: float, n_sigma: float, **style: Any) -> None:
+    """A law over radii, with a band of some standard deviations."""
     low, high = float(x[1].min()), float(x[2].max())
     # As far inwards as the profile tells anything of it.
     first = max(low, 0.08 * float(x[2, 0]))
     radius = np.linspace(first, high, 300)
     brightness, error = (scale * np.asarray(own) for own in result.curve(radius))
-    (line,) = ax.plot(radius, brightness, lw=1.8, label=_name(result), zorder=2)
-    ax.fill_between(
-        radius,
-        brightness - n_sigma * error,
-        brightness + n_sigma * error,
-        color=line.get_color(),
-        alpha=0.3,
-        lw=0,
-        zorder=1,
-    )
+    style = {"color": "C0", "lw": 1.8, "zorder": 2, **style}
+    ax.plot(radius, brightness, label=_name(result), **style)
+    if n_sigma:
+        ends = brightness - n_sigma * error, brightness + n_sigma * error
+        ax.fill_between(radius, *ends, color=style["color"], alpha=0.3, lw=0, zorder=1)
+
+
+def _draw_stairs(
+    ax: Any, result: Any, x: Array, scale: float, _n_sigma: float, **style: Any
+) -> None:
+    """A law in bins that have no radius: its mean in each."""
+    law = scale * np.asarray(result.bins["law"])[:, 0]
+    style = {"color": "C0", "lw": 1.8, **style}
+    ax.stairs(law, np.append(x[1], x[2][-1]), label=_name(result), **style)
 
 
 def _name(result: Any) -> str:

@@ -9,12 +9,12 @@ from astropy import units as u
 from matplotlib import pyplot as plt
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, ListedColormap, Normalize, to_rgb
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from jaxprof.plotting.legend import ARROW_POINTS, update_legend
-from jaxprof.plotting.options import PCOLORMESH, check_options
+from jaxprof.plotting.options import PCOLORMESH, check_options, skip_first_series
 from jaxprof.plotting.points import SED_TYPES, drawn_unit, flux_unit, get_quantity
 from jaxprof.plotting.style import (
     add_obstacles,
@@ -30,6 +30,13 @@ from jaxprof.plotting.style import (
 from jaxprof.plotting.units import keep_unit
 from jaxprof.plotting.xaxis import bin_names, finish_xaxis, shown_axis
 
+_MAPS = {
+    "Blues": plt.get_cmap("Blues"),
+    # Without their darkest colours, on which no points are seen well.
+    **{n: ListedColormap(plt.get_cmap(n)(np.linspace(0, 0.8, 256))) for n in ("Oranges", "Greens")},
+}
+_APART = 0.35  # distance of colours, as red, green and blue, that are told apart
+
 
 def plot_ts_profiles(
     profile: Any,
@@ -37,7 +44,7 @@ def plot_ts_profiles(
     ax: Any = None,
     sed_type: str = "dnde",
     add_cbar: bool = True,
-    cmap: Any = "Blues",
+    cmap: Any = None,
     vmin: float = -4.0,
     show_names: bool = False,
     unit: Any = None,
@@ -63,8 +70,9 @@ def plot_ts_profiles(
         Which flux.
     add_cbar : bool
         Whether to add a colour bar.
-    cmap : str or `~matplotlib.colors.Colormap`
-        Colour map; its last colour is that of the minimum.
+    cmap : str or `~matplotlib.colors.Colormap`, optional
+        Colour map; its last colour is that of the minimum. By default "Blues", or another one where
+        points that are drawn already would not be seen on that.
     vmin : float
         Minus the largest difference shown, as in gammapy: -4 for two sigma.
     show_names : bool
@@ -100,7 +108,7 @@ def plot_ts_profiles(
     axis = shown_axis(ax, profile.axis)
     # The minimum, where the likelihood is largest, has the strongest colour.
     norm = Normalize(vmin=-kwargs.pop("vmax", 0.0), vmax=-vmin)
-    cmap = plt.get_cmap(cmap).reversed()
+    cmap = (_contrasting(ax) if cmap is None else plt.get_cmap(cmap)).reversed()
     style = {"cmap": cmap, "norm": norm, "shading": "flat", "zorder": 0.5, **kwargs}
     for k in range(len(axis.ref)):
         column = _likelihood_column(profile, k, vmin)
@@ -128,12 +136,28 @@ def plot_ts_profiles(
     return ax
 
 
+def _contrasting(ax: Any) -> Colormap:
+    """Colour map on which the points that are drawn are seen best; the first of equal ones.
+
+    Where nothing is drawn yet, what follows is not of the colour of the first series, a blue.
+    """
+    drawn = [to_rgb(line.get_color()) for line in ax.lines if line.get_gid() is None]
+    if not drawn:
+        skip_first_series(ax)
+        return _MAPS["Blues"]
+    near = {}
+    for name, colors in _MAPS.items():
+        strong = np.array([colors(at)[:3] for at in (0.7, 0.85, 1.0)])
+        apart = np.linalg.norm(np.array(drawn)[:, np.newaxis] - strong, axis=2)
+        near[name] = min(float(apart.min()), _APART)
+    return _MAPS[max(near, key=lambda name: near[name])]
+
+
 def _cbar_label(profile: Any) -> str:
     """The label of the colour bar, which says in how many bins the scan misses the best norm."""
     norm, scan = (np.asarray(own, dtype=float) for own in (profile.norm, profile.norm_scan))
     missed = np.count_nonzero((norm < scan.min(axis=-1)) | (norm > scan.max(axis=-1)))
-    note = f"\n(scans miss the best norm in {missed} of {len(norm)} bins;" if missed else ""
-    note += '\nnorm={"scan_n_sigma": 3} scans each where it is)' if missed else ""
+    note = f"\n(scans miss the best norm in {missed} of {len(norm)} bins)" if missed else ""
     return f"Fit statistic above its minimum{note}"
 
 

@@ -178,10 +178,10 @@ def plot_regions(
             ax.set(xlim=(-0.5, nx - 0.5), ylim=(-0.5, ny - 0.5), aspect="equal")
         else:
             wcs = _wcs_around(items) if wcs is None else wcs
-            boxes = [b for b in (_bounding_box(region, wcs) for region in items) if b is not None]
-            xmin, xmax, ymin, ymax = np.array(boxes).T if boxes else np.ones((4, 1))
-            pad = 0.05 * max(xmax.max() - xmin.min(), ymax.max() - ymin.min(), 1.0)
-            xlim, ylim = (xmin.min() - pad, xmax.max() + pad), (ymin.min() - pad, ymax.max() + pad)
+            extent = pixel_extent(items, wcs)
+            low, high = np.ones((2, 2)) if extent is None else extent
+            pad = 0.05 * max(*(high - low), 1.0)
+            xlim, ylim = np.stack([low - pad, high + pad]).T
             ax = _sky_axes(None, wcs, (ylim[1] - ylim[0], xlim[1] - xlim[0]))
             ax.set(xlim=xlim, ylim=ylim, aspect="equal")
         _label_sky(ax)
@@ -212,14 +212,17 @@ def _artists(region: Any, wcs: WCS, style: dict[str, Any]) -> list[Any]:
     return [region.to_pixel(wcs).as_artist(**style)]
 
 
-def _bounding_box(region: Any, wcs: WCS) -> tuple[float, float, float, float] | None:
-    """Extent (xmin, xmax, ymin, ymax) of a region in pixels."""
-    extents = [a.get_path().get_extents(a.get_patch_transform()) for a in _artists(region, wcs, {})]
+def pixel_extent(regions: list[Any], wcs: WCS) -> NDArray[np.float64] | None:
+    """Lowest and highest pixels (x, y) of regions together, (2, 2); None if none is in sight."""
+    extents = [
+        artist.get_path().get_extents(artist.get_patch_transform())
+        for region in regions
+        for artist in _artists(region, wcs, {})
+    ]
     if not extents:
         return None
-    low = np.min([e.min for e in extents], axis=0)
-    high = np.max([e.max for e in extents], axis=0)
-    return float(low[0]), float(high[0]), float(low[1]), float(high[1])
+    low, high = (np.array([getattr(e, end) for e in extents]) for end in ("min", "max"))
+    return np.stack([low.min(axis=0), high.max(axis=0)])
 
 
 def _wcs_around(regions: list[Any]) -> WCS:

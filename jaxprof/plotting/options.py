@@ -34,6 +34,11 @@ def next_series(ax: Axes) -> dict[str, Any]:
     return series_style(number)
 
 
+def skip_first_series(ax: Axes) -> None:
+    """Leave the colour of the first series out in axes that have none yet."""
+    _drawn.setdefault(ax, 1)
+
+
 def series_style(number: int) -> dict[str, Any]:
     """Colour and marker of a series by its number."""
     cycle = rcParams["axes.prop_cycle"]

@@ -11,7 +11,7 @@ from jaxprof.plotting.forward import draw_steps, shifted
 from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.matrices import check_group
 from jaxprof.plotting.options import ERRORBAR, check_options, series_style
-from jaxprof.plotting.points import draw_points, get_quantity
+from jaxprof.plotting.points import Points, draw_points, get_quantity
 from jaxprof.plotting.robust import keep_limits, mark_hidden, ordinary_bins
 from jaxprof.plotting.style import (
     add_zero_line,
@@ -111,7 +111,7 @@ def plot_parameter(
         ordinary = ordinary_bins(data[:, k], both, significant=False)
         style = series_style(k) | kwargs
         with keep_limits(ax, data[:, k], both, nothing, ordinary):
-            draw_points(ax, x, data[:, k], both, nothing, words, style)
+            draw_points(ax, Points(x, data[:, k], both), words, style)
         hidden.append((x[0][~ordinary], data[~ordinary, k], style["color"]))
     reference, unit = _reference(profile, parameter)
     if reference is not None and not any(line.get_gid() == "reference" for line in ax.lines):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.path import Path
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
+from jaxprof.likelihood.data import Status
 from jaxprof.plotting.legend import ARROW_POINTS, AT_THE_EDGE, BIN_MARKS, LIMITS, ROW
 from jaxprof.plotting.options import chosen_unit, next_series
 from jaxprof.plotting.style import add_obstacles
@@ -39,25 +41,32 @@ class _OnLogScale(Line2D):
             super().draw(renderer)
 
 
+@dataclass(frozen=True)
+class Points:
+    """One series of points."""
+
+    x: NDArray[np.float64]
+    """Positions, and ends of the horizontal bars, (3, n)."""
+    y: NDArray[np.float64]
+    """Values, (n,); NaN where there is none."""
+    errors: NDArray[np.float64] | None = None
+    """Downwards and upwards, (2, n)."""
+    limits: NDArray[np.float64] | None = None
+    """Upper limits, (n,), finite where an arrow takes the place of the point."""
+
+
 def draw_points(
-    ax: Any,
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    errors: NDArray[np.float64],
-    limits: NDArray[np.float64],
-    label: str,
-    style: dict[str, Any],
-    *,
-    signed: bool = True,
+    ax: Any, points: Points, label: str, style: dict[str, Any], *, signed: bool = True
 ) -> Any:
     """Draw one series: points, and arrows where there are limits. Return its colour.
 
-    `x` is (ref, low, high) and `errors` (negative, positive), each with values on the
-    second axis; `limits` is finite where an arrow takes the place of the point. On a logarithmic
-    axis, which has no place for them, triangles at its lower end stand for what is not positive.
-    Unless values are `signed`, as norms are, they stand on any axis for limits that are not
-    positive, which are none on a flux; the legend says so.
+    On a logarithmic axis, which has no place for them, triangles at its lower end stand for what is
+    not positive. Unless values are `signed`, as norms are, they stand on any axis for limits that
+    are not positive, which are none on a flux; the legend says so.
     """
+    x, y, nothing = points.x, points.y, np.full(len(points.y), np.nan)
+    errors = np.stack([nothing] * 2) if points.errors is None else points.errors
+    limits = nothing if points.limits is None else points.limits
     style = _complete(ax, style)
     color, is_limit = style.get("color"), np.isfinite(limits)
     if color is None:  # the format has one
@@ -275,6 +284,17 @@ def fluxes(
     good = get_quantity(profile, "success")
     good = np.isfinite(values) if good is None else np.asarray(good, dtype=bool)
     return np.where(good, values, np.nan), np.stack(sides), np.where(good, limits, np.nan)
+
+
+def say_if_empty(ax: Any, profile: Any, values: Any, limits: Any) -> None:
+    """Say in the figure why it is empty, where no bin has a value or a limit to draw."""
+    if np.any(np.isfinite(values) | np.isfinite(limits)):
+        return
+    status = get_quantity(profile, "status")
+    codes = map(Status, () if status is None else np.unique(np.asarray(status)))
+    why = ", ".join(code.label for code in codes if not code.success)
+    text = "No bin has a value" + (f": {why}" if why else "")
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color="0.4", gid="no-values")
 
 
 def most_significant(profiles: Sequence[Any], most: int, group: Any = slice(None)) -> list[int]:

@@ -23,6 +23,7 @@ from jaxprof.plotting.legend import ARROW_POINTS, NARROW, update_legend
 from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit
 from jaxprof.plotting.overlap import clear_offset
 from jaxprof.plotting.points import (
+    Points,
     draw_points,
     flux_unit,
     fluxes,
@@ -30,6 +31,7 @@ from jaxprof.plotting.points import (
     mark_partly_seen,
     most_significant,
     name_limits,
+    say_if_empty,
 )
 from jaxprof.plotting.style import (
     add_zero_line,
@@ -51,6 +53,8 @@ from jaxprof.sky.regions import AXES
 _MAX_BINS_IN_LEGEND = 10
 _MAX_SPECTRA = 20
 """Spectra that a figure has room for; of more bins the most significant ones are drawn."""
+_MANY_LIMITS = 4
+"""Spectra with limits that stand side by side."""
 Array = NDArray[np.float64]
 
 
@@ -108,8 +112,9 @@ def plot_profile(
     offset : float, optional
         Distance between series along the axis, in widths of the bins (of the energy groups, in
         their logarithm, for "energy"); a single series is shifted by it. By default none for
-        "energy" or where points of a bin keep clear of each other, and otherwise one with which
-        they stand side by side.
+        "energy" (but limits of four spectra or more stand side by side, with short bars) or where
+        points of a bin keep clear of each other, and otherwise one with which they stand side by
+        side.
     groups : {"together", "panels"}
         Whether all energy groups share the axes, or have a panel each in a new figure, with one
         legend for all.
@@ -171,12 +176,9 @@ def _draw_along(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
         ranges = [f"{t}, at {e}" if e else t for t, e in zip(ranges, at, strict=True)]
     labels = series_labels(label, ranges)
     parts = [drawn[0].T, drawn[1].swapaxes(1, 2), drawn[2].T]
-    positions = [
-        x[0] + shift * (x[2] - x[1]) for shift in _shifts(ax, parts, asked.sed_type, asked.offset)
-    ]
-    colors = _draw_series(
-        ax, x, positions, parts, labels, [asked.style] * len(edges), asked.sed_type
-    )
+    shifts = _shifts(ax, parts, asked.sed_type, asked.offset)
+    bars = [np.stack([x[0] + shift * (x[2] - x[1]), x[1], x[2]]) for shift in shifts]
+    colors = _draw_series(ax, bars, parts, labels, [asked.style] * len(edges), asked.sed_type)
     name_limits(ax, profile, drawn[2])
     set_margins(ax, ARROW_POINTS + 6)
     finish_xaxis(ax, axis, names)
@@ -186,6 +188,7 @@ def _draw_along(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
         ax, quantity_label(asked.sed_type, y_unit, "" if several else at[0], asked.energy_power)
     )
     keep_unit(ax.yaxis, y_unit)
+    say_if_empty(ax, profile, drawn[0], drawn[2])
     return ax
 
 
@@ -214,8 +217,11 @@ def _draw_spectra(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
         labels = series_labels(label, names or [bin_label(axis, k) for k in range(n)])
     # A differential flux is that of its energy: apart only where that is asked for.
     shifts = _shifts(ax, drawn, asked.sed_type, asked.offset or 0.0)
-    positions = [x[0] * (x[2] / x[1]) ** shift for shift in shifts]
-    _draw_series(ax, x, positions, drawn, labels, styles, asked.sed_type)
+    bars = [np.stack([x[0] * (x[2] / x[1]) ** shift, x[1], x[2]]) for shift in shifts]
+    if asked.offset is None:
+        bars = _limits_apart(bars, drawn[2])
+    _draw_series(ax, bars, drawn, labels, styles, asked.sed_type)
+    ax.update_datalim([(x[1].min(), 0.0), (x[2].max(), 0.0)], updatey=False)
     name_limits(ax, profile, drawn[2])
     set_margins(ax, ARROW_POINTS + 6)
     ax.set_xscale("log")
@@ -223,6 +229,7 @@ def _draw_spectra(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
     keep_unit(ax.xaxis, x_unit)
     _finish_yaxis(ax, quantity_label(asked.sed_type, y_unit, "", asked.energy_power))
     keep_unit(ax.yaxis, y_unit)
+    say_if_empty(ax, profile, drawn[0], drawn[2])
     if many and "color" not in asked.style:
         _add_bin_colors(ax, axis)
     return ax
@@ -230,21 +237,39 @@ def _draw_spectra(profile: Any, ax: Any, label: Any, asked: _Asked) -> Any:
 
 def _draw_series(
     ax: Any,
-    x: Array,
-    positions: list[Array],
+    bars: list[Array],
     parts: list[Array],
     labels: list[str],
     styles: list[dict[str, Any]],
     sed_type: str,
 ) -> list[Any]:
-    """Draw series (S, n) of values, errors and limits at their positions; return their colours."""
+    """Draw series (S, n) of values, errors and limits, and return their colours.
+
+    Each has positions and ends of its horizontal bars, (3, n).
+    """
     values, errors, limits = parts
     signed = sed_type == "norm"
     found = []
-    for k, position in enumerate(positions):
-        at = np.stack([position, x[1], x[2]])
-        part = values[k], errors[:, k], limits[k]
-        found.append(draw_points(ax, at, *part, labels[k], dict(styles[k]), signed=signed))
+    for k, at in enumerate(bars):
+        points = Points(at, values[k], errors[:, k], limits[k])
+        found.append(draw_points(ax, points, labels[k], dict(styles[k]), signed=signed))
+    return found
+
+
+def _limits_apart(bars: list[Array], limits: Array) -> list[Array]:
+    """Limits (S, n) of many spectra side by side within their groups, with bars of their width.
+
+    Bars as wide as the groups and arrows at one energy would cover each other.
+    """
+    limited = np.isfinite(limits)
+    rows = np.flatnonzero(limited.any(axis=1)).tolist()
+    if len(rows) < _MANY_LIMITS:
+        return bars
+    found = []
+    for k, (at, low, high) in enumerate(bars):
+        place = (rows.index(k) if k in rows else 0) + np.array([0.5, 0.1, 0.9])
+        own = low * (high / low) ** (0.04 + 0.92 * place[:, np.newaxis] / len(rows))
+        found.append(np.where(limited[k], own, np.stack([at, low, high])))
     return found
 
 

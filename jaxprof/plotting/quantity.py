@@ -13,7 +13,7 @@ from scipy.special import gammaincinv, ndtr
 from jaxprof.likelihood.data import Status
 from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.options import ERRORBAR, check_options, chosen_unit
-from jaxprof.plotting.points import draw_points, get_quantity
+from jaxprof.plotting.points import Points, draw_points, get_quantity
 from jaxprof.plotting.profiles import series_labels
 from jaxprof.plotting.style import (
     QUANTITY_NAMES,
@@ -109,9 +109,8 @@ def plot_quantity(
     axis = shown_axis(ax, profile.axis)
     x = np.stack([np.asarray(v, dtype=float) for v in (axis.ref, axis.min, axis.max)])
     for k, text in enumerate(labels):
-        none = np.full(len(data), np.nan)
-        errors = poisson_errors(data[:, k]) if name == "counts" else np.stack([none, none])
-        draw_points(ax, x, data[:, k], errors, none, text, dict(kwargs))
+        errors = poisson_errors(data[:, k]) if name == "counts" else None
+        draw_points(ax, Points(x, data[:, k], errors), text, dict(kwargs))
     set_margins(ax)
     finish_xaxis(ax, axis, names)
     add_zero_line(ax)

@@ -16,6 +16,7 @@ from jaxprof.plotting.options import ERRORBAR, PCOLORMESH, check_options, unit_f
 from jaxprof.plotting.overlap import clear_offset
 from jaxprof.plotting.points import (
     ARROW_POINTS,
+    Points,
     draw_points,
     drawn_unit,
     fluxes,
@@ -118,8 +119,8 @@ def plot_light_curve(
     for number, k in enumerate(chosen):
         shift = offset * (number - 0.5 * (len(chosen) - 1)) * (high - low)
         position = np.stack([x[0] + shift, low, high])
-        series = y[number], errors[:, number], limits[number]
-        draw_points(ax, position, *series, names[k], dict(kwargs), signed=signed)
+        series = Points(position, y[number], errors[:, number], limits[number])
+        draw_points(ax, series, names[k], dict(kwargs), signed=signed)
         name_limits(ax, stack.profiles[0], limits[number])
     set_margins(ax, ARROW_POINTS + 6)
     _finish_axis(ax.xaxis, stack)
@@ -180,33 +181,11 @@ def plot_stack_map(
     check_options(kwargs, plot_stack_map, QuadMesh, PCOLORMESH)
     group = check_group(group, stack.shape[2])
     name = "norm" if quantity == "likelihood" else quantity
-    if name not in stack.available_quantities:
-        raise ValueError(
-            f"quantity is {quantity!r}; there are {', '.join(stack.available_quantities)}"
-        )
-    values = stack.quantity(name).value
-    if values.ndim != 3 or values.dtype.kind not in "iufb":
-        raise ValueError(f"{quantity!r} has no number for each bin and energy group")
-    axis = stack.profiles[0].axis
+    shown, shown_unit = _map_values(stack, name, group, unit)
     first, last = _edges(stack)
-    ends = np.asarray(axis.min, float), np.asarray(axis.max, float)
-    mixed = any(
-        len(own.axis) != len(axis) or not np.array_equal(own.axis.min, axis.min)
-        for own in stack.profiles
-    )
-    if mixed:
-        ends = np.arange(stack.shape[1]) - 0.5, np.arange(stack.shape[1]) + 0.5
+    ends, label = _bin_ends(stack)
     ax = get_axes(ax)
-    shown, shown_unit = (
-        values[:, :, group].astype(float),
-        unit_of(name, stack.profiles[0].norm_unit),
-    )
-    if unit is not None:
-        own, shown_unit = u.Unit(shown_unit), unit_for(unit, shown_unit, name)
-        shown *= own.to(shown_unit)
     finite = shown[np.isfinite(shown)]
-    if not finite.size:
-        raise ValueError(f"{quantity!r} is NaN everywhere in energy group {group}")
     # All rows share the limits of the whole.
     if kwargs.get("norm") is None:
         kwargs.setdefault("vmin", finite.min())
@@ -223,13 +202,46 @@ def plot_stack_map(
     _finish_axis(ax.xaxis, stack)
     ax.set_xlim(first.min(), last.max())
     ax.set_ylim(ends[0].min(), ends[1].max())
-    set_ylabel(ax, "Bin" if mixed else axis_label(axis))
+    set_ylabel(ax, label)
     ax.set_title(group_label(stack.profiles[0], group), fontsize="medium")
     if add_cbar:
         bar = ax.figure.colorbar(mesh, ax=ax)
         at = at_energy(name, stack.profiles[0], group)
         set_label(bar.ax.yaxis, quantity_label(name, shown_unit, at))
     return ax
+
+
+def _map_values(
+    stack: FluxProfileStack, name: str, group: int, unit: Any
+) -> tuple[Array, u.UnitBase | str]:
+    """Values (T, B) of a quantity in a group, some of them finite, and the unit they are in."""
+    if name not in stack.available_quantities:
+        raise ValueError(f"quantity is {name!r}; there are {', '.join(stack.available_quantities)}")
+    values = stack.quantity(name).value
+    if values.ndim != 3 or values.dtype.kind not in "iufb":
+        raise ValueError(f"{name!r} has no number for each bin and energy group")
+    shown, own = values[:, :, group].astype(float), unit_of(name, stack.profiles[0].norm_unit)
+    if not np.isfinite(shown).any():
+        raise ValueError(f"{name!r} is NaN everywhere in energy group {group}")
+    if unit is None:
+        return shown, own
+    found = unit_for(unit, own, name)
+    return u.Unit(own).to(found) * shown, found
+
+
+def _bin_ends(stack: FluxProfileStack) -> tuple[tuple[Array, Array], str]:
+    """Lower and upper ends of the bins of all profiles, and what they lie along.
+
+    Bins of other positions in each profile are counted.
+    """
+    axis = stack.profiles[0].axis
+    if any(
+        len(own.axis) != len(axis) or not np.array_equal(own.axis.min, axis.min)
+        for own in stack.profiles
+    ):
+        at = np.arange(stack.shape[1], dtype=float)
+        return (at - 0.5, at + 0.5), "Bin"
+    return (np.asarray(axis.min, float), np.asarray(axis.max, float)), axis_label(axis)
 
 
 def _runs(low: Array, high: Array) -> list[tuple[int, int]]:

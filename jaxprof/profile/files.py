@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from astropy.table import Table
 
 from jaxprof.profile.checks import check_format
+from jaxprof.profile.text_options import TextOptions
 
 if TYPE_CHECKING:
     from jaxprof.profile.fluxprofile import FluxProfile
@@ -141,7 +142,8 @@ class ProfileFiles:
         columns : sequence of str, optional
             Of text tables: which columns, in this order; see `to_table`.
         style : {"full", "paper"}, optional
-            Of text tables, see `to_table`; by default "paper" for ".tex" without `columns`.
+            Of text tables, see `to_table`; by default "paper" for ".tex" without `columns`. Level
+            and kind of the limits stand below it, in ".csv" they are the last columns.
         unit : str or Unit, optional
             Of text tables, see `to_table`.
         caption, label : str, optional
@@ -162,18 +164,14 @@ class ProfileFiles:
         """
         from jaxprof.io.fluxprofile import write_profile
 
+        check_format(format)
         write_profile(
             self,
             filename,
+            TextOptions(columns=columns, style=style, unit=unit, caption=caption, label=label),
             sed_type=sed_type,
-            format=format,
             overwrite=overwrite,
             include_likelihood=include_likelihood,
-            columns=columns,
-            style=style,
-            unit=unit,
-            caption=caption,
-            label=label,
         )
 
     def to_gammapy(self: Any) -> Any:

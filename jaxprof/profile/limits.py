@@ -11,7 +11,7 @@ import numpy as np
 from jaxprof.inference.intervals import limits
 from jaxprof.inference.named_intervals import intervals
 from jaxprof.inference.toy_results import Toys, ToySummary
-from jaxprof.inference.toys import toys
+from jaxprof.inference.toys import interval_of_toys, toys
 from jaxprof.likelihood.arrays import separate_counts
 from jaxprof.likelihood.data import Data, NormFit, OnOffData, ProfileData, Status
 from jaxprof.profile.quantities import Array
@@ -59,12 +59,16 @@ def named_limits_from_data(data: Data, kind: str, n_sigma_ul: float) -> tuple[Ar
         return np.asarray(found.low), np.asarray(found.high)
 
 
-def toys_of_data(data: Data, n_toys: int, **options: Any) -> Toys | ToySummary:
-    """Toys of separate fits, in float64: see `jaxprof.toys`."""
+def toys_of_data(data: Data, n_toys: int, kind: str, options: dict[str, Any]) -> Toys | ToySummary:
+    """Toys of separate fits, in float64: see `jaxprof.toys`; limits of a kind by default."""
     double = map_data(lambda a: a if a.dtype == bool else np.asarray(a, dtype=float), data)
     assert double is not None
     with jax.enable_x64(True):
-        return toys(separate_counts(double), n_toys, **options)
+        likelihood = separate_counts(double)
+        if "interval" not in options:
+            own = interval_of_toys(likelihood, kind, options.get("quantities", ()))
+            options = {**options, "interval": own}
+        return toys(likelihood, n_toys, **options)
 
 
 def upper_limits_from_data(data: Data, norm: Array, status: Array, n_sigma_ul: float) -> Array:

@@ -28,6 +28,8 @@ _BARE = {
     Status.ZERO_COUNTS: "bins without counts, the largest of the norms that fit best",
     Status.BOUNDARY: "at a boundary, where the statistic has no curvature",
 }
+LIMITS = "Upper limits"
+"""What the note on these begins with."""
 DIFFERENTIAL = ("dnde", "e2dnde")
 """Fluxes that are given at an energy."""
 
@@ -113,7 +115,7 @@ def paper_table(
     for own in columns:
         if own in entries:
             rows = [profile.shape[0] * n_groups for profile in profiles]
-            texts = entries[own] if not latex else [_escaped(text) for text in entries[own]]
+            texts = entries[own] if not latex else [escaped(text) for text in entries[own]]
             title, cells = _in_words(own), list(np.repeat(texts, rows))
         elif own == "energy":
             title, cells = _energy_column(profiles, differential, latex)
@@ -152,7 +154,7 @@ def _notes(profiles: Sequence[Any], names: Sequence[str]) -> list[str]:
                 bare[_BARE.get(Status(code), Status(code).label)] = None
             missing |= dict.fromkeys(Status(code).label for code in np.unique(status[~known]))
     notes = {
-        "Upper limits (<): ": ", ".join(levels),
+        f"{LIMITS} (<): ": ", ".join(levels),
         "Values without errors: ": "; ".join(bare),
         "No values: ": "; ".join(missing),
     }
@@ -196,7 +198,7 @@ def _position_column(profiles: Sequence[Any], name: str, latex: bool) -> tuple[s
             for own in profiles
             for text in own.quantities.get("name", [""] * own.shape[0])
         ]
-        found = [_escaped(text) for text in found] if latex else found
+        found = [escaped(text) for text in found] if latex else found
     else:
         axes = [profile.axis for profile in profiles]
         titles = {_titled(axis.name.replace("-", " "), axis.unit, 0, latex) for axis in axes}
@@ -211,7 +213,7 @@ def _position_column(profiles: Sequence[Any], name: str, latex: bool) -> tuple[s
     return title, [text for text in found for _ in range(n_groups)]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text with the letters that LaTeX reads as commands."""
     return re.sub(r"([&%$#_{}])", r"\\\1", text)
 

@@ -16,7 +16,6 @@ from jaxprof.profile.limits import (
     upper_limits_from_scan,
 )
 from jaxprof.profile.quantities import Array
-from jaxprof.user_warning import warn_user
 
 if TYPE_CHECKING:
     from jaxprof.profile import FluxProfile
@@ -92,8 +91,8 @@ class ProfileRefits:
             Number of toys.
         **options
             Of `jaxprof.toys`; by default errors and limits are those of ``n_sigma`` and
-            ``n_sigma_ul``. The limits are those of kind "profile", whatever the kind of the
-            profile's own; a warning says so where that is another.
+            ``n_sigma_ul``, and limits of the profile's own kind. Where Feldman-Cousins limits would
+            take toys of each toy, limits are of kind "profile", with a warning.
 
         Returns
         -------
@@ -109,15 +108,10 @@ class ProfileRefits:
                 "toys need the profile's likelihood_data, which this one lacks; the estimator "
                 "makes toys of datasets, estimator.simulate(datasets, n_toys)"
             )
-        kind = self.meta.get("interval", "profile")
-        if kind != "profile" and "ul" in options.get("quantities", ()):
-            warn_user(
-                f'toys: their upper limits are those of kind "profile", two-sided, not "{kind}" as '
-                "this profile's own are: mean, quantiles and coverage of ul are of the former"
-            )
         options = {
             "n_sigma": self.n_sigma,
             "cl": confidence_level(n_sigma=self.n_sigma_ul),
             **options,
         }
-        return toys_of_data(self.likelihood_data, n_toys, **options)
+        kind = self.meta.get("interval", "profile")
+        return toys_of_data(self.likelihood_data, n_toys, kind, options)

@@ -53,3 +53,18 @@ def profile_times(profiles: Sequence[FluxProfile], names: Sequence[str]) -> Time
     times = Time(*parts, format="jd", scale="tt")
     times.format = "mjd"
     return times
+
+
+def overlap_in_time(profiles: Sequence[FluxProfile], names: Sequence[str]) -> str:
+    """Which profiles overlap in time with one that begins before them, in words; "" if none do."""
+    times = profile_times(profiles, names).tt.mjd
+    order = np.lexsort((times[:, 1], times[:, 0]))
+    longest, found = order[0], []
+    for k in order[1:]:
+        common = min(times[k, 1], times[longest, 1]) - times[k, 0]
+        if common > 1e-9:
+            found.append(f"{names[longest]} and {names[k]} by {common:.4g} d")
+        if times[k, 1] > times[longest, 1]:
+            longest = k
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from astropy.table import Table
 
+from jaxprof.profile.text_options import TextOptions
+
 if TYPE_CHECKING:
     from jaxprof.profile.fluxprofile import FluxProfile
     from jaxprof.profile.stack import FluxProfileStack
@@ -104,14 +106,13 @@ class StackOutputs:
         """
         from jaxprof.io.stack import write_stack
 
-        text = {"sed_type": sed_type, "columns": columns, "style": style, "unit": unit}
-        text |= {"caption": caption, "label": label}
         write_stack(
             _stack(self),
             filename,
             overwrite=overwrite,
             include_likelihood=include_likelihood,
-            text={key: value for key, value in text.items() if value is not None},
+            sed_type=sed_type,
+            text=TextOptions(columns=columns, style=style, unit=unit, caption=caption, label=label),
         )
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:

@@ -77,9 +77,17 @@ def test_files_that_are_damaged(folder, command):
         assert result.stderr.startswith("jaxprof: error: ") and result.stdout == ""
 
 
+@pytest.mark.parametrize("command", ["info", "plot", "init"])
+def test_a_configuration_is_no_file_of_data(folder, command):
+    Path("config.yaml").write_text("datasets: []")
+    result = call(command, "config.yaml")
+    assert result.exit_code == 1 and "`jaxprof profile config.yaml` makes" in result.stderr
+
+
 def test_info_of_a_dataset(folder):
     result = call("info", "gc.fits.gz")
     assert result.exit_code == 0 and "30 x 24 pixels, 6 x 4.8 deg" in result.stdout
+    assert re.search(r"Map centre +: (0|360), 0 deg", result.stdout)
     assert call("plot", "gc.fits.gz").exit_code == 1
 
 
@@ -107,6 +115,9 @@ def test_a_run_and_what_it_writes(folder):
     reports = {"_report.html", "_config.yaml", "_provenance.json"}
     assert names == {".fits", ".ecsv", ".csv"} | figures | reports
     profile = read_file("out/tiny.fits")
+    # Scans follow the errors, so that none misses its best norm.
+    scan = profile.norm_scan
+    assert np.all((scan[..., 0] < profile.norm) & (profile.norm < scan[..., -1]))
     with open("out/tiny.csv", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 6 and rows[1]["group"] == "1" and rows[1]["bin"] == "0"

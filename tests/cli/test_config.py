@@ -9,6 +9,7 @@ from cli_factory import CONFIG, call, line_of, replaced
 
 import jaxprof
 from jaxprof.cli import messages
+from jaxprof.cli.document import ConfigError, parse_document
 from jaxprof.cli.messages import in_options
 from jaxprof.estimators.precision import PRECISIONS
 from jaxprof.inference.named_intervals import KINDS
@@ -107,6 +108,13 @@ def test_errors_name_line_and_key(folder, what):
     ]
     assert found, result.stderr
     assert hint in found[0], found[0]
+
+
+def test_a_key_is_named_once():
+    document = parse_document("energy_edges: [1 TeV]\n", "c.yaml")
+    with pytest.raises(ConfigError) as error, document.at():
+        raise ValueError("energy_edges: no energy bin of the data lies between")
+    assert str(error.value) == "c.yaml:1: energy_edges: no energy bin of the data lies between"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from astropy.table import Table
 from forward_factory import CENTER, MODEL, dataset_of, estimator, gaussian_image, sky_image
 from numpy.testing import assert_allclose
 from regions import CircleAnnulusSkyRegion, EllipseSkyRegion, RectangleSkyRegion
@@ -398,6 +399,26 @@ def test_tables_and_files(fitted, tmp_path, name):
         jaxprof.ModelFit.read_table(tmp_path / name)
 
 
+def test_text_tables(fitted, tmp_path):
+    """For other programs and for papers: pandas and astropy read the former."""
+    fitted.write(tmp_path / "law.csv")
+    rows = Table.read(tmp_path / "law.csv")
+    table = fitted.to_table()
+    assert_allclose(rows["value"], table["value"], rtol=1e-15)
+    assert_allclose(rows["covariance_1"], table["covariance"][:, 1], rtol=1e-15)
+    assert rows.colnames[-2:] == ["covariance_0", "covariance_1"]
+    fitted.write(tmp_path / "law.tex")
+    text = (tmp_path / "law.tex").read_text()
+    value, error = fitted.params["amplitude"], fitted.errors["amplitude"]
+    power = int(np.floor(np.log10(value)))
+    digits = 1 - int(np.floor(np.log10(error / 10.0**power)))
+    value, error = (f"{own / 10.0**power:.{digits}f}" for own in (value, error))
+    assert rf"amplitude & ${value} \pm {error}$ & $10^{{{power}}}$ $" in text
+    assert "Fitted to the counts, status ok; goodness of fit: " in text
+    with pytest.raises(ValueError, match=r"valid are \.fits, \.fits\.gz, \.ecsv$"):
+        jaxprof.ModelFit.read_table(tmp_path / "law.csv")
+
+
 def test_figure(fitted, separate):
     """The curve with its band over the points, and the residuals below."""
     upper, lower = fitted.plot(n_sigma=2)
@@ -413,6 +434,13 @@ def test_figure(fitted, separate):
     points = [own for own in lower.lines if len(own.get_xdata()) == 4]
     assert_allclose(points[0].get_ydata(), fitted.bins["residual"][:, 0], rtol=1e-12)
     assert lower.get_shared_x_axes().joined(upper, lower)
+    changed = {"model": fitted.model.replace(alpha=0.3), "params": fitted.params | {"alpha": 0.3}}
+    second = dataclasses.replace(fitted, **changed)
+    upper, _ = dataclasses.replace(fitted, against=second).plot(plt.figure().add_subplot())
+    first, other = (own for own in upper.lines if len(own.get_xdata()) == 300)
+    assert_allclose(other.get_ydata(), second.curve(radius)[0], rtol=1e-12)
+    assert other.get_linestyle() == "--" != first.get_linestyle()
+    assert len(set(upper.get_legend_handles_labels()[1])) == 3
     profile = separate[0].run(separate[1])
     figure, pair = plt.subplots(2)
     upper, lower = fitted.plot(pair, profile=profile)

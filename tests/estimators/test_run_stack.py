@@ -5,6 +5,7 @@ import warnings
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.table import Table
 from forward_factory import MODEL, dataset_of, gaussian_image, rings, sky_image
 from numpy.testing import assert_allclose
 
@@ -51,6 +52,18 @@ def test_separate_fits(datasets):
         [FluxProfileEstimator(own, **options).run(datasets[0]) for own in sets.values()],
     )
     assert stack.shape == (2, 4, 1)
+
+
+def test_a_light_curve_of_the_same_times_is_said(datasets):
+    estimator = FluxProfileEstimator(rings(4, 0.2), spectral_model=MODEL, energy_edges=EDGES)
+    times = Table({"START": [0.0] * u.s, "STOP": [86400.0] * u.s})
+    times.meta = {"MJDREFI": 55000, "MJDREFF": 0.0, "TIMESYS": "TT"}
+    twice = {name: datasets[0].copy(name=name) for name in ("old", "new")}
+    for own in twice.values():
+        own.gti = times
+    with pytest.warns(UserWarning, match="overlap in time: old and new by 1 d"):
+        estimator.run_stack(twice, axis="time")
+    assert estimator.run_stack(twice).axis == "set"
 
 
 @pytest.mark.slow

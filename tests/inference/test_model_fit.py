@@ -14,7 +14,8 @@ from scipy.optimize import minimize
 
 from jaxprof import PowerLawSpectralModel, fit, random_starts, whiten
 from jaxprof.inference.undetermined import undetermined
-from jaxprof.likelihood.data import Status
+from jaxprof.likelihood.arrays import separate_counts
+from jaxprof.likelihood.data import ProfileData, Status
 
 EDGES = np.geomspace(0.1, 10.0, 7)
 EXPOSURE = 1e14
@@ -419,6 +420,8 @@ def test_compiled_once_for_all_data():
         ({"a": True}, {}, "'a' must be a real number"),
         ({"a": 1.0}, {"fixed": "b"}, "fixed names the parameter 'b', start has a"),
         ({"a": 1.0}, {"fixed": "a"}, "fixed='a' leaves no parameter"),
+        ({"a": 1.0}, {"fixed": 3}, "fixed must be names of parameters.*got 3"),
+        ({"a": 1.0}, {"fixed": [0]}, r"fixed must be names of parameters.*got \[0\]"),
         ({"a": 1.0}, {"bounds": {"b": (0, 1)}}, "bounds names the parameter 'b'"),
         ({"a": 1.0}, {"bounds": {"a": (2, 1)}}, "bounds of 'a' must increase"),
         ({"a": 1.0}, {"bounds": {"a": 3}}, r"bounds of 'a' must be \(min, max\)"),
@@ -467,3 +470,14 @@ def test_a_printed_fit_names_parameters_at_bounds():
     assert text.startswith("Fit: boundary (a at its lower bound), stat ")
     text = str(fit(log_prob, start, bounds={"b": (None, 0.5)}, fixed=["a"]))
     assert "boundary (b at its upper bound)" in text and "fixed" in text
+
+
+def test_starts_of_separate_fits_have_the_shapes_of_their_parameters():
+    """They are not used, but a wrong one is a mistake."""
+    counts = np.array([3.0, 9.0]).reshape(2, 1, 1)
+    data = ProfileData(counts=counts, background=counts, npred_ref=counts)
+    own = separate_counts(data)
+    for start in (1.0, np.ones(2), np.ones((2, 1))):
+        assert fit(own, {"norm": start}).params["norm"].shape == (2, 1)
+    with pytest.raises(ValueError, match=r"start: 'norm' has shape \(3, 1\).*has \(2, 1\)"):
+        fit(own, {"norm": np.ones((3, 1))})

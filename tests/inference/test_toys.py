@@ -8,6 +8,7 @@ from scipy.special import pdtr
 
 import jaxprof
 from jaxprof.inference.toy_results import Toys, ToySummary
+from jaxprof.inference.toys import interval_of_toys
 from jaxprof.likelihood.arrays import separate_counts
 from jaxprof.likelihood.data import OnOffData, ProfileData
 
@@ -189,3 +190,35 @@ def test_a_bin_without_exposure_leaves_the_others_their_goodness():
     assert np.isnan(toys.coverage()["norm_err"][1, 0])
     for found in (toys.mean(), toys.std(), toys.quantiles(0.5)):
         assert np.isfinite(found[0, 0]) and np.isnan(found[1, 0])
+
+
+@pytest.mark.parametrize(
+    "kind", ["cls", "feldman-cousins", pytest.param("bounded", marks=pytest.mark.slow)]
+)
+def test_limits_of_toys_by_name(kind):
+    """Those of each toy alone, as `jaxprof.intervals` gives them; exact ones cover the truth."""
+    likelihood = counting([12, 9, 4])
+    toys = jaxprof.toys(likelihood, 4, quantities=("ul",), interval=kind, cl=0.9, seed=1)
+    counts = np.round(4.0 + 2.0 * toys["norm"][2].ravel())
+    assert_allclose(4.0 + 2.0 * toys["norm"][2].ravel(), counts, atol=1e-6)
+    alone = jaxprof.intervals(counting(counts), kind=kind, cl=0.9)
+    assert_allclose(toys["norm_ul"][2], alone.high, rtol=1e-7)
+    own = jaxprof.intervals(likelihood, kind=kind, cl=0.9)
+    assert_allclose(toys.observed["norm_ul"], own.high, rtol=1e-9)
+    assert toys.interval == kind
+
+
+def test_limits_of_toys_that_are_refused():
+    pair = np.array([[[3.0, 4.0]]])
+    likelihood = separate_counts(ProfileData(counts=pair, background=pair, npred_ref=pair))
+    with pytest.raises(ValueError, match="toys of each toy"):
+        jaxprof.toys(likelihood, 3, interval="feldman-cousins")
+    with pytest.raises(ValueError, match="interval must be one of"):
+        jaxprof.toys(likelihood, 3, interval="two-sided")
+    with pytest.raises(ValueError, match="above 0.5"):
+        jaxprof.toys(likelihood, 3, interval="one-sided", cl=0.4)
+    # Profiles with such limits have toys with others, and say so where limits are asked for.
+    with pytest.warns(UserWarning, match='of kind "profile", two-sided, not "feldman-cousins"'):
+        assert interval_of_toys(likelihood, "feldman-cousins", ("ul",)) == "profile"
+    assert interval_of_toys(likelihood, "feldman-cousins", ("ts",)) == "profile"
+    assert interval_of_toys(counting([1]), "feldman-cousins", ("ul",)) == "feldman-cousins"

@@ -589,6 +589,23 @@ def test_truncated_files(tmp_path, ending, include_likelihood):
             FluxProfile.read(path)
 
 
+@pytest.mark.parametrize("ending", [".fits", ".ecsv"])
+def test_a_bin_that_was_taken_out_by_hand_is_no_success(tmp_path, ending):
+    """By a norm of NaN in the table, which says ok."""
+    p = make_profile()
+    table = p.to_table("likelihood")
+    bin_ = int(np.flatnonzero((p.status == Status.OK).all(axis=1))[0])
+    for name in [n for n in table.colnames if n.startswith("norm") and n != "norm_scan"]:
+        table[name][bin_] = np.nan
+    with pytest.warns(UserWarning, match=rf"2 fits \(rows {bin_}\).*'not converged'"):
+        found = FluxProfile.from_table(table)
+    assert (found.status[bin_] == Status.NOT_CONVERGED).all() and not found.success[bin_].any()
+    others = np.arange(len(p.norm)) != bin_
+    assert np.array_equal(found.status[others], p.status[others])
+    found.write(tmp_path / f"p{ending}")
+    assert_same_profile(found, FluxProfile.read(tmp_path / f"p{ending}"))
+
+
 def test_tables_with_mistakes(tmp_path):
     p = make_profile()
     path = tmp_path / "p.ecsv"

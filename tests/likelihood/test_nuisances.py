@@ -110,6 +110,12 @@ def test_energy_scales_of_separate_fits(counted, kind):
     # It is about something.
     assert log_prob(p | {"energy_scale": 1.1}) < log_prob(p | {"energy_scale": 1.0}) - 5
     assert log_prob(p | {"energy_scale": 1.11}) == -np.inf
+    # Beyond the nodes nothing is known of the templates: no polynomial goes on, nor is it flat.
+    stat = jax.value_and_grad(lambda scale: made.stat(p | {"energy_scale": scale}))
+    for scale, sign in ((1.11, 1), (0.89, -1)):
+        value, slope = stat(scale)
+        assert value == np.inf and np.sign(slope) == sign
+    assert np.isfinite(stat(1.1)[0]) and np.isfinite(stat(0.9)[0])
 
 
 @pytest.mark.slow

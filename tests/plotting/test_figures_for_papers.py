@@ -166,6 +166,35 @@ def test_spectra_of_a_profile_and_a_model_share_their_axes():
     np.testing.assert_allclose(drawn(ax)[0][:, 1], p.e2dnde[0].to_value("erg cm-2 s-1"))
 
 
+def test_limits_of_many_spectra_stand_side_by_side():
+    """Within their groups, in the order of the bins, with short bars; points stay at the energy."""
+    p = profile_of(line_of_boxes())
+    p.is_ul = np.ones_like(p.is_ul)
+    p.is_ul[0, 0] = False
+    ax = plot_profile(p, axis_name="energy", sed_type="dnde")
+    arrows = [line.get_xdata() for line in ax.lines if line.get_gid() == "upper-limits"]
+    first = np.array([x[0] for x in arrows[1:]])
+    low, high = p.energy_edges[0]
+    assert len(first) >= 4 and np.all(np.diff(first) > 0) and low < first[0] < first[-1] < high
+    np.testing.assert_allclose(drawn(ax)[0][:, 0], np.sqrt(low * high))
+    few = p.slice_by_idx({p.axis.name: [0, 1, 2]})
+    ax = plot_profile(few, ax=plt.figure().add_subplot(), axis_name="energy", sed_type="dnde")
+    arrows = [line.get_xdata() for line in ax.lines if line.get_gid() == "upper-limits"]
+    np.testing.assert_allclose([x[-1] for x in arrows], np.sqrt(p.energy_edges[-1].prod()))
+
+
+def test_an_empty_figure_says_why():
+    status = np.full((5, 2), Status.FULLY_MASKED)
+    p = profile_of(line_of_boxes(), np.full((5, 2), np.nan), status=status)
+    for name in ("projected-distance", "energy"):
+        ax = plot_profile(p, ax=plt.figure().add_subplot(), axis_name=name)
+        said = [text.get_text() for text in ax.texts if text.get_gid() == "no-values"]
+        assert said == ["No bin has a value: fully masked"]
+    p = profile_of(line_of_boxes(), status=status * (np.arange(10).reshape(5, 2) > 0))
+    ax = plot_profile(p, ax=plt.figure().add_subplot())
+    assert "no-values" not in [text.get_gid() for text in ax.texts]
+
+
 def test_energy_power_and_the_energy_of_a_differential_flux():
     p = profile_of(line_of_boxes())
     ax = plot_profile(p, energy_power=2, unit="erg cm-2 s-1")

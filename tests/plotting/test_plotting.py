@@ -8,7 +8,7 @@ from astropy.coordinates import SkyCoord
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.collections import LineCollection, QuadMesh
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb, to_rgba
 from regions import (
     CircleAnnulusSkyRegion,
     CircleSkyRegion,
@@ -26,6 +26,7 @@ from jaxprof.plotting import (
 )
 from jaxprof.plotting.legend import update_legend
 from jaxprof.plotting.likelihood import _likelihood_column
+from jaxprof.plotting.options import COLORS
 from jaxprof.plotting.style import (
     add_obstacles,
     axis_label,
@@ -643,6 +644,19 @@ def test_density_lies_below_the_points(density_first):
     assert bar.get_ylabel() == "Fit statistic above its minimum" and bar.get_ylim() == (0, 4)
     assert legend_texts(ax) == ["10 - 500 GeV"]
     assert ax.get_ylabel() == r"Energy flux [$\mathrm{TeV\,cm^{-2}\,s^{-1}}$]"
+
+
+def test_points_are_seen_on_the_density():
+    """Points of the first colour, a blue, on another one; and after it in another colour."""
+    profile, _ = poisson_profile([2, 4, 6])
+    ax = plot_ts_profiles(profile, ax=plot_profile(profile, ax=plt.figure().add_subplot()))
+    strongest = [c for c in ax.collections if isinstance(c, QuadMesh)][0].cmap(0.0)[:3]
+    assert strongest[0] > strongest[2]
+    ax = plot_ts_profiles(profile, ax=plt.figure().add_subplot())
+    plot_profile(profile, ax=ax)
+    assert to_rgb(COLORS[0]) not in {
+        to_rgb(c.lines[0].get_color()) for c in ax.containers if c.lines[0] is not None
+    }
 
 
 def test_density_errors():

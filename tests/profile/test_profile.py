@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from jaxprof import core
 from jaxprof.likelihood.data import Status
 from jaxprof.models.spectral import LogParabolaSpectralModel, PowerLawSpectralModel
-from jaxprof.profile import FluxProfile
+from jaxprof.profile import FluxProfile, limits
 from jaxprof.sky.regions import ProfileAxis
 
 SEDS = ("dnde", "e2dnde", "flux", "eflux")
@@ -411,9 +411,13 @@ def test_slices_by_energy_know_that_edges_move():
         p.slice_by_energy(1.03 * start * u.TeV)
 
 
-def test_toys_say_that_their_limits_are_of_another_kind():
+def test_toys_have_limits_of_the_profile_s_own_kind(monkeypatch):
+    """That toys of a kind have its limits is tested with them."""
+    monkeypatch.setattr(limits, "toys", lambda likelihood, n_toys, **options: options)
     p = make_profile()
-    p.meta["interval"] = "cls"
-    with pytest.warns(UserWarning, match='of kind "profile", two-sided, not "cls"'):
-        p.toys(3, quantities=("ul",), progress=False)
-    p.toys(3, progress=False)
+    p.meta["interval"] = "one-sided"
+    assert p.toys(quantities=("ul",))["interval"] == "one-sided"
+    assert p.toys(quantities=("ul",), interval="profile")["interval"] == "profile"
+    p.meta["interval"] = "feldman-cousins"
+    with pytest.warns(UserWarning, match='of kind "profile", two-sided, not "feldman-cousins"'):
+        assert p.toys(quantities=("ul",))["interval"] == "profile"

@@ -19,6 +19,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import chi2
 
 from jaxprof import FluxProfile, FluxProfileStack
+from jaxprof.profile.stack_axis import overlap_in_time
 from jaxprof.regions import ProfileAxis
 
 DAY = 86400.0
@@ -64,6 +65,17 @@ def test_quantities_and_times():
     fewer = make_profile().slice_by_idx({"projected-distance": slice(0, 2)})
     padded = FluxProfileStack([make_profile(), fewer], ["a", "b"])
     assert np.isnan(padded.norm[1, 2:]).all() and np.isfinite(padded.norm[1, 0]).all()
+
+
+def test_what_overlaps_in_time_is_named():
+    """Each lasts three quarters of a day."""
+    days = {"late": 2.5, "early": 1, "same": 1, "next": 4}
+    profiles = [make_profile(gti=day(k)) for k in days.values()]
+    found = overlap_in_time(profiles, list(days))
+    assert found == "early and same by 0.75 d"
+    profiles[0] = make_profile(gti=day(1.5))
+    assert overlap_in_time(profiles, list(days)).endswith(", early and late by 0.25 d")
+    assert overlap_in_time(profiles[:1], ["late"]) == ""
 
 
 def test_bad_input():

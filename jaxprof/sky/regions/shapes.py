@@ -21,7 +21,7 @@ regions combine their parts by set logic.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -161,7 +161,13 @@ def sky_shapes(regions: Any, frame: Any = None) -> SkyShapes:
     vertices = unit_vectors(lon[~of_center], lat[~of_center])
     for members, own in _some(frames, ~of_center):
         vertices[members] = transformed(vertices[members], own, frame)
-    return _assembled(kind, region, axes, sizes[:, :2], sizes[:, 2:], vertices, first, nodes, frame)
+    none = np.zeros(len(kind))
+    return _completed(
+        SkyShapes(
+            kind=kind, region=region, axes=axes, size=sizes[:, :2], hole=sizes[:, 2:], cap=none,
+            vertices=vertices, first=first, area=none, nodes=nodes, frame=frame,
+        )
+    )  # fmt: skip
 
 
 def in_frame(shapes: SkyShapes, frame: Any) -> SkyShapes:
@@ -172,30 +178,19 @@ def in_frame(shapes: SkyShapes, frame: Any) -> SkyShapes:
     centred = shapes.kind != POLYGON
     axes[centred] = _carried(axes[centred], shapes.frame, frame)
     vertices = transformed(shapes.vertices, shapes.frame, frame)
-    size, hole, first, nodes = shapes.size, shapes.hole, shapes.first, shapes.nodes
-    return _assembled(shapes.kind, shapes.region, axes, size, hole, vertices, first, nodes, frame)
+    return _completed(replace(shapes, axes=axes, vertices=vertices, frame=frame))
 
 
-def _assembled(
-    kind: Array,
-    region: Array,
-    axes: Array,
-    size: Array,
-    hole: Array,
-    vertices: Array,
-    first: Array,
-    nodes: list[Node],
-    frame: Any,
-) -> SkyShapes:
-    """Shapes with what follows from the rest; the axes of polygons, in place, are among that."""
-    area = np.zeros(len(kind))
-    polygons = np.flatnonzero(kind == POLYGON)
+def _completed(shapes: SkyShapes) -> SkyShapes:
+    """The shapes with what follows from the rest: caps, and the axes and areas of polygons."""
+    axes, area = shapes.axes.copy(), np.zeros(len(shapes.kind))
+    polygons = np.flatnonzero(shapes.kind == POLYGON)
     if len(polygons):
-        axes[polygons] = _polygon_axes(vertices, first, polygons)
-        area[polygons] = _signed_area(vertices, first, polygons, axes[polygons, 2])
-    cap = _caps(kind, size, axes, vertices, first)
+        axes[polygons] = _polygon_axes(shapes.vertices, shapes.first, polygons)
+        area[polygons] = _signed_area(shapes.vertices, shapes.first, polygons, axes[polygons, 2])
+    cap = _caps(shapes.kind, shapes.size, axes, shapes.vertices, shapes.first)
     cap[np.abs(area) > 2 * np.pi] = np.pi
-    return SkyShapes(kind, region, axes, size, hole, cap, vertices, first, area, nodes, frame)
+    return replace(shapes, axes=axes, cap=cap, area=area)
 
 
 def _some(frames: FrameGroups, chosen: Array) -> FrameGroups:
