@@ -27,7 +27,7 @@ from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit
 from jaxprof.progress import progress_bar
 from jaxprof.reduce.joint.likelihood import group_data
 from jaxprof.reduce.joint.problem import Group, JointProblem
-from jaxprof.reduce.joint.refine import held_points, negative_pixels
+from jaxprof.reduce.joint.refine import add_pixels, held_points, negative_pixels
 from jaxprof.types import Array
 from jaxprof.user_warning import warn_user
 
@@ -98,7 +98,7 @@ def fit_groups(problem: JointProblem, selection: Selection, bins: Bins) -> list[
         for number in pending:
             start = started[number]
             new, moved = _negative_pixels(problem, groups[number], start, selection)
-            if _added(alone[number], new):
+            if add_pixels(alone[number], new):
                 found.append(number)
                 if step > 0:
                     known[number] = start, moved
@@ -210,7 +210,7 @@ def _counts_are_lost(data: JointData) -> bool:
 def _start(
     data: JointData, n_bins: int, with_ts: Array, known: tuple[_Started, Array] | None
 ) -> _Started:
-    """Fit a group; or repeat those of the fits before that constraints move, (1 + B,)."""
+    """Fit a group; or make those fits again that new constraints move, (1 + B,)."""
     units = units_of(data)
     own, bins = units.data(data), np.arange(n_bins)
     if known is None or known[1][0] or not (units.trivial and known[0].units.trivial):
@@ -268,21 +268,9 @@ def _negative_pixels(
     moved[made] = False
     for number, dataset in enumerate(problem.datasets):
         if not isinstance(dataset, MapDatasetOnOff):
-            data = start.plain
-            found[number], where = negative_pixels(problem, group, data, at_points, number)
+            found[number], where = negative_pixels(problem, group, start.plain, at_points, number)
             moved[made] |= where[: np.sum(made)]
     return found, moved
-
-
-def _added(known: list[Array | None], new: list[Array | None]) -> bool:
-    """Add pixels, for each dataset, to those with counts bins of their own; whether any was new."""
-    added = False
-    for number, pixels in enumerate(new):
-        old = known[number]
-        if pixels is not None and (pixels if old is None else pixels & ~old).any():
-            known[number] = pixels if old is None else pixels | old
-            added = True
-    return added
 
 
 def free_sources(problem: JointProblem) -> Array:

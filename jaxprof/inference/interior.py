@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxprof.inference.newton_step import shapes
 from jaxprof.inference.start import barrier_at, component_signal, positive_start, units
 from jaxprof.likelihood.joint_data import JointBlock, JointData
-from jaxprof.likelihood.joint_model import Barrier, in_domain, predictions
+from jaxprof.likelihood.joint_model import Barrier, backgrounds, predictions
+from jaxprof.likelihood.terms import ROUNDING
 
 HIGH = 1e10
 """How many times norms may be raised to make all predictions positive."""
@@ -69,6 +70,18 @@ def interior(data: JointData) -> Interior:
     still = without_derivatives(data)
     start = jnp.clip(positive_start(still), still.lower, still.upper)
     return start, barrier_at(still, start)
+
+
+def in_domain(data: JointData, z: jax.Array) -> jax.Array:
+    """Whether no prediction is below zero by more than rounding; On-Off data have no such end."""
+    good = jnp.asarray(True)
+    for block, own, npred in zip(
+        data.blocks, backgrounds(data, z), predictions(data, z), strict=True
+    ):
+        if isinstance(block, JointBlock):
+            level = ROUNDING * (own + block.offset)
+            good = good & jnp.all(~block.mask | (npred >= -level))
+    return good
 
 
 def inside_of(

@@ -17,11 +17,12 @@ from jaxprof.inference.held_fit import (
     known_interior,
     profiles_are_followed,
 )
+from jaxprof.inference.interior import in_domain
 from jaxprof.inference.joint_fit import fitted_problem
 from jaxprof.inference.joint_intervals import was_fitted
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.likelihood.joint_data import JointData, JointFit
-from jaxprof.likelihood.joint_model import difference, in_domain
+from jaxprof.likelihood.joint_model import difference
 
 
 @jit_by_size

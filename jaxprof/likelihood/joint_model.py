@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxprof.likelihood import statistics
 from jaxprof.likelihood.joint_data import FreeSpectra, JointBlock, JointData, JointOnOffBlock
-from jaxprof.likelihood.terms import ROUNDING, Term
+from jaxprof.likelihood.terms import Term
 from jaxprof.likelihood.true_energies import template_index
 
 SMALL = 0.01
@@ -123,18 +123,6 @@ def predictions(data: JointData, z: jax.Array) -> tuple[jax.Array, ...]:
     """Predicted counts (for On-Off data those of the signal), (N, S) for each block."""
     parts = zip(data.blocks, backgrounds(data, z), signals(data, z), strict=True)
     return tuple(background + block.offset + signal for block, background, signal in parts)
-
-
-def in_domain(data: JointData, z: jax.Array) -> jax.Array:
-    """Whether no prediction is below zero by more than rounding; On-Off data have no such end."""
-    good = jnp.asarray(True)
-    for block, own, npred in zip(
-        data.blocks, backgrounds(data, z), predictions(data, z), strict=True
-    ):
-        if isinstance(block, JointBlock):
-            level = ROUNDING * (own + block.offset)
-            good = good & jnp.all(~block.mask | (npred >= -level))
-    return good
 
 
 def _penalty(data: JointData, z: jax.Array) -> jax.Array:

@@ -95,6 +95,17 @@ def negative_pixels(
     return negative, somewhere
 
 
+def add_pixels(known: list[Array | None], new: list[Array | None]) -> bool:
+    """Add pixels, for each dataset, to those with counts bins of their own; whether any was new."""
+    added = False
+    for number, pixels in enumerate(new):
+        old = known[number]
+        if pixels is not None and (pixels if old is None else pixels & ~old).any():
+            known[number] = pixels if old is None else pixels | old
+            added = True
+    return added
+
+
 def _background_factors(
     data: JointData, points: Array, number: int, log_energy: Array, summed: bool
 ) -> Array:
