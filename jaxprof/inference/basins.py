@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
+from jaxprof.inference.counted_norms import has_flux, to_counts, to_fluxes, with_counted_norms
 from jaxprof.inference.descents import Ends, descended
 from jaxprof.inference.interior_point import minimise
 from jaxprof.inference.newton_step import is_linear, shapes
@@ -387,5 +387,7 @@ def lowest(
         state,
     )
     near = jnp.where(jnp.isnan(state.near), state.z, state.near)
+    has = has_flux(data, counted, state.z) & has_flux(data, counted, near)
+    told = jnp.isfinite(state.near) & has[_norm_of(data)]
     z, near = (to_fluxes(data, counted, own) for own in (state.z, near))
-    return z, state.converged, jnp.where(jnp.isnan(state.near), jnp.nan, near)
+    return z, state.converged, jnp.where(told, near, jnp.nan)

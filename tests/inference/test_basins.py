@@ -13,7 +13,7 @@ from scipy.special import erf
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference import descents, held_fit, norm_profiles
-from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
+from jaxprof.inference.counted_norms import has_flux, to_counts, to_fluxes, with_counted_norms
 from jaxprof.inference.descents import descend, descended, spread
 from jaxprof.inference.held_fit import at_fit, profiles_are_followed
 from jaxprof.inference.joint_intervals import joint_limits, limited
@@ -215,6 +215,10 @@ def test_counted_norms_do_not_depend_on_the_shape():
     steeper = summed_signals(counted, own.at[1::2].add(1.0)) / summed_signals(counted, own)
     np.testing.assert_allclose(steeper[::2], 1.0, rtol=1e-12)
     assert abs(steeper[1] - 1) > 0.01
+    # With an index of 60 all counts come from below the group.
+    steep = own.at[5].set(60.0)
+    assert np.array_equal(np.flatnonzero(~has_flux(data, counted, steep)), [4])
+    assert has_flux(data, counted, own).all() and to_fluxes(data, counted, steep)[4] < 1e-10
 
 
 @pytest.mark.slow
