@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
-from jaxprof.inference.descents import descend, number_of_points, spread
+from jaxprof.inference.counted_norms import has_flux, to_counts, to_fluxes, with_counted_norms
+from jaxprof.inference.descents import Ends, descended
 from jaxprof.inference.interior_point import minimise
 from jaxprof.inference.newton_step import is_linear, shapes
 from jaxprof.inference.norm_profiles import (
@@ -55,11 +55,20 @@ DISTINCT = 0.1
 """Besides one standard deviation, how far apart parameters of two minima are at least."""
 
 
-class _Ends(NamedTuple):
-    """Where descents ended, (N, Z), and which are of no more use, (N,)."""
+class _Problem(NamedTuple):
+    """What stays the same in a search; norms multiply counts."""
 
-    z: jax.Array
-    used: jax.Array
+    data: JointData
+    free: jax.Array
+    barrier: Barrier
+    inside: jax.Array
+    known: jax.Array  # whether it begins at a minimum that has been followed to
+    before: jax.Array | None  # where that was followed from
+
+    @property
+    def several(self) -> jax.Array:
+        """Whether there may be several minima."""
+        return jnp.any(self.free & shapes(self.data))
 
 
 class _Profile(NamedTuple):
@@ -78,7 +87,7 @@ class _State(NamedTuple):
     height: jax.Array  # of that minimum; infinite if only profiles tell
     profile: _Profile
     number: jax.Array
-    ends: _Ends
+    ends: Ends
     done: jax.Array
 
 
@@ -100,7 +109,6 @@ class _Minima(NamedTuple):
     errors: jax.Array  # there, with all other parameters known
     better: jax.Array  # whether that is new
     height: jax.Array  # of the other; infinite if there is none
-    duals: tuple[jax.Array, ...]  # of empty counts bins at the lowest
 
 
 class _Survey(NamedTuple):
@@ -112,18 +120,11 @@ class _Survey(NamedTuple):
 
 
 def _compared(
-    data: JointData,
-    state: _State,
-    z: jax.Array,
-    converged: jax.Array,
-    varied: tuple[jax.Array, Barrier],
-) -> tuple[jax.Array, jax.Array, _Minima]:
-    """The lower of a new minimum and that known, whether it converged, and both.
-
-    ``varied`` are the free parameters and the barrier.
-    """
+    problem: _Problem, state: _State, z: jax.Array, converged: jax.Array
+) -> tuple[jax.Array, _Minima]:
+    """Whether the lower of a new minimum and that known has converged, and both."""
     first = state.number == 0
-    gain = difference(data, z, state.z)
+    gain = difference(problem.data, z, state.z)
     # What has converged is better, but not if it is known not to be the lowest.
     least = jnp.where(converged == state.converged, -0.1, jnp.where(converged, 1.0, -1.0)) * GAIN
     better = first | (gain < least)
@@ -131,14 +132,12 @@ def _compared(
     known = ~first & converged & state.converged
     other = jnp.where(known, loser, jnp.where(first, best, state.other))
     height = jnp.where(known, jnp.abs(gain), jnp.inf)
-    free, barrier = varied
-    curvature = derivatives(data, best, barrier)[1].full
+    curvature = derivatives(problem.data, best, problem.barrier)[1].full
     alone = jnp.diagonal(curvature)
     errors = jnp.where(alone > 0, 1 / jnp.sqrt(jnp.abs(alone)), jnp.inf)
-    covariance = covariance_of(data, curvature, best, free)
-    duals = duals_of(data, best, barrier)
-    minima = _Minima(best, other, covariance, errors, better, height, duals)
-    return best, jnp.where(better, converged, state.converged), minima
+    covariance = covariance_of(problem.data, curvature, best, problem.free)
+    minima = _Minima(best, other, covariance, errors, better, height)
+    return jnp.where(better, converged, state.converged), minima
 
 
 def _norm_of(data: JointData) -> np.ndarray:
@@ -156,29 +155,23 @@ def _apart(data: JointData, z: jax.Array, best: jax.Array, errors: jax.Array) ->
     return shapes(data) & apart & (z[norm] != 0) & (best[norm] != 0)
 
 
-def _profiles(
-    data: JointData,
-    free: jax.Array,
-    minima: _Minima,
-    family: Family,
-    before: _Profile,
-    since: Any,
-) -> tuple[jax.Array, _Profile]:
+def _profiles(problem: _Problem, minima: _Minima, before: _Profile) -> tuple[jax.Array, _Profile]:
     """A grid (K, M, A) of all parameters, and profiles at its nodes and at the other minimum.
 
-    If a minimum is known to have been followed from a fit, ``since``, those of the components that
-    see most of how predictions have changed: of others they are known from there.
+    If a minimum is known to have been followed from a fit, those of the components that see most of
+    how predictions have changed: of others they are known from there.
     """
+    data, family = problem.data, family_of(problem.data)
     best = minima.best
     grid = grid_of(data, family, best)
-    here = around(data, best, family, minima.duals)
+    here = around(data, best, family, duals_of(data, best, problem.barrier))
     batches = batches_of(data, jnp.concatenate([nodes_of(grid), minima.other[family.shape][None]]))
     # On the grid only around a new minimum.
     first = jnp.where(minima.better, 0, len(batches) - 1)
 
     def found_of(data: JointData, here: list[Around], complete: Any) -> tuple[jax.Array, ...]:
         def at_values(values: jax.Array) -> tuple[jax.Array, ...]:
-            x, *rises = profiled(data, best, free, minima.covariance, here, family, values)
+            x, *rises = profiled(data, best, problem.free, minima.covariance, here, family, values)
             return (x, *(jnp.where(complete, rise, jnp.inf) for rise in rises))
 
         def batch(k: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -190,10 +183,13 @@ def _profiles(
     def of_all() -> tuple[jax.Array, ...]:
         return found_of(data, here, True)
 
-    def of_some() -> tuple[jax.Array, ...]:
-        return found_of(*where_changed(data, here, since[1]))
-
-    found = of_all() if since is None else jax.lax.cond(since[0], of_some, of_all)
+    since = problem.before
+    if since is None:
+        found = of_all()
+    else:
+        found = jax.lax.cond(
+            problem.known, lambda: found_of(*where_changed(data, here, since)), of_all
+        )
     return grid, _Profile(found, before.tried & ~minima.better)
 
 
@@ -249,24 +245,7 @@ def _next_start(
     return z, jnp.isfinite(jnp.min(lowest)), jnp.stack(tried)
 
 
-def _descended(
-    data: JointData, start: jax.Array, free: jax.Array, wanted: jax.Array
-) -> tuple[jax.Array, _Ends]:
-    """The lowest end of descents from the start and from all over the ranges; the other ends."""
-    if not number_of_points(data):
-        return start, _Ends(start[None], jnp.ones(1, bool))
-    points = jnp.concatenate([start[None], spread(data, start, free)])
-    z, values = jax.lax.cond(
-        wanted,
-        lambda: descend(data, points, free),
-        lambda: (points, jnp.full(len(points), jnp.inf, points.dtype)),
-    )
-    at = jnp.argmin(values)
-    first = jnp.where(jnp.isfinite(values[at]), z[at], start)
-    return first, _Ends(z, ~jnp.isfinite(values) | (jnp.arange(len(z)) == at))
-
-
-def _next_end(data: JointData, ends: _Ends, minima: _Minima) -> tuple[jax.Array, jax.Array, _Ends]:
+def _next_end(data: JointData, ends: Ends, minima: _Minima) -> tuple[jax.Array, jax.Array, Ends]:
     """The lowest end that may belong to another minimum worth telling; without it and its like."""
     best, other, errors = minima.best, minima.other, minima.errors
 
@@ -276,7 +255,7 @@ def _next_end(data: JointData, ends: _Ends, minima: _Minima) -> tuple[jax.Array,
     heights = jax.vmap(lambda own: difference(data, own, best))(ends.z)
     used = ends.used | ~from_(best) | ~from_(other) | ~(heights < NEAR + UNFINISHED)
     at = jnp.argmin(jnp.where(used, jnp.inf, heights))
-    return ends.z[at], jnp.any(~used), _Ends(ends.z, used | ~from_(ends.z[at]))
+    return ends.z[at], jnp.any(~used), Ends(ends.z, used | ~from_(ends.z[at]))
 
 
 def _told(
@@ -303,6 +282,64 @@ def _told(
     lower = jnp.any(apart) & (minima.height < jnp.minimum(height, NEAR))
     found = jnp.where(apart, minima.other, jnp.nan)
     return jnp.where(lower, found, near), jnp.where(lower, minima.height, height)
+
+
+def _first_state(problem: _Problem, start: jax.Array) -> _State:
+    """Before the first minimisation."""
+    data, no = problem.data, jnp.asarray(False)
+    heights, tried = jnp.zeros((0, 0), start.dtype), jnp.zeros((0, 0, 0), bool)
+    if data.n_shape:
+        grid = grid_of(data, family_of(data), start)
+        heights = jnp.zeros(batches_of(data, nodes_of(grid), 1).shape[:-1], start.dtype)
+        tried = jnp.zeros((grid.shape[2], *grid.shape[:2]), bool)
+    begin, ends = descended(data, start, problem.free, problem.several & ~problem.known)
+    return _State(
+        z=start,
+        converged=no,
+        begin=begin,
+        other=start,
+        near=jnp.full_like(start, jnp.nan),
+        height=jnp.asarray(jnp.inf, start.dtype),
+        profile=_Profile((heights,) * 3, tried),
+        number=jnp.asarray(0),
+        ends=ends,
+        done=no,
+    )
+
+
+def _round(problem: _Problem, state: _State, start: jax.Array) -> _State:
+    """A minimisation, what is told of it, and where the next one begins."""
+    data, free, known = problem.data, problem.free, problem.known
+    first = state.number == 0
+    z, arrived = jax.lax.cond(
+        known & first,
+        lambda: (state.begin, known),
+        lambda: minimise(data, state.begin, free, problem.barrier, problem.inside),
+    )
+    converged, minima = _compared(problem, state, z, arrived)
+    profile, surveys, family = state.profile, [], family_of(data)
+    if data.n_shape:
+        grid, profile = _profiles(problem, minima, profile)
+        worth = jnp.where(known, -GAIN, HIGH)
+        surveys = [_survey(minima, family, grid, profile, a, worth) for a in range(data.n_shape)]
+    near, height = _told(data, state, minima, profile, surveys)
+    begin, onwards, tried = _next_start(minima.best, family, surveys)
+    end, more, without = _next_end(data, state.ends, minima)
+    # From the end of a descent it may be harder.
+    again = ~converged & first
+    begin = jnp.where(again, start, jnp.where(onwards, begin, end))
+    return _State(
+        z=minima.best,
+        converged=converged,
+        begin=begin,
+        other=minima.other,
+        near=near,
+        height=height,
+        profile=profile._replace(tried=tried),
+        number=state.number + 1,
+        ends=jax.tree.map(lambda a, b: jnp.where(onwards | again, a, b), state.ends, without),
+        done=~problem.several | ~(onwards | (more & ~known) | again),
+    )
 
 
 def lowest(
@@ -335,57 +372,23 @@ def lowest(
         backgrounds whose shapes differ there by more than their errors, NaN for all others. Where
         many components have one each, so that all together are higher: those of each alone.
     """
-    none = jnp.full_like(start, jnp.nan)
     if is_linear(data):
-        return *minimise(data, start, free, barrier, inside), none
-    fluxes, data = data, with_counted_norms(data, free)
+        return *minimise(data, start, free, barrier, inside), jnp.full_like(start, jnp.nan)
+    counted = with_counted_norms(data, free)
     # What is found has no derivatives, nor has where the search begins.
     start, inside = jax.tree.map(jax.lax.stop_gradient, (start, inside))
-    start, inside = (to_counts(fluxes, data, z) for z in (start, inside))
-    family = family_of(data)
-    several = jnp.any(free & shapes(data))
-    known = jnp.asarray(known)
-    since = None if best is None else (known, to_counts(fluxes, data, best))
-    begin, ends = _descended(data, start, free, several & ~known)
-
-    def body(state: _State) -> _State:
-        z, arrived = jax.lax.cond(
-            known & (state.number == 0),
-            lambda: (state.begin, known),
-            lambda: minimise(data, state.begin, free, barrier, inside),
-        )
-        best, converged, minima = _compared(data, state, z, arrived, (free, barrier))
-        profile, surveys = state.profile, []
-        if data.n_shape:
-            grid, profile = _profiles(data, free, minima, family, profile, since)
-            worth = jnp.where(known, -GAIN, HIGH)
-            surveys = [
-                _survey(minima, family, grid, profile, a, worth) for a in range(data.n_shape)
-            ]
-        near = _told(data, state, minima, profile, surveys)
-        begin, onwards, tried = _next_start(best, family, surveys)
-        end, more, without = _next_end(data, state.ends, minima)
-        # From the end of a descent it may be harder.
-        again = ~converged & (state.number == 0)
-        begin = jnp.where(again, start, jnp.where(onwards, begin, end))
-        ends = jax.tree.map(lambda a, b: jnp.where(onwards | again, a, b), state.ends, without)
-        done = ~several | ~(onwards | (more & ~known) | again)
-        number = state.number + 1
-        profile = profile._replace(tried=tried)
-        return _State(best, converged, begin, minima.other, *near, profile, number, ends, done)
-
-    no = jnp.asarray(False)
-    heights, tried = jnp.zeros((0, 0), start.dtype), jnp.zeros((0, 0, 0), bool)
-    if data.n_shape:
-        grid = grid_of(data, family, start)
-        heights = jnp.zeros(batches_of(data, nodes_of(grid), 1).shape[:-1], start.dtype)
-        tried = jnp.zeros((grid.shape[2], *grid.shape[:2]), bool)
-    profile = _Profile((heights,) * 3, tried)
-    height = jnp.asarray(jnp.inf, start.dtype)
-    state = _State(start, no, begin, start, none, height, profile, jnp.asarray(0), ends, no)
-    rounds = jnp.where(known, KNOWN_ROUNDS, ROUNDS)
-    state = jax.lax.while_loop(lambda s: ~s.done & (s.number < rounds), body, state)
-    z = to_fluxes(fluxes, data, state.z)
+    start, inside = (to_counts(data, counted, z) for z in (start, inside))
+    before = None if best is None else to_counts(data, counted, best)
+    problem = _Problem(counted, free, barrier, inside, jnp.asarray(known), before)
+    state = _first_state(problem, start)
+    rounds = jnp.where(problem.known, KNOWN_ROUNDS, ROUNDS)
+    state = jax.lax.while_loop(
+        lambda own: ~own.done & (own.number < rounds),
+        lambda own: _round(problem, own, start),
+        state,
+    )
     near = jnp.where(jnp.isnan(state.near), state.z, state.near)
-    near = jnp.where(jnp.isnan(state.near), jnp.nan, to_fluxes(fluxes, data, near))
-    return z, state.converged, near
+    has = has_flux(data, counted, state.z) & has_flux(data, counted, near)
+    told = jnp.isfinite(state.near) & has[_norm_of(data)]
+    z, near = (to_fluxes(data, counted, own) for own in (state.z, near))
+    return z, state.converged, jnp.where(told, near, jnp.nan)

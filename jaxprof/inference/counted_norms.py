@@ -17,6 +17,9 @@ from jaxprof.likelihood.joint_data import JointData
 from jaxprof.likelihood.joint_model import axis_of, coefficients
 from jaxprof.likelihood.true_energies import template_index
 
+NO_FLUX = 1e-6
+"""Part of the flux for the same counts with a spectrum at its start, below which there is none."""
+
 
 def with_counted_norms(data: JointData, free: jax.Array) -> JointData:
     """The data with norms that multiply counts, where these are free and without other bounds.
@@ -64,3 +67,17 @@ def to_fluxes(data: JointData, counted: JointData, z: jax.Array) -> jax.Array:
         return z
     at = data.norm_index
     return z.at[at].set(z[at] * _flux_per_count(data, counted, z))
+
+
+def has_flux(data: JointData, counted: JointData, z: jax.Array) -> jax.Array:
+    """Whether parameters of `with_counted_norms` have flux in the energy group; (Z,).
+
+    The counts of a spectrum that is cut off far below the group are not those of its norm, whose
+    flux is zero then. Of other parameters than norms that is true.
+    """
+    if data.spectra is None:
+        return jnp.ones(z.size, bool)
+    at = data.norm_index
+    usual = data.start.at[at].set(z[at])
+    own, known = (to_fluxes(data, counted, each)[at] for each in (z, usual))
+    return jnp.ones(z.size, bool).at[at].set(jnp.abs(own) > NO_FLUX * jnp.abs(known))

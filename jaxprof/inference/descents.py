@@ -5,12 +5,13 @@ points are spread evenly over the ranges of these parameters (the additive recur
 2018, "The unreasonable effectiveness of quasirandom sequences"), with the counts shared between
 components and backgrounds. From each of them some steps of Fisher scoring with the damping of
 Levenberg and Marquardt (Nocedal & Wright 2006, Numerical Optimization, chapter 10) go downwards,
-all of them side by side.
+all of them side by side. Where so many end apart that others are likely to have been missed, more
+follow, by the rule of Boender & Rinnooy Kan (1987, Mathematical Programming 37, 59).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,10 +31,18 @@ from jaxprof.likelihood.joint_model import (
 )
 from jaxprof.solvers.linear import factor_solve, scaled_factor
 
-POINTS = 16, 6
-"""Number of descents where tilts of backgrounds are free, in small and large problems."""
-WITHOUT_TILTS = 6, 0
+POINTS = 17, 7
+"""Descents side by side where tilts of backgrounds are free, in small and large problems."""
+WITHOUT_TILTS = 7, 0
 """The same where only spectral parameters are free, which have profiles."""
+BATCHES = 4
+"""So many times as many, at most, in small problems with tilts."""
+UNSEEN = 0.15
+"""Part of all points that may belong to minima where no descent has ended, about."""
+CLOSE = 1.5
+"""How high above the lowest ends are that are counted for it."""
+ALIKE = 0.03
+"""Heights of ends that are not apart."""
 LARGE = 300_000
 """Elements of the templates of large problems, where descents take longer than minimisations."""
 STEPS = 15
@@ -44,8 +53,23 @@ REACH = 5.0
 """Range of parameters without bounds."""
 RAISED = 10.0 ** np.arange(7)
 """Factors on norms of points where predictions are not positive."""
+OVER = 16.0
+"""Factor on the norms of backgrounds that negative components are to make up for."""
+NEGATIVE = -3.2 * 0.25 ** np.arange(6)
+"""Factors on the norms of these, of which the first that leaves predictions positive is taken."""
 KEPT = 0.1
 """Part of a prediction that a step leaves at least."""
+
+
+class Ends(NamedTuple):
+    """Where descents ended, (N, Z), and which are of no more use, (N,)."""
+
+    z: jax.Array
+    used: jax.Array
+
+
+_Batches = tuple[jax.Array, jax.Array, jax.Array]
+"""How many batches of descents there were, their ends (B, N, Z) and the statistic there, (B, N)."""
 
 
 class _State(NamedTuple):
@@ -72,11 +96,17 @@ def number_of_points(data: JointData) -> int:
     return (POINTS if data.n_nuisance else WITHOUT_TILTS)[is_large(data)]
 
 
-def spread(data: JointData, start: jax.Array, free: jax.Array) -> jax.Array:
+def _batches(data: JointData) -> int:
+    return BATCHES if data.n_nuisance and not is_large(data) else 1
+
+
+def spread(data: JointData, start: jax.Array, free: jax.Array, batch: Any = 0) -> jax.Array:
     """Points (N, Z) all over the ranges of the parameters that predictions are not linear in."""
-    n = number_of_points(data)
-    points = jnp.asarray(_sequence(n, data.start.size), start.dtype)
+    n, batches = number_of_points(data), _batches(data)
+    sequence = _sequence(n * batches, data.start.size).reshape(batches, n, -1)
+    points = jnp.asarray(sequence, start.dtype)[batch]
     shape, at = shapes(data), data.norm_index
+    linear, (factors, usual) = free & ~shape, _factors(data, free)
     norms = data.nuisance_start + 2 * np.arange(data.n_nuisance)
     low = jnp.where(jnp.isfinite(data.lower), data.lower, data.start - REACH)
     high = jnp.where(jnp.isfinite(data.upper), data.upper, data.start + REACH)
@@ -88,7 +118,7 @@ def spread(data: JointData, start: jax.Array, free: jax.Array) -> jax.Array:
     )
     share = counts / (data.n_components + data.n_nuisance)
 
-    def one(point: jax.Array) -> jax.Array:
+    def one(point: jax.Array, negative: jax.Array) -> jax.Array:
         values = data.start + jnp.sinh(ends[0] + point * (ends[1] - ends[0]))
         z = jnp.where(shape & free, values, start)
         unit = z.at[at].set(1.0).at[norms].set(1.0)
@@ -100,14 +130,28 @@ def spread(data: JointData, start: jax.Array, free: jax.Array) -> jax.Array:
                 reach = reach.at[block.dataset].add(jnp.sum(jnp.where(block.mask, row, 0.0)))
             z = z.at[norms].set(2.0 * point[norms] * share / jnp.where(reach > 0, reach, 1.0))
         z = jnp.where(free, jnp.clip(z, data.lower, data.upper), start)
-        # A norm that is held may be negative, which others have to make up for.
-        linear = free & ~shape
-        raised = jax.vmap(
+        tried = jax.vmap(
             lambda factor: jnp.where(linear, jnp.clip(factor * z, data.lower, data.upper), z)
-        )(jnp.asarray(RAISED, z.dtype))
-        return raised[jnp.argmax(jax.vmap(lambda own: _is_inside(data, own))(raised))]
+        )(factors)
+        inside = jax.vmap(lambda own: _is_inside(data, own))(tried)
+        return tried[jnp.argmax(inside & (negative | usual))]
 
-    return jax.vmap(one)(points)
+    return jax.vmap(one)(points, jnp.arange(n) % 2 == 1)
+
+
+def _factors(data: JointData, free: jax.Array) -> tuple[jax.Array, np.ndarray]:
+    """Factors (F, Z) to try on norms, and for which no component is negative.
+
+    Backgrounds that exceed the counts, with negative components, may fit as well as others.
+    """
+    at, negative = data.norm_index, NEGATIVE if data.n_nuisance else NEGATIVE[:0]
+    below = free[at] & (data.lower[at] < 0)
+    over = jnp.where(jnp.any(below), OVER, jnp.ones((negative.size, data.start.size)))
+    over = over.at[:, at].set(jnp.where(below[None], negative[:, None], 1.0))
+    # A norm that is held may be negative, which others have to make up for.
+    raised = jnp.broadcast_to(RAISED[:, None], (RAISED.size, data.start.size))
+    usual = np.arange(negative.size + RAISED.size) >= negative.size
+    return jnp.concatenate([over, raised]).astype(data.start.dtype), usual
 
 
 def _is_inside(data: JointData, z: jax.Array) -> jax.Array:
@@ -180,3 +224,44 @@ def descend(data: JointData, points: jax.Array, free: jax.Array) -> tuple[jax.Ar
         return last.z, last.value
 
     return jax.vmap(one)(points)
+
+
+def _unseen(values: jax.Array, number: jax.Array) -> jax.Array:
+    """Expected part of all points that lead elsewhere than any of a number of descents did."""
+    values = jnp.sort(values)
+    near = values < values[0] + CLOSE
+    apart = 1 + jnp.sum(near[1:] & (values[1:] - values[:-1] > ALIKE))
+    return apart * (apart + 1) / (number * (number - 1))
+
+
+def descended(
+    data: JointData, start: jax.Array, free: jax.Array, wanted: jax.Array
+) -> tuple[jax.Array, Ends]:
+    """The lowest end of descents from the start and from all over the ranges; the other ends.
+
+    If these are not wanted, or not worth their time, the start.
+    """
+    n, most = number_of_points(data), _batches(data)
+    if not n:
+        return start, Ends(start[None], jnp.ones(1, bool))
+
+    def further(
+        state: tuple[jax.Array, jax.Array, jax.Array],
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        batch, z, values = state
+        points = spread(data, start, free, batch)
+        points = points.at[0].set(jnp.where(batch == 0, start, points[0]))
+        own = descend(data, points, free)
+        return batch + 1, z.at[batch].set(own[0]), values.at[batch].set(own[1])
+
+    def more(state: _Batches) -> jax.Array:
+        batch, _, values = state
+        missing = _unseen(values.ravel(), batch * n) > UNSEEN
+        return wanted & (batch < most) & ((batch == 0) | missing)
+
+    none = jnp.full((most, n), jnp.inf, start.dtype)
+    first = jnp.asarray(0), jnp.broadcast_to(start, (most, n, start.size)), none
+    _, z, values = jax.lax.while_loop(more, further, first)
+    z, values = z.reshape(-1, start.size), values.ravel()
+    at = jnp.argmin(values)
+    return z[at], Ends(z, ~jnp.isfinite(values) | (jnp.arange(values.size) == at))

@@ -13,8 +13,8 @@ from scipy.special import erf
 
 from jaxprof.compilation import jit_by_size
 from jaxprof.inference import descents, held_fit, norm_profiles
-from jaxprof.inference.counted_norms import to_counts, to_fluxes, with_counted_norms
-from jaxprof.inference.descents import descend, spread
+from jaxprof.inference.counted_norms import has_flux, to_counts, to_fluxes, with_counted_norms
+from jaxprof.inference.descents import descend, descended, spread
 from jaxprof.inference.held_fit import at_fit, profiles_are_followed
 from jaxprof.inference.joint_intervals import joint_limits, limited
 from jaxprof.inference.joint_scan import joint_scan, scanned
@@ -215,6 +215,10 @@ def test_counted_norms_do_not_depend_on_the_shape():
     steeper = summed_signals(counted, own.at[1::2].add(1.0)) / summed_signals(counted, own)
     np.testing.assert_allclose(steeper[::2], 1.0, rtol=1e-12)
     assert abs(steeper[1] - 1) > 0.01
+    # With an index of 60 all counts come from below the group.
+    steep = own.at[5].set(60.0)
+    assert np.array_equal(np.flatnonzero(~has_flux(data, counted, steep)), [4])
+    assert has_flux(data, counted, own).all() and to_fluxes(data, counted, steep)[4] < 1e-10
 
 
 @pytest.mark.slow
@@ -244,7 +248,39 @@ def test_points_cover_the_ranges_of_tilts():
     assert np.all(predicted < 1.01 * counts) and predicted.max() > 0.8 * counts
     # As even as numbers in order can be, but for a factor of two, in the logarithm of the tilt.
     gaps = np.diff(np.sort(np.concatenate([[-5, 5], points[:, 2]])))
-    assert gaps.max() < 2.5 and np.sum(points[:, 2] > 0) == len(points) // 2
+    assert gaps.max() < 2.5 and abs(np.sum(points[:, 2] > 0) - len(points) / 2) < 1
+
+
+@pytest.mark.slow
+def test_half_of_the_points_have_a_source_that_is_negative():
+    """With a background that exceeds the counts: there lowest minima were missed."""
+    own = two_ends(0.9)
+    (part,) = own.parts
+    for lowest, number in ((-np.inf, 8), (0.0, 0)):
+        data = replace(own, lower={**own.lower, 0: lowest}).joint(1, 12)
+        z = np.asarray(spread(data, jnp.array([1.0, 1.0, 0.0]), np.ones(3, bool), 1))
+        rows = part.background * np.exp(-z[:, [2]] * part.log_energy)
+        npred = part.offset + z[:, [0]] * part.templates[0, 0] + z[:, [1]] * rows
+        negative = z[:, 0] < 0
+        assert np.all(npred > 0) and np.sum(negative) == number
+        assert np.all((z[:, [1]] * rows).sum(axis=1)[negative] > part.counts.sum())
+
+
+def test_descents_go_on_where_many_end_apart(monkeypatch):
+    """By how many ends of how many are apart: 5 of 17 are no reason for others, 6 are."""
+    data, free = two_ends(0.9).joint(1, 12), jnp.ones(3, bool)
+    start, n = jnp.array([1.0, 1.0, 2.5]), np.arange(17)
+    monkeypatch.setattr(descents, "spread", lambda *own: jnp.full((17, 3), 17.0 * own[-1]))
+    for apart, batches in ((5, 1), (6, 2), (16, 3)):
+        # What is far above the lowest does not matter.
+        heights = np.where(n < 16, 0.05 * (n % apart), 10.0 + n)
+        monkeypatch.setattr(descents, "descend", lambda _, points, free, own=heights: (points, own))
+        z, (every, used) = descended(data, start, free, jnp.asarray(True))
+        assert np.array_equal(z, start) and np.array_equal(every[0], start)
+        assert np.array_equal(np.flatnonzero(~used), np.arange(1, 17 * batches))
+        assert np.all(every[17 : 17 * batches].ravel() == np.repeat(17 * np.arange(1, batches), 51))
+    z, (every, used) = descended(data, start, free, jnp.asarray(False))
+    assert np.array_equal(z, start) and np.all(used)
 
 
 @pytest.mark.slow
