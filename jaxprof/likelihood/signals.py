@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxprof.likelihood.named import complete
 from jaxprof.likelihood.nodes import beyond_nodes, node_weights
 from jaxprof.likelihood.terms import Term
+from jaxprof.likelihood.true_energies import SeenOnOff, SeenPoisson
 
 if TYPE_CHECKING:
     from jaxprof.likelihood.likelihood import Likelihood
@@ -85,7 +86,7 @@ def _signal(term: Term, coefficients: Any, weights: Sequence[Any]) -> Any:
     groups = jnp.arange(components.shape[0])[:, None, None]
     # Counts of all nodes, then their interpolation: there are far more templates than counts.
     own = coefficients[components, groups]
-    if term.true_energies is not None:
+    if isinstance(term, SeenPoisson | SeenOnOff):
         own = jnp.take_along_axis(own, term.true_energies[:, :, None], axis=3)
     # One sum, not one over k and one over q: its derivatives take up to ten times as long then.
     own = own.reshape(*components.shape[:2], 1, -1)

@@ -57,9 +57,6 @@ class Poisson:
         True for the counts bins to use.
     dataset : int
         Index of the data set.
-    true_energies : array of int, shape (G, N, Q), optional
-        True energies that the templates of each disjoint region are of; by default all, in order.
-        Padding repeats any of them, with templates of zero.
     clipped : bool
         What a prediction below zero means where there are no counts. If True, as in fits of each
         region by itself, it counts as zero: the statistic has a kink there. If False, as in fits
@@ -74,7 +71,6 @@ class Poisson:
     templates: Any
     components: Any
     mask: Any
-    true_energies: Any = None
     dataset: int = field(default=0, metadata={"static": True})
     clipped: bool = field(default=False, metadata={"static": True})
 
@@ -169,7 +165,7 @@ class OnOff:
     ----------
     n_on, n_off, alpha : array, shape (G, N, S)
         Counts in the ON and the OFF region; acceptance ON over acceptance OFF.
-    offset, templates, components, mask, true_energies, dataset
+    offset, templates, components, mask, dataset
         As in `Poisson`.
     """
 
@@ -180,7 +176,6 @@ class OnOff:
     templates: Any
     components: Any
     mask: Any
-    true_energies: Any = None
     dataset: int = field(default=0, metadata={"static": True})
 
     def _rates(self, signal: Any) -> tuple[Any, Any]:

@@ -7,16 +7,40 @@ with free spectra spend most of their time on reading templates: those of zero a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxprof.compilation import is_traced
-from jaxprof.likelihood.terms import Term
+from jaxprof.likelihood.terms import OnOff, Poisson, Term
 
 PART = 0.7
 """Part of all true energies up to which it is worth the indices."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class SeenPoisson(Poisson):
+    """A term whose templates are those of some true energies.
+
+    Parameters
+    ----------
+    true_energies : array of int, shape (G, N, Q)
+        True energies that the templates (G, N, K, Q, S) of each disjoint region are of. Padding
+        repeats any of them, with templates of zero.
+    """
+
+    true_energies: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class SeenOnOff(OnOff):
+    """The same of a background measured in OFF regions."""
+
+    true_energies: Any
 
 
 def seen_true_energies(terms: Sequence[Term]) -> tuple[Term, ...]:
@@ -30,8 +54,8 @@ def seen_true_energies(terms: Sequence[Term]) -> tuple[Term, ...]:
     Returns
     -------
     terms : tuple of Poisson or OnOff
-        With templates (G, N, K, Q', S) and `true_energies` (G, N, Q'), Q' being the most that a
-        disjoint region sees; those that are traced, or see most of them, as they are.
+        With templates (G, N, K, Q', S), Q' being the most that a disjoint region sees; those that
+        are traced, or see most of them, as they are.
     """
     return tuple(_of_term(term) for term in terms)
 
@@ -46,7 +70,8 @@ def _of_term(term: Term) -> Term:
         return term
     energies = np.argsort(~seen, axis=-1, kind="stable")[..., :most]
     own = np.take_along_axis(templates, energies[:, :, None, :, None], axis=3)
-    return replace(term, templates=own, true_energies=energies)
+    kind = SeenPoisson if isinstance(term, Poisson) else SeenOnOff
+    return kind(**{**vars(term), "templates": own}, true_energies=energies)
 
 
 def template_index(term: Term) -> Any:
@@ -54,6 +79,6 @@ def template_index(term: Term) -> Any:
 
     What it gives for a term of one group has the shape (N, K, Q', ...).
     """
-    if term.true_energies is None:
-        return term.components
-    return term.components[:, :, None], term.true_energies[:, None, :]
+    if isinstance(term, SeenPoisson | SeenOnOff):
+        return term.components[:, :, None], term.true_energies[:, None, :]
+    return term.components
