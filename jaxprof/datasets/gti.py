@@ -170,6 +170,20 @@ def joined_gti(tables: Sequence[Table | None]) -> Table | None:
     return found
 
 
+def interval_times(table: Table) -> Time:
+    """Begin and end of each good time interval, shape (N, 2).
+
+    Parameters
+    ----------
+    table : Table
+        What `gti_table` gave.
+    """
+    reference = _reference(table.meta)
+    assert reference is not None
+    ends = np.stack([np.asarray(table["START"]), np.asarray(table["STOP"])], axis=1)
+    return reference + u.Quantity(ends, "s")
+
+
 def time_span(table: Table) -> Time:
     """Begin of the first and end of the last good time interval, shape (2,).
 

@@ -22,6 +22,8 @@ _MOST_BINS = 10
 _MOST_GROUPS = 5
 _PULLED = 3.0
 """Widths of its constraint that a background may be off without a word."""
+LOST = 1e10
+"""Expected background over counts above which joint fits may lose the counts by rounding."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,17 @@ def alone_somewhere(data: JointData, *, counted: bool = False) -> Array:
         lone = empty[rows] & (reached.sum(axis=1) == 1)
         found[np.asarray(block.components)[rows][np.any(reached & lone[:, np.newaxis], axis=2)]] = 1
     return found
+
+
+def counts_are_lost(data: JointData) -> bool:
+    """Whether some background is so far above the counts that its rounding hides them."""
+    for block in data.blocks:
+        if isinstance(block, JointBlock):
+            expected = np.asarray(block.background) + np.asarray(block.offset)
+            lost = np.asarray(block.mask) & (expected > LOST * (1.0 + np.asarray(block.counts)))
+            if lost.any():
+                return True
+    return False
 
 
 def without_background(data: Data, *, counted: bool = False) -> Array:

@@ -11,8 +11,10 @@ import numpy as np
 
 from jaxprof.datasets import MapDatasetOnOff
 from jaxprof.estimators.fit_warnings import (
+    LOST,
     Bins,
     alone_somewhere,
+    counts_are_lost,
     warn_infinite_significance,
     warn_other_minima,
 )
@@ -23,7 +25,7 @@ from jaxprof.inference.joint_sensitivity import joint_sensitivity
 from jaxprof.inference.joint_ts import fit_joint_ts, joint_ts
 from jaxprof.inference.scaling import Units, coefficients_at, norm_positions, units_of
 from jaxprof.likelihood.data import Status
-from jaxprof.likelihood.joint_data import JointBlock, JointData, JointFit
+from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.progress import progress_bar
 from jaxprof.reduce.joint.likelihood import group_data
 from jaxprof.reduce.joint.problem import Group, JointProblem
@@ -33,9 +35,8 @@ from jaxprof.user_warning import warn_user
 
 ROUNDS = 8
 """How often pixels are given counts bins of their own before all of a group get them."""
-
-LOST = 1e10
-"""Expected background over counts above which joint fits may lose the counts by rounding."""
+FEW_PIXELS = 20_000
+"""Pixels and energies that all have counts bins of their own where limits need them."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ def fit_groups(problem: JointProblem, selection: Selection, bins: Bins) -> list[
     started: dict[int, _Started] = {}
     known: dict[int, tuple[_Started, Array]] = {}
     pending = list(range(len(groups)))
-    per_pixel = problem.model.per_pixel
+    all_pixels = not problem.model.per_pixel or _limits_need_all(problem, selection)
     for step in range(ROUNDS + 1):
-        whole = step == ROUNDS or not per_pixel
+        whole = step == ROUNDS or all_pixels
         made = group_data(problem, merge=not whole, alone=None if whole else alone)
         for number in pending:
             # First the norms alone: about where the rest goes, their covariance tells.
@@ -116,6 +117,16 @@ def fit_groups(problem: JointProblem, selection: Selection, bins: Bins) -> list[
     if "sensitivity" in selection:
         _warn_sensitivity(results, bins)
     return results
+
+
+def _limits_need_all(problem: JointProblem, selection: Selection) -> bool:
+    """Whether all pixels have counts bins of their own: those that limits would sacrifice.
+
+    Of fixed spectra the covariance tells which these are.
+    """
+    wanted = {"errn-errp", "ul", "scan"} & selection.quantities
+    number = sum(np.sum(own.mask) for own in problem.response.datasets)
+    return bool(problem.model.free_spectral_parameters and wanted and number <= FEW_PIXELS)
 
 
 def _n_steps(selection: Selection) -> int:
@@ -160,7 +171,7 @@ def _warn(problem: JointProblem, started: dict[int, _Started], bins: Bins) -> No
                 'wider bins, none that are almost the same, fewer free parameters or norm={"min": '
                 "0} make it easier"
             )
-            if _counts_are_lost(start.plain):
+            if counts_are_lost(start.plain):
                 advice = (
                     f"the expected background is more than {LOST:g} times the counts somewhere, "
                     "and its rounding loses them: check the background, or fit each region by "
@@ -194,17 +205,6 @@ def _warn_other_minima(results: Sequence[GroupResult], bins: Bins) -> None:
         held=held,
         sources=any(np.any(result.values.get("source_other", False)) for result in results),
     )
-
-
-def _counts_are_lost(data: JointData) -> bool:
-    """Whether some background is so far above the counts that its rounding hides them."""
-    for block in data.blocks:
-        if isinstance(block, JointBlock):
-            expected = np.asarray(block.background) + np.asarray(block.offset)
-            lost = np.asarray(block.mask) & (expected > LOST * (1.0 + np.asarray(block.counts)))
-            if lost.any():
-                return True
-    return False
 
 
 def _start(

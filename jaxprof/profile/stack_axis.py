@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from astropy.time import Time
 
-from jaxprof.datasets.gti import time_span
+from jaxprof.datasets.gti import interval_times, time_span
 from jaxprof.profile.fluxprofile import FluxProfile
 
 AXES = ("time", "set")
+ROUNDING = 1e-9
+"""Days that intervals may overlap by rounding."""
 
 
 def has_gti(profile: FluxProfile) -> bool:
@@ -39,7 +41,7 @@ def stack_axis(profiles: Sequence[FluxProfile], names: Sequence[str], axis: str 
     if without or len(profiles) < 2:
         return "set"
     times = profile_times(profiles, names).tt.mjd
-    return "time" if np.all(times[1:, 0] >= times[:-1, 1] - 1e-9) else "set"
+    return "time" if np.all(times[1:, 0] >= times[:-1, 1] - ROUNDING) else "set"
 
 
 def profile_times(profiles: Sequence[FluxProfile], names: Sequence[str]) -> Time:
@@ -56,15 +58,19 @@ def profile_times(profiles: Sequence[FluxProfile], names: Sequence[str]) -> Time
 
 
 def overlap_in_time(profiles: Sequence[FluxProfile], names: Sequence[str]) -> str:
-    """Which profiles overlap in time with one that begins before them, in words; "" if none do."""
-    times = profile_times(profiles, names).tt.mjd
-    order = np.lexsort((times[:, 1], times[:, 0]))
-    longest, found = order[0], []
-    for k in order[1:]:
-        common = min(times[k, 1], times[longest, 1]) - times[k, 0]
-        if common > 1e-9:
-            found.append(f"{names[longest]} and {names[k]} by {common:.4g} d")
-        if times[k, 1] > times[longest, 1]:
-            longest = k
+    """Which profiles have common good time intervals, in words; "" if none do."""
+    each = [interval_times(own.gti).tt.mjd.tolist() for own in profiles if own.gti is not None]
+    intervals = sorted((*ends, number) for number, own in enumerate(each) for ends in own)
+    common: dict[tuple[int, int], float] = {}
+    going: list[tuple[float, int]] = []
+    for start, stop, number in intervals:
+        going = [(end, other) for end, other in going if end > start + ROUNDING]
+        for end, other in going:
+            if other != number:
+                # The one that begins first is named first.
+                first, second = sorted((other, number), key=lambda k: (min(each[k]), k))
+                common[first, second] = common.get((first, second), 0.0) + min(end, stop) - start
+        going.append((stop, number))
+    found = [f"{names[i]} and {names[j]} by {days:.4g} d" for (i, j), days in common.items()]
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return ", ".join(found[:3]) + more

@@ -68,14 +68,19 @@ def test_quantities_and_times():
 
 
 def test_what_overlaps_in_time_is_named():
-    """Each lasts three quarters of a day."""
+    """Each has two quarters of a day, with a gap between them."""
     days = {"late": 2.5, "early": 1, "same": 1, "next": 4}
     profiles = [make_profile(gti=day(k)) for k in days.values()]
     found = overlap_in_time(profiles, list(days))
-    assert found == "early and same by 0.75 d"
+    assert found == "early and same by 0.5 d"
     profiles[0] = make_profile(gti=day(1.5))
-    assert overlap_in_time(profiles, list(days)).endswith(", early and late by 0.25 d")
+    assert "early and late by 0.25 d, same and late by 0.25 d" in overlap_in_time(
+        profiles, list(days)
+    )
     assert overlap_in_time(profiles[:1], ["late"]) == ""
+    # One within the gap of the other.
+    between = [make_profile(gti=day(k)) for k in (1, 1.25)]
+    assert overlap_in_time(between, ["a", "b"]) == ""
 
 
 def test_bad_input():
