@@ -178,10 +178,7 @@ def interval_times(table: Table) -> Time:
     table : Table
         What `gti_table` gave.
     """
-    reference = _reference(table.meta)
-    assert reference is not None
-    ends = np.stack([np.asarray(table["START"]), np.asarray(table["STOP"])], axis=1)
-    return reference + u.Quantity(ends, "s")
+    return _times(table, np.stack([np.asarray(table["START"]), np.asarray(table["STOP"])], axis=1))
 
 
 def time_span(table: Table) -> Time:
@@ -192,7 +189,11 @@ def time_span(table: Table) -> Time:
     table : Table
         What `gti_table` gave, with one interval or more.
     """
+    return _times(table, [np.min(np.asarray(table["START"])), np.max(np.asarray(table["STOP"]))])
+
+
+def _times(table: Table, seconds: Any) -> Time:
+    """Times at seconds since the reference of a table that `gti_table` gave."""
     reference = _reference(table.meta)
     assert reference is not None
-    ends = [np.min(np.asarray(table["START"])), np.max(np.asarray(table["STOP"]))]
-    return reference + u.Quantity(ends, "s")
+    return reference + u.Quantity(seconds, "s")

@@ -59,7 +59,7 @@ def profile_times(profiles: Sequence[FluxProfile], names: Sequence[str]) -> Time
 
 def overlap_in_time(profiles: Sequence[FluxProfile], names: Sequence[str]) -> str:
     """Which profiles have common good time intervals, in words; "" if none do."""
-    each = [interval_times(own.gti).tt.mjd.tolist() for own in profiles if own.gti is not None]
+    each = [[] if own.gti is None else interval_times(own.gti).tt.mjd.tolist() for own in profiles]
     intervals = sorted((*ends, number) for number, own in enumerate(each) for ends in own)
     common: dict[tuple[int, int], float] = {}
     going: list[tuple[float, int]] = []

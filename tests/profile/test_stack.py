@@ -81,6 +81,8 @@ def test_what_overlaps_in_time_is_named():
     # One within the gap of the other.
     between = [make_profile(gti=day(k)) for k in (1, 1.25)]
     assert overlap_in_time(between, ["a", "b"]) == ""
+    without = [make_profile(gti=None), profiles[1], profiles[2]]
+    assert overlap_in_time(without, ["a", "b", "c"]) == "b and c by 0.5 d"
 
 
 def test_bad_input():
