@@ -12,7 +12,7 @@ from astropy.wcs.utils import pixel_to_skycoord
 from jaxprof.compilation import jit_quickly
 from jaxprof.datasets import MapDataset, MapDatasetOnOff
 from jaxprof.estimators.bin_residuals import Peak, Peaks, highest_peaks, peak_significance
-from jaxprof.estimators.fitting import GroupResult
+from jaxprof.estimators.group_fit import GroupResult
 from jaxprof.likelihood.goodness import cash_moments, wstat_expectation
 from jaxprof.likelihood.statistics import wstat, wstat_rates
 from jaxprof.reduce.energy_groups import log_energies

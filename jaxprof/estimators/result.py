@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Column, Table
 
 from jaxprof.estimators.bin_residuals import Peak, oversubtracted, peaked, signed_significance
-from jaxprof.estimators.fitting import GroupResult, free_sources
+from jaxprof.estimators.group_fit import GroupResult, free_sources
 from jaxprof.estimators.options import Selection
 from jaxprof.estimators.prediction import Prediction, most_significant_peaks, predict
 from jaxprof.likelihood.data import Status

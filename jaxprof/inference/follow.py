@@ -37,6 +37,7 @@ from jaxprof.inference.newton_step import (
     arrivals,
     constraints_of,
     direction,
+    is_linear,
     moved_duals,
     of_parameters,
     residuals_of,
@@ -49,15 +50,26 @@ from jaxprof.solvers.linear import factor_solve, scaled_factor, settings
 
 STEPS = 100
 """Most steps. Where the active constraints stay the same, 4 to 6 do, and 40 where many change."""
-WIDE = 1e-4
-"""The first width of the barrier, which lets constraints become active."""
-NARROWER = 1e-3
-"""Its factor from step to step, where these are not short."""
-ARRIVING = 0.5
-"""Shortest part of a step that is not short: constraints that become active need the barrier."""
 CHANGE = 1e-12
 """What the last step may change in the statistic, in double precision: that is a millionth of a
 standard deviation, and the next step would be about the square of it."""
+
+
+class _Control(NamedTuple):
+    """How careful the steps are."""
+
+    wide: float  # the first width of the barrier, which lets constraints become active
+    narrower: float  # its factor from step to step, where these are not short
+    arriving: float  # the shortest part of a step that is not short: constraints need a barrier
+    settled: float  # what such a step changes in the statistic at most, besides the goal's rise
+    astray: float  # what the correction may change where the parameter goes on
+    longest: float  # step of the parameter, in units of where a parabola has risen
+
+
+LINEAR = _Control(1e-4, 1e-3, 0.5, np.inf, np.inf, np.inf)
+"""Where the model is linear, the statistic is almost a parabola."""
+CURVED = _Control(1e-3, 1e-2, 0.9, 0.1, 1.0, 0.7)
+"""Elsewhere a step may lead away: the others come back before the parameter goes on."""
 
 
 class Goal(NamedTuple):
@@ -85,6 +97,11 @@ class _Problem(NamedTuple):
     last: jax.Array  # the final width of the barrier
     smallest: jax.Array  # change of the statistic that is none
     apart: jax.Array  # how far slacks times dual variables may be from what they are to be
+
+    @property
+    def control(self) -> _Control:
+        """How careful steps are."""
+        return LINEAR if is_linear(self.data) else CURVED
 
     def targets(self, width: jax.Array) -> jax.Array:
         """What slack times dual variable is to be with a barrier of this width."""
@@ -123,7 +140,7 @@ def _first_point(problem: _Problem, z: jax.Array, free: jax.Array) -> Point:
     least = joined(own._replace(on=tuple(1e-3 * on for on in own.on)))
     # Predictions that nothing changes keep theirs.
     slacks = slacks_at(data, z, least, joined(used(data, free)))
-    duals = problem.targets(jnp.asarray(WIDE, z.dtype)) / slacks
+    duals = problem.targets(jnp.asarray(problem.control.wide, z.dtype)) / slacks
     return Point(z, slacks, duals, residuals_of(data, z, slacks))
 
 
@@ -180,11 +197,15 @@ def _length(problem: _Problem, point: Point, ahead: _Ahead, known: Point) -> jax
 
     def until_risen() -> jax.Array:
         half = _half_rise_after(problem.data, point, known, ahead.correction)
-        return along(0.5 * goal.rise - half, ahead.slope, ahead.curvature, goal.side)
+        length = along(0.5 * goal.rise - half, ahead.slope, ahead.curvature, goal.side)
+        most = control.longest * jnp.sqrt(jnp.abs(goal.rise) / ahead.curvature)
+        return jnp.clip(length, -most, most)
 
-    return jax.lax.cond(
+    control = problem.control
+    length = jax.lax.cond(
         jnp.isnan(goal.value), until_risen, lambda: goal.value - point.z[goal.parameter]
     )
+    return jnp.where(ahead.correction.decrement > control.astray, 0.0, length)
 
 
 def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
@@ -219,7 +240,9 @@ def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
     released = jnp.any(problem.free.at[at].set(False) & ~free & ~arriving & released)
     failed = ~jnp.all(jnp.isfinite(new.z)) | (done & released) | ~(ahead.curvature > 0)
     done = done & ~jnp.any(arriving) & ~failed
-    narrower = jnp.where(part >= ARRIVING, jnp.maximum(problem.last, NARROWER * width), width)
+    control = problem.control
+    settled = (part >= control.arriving) & (change <= control.settled)
+    narrower = jnp.where(settled, jnp.maximum(problem.last, control.narrower * width), width)
     return _State(new, free, active, narrower, state.iteration + 1, done, failed)
 
 
@@ -246,7 +269,7 @@ def follow(
     z : array, shape (Z,)
         Parameters; without derivatives.
     found : array of bool, shape ()
-        Whether all conditions are met; otherwise they mean nothing.
+        Whether all conditions are met; otherwise the parameters are where the last step ended.
     """
     _, free = without_spectrum(data, free, goal.parameter, goal.value)
     others = free & (start > data.lower) & (start < data.upper)
@@ -266,7 +289,8 @@ def follow(
         apart=5 * barrier.width + 50 * eps,
     )
     known = _first_point(problem, start, others)
-    no, wide = jnp.asarray(False), jnp.maximum(jnp.asarray(WIDE, start.dtype), barrier.width)
+    no, wide = jnp.asarray(False), jnp.asarray(problem.control.wide, start.dtype)
+    wide = jnp.maximum(wide, barrier.width)
     state = jax.lax.while_loop(
         lambda state: ~state.done & ~state.failed & (state.iteration < STEPS),
         lambda state: _next_state(problem, known, state),
@@ -285,15 +309,38 @@ class FittedProblem(NamedTuple):
 
 
 @jit_by_size
-def _follow_column(fitted: FittedProblem, goals: Goal) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Where each goal (M,) is met, (M, Z), how far the statistic rises, and whether it is met."""
+def _follow_column(
+    fitted: FittedProblem, goals: Goal, number: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Where the first of goals (M,) are met, (M, Z), rises of the statistic, whether they are."""
     problem, best, free, barrier = jax.tree.map(jax.lax.stop_gradient, fitted)
 
-    def one(goal: Goal) -> tuple[jax.Array, jax.Array, jax.Array]:
-        z, found = follow(problem, best, free, barrier, goal)
-        return z, difference(problem, z, best), found
+    def one(k: jax.Array, found: tuple) -> tuple:
+        z, met = follow(problem, best, free, barrier, jax.tree.map(lambda own: own[k], goals))
+        new = z, difference(problem, z, best), met
+        return jax.tree.map(lambda every, own: every.at[k].set(own), found, new)
 
-    return jax.lax.map(one, goals)
+    rises = jnp.zeros_like(goals.rise)
+    none = jnp.zeros((len(rises), best.size), best.dtype), rises, jnp.zeros(rises.shape, bool)
+    return jax.lax.fori_loop(0, number, one, none)
+
+
+def _column(fitted: FittedProblem, goals: Goal) -> tuple[Any, Any, Any]:
+    """What `_follow_column` gives, outside of compiled code.
+
+    By one program for up to as many goals as there are components.
+    """
+    number = len(goals.rise)
+    size = max(number, fitted.problem.n_components)
+    padded = Goal(*(np.resize(part, size) for part in goals))
+    found = _follow_column(fitted, padded, np.asarray(number))
+    return jax.tree.map(lambda part: np.asarray(part)[:number], found)
+
+
+def follow_one(fitted: FittedProblem, goal: Goal) -> tuple[Any, bool]:
+    """What `follow` gives for a goal, outside of compiled code."""
+    z, _, found = _column(fitted, Goal(*(np.reshape(part, 1) for part in goal)))
+    return z[0], bool(found[0])
 
 
 def follow_all(fitted: FittedProblem, goals: Goal) -> tuple[Any, Any, Any]:
@@ -317,8 +364,9 @@ def follow_all(fitted: FittedProblem, goals: Goal) -> tuple[Any, Any, Any]:
     """
     goals = jax.tree.map(jax.lax.stop_gradient, goals)
     if is_traced((fitted, goals)):
-        return jax.lax.map(lambda column: _follow_column(fitted, column), goals)
+        number = goals.rise.shape[1]
+        return jax.lax.map(lambda column: _follow_column(fitted, column, number), goals)
     # Column by column: whatever is asked for takes the same compiled program.
-    columns = [_follow_column(fitted, Goal(*column)) for column in zip(*goals, strict=True)]
+    columns = [_column(fitted, Goal(*column)) for column in zip(*goals, strict=True)]
     z, rises, found = (np.stack(part) for part in zip(*columns, strict=True))
     return z, rises, found

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprof.compilation import is_traced, jit_by_size
-from jaxprof.inference.follow import Goal, follow, follow_all
+from jaxprof.inference.follow import FittedProblem, Goal, follow_all, follow_one
 from jaxprof.inference.held_fit import (
     RUN_ONCE,
     HeldFit,
@@ -38,8 +38,8 @@ its square."""
 
 RISE = 1e-5
 """How far the rise at a limit may be from what it is to be, relative to that."""
-AGAIN = 4
-"""How often a profile is followed at most from lower minima that are found on the way."""
+AGAIN = 12
+"""How often a profile is followed at most from other minima that are found on the way."""
 NEAR_BOUND = 3.0
 """In units of that length, how near the bound of a norm is tried first."""
 
@@ -75,12 +75,12 @@ def _limit(
     component: jax.Array,
     side: jax.Array,
     target: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
     """Distance from a norm, down (side -1) or up (+1), to where the statistic has risen.
 
     Also whether it exists, whether the norm's own bound comes first (nothing is evaluated beyond
-    that), and whether there is another minimum, which is not looked at where this is traced. The
-    distance carries no derivatives, and is zero where it does not exist.
+    that), whether there is another minimum, and the fit there (Z,), which are not looked at where
+    this is traced. The distance carries no derivatives, and is zero where it does not exist.
     """
     data, fit, target = jax.tree.map(jax.lax.stop_gradient, (data, fit, target))
     parameter = component * (1 + data.n_shape)
@@ -111,9 +111,12 @@ def _limit(
     # Where the domain ends the search does too, although the statistic has not risen.
     beyond = norm + side * unit * (y + 4.0 * last_step(norm))
     exists = exists & is_possible(data, inside, parameter, beyond)
+    other, z = jnp.asarray(False), jnp.full_like(best, jnp.nan)
     # Another search in what is compiled would take as long again, to tell nobody.
-    other = jnp.asarray(False) if is_traced(y) else exists & held_at(y).has_other(fit)
-    return jnp.where(exists, unit * y, 0.0), exists, at_bound, other
+    if not is_traced(y) and exists:
+        last = held_at(y)
+        other, z = last.has_other(fit), last.z
+    return jnp.where(exists, unit * y, 0.0), exists, at_bound, other, z
 
 
 def _excess(
@@ -150,7 +153,8 @@ def _followed_limits(
     if traced and not is_linear(data):
         # A lower minimum of the others may be elsewhere: all are searched for.
         no = jnp.zeros(shape[::-1], bool)
-        return _Followed(jnp.full(no.shape, jnp.nan, fit.values.dtype), no, no)
+        lost = jnp.full((*no.shape, fit.values.size), jnp.nan, fit.values.dtype)
+        return _Followed(lost[..., 0], no, no, lost)
     at = xp.broadcast_to(components * (1 + data.n_shape), shape)
     sides, targets = (
         xp.broadcast_to(xp.asarray(each, fit.values.dtype)[:, None], shape)
@@ -162,7 +166,7 @@ def _followed_limits(
     found = found & (abs(rises - targets) <= RISE * targets)
     distances, found = _checked(data, fit, goals, z, found)
     if is_linear(data):
-        return _Followed(distances, found, jnp.zeros_like(found))
+        return _Followed(distances, found, jnp.zeros_like(found), xp.swapaxes(z, 0, 1))
     # A lower minimum of the others may be elsewhere.
     return _confirmed(data, fit, goals, (z, distances, found))
 
@@ -191,77 +195,75 @@ def _checked(
 class _Followed(NamedTuple):
     """Limits that profiles have led to, (M, L) each."""
 
-    distances: jax.Array
-    found: jax.Array  # whether they are right
-    other: jax.Array  # whether the fits there have another minimum, less than one higher
+    distances: Any
+    found: Any  # whether they are right
+    other: Any  # whether the fits there have another minimum, less than one higher
+    points: Any  # these fits (M, L, Z)
 
 
-class _Trial(NamedTuple):
-    """Where a profile has led, or where it may be found again."""
+class _Profile(NamedTuple):
+    """What profiles are confirmed on."""
 
-    z: jax.Array
-    led: jax.Array  # whether it has
-    going: jax.Array
-    sure: jax.Array  # whether the statistic has risen as it is to, and nothing is lower
-    other: jax.Array  # whether another minimum is almost as low
-    number: jax.Array
+    data: JointData
+    fit: JointFit
+    fitted: FittedProblem
+    inside: Interior
+
+    def confirmed(self, goal: Goal, z: Any, found: Any) -> tuple[Any, bool, bool]:
+        """Where a goal is met and nothing is lower, whether that is so, and has another minimum.
+
+        From where a profile has led, or was lost: the lowest minimum there is followed on from, or
+        where that is lost too, a step of the search between what is known to be too near and too
+        far.
+        """
+        at, side, best = goal.parameter, goal.side, self.fitted.best
+        unit = side * np.asarray(unit_of(self.data, self.fit, at, goal.rise))
+        end = side * (np.where(side > 0, self.data.upper, self.data.lower) - best)[at]
+        low, high = 0.0, end
+        for _ in range(AGAIN):
+            near = (z, found) if profiles_are_followed(self.data) else None
+            held = fit_held(self.data, best, self.inside, at, z[at], near)
+            above, slope = root_against(goal.rise, held.rise, unit * held.slope)
+            nearly = last_step(best) * slope
+            if not held.converged or (above < -nearly and not np.isfinite(held.rise)):
+                break
+            if above >= -nearly if found else abs(above) <= nearly:
+                return (z if found else held.z), True, bool(held.has_other(self.fit))
+            here = side * (z[at] - best[at])
+            low, high = (here, high) if above < 0 else (low, here)
+            rest = goal._replace(rise=np.asarray(goal.rise - held.rise))
+            z, found = follow_one(self.fitted._replace(best=held.z), rest)
+            # A minimum that was too high may not have been the lowest one.
+            found = found and low < side * (z[at] - best[at]) <= end
+            if not found:
+                there = here - abs(unit) * above / slope if slope > 0 else np.nan
+                if not low < there < high:
+                    there = 0.5 * (low + high) if np.isfinite(high) else 2.0 * here + abs(unit)
+                z = np.array(held.z)
+                z[at] = best[at] + side * there
+        return z, False, False
 
 
-@in_searches
 def _confirmed(
-    data: JointData,
-    fit: JointFit,
-    goals: Goal,
-    followed: tuple[jax.Array, jax.Array, jax.Array],
+    data: JointData, fit: JointFit, goals: Goal, followed: tuple[Any, Any, Any]
 ) -> _Followed:
-    """What is right where nothing is lower than where profiles have led.
+    """What is right where nothing is lower than where profiles have led; outside compiled code.
 
-    In large problems a profile is followed again from a minimum that is lower, or from one about as
-    far as the limit where it was lost.
+    The goals (L, M) with points (L, M, Z), distances and whether these are found (M, L).
     """
-    data, fit, goals, followed = jax.tree.map(jax.lax.stop_gradient, (data, fit, goals, followed))
-    fitted = fitted_problem(data, fit)
-    best, inside = fitted.best, known_interior(data)
-
-    def again(goal: Goal, trial: _Trial) -> _Trial:
-        at, _, side, target = goal
-        near = (trial.z, trial.led) if profiles_are_followed(data) else None
-        held = fit_held(data, best, inside, at, trial.z[at], near)
-        z, value, other = held.z, held.rise, held.has_other(fit)
-        unit = side * unit_of(data, fit, at, target)
-        above, slope = root_against(target, value, unit * held.slope)
-        sure = jnp.abs(above) <= last_step(best) * slope
-        if not profiles_are_followed(data):
-            return trial._replace(going=~trial.going, sure=sure, other=other)
-        rest = Goal(at, jnp.nan * value, side, target - value)
-        new, found = jax.lax.cond(
-            sure,
-            lambda: (trial.z, sure),
-            lambda: follow(fitted.problem, z, fitted.free, fitted.barrier, rest),
-        )
-        found = found & (new[at] >= data.lower[at]) & (new[at] <= data.upper[at])
-        return _Trial(new, found, found & ~sure, sure, other, trial.number + 1)
-
-    def one(pair: tuple) -> _Followed:
-        goal, z, distance, found = pair
-        at, no, lost = goal.parameter, jnp.asarray(False), ~found & profiles_are_followed(data)
-        guess = best[at] + goal.side * unit_of(data, fit, at, goal.rise)
-        guess = best.at[at].set(jnp.clip(guess, data.lower[at], data.upper[at]))
-        wanted = (found & jnp.isfinite(distance)) | lost
-        trial = jax.lax.while_loop(
-            lambda trial: trial.going & (trial.number < AGAIN),
-            lambda trial: again(goal, trial),
-            _Trial(jnp.where(lost, guess, z), found, wanted, no, no, jnp.asarray(0)),
-        )
-        new = goal.side * (trial.z[at] - best[at])
-        sure = jnp.where(wanted, trial.sure, found)
-        return _Followed(jnp.where(wanted, new, distance), sure, trial.other)
-
-    z, distances, found = followed
-    flat = (goals, z, distances.T, found.T)
-    flat = jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), flat)
-    made: _Followed = jax.lax.map(one, flat)
-    return _Followed(*(each.reshape(goals.rise.shape).T for each in made))
+    z, distances, found = (np.array(part) for part in followed)
+    profile = _Profile(data, fit, fitted_problem(data, fit), known_interior(data))
+    best, other = np.asarray(profile.fitted.best), np.zeros(found.shape, bool)
+    for row, k in np.ndindex(*np.shape(goals.rise)):
+        goal = Goal(*(np.asarray(part)[row, k] for part in goals))
+        fitted = found[k, row] and np.isnan(distances[k, row])
+        if fitted or not np.isfinite(z[row, k]).all():
+            continue
+        point, sure, also = profile.confirmed(goal, z[row, k], found[k, row])
+        distance = goal.side * (point[goal.parameter] - best[goal.parameter])
+        found[k, row] = sure and distance > 0
+        z[row, k], distances[k, row], other[k, row] = point, distance, also
+    return _Followed(distances, found, other, np.swapaxes(z, 0, 1))
 
 
 @in_searches
@@ -271,20 +273,26 @@ def _searched_limits(
     components: jax.Array,
     goals: tuple[jax.Array, jax.Array, jax.Array],
     followed: _Followed,
-) -> tuple[jax.Array, jax.Array]:
+) -> Limits:
     """What `limited` gives, with limits searched for that were not found, and with derivatives.
 
     The goals (L,) are sides, rises, and whether a bound will do.
     """
     inside = known_interior(data)
 
-    def one(pair: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        component, number, distance, known, told = pair
+    def one(pair: tuple[jax.Array, ...]) -> Limits:
+        component, number, distance, known, told, point = pair
         side, target, closed = (values[number] for values in goals)
         parameter = component * (1 + data.n_shape)
-        root, exists, at_bound, other = jax.lax.cond(
+        root, exists, at_bound, other, z = jax.lax.cond(
             known,
-            lambda: (jnp.nan_to_num(distance), jnp.isfinite(distance), jnp.asarray(False), told),
+            lambda: (
+                jnp.nan_to_num(distance),
+                jnp.isfinite(distance),
+                jnp.asarray(False),
+                told,
+                point,
+            ),
             lambda: _limit(data, fit, inside, component, side, target),
         )
         root = implicit_root(_excess, root, data, fit, inside, parameter, side, target)
@@ -293,12 +301,13 @@ def _searched_limits(
         bound = jnp.where(at_bound, bound, 0.0)
         room = side * (bound - at_fit(data, fit)[parameter])
         found = jnp.where(exists, root, jnp.where(at_bound & closed, room, jnp.nan))
-        return jnp.where(was_fitted(fit, parameter), found, jnp.nan), exists & other
+        found = jnp.where(was_fitted(fit, parameter), found, jnp.nan)
+        return Limits(found, exists & other, z)
 
     shape = followed.found.shape
-    known = (jax.lax.stop_gradient(values).ravel() for values in followed)
-    made = jax.lax.map(one, (*_pairs(components, shape[1]), *known))
-    return made[0].reshape(shape), made[1].reshape(shape)
+    known = (jax.lax.stop_gradient(values).reshape(-1, *values.shape[2:]) for values in followed)
+    made: Limits = jax.lax.map(one, (*_pairs(components, shape[1]), *known))
+    return Limits(*(part.reshape(*shape, *part.shape[1:]) for part in made))
 
 
 def joint_limits(
@@ -346,18 +355,23 @@ def joint_limits(
     return limited(data, fit, components, (sides, targets, closed))[0]
 
 
-def limited(
-    data: JointData, fit: JointFit, components: Any, goals: tuple[Any, Any, Any]
-) -> tuple[jax.Array, jax.Array]:
-    """What `joint_limits` gives for sides, targets and whether bounds will do, (L,).
+class Limits(NamedTuple):
+    """Where profiles have risen by so much, (M, L) each."""
 
-    Also which (M, L) of the fits there have another minimum, less than one higher; none where
-    limits are searched for in compiled code.
-    """
+    distances: Any
+    """From the norms; NaN where there is none."""
+    other: Any
+    """Whether the fits there have another minimum, less than one higher; False in compiled code."""
+    points: Any
+    """These fits (M, L, Z); NaN where there are none, and in compiled code."""
+
+
+def limited(data: JointData, fit: JointFit, components: Any, goals: tuple[Any, Any, Any]) -> Limits:
+    """What `joint_limits` gives for sides, targets and whether bounds will do, (L,)."""
     sides, targets, closed = goals
     goals = (sides, targets, jnp.broadcast_to(closed, sides.shape))
     followed = _followed_limits(data, fit, components, sides, targets)
     # What was followed has no derivatives.
     if not is_traced((data, fit, components, targets)) and np.all(followed.found):
-        return followed.distances, followed.other
+        return Limits(followed.distances, followed.other, followed.points)
     return _searched_limits(data, fit, components, goals, followed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,19 @@ from jaxprof.inference.joint_intervals import was_fitted
 from jaxprof.inference.newton_step import is_linear
 from jaxprof.likelihood.joint_data import JointData, JointFit
 from jaxprof.likelihood.joint_model import difference
+
+
+class Scans(NamedTuple):
+    """The statistic at some norms, (M, V) each."""
+
+    profiled: Any
+    """Its rise with all other parameters profiled."""
+    conditional: Any
+    """The same with all others held at their best fit."""
+    other: Any
+    """Whether the fits there have another minimum, less than one higher."""
+    points: Any
+    """These fits (M, V, Z)."""
 
 
 @jit_by_size
@@ -89,24 +102,24 @@ def _rises(
     components: jax.Array,
     values: jax.Array,
     followed: tuple[jax.Array, jax.Array],
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> Scans:
     """What `scanned` gives, with minima that were not found searched for, and with derivatives."""
     best = at_fit(data, fit)
     inside = known_interior(data)
 
-    def one(pair: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def one(pair: tuple[jax.Array, ...]) -> Scans:
         component, value, z, found = pair
         parameter = component * (1 + data.n_shape)
         held = fit_held(data, best, inside, parameter, value, (z, found))
         rises = held.rise, _conditional(data, best, parameter, value)
         fitted = was_fitted(fit, parameter)
         profiled, fixed = (jnp.where(fitted, rise, jnp.nan) for rise in rises)
-        return profiled, fixed, fitted & held.has_other(fit)
+        return Scans(profiled, fixed, fitted & held.has_other(fit), held.z)
 
     z, found = (jax.lax.stop_gradient(each) for each in followed)
     grid = (jnp.repeat(components, values.shape[1]), values.ravel(), z.reshape(-1, z.shape[-1]))
-    profiled, conditional, other = jax.lax.map(one, (*grid, found.ravel()))
-    return tuple(each.reshape(values.shape) for each in (profiled, conditional, other))
+    made: Scans = jax.lax.map(one, (*grid, found.ravel()))
+    return Scans(*(part.reshape(*values.shape, *part.shape[1:]) for part in made))
 
 
 def joint_scan(
@@ -141,18 +154,16 @@ def joint_scan(
     return scanned(data, fit, components, values)[:2]
 
 
-def scanned(
-    data: JointData, fit: JointFit, components: Any, values: Any
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What `joint_scan` gives, and which (M, V) of its fits have another minimum almost as low."""
+def scanned(data: JointData, fit: JointFit, components: Any, values: Any) -> Scans:
+    """What `joint_scan` gives, with the fits behind it."""
     components = jnp.asarray(components)
     values = jnp.broadcast_to(values, (len(components), values.shape[-1]))
     if profiles_are_followed(data):
         followed = _followed_scan(data, fit, components, values)
         if is_linear(data) and not is_traced((data, fit, values, followed)) and np.all(followed[1]):
             # Not to compile the search, which takes longer than all else.
-            rises = _followed_rises(data, fit, components, values, followed[0])
-            return *rises, jnp.zeros(values.shape, bool)
+            profiled, conditional = _followed_rises(data, fit, components, values, followed[0])
+            return Scans(profiled, conditional, jnp.zeros(values.shape, bool), followed[0])
     else:
         # Other minima may be lower: each is searched for.
         none = jnp.zeros((*values.shape, fit.values.size), fit.values.dtype)

@@ -217,7 +217,7 @@ def _joint_limits(
 
     def of_group(data: JointData, own: JointFit, bins: Any, units: Any, _: int) -> Any:
         rises = _rises(n_sigma, n_sigma_ul, data.start.dtype)
-        distances, other = limited(data, own, bins, (sides, rises, closed))
+        distances, other = limited(data, own, bins, (sides, rises, closed))[:2]
         return distances * units[:, None], other
 
     distances, other = _of_groups(likelihood, fit, of_group)

@@ -28,6 +28,7 @@ from jaxprof.core import Status, fit_joint
 from jaxprof.datasets import simulate_galactic_centre
 from jaxprof.inference import basins
 from jaxprof.inference.interior_point import STEPS
+from jaxprof.inference.joint_intervals import Limits
 from jaxprof.inference.joint_ts import fit_joint_ts, searched_ts
 from jaxprof.reduce.joint.pixel_signal import pixel_signal
 from jaxprof.sky import WcsNDMap
@@ -293,7 +294,8 @@ def test_second_minima_with_a_norm_held_are_said(monkeypatch):
 
     def limited(data, fit, which, goals):
         assert len(goals[0]) == 3
-        return np.ones((3, 3)), np.array([[False] * 3, [False, True, False], [False] * 3])
+        other = np.array([[False] * 3, [False, True, False], [False] * 3])
+        return Limits(np.ones((3, 3)), other, np.full((3, 3, data.start.size), np.nan))
 
     monkeypatch.setattr(fitting, "fit_joint_ts", tested)
     monkeypatch.setattr(fitting, "limited", limited)
