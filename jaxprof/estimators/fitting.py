@@ -40,7 +40,7 @@ class _Quantities(NamedTuple):
         own = self.values | {"points": self.points}
         new = other.values | {"points": other.points}
         for name, value in new.items():
-            own[name] = own[name].copy()
+            own[name] = np.array(own[name])
             own[name][at] = value
         return _Quantities(own, own.pop("points"))
 

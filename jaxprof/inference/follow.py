@@ -30,6 +30,7 @@ from jaxprof.inference.constraints import (
     used,
 )
 from jaxprof.inference.interior import without_spectrum
+from jaxprof.inference.interior_point import MARGIN
 from jaxprof.inference.newton_step import (
     Point,
     Step,
@@ -133,6 +134,11 @@ def _constraints(data: JointData, z: jax.Array, free: jax.Array, parameter: jax.
     return reached & joined(used(data, free))
 
 
+def _wide(problem: _Problem) -> jax.Array:
+    """The first width of the barrier."""
+    return jnp.maximum(jnp.asarray(problem.control.wide, problem.unit.dtype), problem.last)
+
+
 def _first_point(problem: _Problem, z: jax.Array, free: jax.Array) -> Point:
     """The best fit with slacks that are its predictions."""
     data = problem.data
@@ -140,7 +146,7 @@ def _first_point(problem: _Problem, z: jax.Array, free: jax.Array) -> Point:
     least = joined(own._replace(on=tuple(1e-3 * on for on in own.on)))
     # Predictions that nothing changes keep theirs.
     slacks = slacks_at(data, z, least, joined(used(data, free)))
-    duals = problem.targets(jnp.asarray(problem.control.wide, z.dtype)) / slacks
+    duals = problem.targets(_wide(problem)) / slacks
     return Point(z, slacks, duals, residuals_of(data, z, slacks))
 
 
@@ -208,10 +214,33 @@ def _length(problem: _Problem, point: Point, ahead: _Ahead, known: Point) -> jax
     return jnp.where(ahead.correction.decrement > control.astray, 0.0, length)
 
 
+def _at_bounds(problem: _Problem, state: _State, slope: jax.Array) -> _State:
+    """A state, which is not done where parameters become active at bounds, or no longer are.
+
+    Bounds hold what would go on beyond them only. Where some are left, all constraints begin again
+    with a wide barrier.
+    """
+    data, at, (point, free, active) = problem.data, problem.goal.parameter, state[:3]
+    margin = jnp.minimum(MARGIN * problem.unit, 0.25 * (data.upper - data.lower))
+    arriving, z = arrivals(data, point, active, problem.unit, state.done)
+    inwards = jnp.where(point.z <= data.lower, slope < 0, slope > 0)
+    leaving = state.done & problem.free.at[at].set(False) & ~free & ~arriving & inwards
+    free, again = (free & ~arriving) | leaving, jnp.any(leaving)
+    changed = jnp.any(arriving) | again
+    point = point._replace(z=z, residuals=residuals_of(data, z, point.slacks))
+    inside = jnp.clip(z, data.lower + margin, data.upper - margin)
+    z = jnp.where(leaving, inside, z)
+    point = jax.lax.cond(again, lambda: _first_point(problem, z, free), lambda: point)
+    active = jax.lax.cond(changed, lambda: _constraints(data, z, free, at), lambda: active)
+    width = jnp.where(again, _wide(problem), state.width)
+    done = state.done & ~changed
+    return state._replace(point=point, free=free, active=active, width=width, done=done)
+
+
 def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
     """The state after one Newton step."""
     data, (point, free, active, width) = problem.data, state[:4]
-    at, z = problem.goal.parameter, point.z
+    z = point.z
     target = problem.targets(width)
     system = system_at(data, point, free, active, scaled_factor)
     ahead = _ahead(problem, system, target)
@@ -229,21 +258,15 @@ def _next_state(problem: _Problem, known: Point, state: _State) -> _State:
     apart = jnp.sum(jnp.where(active, jnp.abs(duals * slacks - target), 0.0))
     done = (width <= problem.last) & (part >= 1.0)
     done = done & (change <= problem.smallest) & (apart <= problem.apart)
-    arriving, on_bound = arrivals(data, new, active, problem.unit, done)
-    free = free & ~arriving
-    active = jax.lax.cond(
-        jnp.any(arriving), lambda: _constraints(data, on_bound, free, at), lambda: active
-    )
-    new = new._replace(z=on_bound, residuals=residuals_of(data, on_bound, slacks))
-    # Bounds hold what would go on beyond them only.
-    released = jnp.where(new.z <= data.lower, correction.slope < 0, correction.slope > 0)
-    released = jnp.any(problem.free.at[at].set(False) & ~free & ~arriving & released)
-    failed = ~jnp.all(jnp.isfinite(new.z)) | (done & released) | ~(ahead.curvature > 0)
-    done = done & ~jnp.any(arriving) & ~failed
     control = problem.control
     settled = (part >= control.arriving) & (change <= control.settled)
     narrower = jnp.where(settled, jnp.maximum(problem.last, control.narrower * width), width)
-    return _State(new, free, active, narrower, state.iteration + 1, done, failed)
+    lost = ~(ahead.curvature > 0) & ~(correction.decrement > control.astray)
+    failed = ~jnp.all(jnp.isfinite(new.z)) | lost
+    new = jax.tree.map(lambda old, own: jnp.where(failed, old, own), point, new)
+    number, done = state.iteration + 1, done & ~failed
+    new_state = _State(new, free, active, narrower, number, done, failed)
+    return _at_bounds(problem, new_state, correction.slope)
 
 
 def follow(
@@ -289,8 +312,7 @@ def follow(
         apart=5 * barrier.width + 50 * eps,
     )
     known = _first_point(problem, start, others)
-    no, wide = jnp.asarray(False), jnp.asarray(problem.control.wide, start.dtype)
-    wide = jnp.maximum(wide, barrier.width)
+    no, wide = jnp.asarray(False), _wide(problem)
     state = jax.lax.while_loop(
         lambda state: ~state.done & ~state.failed & (state.iteration < STEPS),
         lambda state: _next_state(problem, known, state),

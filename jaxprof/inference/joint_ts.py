@@ -164,18 +164,16 @@ def _without(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fits with a norm of zero (M, Z), rises of the statistic and whether they were found, (M,)."""
     at = components * (1 + fitted.problem.n_shape)
-    zero = np.zeros((1, len(at)), np.asarray(fitted.best).dtype)
-    if len(at) < MANY or not is_simple(fitted.problem):
-        z, rises, found = (part[0] for part in follow_all(fitted, Goal(at[None], zero, zero, zero)))
-        return z, rises, wanted & found & np.isfinite(rises)
     z, rises = np.full((len(at), fitted.best.size), np.nan), np.full(len(at), np.nan)
     found = np.zeros(len(at), bool)
-    own = np.flatnonzero(wanted & np.asarray(fitted.free)[at])
-    z[own], rises[own], found[own] = held_together(fitted, at[own])
-    # One by one: whatever their number, they take the same compiled program.
-    for number in np.flatnonzero(wanted & ~found):
-        goal = Goal(at[number].reshape(1, 1), *(zero[:, :1],) * 3)
-        z[number], rises[number], found[number] = (part[0, 0] for part in follow_all(fitted, goal))
+    if len(at) >= MANY and is_simple(fitted.problem):
+        own = np.flatnonzero(wanted & np.asarray(fitted.free)[at])
+        z[own], rises[own], found[own] = held_together(fitted, at[own])
+    rest = np.flatnonzero(wanted & ~found)
+    if rest.size:
+        zero = np.zeros((1, len(rest)), np.asarray(fitted.best).dtype)
+        goals = Goal(at[np.newaxis, rest], zero, zero, zero)
+        z[rest], rises[rest], found[rest] = (part[0] for part in follow_all(fitted, goals))
     return z, rises, found & np.isfinite(rises)
 
 

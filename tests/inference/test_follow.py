@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from joint_factory import Part, Problem
 from numpy.testing import assert_allclose, assert_array_less
+from test_basins import random_problem as free_spectra
 from test_limits import C, random_problem
 
 from jaxprof.inference.duality_gap import duality_gaps
@@ -73,3 +74,27 @@ def test_constraints_that_become_active_keep_the_barrier_wide():
     # A proof that knows of no iteration.
     parabola = parabola_at(fitted, in_use(fitted.problem))
     assert_array_less(duality_gaps(parabola, fitted.free, z[0], at[0]), 1e-8)
+
+
+@pytest.mark.slow
+def test_profiles_of_free_spectra_are_followed_to_where_the_statistic_has_risen():
+    """Both ways, at few counts and many; by plain numpy, and no step of the others goes down."""
+    number, rng = 0, np.random.default_rng(0)
+    for seed in (1, 5):
+        own = free_spectra(seed, index=True, tilt=False)
+        data = own.joint(1, 40)
+        fitted = fitted_problem(data, fit_joint(data))
+        best = own.value(np.asarray(fitted.best))
+        every = np.broadcast_to(np.arange(C) * own.step, (2, C))
+        sides = np.broadcast_to([[-1.0], [1.0]], every.shape)
+        goals = Goal(every, np.full(every.shape, np.nan), sides, np.full(every.shape, 4.0))
+        z, rises, found = follow_all(fitted, goals)
+        assert_allclose(rises[found], 4.0, atol=1e-9)
+        number += found.sum()
+        for point, at in zip(z[found], every[found], strict=True):
+            assert_allclose(own.value(point) - best, 4.0, atol=1e-7)
+            free = np.asarray((point > data.lower) & (point < data.upper))
+            steps = 1e-4 * rng.normal(size=(50, len(point))) * free
+            steps[:, at] = 0.0
+            assert min(own.value(point + step) for step in steps) > best + 4.0 - 1e-6
+    assert number >= 11
