@@ -182,16 +182,18 @@ def _optional(
     values: dict[str, Array] = {}
     for of, which in ((_of_bins, np.arange(n_bins)), (_of_sources, free_sources(problem))):
         found = of(start, which, bounds, selection)
-        for _ in range(ROUNDS if problem.model.per_pixel else 0):
+        for step in range(ROUNDS if problem.model.per_pixel else 0):
             known = np.all(np.isfinite(found.points), axis=2)
             new, where = _negative_at(problem, group, start, found.points[known])
             if not add_pixels(alone[number], new):
                 break
             known[known] = where
             again = np.flatnonzero(np.any(known, axis=1))
-            data = group_data(problem, alone=alone)[number]
+            whole = step == ROUNDS - 1
+            made = group_data(problem, merge=not whole, alone=None if whole else alone)
             unmoved = np.zeros(1 + n_bins, bool)
-            start = _start(data, n_bins, problem.in_use[:n_bins, number], (start, unmoved))
+            in_use = problem.in_use[:n_bins, number]
+            start = _start(made[number], n_bins, in_use, (start, unmoved))
             found = found.replaced(again, of(start, which[again], bounds, selection))
         values |= found.values
     return start, values
@@ -256,7 +258,8 @@ def _of_bins(
         values["scan_norms"] = norms
         values["scan"], values["scan_conditional"] = map(np.asarray, found[:2])
         other = other | np.any(found.other, axis=1)
-        points = np.concatenate([points, ends, found.points], axis=1)
+        done = np.isfinite(values["scan"])[..., np.newaxis]
+        points = np.concatenate([points, ends, np.where(done, found.points, np.nan)], axis=1)
     return _Quantities(values | {"other": other}, points)
 
 

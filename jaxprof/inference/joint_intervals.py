@@ -373,5 +373,8 @@ def limited(data: JointData, fit: JointFit, components: Any, goals: tuple[Any, A
     followed = _followed_limits(data, fit, components, sides, targets)
     # What was followed has no derivatives.
     if not is_traced((data, fit, components, targets)) and np.all(followed.found):
-        return Limits(followed.distances, followed.other, followed.points)
-    return _searched_limits(data, fit, components, goals, followed)
+        found = Limits(followed.distances, followed.other, followed.points)
+    else:
+        found = _searched_limits(data, fit, components, goals, followed)
+    exists = jnp.isfinite(found.distances)[..., None]
+    return found._replace(points=jnp.where(exists, found.points, jnp.nan))
