@@ -17,6 +17,7 @@ from jaxprof.likelihood import (
     Poisson,
     Spectra,
 )
+from jaxprof.models.spectral_functions import panels_within
 
 TRUE, RECO = np.geomspace(0.5, 20, 9), np.geomspace(1, 10, 7)
 """Edges of true and reconstructed energies [TeV]."""
@@ -143,6 +144,8 @@ def random_likelihood(kind: Kind, rng) -> Likelihood:
             edges=(TRUE,) * sets,
             source_flux=none,
             group_edges=group[None],
+            panels=panels_within(TRUE),
+            group_panels=panels_within(group),
             guard_flux=none,
             reference_flux=reference,
         )

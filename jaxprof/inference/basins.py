@@ -1,12 +1,11 @@
 """The lowest of several minima, where spectral parameters or tilts of backgrounds are free.
 
 With these the statistic of a joint fit is not convex: a minimisation ends in the basin that it
-starts in. So short `descents` from all over the ranges of these parameters come first, and the
-lowest point is where the minimisation starts. Then the `norm_profiles` of the spectral parameters,
-which in profiles of many bins are too many for that, are evaluated on a grid: the fit starts again
-from the minima that they show elsewhere (from all of them together, the improving ones first), and
-from the ends of other descents that are almost as low. The lowest is kept, also where only higher
-ones have converged. Norms multiply counts meanwhile, see `counted_norms`.
+starts in. After the first one the `norm_profiles` of the spectral parameters are evaluated on a
+grid: the fit starts again from the minima that they show elsewhere (from all of them together, the
+improving ones first), and from the ends of short `descents` from all over the ranges of the
+parameters that are lower, or almost as low. The lowest is kept, also where only higher ones have
+converged. Norms multiply counts meanwhile, see `counted_norms`.
 """
 
 from __future__ import annotations
@@ -245,7 +244,9 @@ def _next_start(
     return z, jnp.isfinite(jnp.min(lowest)), jnp.stack(tried)
 
 
-def _next_end(data: JointData, ends: Ends, minima: _Minima) -> tuple[jax.Array, jax.Array, Ends]:
+def _next_end(
+    data: JointData, ends: Ends, minima: _Minima, converged: jax.Array
+) -> tuple[jax.Array, jax.Array, Ends]:
     """The lowest end that may belong to another minimum worth telling; without it and its like."""
     best, other, errors = minima.best, minima.other, minima.errors
 
@@ -253,7 +254,8 @@ def _next_end(data: JointData, ends: Ends, minima: _Minima) -> tuple[jax.Array, 
         return jax.vmap(lambda own: jnp.any(_apart(data, own, z, errors)))(ends.z)
 
     heights = jax.vmap(lambda own: difference(data, own, best))(ends.z)
-    used = ends.used | ~from_(best) | ~from_(other) | ~(heights < NEAR + UNFINISHED)
+    reached = converged & ~(from_(best) & from_(other)) & ~(heights < -GAIN)
+    used = ends.used | reached | ~(heights < NEAR + UNFINISHED)
     at = jnp.argmin(jnp.where(used, jnp.inf, heights))
     return ends.z[at], jnp.any(~used), Ends(ends.z, used | ~from_(ends.z[at]))
 
@@ -292,22 +294,23 @@ def _first_state(problem: _Problem, start: jax.Array) -> _State:
         grid = grid_of(data, family_of(data), start)
         heights = jnp.zeros(batches_of(data, nodes_of(grid), 1).shape[:-1], start.dtype)
         tried = jnp.zeros((grid.shape[2], *grid.shape[:2]), bool)
-    begin, ends = descended(data, start, problem.free, problem.several & ~problem.known)
+    low, ends = descended(data, start, problem.free, problem.several & ~problem.known)
+    is_low = jnp.all(ends.z == low[None], axis=1) & jnp.any(low != start)
     return _State(
         z=start,
         converged=no,
-        begin=begin,
+        begin=start,
         other=start,
         near=jnp.full_like(start, jnp.nan),
         height=jnp.asarray(jnp.inf, start.dtype),
         profile=_Profile((heights,) * 3, tried),
         number=jnp.asarray(0),
-        ends=ends,
+        ends=Ends(ends.z, ends.used & ~is_low),
         done=no,
     )
 
 
-def _round(problem: _Problem, state: _State, start: jax.Array) -> _State:
+def _round(problem: _Problem, state: _State) -> _State:
     """A minimisation, what is told of it, and where the next one begins."""
     data, free, known = problem.data, problem.free, problem.known
     first = state.number == 0
@@ -324,10 +327,8 @@ def _round(problem: _Problem, state: _State, start: jax.Array) -> _State:
         surveys = [_survey(minima, family, grid, profile, a, worth) for a in range(data.n_shape)]
     near, height = _told(data, state, minima, profile, surveys)
     begin, onwards, tried = _next_start(minima.best, family, surveys)
-    end, more, without = _next_end(data, state.ends, minima)
-    # From the end of a descent it may be harder.
-    again = ~converged & first
-    begin = jnp.where(again, start, jnp.where(onwards, begin, end))
+    end, more, without = _next_end(data, state.ends, minima, converged)
+    begin = jnp.where(onwards, begin, end)
     return _State(
         z=minima.best,
         converged=converged,
@@ -337,8 +338,8 @@ def _round(problem: _Problem, state: _State, start: jax.Array) -> _State:
         height=height,
         profile=profile._replace(tried=tried),
         number=state.number + 1,
-        ends=jax.tree.map(lambda a, b: jnp.where(onwards | again, a, b), state.ends, without),
-        done=~problem.several | ~(onwards | (more & ~known) | again),
+        ends=jax.tree.map(lambda a, b: jnp.where(onwards, a, b), state.ends, without),
+        done=~problem.several | ~(onwards | (more & ~known)),
     )
 
 
@@ -384,7 +385,7 @@ def lowest(
     rounds = jnp.where(problem.known, KNOWN_ROUNDS, ROUNDS)
     state = jax.lax.while_loop(
         lambda own: ~own.done & (own.number < rounds),
-        lambda own: _round(problem, own, start),
+        lambda own: _round(problem, own),
         state,
     )
     near = jnp.where(jnp.isnan(state.near), state.z, state.near)

@@ -45,7 +45,7 @@ ALIKE = 0.03
 """Heights of ends that are not apart."""
 LARGE = 300_000
 """Elements of the templates of large problems, where descents take longer than minimisations."""
-STEPS = 15
+STEPS = 20
 """Steps of a descent: it need not arrive."""
 LONGEST = 1.5
 """Longest step of spectral parameters and tilts."""
@@ -53,6 +53,8 @@ REACH = 5.0
 """Range of parameters without bounds."""
 RAISED = 10.0 ** np.arange(7)
 """Factors on norms of points where predictions are not positive."""
+LIKELY = 3.0
+"""Standard deviations from the centre of a constraint within which norms of backgrounds begin."""
 OVER = 16.0
 """Factor on the norms of backgrounds that negative components are to make up for."""
 NEGATIVE = -3.2 * 0.25 ** np.arange(6)
@@ -117,6 +119,10 @@ def spread(data: JointData, start: jax.Array, free: jax.Array, batch: Any = 0) -
         for b in data.blocks
     )
     share = counts / (data.n_components + data.n_nuisance)
+    # Far from the centres of constraints descents would take all their steps to come back.
+    width = LIKELY / jnp.sqrt(jnp.diagonal(data.precision)[norms])
+    lower = data.lower.at[norms].max(data.penalty_start[norms] - width)
+    upper = data.upper.at[norms].min(data.penalty_start[norms] + width)
 
     def one(point: jax.Array, negative: jax.Array) -> jax.Array:
         values = data.start + jnp.sinh(ends[0] + point * (ends[1] - ends[0]))
@@ -129,10 +135,10 @@ def spread(data: JointData, start: jax.Array, free: jax.Array, batch: Any = 0) -
             for block, row in zip(data.blocks, backgrounds(data, unit), strict=True):
                 reach = reach.at[block.dataset].add(jnp.sum(jnp.where(block.mask, row, 0.0)))
             z = z.at[norms].set(2.0 * point[norms] * share / jnp.where(reach > 0, reach, 1.0))
-        z = jnp.where(free, jnp.clip(z, data.lower, data.upper), start)
-        tried = jax.vmap(
-            lambda factor: jnp.where(linear, jnp.clip(factor * z, data.lower, data.upper), z)
-        )(factors)
+        z = jnp.where(free, jnp.clip(z, lower, upper), start)
+        tried = jax.vmap(lambda factor: jnp.where(linear, jnp.clip(factor * z, lower, upper), z))(
+            factors
+        )
         inside = jax.vmap(lambda own: _is_inside(data, own))(tried)
         return tried[jnp.argmax(inside & (negative | usual))]
 

@@ -27,10 +27,12 @@ from jaxprof.likelihood.joint_model import (
     derivatives,
     stat,
 )
-from jaxprof.solvers.linear import factor_solve, scaled_factor
+from jaxprof.solvers.linear import factor_solve, rounding, scaled_factor
 
 INFLATION = 1e6
 """Variance over that with all other parameters known, above which a norm is degenerate."""
+LOST = 0.05
+"""Part of a variance that is rounding, above which there is none: free spectra at constraints."""
 AT_BOUNDARY = 0.5
 """Share of a norm's curvature from the barrier above which it sits on the boundary."""
 
@@ -95,12 +97,18 @@ def described(
     status = jnp.where(inflation[at] > INFLATION, Status.DEGENERATE, Status.OK)
     # What a constraint holds alone, where the counts would have it go on, has no error either.
     own = own | held | _of_component(data, active & ~(jnp.diagonal(covariance) > 0))
-    status = jnp.where(own | at_boundary[at], Status.BOUNDARY, status)
+    own = own | at_boundary[at]
+    status = jnp.where(own, Status.BOUNDARY, status)
     status = jnp.where(converged, status, Status.NOT_CONVERGED)
     status = jnp.where(seen, status, Status.NO_EXPOSURE)
     norms = jnp.where(seen & converged, z[at], jnp.nan)
+    # Nor has what constraints and counts hold together: the part of a curvature that the counts
+    # leave it while others vary, the inverse of its inflation, is a difference that rounding makes.
+    rounded = (inflation * rounding(matrix) > LOST) & (data.spectra is not None)
+    constrained = jnp.full(z.size, jnp.any(own))
+    constrained = constrained.at[: data.nuisance_start].set(jnp.repeat(own, n_own))
     unseen = jnp.repeat(~seen, n_own)
-    none = jnp.zeros(z.size, bool).at[: data.nuisance_start].set(unseen)
+    none = (rounded & constrained).at[: data.nuisance_start].max(unseen)
     covariance = jnp.where(none[:, None] | none[None, :], jnp.nan, covariance)
     return JointFit(
         values=z.at[at].set(norms),

@@ -17,6 +17,7 @@ import numpy as np
 from jaxprof.html import facts, titled
 from jaxprof.likelihood.data import status_facts
 from jaxprof.likelihood.terms import OnOff, Poisson
+from jaxprof.models.spectral_functions import N_PANELS
 
 JointBlock = Poisson
 """Term of one energy group, whose arrays lack the first axis: (N, S) counts bins."""
@@ -46,6 +47,14 @@ class FreeSpectra:
     """Counts per flux, for each data set. The norms of components that have some multiply the sum
     of these counts, which the free parameters then leave as it is, instead of the flux in the
     energy group; (C, Q)."""
+    panels: int = field(default=N_PANELS, metadata={"static": True})
+    group_panels: int = field(default=N_PANELS, metadata={"static": True})
+    """Panels of quadratures within true energies and the energy group."""
+
+    def flux(self, model: Any, dataset: int) -> Any:
+        """Flux of a spectral model in the true energies of a data set, (Q,)."""
+        edges = self.edges[dataset]
+        return model.flux_by(self.panels, edges[:-1], edges[1:])
 
 
 @jax.tree_util.register_dataclass

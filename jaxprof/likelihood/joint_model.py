@@ -54,9 +54,10 @@ def _component(data: JointData, values: jax.Array, index: jax.Array, dataset: in
     at = jnp.minimum(index, n_free - 1)
     model = jax.tree.map(lambda leaf: leaf[at], spectra.models)
     changed = model.replace(**dict(zip(spectra.names, values[1:], strict=True)))
-    edges, fixed_flux = spectra.edges[dataset], spectra.fixed_flux[dataset]
-    flux = changed.integral(edges[:-1], edges[1:])
-    flux = flux * (_normalised(spectra, model, index) / _normalised(spectra, changed, index))
+    fixed_flux = spectra.fixed_flux[dataset]
+    flux = spectra.flux(changed, dataset) * (
+        _normalised(spectra, model, index) / _normalised(spectra, changed, index)
+    )
     if fixed_flux.shape[0]:
         other = fixed_flux[jnp.maximum(index - n_free, 0)]
         flux = jnp.where(index < n_free, flux, other)
@@ -67,11 +68,10 @@ def _component(data: JointData, values: jax.Array, index: jax.Array, dataset: in
 
 def _normalised(spectra: FreeSpectra, model: Any, index: jax.Array) -> jax.Array:
     """What the norm of a component multiplies: the flux in the energy group, or counts."""
-    flux = model.integral(*spectra.group_edges)
+    flux = model.flux_by(spectra.group_panels, *spectra.group_edges)
     if spectra.weights is None:
         return flux
-    pairs = zip(spectra.weights, spectra.edges, strict=True)
-    counted = sum(own[index] @ model.integral(edges[:-1], edges[1:]) for own, edges in pairs)
+    counted = sum(own[index] @ spectra.flux(model, d) for d, own in enumerate(spectra.weights))
     return jnp.where(counted > 0, counted, flux)
 
 

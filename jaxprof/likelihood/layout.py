@@ -173,4 +173,6 @@ def _free_spectra(likelihood: Likelihood, group: int) -> FreeSpectra:
         group_edges=spectra.group_edges[group],
         fixed_flux=tuple(spectra.source_flux),
         names=likelihood.free.spectral_parameters,
+        panels=spectra.panels,
+        group_panels=spectra.group_panels,
     )

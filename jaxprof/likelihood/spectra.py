@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprof.models.spectral import with_fixed_tables
+from jaxprof.models.spectral_functions import N_PANELS
 
 
 @jax.tree_util.register_dataclass
@@ -34,6 +35,8 @@ class Spectra:
     reference_flux : array, shape (n_regions, G), or None
         Flux of each bin and guard bin in the energy group that a norm of one stands for, whatever
         the parameters of its spectrum. If None, norms multiply the spectra as they are.
+    panels, group_panels : int
+        Panels of quadratures within true energies and energy groups, as `panels_within` has them.
     """
 
     edges: tuple[Any, ...]
@@ -42,6 +45,8 @@ class Spectra:
     guard_bins: Any = ()
     guard_flux: tuple[Any, ...] | None = None
     reference_flux: Any = None
+    panels: int = field(default=N_PANELS, metadata={"static": True})
+    group_panels: int = field(default=N_PANELS, metadata={"static": True})
 
     def flux(self, model: Any, dataset: int, n_regions: int) -> Any:
         """Flux of bins and guard bins at norm one, (n_regions, G, T); broadcast where equal.
@@ -56,10 +61,10 @@ class Spectra:
         )
 
         def one(own: Any, bounds: Any) -> Any:
-            flux = own.integral(edges[:-1], edges[1:])
+            flux = own.flux_by(self.panels, edges[:-1], edges[1:])
             if self.reference_flux is None:
                 return flux
-            return flux / own.integral(bounds[0], bounds[1])
+            return flux / own.flux_by(self.group_panels, bounds[0], bounds[1])
 
         n_groups = group.shape[0]
         over_groups = jax.vmap(one, in_axes=(0 if shape[1] > 1 else None, 0))

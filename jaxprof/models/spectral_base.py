@@ -20,7 +20,7 @@ from jaxprof.models.base import (
     register_model,
     static,
 )
-from jaxprof.models.spectral_functions import integrate_log_energy
+from jaxprof.models.spectral_functions import N_PANELS, integrate_log_energy
 from jaxprof.models.units import DNDE, EFLUX, FLUX, attach, is_concrete, numbers
 
 # One compiled program per kind of model, dtype and shape; parameter values are arguments.
@@ -33,7 +33,8 @@ _evaluate_bins = jit_by_size(
     )
 )
 _integrate = jit_by_size(
-    lambda model, low, high, order: model._moment(low, high, order), static_argnames="order"
+    lambda model, low, high, order, n_panels: model._moment_by(n_panels, low, high, order),
+    static_argnames=("order", "n_panels"),
 )
 
 SHARED_BINS = 32
@@ -95,7 +96,14 @@ class SpectralModel(Model):
         raise NotImplementedError
 
     def _moment(self, low: Array, high: Array, order: int) -> Array:
-        return integrate_log_energy(self._dnde, low, high, order=order, breaks=self._breaks())
+        return self._moment_by(N_PANELS, low, high, order)
+
+    def _moment_by(self, n_panels: int, low: Array, high: Array, order: int) -> Array:
+        """`_moment`, with so many panels in quadratures."""
+        if type(self)._moment is not SpectralModel._moment:
+            return self._moment(low, high, order)
+        how: dict[str, Any] = {"order": order, "breaks": self._breaks(), "n_panels": n_panels}
+        return integrate_log_energy(self._dnde, low, high, **how)
 
     def _breaks(self) -> tuple[Any, ...]:
         """Energies [TeV] where the derivative jumps; quadratures of products split there."""
@@ -134,7 +142,8 @@ class SpectralModel(Model):
         low, high = _edges(energy_min, energy_max)
         if is_concrete(low) and is_concrete(high) and np.any(np.asarray(high) < np.asarray(low)):
             raise ValueError(f"energy_max={energy_max} must not be below energy_min={energy_min}")
-        return attach(_integrate(self, low, high, order), unit, energy_min, energy_max)
+        result = _integrate(self, low, high, order, N_PANELS)
+        return attach(result, unit, energy_min, energy_max)
 
     def integral(self, energy_min: Any, energy_max: Any) -> Any:
         """Flux between two energies [cm-2 s-1].
@@ -156,6 +165,11 @@ class SpectralModel(Model):
             If concrete energies are not finite, not > 0, or the wrong way round.
         """
         return self._integrated(energy_min, energy_max, 0, FLUX)
+
+    @in_double_precision
+    def flux_by(self, n_panels: int, low: Any, high: Any) -> Any:
+        """`integral` by so many panels where it is a quadrature; see `panels_within`."""
+        return _integrate(self, *_edges(low, high), 0, n_panels)
 
     def energy_flux(self, energy_min: Any, energy_max: Any) -> Any:
         """Energy flux between two energies [TeV cm-2 s-1]; arguments as `integral`."""
@@ -318,14 +332,14 @@ class CompoundSpectralModel(PairOfModels, SpectralModel):
     def _dnde(self, energy: Array) -> Array:
         return self._combine(self.model1._dnde(energy), self.model2._dnde(energy))
 
-    def _moment(self, low: Array, high: Array, order: int) -> Array:
+    def _moment_by(self, n_panels: int, low: Array, high: Array, order: int) -> Array:
+        args, both = (n_panels, low, high, order), (self.model1, self.model2)
         if self.operator != "mul":
-            first = self.model1._moment(low, high, order)
-            return self._combine(first, self.model2._moment(low, high, order))
-        for factor, model in ((self.model1, self.model2), (self.model2, self.model1)):
+            return self._combine(*(model._moment_by(*args) for model in both))
+        for factor, model in (both, both[::-1]):
             if isinstance(factor, ConstantSpectralModel):
-                return factor.const * model._moment(low, high, order)
-        return super()._moment(low, high, order)
+                return factor.const * model._moment_by(*args)
+        return super()._moment_by(*args)
 
     def _breaks(self) -> tuple[Any, ...]:
         return self.model1._breaks() + self.model2._breaks()

@@ -19,6 +19,7 @@ from jaxprof.likelihood.arrays import separate_term
 from jaxprof.likelihood.constraints import bounds_of
 from jaxprof.likelihood.spectra import model_of_bins
 from jaxprof.likelihood.terms import Term
+from jaxprof.models.spectral_functions import panels_within
 from jaxprof.reduce.energy_groups import log_energies
 from jaxprof.reduce.separate import DatasetPart, Reduction
 
@@ -72,6 +73,8 @@ def _spectra(reduction: Reduction) -> Spectra | None:
         edges=tuple(edges),
         source_flux=tuple(np.zeros((0, len(own) - 1)) for own in edges),
         group_edges=reduction.energy_edges,
+        panels=panels_within(*edges),
+        group_panels=panels_within(reduction.energy_edges),
     )
 
 

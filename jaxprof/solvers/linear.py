@@ -41,15 +41,20 @@ def settings(dtype: jnp.dtype) -> _Settings:
     )
 
 
+def rounding(matrix: jax.Array) -> float:
+    """What rounding leaves uncertain of a matrix scaled to a unit diagonal, when it is factored."""
+    # It grows with the size.
+    least = len(matrix) * float(jnp.finfo(matrix.dtype).eps)
+    return max(settings(matrix.dtype).ridge, least)
+
+
 def scaled_factor(matrix: jax.Array, active: jax.Array, times: float | jax.Array = 1.0) -> tuple:
     """Cholesky factor of the active part of a curvature matrix, scaled to a unit diagonal.
 
     A ridge, ``times`` what rounding asks for, is added. The factor is NaN where the matrix is not
     positive.
     """
-    # The rounding of a factorisation grows with the size.
-    least = len(matrix) * float(jnp.finfo(matrix.dtype).eps)
-    ridge = times * max(settings(matrix.dtype).ridge, least)
+    ridge = times * rounding(matrix)
     diagonal = jnp.diagonal(matrix)
     scale = jnp.where(active & (diagonal > 0), jnp.sqrt(jnp.abs(diagonal)), 1.0)
     both = active[:, None] & active[None, :]

@@ -266,6 +266,18 @@ def test_half_of_the_points_have_a_source_that_is_negative():
         assert np.all((z[:, [1]] * rows).sum(axis=1)[negative] > part.counts.sum())
 
 
+@pytest.mark.slow
+def test_norms_of_constrained_backgrounds_begin_near_their_centres():
+    """Descents from far away take all their steps to come back: a lowest minimum was missed."""
+    data = two_ends(0.9).joint(1, 12)
+    precision = np.diag([0.0, 1 / 0.1**2, 0.0])
+    data = replace(data, precision=precision, penalty_start=np.array([1.0, 1.2, 0.0]))
+    for batch in range(2):
+        z = np.asarray(spread(data, jnp.array([1.0, 1.0, 0.0]), np.ones(3, bool), batch))
+        assert np.all(np.abs(z[:, 1] - 1.2) < 0.3 + 1e-12) and np.ptp(z[:, 1]) > 0.3
+        assert np.all(predictions(data, z[0])[0] > 0) and z[:, 2].min() < -3 and z[:, 2].max() > 3
+
+
 def test_descents_go_on_where_many_end_apart(monkeypatch):
     """By how many ends of how many are apart: 5 of 17 are no reason for others, 6 are."""
     data, free = two_ends(0.9).joint(1, 12), jnp.ones(3, bool)

@@ -18,7 +18,8 @@ from jaxprof.inference.joint_intervals import joint_limits
 from jaxprof.inference.joint_scan import joint_scan
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
 from jaxprof.inference.joint_ts import fit_joint_ts, joint_ts
-from jaxprof.likelihood.joint_data import JointBlock, JointData
+from jaxprof.likelihood.joint_data import FreeSpectra, JointBlock, JointData
+from jaxprof.models.spectral import PowerLawSpectralModel
 
 C, BATCHES, SIZE = 8, 3, 32
 """Problems share these shapes, and so compiled programs: one data set, or all three."""
@@ -645,7 +646,6 @@ def test_derivatives_of_mapped_and_looped_toys():
         assert_allclose(slopes[0, :, number], expected, **tolerance, err_msg=CHANGES[number])
 
 
-@pytest.mark.slow
 def at_a_constraint(shift=0.0, factor=1.0, low=-np.inf):
     """Two norms of which an empty counts bin holds a combination; (data, function of it)."""
     templates = np.array([[1.0, 50.0, 0.3], [1.0, 60.0, 0.1]]) * (1 + shift)
@@ -668,6 +668,49 @@ def at_a_constraint(shift=0.0, factor=1.0, low=-np.inf):
         penalty_start=jnp.zeros(2),
         n_components=2,
     )
+
+
+@pytest.mark.parametrize("difference", [None, 0.0, 1e-3])
+def test_errors_where_a_constraint_holds_norms_that_the_counts_hardly_tell_apart(difference):
+    """With one bin that has counts, or two alike, there are none: not those that rounding makes."""
+    data = at_a_constraint()
+    (block,) = data.blocks
+    rows = np.array([[1.0, 50.0, 1.0], [1.0, 60.0, 1.0 + (difference or 0.0)]])
+    mask = np.array([[True, True, difference is not None]])
+    # With flux in one true energy, whatever the index, which is fixed.
+    models = PowerLawSpectralModel(index=[2.0, 2.0], amplitude=[1 / 0.9] * 2, reference=[1.0, 1.0])
+    edges = np.array([1.0, 10.0])
+    spectra = FreeSpectra(
+        models=models,
+        edges=(edges,),
+        group_edges=edges,
+        fixed_flux=(np.zeros((0, 1)),),
+        names=("index",),
+    )
+    changed = {
+        "blocks": (replace(block, templates=rows[None, :, None], mask=mask),),
+        "start": np.array([0.0, 2.0, 0.0, 2.0]),
+        "free": np.array([True, False, True, False]),
+        "lower": np.full(4, -np.inf),
+        "upper": np.full(4, np.inf),
+        "precision": np.zeros((4, 4)),
+        "penalty_start": np.zeros(4),
+    }
+    fit = fit_joint(replace(data, spectra=spectra, **changed))
+    assert bool(fit.converged) and np.all(fit.status == Status.BOUNDARY)
+    # On the constraint b + 50 x + 60 y = 0.
+    x, y = np.asarray(fit.values)[::2]
+    assert_allclose(50 * x + 60 * y, -1e-3, atol=1e-7)
+    found = np.asarray(fit.covariance)[::2, ::2]
+    if not difference:
+        assert np.all(np.isnan(found))
+        return
+    t = rows[:, [0, 2]]
+    fisher = (t * np.array([3.0, 2.0]) / (1e-3 + np.array([x, y]) @ t) ** 2) @ t.T
+    # The inverse of a matrix of two rows.
+    (a, b), (_, d) = fisher
+    assert_allclose(found, np.array([[d, -b], [-b, a]]) / (a * d - b * b), rtol=1e-6)
+    assert found[0, 0] * a > 1e6
 
 
 @pytest.mark.slow

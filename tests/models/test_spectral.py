@@ -156,6 +156,44 @@ def test_integrals_against_mpmath(name):
     assert_allclose(MODELS[name].energy_flux(low, high)[0], energy_flux, rtol=1e-12)
 
 
+EXTREME = {
+    # With fluxes about one, which mpmath's tolerance is meant for.
+    "cut off by exp(-150)": MODELS["ecpl"].replace(lambda_=150.0, alpha=1.0, amplitude=np.exp(150)),
+    "cut off by exp(-55)": MODELS["ecpl"].replace(
+        lambda_=55 ** (1 / 3), alpha=3.0, amplitude=np.exp(55)
+    ),
+    "curved": MODELS["lp"].replace(alpha=-7.0, beta=30.0),
+    "hard": MODELS["ecpl"].replace(index=-20.0, lambda_=10.0),
+    "sharp break": MODELS["sbpl"].replace(ebreak=1.13, beta=0.03),
+}
+
+
+@pytest.mark.parametrize(("ratio", "n_panels"), [(1.284, 1), (2.7, 4)])
+@pytest.mark.parametrize("name", [*MODELS, *EXTREME])
+def test_few_panels_integrate_narrow_bins_as_exactly(name, ratio, n_panels):
+    model = {**MODELS, **EXTREME}[name]
+    assert functions.panels_within([1.0, ratio]) == n_panels
+    with mpmath.workdps(25):
+        expected = _quad(model, 1.0, np.sqrt(ratio), 0) + _quad(model, np.sqrt(ratio), ratio, 0)
+    found = model.flux_by(n_panels, 1.0, ratio)
+    assert_allclose(found, expected, rtol=1e-10 if name.startswith("cut off") else 1e-12)
+
+
+class CubicModel(sp.SpectralModel):
+    """A model of a user, who knows nothing of panels."""
+
+    tag = "cubic"
+
+    def _moment(self, low, high, order):
+        return (high ** (order + 4) - low ** (order + 4)) / (order + 4)
+
+
+def test_panels_are_as_many_as_the_widest_bin_needs():
+    assert functions.panels_within([1e-3, 10.0]) == functions.N_PANELS
+    assert functions.panels_within([1.0, 1.1, 1.2], [[1.0, 2.0], [2.0, 8.0]]) == 6
+    assert_allclose(CubicModel()._moment_by(1, 1.0, 1e3, 0), (1e12 - 1) / 4, rtol=1e-14)
+
+
 @ALL
 def test_values_against_formula(name):
     with mpmath.workdps(40):

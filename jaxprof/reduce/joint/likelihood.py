@@ -24,6 +24,7 @@ from jaxprof.likelihood.layout import joint_data
 from jaxprof.likelihood.spectra import model_of_bins
 from jaxprof.likelihood.true_energies import seen_true_energies
 from jaxprof.models.spatial import PointSpatialModel
+from jaxprof.models.spectral_functions import panels_within
 from jaxprof.reduce.bin_geometry import bin_geometry
 from jaxprof.reduce.joint.counts import Alone, Counted, counts_blocks
 from jaxprof.reduce.joint.guards import nearest_bins
@@ -243,6 +244,8 @@ def _spectra(problem: JointProblem) -> Spectra:
             components.flux(own)[components.n_regions :].reshape(-1, len(own) - 1) for own in edges
         ),
         group_edges=group_edges,
+        panels=panels_within(*edges),
+        group_panels=panels_within(group_edges),
         guard_bins=np.array(nearest_bins(components.guards, components.regions), int),
         guard_flux=guards,
         reference_flux=reference,
