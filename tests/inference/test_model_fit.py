@@ -481,3 +481,26 @@ def test_starts_of_separate_fits_have_the_shapes_of_their_parameters():
         assert fit(own, {"norm": start}).params["norm"].shape == (2, 1)
     with pytest.raises(ValueError, match=r"start: 'norm' has shape \(3, 1\).*has \(2, 1\)"):
         fit(own, {"norm": np.ones((3, 1))})
+
+
+def test_starts_of_likelihoods_that_are_none():
+    counts = np.array([3.0, 9.0]).reshape(2, 1, 1)
+    own = separate_counts(ProfileData(counts=counts, background=counts, npred_ref=counts))
+    for start, what in (
+        (3.0, "float"),
+        ([1.0], "list"),
+        ("a", "str"),
+        (np.ones((2, 1)), "ndarray"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"start must be a dict .* got {what}; likelihood\.par"
+        ):
+            fit(own, start)
+    # One number for several norms would be one parameter, without a word.
+    for start in ({"norm": 1.0, "background": np.ones((1, 1))}, {"norm": 1.0}):
+        with pytest.raises(
+            ValueError, match=r"start: 'norm' is one number for 2 .* shape \(2, 1\)"
+        ):
+            fit(own, start, bounds={"norm": (0, 5)})
+    found = fit(own, {"norm": np.ones((2, 1)), "background": 1.0}, fixed="background")
+    assert_allclose(found.params["norm"], np.zeros((2, 1)), atol=1e-6)
