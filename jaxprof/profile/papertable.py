@@ -266,7 +266,7 @@ def _number_column(profiles: Sequence[Any], name: str, latex: bool) -> tuple[str
     title = _titled(name, profiles[0][name].unit or "", 0, latex)
     if name == "sqrt_ts":
         title = r"$\sqrt{\mathrm{TS}}$" if latex else "sqrt_ts"
-    return title, [f"${cell}$" if latex and cell != "-" else cell for cell in cells]
+    return title, [f"${latex_power(cell)}$" if latex and cell != "-" else cell for cell in cells]
 
 
 def _summed(profile: Any, name: str) -> Array:
@@ -363,6 +363,12 @@ def _decimals(edges: Array) -> int:
         ):
             return digits
     return 4
+
+
+def latex_power(text: str) -> str:
+    """A number as LaTeX sets it in a formula: 1e-07 with a power of ten."""
+    number, _, power = text.partition("e")
+    return rf"{number} \times 10^{{{int(power)}}}" if power else number
 
 
 def latex_unit(unit: Any) -> str:
