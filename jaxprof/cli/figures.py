@@ -49,7 +49,7 @@ def figures(
     """
     made = {
         sed_type: (
-            f"{_IN_WORDS.get(sed_type) or QUANTITY_NAMES[sed_type]} in each bin, with errors; upper "
+            f"{_IN_WORDS.get(sed_type, QUANTITY_NAMES[sed_type])} in each bin, with errors; upper "
             f"limits where the significance is below {profile.sqrt_ts_threshold_ul:g} sigma.",
             _flux(profile, sed_type),
         )
