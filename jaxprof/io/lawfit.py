@@ -177,7 +177,8 @@ def _latex(table: Table, held: Mapping[str, tuple[float, str]]) -> str:
         p_value = latex_power(f"{meta['PVALUE']:.2g}")
         note += f"; goodness of fit: {meta['GOODSTAT']:.5g}, $p = {p_value}$"
     p_value = latex_power(f"{meta['BINPVAL']:.2g}")
-    note += rf"; bins: $\chi^2$ {meta['BINCHI2']:.4g} for {meta['BINDOF']}, $p = {p_value}$"
+    chi2 = rf"$\chi^2$ {meta['BINCHI2']:.4g} for {meta['BINDOF']} degrees of freedom"
+    note += f"; bins: {chi2}, $p = {p_value}$"
     stream = io.StringIO()
     foot = {"tablefoot": rf"\par\footnotesize {note}."}
     Table(rows).write(stream, format="ascii.latex", latexdict=foot)

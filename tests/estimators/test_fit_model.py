@@ -417,7 +417,9 @@ def test_text_tables(fitted, tmp_path):
     assert "Fitted to the counts, status ok; goodness of fit: " in text
     assert r"lon\_0 & $0$ (fixed) & $\mathrm{deg}$" in text
     chi2 = fitted.bins_goodness
-    assert rf"bins: $\chi^2$ {chi2['chi2']:.4g} for {chi2['dof']}, $p = 0." in text
+    assert (
+        rf"bins: $\chi^2$ {chi2['chi2']:.4g} for {chi2['dof']} degrees of freedom, $p = 0." in text
+    )
     poor = dataclasses.replace(
         fitted, goodness=fitted.goodness | {"p_value": np.asarray(7.66e-197)}
     )
