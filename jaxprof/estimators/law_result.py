@@ -298,13 +298,7 @@ class ModelFit:
         ValueError, OSError
             For another extension; if the file exists, or cannot be written.
         """
-        units = self.model.parameter_units
-        held = {
-            name: (float(value), units.get(name, ""))
-            for name, value in self.model.parameters.items()
-            if name not in self.names and np.ndim(value) == 0
-        }
-        write_law_table(self.to_table(), filename, held=held, overwrite=overwrite)
+        write_law_table(self, filename, overwrite=overwrite)
 
     @staticmethod
     def read_table(filename: str | os.PathLike[str]) -> Table:

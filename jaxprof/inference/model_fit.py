@@ -286,21 +286,17 @@ def _check_start(likelihood: Likelihood, start: Any) -> None:
     complete(likelihood.nominal, start, "start")
 
 
-def _check_not_shared(likelihood: Likelihood, start: Mapping[str, Any]) -> None:
+def _check_not_shared(likelihood: Likelihood, layout: Layout) -> None:
     """Raise for one number in the place of several, which would be one parameter for all."""
-    for name, value in start.items():
-        nominal = likelihood.nominal[name]
-        own = {name: (nominal, value)}
-        if isinstance(nominal, Mapping):
-            own = {f"{name}.{key}": (nominal[key], each) for key, each in value.items()}
-        elif name == "spectrum":
-            own = {}
-        for what, (array, number) in own.items():
-            if np.ndim(number) == 0 and np.size(array) > 1:
-                raise ValueError(
-                    f"start: {what!r} is one number for {np.size(array)} of this likelihood; give "
-                    f"an array of shape {np.shape(array)}, or fit a function in which all share it"
-                )
+    nominal = layout_of(likelihood.nominal, finite=False)
+    shapes = dict(zip(nominal.leaves, nominal.shapes, strict=True))
+    for name, own in zip(layout.leaves, layout.shapes, strict=True):
+        whole = shapes.get(name, ())
+        if own == () and np.prod(whole) > 1 and not name.startswith("spectrum."):
+            raise ValueError(
+                f"start: {name!r} is one number for {np.prod(whole)} of this likelihood; give an "
+                f"array of shape {whole}, or fit a function in which all share it"
+            )
 
 
 def _fit(
@@ -312,9 +308,9 @@ def _fit(
     lasting: bool = True,
 ) -> Fit:
     bounds, fixed, starts, own = options
-    if own is not None:
-        _check_not_shared(own, start)
     layout = layout_of(start)
+    if own is not None:
+        _check_not_shared(own, layout)
     dtype = float_dtype(start)
     vectors = layout.flatten(start, dtype)[None]
     if starts is not None:

@@ -31,6 +31,7 @@ from jaxprof.inference.toy_tests import data_drawn_on_devices, drawn_data
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import is_separable, separate_counts
 from jaxprof.likelihood.goodness import data_deviance, deviance
+from jaxprof.likelihood.named import complete
 from jaxprof.likelihood.poisson import SAMPLER
 from jaxprof.progress import progress_bar
 from jaxprof.types import Array
@@ -273,6 +274,7 @@ def _chunks(numbers: Array, size: int) -> list[Array]:
 def _truth(likelihood: Likelihood, fit: Fit, truth: Any) -> dict[str, Any]:
     """Parameters of the toys, which all predict counts that can be drawn."""
     if isinstance(truth, Mapping):
+        complete(likelihood.nominal, truth, "truth")
         params = {"norm": likelihood.nominal["norm"], **truth}
     elif truth in ("fit", "background"):
         params = dict(fit.params)
@@ -284,9 +286,8 @@ def _truth(likelihood: Likelihood, fit: Fit, truth: Any) -> dict[str, Any]:
     try:
         likelihood.asimov(params)
     except ValueError as error:
-        raise ValueError(
-            f"truth: {error}; estimate with norm={{'min': 0}}, or take truth='background'"
-        ) from error
+        way_out = "; estimate with norm={'min': 0}, or take truth='background'"
+        raise ValueError(f"truth: {error}{way_out * isinstance(truth, str)}") from error
     return params
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -92,25 +91,16 @@ def _by_name(tree: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def write_law_table(
-    table: Table,
-    path: str | os.PathLike[str],
-    *,
-    held: Mapping[str, tuple[float, str]],
-    overwrite: bool = False,
-) -> None:
+def write_law_table(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write the table of a fitted law; entirely or not at all.
 
     Parameters
     ----------
-    table : Table
-        Of `law_table`.
+    result : ModelFit
+        The law.
     path : str or path-like
         Ends in ".fits", ".fits.gz", ".ecsv", ".csv" or ".tex"; ``$VARIABLES`` and ``~`` are
         expanded.
-    held : mapping of str to (float, str)
-        Parameters of the law that were not fitted, with their units, for LaTeX; other files have
-        them in the law.
     overwrite : bool
         Whether an existing file may be replaced.
 
@@ -128,6 +118,7 @@ def write_law_table(
     """
     kinds = _EXTENSIONS | _TEXT
     kind = kinds[known_extension(path, kinds)]
+    table = law_table(result)
     with atomic_write(path, overwrite=overwrite) as temporary:
         if kind == "fits":
             table, changes = ascii_table(table, _HDU)
@@ -140,7 +131,7 @@ def write_law_table(
         elif kind == "ecsv":
             write_ecsv(table, temporary)
         else:
-            text = _latex(table, held) if kind == "tex" else _csv(table)
+            text = _latex(table, result.model) if kind == "tex" else _csv(table)
             temporary.write_text(text, encoding="utf-8")
 
 
@@ -154,11 +145,15 @@ def _csv(table: Table) -> str:
     return stream.getvalue()
 
 
-def _latex(table: Table, held: Mapping[str, tuple[float, str]]) -> str:
+def _latex(table: Table, law: Any) -> str:
     """Parameters with errors and units, and below what they were fitted to."""
     rows: dict[str, list[str]] = {"Parameter": [], "Value": [], "Unit": []}
     columns = (table[key] for key in ("name", "value", "error", "unit", "fixed"))
-    fixed = [(name, value, np.nan, unit, True) for name, (value, unit) in held.items()]
+    fixed = [
+        (name, float(value), np.nan, law.parameter_units.get(name, ""), True)
+        for name, value in law.parameters.items()
+        if name not in table["name"] and np.ndim(value) == 0
+    ]
     for name, value, error, unit, is_fixed in [*zip(*columns, strict=True), *fixed]:
         power = int(np.floor(np.log10(abs(value)))) if np.isfinite(value) and value else 0
         power = 0 if -3 < power < 4 else power

@@ -8,6 +8,7 @@ import numpy as np
 import scipy
 from astropy.table import Table
 
+from jaxprof.inference.levels import confidence_level
 from jaxprof.likelihood.data import Data, Status
 from jaxprof.models.spectral import spectral_model_from_dict
 from jaxprof.profile import FluxProfile
@@ -153,8 +154,15 @@ def _energy_unit(table: Table) -> str | None:
 def _n_sigma_ul(meta: dict[str, Any], given: float | None) -> float:
     """Level of the upper limits: as the table says by NSIGMAUL or UL_CONF, as given, or two."""
     found = meta_number(meta, "NSIGMAUL", 2) if "NSIGMAUL" in meta else None
+    conf = meta.get("UL_CONF")
+    if found is not None and isinstance(conf, int | float):
+        level = confidence_level(n_sigma=found)
+        if not abs(level - conf) < 1e-3:
+            raise ValueError(
+                f"UL_CONF in the header is {conf:g} and NSIGMAUL {found:g}, a level of {level:.4g}"
+                "; remove the one that is wrong"
+            )
     if found is None and "UL_CONF" in meta:
-        conf = meta["UL_CONF"]
         if not isinstance(conf, int | float) or not 0 < conf < 1:
             raise ValueError(f"UL_CONF in the header must be in (0, 1), got {conf!r}")
         # Two-sided; the rounding is that of the confidence.

@@ -253,3 +253,14 @@ def test_levels_of_toys_in_either_convention():
     assert by_sigma.cl == pytest.approx(0.95, rel=1e-12)
     with pytest.raises(ValueError, match="give cl or n_sigma_ul, not both"):
         jaxprof.toys(likelihood, 3, cl=0.95, n_sigma_ul=2, **options)
+
+
+def test_truths_that_are_none_are_told_without_advice_for_others():
+    likelihood = counting([12, 9])
+    known = {"nrm": 1.0}, {"norm": np.ones(3)}, {"norm": -1e6}
+    for truth, message in zip(
+        known, ("truth: unknown 'nrm'", "has shape", "below zero"), strict=True
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            jaxprof.toys(likelihood, 3, truth=truth)
+        assert "estimate with" not in str(error.value)
