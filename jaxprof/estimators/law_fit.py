@@ -159,7 +159,7 @@ def model_limits(
     *,
     names: str | Iterable[str] | None = None,
     n_sigma: float = 1,
-    n_sigma_ul: float | None = None,
+    n_sigma_ul: float = 2,
     cl: float | None = None,
 ) -> ProfileLimits:
     """Asymmetric errors and upper limits of the parameters of a law, the others profiled.

@@ -213,7 +213,7 @@ def limits(
     fit: NormFit,
     *,
     n_sigma: float = 1,
-    n_sigma_ul: float | None = None,
+    n_sigma_ul: float = 2,
     cl: float | None = None,
     norm_min: float | None = None,
     norm_max: float | None = None,
@@ -228,11 +228,10 @@ def limits(
         What `fit_norms` gave for them.
     n_sigma : float
         Number of standard deviations of ``norm_errn`` and ``norm_errp``.
-    n_sigma_ul : float, optional
-        Number of standard deviations of the upper limit: 2, the default, gives 95.45 % for a
-        two-sided interval.
+    n_sigma_ul : float
+        Number of standard deviations of the upper limit: 2 gives 95.45 % for a two-sided interval.
     cl : float, optional
-        The same as a probability, such as 0.95.
+        The same as a probability, such as 0.95, in its place.
     norm_min, norm_max : float, optional
         Bounds of the norm, those that `fit_norms` had; None for no bound.
 
@@ -260,7 +259,8 @@ def limits(
     negative. Fits and limits with ``norm_min=0`` give that.
     """
     check_n_sigma("n_sigma", n_sigma)
-    n_sigma_ul = sigma_of_limits(n_sigma_ul, cl)
+    if cl is not None:
+        n_sigma_ul = sigma_of_limits(None if n_sigma_ul == 2 else n_sigma_ul, cl)
     check_n_sigma("n_sigma_ul", n_sigma_ul)
     prepared = prepare(data)
     dtype = float_dtype(prepared)

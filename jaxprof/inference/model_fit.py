@@ -253,6 +253,7 @@ def fit(
         _check_start(own, start)
     if start is None:
         if own is None:
+            split_function(log_prob, args)  # what is no function at all is told first
             raise ValueError("start is needed: only a Likelihood has parameters of its own")
         start = own.params()
     structure, held = Structure.GENERAL, names_given("fixed", fixed)

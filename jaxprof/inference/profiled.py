@@ -98,7 +98,7 @@ def limits(
     args: tuple[Any, ...] = (),
     names: str | Iterable[str] | None = None,
     n_sigma: float = 1,
-    n_sigma_ul: float | None = None,
+    n_sigma_ul: float = 2,
     cl: float | None = None,
 ) -> ProfileLimits:
     """Asymmetric errors and upper limits of fitted parameters, the others profiled.
@@ -116,11 +116,10 @@ def limits(
         and all parameters of anything else.
     n_sigma : float
         Number of standard deviations of ``errn`` and ``errp``.
-    n_sigma_ul : float, optional
-        Number of standard deviations of the upper limit: 2, the default, gives 95.45 % for a
-        two-sided interval.
+    n_sigma_ul : float
+        Number of standard deviations of the upper limit: 2 gives 95.45 % for a two-sided interval.
     cl : float, optional
-        The same as a probability, such as 0.95.
+        The same as a probability, such as 0.95, in its place.
 
     Returns
     -------
@@ -160,7 +159,8 @@ def limits(
     """
     _check_fit(fit)
     check_n_sigma("n_sigma", n_sigma)
-    n_sigma_ul = sigma_of_limits(n_sigma_ul, cl)
+    if cl is not None:
+        n_sigma_ul = sigma_of_limits(None if n_sigma_ul == 2 else n_sigma_ul, cl)
     check_n_sigma("n_sigma_ul", n_sigma_ul)
     plain = isinstance(log_prob, Likelihood)
     if names is None:

@@ -324,7 +324,7 @@ def test_levels_of_limits_in_either_convention():
     own = jaxprof.fit(parabola, {"x": 1.0})
     assert_allclose(jaxprof.limits(parabola, own, cl=0.95).ul["x"], 1.959963984540054, rtol=1e-6)
     with pytest.raises(ValueError, match="give cl or n_sigma_ul, not both"):
-        jaxprof.limits(parabola, own, cl=0.95, n_sigma_ul=2)
+        jaxprof.limits(parabola, own, cl=0.95, n_sigma_ul=3)
     with pytest.raises(ValueError, match="cl must be between 0 and 1, such as 0.95, got 95"):
         jaxprof.limits(parabola, own, cl=95)
     with pytest.raises(ValueError, match=r"names is empty; there are x"):
