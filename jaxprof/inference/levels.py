@@ -47,7 +47,9 @@ def sigma_of_limits(n_sigma_ul: Any = None, cl: float | None = None) -> Any:
     """
     if cl is None:
         return 2 if n_sigma_ul is None else n_sigma_ul
-    return two_sided_sigma(confidence_level(cl, n_sigma_ul, "n_sigma_ul"))
+    if n_sigma_ul is not None:
+        raise ValueError(f"give cl or n_sigma_ul, not both: got {cl} and {n_sigma_ul}")
+    return two_sided_sigma(confidence_level(cl))
 
 
 def two_sided_sigma(cl: float) -> float:
