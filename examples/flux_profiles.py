@@ -77,7 +77,8 @@ print(dataset)
 
 print(dataset.counts)
 counts_image = dataset.counts.sum_over_axes()
-ax = counts_image.smooth("0.1 deg").plot(stretch="sqrt", add_cbar=True)
+smooth = counts_image.smooth("0.1 deg")
+ax = smooth.plot(stretch="sqrt", add_cbar=True, cbar_label="Counts per pixel, smoothed")
 ax.set_title(f"Counts ({data_label})")
 save(ax.figure, "1_counts.png")
 
@@ -96,7 +97,7 @@ regions = make_orthogonal_rectangle_sky_regions(
     nbin=51,
 )
 geom = RegionGeom.create(region=regions)
-ax = counts_image.smooth("0.1 deg").plot(stretch="sqrt")
+ax = smooth.plot(stretch="sqrt")
 geom.plot_region(ax=ax, color="w")
 ax.set_title(f"Boxes along the Galactic plane ({data_label})")
 save(ax.figure, "2_boxes.png")
@@ -245,7 +246,7 @@ fig, ax = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
 radial_high.plot(ax=ax, sed_type="eflux", color="tab:orange")
 radial_high.plot_ts_profiles(ax=ax, sed_type="eflux")
 ax.set_yscale("linear")
-ax.set_title(f"High energies, with likelihoods ({data_label})")
+ax.set_title(f"High energies ({data_label})")
 save(fig, "9_radial_likelihood.png")
 
 radial.write(out / "radial_profile.fits", format="profile", overwrite=True)

@@ -131,6 +131,7 @@ axes[0].set(
     xlabel="Whitened coordinate (the last: tau)",
     ylabel="Standard deviation of the samples",
     ylim=(0, 2),
+    xticks=range(0, draws.shape[-1], 5),
 )
 edges = np.linspace(3, -3, n_boxes + 1)
 centre = 0.5 * (edges[1:] + edges[:-1])

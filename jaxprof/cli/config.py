@@ -90,6 +90,8 @@ def _explained(document: Document, error: dict[str, Any]) -> str:
         text = str(error["ctx"]["error"])
     elif kind in ("model_type", "dict_type"):
         text = f"must be keys with values, got {got!r}"
+    elif kind == "list_type":
+        text = f"must be a list, got {got!r}" + f"; write [{got}]" * isinstance(got, str)
     elif kind == "too_short":
         text = f"must have {error['ctx']['min_length']} items or more, got {got!r}"
     else:

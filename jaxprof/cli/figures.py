@@ -14,10 +14,13 @@ import numpy as np
 from jaxprof.datasets import MapDataset
 from jaxprof.plotting import plot_map, plot_regions
 from jaxprof.plotting.maps import pixel_extent
+from jaxprof.plotting.style import QUANTITY_NAMES
 from jaxprof.profile import FluxProfile
 from jaxprof.profile.html import energy_ranges
 from jaxprof.sky.geometry import WcsGeom
 
+# What formulae are in captions.
+_IN_WORDS = {"dnde": "Differential flux", "e2dnde": "Differential flux times the energy squared"}
 _MOST_PANELS = 4
 _MARGIN = 0.15  # around the regions on the map, of their extent
 _FEWEST = 30.0  # pixels that are shown along each axis
@@ -46,8 +49,8 @@ def figures(
     """
     made = {
         sed_type: (
-            "Flux in each bin, with errors; upper limits where the significance is below "
-            f"{profile.sqrt_ts_threshold_ul:g} sigma.",
+            f"{_IN_WORDS.get(sed_type, QUANTITY_NAMES[sed_type])} in each bin, with errors; upper "
+            f"limits where the significance is below {profile.sqrt_ts_threshold_ul:g} sigma.",
             _flux(profile, sed_type),
         )
     }

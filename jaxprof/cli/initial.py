@@ -44,7 +44,7 @@ estimator:
   # forward-folded: all bins together, with the point-spread function$psf.
   type: per-region
   # Beyond norm and norm_err: errn-errp, ul, scan (three sigma around each norm, unless
-  # norm: {scan_values: [...]} or so says otherwise), sensitivity, or all.
+  # norm: {scan_values: [...]} or so says otherwise), sensitivity; all is [all].
   selection_optional: [errn-errp, ul]
   # Standard deviations of errors, and of upper limits (2: 95.45 %, two-sided; or cl: 0.95).
   n_sigma: 1
@@ -69,7 +69,7 @@ outputs:
   folder: .
   name: profile
   formats: [fits, ecsv, csv]
-  # What figures, CSV and report show: dnde, e2dnde, flux or eflux.
+  # What figures, CSV and report show: dnde, e2dnde, flux, eflux or surface_brightness.
   sed_type: flux
   # What figures and report lie along: distance, longitude, latitude, path or region-index.
   axis: distance

@@ -317,6 +317,8 @@ class MapDataset(FromOtherFiles, DatasetOperations):
         """Whether all values are, masked ones too; NaN fails the comparisons."""
         if data.dtype.kind in "ub":
             return True
+        if data.dtype.kind == "c":
+            raise ValueError(f"{part} of dataset {self.name!r} is complex; give real numbers")
         return bool(np.min(data) >= self._lowest_allowed(part, data) and np.max(data) < np.inf)
 
     def _lowest_allowed(self, part: str, data: NDArray[Any]) -> float:

@@ -29,9 +29,9 @@ from jaxprof.estimators.options import (
 )
 from jaxprof.estimators.stack import StackEntry, stack_entries, warn_together
 from jaxprof.html import facts, titled
-from jaxprof.inference.levels import confidence_level, two_sided_sigma
+from jaxprof.inference.levels import confidence_level, sigma_of_limits
 from jaxprof.inference.named_intervals import KINDS, UPPER_ONLY, intervals
-from jaxprof.inference.toys import interval_of_toys, toys
+from jaxprof.inference.toys import options_of_toys, toys
 from jaxprof.likelihood import Likelihood
 from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.profile import FluxProfile
@@ -117,13 +117,11 @@ class ProfileEstimator(KnownAttributes):
             )
         if spectral_model is not None and spectrum is not None:
             raise ValueError("give spectral_model or spectrum (its older name), not both")
-        if cl is not None and n_sigma_ul is not None:
-            raise ValueError(f"give cl or n_sigma_ul, not both: got {cl} and {n_sigma_ul}")
         self.regions = regions
         self.spectral_model = spectral_model if spectral_model is not None else spectrum
         self.energy_edges = energy_edges
         self.n_sigma = n_sigma
-        self.n_sigma_ul = 2 if n_sigma_ul is None else n_sigma_ul
+        self.n_sigma_ul = sigma_of_limits(n_sigma_ul, cl)
         self.n_sigma_sensitivity = n_sigma_sensitivity
         self.interval = interval
         self.selection_optional = selection_optional
@@ -134,8 +132,6 @@ class ProfileEstimator(KnownAttributes):
         self.reference_solid_angle = reference_solid_angle
         self.source = source
         self.precision = precision
-        if cl is not None:
-            self.cl = cl
 
     @classmethod
     def _options(cls) -> tuple[str, ...]:
@@ -148,7 +144,7 @@ class ProfileEstimator(KnownAttributes):
 
     @cl.setter
     def cl(self, level: float) -> None:
-        self.n_sigma_ul = two_sided_sigma(confidence_level(level))
+        self.n_sigma_ul = sigma_of_limits(cl=level)
 
     @property
     def spectrum(self) -> Any:
@@ -258,10 +254,8 @@ class ProfileEstimator(KnownAttributes):
 
     def _toys(self, likelihood: Likelihood, n_toys: int, options: dict[str, Any]) -> Any:
         """Toys of what is fitted, with the estimator's levels and limits unless told otherwise."""
-        own = {"n_sigma": self.n_sigma, "cl": self.cl, **options}
-        if "interval" not in own:
-            kind = interval_of_toys(likelihood, self.interval, own.get("quantities", ()))
-            own["interval"] = kind
+        levels = self.n_sigma, self.n_sigma_ul
+        own = options_of_toys(likelihood, levels, self.interval, options)
         return toys(likelihood, n_toys, **own)
 
     def _named_limits(self, likelihood: Likelihood) -> dict[str, Array]:

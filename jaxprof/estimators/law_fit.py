@@ -160,6 +160,7 @@ def model_limits(
     names: str | Iterable[str] | None = None,
     n_sigma: float = 1,
     n_sigma_ul: float = 2,
+    cl: float | None = None,
 ) -> ProfileLimits:
     """Asymmetric errors and upper limits of the parameters of a law, the others profiled.
 
@@ -171,8 +172,9 @@ def model_limits(
         What `fit_model` gave.
     names : str or list of str, optional
         Parameters, by default those of the law.
-    n_sigma, n_sigma_ul : float
-        Numbers of standard deviations of errors and upper limits.
+    n_sigma, n_sigma_ul, cl : float
+        Numbers of standard deviations of errors and upper limits; for the latter the probability
+        `cl` will do. By default 1 and 2.
 
     Returns
     -------
@@ -200,10 +202,10 @@ def model_limits(
     likelihood = replace(likelihood, geometry=found.geometry)
     law = _held_on_rings(found.geometry, found.model)
     wanted = found.law_names if names is None else names
-    options: dict[str, Any] = {"names": wanted, "n_sigma": n_sigma, "n_sigma_ul": n_sigma_ul}
+    levels: dict[str, Any] = {"n_sigma": n_sigma, "n_sigma_ul": n_sigma_ul, "cl": cl}
 
     def own(likelihood: Any) -> ProfileLimits:
-        return limits(law_log_prob, found.fit, args=(likelihood, law), **options)
+        return limits(law_log_prob, found.fit, args=(likelihood, law), names=wanted, **levels)
 
     return own(likelihood) if is_traced(found) else in_float64(own, likelihood)
 

@@ -289,7 +289,7 @@ class ModelFit:
         ----------
         filename : str or path-like
             Ends in ".fits", ".fits.gz" or ".ecsv". Or in ".csv", with the columns of the
-            covariance numbered, or in ".tex", the fitted parameters as a table for a paper.
+            covariance numbered, or in ".tex", the parameters as a table for a paper.
         overwrite : bool
             Whether an existing file may be replaced.
 
@@ -298,7 +298,7 @@ class ModelFit:
         ValueError, OSError
             For another extension; if the file exists, or cannot be written.
         """
-        write_law_table(self.to_table(), filename, overwrite=overwrite)
+        write_law_table(self, filename, overwrite=overwrite)
 
     @staticmethod
     def read_table(filename: str | os.PathLike[str]) -> Table:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprof.inference.batches import by_blocks, shared_value
+from jaxprof.inference.levels import sigma_of_limits
 from jaxprof.inference.plain_numbers import plain_number
 from jaxprof.inference.rises import Asked, distances, sided
 from jaxprof.likelihood import separable as likelihood
@@ -213,6 +214,7 @@ def limits(
     *,
     n_sigma: float = 1,
     n_sigma_ul: float = 2,
+    cl: float | None = None,
     norm_min: float | None = None,
     norm_max: float | None = None,
 ) -> Limits:
@@ -228,6 +230,8 @@ def limits(
         Number of standard deviations of ``norm_errn`` and ``norm_errp``.
     n_sigma_ul : float
         Number of standard deviations of the upper limit: 2 gives 95.45 % for a two-sided interval.
+    cl : float, optional
+        The same as a probability, such as 0.95, in its place.
     norm_min, norm_max : float, optional
         Bounds of the norm, those that `fit_norms` had; None for no bound.
 
@@ -255,6 +259,8 @@ def limits(
     negative. Fits and limits with ``norm_min=0`` give that.
     """
     check_n_sigma("n_sigma", n_sigma)
+    if cl is not None:
+        n_sigma_ul = sigma_of_limits(None if n_sigma_ul == 2 else n_sigma_ul, cl)
     check_n_sigma("n_sigma_ul", n_sigma_ul)
     prepared = prepare(data)
     dtype = float_dtype(prepared)

@@ -181,7 +181,8 @@ def fit(
         NaN) outside. An object with a method ``log_prob`` will do as well.
     start : pytree
         The parameters from which to start: a number, an array, a spectral or spatial model, dicts,
-        tuples or lists of these. By default, those of a `Likelihood`, ``likelihood.params()``.
+        tuples or lists of these. By default, those of a `Likelihood`, ``likelihood.params()``: some
+        of these will do, in their shapes, and the others keep their nominal values.
     args : tuple of pytree
         Further arguments of `log_prob`. Data given here, rather than closed over, do not make the
         fit compile again.
@@ -247,9 +248,12 @@ def fit(
     >>> print(f"{result.params['norm']:.6f} +- {result.errors['norm']:.6f}")
     4.000000 +- 1.154701
     """
-    own, given = log_prob if isinstance(log_prob, Likelihood) else None, start is not None
+    own = log_prob if isinstance(log_prob, Likelihood) else None
+    if own is not None and start is not None:
+        _check_start(own, start)
     if start is None:
         if own is None:
+            split_function(log_prob, args)  # what is no function at all is told first
             raise ValueError("start is needed: only a Likelihood has parameters of its own")
         start = own.params()
     structure, held = Structure.GENERAL, names_given("fixed", fixed)
@@ -258,9 +262,6 @@ def fit(
     function, args = split_function(log_prob, args)
     options = (bounds, fixed, starts, own)
     if own is not None and structure is not Structure.GENERAL:
-        if given:  # not used, but it is to be one
-            layout_of(start, finite=False)
-            complete(own.nominal, start, "start")
         result = fit_profile(own, structure)
     elif is_followed(start, (args, bounds, starts)):
         result = _fit(function, start, args, options)
@@ -279,6 +280,26 @@ def fit(
     return result
 
 
+def _check_start(likelihood: Likelihood, start: Any) -> None:
+    """Raise for a start that is none of a likelihood, also where it is not used."""
+    if isinstance(start, Mapping):
+        layout_of(start, finite=False)
+    complete(likelihood.nominal, start, "start")
+
+
+def _check_not_shared(likelihood: Likelihood, layout: Layout) -> None:
+    """Raise for one number in the place of several, which would be one parameter for all."""
+    nominal = layout_of(likelihood.nominal, finite=False)
+    shapes = dict(zip(nominal.leaves, nominal.shapes, strict=True))
+    for name, own in zip(layout.leaves, layout.shapes, strict=True):
+        whole = shapes.get(name, ())
+        if own == () and np.prod(whole) > 1 and not name.startswith("spectrum."):
+            raise ValueError(
+                f"start: {name!r} is one number for {np.prod(whole)} of this likelihood; give an "
+                f"array of shape {whole}, or fit a function in which all share it"
+            )
+
+
 def _fit(
     function: Callable,
     start: Any,
@@ -289,6 +310,8 @@ def _fit(
 ) -> Fit:
     bounds, fixed, starts, own = options
     layout = layout_of(start)
+    if own is not None:
+        _check_not_shared(own, layout)
     dtype = float_dtype(start)
     vectors = layout.flatten(start, dtype)[None]
     if starts is not None:

@@ -169,6 +169,8 @@ def bound_vectors(
     ValueError
         For names that are none of parameters, and for bounds that are not two increasing numbers.
     """
+    if not isinstance(bounds or {}, Mapping):
+        raise ValueError(f"bounds must be a dict of (min, max) by name, got {bounds!r}")
     xp = numpy_of(bounds)
     lower: list[Any] = [-np.inf] * len(layout.names)
     upper: list[Any] = [np.inf] * len(layout.names)

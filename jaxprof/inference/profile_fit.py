@@ -45,9 +45,16 @@ class Structure(Enum):
 
 def structure_of(likelihood: Likelihood, start: Any) -> Structure:
     """Structure of a likelihood as a function of some of its parameters."""
-    own: Any = jax.tree.structure(likelihood.params())
+    params = likelihood.params()
+    own: Any = jax.tree.structure(params)
     if jax.tree.structure(start) != own:
         return Structure.GENERAL
+    for value, known in zip(jax.tree.leaves(start), jax.tree.leaves(params), strict=True):
+        if np.size(value) not in (1, np.size(known)):
+            raise ValueError(
+                f"fit has a parameter of shape {np.shape(value)}, this likelihood one of "
+                f"{np.shape(known)}: give what jaxprof.fit gave for it"
+            )
     if likelihood.free.names == ("norm",) and is_separable(likelihood):
         return Structure.SEPARABLE
     spectra = likelihood.spectra is None or bool(likelihood.free.spectral_parameters)

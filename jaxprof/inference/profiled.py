@@ -18,6 +18,7 @@ from jaxprof.inference.intervals import limits as norm_limits
 from jaxprof.inference.joint_intervals import limited
 from jaxprof.inference.joint_scan import scanned
 from jaxprof.inference.joint_sensitivity import joint_sensitivity
+from jaxprof.inference.levels import sigma_of_limits
 from jaxprof.inference.parameters import layout_of, names_given, numpy_of
 from jaxprof.inference.profile_fit import (
     Structure,
@@ -98,6 +99,7 @@ def limits(
     names: str | Iterable[str] | None = None,
     n_sigma: float = 1,
     n_sigma_ul: float = 2,
+    cl: float | None = None,
 ) -> ProfileLimits:
     """Asymmetric errors and upper limits of fitted parameters, the others profiled.
 
@@ -116,6 +118,8 @@ def limits(
         Number of standard deviations of ``errn`` and ``errp``.
     n_sigma_ul : float
         Number of standard deviations of the upper limit: 2 gives 95.45 % for a two-sided interval.
+    cl : float, optional
+        The same as a probability, such as 0.95, in its place.
 
     Returns
     -------
@@ -155,11 +159,16 @@ def limits(
     """
     _check_fit(fit)
     check_n_sigma("n_sigma", n_sigma)
+    if cl is not None:
+        n_sigma_ul = sigma_of_limits(None if n_sigma_ul == 2 else n_sigma_ul, cl)
     check_n_sigma("n_sigma_ul", n_sigma_ul)
     plain = isinstance(log_prob, Likelihood)
     if names is None:
         names = ("norm",) if plain else layout_of(fit.params).leaves
     names = names_given("names", names)
+    if not names:
+        known = ", ".join(layout_of(fit.params).leaves)
+        raise ValueError(f"names is empty; there are {known}")
     structure = _structure(log_prob, fit, args)
     if structure is not Structure.GENERAL and names == ("norm",):
         own = _separable_limits if structure is Structure.SEPARABLE else _joint_limits

@@ -31,6 +31,7 @@ from jaxprof.inference.toy_tests import data_drawn_on_devices, drawn_data
 from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import is_separable, separate_counts
 from jaxprof.likelihood.goodness import data_deviance, deviance
+from jaxprof.likelihood.named import complete
 from jaxprof.likelihood.poisson import SAMPLER
 from jaxprof.progress import progress_bar
 from jaxprof.types import Array
@@ -77,6 +78,7 @@ def toys(
     quantities: tuple[str, ...] = ("norm", "norm_err", "ts"),
     n_sigma: float = 1,
     cl: float | None = None,
+    n_sigma_ul: float | None = None,
     interval: str = "profile",
     seed: int = 0,
     chunk: int | None = None,
@@ -102,8 +104,8 @@ def toys(
         Any of "norm", "norm_err", "ts", "errn-errp", "ul" and "deviance"; the first two always are.
     n_sigma : float
         Standard deviations of errn and errp.
-    cl : float, optional
-        Level of the upper limits, by default 0.9545.
+    cl, n_sigma_ul : float, optional
+        Level of the upper limits, as a probability or in standard deviations; by default 2.
     interval : str
         Kind of the upper limits, see `jaxprof.intervals`. "profile" and "one-sided" take next to no
         time. Of separate fits "bounded" and "cls" (asymptotic, or by sums where a norm has one
@@ -154,7 +156,7 @@ def toys(
     plan = _Plan(
         names=tuple(name for name in QUANTITIES if name in {"norm", "norm_err", *quantities}),
         n_sigma=n_sigma,
-        cl=confidence_level(cl),
+        cl=confidence_level(cl, n_sigma_ul, "n_sigma_ul"),
         interval=interval,
         constraints=bool(likelihood.constraints.gaussian),
         sharding=sharding,
@@ -239,6 +241,21 @@ def interval_of_toys(likelihood: Likelihood, kind: str, quantities: Any) -> str:
     return "profile"
 
 
+def options_of_toys(
+    likelihood: Likelihood, levels: tuple[float, float], kind: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options of toys of a profile: its own levels and kind of limits unless they are given.
+
+    The levels are standard deviations of its errors and limits.
+    """
+    own = {"n_sigma": levels[0], **options}
+    if "cl" not in own:
+        own.setdefault("n_sigma_ul", levels[1])
+    if "interval" not in own:
+        own["interval"] = interval_of_toys(likelihood, kind, own.get("quantities", ()))
+    return own
+
+
 def _check_sharding(likelihood: Likelihood, sharding: NamedSharding | None, store: Any) -> None:
     if sharding is None:
         return
@@ -257,6 +274,7 @@ def _chunks(numbers: Array, size: int) -> list[Array]:
 def _truth(likelihood: Likelihood, fit: Fit, truth: Any) -> dict[str, Any]:
     """Parameters of the toys, which all predict counts that can be drawn."""
     if isinstance(truth, Mapping):
+        complete(likelihood.nominal, truth, "truth")
         params = {"norm": likelihood.nominal["norm"], **truth}
     elif truth in ("fit", "background"):
         params = dict(fit.params)
@@ -268,9 +286,8 @@ def _truth(likelihood: Likelihood, fit: Fit, truth: Any) -> dict[str, Any]:
     try:
         likelihood.asimov(params)
     except ValueError as error:
-        raise ValueError(
-            f"truth: {error}; estimate with norm={{'min': 0}}, or take truth='background'"
-        ) from error
+        way_out = "; estimate with norm={'min': 0}, or take truth='background'"
+        raise ValueError(f"truth: {error}{way_out * isinstance(truth, str)}") from error
     return params
 
 
@@ -308,7 +325,7 @@ def _separate(
         for name, parts in _PARTS.items():
             found |= {part: getattr(own, part) for part in parts if name in by_rise}
     if plan.named():
-        found["norm_ul"] = _named_limits(data, bounds, plan)
+        found["norm_ul"] = _named_limits(likelihood, data, bounds, plan)
     shape = (len(position), likelihood.n_bins, likelihood.n_groups)
     if "deviance" in plan.names:
         found["deviance"] = _deviances(data, fit.norm)
@@ -320,12 +337,15 @@ def _separate(
     return numbers[position[asked]], {name: value[asked] for name, value in arrays.items()}
 
 
-def _named_limits(data: Any, bounds: dict[str, Any], plan: _Plan) -> Array:
+def _named_limits(likelihood: Likelihood, data: Any, bounds: dict[str, Any], plan: _Plan) -> Array:
     """Upper limits of another kind of separate fits (N, G), some rows at a time."""
     found = []
+    # As those of the data: of some rows alone the choice might be another.
+    by_formula = plan.interval == "cls" and counting_experiments(likelihood) is None
+    options: Any = {"kind": plan.interval, "method": "asymptotic" if by_formula else "auto"}
     for first in range(0, len(jax.tree.leaves(data)[0]), ROWS):
         part = separate_counts(jax.tree.map(lambda a: a[first : first + ROWS], data), **bounds)  # noqa: B023
-        found.append(np.asarray(intervals(part, kind=plan.interval, cl=plan.cl).high))
+        found.append(np.asarray(intervals(part, cl=plan.cl, **options).high))
     return np.concatenate(found)
 
 

@@ -2,7 +2,8 @@
 
 Text is for people and other programs, and is not read. The meta, header keywords in FITS, have the
 law as JSON (LAW), what it was fitted to (FITTEDTO), STAT, STATUS, and of the goodness of fit
-GOODSTAT, EXPECTED, STD, NBINS, NFREE and PVALUE; what is not a finite number is left out.
+GOODSTAT, EXPECTED, STD, NBINS, NFREE and PVALUE, and of the bins of the profile BINCHI2, BINDOF and
+BINPVAL; what is not a finite number is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from jaxprof.io.integrity import text_damage, write_fits
 from jaxprof.io.paths import atomic_write, existing_file, known_extension
 from jaxprof.io.textfile import read_text
 from jaxprof.likelihood.data import Status
-from jaxprof.profile.papertable import escaped, latex_unit, table_cell
+from jaxprof.profile.papertable import escaped, latex_power, latex_unit, table_cell
 from jaxprof.profile.printed import LinesTable
 from jaxprof.user_warning import warn_user
 
@@ -33,6 +34,7 @@ _TEXT = {".csv": "csv", ".tex": "tex"}
 _HDU = "LAWFIT"
 _COLUMNS = ("name", "value", "error", "unit", "fixed", "of_law", "covariance")
 _GOODNESS = {"stat": "GOODSTAT", "expected": "EXPECTED", "std": "STD", "p_value": "PVALUE"}
+_BINS = {"chi2": "BINCHI2", "dof": "BINDOF", "p_value": "BINPVAL"}
 
 
 def law_table(result: Any) -> Table:
@@ -67,6 +69,7 @@ def law_table(result: Any) -> Table:
         "NFREE": result.n_free,
     }
     meta |= {key: float(result.goodness[name]) for name, key in _GOODNESS.items()}
+    meta |= {_BINS[name]: value for name, value in result.bins_goodness.items()}
     table.meta = {
         key: value
         for key, value in meta.items()
@@ -88,13 +91,13 @@ def _by_name(tree: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def write_law_table(table: Table, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def write_law_table(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write the table of a fitted law; entirely or not at all.
 
     Parameters
     ----------
-    table : Table
-        Of `law_table`.
+    result : ModelFit
+        The law.
     path : str or path-like
         Ends in ".fits", ".fits.gz", ".ecsv", ".csv" or ".tex"; ``$VARIABLES`` and ``~`` are
         expanded.
@@ -115,6 +118,7 @@ def write_law_table(table: Table, path: str | os.PathLike[str], *, overwrite: bo
     """
     kinds = _EXTENSIONS | _TEXT
     kind = kinds[known_extension(path, kinds)]
+    table = law_table(result)
     with atomic_write(path, overwrite=overwrite) as temporary:
         if kind == "fits":
             table, changes = ascii_table(table, _HDU)
@@ -127,7 +131,7 @@ def write_law_table(table: Table, path: str | os.PathLike[str], *, overwrite: bo
         elif kind == "ecsv":
             write_ecsv(table, temporary)
         else:
-            text = _latex(table) if kind == "tex" else _csv(table)
+            text = _latex(table, result.model) if kind == "tex" else _csv(table)
             temporary.write_text(text, encoding="utf-8")
 
 
@@ -141,26 +145,35 @@ def _csv(table: Table) -> str:
     return stream.getvalue()
 
 
-def _latex(table: Table) -> str:
-    """Parameters that were fitted, with errors and units, and below what they were fitted to."""
-    shown = table[~np.asarray(table["fixed"], bool)]
+def _latex(table: Table, law: Any) -> str:
+    """Parameters with errors and units, and below what they were fitted to."""
     rows: dict[str, list[str]] = {"Parameter": [], "Value": [], "Unit": []}
-    for name, value, error, unit in zip(
-        *(shown[key] for key in ("name", "value", "error", "unit")), strict=True
-    ):
+    columns = (table[key] for key in ("name", "value", "error", "unit", "fixed"))
+    fixed = [
+        (name, float(value), np.nan, law.parameter_units.get(name, ""), True)
+        for name, value in law.parameters.items()
+        if name not in table["name"] and np.ndim(value) == 0
+    ]
+    for name, value, error, unit, is_fixed in [*zip(*columns, strict=True), *fixed]:
         power = int(np.floor(np.log10(abs(value)))) if np.isfinite(value) and value else 0
         power = 0 if -3 < power < 4 else power
-        one = {"value": value, "low": error, "high": error, "limit": np.nan}
         rows["Parameter"].append(escaped(str(name)))
-        rows["Value"].append(
-            table_cell({key: own / 10.0**power for key, own in one.items()}, latex=True)
-        )
+        if is_fixed:
+            rows["Value"].append(f"${value / 10.0**power:g}$ (fixed)")
+        else:
+            one = {"value": value, "low": error, "high": error, "limit": np.nan}
+            scaled = {key: own / 10.0**power for key, own in one.items()}
+            rows["Value"].append(table_cell(scaled, latex=True))
         factor = f"$10^{{{power}}}$ " if power else ""
         rows["Unit"].append((factor + latex_unit(str(unit))).strip())
     meta = table.meta
     note = f"Fitted to the {meta['FITTEDTO']}, status {meta['STATUS']}"
     if "PVALUE" in meta:
-        note += f"; goodness of fit: {meta['GOODSTAT']:.5g}, p = {meta['PVALUE']:.2g}"
+        p_value = latex_power(f"{meta['PVALUE']:.2g}")
+        note += f"; goodness of fit: {meta['GOODSTAT']:.5g}, $p = {p_value}$"
+    p_value = latex_power(f"{meta['BINPVAL']:.2g}")
+    chi2 = rf"$\chi^2$ {meta['BINCHI2']:.4g} for {meta['BINDOF']} degrees of freedom"
+    note += f"; bins: {chi2}, $p = {p_value}$"
     stream = io.StringIO()
     foot = {"tablefoot": rf"\par\footnotesize {note}."}
     Table(rows).write(stream, format="ascii.latex", latexdict=foot)
@@ -206,6 +219,15 @@ def _checked(table: Table) -> Table:
         raise ValueError(f"not a fitted law: no column {missing[0]!r}")
     for name in ("name", "unit"):
         table[name] = np.ma.filled(np.ma.asarray(table[name]).astype(str), "")
-    keys = ("LAW", "FITTEDTO", "STAT", "STATUS", "NBINS", "NFREE", *_GOODNESS.values())
+    keys = (
+        "LAW",
+        "FITTEDTO",
+        "STAT",
+        "STATUS",
+        "NBINS",
+        "NFREE",
+        *_GOODNESS.values(),
+        *_BINS.values(),
+    )
     table.meta = {key: table.meta[key] for key in keys if key in table.meta}
     return table

@@ -69,7 +69,7 @@ def write_text_table(
     shown |= {"formatted": latex, "latex": latex}
     if style == "paper":
         table = styled(profile, sed_type, columns, **shown)
-        if suffix == ".csv" and columns is None:  # which has no place for notes
+        if suffix == ".csv":  # which has no place for notes
             _add_levels(table, profiles)
     else:
         table = styled(profile, sed_type, **shown)

@@ -279,7 +279,7 @@ class Likelihood:
         Parameters
         ----------
         key : jax.random key
-            Source of randomness.
+            Source of randomness, ``jax.random.key(0)``.
         params : dict
             The truth.
         constraints : bool

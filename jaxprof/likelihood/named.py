@@ -15,7 +15,10 @@ def complete(
 ) -> dict[str, Any]:
     """All parameters, those that were left out at their nominal values; shapes checked."""
     if not isinstance(params, Mapping):
-        raise ValueError(f"{what} must be a dict of named parameters, got {type(params).__name__}")
+        raise ValueError(
+            f"{what} must be a dict of named parameters, got {type(params).__name__}; "
+            "likelihood.params() has them"
+        )
     try:
         return _complete(nominal, params)
     except ValueError as error:

@@ -61,6 +61,8 @@ def compared_series(
     rule = getattr(profile, "sqrt_ts_threshold_ul", None)
     parts = [list(fluxes(profile, sed_type, threshold=rule))]
     for own, argument in zip(others, arguments, strict=True):
+        if not hasattr(own, "axis"):
+            raise ValueError(f"{argument} must be a FluxProfile, got {type(own).__name__}")
         parts.append(_matching(own, argument, profile, sed_type))
     every = (profile, *others)
     if any(get_quantity(one, f"{sed_type}_ul") is None for one in every):

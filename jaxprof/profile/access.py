@@ -7,6 +7,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 
+from jaxprof.inference.levels import confidence_level
 from jaxprof.likelihood.data import Data, Status, blocks
 from jaxprof.profile import quantities as quantities_
 from jaxprof.profile.quantities import Array
@@ -273,6 +274,7 @@ def describe(profile: Any) -> str:
     tag += "" if profile.reference_models is None else " (one a bin)"
     codes, counts = np.unique(profile.quantities["status"], return_counts=True)
     status = ", ".join(f"{n} {Status(c).label}" for c, n in zip(codes, counts, strict=True))
+    level = confidence_level(n_sigma=profile.n_sigma_ul)
     rows = {
         "geom": "regions not known"
         if profile.regions is None
@@ -282,7 +284,7 @@ def describe(profile: Any) -> str:
         "quantities": list(profile.quantities),
         "ref. model": tag,
         "n_sigma": profile.n_sigma,
-        "n_sigma_ul": profile.n_sigma_ul,
+        "n_sigma_ul": f"{profile.n_sigma_ul:.6g} ({100 * level:.4g} %)",
         "interval": profile.meta.get("interval", "profile"),
         "sqrt_ts_threshold_ul": profile.sqrt_ts_threshold_ul,
         "reference solid angle": profile.reference_solid_angle,

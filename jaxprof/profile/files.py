@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from astropy.table import Table
 
+from jaxprof.inference.levels import sigma_of_limits
 from jaxprof.profile.checks import check_format
 from jaxprof.profile.text_options import TextOptions
 
@@ -78,6 +79,7 @@ class ProfileFiles:
         sed_type: str | None = None,
         reference_model: Any = None,
         n_sigma_ul: float | None = None,
+        cl: float | None = None,
     ) -> FluxProfile:
         """Profile of a table that `to_table`, or gammapy's ``to_table(format="profile")``, made.
 
@@ -85,7 +87,7 @@ class ProfileFiles:
         ----------
         table : `~astropy.table.Table`
             A row for each bin.
-        sed_type, reference_model, n_sigma_ul
+        sed_type, reference_model, n_sigma_ul, cl
             As for `read`.
 
         Returns
@@ -99,6 +101,7 @@ class ProfileFiles:
         """
         from jaxprof.profile.parse import profile_from_table
 
+        n_sigma_ul = n_sigma_ul if cl is None else sigma_of_limits(n_sigma_ul, cl)
         return profile_from_table(
             table, sed_type=sed_type, reference_model=reference_model, n_sigma_ul=n_sigma_ul
         )
@@ -202,6 +205,7 @@ class ProfileFiles:
         reference_model: Any = None,
         sed_type: str | None = None,
         n_sigma_ul: float | None = None,
+        cl: float | None = None,
     ) -> FluxProfile:
         """Read a profile that this package or gammapy wrote.
 
@@ -219,6 +223,8 @@ class ProfileFiles:
         n_sigma_ul : float, optional
             Number of standard deviations of the upper limits. Our files tell it, and those with
             UL_CONF; gammapy's profiles do not: of these it is 2 unless given.
+        cl : float, optional
+            The same as a probability, such as 0.95.
 
         Returns
         -------
@@ -233,6 +239,7 @@ class ProfileFiles:
         """
         from jaxprof.io.readprofile import read_profile
 
+        n_sigma_ul = n_sigma_ul if cl is None else sigma_of_limits(n_sigma_ul, cl)
         return read_profile(
             filename,
             format=format,

@@ -9,6 +9,7 @@ import numpy as np
 from jaxprof.datasets.summary import energy_text
 from jaxprof.html import facts, number, table, titled
 from jaxprof.likelihood.data import Status
+from jaxprof.profile.papertable import bin_ranges, level_text
 from jaxprof.profile.quantities import energy_span, partly_seen
 
 if TYPE_CHECKING:
@@ -66,11 +67,11 @@ def profile_facts(profile: FluxProfile) -> dict[str, str]:
     spectrum = f"{len(names)} spectra" if len(names) > 3 else "; ".join(names)
     found = [f"{count} {status.label}" for status, count in status_counts(profile).items()]
     return {
-        "Bins": f"{profile.shape[0]}, along {profile.axis.name}",
+        "Bins": f"{profile.shape[0]}, along {profile.axis.name.replace('-', ' ')}",
         "Energies": "; ".join(energy_ranges(profile)),
         "Reference spectrum": spectrum,
         "Datasets": ", ".join(profile.dataset_names) or "not known",
-        "Errors, upper limits": f"{profile.n_sigma:g} sigma, {profile.n_sigma_ul:g} sigma",
+        "Errors, upper limits": f"{profile.n_sigma:g} sigma, {level_text(profile)}",
         "Status": ", ".join(found),
     }
 
@@ -96,7 +97,8 @@ def profile_rows(profile: FluxProfile, sed_type: str) -> tuple[list[str], list[l
     names = [] if "name" not in profile.quantities else ["name"]
     suffixes = [s for s in _HEADS if f"{sed_type}{s}" in profile.available_quantities]
     unit = profile[sed_type].unit
-    heads = [*names, f"{axis.name} [{axis.unit}]" if axis.unit else axis.name, "energy"]
+    along = axis.name.replace("-", " ")
+    heads = [*names, f"{along} [{axis.unit}]" if axis.unit else along, "energy"]
     heads += [
         "status",
         *(_HEADS[s].format(sed=sed_type) + f" [{unit}]" * (not s) for s in suffixes),
@@ -109,12 +111,12 @@ def profile_rows(profile: FluxProfile, sed_type: str) -> tuple[list[str], list[l
     others = [np.asarray(profile[name].data) for name in extra]
     # Counts of several data sets have an axis more.
     others = [array.sum(axis=2) if array.ndim == 3 else array for array in others]
-    energies = energy_ranges(profile)
+    energies, bins = energy_ranges(profile), bin_ranges([axis], latex=False)
     rows = []
     for b in range(profile.shape[0]):
         for g in range(profile.shape[1]):
             row = [str(profile.quantities["name"][b])] if names else []
-            row += [f"{axis.min[b]:.4g} to {axis.max[b]:.4g}", energies[g]]
+            row += [bins[b], energies[g]]
             row += [Status(int(profile.status[b, g])).label]
             row += [number(array[b, g]) for array in fluxes]
             digits = zip(extra, others, strict=True)

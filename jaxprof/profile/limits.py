@@ -11,7 +11,7 @@ import numpy as np
 from jaxprof.inference.intervals import limits
 from jaxprof.inference.named_intervals import intervals
 from jaxprof.inference.toy_results import Toys, ToySummary
-from jaxprof.inference.toys import interval_of_toys, toys
+from jaxprof.inference.toys import options_of_toys, toys
 from jaxprof.likelihood.arrays import separate_counts
 from jaxprof.likelihood.data import Data, NormFit, OnOffData, ProfileData, Status
 from jaxprof.profile.quantities import Array
@@ -40,6 +40,13 @@ def map_data(function: Any, data: Data | None) -> Data | None:
     return tuple(apply(block) for block in data) if isinstance(data, tuple) else apply(data)
 
 
+def _doubled(data: Data) -> Data:
+    """Data with all arrays but masks in float64."""
+    double = map_data(lambda a: a if a.dtype == bool else np.asarray(a, dtype=float), data)
+    assert double is not None
+    return double
+
+
 def named_limits_from_data(data: Data, kind: str, n_sigma_ul: float) -> tuple[Array, Array]:
     """Ends of intervals of another kind than "profile" from the likelihood, (B, G) each.
 
@@ -52,23 +59,18 @@ def named_limits_from_data(data: Data, kind: str, n_sigma_ul: float) -> tuple[Ar
     n_sigma_ul : float
         Their level as a number of standard deviations.
     """
-    double = map_data(lambda a: a if a.dtype == bool else np.asarray(a, dtype=float), data)
-    assert double is not None
     with jax.enable_x64(True):
-        found = intervals(separate_counts(double), kind=kind, n_sigma=n_sigma_ul)
+        found = intervals(separate_counts(_doubled(data)), kind=kind, n_sigma=n_sigma_ul)
         return np.asarray(found.low), np.asarray(found.high)
 
 
-def toys_of_data(data: Data, n_toys: int, kind: str, options: dict[str, Any]) -> Toys | ToySummary:
-    """Toys of separate fits, in float64: see `jaxprof.toys`; limits of a kind by default."""
-    double = map_data(lambda a: a if a.dtype == bool else np.asarray(a, dtype=float), data)
-    assert double is not None
+def toys_of_data(
+    data: Data, n_toys: int, levels: tuple[float, float], kind: str, options: dict[str, Any]
+) -> Toys | ToySummary:
+    """Toys of separate fits, in float64: see `jaxprof.inference.toys.options_of_toys`."""
     with jax.enable_x64(True):
-        likelihood = separate_counts(double)
-        if "interval" not in options:
-            own = interval_of_toys(likelihood, kind, options.get("quantities", ()))
-            options = {**options, "interval": own}
-        return toys(likelihood, n_toys, **options)
+        likelihood = separate_counts(_doubled(data))
+        return toys(likelihood, n_toys, **options_of_toys(likelihood, levels, kind, options))
 
 
 def upper_limits_from_data(data: Data, norm: Array, status: Array, n_sigma_ul: float) -> Array:
@@ -92,11 +94,9 @@ def upper_limits_from_data(data: Data, norm: Array, status: Array, n_sigma_ul: f
     """
     status = np.where(np.isfinite(norm), status, Status.NOT_CONVERGED).astype(np.int32)
     unused = {name: norm for name in ("norm_err", "stat", "stat_null", "ts")}
-    double = map_data(lambda a: a if a.dtype == bool else np.asarray(a, dtype=float), data)
-    assert double is not None
     with jax.enable_x64(True):
         fit = NormFit(norm=norm, status=status, **unused)
-        return np.asarray(limits(double, fit, n_sigma_ul=n_sigma_ul).norm_ul)
+        return np.asarray(limits(_doubled(data), fit, n_sigma_ul=n_sigma_ul).norm_ul)
 
 
 def upper_limits_from_scan(quantities: Mapping[str, Array], n_sigma_ul: float) -> Array:

@@ -204,11 +204,11 @@ def _position_column(profiles: Sequence[Any], name: str, latex: bool) -> tuple[s
         titles = {_titled(axis.name.replace("-", " "), axis.unit, 0, latex) for axis in axes}
         if len(titles) == 1:
             (title,) = titles
-            found = _bins(axes, latex)
+            found = bin_ranges(axes, latex)
         else:
             title = "Bin"
             found = [
-                f"{text} {axis.unit}".strip() for axis in axes for text in _bins([axis], latex)
+                f"{text} {axis.unit}".strip() for axis in axes for text in bin_ranges([axis], latex)
             ]
     return title, [text for text in found for _ in range(n_groups)]
 
@@ -266,7 +266,7 @@ def _number_column(profiles: Sequence[Any], name: str, latex: bool) -> tuple[str
     title = _titled(name, profiles[0][name].unit or "", 0, latex)
     if name == "sqrt_ts":
         title = r"$\sqrt{\mathrm{TS}}$" if latex else "sqrt_ts"
-    return title, [f"${cell}$" if latex and cell != "-" else cell for cell in cells]
+    return title, [f"${latex_power(cell)}$" if latex and cell != "-" else cell for cell in cells]
 
 
 def _summed(profile: Any, name: str) -> Array:
@@ -275,7 +275,7 @@ def _summed(profile: Any, name: str) -> Array:
     return data.sum(axis=2) if data.ndim > 2 else data
 
 
-def _bins(axes: Sequence[Any], latex: bool) -> list[str]:
+def bin_ranges(axes: Sequence[Any], latex: bool) -> list[str]:
     """Range of each bin; the number of what has no extent, as regions that are counted."""
     if not axes[0].unit and axes[0].name == "region-index":
         return [f"{ref:g}" for axis in axes for ref in axis.ref]
@@ -363,6 +363,12 @@ def _decimals(edges: Array) -> int:
         ):
             return digits
     return 4
+
+
+def latex_power(text: str) -> str:
+    """A number as LaTeX sets it in a formula: 1e-07 with a power of ten."""
+    number, _, power = text.partition("e")
+    return rf"{number} \times 10^{{{int(power)}}}" if power else number
 
 
 def latex_unit(unit: Any) -> str:

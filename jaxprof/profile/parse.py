@@ -8,6 +8,7 @@ import numpy as np
 import scipy
 from astropy.table import Table
 
+from jaxprof.inference.levels import confidence_level
 from jaxprof.likelihood.data import Data, Status
 from jaxprof.models.spectral import spectral_model_from_dict
 from jaxprof.profile import FluxProfile
@@ -153,8 +154,15 @@ def _energy_unit(table: Table) -> str | None:
 def _n_sigma_ul(meta: dict[str, Any], given: float | None) -> float:
     """Level of the upper limits: as the table says by NSIGMAUL or UL_CONF, as given, or two."""
     found = meta_number(meta, "NSIGMAUL", 2) if "NSIGMAUL" in meta else None
+    conf = meta.get("UL_CONF")
+    if found is not None and isinstance(conf, int | float):
+        level = confidence_level(n_sigma=found)
+        if not abs(level - conf) < 1e-3:
+            raise ValueError(
+                f"UL_CONF in the header is {conf:g} and NSIGMAUL {found:g}, a level of {level:.4g}"
+                "; remove the one that is wrong"
+            )
     if found is None and "UL_CONF" in meta:
-        conf = meta["UL_CONF"]
         if not isinstance(conf, int | float) or not 0 < conf < 1:
             raise ValueError(f"UL_CONF in the header must be in (0, 1), got {conf!r}")
         # Two-sided; the rounding is that of the confidence.
@@ -304,7 +312,6 @@ def _quantities(table: Table, sed_type: str, reference: dict[str, Array]) -> dic
         if unknown := sorted(set(words.ravel().tolist()) - set(labels)):
             raise ValueError(f"column 'status' has {unknown[0]!r}; known are {list(labels)}")
         stored["status"] = np.vectorize(labels.__getitem__, otypes=[int])(words)
-        _give_up_missing_norms(stored)
     else:
         stored["status"] = _inferred_status(stored)
     if "is_ul" in table.colnames:
@@ -338,25 +345,6 @@ def _take_sqrt_ts(sqrt_ts: Array, stored: dict[str, Array]) -> None:
     computed = np.sign(stored["norm"]) * np.sqrt(np.maximum(stored["ts"], 0.0))
     if not np.allclose(sqrt_ts, computed, rtol=1e-12, atol=1e-12, equal_nan=True):
         stored["sqrt_ts"] = sqrt_ts
-
-
-def _give_up_missing_norms(stored: dict[str, Array]) -> None:
-    """Take bins without a norm whose status is a success, which no fit gives, for not converged.
-
-    Whoever takes a bin out of a table does so by making its norm NaN. Bins without counts have
-    none in files of gammapy.
-    """
-    lost = np.isnan(stored["norm"]) & np.isin(stored["status"], [Status.OK, Status.BOUNDARY])
-    if not lost.any():
-        return
-    stored["status"] = np.where(lost, Status.NOT_CONVERGED, stored["status"]).astype(int)
-    if "success" in stored:
-        stored["success"] = stored["success"].astype(bool) & ~lost
-    rows = ", ".join(map(str, np.flatnonzero(lost.any(axis=1))[:10]))
-    warn_user(
-        f"norm is NaN in {lost.sum()} fits (rows {rows}) whose status is a success: they are read "
-        f"as {Status.NOT_CONVERGED.label!r}"
-    )
 
 
 def _inferred_status(stored: dict[str, Array]) -> Array:

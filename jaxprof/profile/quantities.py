@@ -12,6 +12,7 @@ import numpy as np
 from jaxprof.likelihood.data import Status
 from jaxprof.models.spectral import SpectralModel
 from jaxprof.sky.regions import region_name
+from jaxprof.user_warning import warn_user
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -43,6 +44,8 @@ NEEDED = {
     "leakage": "response",
 }
 
+#: What there is with a norm only.
+_OF_NORM = ("norm_err", "norm_errn", "norm_errp", "norm_ul", "norm_ll")
 _NORMS = (*(f"norm{suffix}" for suffix in SUFFIXES), "norm_scan")
 _FLUX_NAMES = {f"{sed}{suffix}": (sed, f"norm{suffix}") for sed in UNITS for suffix in SUFFIXES}
 _REF_NAMES = {f"{sed}_ref": sed for sed in UNITS}
@@ -233,6 +236,15 @@ def check_quantities(quantities: Mapping[str, Any], shape: tuple[int, int]) -> d
     if not np.isin(stored["status"], list(Status)).all():
         raise ValueError(f"status must be one of {[int(s) for s in Status]} (see Status)")
     stored.setdefault("success", stored["status"] <= Status.BOUNDARY)
+    if (out := _taken_out(stored)).any():
+        stored |= {name: _existing(name, stored) for name in _OF_NORM if name in stored}
+        stored["status"] = np.where(out, Status.NOT_CONVERGED, stored["status"]).astype(int)
+        stored["success"] = stored["success"] & ~out
+        rows = ", ".join(map(str, np.flatnonzero(out.any(axis=1))[:10]))
+        warn_user(
+            f"norm is NaN in {out.sum()} fits (rows {rows}) whose status is a success: they are "
+            f"read as {Status.NOT_CONVERGED.label!r}, without errors and limits"
+        )
     return stored
 
 
@@ -351,14 +363,14 @@ def value(
         None if there is no such quantity.
     """
     if name in stored:
-        return stored[name]
+        return _existing(name, stored)
     if name not in names(stored, reference):
         return None
     if name in _REF_NAMES:
         return reference[_REF_NAMES[name]]
     if name in _FLUX_NAMES:
         sed_type, norm_name = _FLUX_NAMES[name]
-        return stored[norm_name] * reference[sed_type]
+        return _existing(norm_name, stored) * reference[sed_type]
     if name == "sqrt_ts":
         return sqrt_ts(stored)
     if name == "is_ul":
@@ -372,8 +384,28 @@ def value(
         excess = _excess_at_norm_one(stored)
     if name == "npred_excess_ref":
         return excess
-    norm = stored[_EXCESS_NAMES[name]]
+    norm = _existing(_EXCESS_NAMES[name], stored)
     return excess * (norm[..., None] if excess.ndim == 3 else norm)
+
+
+def _taken_out(stored: Mapping[str, Array]) -> Array:
+    """Where there is no norm, but a status with which any fit has one, (B, G).
+
+    Whoever takes a bin out does so by making its norm NaN. Bins without counts have limits without
+    norms in files of gammapy, and so have failed fits.
+    """
+    found: Array = np.isnan(stored["norm"]) & np.isin(
+        stored["status"], [Status.OK, Status.BOUNDARY]
+    )
+    return found
+
+
+def _existing(name: str, stored: Mapping[str, Array]) -> Array:
+    """A stored quantity; errors and limits of a bin that was taken out are NaN, as its norm is."""
+    if name not in _OF_NORM:
+        return stored[name]
+    out = _taken_out(stored)
+    return np.where(out, np.nan, stored[name]) if out.any() else stored[name]
 
 
 def sqrt_ts(stored: Mapping[str, Array]) -> Array:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from jaxprof.inference.levels import confidence_level
+from jaxprof.inference.levels import confidence_level, sigma_of_limits
 from jaxprof.inference.toy_results import Toys, ToySummary
 from jaxprof.likelihood.data import Data
 from jaxprof.profile.limits import (
@@ -34,13 +32,17 @@ class ProfileRefits:
 
         def _copy(self, **changes: Any) -> FluxProfile: ...
 
-    def recompute_ul(self, n_sigma_ul: float = 2) -> FluxProfile:
+    def recompute_ul(
+        self, n_sigma_ul: float | None = None, *, cl: float | None = None
+    ) -> FluxProfile:
         """Profile with upper limits of another confidence level.
 
         Parameters
         ----------
-        n_sigma_ul : float
-            Number of standard deviations.
+        n_sigma_ul : float, optional
+            Number of standard deviations, by default 2.
+        cl : float, optional
+            The same as a probability, such as 0.95.
 
         Returns
         -------
@@ -50,15 +52,16 @@ class ProfileRefits:
         Raises
         ------
         ValueError
-            If there is neither ``likelihood_data`` nor a scan that reaches up to the limits.
+            For both, or a level that is none; if there is neither ``likelihood_data`` nor a scan
+            that reaches up to the limits.
 
         Notes
         -----
         Exact if the profile has ``likelihood_data``. Otherwise the scan is interpolated by a
         cubic spline from the minimum upwards; the result is as good as the grid is fine.
         """
-        if not 0 < n_sigma_ul < np.inf:
-            raise ValueError(f"n_sigma_ul must be a positive number, got {n_sigma_ul!r}")
+        n_sigma_ul = sigma_of_limits(n_sigma_ul, cl)
+        confidence_level(None, n_sigma_ul, "n_sigma_ul")
         stored, kind = self.quantities, self.meta.get("interval", "profile")
         if kind != "profile":
             if self.likelihood_data is None:
@@ -108,10 +111,5 @@ class ProfileRefits:
                 "toys need the profile's likelihood_data, which this one lacks; the estimator "
                 "makes toys of datasets, estimator.simulate(datasets, n_toys)"
             )
-        options = {
-            "n_sigma": self.n_sigma,
-            "cl": confidence_level(n_sigma=self.n_sigma_ul),
-            **options,
-        }
-        kind = self.meta.get("interval", "profile")
-        return toys_of_data(self.likelihood_data, n_toys, kind, options)
+        levels, kind = (self.n_sigma, self.n_sigma_ul), self.meta.get("interval", "profile")
+        return toys_of_data(self.likelihood_data, n_toys, levels, kind, options)

@@ -45,19 +45,38 @@ class WcsNDMap(MapArithmetic):
     """
 
     def __init__(self, geom: WcsGeom, data: Any = None, unit: Any = "") -> None:
-        if isinstance(data, u.Quantity):
-            unit, data = (data.unit, data.value) if unit == "" else (unit, data.to_value(unit))
-        array = np.zeros(geom.data_shape) if data is None else np.asarray(data)
-        if array.shape != geom.data_shape:
+        if isinstance(data, u.Quantity) and unit == "":
+            unit = data.unit
+        self.geom = geom
+        self.unit = unit
+        self.data = np.zeros(geom.data_shape) if data is None else data
+
+    @property
+    def data(self) -> NDArray[Any]:
+        """The values, in the shape of the geometry; what is set is checked as the argument is."""
+        return self._data
+
+    @data.setter
+    def data(self, data: Any) -> None:
+        array = np.asarray(data.to_value(self.unit) if isinstance(data, u.Quantity) else data)
+        shape = self.geom.data_shape
+        if array.shape != shape:
             try:
-                array = np.broadcast_to(array, geom.data_shape).copy()
+                array = np.broadcast_to(array, shape).copy()
             except ValueError:
                 raise ValueError(
-                    f"data has the shape {array.shape} and the geometry {geom.data_shape}"
+                    f"data has the shape {array.shape} and the geometry {shape}"
                 ) from None
-        self.geom = geom
-        self.data: NDArray[Any] = array
-        self.unit = u.Unit(unit)
+        self._data = array
+
+    @property
+    def unit(self) -> Any:
+        """Unit of the data; setting it leaves the numbers as they are."""
+        return self._unit
+
+    @unit.setter
+    def unit(self, unit: Any) -> None:
+        self._unit = u.Unit(unit)
 
     @classmethod
     def create(

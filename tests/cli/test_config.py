@@ -25,7 +25,7 @@ BAD = {
     "a boolean": ("nbin: 4", "nbin: true", "true", "regions.annuli.nbin", "integer, got True"),
     "not a list": (
         *("[ul]", "ul", "selection_optional", "estimator.selection_optional"),
-        "list, got 'ul'",
+        "list, got 'ul'; write [ul]",
     ),
     "not a mapping": ("  folder: out\n  name: tiny\n", " 3\n", "outputs", "outputs", "keys with"),
     "bad choice": (

@@ -203,6 +203,22 @@ def test_bad_values_matter_inside_the_mask_only(part, value):
         MapDataset(**everything).check()
 
 
+@pytest.mark.parametrize("part", ["counts", "background", "exposure"])
+def test_complex_values_are_refused(part):
+    dataset = MapDataset(**parts())
+    map_ = getattr(dataset, part)
+    map_.data = map_.data + 1j  # of which comparisons know the real part alone
+    with pytest.raises(ValueError, match=f"{part} of dataset 'test' is complex"):
+        dataset.check()
+
+
+def test_units_of_maps_may_be_set_as_text():
+    dataset = MapDataset(**parts())
+    dataset.exposure.unit = "cm"
+    with pytest.raises(ValueError, match="exposure has the unit 'cm'"):
+        dataset.check()
+
+
 def test_bad_off_counts_are_found():
     off = WcsNDMap(GEOM, np.full(GEOM.data_shape, np.nan))
     with pytest.raises(ValueError, match="counts_off of dataset"):

@@ -415,6 +415,16 @@ def test_text_tables(fitted, tmp_path):
     value, error = (f"{own / 10.0**power:.{digits}f}" for own in (value, error))
     assert rf"amplitude & ${value} \pm {error}$ & $10^{{{power}}}$ $" in text
     assert "Fitted to the counts, status ok; goodness of fit: " in text
+    assert r"lon\_0 & $0$ (fixed) & $\mathrm{deg}$" in text
+    chi2 = fitted.bins_goodness
+    assert (
+        rf"bins: $\chi^2$ {chi2['chi2']:.4g} for {chi2['dof']} degrees of freedom, $p = 0." in text
+    )
+    poor = dataclasses.replace(
+        fitted, goodness=fitted.goodness | {"p_value": np.asarray(7.66e-197)}
+    )
+    poor.write(tmp_path / "poor.tex")
+    assert r"$p = 7.7 \times 10^{-197}$" in (tmp_path / "poor.tex").read_text()
     with pytest.raises(ValueError, match=r"valid are \.fits, \.fits\.gz, \.ecsv$"):
         jaxprof.ModelFit.read_table(tmp_path / "law.csv")
 

@@ -71,3 +71,16 @@ def test_with_gammapy(tmp_path):
     assert again.n_sigma_ul == level
     limits = u.Quantity(theirs.norm_ul.data).value.ravel()
     np.testing.assert_allclose(np.sort(again.norm_ul.ravel()), np.sort(limits), rtol=1e-12)
+
+
+def test_levels_of_tables_as_probabilities():
+    """Given as such, and two in a header that disagree."""
+    table = make_profile().to_table()
+    table.meta["UL_CONF"] = 0.95
+    with pytest.raises(ValueError, match=r"UL_CONF .* is 0.95 and NSIGMAUL 2, a level of 0.9545"):
+        FluxProfile.from_table(table)
+    del table.meta["NSIGMAUL"], table.meta["UL_CONF"]
+    found = FluxProfile.from_table(table, cl=0.95)
+    assert found.n_sigma_ul == pytest.approx(norm.ppf(0.975), rel=1e-12)
+    with pytest.raises(ValueError, match="give cl or n_sigma_ul, not both"):
+        FluxProfile.from_table(table, cl=0.95, n_sigma_ul=2)

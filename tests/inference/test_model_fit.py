@@ -12,6 +12,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 
+import jaxprof
 from jaxprof import PowerLawSpectralModel, fit, random_starts, whiten
 from jaxprof.inference.undetermined import undetermined
 from jaxprof.likelihood.arrays import separate_counts
@@ -481,3 +482,43 @@ def test_starts_of_separate_fits_have_the_shapes_of_their_parameters():
         assert fit(own, {"norm": start}).params["norm"].shape == (2, 1)
     with pytest.raises(ValueError, match=r"start: 'norm' has shape \(3, 1\).*has \(2, 1\)"):
         fit(own, {"norm": np.ones((3, 1))})
+
+
+def test_starts_of_likelihoods_that_are_none():
+    counts = np.array([3.0, 9.0]).reshape(2, 1, 1)
+    own = separate_counts(ProfileData(counts=counts, background=counts, npred_ref=counts))
+    for start, what in (
+        (3.0, "float"),
+        ([1.0], "list"),
+        ("a", "str"),
+        (np.ones((2, 1)), "ndarray"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"start must be a dict .* got {what}; likelihood\.par"
+        ):
+            fit(own, start)
+    # One number for several norms would be one parameter, without a word.
+    for start in ({"norm": 1.0, "background": np.ones((1, 1))}, {"norm": 1.0}):
+        with pytest.raises(
+            ValueError, match=r"start: 'norm' is one number for 2 .* shape \(2, 1\)"
+        ):
+            fit(own, start, bounds={"norm": (0, 5)})
+    found = fit(own, {"norm": np.ones((2, 1)), "background": 1.0}, fixed="background")
+    assert_allclose(found.params["norm"], np.zeros((2, 1)), atol=1e-6)
+
+
+def test_fits_of_other_likelihoods_and_what_is_none():
+    """They have other shapes: limits were those of some of the bins."""
+    counts = np.array([3.0, 9.0, 4.0]).reshape(3, 1, 1)
+    whole, part = (
+        separate_counts(ProfileData(counts=own, background=own + 1, npred_ref=own + 2))
+        for own in (counts, counts[:2])
+    )
+    found = fit(whole)
+    for function in (jaxprof.limits, jaxprof.sensitivity, jaxprof.intervals):
+        with pytest.raises(ValueError, match=r"fit has a parameter of shape \(3, 1\), this like"):
+            function(part, found)
+    with pytest.raises(ValueError, match="bounds must be a dict of"):
+        fit(whole, bounds=[(0, 1)])
+    with pytest.raises(TypeError, match="log_prob must be a function .* got int"):
+        fit(3)

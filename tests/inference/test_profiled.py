@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import brentq, minimize, minimize_scalar
 
 import jaxprof
+from jaxprof import core
 from jaxprof.inference import profiled
 from jaxprof.likelihood.arrays import separate_counts
 from jaxprof.likelihood.data import ProfileData, Status
@@ -312,3 +313,25 @@ def test_toys_of_separate_fits_under_vmap(counted):
     assert_allclose(ul[17], one[1], rtol=1e-12)
     # An upper end at two standard deviations covers in about 98 %.
     assert 0.93 < np.mean(ul > 0.4) <= 1.0
+
+
+def test_levels_of_limits_in_either_convention():
+    """As probabilities, against the closed form of a parabola and the sum of one counts bin."""
+
+    def parabola(params):
+        return -0.5 * params["x"] ** 2
+
+    own = jaxprof.fit(parabola, {"x": 1.0})
+    assert_allclose(jaxprof.limits(parabola, own, cl=0.95).ul["x"], 1.959963984540054, rtol=1e-6)
+    with pytest.raises(ValueError, match="give cl or n_sigma_ul, not both"):
+        jaxprof.limits(parabola, own, cl=0.95, n_sigma_ul=3)
+    with pytest.raises(ValueError, match="cl must be between 0 and 1, such as 0.95, got 95"):
+        jaxprof.limits(parabola, own, cl=95)
+    with pytest.raises(ValueError, match=r"names is empty; there are x"):
+        jaxprof.limits(parabola, own, names=[])
+    data = ProfileData(counts=[[[9.0]]], npred_ref=[[[2.0]]], background=[[[0.5]]])
+    data = jax.tree.map(np.asarray, data, is_leaf=lambda x: isinstance(x, list))
+    with jax.enable_x64(True):
+        high = core.limits(data, core.fit_norms(data), cl=0.95).norm_ul[0, 0]
+    total = 2.0 * high + 0.5
+    assert_allclose(2 * (total - 9 - 9 * np.log(total / 9)), 1.959963984540054**2, rtol=1e-9)

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import pdtr
 
 import jaxprof
+from jaxprof.inference import toys as toys_module
 from jaxprof.inference.toy_results import Toys, ToySummary
 from jaxprof.inference.toys import interval_of_toys
 from jaxprof.likelihood.arrays import separate_counts
@@ -222,3 +223,44 @@ def test_limits_of_toys_that_are_refused():
         assert interval_of_toys(likelihood, "feldman-cousins", ("ul",)) == "profile"
     assert interval_of_toys(likelihood, "feldman-cousins", ("ts",)) == "profile"
     assert interval_of_toys(counting([1]), "feldman-cousins", ("ul",)) == "feldman-cousins"
+
+
+def test_one_method_for_all_toys_of_a_likelihood(monkeypatch):
+    """CLs by formula, as the data's own, where one bin of several has several counts bins."""
+    monkeypatch.setattr(toys_module, "ROWS", 1)  # one bin of a toy at once
+    n = np.array([[[3.0, 4.0]], [[2.0, 0.0]]])
+    mask = np.array([[[True, True]], [[True, False]]])
+    data = ProfileData(counts=n, background=n + 1, npred_ref=n + 2, mask=mask)
+    likelihood = separate_counts(data)
+    options = {"quantities": ("ul",), "interval": "cls", "cl": 0.9, "seed": 3, "progress": False}
+    toys = jaxprof.toys(likelihood, 2, **options)
+    for number in range(2):
+        key = jax.random.fold_in(jax.random.key(3), number)
+        drawn = likelihood.simulate(key, jaxprof.fit(likelihood).params)
+        alone = jaxprof.intervals(drawn, kind="cls", cl=0.9)
+        assert alone.method == "asymptotic"
+        assert_allclose(toys["norm_ul"][number], alone.high, rtol=1e-7)
+    parts = jaxprof.toys(likelihood, 2, chunk=1, **options)
+    assert_allclose(parts["norm_ul"], toys["norm_ul"], rtol=1e-9)
+
+
+def test_levels_of_toys_in_either_convention():
+    likelihood = counting([12, 9])
+    options = {"quantities": ("ul",), "progress": False}
+    by_level = jaxprof.toys(likelihood, 3, cl=0.95, **options)
+    by_sigma = jaxprof.toys(likelihood, 3, n_sigma_ul=1.959963984540054, **options)
+    assert_allclose(by_sigma["norm_ul"], by_level["norm_ul"], rtol=1e-9)
+    assert by_sigma.cl == pytest.approx(0.95, rel=1e-12)
+    with pytest.raises(ValueError, match="give cl or n_sigma_ul, not both"):
+        jaxprof.toys(likelihood, 3, cl=0.95, n_sigma_ul=2, **options)
+
+
+def test_truths_that_are_none_are_told_without_advice_for_others():
+    likelihood = counting([12, 9])
+    known = {"nrm": 1.0}, {"norm": np.ones(3)}, {"norm": -1e6}
+    for truth, message in zip(
+        known, ("truth: unknown 'nrm'", "has shape", "below zero"), strict=True
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            jaxprof.toys(likelihood, 3, truth=truth)
+        assert "estimate with" not in str(error.value)

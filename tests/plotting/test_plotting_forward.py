@@ -231,6 +231,13 @@ def test_comparison_of_two_profiles():
     assert result[0].get_xlabel() == result[1].get_xlabel()  # not shared: both have a label
 
 
+def test_what_is_compared_is_a_profile():
+    with pytest.raises(ValueError, match="other must be a FluxProfile, got int"):
+        plot_comparison(make_profile(), 3)
+    with pytest.raises(ValueError, match=r"other\[1\] must be a FluxProfile, got str"):
+        plot_comparison(make_profile(), [make_profile(), "file.fits"])
+
+
 def test_options_of_a_comparison():
     profile, other = make_profile(6, 1), make_profile(6, 1, seed=3)
     _, axes = plt.subplots(2, sharex=True)

@@ -90,6 +90,10 @@ def test_a_profile_shows_the_fluxes_of_its_bins():
         Status(s).label for s in profile.status.ravel()
     ]
     assert {"upper limit", "sqrt_ts", "counts", "npred"} <= set(head)
+    # In words of people: not "1e-05 to 0.5" of "projected-distance", and levels as limits are told.
+    assert head[0] == "projected distance [deg]" and rows[0][0] == "0.0 - 0.5"
+    facts = dict(row for row in page.rows if len(row) == 2)
+    assert facts["Errors, upper limits"] == "1 sigma, 95.45 %"
     counts = [float(row[head.index("counts")]) for row in rows]
     np.testing.assert_array_equal(counts, 3 * profile.norm.ravel())  # of both datasets
     few = Page(profile_table(profile, "eflux", max_rows=3))

@@ -6,6 +6,7 @@ from astropy.table import Table
 from profile_factory import make_nuisance, make_profile
 
 from jaxprof.core import Status
+from jaxprof.profile.table import styled_table
 from jaxprof.regions import ProfileAxis
 
 
@@ -102,6 +103,19 @@ def test_tables_for_papers_say_which_limits_they_have_and_why_errors_lack(tmp_pa
     rows = Table.read(tmp_path / "b.csv")
     assert rows.colnames[-2:] == ["ul_conf", "ul_interval"] and set(rows["ul_conf"]) == {0.9545}
     assert rows.colnames[:-2] == profile.to_table("flux", style="paper").colnames
+    profile.write(tmp_path / "c.csv", columns=["flux"], style="paper")
+    rows = Table.read(tmp_path / "c.csv")
+    assert rows.colnames[1:] == ["ul_conf", "ul_interval"]
+    assert set(rows["ul_interval"]) == {"one-sided"} and any("<" in own for own in rows.columns[0])
+
+
+def test_small_numbers_in_latex_have_powers_of_ten():
+    profile = make_profile()
+    profile.quantities["stat_null"][0, 0] = 7.66e-197
+    cells = profile.to_table("flux", style="paper", columns=["stat_null"]).columns[0]
+    assert cells[0] == "7.66e-197"
+    cells = styled_table(profile, "flux", ["stat_null"], "paper", latex=True).columns[0]
+    assert cells[0] == r"$7.66 \times 10^{-197}$"
 
 
 def test_tables_for_papers_say_why_values_lack_and_write_zero_without_a_sign():

@@ -421,3 +421,47 @@ def test_toys_have_limits_of_the_profile_s_own_kind(monkeypatch):
     p.meta["interval"] = "feldman-cousins"
     with pytest.warns(UserWarning, match='of kind "profile", two-sided, not "feldman-cousins"'):
         assert p.toys(quantities=("ul",))["interval"] == "profile"
+
+
+def test_a_bin_that_is_taken_out_has_no_errors_and_limits():
+    """Its norm set to NaN, in the quantities, in place or in a table; limits alone are kept."""
+    whole = make_profile()
+    names = [n for n in whole.available_quantities if n.endswith(("_err", "_errn", "_errp", "_ul"))]
+    names.remove("is_ul")
+    assert {"flux_err", "flux_ul", "npred_excess_err"} <= set(names)
+    gone = np.zeros(whole.shape, bool)
+    gone[1, 0] = True
+    norm = np.where(gone, np.nan, whole.norm)
+    table = whole.to_table(sed_type="dnde")
+    table["dnde"][gone] = np.nan
+    in_place = whole.copy()
+    in_place.quantities["norm"][gone] = np.nan
+    known = {"axis": whole.axis, "energy_edges": whole.energy_edges}
+    known["reference_model"] = whole.reference_model
+    with pytest.warns(UserWarning, match=r"1 fits \(rows 1\) whose status is a success"):
+        anew = FluxProfile({**whole.quantities, "norm": norm}, **known)
+    with pytest.warns(UserWarning, match="read as 'not converged', without errors and limits"):
+        from_table = FluxProfile.from_table(table)
+    for profile in (in_place, anew, from_table):
+        for name in names:
+            value = np.asarray(profile[name].data)
+            assert np.isnan(value[gone]).all(), name
+            np.testing.assert_allclose(
+                value[~gone], np.asarray(whole[name].data)[~gone], rtol=1e-12
+            )
+    for profile in (anew, from_table):
+        assert (profile.success == (whole.success & ~gone)).all()
+        assert (profile.quantities["status"][gone] == Status.NOT_CONVERGED).all()
+    alone = FluxProfile({"norm": norm, "norm_ul": whole.norm_ul}, **known)  # no status
+    np.testing.assert_allclose(alone.norm_ul, whole.norm_ul, rtol=1e-12)
+
+
+def test_recompute_ul_of_a_probability(profile):
+    by_level = profile.recompute_ul(cl=0.95)
+    assert by_level.n_sigma_ul == pytest.approx(1.959963984540054, rel=1e-12)
+    known = np.isfinite(profile.norm)
+    with jax.enable_x64(True):
+        other = profile.recompute_ul(1.959963984540054)
+    np.testing.assert_allclose(by_level.norm_ul[known], other.norm_ul[known], rtol=1e-12)
+    with pytest.raises(ValueError, match="give cl or n_sigma_ul, not both"):
+        profile.recompute_ul(2, cl=0.95)

@@ -390,3 +390,14 @@ def test_sample_is_nan_off_the_map(geom):
     np.testing.assert_array_equal(values[0], [[3, np.nan]])
     mask = WcsNDMap(geom, np.ones(geom.data_shape, bool))
     np.testing.assert_array_equal(mask.sample(coord)[0], [[True, False]])
+
+
+def test_data_and_unit_that_are_set_are_checked_as_arguments():
+    geom = WcsGeom.create(npix=(3, 2), binsz=1)
+    own = WcsNDMap(geom, np.arange(6.0).reshape(2, 3), "cm2 s")
+    own.unit = "m2 s"
+    assert own.unit.is_equivalent("cm2 s") and own.quantity[1, 2] == 5 * u.Unit("m2 s")
+    own.data = 5e4 * u.Unit("cm2 s")  # in its unit
+    np.testing.assert_allclose(own.data, np.full((2, 3), 5.0))
+    with pytest.raises(ValueError, match=r"data has the shape \(2, 2\) and the geometry \(2, 3\)"):
+        own.data = np.ones((2, 2))
