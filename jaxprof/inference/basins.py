@@ -4,8 +4,8 @@ With these the statistic of a joint fit is not convex: a minimisation ends in th
 starts in. After the first one the `norm_profiles` of the spectral parameters are evaluated on a
 grid: the fit starts again from the minima that they show elsewhere (from all of them together, the
 improving ones first), and from the ends of short `descents` from all over the ranges of the
-parameters that are lower, or almost as low. The lowest is kept, also where only higher ones have
-converged. Norms multiply counts meanwhile, see `counted_norms`.
+parameters, however high: with many components these have far to go. The lowest is kept, also where
+only higher ones have converged. Norms multiply counts meanwhile, see `counted_norms`.
 """
 
 from __future__ import annotations
@@ -46,8 +46,6 @@ KNOWN_ROUNDS = 3
 """The same from a minimum that the lowest one has been followed to."""
 HIGH = 5.0
 """How high a minimum of a spectral profile may be for a fit to start there."""
-UNFINISHED = 0.5
-"""How much further descents may still go down."""
 GAIN = 1e-3
 """Least fall of the statistic that is worth another minimisation."""
 DISTINCT = 0.1
@@ -247,7 +245,7 @@ def _next_start(
 def _next_end(
     data: JointData, ends: Ends, minima: _Minima, converged: jax.Array
 ) -> tuple[jax.Array, jax.Array, Ends]:
-    """The lowest end that may belong to another minimum worth telling; without it and its like."""
+    """The lowest end that may belong to another minimum, and others without it and its like."""
     best, other, errors = minima.best, minima.other, minima.errors
 
     def from_(z: jax.Array) -> jax.Array:
@@ -255,7 +253,7 @@ def _next_end(
 
     heights = jax.vmap(lambda own: difference(data, own, best))(ends.z)
     reached = converged & ~(from_(best) & from_(other)) & ~(heights < -GAIN)
-    used = ends.used | reached | ~(heights < NEAR + UNFINISHED)
+    used = ends.used | reached | ~jnp.isfinite(heights)
     at = jnp.argmin(jnp.where(used, jnp.inf, heights))
     return ends.z[at], jnp.any(~used), Ends(ends.z, used | ~from_(ends.z[at]))
 
