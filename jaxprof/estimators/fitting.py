@@ -51,25 +51,26 @@ def fit_groups(problem: JointProblem, selection: Selection, bins: Bins) -> list[
     alone: list[list[Array | None]] = [[None] * len(problem.datasets) for _ in groups]
     started: dict[int, StartedFit] = {}
     known: dict[int, tuple[StartedFit, Array]] = {}
-    pending = list(range(len(groups)))
+    pending, settled = list(range(len(groups))), [False] * len(groups)
     for step in range(ROUNDS + 1):
         whole = step == ROUNDS or not problem.model.per_pixel
         made = group_data(problem, merge=not whole, alone=None if whole else alone)
         for number in pending:
-            # First the norms alone: about where the rest goes, their covariance tells.
-            with_ts = problem.in_use[:n_bins, number] & (step > 0 or whole)
+            with_ts = problem.in_use[:n_bins, number] & (settled[number] | whole)
             started[number] = _start(made[number], n_bins, with_ts, known.get(number))
         if whole:
             break
-        found = []
+        again = []
         for number in pending:
             start = started[number]
             new, moved = _negative_pixels(problem, groups[number], start, selection)
-            if add_pixels(alone[number], new):
-                found.append(number)
-                if step > 0:
-                    known[number] = start, moved
-        pending = found if step > 0 else pending
+            added = add_pixels(alone[number], new)
+            if added or not settled[number]:
+                again.append(number)
+                known[number] = start, moved
+                # Test statistics are not worth their time before the minimum stays.
+                settled[number] = not (added and moved[0])
+        pending = again
         if not pending:
             break
     warn_fits(problem, started, bins)
