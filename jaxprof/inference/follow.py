@@ -7,7 +7,8 @@ goes along the tangent of the profile, :math:`t = -H_{oo}^{-1} H_{oc}`, as far a
 the profile's curvature :math:`H_{cc} + H_{co} t` rises, and corrects the others. The first step
 starts at the best fit, and some five do. Slacks and dual variables are those of `interior_point`;
 where the model is linear, a point that fulfils all conditions is the only one, however it was
-found. Where the steps do not get there, the caller searches.
+found. Other models take smaller steps, so that the path stays close to the profile, and the caller
+looks for lower points. Where the steps do not get there, the caller searches.
 """
 
 from __future__ import annotations

@@ -256,8 +256,8 @@ def _confirmed(
     best, other = np.asarray(profile.fitted.best), np.zeros(found.shape, bool)
     for row, k in np.ndindex(*np.shape(goals.rise)):
         goal = Goal(*(np.asarray(part)[row, k] for part in goals))
-        fitted = found[k, row] and np.isnan(distances[k, row])
-        if fitted or not np.isfinite(z[row, k]).all():
+        not_fitted = found[k, row] and np.isnan(distances[k, row])
+        if not_fitted or not np.isfinite(z[row, k]).all():
             continue
         point, sure, also = profile.confirmed(goal, z[row, k], found[k, row])
         distance = goal.side * (point[goal.parameter] - best[goal.parameter])
@@ -345,7 +345,8 @@ def joint_limits(
     Notes
     -----
     All other parameters are profiled at each norm (Rolke, Lopez & Conrad 2005, NIM A 551,
-    493; "MINOS"). Most limits are found by `follow`, the others by a search.
+    493; "MINOS"). Most limits are found by `follow`, the others by a search. Profiles of models
+    that are not linear may rise so far at several distances: one of these is given.
 
     Distances have derivatives in both modes and of any order, with respect to the arrays of the
     data, the fit (which must be differentiated along with them) and the targets. A limit at the
