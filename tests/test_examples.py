@@ -61,6 +61,7 @@ def run_example(name, out, gc_file=None):
         "ignore:negative upper limits of bin:UserWarning",
         "ignore:joint fit",
         "ignore:the joint fit does not describe what is in bin",
+        "ignore:background norm:UserWarning",
     )
     options = [part for each in ("error", *ignored) for part in ("-W", each)]
     command = [sys.executable, *options, str(ROOT / "examples" / name)]

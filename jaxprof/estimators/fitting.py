@@ -232,7 +232,7 @@ def _limits(
     norms = np.asarray(start.fit.values)[at] * units
     pairs = zip(wanted.items(), found, strict=True)
     named = {name: far + norms if closed else far for (name, (*_, closed)), far in pairs}
-    return named, np.any(other, axis=1), np.asarray(points)
+    return named, np.any(np.asarray(other), axis=1), np.asarray(points)
 
 
 def _of_bins(
@@ -258,9 +258,11 @@ def _of_bins(
         found = scanned(start.data, fit, which, norms / units[:, np.newaxis])
         values["scan_norms"] = norms
         values["scan"], values["scan_conditional"] = map(np.asarray, found[:2])
-        other = other | np.any(found.other, axis=1)
+        other = other | np.any(np.asarray(found.other), axis=1)
         done = np.isfinite(values["scan"])[..., np.newaxis]
-        points = np.concatenate([points, ends, np.where(done, found.points, np.nan)], axis=1)
+        points = np.concatenate(
+            [points, ends, np.where(done, np.asarray(found.points), np.nan)], axis=1
+        )
     return _Quantities(values | {"other": other}, points)
 
 

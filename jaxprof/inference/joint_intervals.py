@@ -165,8 +165,10 @@ def _followed_limits(
     # Where empty counts bins hold the others, the last step may have changed what it reaches.
     found = found & (abs(rises - targets) <= RISE * targets)
     distances, found = _checked(data, fit, goals, z, found)
+    if not traced:
+        distances, found = np.asarray(distances), np.asarray(found)
     if is_linear(data):
-        return _Followed(distances, found, jnp.zeros_like(found), xp.swapaxes(z, 0, 1))
+        return _Followed(distances, found, xp.zeros_like(found), xp.swapaxes(z, 0, 1))
     # A lower minimum of the others may be elsewhere.
     return _confirmed(data, fit, goals, (z, distances, found))
 
@@ -372,10 +374,13 @@ def limited(data: JointData, fit: JointFit, components: Any, goals: tuple[Any, A
     sides, targets, closed = goals
     goals = (sides, targets, jnp.broadcast_to(closed, sides.shape))
     followed = _followed_limits(data, fit, components, sides, targets)
+    traced = is_traced((data, fit, components, targets))
     # What was followed has no derivatives.
-    if not is_traced((data, fit, components, targets)) and np.all(followed.found):
+    if not traced and np.all(followed.found):
         found = Limits(followed.distances, followed.other, followed.points)
     else:
         found = _searched_limits(data, fit, components, goals, followed)
-    exists = jnp.isfinite(found.distances)[..., None]
-    return found._replace(points=jnp.where(exists, found.points, jnp.nan))
+    # Not jnp, which compiles a program for every shape.
+    xp: Any = jnp if traced else np
+    exists = xp.isfinite(found.distances)[..., None]
+    return found._replace(points=xp.where(exists, found.points, xp.nan))

@@ -160,10 +160,11 @@ def scanned(data: JointData, fit: JointFit, components: Any, values: Any) -> Sca
     values = jnp.broadcast_to(values, (len(components), values.shape[-1]))
     if profiles_are_followed(data):
         followed = _followed_scan(data, fit, components, values)
-        if is_linear(data) and not is_traced((data, fit, values, followed)) and np.all(followed[1]):
+        traced = is_traced((data, fit, values, followed))
+        if is_linear(data) and not traced and np.asarray(followed[1]).all():
             # Not to compile the search, which takes longer than all else.
             profiled, conditional = _followed_rises(data, fit, components, values, followed[0])
-            return Scans(profiled, conditional, jnp.zeros(values.shape, bool), followed[0])
+            return Scans(profiled, conditional, np.zeros(values.shape, bool), followed[0])
     else:
         # Other minima may be lower: each is searched for.
         none = jnp.zeros((*values.shape, fit.values.size), fit.values.dtype)

@@ -175,6 +175,6 @@ def joint_sensitivity(data: JointData, fit: JointFit, components: Any, n_sigma: 
         none = jnp.zeros(len(components), data.start.dtype), jnp.zeros(len(components), bool)
         return _searched_sensitivity(data, fit, components, n_sigma, none)
     followed = _followed_sensitivity(data, fit, components, n_sigma)
-    if not isinstance(followed[1], jax.core.Tracer) and np.all(followed[1]):
+    if not isinstance(followed[1], jax.core.Tracer) and np.asarray(followed[1]).all():
         return followed[0]
     return _searched_sensitivity(data, fit, components, n_sigma, followed)
