@@ -169,8 +169,8 @@ print(radial.goodness)
 # sources: one of them near the centre, which takes flux from both its neighbours.
 #
 # How far can the background model be trusted? Here its norm is fitted as well, with a Gaussian
-# constraint of 3 %: if it comes out far from one, so do all fluxes of faint bins. With the real
-# data it does, and a warning says so.
+# constraint of 3 %: if it comes out far from one, so do all fluxes of faint bins. Here it does,
+# as boxes without structure do not describe the point sources in them, and a warning says so.
 
 boxes = make_orthogonal_rectangle_sky_regions(
     start_pos=SkyCoord("9d", "0d", frame="galactic"),

@@ -42,6 +42,10 @@ pytestmark = [
 ]
 
 
+SAID = {"forward_folding.py": ("ignore:background norm:UserWarning",)}
+"""Warnings that an example speaks of."""
+
+
 def run_example(name, out, gc_file=None):
     """Run an example; its output.
 
@@ -61,9 +65,8 @@ def run_example(name, out, gc_file=None):
         "ignore:negative upper limits of bin:UserWarning",
         "ignore:joint fit",
         "ignore:the joint fit does not describe what is in bin",
-        "ignore:background norm:UserWarning",
     )
-    options = [part for each in ("error", *ignored) for part in ("-W", each)]
+    options = [part for each in ("error", *ignored, *SAID.get(name, ())) for part in ("-W", each)]
     command = [sys.executable, *options, str(ROOT / "examples" / name)]
     done = subprocess.run(
         [*command, "--out", str(out)], env=env, cwd=out.parent, capture_output=True, text=True
