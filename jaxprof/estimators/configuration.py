@@ -31,10 +31,11 @@ from jaxprof.estimators.stack import StackEntry, stack_entries, warn_together
 from jaxprof.html import facts, titled
 from jaxprof.inference.levels import confidence_level, sigma_of_limits
 from jaxprof.inference.named_intervals import KINDS, UPPER_ONLY, intervals
-from jaxprof.inference.toys import options_of_toys, toys
+from jaxprof.inference.toys import toys
 from jaxprof.likelihood import Likelihood
 from jaxprof.models.spectral import PowerLawSpectralModel
 from jaxprof.profile import FluxProfile
+from jaxprof.profile.limits import options_of_toys
 from jaxprof.profile.stack import FluxProfileStack
 from jaxprof.profile.stack_axis import overlap_in_time
 from jaxprof.reduce.joint.expectation import with_models_as_counts

@@ -241,21 +241,6 @@ def interval_of_toys(likelihood: Likelihood, kind: str, quantities: Any) -> str:
     return "profile"
 
 
-def options_of_toys(
-    likelihood: Likelihood, levels: tuple[float, float], kind: str, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Options of toys of a profile: its own levels and kind of limits unless they are given.
-
-    The levels are standard deviations of its errors and limits.
-    """
-    own = {"n_sigma": levels[0], **options}
-    if "cl" not in own:
-        own.setdefault("n_sigma_ul", levels[1])
-    if "interval" not in own:
-        own["interval"] = interval_of_toys(likelihood, kind, own.get("quantities", ()))
-    return own
-
-
 def _check_sharding(likelihood: Likelihood, sharding: NamedSharding | None, store: Any) -> None:
     if sharding is None:
         return

@@ -11,7 +11,8 @@ import numpy as np
 from jaxprof.inference.intervals import limits
 from jaxprof.inference.named_intervals import intervals
 from jaxprof.inference.toy_results import Toys, ToySummary
-from jaxprof.inference.toys import options_of_toys, toys
+from jaxprof.inference.toys import interval_of_toys, toys
+from jaxprof.likelihood import Likelihood
 from jaxprof.likelihood.arrays import separate_counts
 from jaxprof.likelihood.data import Data, NormFit, OnOffData, ProfileData, Status
 from jaxprof.profile.quantities import Array
@@ -64,10 +65,25 @@ def named_limits_from_data(data: Data, kind: str, n_sigma_ul: float) -> tuple[Ar
         return np.asarray(found.low), np.asarray(found.high)
 
 
+def options_of_toys(
+    likelihood: Likelihood, levels: tuple[float, float], kind: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options of toys of a profile: its own levels and kind of limits unless they are given.
+
+    The levels are standard deviations of its errors and limits.
+    """
+    own = {"n_sigma": levels[0], **options}
+    if "cl" not in own:
+        own.setdefault("n_sigma_ul", levels[1])
+    if "interval" not in own:
+        own["interval"] = interval_of_toys(likelihood, kind, own.get("quantities", ()))
+    return own
+
+
 def toys_of_data(
     data: Data, n_toys: int, levels: tuple[float, float], kind: str, options: dict[str, Any]
 ) -> Toys | ToySummary:
-    """Toys of separate fits, in float64: see `jaxprof.inference.toys.options_of_toys`."""
+    """Toys of separate fits, in float64: see `options_of_toys`."""
     with jax.enable_x64(True):
         likelihood = separate_counts(_doubled(data))
         return toys(likelihood, n_toys, **options_of_toys(likelihood, levels, kind, options))
