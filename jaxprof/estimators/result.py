@@ -14,7 +14,7 @@ from jaxprof.estimators.options import Selection
 from jaxprof.estimators.prediction import Prediction, most_significant_peaks, predict
 from jaxprof.likelihood.data import Status
 from jaxprof.profile.joint import correlation_of
-from jaxprof.profile.quantities import reference_fluxes
+from jaxprof.profile.reference import reference_fluxes
 from jaxprof.reduce.joint.problem import JointProblem
 from jaxprof.reduce.joint.response import emission_sizes
 from jaxprof.reduce.region_checks import solid_angle_of_pixels

@@ -30,13 +30,15 @@ from jaxprof.profile.html import profile_html
 from jaxprof.profile.joint import JointAccess
 from jaxprof.profile.quantities import (
     Array,
-    bin_references,
     check_quantities,
     check_sed_type,
+    with_names,
+)
+from jaxprof.profile.reference import (
+    bin_references,
     check_solid_angle,
     reference_fluxes,
     with_e2dnde,
-    with_names,
     with_surface_brightness,
 )
 from jaxprof.profile.refits import ProfileRefits

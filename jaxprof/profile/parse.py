@@ -28,13 +28,15 @@ from jaxprof.profile.quantities import (
     SUFFIXES,
     UNITS,
     Array,
-    bin_references,
     check_is_ul,
     check_sed_type,
-    check_solid_angle,
-    reference_fluxes,
     unit,
     value,
+)
+from jaxprof.profile.reference import (
+    bin_references,
+    check_solid_angle,
+    reference_fluxes,
     with_e2dnde,
     with_surface_brightness,
 )
