@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -179,10 +180,11 @@ def _optional(
     Where a fit behind it has negative pixels, these get counts bins of their own, and what is from
     such fits is found again.
     """
-    group, n_bins, bounds = problem.groups[number], problem.n_bins, problem.model.norm_bounds
+    group, n_bins = problem.groups[number], problem.n_bins
+    of_bins = partial(_of_bins, bounds=problem.model.norm_bounds)
     values: dict[str, Array] = {}
-    for of, which in ((_of_bins, np.arange(n_bins)), (_of_sources, free_sources(problem))):
-        found = of(start, which, bounds, selection)
+    for of, which in ((of_bins, np.arange(n_bins)), (_of_sources, free_sources(problem))):
+        found = of(start, which, selection)
         for step in range(ROUNDS if problem.model.per_pixel else 0):
             known = np.all(np.isfinite(found.points), axis=2)
             new, where = _negative_at(problem, group, start, found.points[known])
@@ -195,14 +197,12 @@ def _optional(
             unmoved = np.zeros(1 + n_bins, bool)
             in_use = problem.in_use[:n_bins, number]
             start = _start(made[number], n_bins, in_use, (start, unmoved))
-            found = found.replaced(again, of(start, which[again], bounds, selection))
+            found = found.replaced(again, of(start, which[again], selection))
         values |= found.values
     return start, values
 
 
-def _of_sources(
-    start: StartedFit, which: Array, _: tuple[float | None, float | None], selection: Selection
-) -> _Quantities:
+def _of_sources(start: StartedFit, which: Array, selection: Selection) -> _Quantities:
     """Test statistics and upper limits of the norms of free sources."""
     if not which.size:
         return _Quantities({}, np.zeros((0, 0, start.data.start.size)))
@@ -238,8 +238,8 @@ def _limits(
 def _of_bins(
     start: StartedFit,
     which: Array,
-    bounds: tuple[float | None, float | None],
     selection: Selection,
+    bounds: tuple[float | None, float | None],
 ) -> _Quantities:
     """Test statistics of some bins, their errors, limits and scans."""
     fit, n_sigma = start.fit, selection.n_sigma
